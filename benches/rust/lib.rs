@@ -1,0 +1,1 @@
+//! Criterion benchmarks of merged-diffusion-core; each question stands in its bench file.

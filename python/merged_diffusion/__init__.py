@@ -1,0 +1,1 @@
+"""Exact likelihood of images under merged pretrained diffusion experts."""

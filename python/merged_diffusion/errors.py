@@ -1,0 +1,106 @@
+"""Every error of the package: one class for each exit code, with the facts as fields.
+
+The message says what was given and what is allowed, ``hint`` what to do. The command line turns the class
+into its exit code; ``--json`` prints the fields.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MergedDiffusionError(Exception):
+    """Anything that the package refuses or cannot do."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, **fields: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.fields = fields
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}; {self.hint}"
+
+
+class UsageError(MergedDiffusionError, ValueError):
+    """An argument outside what is allowed."""
+
+    exit_code = 2
+
+
+class ExpertRangeError(UsageError):
+    """An expert would be asked at a gamma where it was not trained."""
+
+
+class DataError(MergedDiffusionError):
+    """Images that are refused."""
+
+    exit_code = 3
+
+
+class DataIntegrityError(DataError):
+    """A data file whose content is broken."""
+
+
+class DataNotFoundError(DataError):
+    """A known data set whose files, or the package that makes them, are not here."""
+
+
+class ExpertError(MergedDiffusionError):
+    """An expert that cannot be used: not found, unsound, or failing its probe call."""
+
+    exit_code = 4
+
+
+class CheckpointError(ExpertError):
+    """A checkpoint that is refused."""
+
+
+class UnsafeFileError(MergedDiffusionError):
+    """A file that would have to be executed, or exceeds the limits of its format."""
+
+    exit_code = 4
+
+
+class SolveError(MergedDiffusionError):
+    """Images whose integration failed; the others are unharmed."""
+
+    exit_code = 5
+
+
+class StorageError(MergedDiffusionError):
+    """A run directory that cannot be written."""
+
+    exit_code = 6
+
+
+class RunError(MergedDiffusionError):
+    """A run directory that cannot be used."""
+
+    exit_code = 7
+
+
+class RunLockedError(RunError):
+    """Another process works on the same shard."""
+
+
+class RunMismatchError(RunError):
+    """A run directory of other settings or other data."""
+
+
+class RunCorruptError(RunError):
+    """A record before the tail whose checksum does not fit."""
+
+
+class ResourceError(MergedDiffusionError):
+    """Memory that does not suffice even for one image at a time."""
+
+    exit_code = 8
+
+
+class IncompleteError(MergedDiffusionError):
+    """Records are missing that other workers were to write."""
+
+    exit_code = 9

@@ -1,0 +1,37 @@
+//! One mapping from a failure of the core to a Python exception.
+
+use merged_diffusion_core::Error;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// The exception class of that name in `merged_diffusion.errors`, raised with message and fields.
+fn raise(py: Python<'_>, class: &str, message: String, fields: &Bound<'_, PyDict>) -> PyErr {
+    let build = || -> PyResult<Bound<'_, PyAny>> {
+        py.import("merged_diffusion.errors")?
+            .getattr(class)?
+            .call((message,), Some(fields))
+    };
+    match build() {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+/// Maps an argument error of the core; the fields carry what the message says.
+pub(crate) fn to_py(py: Python<'_>, error: &Error) -> PyErr {
+    let fields = PyDict::new(py);
+    let class = match error {
+        Error::OutsideExpert { gamma, expert, min, max } => {
+            let filled = fields
+                .set_item("gamma", *gamma)
+                .and_then(|()| fields.set_item("expert", *expert))
+                .and_then(|()| fields.set_item("expected", (*min, *max)));
+            if let Err(error) = filled {
+                return error;
+            }
+            "ExpertRangeError"
+        }
+        _ => "UsageError",
+    };
+    raise(py, class, error.to_string(), &fields)
+}
