@@ -21,7 +21,12 @@ fn raise(py: Python<'_>, class: &str, message: String, fields: &Bound<'_, PyDict
 pub(crate) fn to_py(py: Python<'_>, error: &Error) -> PyErr {
     let fields = PyDict::new(py);
     let class = match error {
-        Error::OutsideExpert { gamma, expert, min, max } => {
+        Error::OutsideExpert {
+            gamma,
+            expert,
+            min,
+            max,
+        } => {
             let filled = fields
                 .set_item("gamma", *gamma)
                 .and_then(|()| fields.set_item("expert", *expert))
@@ -31,7 +36,29 @@ pub(crate) fn to_py(py: Python<'_>, error: &Error) -> PyErr {
             }
             "ExpertRangeError"
         }
+        Error::OutsideThreshold {
+            kind,
+            value,
+            limit,
+            expert,
+            ..
+        } => {
+            let filled = fields
+                .set_item(*kind, *value)
+                .and_then(|()| fields.set_item("expert", *expert))
+                .and_then(|()| fields.set_item("expected", *limit));
+            if let Err(error) = filled {
+                return error;
+            }
+            "ExpertRangeError"
+        }
+        Error::OutsideMerged { .. } | Error::OutsideLeg { .. } | Error::NoOverlap { .. } => {
+            "ExpertRangeError"
+        }
         _ => "UsageError",
     };
+    if let Err(error) = fields.set_item("hint", error.hint()) {
+        return error;
+    }
     raise(py, class, error.to_string(), &fields)
 }

@@ -64,13 +64,98 @@ pub enum Error {
         /// The length given.
         found: usize,
     },
+    /// A threshold where one of the two experts was not trained, in the words it was given in.
+    OutsideThreshold {
+        /// Name of the threshold's kind.
+        kind: &'static str,
+        /// The value given.
+        value: f64,
+        /// The nearest value of that kind where the expert was trained.
+        limit: f64,
+        /// Role of the expert.
+        expert: &'static str,
+        /// Gamma of the limit.
+        end: f64,
+    },
+    /// A threshold outside the range of the merged model.
+    OutsideMerged {
+        /// Gamma of the threshold.
+        gamma: f64,
+        /// Lower end of the merged range.
+        min: f64,
+        /// Upper end of the merged range.
+        max: f64,
+    },
+    /// A leg that leaves the range of its expert.
+    OutsideLeg {
+        /// The gamma asked for.
+        gamma: f64,
+        /// Position of the expert, in the order of rising noise.
+        expert: usize,
+        /// Lower end of the expert's range.
+        min: f64,
+        /// Upper end of the expert's range.
+        max: f64,
+    },
+    /// Two experts that share no gamma.
+    NoOverlap {
+        /// Upper end of the likelihood expert's range.
+        likelihood: f64,
+        /// Lower end of the quality expert's range.
+        quality: f64,
+    },
+    /// A word in place of eta that names nothing.
+    EtaName {
+        /// The word given.
+        name: String,
+    },
+    /// A word that is none of those allowed.
+    Choice {
+        /// Name of the argument.
+        name: &'static str,
+        /// The word given.
+        value: String,
+        /// The words allowed.
+        allowed: &'static str,
+    },
+}
+
+impl Error {
+    /// What to do instead, where the core knows.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::OutsideThreshold {
+                expert: "quality", ..
+            } => Some("use eta = 0 for the quality expert alone"),
+            Self::OutsideThreshold { .. } => Some("use eta = 1 for the likelihood expert alone"),
+            Self::OutsideExpert { .. } | Self::OutsideLeg { .. } => {
+                Some("extrapolate allows it and marks every result")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `limit` with four decimals or as many more as tell it from `value`, trailing zeros dropped.
+fn apart(limit: f64, value: f64) -> String {
+    let shown = |decimals: usize| {
+        let text = format!("{limit:.decimals$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    (4..12)
+        .map(shown)
+        .find(|text| text.parse() != Ok(value))
+        .unwrap_or_else(|| limit.to_string())
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HalfWidth { tau } => {
-                write!(f, "truncation half-width tau = {tau} is not positive and finite")
+                write!(
+                    f,
+                    "truncation half-width tau = {tau} is not positive and finite"
+                )
             }
             Self::GammaRange { min, max } => write!(
                 f,
@@ -80,16 +165,81 @@ impl fmt::Display for Error {
                 write!(f, "{name} = {value} must be finite and at least {least}")
             }
             Self::Threshold { kind, value } => {
-                write!(f, "threshold {kind} = {value} is not a finite number in its domain")
+                write!(
+                    f,
+                    "threshold {kind} = {value} is not a finite number in its domain"
+                )
             }
             Self::Eta { eta } => write!(f, "eta = {eta} lies outside [0, 1]"),
-            Self::OutsideExpert { gamma, expert, min, max } => write!(
+            Self::OutsideExpert {
+                gamma,
+                expert,
+                min,
+                max,
+            } => write!(
                 f,
                 "gamma = {gamma:.4} lies outside [{min:.4}, {max:.4}], where the {expert} expert was trained"
             ),
             Self::Count { name } => write!(f, "{name} must be at least 1"),
-            Self::Length { name, expected, found } => {
+            Self::Length {
+                name,
+                expected,
+                found,
+            } => {
                 write!(f, "{name} holds {found} values where {expected} are needed")
+            }
+            Self::OutsideThreshold {
+                kind,
+                value,
+                limit,
+                expert,
+                end,
+            } => {
+                let side = if value < limit { "below" } else { "above" };
+                let limit = apart(*limit, *value);
+                write!(
+                    f,
+                    "{kind} = {value} lies {side} {limit}, where the {expert} expert was not trained"
+                )?;
+                if *kind == "gamma" {
+                    return Ok(());
+                }
+                let sign = if *expert == "quality" { '<' } else { '>' };
+                write!(f, " (gamma {sign} {})", apart(*end, f64::NAN))
+            }
+            Self::OutsideMerged { gamma, min, max } => write!(
+                f,
+                "gamma = {gamma:.4} lies outside [{min:.4}, {max:.4}], the range of the merged model"
+            ),
+            Self::OutsideLeg {
+                gamma,
+                expert,
+                min,
+                max,
+            } => write!(
+                f,
+                "gamma = {gamma:.4} lies outside [{min:.4}, {max:.4}], where expert {expert} was trained"
+            ),
+            Self::NoOverlap {
+                likelihood,
+                quality,
+            } => write!(
+                f,
+                "the likelihood expert was trained up to gamma = {likelihood}, the quality expert \
+                 from gamma = {quality}: no threshold suits both"
+            ),
+            Self::EtaName { name } => {
+                write!(
+                    f,
+                    "eta = \"{name}\" is neither a number in [0, 1] nor \"min\" or \"max\""
+                )
+            }
+            Self::Choice {
+                name,
+                value,
+                allowed,
+            } => {
+                write!(f, "{name} = \"{value}\" is not {allowed}")
             }
         }
     }
