@@ -1,0 +1,83 @@
+"""What an expert is: a noise predictor eps_hat(z, gamma) in variance-preserving coordinates.
+
+z = alpha x + sigma eps with gamma = -log SNR the only clock; an expert says over which gammas it was trained,
+for images of which shape and how many grey levels, and what value it takes a pixel v of L levels to be:
+``centred`` 2(v + 1/2)/L - 1, the middle of v's bin (VDM), or ``ends`` 2v/(L - 1) - 1 (EDM).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from merged_diffusion import _core
+from merged_diffusion.errors import ExpertError
+
+Pixels = Literal["centred", "ends"]
+ImageShape = tuple[int | None, int | None, int | None]
+
+PIXELS: tuple[Pixels, ...] = ("centred", "ends")
+
+
+@runtime_checkable
+class Expert(Protocol):
+    """A noise predictor and what must be known to use it. The package's own are torch modules."""
+
+    @property
+    def name(self) -> str:
+        """What messages and records call it."""
+
+    @property
+    def gamma_range(self) -> tuple[float, float]:
+        """The gammas it was trained on, least noise first."""
+
+    @property
+    def pixels(self) -> Pixels:
+        """The value that it takes a pixel to be."""
+
+    @property
+    def levels(self) -> int:
+        """Grey levels L of the pixels."""
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """C, H, W; None where any size will do."""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it needs a condition for every image."""
+
+    def __call__(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
+        """eps_hat [B, C, H, W], like z [B, C, H, W]; gamma float64 [B], cond [B, ...]."""
+
+
+def check_declaration(expert: Expert) -> None:
+    """Refuse an expert that does not say what it is, or says it of impossible values."""
+    facts = ("name", "gamma_range", "pixels", "levels", "image_shape", "conditional")
+    missing = [fact for fact in facts if not hasattr(expert, fact)]
+    if missing or not callable(expert):
+        raise ExpertError(
+            f"{type(expert).__name__} is no expert: it has no {', '.join(missing) or 'call'}",
+            hint="CallableExpert makes one of any callable",
+            expected=facts,
+            found=missing,
+        )
+    _core.gamma_range(*expert.gamma_range)
+    if expert.pixels not in PIXELS:
+        raise ExpertError(
+            f'expert {expert.name}: pixels = {expert.pixels!r} is neither "centred", 2(v + 1/2)/L - 1, '
+            f'nor "ends", 2v/(L - 1) - 1',
+            expert=expert.name,
+        )
+    if expert.levels < 2:
+        raise ExpertError(
+            f"expert {expert.name}: levels = {expert.levels}, where at least 2 grey levels are needed",
+            expert=expert.name,
+        )
+    if len(expert.image_shape) != 3 or any(size is not None and size < 1 for size in expert.image_shape):
+        raise ExpertError(
+            f"expert {expert.name}: image_shape = {expert.image_shape}, where (C, H, W) is needed",
+            hint="None stands for any size",
+            expert=expert.name,
+        )

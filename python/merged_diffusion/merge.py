@@ -1,0 +1,197 @@
+"""A likelihood expert for low noise and a quality expert for high noise, merged at a threshold.
+
+A model is a tuple of legs, chosen once and outside every step (the paper's algorithm 1): which expert, from
+gamma, to gamma. Where they begin and end is decided in the core; here are the experts. All models live in the
+space of ``centred`` pixels, x = 2(v + 1/2)/L - 1.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal, Self, cast
+
+from merged_diffusion._core import Route, Threshold
+from merged_diffusion.errors import ExpertError, UsageError
+from merged_diffusion.experts.base import Expert, ImageShape, Pixels, check_declaration
+from merged_diffusion.experts.centred import Centred
+
+__all__ = ["Convention", "Leg", "MergedModel", "Role", "Threshold", "as_model"]
+
+Role = Literal["likelihood", "quality"]
+Convention = Literal["exact", "paper"]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One integration: ``expert``, in the part of ``role``, from gamma ``start`` to gamma ``end``."""
+
+    expert: Expert
+    role: Role
+    start: float
+    end: float
+    extrapolated: bool = False
+    """Whether it leaves the range that the expert was trained on."""
+
+
+class MergedModel:
+    """Two experts, one threshold.
+
+    Parameters
+    ----------
+    likelihood, quality
+        In charge below and above the threshold's gamma.
+    threshold
+        ``Threshold.eta(0.4)``, ``.gamma``, ``.edm_sigma`` or ``.logsnr``; eta = 0 is the quality expert
+        alone, eta = 1 the likelihood expert alone, each on its own gamma range.
+    eta_range
+        The gammas of eta = 0 and 1 for every eta between (default: from the likelihood expert's lower end to
+        the quality expert's upper end). It translates eta and moves nothing else.
+    range
+        ``merged``: an expert alone runs over the merged range instead, which it was hardly trained on.
+    extrapolate
+        Allow an expert to be asked outside its trained range; legs and results then say so.
+    convention
+        What an expert of ``ends`` pixels is fed: ``exact``, or ``paper`` for z unscaled, as the paper does.
+    """
+
+    def __init__(
+        self,
+        likelihood: Expert,
+        quality: Expert,
+        threshold: Threshold,
+        *,
+        eta_range: tuple[float, float] | None = None,
+        range: Literal["native", "merged"] = "native",  # noqa: A002 (the option's name)
+        extrapolate: bool = False,
+        convention: Convention = "exact",
+    ) -> None:
+        check_declaration(likelihood)
+        check_declaration(quality)
+        _check_pair(likelihood, quality)
+        route = Route.of_pair(
+            likelihood.gamma_range,
+            quality.gamma_range,
+            threshold,
+            eta_range=eta_range,
+            range=range,
+            extrapolate=extrapolate,
+        )
+        self._build((likelihood, quality), ("likelihood", "quality"), route, convention)
+
+    def _build(
+        self, experts: tuple[Expert, ...], roles: tuple[Role, ...], route: Route, convention: Convention
+    ) -> None:
+        if convention not in ("exact", "paper"):
+            raise UsageError(f'convention = {convention!r} is neither "exact" nor "paper"')
+        self.experts = experts
+        self.convention = convention
+        self._roles = roles
+        self._route = route
+        self._in_model_space = tuple(_in_model_space(expert, convention) for expert in experts)
+        self.levels = experts[0].levels
+        self.image_shape = _common_shape(experts)
+        self.conditional = any(self.experts[expert].conditional for expert, *_ in route.legs())
+        self.pixels: Pixels = "centred"
+
+    @classmethod
+    def _alone(cls, expert: Expert, role: Role, convention: Convention) -> Self:
+        check_declaration(expert)
+        model = cls.__new__(cls)
+        model._build((expert,), (role,), Route([expert.gamma_range], []), convention)
+        return model
+
+    def legs(self, toward: Literal["noise", "data"] = "noise") -> tuple[Leg, ...]:
+        """The integrations in their order; the end of one is the start of the next, to the last bit."""
+        return tuple(
+            Leg(self._in_model_space[expert], self._roles[expert], start, end, extrapolated)
+            for expert, start, end, extrapolated in self._route.legs(toward)
+        )
+
+    @property
+    def gamma_range(self) -> tuple[float, float]:
+        """Gamma of the data end and of the noise end."""
+        return self._route.gamma_range
+
+    @property
+    def threshold(self) -> dict[str, float | None] | None:
+        """The switch as ``eta``, ``gamma``, ``edm_sigma`` and ``logsnr``.
+
+        For eta = 0 and 1 all but eta are None; a model that `as_model` made of one expert has no threshold.
+        """
+        return self._route.threshold
+
+    @property
+    def snapped(self) -> str | None:
+        """What to tell the user of a threshold that was moved onto an end of an expert's range."""
+        given, threshold = self._route.snapped_from, self._route.threshold
+        if given is None or threshold is None:
+            return None
+        return f"threshold at gamma = {given:.7f} taken as {threshold['gamma']}, the end of an expert's range"
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether any leg leaves the range that its expert was trained on."""
+        return self._route.extrapolated
+
+    def __repr__(self) -> str:
+        legs = ", ".join(
+            f"{leg.role} {leg.expert.name} [{leg.start:.4f}, {leg.end:.4f}]" for leg in self.legs()
+        )
+        return f"{type(self).__name__}({legs})"
+
+
+def as_model(
+    model: Expert | MergedModel, *, role: Role = "likelihood", convention: Convention = "exact"
+) -> MergedModel:
+    """A merged model as it is; one expert alone as a model of one leg over its own range."""
+    if isinstance(model, MergedModel):
+        return model
+    return MergedModel._alone(model, role, convention)
+
+
+def _in_model_space(expert: Expert, convention: Convention) -> Expert:
+    if expert.pixels == "ends" and convention == "exact":
+        return cast(Expert, Centred(expert))
+    return expert
+
+
+def _common_shape(experts: tuple[Expert, ...]) -> ImageShape:
+    """C, H, W that all experts take; None where each takes any."""
+    axes = zip(*(expert.image_shape for expert in experts), strict=True)
+    channels, height, width = (next((size for size in sizes if size is not None), None) for sizes in axes)
+    return channels, height, width
+
+
+def _check_pair(likelihood: Expert, quality: Expert) -> None:
+    shapes = likelihood.image_shape, quality.image_shape
+    if any(None not in sizes and len(set(sizes)) > 1 for sizes in zip(*shapes, strict=True)):
+        raise _mismatch("images of shape", likelihood, quality, *shapes)
+    if likelihood.levels != quality.levels:
+        raise _mismatch("grey levels", likelihood, quality, likelihood.levels, quality.levels)
+    kinds = getattr(likelihood, "kind", None), getattr(quality, "kind", None)
+    if kinds == ("edm", "vdm"):
+        raise ExpertError(
+            f"the likelihood expert {likelihood.name} is of kind edm and the quality expert {quality.name} "
+            "of kind vdm",
+            hint="exchange the two",
+            expert=likelihood.name,
+            expected=("vdm", "edm"),
+            found=kinds,
+        )
+    hashes = getattr(likelihood, "sha256", None), getattr(quality, "sha256", None)
+    if likelihood is quality or (hashes[0] is not None and hashes[0] == hashes[1]):
+        warnings.warn(
+            f"likelihood and quality expert are the same, {likelihood.name}: merging changes nothing",
+            stacklevel=3,
+        )
+
+
+def _mismatch(what: str, likelihood: Expert, quality: Expert, expected: object, found: object) -> ExpertError:
+    return ExpertError(
+        f"the likelihood expert {likelihood.name} takes {what} {expected}, the quality expert {quality.name} "
+        f"{found}: they cannot be merged",
+        expert=quality.name,
+        expected=expected,
+        found=found,
+    )
