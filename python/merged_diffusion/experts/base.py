@@ -81,3 +81,27 @@ def check_declaration(expert: Expert) -> None:
             hint="None stands for any size",
             expert=expert.name,
         )
+
+
+def like_input(name: str, out: object, z: Tensor) -> Tensor:
+    """What the expert ``name`` returned for z, if arithmetic will neither broadcast nor promote it."""
+    if not isinstance(out, Tensor):
+        raise ExpertError(
+            f"expert {name} returned {type(out).__name__}, where a tensor is needed",
+            hint="unpack the network's result in a function of your own",
+            expert=name,
+        )
+    facts = (
+        ("shape", tuple(z.shape), tuple(out.shape)),
+        ("dtype", z.dtype, out.dtype),
+        ("device", z.device, out.device),
+    )
+    for fact, expected, found in facts:
+        if expected != found:
+            raise ExpertError(
+                f"expert {name} returned {fact} {found} for an input of {fact} {expected}",
+                expert=name,
+                expected=str(expected),
+                found=str(found),
+            )
+    return out

@@ -62,8 +62,8 @@ class GaussianExpert(_Oracle):
     image_shape
         C, H, W.
     variance, covariance
-        One of the two: the diagonal of S (a number or a tensor that broadcasts to C, H, W), or all of S [d, d]
-        in the order of the flattened image.
+        One of the two: the diagonal of S (a number or a tensor that broadcasts to C, H, W), or all of S
+        [d, d] in the order of the flattened image.
     mean
         A number or a tensor that broadcasts to C, H, W.
     """
@@ -88,7 +88,8 @@ class GaussianExpert(_Oracle):
             _check_covariance(covariance, self.dim)
             eigenvalues, axes = torch.linalg.eigh(covariance.double())
             self._keep("_axes", axes)
-            # A covariance has none below zero but by rounding.
+            if float(eigenvalues[0]) < -1e-9 * float(eigenvalues[-1]):
+                raise UsageError(f"covariance has the negative eigenvalue {float(eigenvalues[0])}")
             self._keep("_variance", eigenvalues.clamp(min=0))
         else:
             self._keep("_variance", _flat(_positive(variance), image_shape))
@@ -100,7 +101,7 @@ class GaussianExpert(_Oracle):
         return self._constant("_variance")
 
     def noised_variance(self, gamma: Tensor | float) -> Tensor:
-        """v = alpha^2 s^2 + sigma^2 along the principal axes, float64 [B, d]; gamma [B] or a number."""
+        """Variance v = alpha^2 s^2 + sigma^2 along the principal axes, float64 [B, d]; gamma [B] or one."""
         gamma = torch.as_tensor(gamma, dtype=torch.float64, device=self.variance.device).reshape(-1, 1)
         return torch.sigmoid(-gamma) * self.variance + torch.sigmoid(gamma)
 
@@ -116,7 +117,7 @@ class GaussianExpert(_Oracle):
         return per_row.expand(len(z))
 
     def log_density(self, z: Tensor, gamma: Tensor) -> Tensor:
-        """log N(z; alpha m, V) in nats, float64 [B]."""
+        """Logarithm of N(z; alpha m, V) in nats, float64 [B]."""
         v = self.noised_variance(gamma)
         return -0.5 * (self._along(z, gamma).square() / v + v.log() + LOG_2_PI).sum(1)
 
@@ -128,7 +129,7 @@ class GaussianExpert(_Oracle):
         return (moved + schedules.alpha(at_end) * self._constant("_mean")).view_as(z)
 
     def flow_log_det(self, start: float, end: float) -> float:
-        """log of the volume that the flow from gamma ``start`` to ``end`` multiplies by, in nats."""
+        """Logarithm of the volume that the flow from gamma ``start`` to ``end`` multiplies by, in nats."""
         v = self.noised_variance
         return float(0.5 * (v(end).log() - v(start).log()).sum())
 
@@ -138,7 +139,7 @@ class GaussianExpert(_Oracle):
         return (self._back(along) + schedules.alpha(gamma).view(-1, 1) * self._constant("_mean")).view_as(z)
 
     def _along(self, z: Tensor, gamma: Tensor) -> Tensor:
-        """z - alpha m along the principal axes, float64 [B, d]."""
+        """Distance z - alpha m along the principal axes, float64 [B, d]."""
         centred = z.double().flatten(1) - schedules.alpha(gamma).view(-1, 1) * self._constant("_mean")
         return centred @ self._constant("_axes") if self.dense else centred
 
@@ -217,7 +218,7 @@ class GaussianMixtureExpert(_Oracle):
         return schedules.sigma(gamma) * (posterior * (1 / v - spread).sum(2)).sum(1)
 
     def log_density(self, z: Tensor, gamma: Tensor) -> Tensor:
-        """log sum_k w_k N(z; alpha m_k, V_k) in nats, float64 [B]."""
+        """Logarithm of sum_k w_k N(z; alpha m_k, V_k) in nats, float64 [B]."""
         return self._components(z, gamma)[2].logsumexp(1)
 
     def _components(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -232,9 +233,7 @@ class GaussianMixtureExpert(_Oracle):
 def _positive(variance: Tensor | float | None) -> Tensor | float:
     values = torch.as_tensor(variance, dtype=torch.float64)
     if not bool(((values >= 0) & values.isfinite()).all()):
-        raise UsageError(
-            f"variance = {float(values.min())} at least, where it must be finite and not negative"
-        )
+        raise UsageError(f"variance {float(values.min())} found, where it must be finite and not negative")
     return values
 
 

@@ -1,0 +1,186 @@
+"""Any callable as an expert: what it is given, which time it knows, what it predicts, all declared.
+
+With z = alpha x + sigma eps and a prediction at fixed (alpha, sigma):
+
+    ==========  =======================  ====================================
+    predicts    the network's output     eps_hat
+    ==========  =======================  ====================================
+    eps         eps                      itself
+    x0          x                        (z - alpha x) / sigma
+    v           alpha eps - sigma x      sigma z + alpha v
+    score       -eps / sigma             -sigma score
+    velocity    eps - x                  (z + alpha velocity) / (alpha + sigma)
+    ==========  =======================  ====================================
+
+(v: Salimans & Ho 2022; score: Song et al. 2021, the gradient of log p at z; velocity: Lipman et al. 2023 with
+x_t = (1 - t) x + t eps, t = sigma/(alpha + sigma).) Only x0 must subtract nearly equal numbers; it does so in
+float64, so that nothing is lost beyond what the network itself rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from merged_diffusion import _core, schedules
+from merged_diffusion.errors import ExpertError, MergedDiffusionError, UsageError
+from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration, like_input
+from merged_diffusion.experts.timetables import Timetable
+
+Predicts = Literal["eps", "x0", "v", "score", "velocity"]
+TimeName = Literal["gamma", "edm_sigma", "log_edm_sigma_over_4", "t01", "timestep"]
+Clock = Callable[[Tensor], Tensor]
+Input = Literal["vp", "edm", "flow"]
+Schedule = Clock | Tensor | npt.ArrayLike
+Word = TypeVar("Word", bound=str)
+
+
+class CallableExpert(nn.Module):
+    """``net(input, time)``, or ``net(input, time, cond)`` where it is ``conditional``, as a noise predictor.
+
+    Parameters
+    ----------
+    net
+        Called with the input [B, C, H, W], the time [B] of the same dtype and, if conditional, the labels.
+    predicts
+        ``eps``, ``x0``, ``v``, ``score`` or ``velocity``, as in the table above.
+    time
+        ``gamma``; ``edm_sigma`` = exp(gamma/2); ``log_edm_sigma_over_4`` = gamma/8; ``t01`` or ``timestep``,
+        which need a schedule; or a callable from gamma [B] to time [B], both float64.
+    input
+        ``vp``: z; ``edm``: z/alpha; ``flow``: z/(alpha + sigma).
+    pixels, levels
+        The value that the network takes a pixel to be: ``centred``, 2(v + 1/2)/L - 1, or ``ends``,
+        2v/(L - 1) - 1; v of L grey levels.
+    gamma_range
+        The gammas that it was trained on, least noise first.
+    image_shape
+        C, H, W; None in H, W: any.
+    schedule
+        For ``t01`` and ``timestep``: a callable from gamma [B] to time [B]; or the gammas of the N times,
+        rising or falling, which are 0, 1, ..., N - 1 for ``timestep`` and 0, ..., 1 evenly for ``t01``, with
+        linear interpolation between them (so timesteps may be fractions). It must cover gamma_range.
+    """
+
+    def __init__(
+        self,
+        net: Callable[..., Any],
+        *,
+        predicts: Predicts,
+        time: TimeName | Clock,
+        input: Input,  # noqa: A002 (the interface's name)
+        pixels: Pixels,
+        levels: int,
+        gamma_range: tuple[float, float],
+        image_shape: Sequence[int | None],
+        schedule: Schedule | None = None,
+        conditional: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.training = False
+        self.net = net
+        self.name = _name(net) if name is None else name
+        self.predicts = _one_of("predicts", predicts, get_args(Predicts))
+        self.input = _one_of("input", input, get_args(Input))
+        self.pixels: Pixels = pixels
+        self.levels = levels
+        self.gamma_range = _core.gamma_range(*gamma_range)
+        self.image_shape: ImageShape = tuple(image_shape)  # type: ignore[assignment]
+        self.conditional = conditional
+        self.time = time if callable(time) else _one_of("time", time, get_args(TimeName))
+        self.clock: Clock = self._clock(schedule)
+        check_declaration(self)
+
+    def _clock(self, schedule: Schedule | None) -> Clock:
+        if self.time in ("t01", "timestep"):
+            if schedule is None:
+                raise UsageError(
+                    f'time = "{self.time}" says nothing about gamma without a schedule',
+                    hint="give schedule = a callable from gamma to time, or the gammas of the times",
+                )
+            return _schedule(schedule, self.time == "t01", self.gamma_range)
+        if schedule is not None:
+            raise UsageError(f'schedule belongs to time = "t01" or "timestep", not to {self.time!r}')
+        return self.time if callable(self.time) else CLOCKS[self.time]
+
+    def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
+        """eps_hat [B, C, H, W] of z [B, C, H, W] at gamma [B]."""
+        gamma = gamma.double()
+        out = self._call(self._input(z, gamma), self.clock(gamma).to(z.dtype), gamma, cond)
+        return self._eps_hat(like_input(self.name, out, z), z, gamma)
+
+    def _input(self, z: Tensor, gamma: Tensor) -> Tensor:
+        if self.input == "vp":
+            return z
+        alpha = schedules.alpha(gamma)
+        scale = alpha if self.input == "edm" else alpha + schedules.sigma(gamma)
+        return z * schedules.per_image(1 / scale, z)
+
+    def _eps_hat(self, out: Tensor, z: Tensor, gamma: Tensor) -> Tensor:
+        """eps_hat of the network's output; the table above."""
+        if self.predicts == "eps":
+            return out
+        alpha, sigma = schedules.alpha(gamma), schedules.sigma(gamma)
+        if self.predicts == "x0":
+            alpha, sigma = (schedules.per_image(scale, z.double()) for scale in (alpha, sigma))
+            return ((z.double() - alpha * out.double()) / sigma).to(z.dtype)
+        if self.predicts == "v":
+            return schedules.per_image(sigma, z) * z + schedules.per_image(alpha, z) * out
+        if self.predicts == "score":
+            return -schedules.per_image(sigma, z) * out
+        both = alpha + sigma
+        return z * schedules.per_image(1 / both, z) + out * schedules.per_image(alpha / both, z)
+
+    def _call(self, scaled: Tensor, time: Tensor, gamma: Tensor, cond: Tensor | None) -> Any:
+        arguments = (scaled, time, cond) if self.conditional else (scaled, time)
+        try:
+            return self.net(*arguments)
+        except (MergedDiffusionError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise ExpertError(
+                f"expert {self.name} raised {type(error).__name__}: {error} "
+                f"(gamma {float(gamma.min()):.4f} to {float(gamma.max()):.4f})",
+                expert=self.name,
+                gamma=float(gamma.min()),
+            ) from error
+
+    def extra_repr(self) -> str:
+        """The declaration."""
+        return f"{self.name}, predicts={self.predicts}, time={self.time}, input={self.input}"
+
+
+def _gamma(gamma: Tensor) -> Tensor:
+    return gamma
+
+
+def _log_edm_sigma_over_4(gamma: Tensor) -> Tensor:
+    return gamma / 8
+
+
+CLOCKS: dict[str, Clock] = {
+    "gamma": _gamma,
+    "edm_sigma": schedules.edm_sigma,
+    "log_edm_sigma_over_4": _log_edm_sigma_over_4,
+}
+
+
+def _schedule(schedule: Schedule, unit: bool, gamma_range: tuple[float, float]) -> Clock:
+    if callable(schedule):
+        return schedule
+    return Timetable(schedule, unit=unit, gamma_range=gamma_range)
+
+
+def _one_of(name: str, value: Word, allowed: tuple[str, ...]) -> Word:
+    if value not in allowed:
+        raise UsageError(f"{name} = {value!r} is none of {', '.join(allowed)}")
+    return value
+
+
+def _name(net: Callable[..., Any]) -> str:
+    return str(getattr(net, "__name__", type(net).__name__))

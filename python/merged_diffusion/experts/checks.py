@@ -1,0 +1,181 @@
+"""The one probe call before a run: whatever would make a wrong number later is an error now.
+
+Two rows of noise, one at each end of the expert's range, so that an expert which fails at one gamma only
+still starts; the solver reports that image by image.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from merged_diffusion import schedules
+from merged_diffusion.errors import ExpertError, MergedDiffusionError, UsageError
+from merged_diffusion.experts.base import Expert, check_declaration, like_input
+from merged_diffusion.experts.callables import CallableExpert
+
+ANY_SIZE = 8  # of an axis for which the expert takes any
+NOISE_END = 3.0  # gamma above which sigma > 0.97, so that z is mostly noise
+LIKE_NOISE = 0.5  # least correlation of eps_hat and z there; 1 for eps, -1 for a score taken as eps
+
+
+@torch.no_grad()
+def check_expert(
+    expert: Expert,
+    shape: tuple[int, int, int] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    cond: Tensor | None = None,
+    batch_coupled: bool = False,
+) -> None:
+    """Probe an expert once, on images of ``shape`` (default: its own), with labels ``cond`` [2, ...].
+
+    Raises
+    ------
+    ExpertError
+        It is in training mode, raises, returns something unlike its input, its input or nothing finite,
+        changes its input, answers two equal calls differently, stops gradients, or lets the images of a
+        batch depend on each other (unless ``batch_coupled``).
+    UsageError
+        It is conditional and has no labels.
+    """
+    check_declaration(expert)
+    _check_mode(expert)
+    if expert.conditional and cond is None:
+        raise UsageError(f"expert {expert.name} is conditional", hint="give labels", expert=expert.name)
+    z, gamma = _probe(expert, shape, device, dtype)
+    first = _ask(expert, z, gamma, cond)
+    # Rows that are finite speak for the expert; the solver meets the others.
+    sound = first.isfinite().flatten(1).all(1)
+    if not bool(sound.any()):
+        raise _unsound(expert, f"returned non-finite values at both gamma = {_both(gamma)}")
+    tolerance = torch.finfo(dtype).eps ** 0.5 * float(first[sound].abs().max().clamp(min=1))
+    again = _ask(expert, z, gamma, cond)
+    difference = float((again - first)[sound].abs().max())
+    if not difference <= tolerance:
+        raise _unsound(
+            expert,
+            f"answered two equal calls differently, by {difference:.3g}",
+            hint="it draws random numbers, from dropout perhaps, or keeps a state",
+        )
+    if not batch_coupled:
+        _check_coupling(expert, z, gamma, cond, first, sound, tolerance)
+    _check_gradient(expert, z, gamma, cond, first)
+    if isinstance(expert, CallableExpert):
+        _warn_if_implausible(expert, z, gamma, first)
+
+
+def _check_mode(expert: Expert) -> None:
+    if not isinstance(expert, nn.Module):
+        return
+    training = [name or "itself" for name, module in expert.named_modules() if module.training]
+    if training:
+        raise _unsound(
+            expert,
+            f"is in training mode ({len(training)} modules, the first: {training[0]})",
+            hint="call .eval() on the network",
+        )
+
+
+def _probe(
+    expert: Expert, shape: tuple[int, int, int] | None, device: torch.device | str, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Noised noise z [2, C, H, W]: a row at the data end of the range, one at the noise end."""
+    sizes = tuple(ANY_SIZE if size is None else size for size in expert.image_shape)
+    if shape is not None:
+        fits = all(own in (None, size) for own, size in zip(expert.image_shape, shape, strict=True))
+        if not fits:
+            raise ExpertError(
+                f"expert {expert.name} takes images of shape {expert.image_shape}, not {shape}",
+                expert=expert.name,
+                expected=expert.image_shape,
+                found=shape,
+            )
+        sizes = shape
+    generator = torch.Generator().manual_seed(0)
+    gamma = torch.tensor(expert.gamma_range, dtype=torch.float64, device=device)
+    x, eps = (torch.randn(2, *sizes, generator=generator, dtype=torch.float64).to(device) for _ in range(2))
+    alpha, sigma = (schedules.per_image(f(gamma), x) for f in (schedules.alpha, schedules.sigma))
+    return (alpha * 0.5 * x + sigma * eps).to(dtype), gamma
+
+
+def _call(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> Tensor:
+    try:
+        out: object = expert(z, gamma, cond)
+    except (MergedDiffusionError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _unsound(expert, f"raised {type(error).__name__}: {error}") from error
+    return like_input(expert.name, out, z)
+
+
+def _ask(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> Tensor:
+    """The expert's answer to copies, which must come back unchanged."""
+    asked = [z, gamma] if cond is None else [z, gamma, cond]
+    given = [tensor.clone() for tensor in asked]
+    out = _call(expert, given[0], given[1], None if cond is None else given[2])
+    if not all(torch.equal(before, after) for before, after in zip(asked, given, strict=True)):
+        raise _unsound(expert, "changes its input", hint="let it work on a copy")
+    if out.untyped_storage().data_ptr() in {tensor.untyped_storage().data_ptr() for tensor in given}:
+        raise _unsound(expert, "returned its input, or a view of it", hint="return a new tensor")
+    return out
+
+
+def _check_coupling(
+    expert: Expert,
+    z: Tensor,
+    gamma: Tensor,
+    cond: Tensor | None,
+    first: Tensor,
+    sound: Tensor,
+    tolerance: float,
+) -> None:
+    rows = [slice(0, 1), slice(1, 2)]
+    alone = torch.cat([_ask(expert, z[i], gamma[i], None if cond is None else cond[i]) for i in rows])
+    difference = float((alone - first)[sound].abs().max())
+    if not difference <= tolerance:
+        raise _unsound(
+            expert,
+            f"answers an image differently, by {difference:.3g}, when another is in the batch",
+            hint="batch normalisation in training mode does that; batch_coupled allows it",
+        )
+
+
+def _check_gradient(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None, first: Tensor) -> None:
+    with torch.enable_grad():
+        out = _call(expert, z.clone().requires_grad_(), gamma.clone(), cond)
+    if out.requires_grad:
+        return
+    # A constant has no gradient and needs none.
+    if not torch.equal(_ask(expert, 0.5 * z, gamma, cond), first):
+        raise _unsound(
+            expert,
+            "depends on z but stops its gradient, so that its trace would be taken for zero",
+            hint="it must not detach its input or run under no_grad",
+        )
+
+
+def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_hat: Tensor) -> None:
+    """At high noise z is nearly eps, and so must be what any noise predictor makes of it."""
+    if float(gamma[1]) < NOISE_END or not bool(eps_hat[1].isfinite().all()):
+        return
+    noise, guess = z[1].double().flatten(), eps_hat[1].double().flatten()
+    correlation = float(noise @ guess / (noise.norm() * guess.norm()).clamp(min=1e-300))
+    if correlation < LIKE_NOISE:
+        warnings.warn(
+            f"expert {expert.name}: at gamma = {float(gamma[1]):.4g}, where z is nearly pure noise, its "
+            f'noise prediction and z correlate by {correlation:.2f}; is predicts = "{expert.predicts}", '
+            f'input = "{expert.input}" and time = {expert.time!r} what it was trained for?',
+            stacklevel=3,
+        )
+
+
+def _both(gamma: Tensor) -> str:
+    return " and ".join(f"{float(value):.4g}" for value in gamma)
+
+
+def _unsound(expert: Expert, text: str, *, hint: str | None = None, **fields: object) -> ExpertError:
+    return ExpertError(f"expert {expert.name} {text}", hint=hint, expert=expert.name, **fields)

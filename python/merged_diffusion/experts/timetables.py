@@ -1,0 +1,57 @@
+"""The time of a network that was trained on a discrete schedule: gamma -> t between a table's entries."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from merged_diffusion.errors import ExpertRangeError, UsageError
+
+
+class Timetable(nn.Module):
+    """Time at which a tabulated schedule reaches gamma, by linear interpolation: monotone as the table is.
+
+    Parameters
+    ----------
+    gammas
+        [N], strictly rising or falling, at times 0, 1, ..., N - 1; ``unit``: at 0, ..., 1, evenly.
+    gamma_range
+        What the table must cover. A gamma beyond the table (by the 0.008 between ``ends`` and ``centred``
+        pixels) takes the time at the table's end, the last that the network knows.
+    """
+
+    def __init__(
+        self, gammas: Tensor | npt.ArrayLike, *, unit: bool, gamma_range: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.training = False
+        values = gammas.detach().cpu().numpy() if isinstance(gammas, Tensor) else gammas
+        table = np.array(values, dtype=np.float64)
+        if table.ndim != 1 or len(table) < 2 or not np.isfinite(table).all():
+            raise UsageError(f"schedule of shape {table.shape}, where [N] finite gammas are needed, N >= 2")
+        times = np.arange(len(table)) / (len(table) - 1 if unit else 1)
+        if table[0] > table[-1]:
+            table, times = table[::-1].copy(), times[::-1].copy()
+        stuck = np.flatnonzero(np.diff(table) <= 0)
+        if len(stuck):
+            raise UsageError(f"schedule is not strictly monotone: see its gammas near {table[stuck[0]]:.6g}")
+        if table[0] > gamma_range[0] or table[-1] < gamma_range[1]:
+            raise ExpertRangeError(
+                f"gamma_range = [{gamma_range[0]:.6g}, {gamma_range[1]:.6g}] goes beyond the schedule, "
+                f"which covers [{table[0]:.6g}, {table[-1]:.6g}]",
+                expected=(float(table[0]), float(table[-1])),
+                found=gamma_range,
+            )
+        # As bits: .to(torch.float32) must not round the clock.
+        self.register_buffer("_gammas", torch.from_numpy(table).view(torch.int64))
+        self.register_buffer("_times", torch.from_numpy(times).view(torch.int64))
+
+    def forward(self, gamma: Tensor) -> Tensor:
+        """Time, float64 [B], at gamma [B]."""
+        gammas, times = (self.get_buffer(name).view(torch.float64) for name in ("_gammas", "_times"))
+        right = torch.searchsorted(gammas, gamma.double()).clamp(1, len(gammas) - 1)
+        below, above = gammas[right - 1], gammas[right]
+        part = ((gamma - below) / (above - below)).clamp(0, 1)
+        return torch.lerp(times[right - 1], times[right], part)
