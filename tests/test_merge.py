@@ -4,10 +4,9 @@ import warnings
 from dataclasses import FrozenInstanceError
 
 import pytest
-import torch
 from torch import Tensor
 
-from merged_diffusion import _core, schedules
+from merged_diffusion import _core
 from merged_diffusion.errors import ExpertError, ExpertRangeError, UsageError
 from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.merge import MergedModel, Threshold, as_model
@@ -199,36 +198,6 @@ def test_what_is_no_expert_is_refused_with_what_it_lacks() -> None:
 
     with pytest.raises(ExpertError, match="it has no name, gamma_range, pixels"):
         as_model(function)
-
-
-# Pixels of the two conventions: y = c x, so a Gaussian of variance c^2 s^2 of ends is one of s^2 centred.
-
-
-@pytest.mark.parametrize("levels", [4, 17, 256])
-@pytest.mark.parametrize("gamma", [-12.43, -4.0, 8.764])
-def test_exact_convention_turns_an_expert_of_ends_into_one_of_centred_pixels(
-    levels: int, gamma: float
-) -> None:
-    c = levels / (levels - 1)
-    covariance = torch.tensor([[0.5, 0.2], [0.2, 0.1]], dtype=torch.float64)
-    ends = GaussianExpert((1, 1, 2), covariance=c**2 * covariance, mean=0.1 * c, pixels="ends", levels=levels)
-    centred = GaussianExpert((1, 1, 2), covariance=covariance, mean=0.1, levels=levels)
-    z, at = torch.randn(5, 1, 1, 2, dtype=torch.float64), torch.full((5,), gamma, dtype=torch.float64)
-    (leg,) = as_model(ends).legs()
-    torch.testing.assert_close(leg.expert(z, at), centred(z, at), rtol=1e-12, atol=1e-13)
-    assert leg.expert.pixels == "centred"
-    assert (leg.start, leg.end) == ends.gamma_range
-
-
-def test_exact_convention_is_the_denoiser_of_the_papers_section() -> None:
-    """x_hat = (255/256) D((256/255) z/alpha; (256/255) sigma_edm), for D the posterior mean of 0.25 variance."""
-    ends = GaussianExpert((1, 1, 1), variance=0.25, pixels="ends")
-    z, gamma = torch.linspace(-2, 2, 9, dtype=torch.float64).view(9, 1, 1, 1), torch.full((9,), -3.0).double()
-    alpha, sigma, s = (float(f(gamma[:1])) for f in (schedules.alpha, schedules.sigma, schedules.edm_sigma))
-    c = 256 / 255
-    x_hat = (1 / c) * (c * z / alpha) * 0.25 / (0.25 + (c * s) ** 2)
-    found = as_model(ends).legs()[0].expert(z, gamma)
-    torch.testing.assert_close(found, (z - alpha * x_hat) / sigma, rtol=1e-12, atol=1e-12)
 
 
 def test_paper_convention_feeds_an_expert_of_ends_unscaled() -> None:

@@ -15,6 +15,7 @@ from merged_diffusion import schedules
 from merged_diffusion.errors import ExpertError, MergedDiffusionError, UsageError
 from merged_diffusion.experts.base import Expert, check_declaration, like_input
 from merged_diffusion.experts.callables import CallableExpert
+from merged_diffusion.experts.centred import Centred
 
 ANY_SIZE = 8  # of an axis for which the expert takes any
 NOISE_END = 3.0  # gamma above which sigma > 0.97, so that z is mostly noise
@@ -64,8 +65,9 @@ def check_expert(
     if not batch_coupled:
         _check_coupling(expert, z, gamma, cond, first, sound, tolerance)
     _check_gradient(expert, z, gamma, cond, first)
-    if isinstance(expert, CallableExpert):
-        _warn_if_implausible(expert, z, gamma, first)
+    declared = expert.expert if isinstance(expert, Centred) else expert
+    if isinstance(declared, CallableExpert):
+        _warn_if_implausible(declared, z, gamma, first)
 
 
 def _check_mode(expert: Expert) -> None:

@@ -105,20 +105,6 @@ impl Route {
         Ok(Self { legs, gamma_range })
     }
 
-    /// One expert over a range that it was trained on, or may leave.
-    fn alone(expert: usize, over: GammaRange, trained: GammaRange) -> Self {
-        let extrapolated = !(trained.contains(over.min()) && trained.contains(over.max()));
-        Self {
-            legs: vec![Leg {
-                expert,
-                start: over.min(),
-                end: over.max(),
-                extrapolated,
-            }],
-            gamma_range: over,
-        }
-    }
-
     /// The legs in the order of an integration.
     pub fn legs(&self, toward: Toward) -> Vec<Leg> {
         match toward {
@@ -298,7 +284,8 @@ impl Pair {
             Alone::Native => trained,
             Alone::Merged => self.merged,
         };
-        let outside = [over.min(), over.max()]
+        let (start, end) = (over.min(), over.max());
+        let outside = [start, end]
             .into_iter()
             .find(|gamma| !trained.contains(*gamma));
         if let (Some(gamma), false) = (outside, extrapolate) {
@@ -310,12 +297,24 @@ impl Pair {
                 max,
             });
         }
+        let leg = Leg {
+            expert,
+            start,
+            end,
+            extrapolated: outside.is_some(),
+        };
         let switch = Switch {
             eta,
             gamma: None,
             snapped_from: None,
         };
-        Ok((Route::alone(expert, over, trained), switch))
+        Ok((
+            Route {
+                legs: vec![leg],
+                gamma_range: over,
+            },
+            switch,
+        ))
     }
 
     /// Refuses a threshold that an expert was not trained for, in the user's own words.

@@ -1,0 +1,267 @@
+"""Every way of declaring a callable, made from an exact prediction, must give the exact expert back."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from merged_diffusion import _core, schedules
+from merged_diffusion.errors import ExpertError, UsageError
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.callables import CallableExpert
+from merged_diffusion.experts.gaussian import GaussianExpert
+
+SHAPE = (1, 2, 2)
+RANGE = (-13.3, 8.764)
+# A discrete schedule like DDPM's: unevenly spaced, falling in gamma or rising.
+TABLE = torch.linspace(0, 1, 1001, dtype=torch.float64) ** 1.5 * 23 - 13.5
+
+PREDICTS = ["eps", "x0", "v", "score", "velocity"]
+INPUTS = ["vp", "edm", "flow"]
+
+
+def own_time(gamma: Tensor) -> Tensor:
+    return torch.exp(-gamma / 5)
+
+
+def t01(gamma: Tensor) -> Tensor:
+    return (gamma + 13.3) / 22.064
+
+
+def table_time(gamma: Tensor) -> Tensor:
+    """Index of gamma in TABLE, by numpy."""
+    return torch.from_numpy(np.interp(gamma.numpy(), TABLE.numpy(), np.arange(1001.0)))
+
+
+def table_gamma(index: Tensor) -> Tensor:
+    return torch.from_numpy(np.interp(index.numpy(), np.arange(1001.0), TABLE.numpy()))
+
+
+# name, time, schedule, gamma back from the time
+TIMES = {
+    "gamma": ("gamma", None, lambda t: t),
+    "edm_sigma": ("edm_sigma", None, lambda t: 2 * t.log()),
+    "log_edm_sigma_over_4": ("log_edm_sigma_over_4", None, lambda t: 8 * t),
+    "t01 by function": ("t01", t01, lambda t: t * 22.064 - 13.3),
+    "t01 by table": ("t01", TABLE, lambda t: table_gamma(1000 * t)),
+    "timestep by table": ("timestep", TABLE, table_gamma),
+    "timestep by falling array": ("timestep", TABLE.flip(0).numpy(), lambda t: table_gamma(1000 - t)),
+    "callable": (own_time, None, lambda t: -5 * t.log()),
+}
+
+GAUSSIAN = GaussianExpert(SHAPE, variance=torch.tensor([0.1, 0.4, 0.9, 1.6]).view(SHAPE), mean=0.2)
+
+
+def exact_network(predicts: str, back, input_: str):
+    """A network in its own coordinates that knows the Gaussian: everything derived from gamma alone."""
+
+    def net(scaled: Tensor, time: Tensor) -> Tensor:
+        gamma = back(time.detach())
+        alpha, sigma = (schedules.per_image(f(gamma), scaled) for f in (schedules.alpha, schedules.sigma))
+        z = scaled * {"vp": torch.ones_like(alpha), "edm": alpha, "flow": alpha + sigma}[input_]
+        eps = GAUSSIAN(z, gamma)
+        # E[x | z] of the Gaussian without the subtraction: (sigma^2 m + alpha s^2 z)/v.
+        v = alpha**2 * GAUSSIAN.variance.view(SHAPE) + sigma**2
+        x = (sigma**2 * 0.2 + alpha * GAUSSIAN.variance.view(SHAPE) * z) / v
+        return {
+            "eps": eps,
+            "x0": x,
+            "v": alpha * eps - sigma * x,
+            "score": -eps / sigma,
+            "velocity": eps - x,
+        }[predicts]
+
+    return net
+
+
+def states() -> tuple[Tensor, Tensor]:
+    gamma = torch.tensor([-13.3, -9.0, -3.0, 0.0, 4.0, 8.764], dtype=torch.float64)
+    draw = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return GAUSSIAN.sample(draw, gamma), gamma
+
+
+def declare(net, **facts: object) -> CallableExpert:
+    defaults = {
+        "predicts": "eps",
+        "time": "gamma",
+        "input": "vp",
+        "pixels": "centred",
+        "levels": 256,
+        "gamma_range": RANGE,
+        "image_shape": SHAPE,
+    }
+    return CallableExpert(net, **{**defaults, **facts})
+
+
+@pytest.mark.parametrize(("predicts", "input_", "time"), list(product(PREDICTS, INPUTS, TIMES)))
+def test_every_combination_gives_the_exact_noise_back(predicts: str, input_: str, time: str) -> None:
+    kind, schedule, back = TIMES[time]
+    net = exact_network(predicts, back, input_)
+    expert = declare(net, predicts=predicts, input=input_, time=kind, schedule=schedule)
+    z, gamma = states()
+    # Rounding of time moves gamma by ~3e-14 (1000 timesteps over 23), and so sigma relatively by as much;
+    # x0 loses 2e-16/sigma = 2e-13 at gamma = -13.3, and z/alpha at 8.764 the rounding of 1/alpha.
+    tolerance = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(expert(z, gamma), GAUSSIAN(z, gamma), **tolerance)
+
+
+@pytest.mark.parametrize(("predicts", "input_"), list(product(PREDICTS, INPUTS)))
+def test_vector_jacobian_product_is_the_exact_one(predicts: str, input_: str) -> None:
+    expert = declare(exact_network(predicts, lambda t: t, input_), predicts=predicts, input=input_)
+    z, gamma = states()
+    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64).sign()
+    z.requires_grad_()
+    found, exact = (torch.autograd.grad(f(z, gamma), z, v)[0] for f in (expert, GAUSSIAN))
+    # dx/dz = 1/alpha - O(sigma^2): over sigma^2 = 1.7e-6, x0 loses 1e-16/sigma.
+    torch.testing.assert_close(found, exact, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("predicts", "bound"), [("eps", 0), ("v", 3e-7), ("score", 3e-7), ("velocity", 3e-7)]
+)
+def test_float32_loses_no_digits_at_low_noise(predicts: str, bound: float) -> None:
+    """Given the float32 rounding of the exact output, eps_hat is off by a few roundings of that output."""
+    net = exact_network(predicts, lambda t: t, "vp")
+    z, gamma = (values[:1] for values in states())
+    z = z.float()
+    expert = declare(lambda scaled, time: net(scaled.double(), gamma).float(), predicts=predicts)
+    exact = declare(net, predicts=predicts)(z.double(), gamma)
+    # The largest eps_hat here is below 4.
+    assert float((expert(z, gamma).double() - exact).abs().max()) <= max(bound, 1.2e-7) * 4
+
+
+def test_x0_in_float32_loses_only_what_the_network_rounded() -> None:
+    net = exact_network("x0", lambda t: t, "vp")
+    z, gamma = (values[:1] for values in states())
+    z = z.float()
+    rounded = net(z.double(), gamma).float()
+    expert = declare(lambda scaled, time: rounded, predicts="x0")
+    alpha, sigma = float(schedules.alpha(gamma)), float(schedules.sigma(gamma))
+    exact = (z.double() - alpha * rounded.double()) / sigma
+    assert torch.equal(expert(z, gamma), exact.float())
+
+
+def test_network_sees_one_dtype() -> None:
+    seen = []
+
+    def net(scaled: Tensor, time: Tensor) -> Tensor:
+        seen.append((scaled.dtype, time.dtype, time.shape))
+        return torch.zeros_like(scaled)
+
+    z, gamma = states()
+    for input_ in INPUTS:
+        out = declare(net, input=input_, time="edm_sigma")(z.float(), gamma)
+        assert out.dtype == torch.float32
+    assert seen == [(torch.float32, torch.float32, (6,))] * 3
+
+
+def test_labels_reach_a_conditional_network_and_no_other() -> None:
+    labels = torch.tensor([3, 1])
+    z, gamma = states()
+
+    def by_label(scaled: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        return scaled * schedules.per_image(label, scaled)
+
+    expert = declare(by_label, conditional=True)
+    assert torch.equal(expert(z[:2], gamma[:2], labels), z[:2] * labels.view(2, 1, 1, 1))
+    assert expert.conditional
+    unconditional = declare(lambda scaled, time: 2 * scaled)
+    assert torch.equal(unconditional(z[:2], gamma[:2], labels), 2 * z[:2])
+
+
+def test_nothing_that_could_be_guessed_wrong_has_a_default() -> None:
+    for missing in ("predicts", "time", "input", "pixels"):
+        facts = {"predicts": "eps", "time": "gamma", "input": "vp", "pixels": "centred"}
+        del facts[missing]
+        with pytest.raises(TypeError, match=missing):
+            CallableExpert(lambda z, t: z, levels=256, gamma_range=RANGE, image_shape=SHAPE, **facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"predicts": "noise"}, "predicts = 'noise' is none of eps, x0, v, score, velocity"),
+        ({"time": "sigma"}, "time = 'sigma' is none of gamma, edm_sigma"),
+        ({"input": "ve"}, "input = 've' is none of vp, edm, flow"),
+        ({"gamma_range": (8.0, -13.0)}, "gamma range"),
+        ({"time": "t01"}, "schedule"),
+        ({"time": "timestep"}, "schedule"),
+        ({"schedule": TABLE}, "belongs to"),
+        ({"time": "timestep", "schedule": [0.0, 1.0]}, "goes beyond the schedule"),
+    ],
+)
+def test_impossible_declarations_are_refused(facts: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        declare(lambda z, t: z, **facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"pixels": "unit"}, "pixels = 'unit'"),
+        ({"levels": 1}, "levels = 1"),
+        ({"image_shape": (8, 8)}, "image_shape"),
+    ],
+)
+def test_an_expert_that_no_images_could_have_is_refused(facts: dict[str, object], said: str) -> None:
+    with pytest.raises(ExpertError, match=said):
+        declare(lambda z, t: z, **facts)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda z: z[:, :, :1], "shape"),
+        (lambda z: z.float(), "dtype"),
+        (lambda z: z.to("meta"), "device"),
+        (lambda z: (z,), "tuple"),
+    ],
+)
+def test_output_unlike_the_input_is_refused_where_arithmetic_would_hide_it(returned, said: str) -> None:
+    z, gamma = states()
+    for predicts in PREDICTS:
+        with pytest.raises(ExpertError, match=said):
+            declare(lambda scaled, time: returned(scaled), predicts=predicts)(z, gamma)
+
+
+def test_an_exception_of_the_network_is_the_cause_of_an_expert_error() -> None:
+    def broken(scaled: Tensor, time: Tensor) -> Tensor:
+        raise KeyError("weights")
+
+    z, gamma = states()
+    with pytest.raises(ExpertError, match="expert broken raised KeyError") as raised:
+        declare(broken)(z, gamma)
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert raised.value.exit_code == 4
+
+    def interrupted(scaled: Tensor, time: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        declare(interrupted)(z, gamma)
+
+
+def test_a_module_moves_and_trains_with_its_expert() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+
+        def forward(self, scaled: Tensor, time: Tensor) -> Tensor:
+            return self.conv(scaled)
+
+    expert = declare(Net())
+    assert isinstance(expert, Expert)
+    assert expert.name == "Net"
+    assert len(list(expert.parameters())) == 2
+    assert expert.net.training
+    expert.eval()
+    assert not expert.net.training
+    assert expert.to(torch.float64).net.conv.weight.dtype == torch.float64
+
+
+def test_gamma_range_defaults_to_nothing_and_is_floats() -> None:
+    assert declare(lambda z, t: z, gamma_range=(-12, 9)).gamma_range == (-12.0, 9.0)
+    assert _core.gamma_range(-12, 9) == (-12.0, 9.0)
