@@ -122,23 +122,12 @@ def pixel_values(
     return 2 * (v + 0.5) / levels - 1 if pixels == "centred" else 2 * v / (levels - 1) - 1
 
 
-CONVERSIONS = {
-    "f": "a float image in [0, 1] becomes (x * 255).round().astype('uint8')",
-    "i": "if all values lie in 0..255: images.astype('uint8')",
-    "u": "16-bit images hold values above 255: (images >> 8).astype('uint8') keeps the upper 8 bits",
-    "b": "images.astype('uint8') with levels = 2",
-}
-
-
 def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> None:
     """Refuse what is not uint8 [N >= 1, C in (1, 3), H, W] with values below ``levels``."""
     if images.dtype != np.uint8:
-        hint = CONVERSIONS.get(images.dtype.kind, "give an array of uint8")
-        if images.dtype.kind == "f" and (bad := _first(~np.isfinite(images.astype(np.float64)))) is not None:
-            hint = f"the value at {bad} is not finite"
         raise DataError(
             f"{name}: images are {images.dtype}, but pixels are uint8 (the scale is never guessed)",
-            hint=hint,
+            hint=_conversion(images),
             expected="uint8",
             found=str(images.dtype),
         )
@@ -152,6 +141,24 @@ def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> Non
             hint="state the number of grey levels of the file (levels in an npz, or --levels)",
             index=list(at),
         )
+
+
+def _conversion(images: npt.NDArray[np.generic]) -> str:
+    """What turns ``images`` into uint8, or the first value that prevents it."""
+    kind = images.dtype.kind
+    if kind == "b":
+        return "use images.astype('uint8') with levels = 2"
+    if kind not in "fiu":
+        return "give an array of uint8"
+    values = images.astype(np.float64)
+    outside = _first(~((values >= 0) & (values <= 255)))
+    if outside is not None and images.dtype.itemsize == 2 and kind == "u":
+        return "16-bit images: (images >> 8).astype('uint8') keeps the upper 8 bits"
+    if outside is not None:
+        return f"the value {values[outside]:g} at {list(outside)} lies outside 0..255"
+    if kind == "f" and values.size and values.max() <= 1:
+        return "if they are in [0, 1]: (images * 255).round().astype('uint8')"
+    return "all values lie in 0..255: images.round().astype('uint8')"
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:
@@ -170,7 +177,7 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
 def _shape_hint(shape: tuple[int, ...]) -> str:
     if len(shape) == 4 and shape[3] in (1, 3):
         return "the last axis looks like channels: images.transpose(0, 3, 1, 2)"
-    if 4 in (shape[1], shape[-1]) and len(shape) == 4:
+    if len(shape) == 4 and 4 in (shape[1], shape[3]):
         return "four channels look like RGB with alpha: drop the alpha channel first"
     if len(shape) == 3 and shape[2] in (1, 3):
         return "this looks like one image [H, W, C]: images.transpose(2, 0, 1)[None]"

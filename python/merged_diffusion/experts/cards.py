@@ -1,166 +1,120 @@
-"""An expert on disk: a folder with ``model.safetensors`` and ``card.toml``.
+"""Experts by name: ``load_expert("bundled:photos-vdm")``, a folder, or the user's own code.
 
-The card says what the numbers in the weights mean: kind, network, gamma range, data convention, how it was trained
-and measured. A recipe is the same file before training: ``[training]`` filled in, ``sha256`` and ``[results]`` absent.
+``cards.toml`` beside this file lists what the package knows: experts, pairs of experts, data sets.
 """
 
 from __future__ import annotations
 
-import json
+import importlib
+import importlib.util
+import logging
+import sys
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from merged_diffusion.errors import CheckpointError, UnsafeFileError
-from merged_diffusion.experts.edm import EdmExpert
-from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.errors import CheckpointError, ExpertError, MergedDiffusionError
+from merged_diffusion.experts.card import read_card
+from merged_diffusion.experts.weights import check_keys, read_weights
 
-FORMAT: Final = 1
-MAX_CARD_BYTES: Final = 1 << 20
-TABLES: Final = ("network", "training", "results")
-# What the two kinds of network predict, and of which time and input.
-MEANING: Final = {
-    "vdm": {"predicts": "eps", "time": "gamma", "input": "vp"},
-    "edm": {"predicts": "x0", "time": "log_edm_sigma_over_4", "input": "edm"},
-}
+if TYPE_CHECKING:
+    from merged_diffusion.experts.base import Expert
 
+log = logging.getLogger("merged_diffusion")
 
-@dataclass(frozen=True)
-class Card:
-    """What a ``card.toml`` holds."""
-
-    name: str
-    kind: Literal["vdm", "edm"]
-    predicts: str
-    time: str
-    input: str
-    pixels: Literal["centred", "ends"]
-    levels: int
-    image_shape: tuple[int, int, int]
-    gamma_range: tuple[float, float]
-    network: Mapping[str, Any]
-    labels: bool = False
-    licence: str = ""
-    source: str = ""
-    data_std: float | None = None
-    precision: Literal["float16", "float32"] = "float16"
-    sha256: str | None = None
-    training: Mapping[str, Any] | None = None
-    results: Mapping[str, Any] | None = None
-
-    def expert(self) -> VdmExpert | EdmExpert:
-        """The expert with its network newly initialised (torch's global generator)."""
-        if self.kind == "vdm":
-            return VdmExpert(
-                self.name,
-                self.network,
-                image_shape=self.image_shape,
-                levels=self.levels,
-                gamma_range=self.gamma_range,
-                pixels=self.pixels,
-                periods=self.network.get("periods", ()),
-            )
-        if self.data_std is None:
-            raise CheckpointError(
-                f"{self.name}: an EDM card needs data_std",
-                hint="the standard deviation of the training data in [-1, 1]",
-                key="data_std",
-            )
-        return EdmExpert(
-            self.name,
-            self.network,
-            image_shape=self.image_shape,
-            levels=self.levels,
-            gamma_range=self.gamma_range,
-            data_std=self.data_std,
-            pixels=self.pixels,
-        )
-
-    def toml(self) -> str:
-        """The card as a file."""
-        head = {"format": FORMAT} | {f.name: getattr(self, f.name) for f in fields(self)}
-        text = "".join(_line(k, v) for k, v in head.items() if k not in TABLES and v is not None)
-        for table in TABLES:
-            rows = getattr(self, table)
-            if rows is not None:
-                text += f"\n[{table}]\n" + "".join(_line(k, v) for k, v in rows.items())
-        return text
+EXPECTED: Final = (
+    "expected bundled:NAME, a folder with model.safetensors and card.toml, module:name or file.py:name"
+)
+ATTRIBUTES: Final = ("gamma_range", "pixels", "levels", "image_shape")
 
 
-def _line(key: str, value: object) -> str:
-    # JSON's strings, booleans, numbers and lists of them are TOML's.
-    return f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+@cache
+def known() -> dict[str, Any]:
+    """The tables of ``cards.toml``: ``expert``, ``pair``, ``data``."""
+    text = resources.files("merged_diffusion.experts").joinpath("cards.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
-def read_card(path: str | Path) -> Card:
-    """The card in a file, checked; `CheckpointError` names what is wrong."""
-    path = Path(path)
+def load_expert(source: str | Path) -> Expert:
+    """The expert that ``source`` names, ready for evaluation.
+
+    ``module:name`` and ``file.py:name`` run that code, and say so in the log; a folder is only read.
+    """
+    text = str(source)
+    if text.startswith("bundled:"):
+        return read_expert(bundled_folder(text.removeprefix("bundled:")))
+    path = Path(source)
+    if path.is_dir():
+        return read_expert(path)
+    if path.is_file():
+        raise CheckpointError(f"{path}: a single file is no expert", hint=EXPECTED, file=text)
+    module, _, name = text.rpartition(":")
+    if module and name.isidentifier():
+        return _from_code(module, name)
+    raise ExpertError(f"expert {text!r} not found: no such folder", hint=EXPECTED, expert=text)
+
+
+def bundled_folder(name: str) -> Path:
+    """Where the package keeps the expert ``name``."""
+    table = known()["expert"]
+    if name not in table:
+        raise ExpertError(f"no bundled expert is called {name!r}", hint=f"known: {', '.join(table)}", expert=name)
+    return Path(str(resources.files("merged_diffusion.experts"))) / str(table[name]["folder"])
+
+
+def read_expert(folder: Path) -> Expert:
+    """The expert in ``folder``, its weights checked against the card and converted to float32."""
+    card = read_card(folder / "card.toml")
+    tensors, dtype = read_weights(folder / "model.safetensors", card.sha256)
+    if dtype != card.precision:
+        log.warning("%s: weights are %s, the card states %s; they are used as they are", folder, dtype, card.precision)
+    expert = card.expert()
+    check_keys(tensors, expert.state_dict(), str(folder / "model.safetensors"))
+    expert.load_state_dict(tensors)
+    expert.eval().requires_grad_(requires_grad=False)
+    expert.card = card
+    return cast("Expert", expert)
+
+
+def _from_code(module: str, name: str) -> Expert:
+    log.warning("running the code of %s to get the expert %s", module, name)
+    source = f"{module}:{name}"
     try:
-        if path.stat().st_size > MAX_CARD_BYTES:
-            raise UnsafeFileError(f"{path}: a card of over {MAX_CARD_BYTES} bytes is refused")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: no such file", hint="an expert is a folder with model.safetensors and card.toml", file=str(path)
+        found = getattr(_imported(module), name)
+        expert = found if _is_expert(found) else found()
+    except MergedDiffusionError:
+        raise
+    except Exception as error:
+        raise ExpertError(
+            f"expert {source!r}: {type(error).__name__}: {error}",
+            hint="name an Expert, or a function without arguments that returns one",
+            expert=source,
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CheckpointError(f"{path}: not a readable TOML file ({error})", file=str(path)) from error
-    return card_of(table, str(path))
+    if not _is_expert(expert):
+        missing = [a for a in ATTRIBUTES if not hasattr(expert, a)] or ["__call__(z, gamma, cond)"]
+        raise ExpertError(
+            f"expert {source!r} is a {type(expert).__name__} without {', '.join(missing)}",
+            hint="wrap a bare network in CallableExpert, which states them",
+            expert=source,
+        )
+    return cast("Expert", expert)
 
 
-def card_of(table: dict[str, Any], where: str) -> Card:
-    """The card that a TOML table states; ``where`` names its origin in messages."""
-    table = dict(table)
-    if (version := table.pop("format", None)) != FORMAT:
-        raise CheckpointError(f"{where}: format = {version!r}, this version reads format = {FORMAT}", key="format")
-    _check_types(table, where)
-    kind = table["kind"]
-    for key, expected in MEANING[kind].items():
-        if table[key] != expected:
-            raise CheckpointError(
-                f"{where}: {key} = {table[key]!r}, but a network of kind {kind!r} has {key} = {expected!r}",
-                key=key, expected=expected, found=table[key],
-            )
-    low, high = table["gamma_range"]
-    if not low < high or not all(map(_is_finite, (low, high))):
-        raise CheckpointError(f"{where}: gamma_range = [{low}, {high}] is not an interval", key="gamma_range")
-    table["gamma_range"] = (float(low), float(high))
-    table["image_shape"] = tuple(table["image_shape"])
-    return Card(**table)
+def _is_expert(thing: object) -> bool:
+    return callable(thing) and not isinstance(thing, type) and all(hasattr(thing, a) for a in ATTRIBUTES)
 
 
-def _is_finite(value: float) -> bool:
-    return abs(value) < float("inf")
-
-
-_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "name": (str,), "kind": (str,), "predicts": (str,), "time": (str,), "input": (str,), "pixels": (str,),
-    "levels": (int,), "image_shape": (list,), "gamma_range": (list,), "network": (dict,), "labels": (bool,),
-    "licence": (str,), "source": (str,), "data_std": (float, int), "precision": (str,), "sha256": (str,),
-    "training": (dict,), "results": (dict,),
-}  # fmt: skip
-_REQUIRED: Final = frozenset(f.name for f in fields(Card) if f.default is not None and f.name in {
-    "name", "kind", "predicts", "time", "input", "pixels", "levels", "image_shape", "gamma_range", "network",
-})  # fmt: skip
-_CHOICES: Final = {"kind": tuple(MEANING), "pixels": ("centred", "ends"), "precision": ("float16", "float32")}
-_LENGTHS: Final = {"image_shape": 3, "gamma_range": 2}
-
-
-def _check_types(table: dict[str, Any], where: str) -> None:
-    wrong = [f"{key} is missing" for key in sorted(_REQUIRED - table.keys())]
-    wrong += [f"{key} is unknown" for key in sorted(table.keys() - _TYPES.keys())]
-    for key, value in table.items():
-        if key not in _TYPES:
-            continue
-        if not isinstance(value, _TYPES[key]):
-            wrong.append(f"{key} = {value!r} is not of type {_TYPES[key][0].__name__}")
-        elif key in _CHOICES and value not in _CHOICES[key]:
-            wrong.append(f"{key} = {value!r} is none of {', '.join(_CHOICES[key])}")
-        elif key in _LENGTHS and (
-            len(value) != _LENGTHS[key] or not all(isinstance(v, int | float) for v in value)
-        ):
-            wrong.append(f"{key} = {value!r} is not {_LENGTHS[key]} numbers")
-    if wrong:
-        raise CheckpointError(f"{where}: {'; '.join(wrong)}", differences=wrong)
+def _imported(module: str) -> ModuleType:
+    if not module.endswith(".py"):
+        return importlib.import_module(module)
+    path = Path(module).resolve()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ExpertError(f"no such file: {module}", hint=EXPECTED, expert=module)
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, loaded)  # dataclasses and pickles look their module up by name
+    spec.loader.exec_module(loaded)
+    return loaded

@@ -28,7 +28,7 @@ from merged_diffusion.data import load_data
 from merged_diffusion.data.bundled import hold_back
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import CheckpointError, DataError, RunLockedError, RunMismatchError, StorageError
-from merged_diffusion.experts.cards import Card, read_card
+from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.training.losses import likelihood_loss, quality_loss
