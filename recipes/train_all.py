@@ -20,7 +20,9 @@ NAMES = ("digits-vdm", "digits-edm", "photos-vdm", "photos-edm")
 
 def main() -> None:
     """Parse the command line, train, install."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}; all")
     parser.add_argument("--out", type=Path, default=Path("runs/experts"), help="folder of the trainings")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (1: as the bundled ones)")

@@ -1,7 +1,7 @@
 """Two experts that belong together: ``load_pair("photos")``.
 
-A pair's card states its data, the eta range of its threshold, and the recommended eta, chosen on the held-back part
-of train.
+A pair's card states its data, the eta range of its threshold, and the recommended eta, chosen on the
+held-back part of train.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ def load_pair(
     range: Literal["native", "merged"] = "native",  # noqa: A002  (the option's name everywhere)
     extrapolate: bool = False,
 ) -> MergedModel:
-    """Both experts of a pair, merged at a threshold stated in one of four ways; the recommended eta by default."""
+    """Both experts of a pair, merged at a threshold stated in one of four ways.
+
+    Without one, at the recommended eta.
+    """
     card = pair_card(name)
     given = {"eta": eta, "gamma": gamma, "edm_sigma": edm_sigma, "logsnr": logsnr}
     stated = {kind: value for kind, value in given.items() if value is not None}

@@ -9,7 +9,13 @@ from PIL import Image
 
 from merged_diffusion.data import load_data
 from merged_diffusion.data.folders import MAX_MEMBERS
-from merged_diffusion.errors import DataError, DataIntegrityError, DataNotFoundError, UnsafeFileError, UsageError
+from merged_diffusion.errors import (
+    DataError,
+    DataIntegrityError,
+    DataNotFoundError,
+    UnsafeFileError,
+    UsageError,
+)
 
 IMAGES = np.random.RandomState(1).randint(256, size=(4, 3, 5, 6)).astype(np.uint8)
 
@@ -22,7 +28,8 @@ def save(path, **columns):
 def test_npz_round_trip_keeps_every_column(tmp_path):
     path = save(
         tmp_path / "a.npz",
-        images=IMAGES % 7, levels=7, ids=np.array([9, 8, 7, 6]), labels=np.arange(4), clusters=np.array([1, 1, 2, 2]),
+        images=IMAGES % 7, levels=7, ids=np.array([9, 8, 7, 6]), labels=np.arange(4), clusters=np.array([1,
+        1, 2, 2]),
     )  # fmt: skip
     data = load_data(path)
     assert np.array_equal(data.images, IMAGES % 7)
@@ -32,7 +39,10 @@ def test_npz_round_trip_keeps_every_column(tmp_path):
 def test_npy_and_npz_of_the_same_images_are_the_same_set(tmp_path):
     np.save(tmp_path / "a.npy", IMAGES)
     np.save(tmp_path / "f.npy", np.asfortranarray(IMAGES))
-    hashes = {load_data(p).sha256 for p in (tmp_path / "a.npy", tmp_path / "f.npy", save(tmp_path / "b.npz", images=IMAGES))}
+    hashes = {
+        load_data(p).sha256
+        for p in (tmp_path / "a.npy", tmp_path / "f.npy", save(tmp_path / "b.npz", images=IMAGES))
+    }
     assert len(hashes) == 1
 
 
@@ -131,7 +141,7 @@ def test_wrong_shape_names_the_axis(tmp_path):
 
 def test_levels_that_contradict_the_file(tmp_path):
     path = save(tmp_path / "a.npz", images=IMAGES % 7, levels=7)
-    with pytest.raises(UsageError, match="levels = 8, but .* states 7"):
+    with pytest.raises(UsageError, match=r"levels = 8, but .* states 7"):
         load_data(path, levels=8)
 
 

@@ -20,22 +20,23 @@ NOT_READABLE: Final = ("cifar10", "imagenet32")
 def load_data(source: str | Path, split: str = "test", levels: int | None = None) -> Data:
     """``digits``, ``photos``, or a path: a folder of PNG files, an .npz or an .npy.
 
-    A path holds one set, which takes any ``split`` name; if its content is that of a known set, it is that set.
+    A path holds one set, which takes any ``split`` name; if its content is that of a known set, it is that
+    set.
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r} is neither test nor train")
     name = str(source)
     if name in BUNDLED:
         if levels not in (None, LEVELS[name]):
-            raise UsageError(f"levels = {levels}, but {name} has {LEVELS[name]} grey levels", hint="leave --levels out")
+            raise UsageError(
+                f"levels = {levels}, but {name} has {LEVELS[name]} grey levels", hint="leave --levels out"
+            )
         return load_bundled(name, split)
     if name in NOT_READABLE:
         raise DataNotFoundError(f"{name} cannot be read by this version", hint="try --data photos", data=name)
     path = Path(source)
     if not path.exists():
-        raise UsageError(
-            f"{name!r} is neither {', '.join((*BUNDLED, *NOT_READABLE[:-1]))}, {NOT_READABLE[-1]} nor an existing path"
-        )
+        raise UsageError(f"{name!r} is neither {', '.join((*BUNDLED, *NOT_READABLE))} nor an existing path")
     data = load_path(path, split, levels)
     same = [set_name for set_name, card in known()["data"].items() if card.get("sha256") == data.sha256]
     return load_bundled(same[0]) if same else data

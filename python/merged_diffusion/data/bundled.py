@@ -1,13 +1,16 @@
 """The two sets that need no download: ``digits`` and ``photos``.
 
-Their test splits lie in the package; their train splits are cut from what scikit-learn ships, by the code below,
-which also wrote the test splits (``make``).
+Their test splits lie in the package; their train splits are cut from what scikit-learn ships, by the code
+below, which also wrote the test splits (``make``).
 
-digits: ``load_digits``, 1797 images 1x8x8 of 17 grey levels; ``RandomState(0).permutation(1797)``, first 360 test.
-photos: 3x8x8 patches of ``load_sample_images`` (two photographs, 427 x 640), split by tiles of 61 x 60 pixels, so
-that no pixel is in both splits: tile (r, c) is test where (3 r + c) % 5 == 0. Train is every patch inside a train
-tile, at any offset; test is 360 patches that do not overlap, 12 or 13 per tile, at seeded places. Both photographs are
-JPEG files: patches aligned to their 8 x 8 blocks would be an easier distribution. The tile is the cluster.
+digits: ``load_digits``, 1797 images 1x8x8 of 17 grey levels; ``RandomState(0).permutation(1797)``, first 360
+test.
+
+photos: 3x8x8 patches of ``load_sample_images`` (two photographs, 427 x 640), split by tiles of 61 x 60
+pixels, so that no pixel is in both splits: tile (r, c) is test where (3 r + c) % 5 == 0. Train is every
+patch inside a train tile, at any offset; test is 360 patches that do not overlap, 12 or 13 per tile, at
+seeded places. Both photographs are JPEG files: patches aligned to their 8 x 8 blocks would be an easier
+distribution. The tile is the cluster.
 """
 
 from __future__ import annotations
@@ -57,8 +60,9 @@ def make(name: str, split: str) -> Data:
 
 
 def hold_back(train: Data) -> tuple[Data, Data]:
-    """Train in two parts (fit, held back): the last fifth, of a seeded order of the clusters where there are some.
+    """Train in two parts (fit, held back).
 
+    The second is the last fifth of the images, or of a seeded order of their clusters where there are some.
     Every choice (recipe, eta, stopping) looks at the second part only.
     """
     if train.clusters is None:
@@ -87,9 +91,7 @@ def _make_photos(split: str) -> Data:
     return make_data("photos", split, images, LEVELS["photos"], clusters=clusters)
 
 
-def _tiles(
-    photos: npt.NDArray[np.uint8], *, test: bool
-) -> list[tuple[int, npt.NDArray[np.uint8]]]:
+def _tiles(photos: npt.NDArray[np.uint8], *, test: bool) -> list[tuple[int, npt.NDArray[np.uint8]]]:
     """(cluster, pixels [C, 61, 60]) of each tile of ``photos`` [P, C, H, W]."""
     height, width = TILE
     rows, columns = photos.shape[2] // height, photos.shape[3] // width
@@ -122,7 +124,7 @@ def _everywhere(
 def _scattered(
     tiles: list[tuple[int, npt.NDArray[np.uint8]]],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """``N_TEST`` patches that do not overlap, spread evenly over the tiles: images [N, C, 8, 8], clusters [N]."""
+    """``N_TEST`` patches without overlap, evenly over the tiles: images [N, C, 8, 8], clusters [N]."""
     random = np.random.RandomState(TEST_PLACES_SEED)
     images, clusters = [], []
     for i, (cluster, tile) in enumerate(tiles):

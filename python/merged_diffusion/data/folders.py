@@ -1,4 +1,4 @@
-"""The user's own images: an ``.npz``, an ``.npy``, or a folder of PNG files. Files are data; nothing is unpickled."""
+"""The user's own images: an ``.npz``, an ``.npy``, or a folder of PNG files; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ DEFAULT_LEVELS: Final = 256
 def load_path(path: Path, split: str, levels: int | None) -> Data:
     """The set in ``path``; ``levels`` where the file does not state them (else they must agree)."""
     if path.is_dir():
-        images = _read_pngs(path)
-        return make_data(path.name, split, images, levels or DEFAULT_LEVELS)
+        return make_data(path.name, split, _read_pngs(path), levels or DEFAULT_LEVELS)
     if path.suffix == ".npy":
         with path.open("rb") as stream:
             images = _read_array(stream, str(path), path.stat().st_size)
@@ -52,9 +51,13 @@ def _read_npz(path: Path, split: str, levels: int | None) -> Data:
     stated = columns.pop("levels", None)
     if stated is not None:
         if stated.size != 1 or stated.dtype.kind not in "iu":
-            raise DataError(f"{path}: levels is {stated.dtype} {list(stated.shape)}, expected one whole number")
+            raise DataError(
+                f"{path}: levels is {stated.dtype} {list(stated.shape)}, expected one whole number"
+            )
         if levels is not None and levels != stated.item():
-            raise UsageError(f"levels = {levels}, but {path} states {stated.item()}", hint="leave --levels out")
+            raise UsageError(
+                f"levels = {levels}, but {path} states {stated.item()}", hint="leave --levels out"
+            )
         levels = stated.item()
     for key in ("ids", "labels", "clusters"):
         column = columns.get(key)
@@ -83,12 +86,14 @@ def _members(archive: zipfile.ZipFile, where: str) -> dict[str, npt.NDArray[np.g
 
 
 def _read_array(stream: IO[bytes], where: str, size: int) -> npt.NDArray[np.generic]:
-    """An array of ``size`` bytes, header included; object arrays and oversize ones are refused before reading."""
+    """An array of ``size`` bytes, header included; object arrays are refused before reading."""
     if size > MAX_BYTES:
         raise UnsafeFileError(f"{where}: {size} bytes exceed the limit of {MAX_BYTES}", file=where)
     try:
         version = np.lib.format.read_magic(stream)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        header = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         shape, fortran, dtype = header(stream)
     except ValueError as error:
         raise DataIntegrityError(f"{where}: not an npy array ({error})", file=where) from error
@@ -133,7 +138,9 @@ def _read_png(file: Path) -> npt.NDArray[np.uint8]:
                     hint="convert it first: alpha, palettes and 16 bits are never dropped silently",
                     file=str(file), expected="L or RGB", found=image.mode,
                 )  # fmt: skip
-            pixels = np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, PNG_CHANNELS[image.mode])
+            pixels = np.asarray(image, dtype=np.uint8).reshape(
+                image.height, image.width, PNG_CHANNELS[image.mode]
+            )
     except Image.DecompressionBombError as error:
         raise UnsafeFileError(f"{file}: {error}", file=str(file)) from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:

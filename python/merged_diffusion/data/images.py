@@ -21,7 +21,7 @@ MAX_LEVELS = 256  # pixels are uint8
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
-    """Images [N, C, H, W] with their ids [N]; ``clusters`` [N] groups images that are not independent."""
+    """Images [N, C, H, W] with their ids [N]; ``clusters`` [N] groups what is not independent."""
 
     name: str
     split: str
@@ -38,7 +38,7 @@ class Data:
             column = getattr(self, key)
             if column is not None and column.shape != (len(self.images),):
                 raise DataError(
-                    f"{self.name}: {key} has shape {list(column.shape)}, but there are {len(self.images)} images",
+                    f"{self.name}: {key} has shape {list(column.shape)} for {len(self.images)} images",
                     hint=f"give one entry of {key} per image",
                     key=key,
                 )
@@ -85,7 +85,7 @@ class Data:
 
 
 def chosen_positions(n: int, limit: int) -> npt.NDArray[np.int64]:
-    """Positions of a random choice of ``limit`` out of ``n``; a smaller limit gives a prefix of a larger one."""
+    """Positions of a random choice of ``limit`` out of ``n``; a smaller one is a prefix of a larger one."""
     if not 1 <= limit <= n:
         raise UsageError(f"limit {limit} does not lie in 1..{n}", hint=f"use a number from 1 to {n}")
     return np.random.RandomState(0).permutation(n)[:limit].astype(np.int64)
@@ -101,7 +101,7 @@ def content_sha256(images: npt.NDArray[np.uint8], levels: int) -> str:
 def make_data(
     name: str,
     split: str,
-    images: npt.NDArray[np.uint8],
+    images: npt.NDArray[np.generic],
     levels: int,
     *,
     ids: npt.NDArray[np.int64] | None = None,
@@ -109,9 +109,9 @@ def make_data(
     clusters: npt.NDArray[np.int64] | None = None,
 ) -> Data:
     """A set whose hash is computed and whose ids are the positions where none are given."""
-    check_images(images, levels, name)
-    ids = np.arange(len(images), dtype=np.int64) if ids is None else ids
-    return Data(name, split, images, ids, labels, levels, clusters, content_sha256(images, levels))
+    pixels = check_images(images, levels, name)
+    ids = np.arange(len(pixels), dtype=np.int64) if ids is None else ids
+    return Data(name, split, pixels, ids, labels, levels, clusters, content_sha256(pixels, levels))
 
 
 def pixel_values(
@@ -122,8 +122,8 @@ def pixel_values(
     return 2 * (v + 0.5) / levels - 1 if pixels == "centred" else 2 * v / (levels - 1) - 1
 
 
-def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> None:
-    """Refuse what is not uint8 [N >= 1, C in (1, 3), H, W] with values below ``levels``."""
+def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> npt.NDArray[np.uint8]:
+    """``images``; refuse what is not uint8 [N >= 1, C in (1, 3), H, W] with values below ``levels``."""
     if images.dtype != np.uint8:
         raise DataError(
             f"{name}: images are {images.dtype}, but pixels are uint8 (the scale is never guessed)",
@@ -134,13 +134,16 @@ def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> Non
     _check_shape(images.shape, name)
     if not 2 <= levels <= MAX_LEVELS:
         raise UsageError(f"{name}: {levels} grey levels; 2..{MAX_LEVELS} are possible with uint8 pixels")
-    at = _first(images >= levels) if levels < MAX_LEVELS else None
+    pixels = images.astype(np.uint8, copy=False)
+    at = _first(pixels >= levels) if levels < MAX_LEVELS else None
     if at is not None:
         raise DataError(
-            f"{name}: the value {images[at]} at {list(at)} exceeds {levels - 1}, the highest of {levels} levels",
+            f"{name}: the value {pixels[at]} at {list(at)} exceeds {levels - 1}, the highest of "
+            f"{levels} levels",
             hint="state the number of grey levels of the file (levels in an npz, or --levels)",
             index=list(at),
         )
+    return pixels
 
 
 def _conversion(images: npt.NDArray[np.generic]) -> str:

@@ -1,17 +1,19 @@
 """An expert on disk: a folder with ``model.safetensors`` and ``card.toml``.
 
-The card says what the numbers in the weights mean: kind, network, gamma range, data convention, how it was trained
-and measured. A recipe is the same file before training: ``[training]`` filled in, ``sha256`` and ``[results]`` absent.
+The card says what the numbers in the weights mean: kind, network, gamma range, data convention, how it was
+trained and measured. A recipe is the same file before training: ``[training]`` filled in, ``sha256`` and
+``[results]`` absent.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
 from merged_diffusion.experts.edm import EdmExpert
@@ -103,7 +105,9 @@ def read_card(path: str | Path) -> Card:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{path}: no such file", hint="an expert is a folder with model.safetensors and card.toml", file=str(path)
+            f"{path}: no such file",
+            hint="an expert is a folder with model.safetensors and card.toml",
+            file=str(path),
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CheckpointError(f"{path}: not a readable TOML file ({error})", file=str(path)) from error
@@ -114,36 +118,33 @@ def card_of(table: dict[str, Any], where: str) -> Card:
     """The card that a TOML table states; ``where`` names its origin in messages."""
     table = dict(table)
     if (version := table.pop("format", None)) != FORMAT:
-        raise CheckpointError(f"{where}: format = {version!r}, this version reads format = {FORMAT}", key="format")
+        raise CheckpointError(
+            f"{where}: format = {version!r}, this version reads format = {FORMAT}", key="format"
+        )
     _check_types(table, where)
     kind = table["kind"]
     for key, expected in MEANING[kind].items():
         if table[key] != expected:
             raise CheckpointError(
                 f"{where}: {key} = {table[key]!r}, but a network of kind {kind!r} has {key} = {expected!r}",
-                key=key, expected=expected, found=table[key],
+                key=key,
+                expected=expected,
+                found=table[key],
             )
     low, high = table["gamma_range"]
-    if not low < high or not all(map(_is_finite, (low, high))):
+    if not -math.inf < low < high < math.inf:
         raise CheckpointError(f"{where}: gamma_range = [{low}, {high}] is not an interval", key="gamma_range")
     table["gamma_range"] = (float(low), float(high))
     table["image_shape"] = tuple(table["image_shape"])
     return Card(**table)
 
 
-def _is_finite(value: float) -> bool:
-    return abs(value) < float("inf")
-
-
-_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "name": (str,), "kind": (str,), "predicts": (str,), "time": (str,), "input": (str,), "pixels": (str,),
-    "levels": (int,), "image_shape": (list,), "gamma_range": (list,), "network": (dict,), "labels": (bool,),
-    "licence": (str,), "source": (str,), "data_std": (float, int), "precision": (str,), "sha256": (str,),
-    "training": (dict,), "results": (dict,),
+_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+    "name": str, "kind": str, "predicts": str, "time": str, "input": str, "pixels": str, "levels": int,
+    "image_shape": list, "gamma_range": list, "network": dict, "labels": bool, "licence": str, "source": str,
+    "data_std": (float, int), "precision": str, "sha256": str, "training": dict, "results": dict,
 }  # fmt: skip
-_REQUIRED: Final = frozenset(f.name for f in fields(Card) if f.default is not None and f.name in {
-    "name", "kind", "predicts", "time", "input", "pixels", "levels", "image_shape", "gamma_range", "network",
-})  # fmt: skip
+_REQUIRED: Final = frozenset(f.name for f in fields(Card) if f.default is MISSING)
 _CHOICES: Final = {"kind": tuple(MEANING), "pixels": ("centred", "ends"), "precision": ("float16", "float32")}
 _LENGTHS: Final = {"image_shape": 3, "gamma_range": 2}
 
@@ -151,16 +152,17 @@ _LENGTHS: Final = {"image_shape": 3, "gamma_range": 2}
 def _check_types(table: dict[str, Any], where: str) -> None:
     wrong = [f"{key} is missing" for key in sorted(_REQUIRED - table.keys())]
     wrong += [f"{key} is unknown" for key in sorted(table.keys() - _TYPES.keys())]
-    for key, value in table.items():
-        if key not in _TYPES:
-            continue
-        if not isinstance(value, _TYPES[key]):
-            wrong.append(f"{key} = {value!r} is not of type {_TYPES[key][0].__name__}")
-        elif key in _CHOICES and value not in _CHOICES[key]:
-            wrong.append(f"{key} = {value!r} is none of {', '.join(_CHOICES[key])}")
-        elif key in _LENGTHS and (
-            len(value) != _LENGTHS[key] or not all(isinstance(v, int | float) for v in value)
-        ):
-            wrong.append(f"{key} = {value!r} is not {_LENGTHS[key]} numbers")
+    wrong += [fault for key in sorted(table.keys() & _TYPES.keys()) if (fault := _fault(key, table[key]))]
     if wrong:
         raise CheckpointError(f"{where}: {'; '.join(wrong)}", differences=wrong)
+
+
+def _fault(key: str, value: Any) -> str | None:
+    if not isinstance(value, _TYPES[key]):
+        return f"{key} = {value!r} is of type {type(value).__name__}"
+    if key in _CHOICES and value not in _CHOICES[key]:
+        return f"{key} = {value!r} is none of {', '.join(_CHOICES[key])}"
+    numbers = value if isinstance(value, list) else []
+    if key in _LENGTHS and [isinstance(v, int | float) for v in numbers] != [True] * _LENGTHS[key]:
+        return f"{key} = {value!r} is not {_LENGTHS[key]} numbers"
+    return None

@@ -61,21 +61,32 @@ def bundled_folder(name: str) -> Path:
     """Where the package keeps the expert ``name``."""
     table = known()["expert"]
     if name not in table:
-        raise ExpertError(f"no bundled expert is called {name!r}", hint=f"known: {', '.join(table)}", expert=name)
+        raise ExpertError(
+            f"no bundled expert is called {name!r}", hint=f"known: {', '.join(table)}", expert=name
+        )
     return Path(str(resources.files("merged_diffusion.experts"))) / str(table[name]["folder"])
 
 
 def read_expert(folder: Path) -> Expert:
     """The expert in ``folder``, its weights checked against the card and converted to float32."""
     card = read_card(folder / "card.toml")
-    tensors, dtype = read_weights(folder / "model.safetensors", card.sha256)
+    tensors, dtype, sha256 = read_weights(folder / "model.safetensors", card.sha256)
     if dtype != card.precision:
-        log.warning("%s: weights are %s, the card states %s; they are used as they are", folder, dtype, card.precision)
+        log.warning(
+            "%s: weights are %s, the card states %s; they are used as they are", folder, dtype, card.precision
+        )
     expert = card.expert()
     check_keys(tensors, expert.state_dict(), str(folder / "model.safetensors"))
     expert.load_state_dict(tensors)
     expert.eval().requires_grad_(requires_grad=False)
-    expert.card = card
+    expert.provenance = {
+        "name": card.name,
+        "kind": card.kind,
+        "source": str(folder),
+        "sha256": sha256,
+        "precision": dtype,
+        "licence": card.licence,
+    }
     return cast("Expert", expert)
 
 

@@ -1,4 +1,4 @@
-"""The quality expert: a preconditioned denoiser of y = z/alpha at noise level s = sigma/alpha (Karras et al. 2022).
+"""The quality expert: a preconditioned denoiser of y = z/alpha at noise s = sigma/alpha (Karras et al. 2022).
 
 D(y; s) = c_skip y + c_out F(c_in y, ln(s)/4) with c_skip = s_d^2/r^2, c_out = s s_d/r, c_in = 1/r,
 r^2 = s^2 + s_d^2 (their table 1), s_d the standard deviation of the data; eps_hat = (z - alpha D)/sigma.
@@ -34,6 +34,7 @@ class EdmExpert(nn.Module):
         pixels: Literal["centred", "ends"] = "centred",
     ) -> None:
         super().__init__()
+        self.provenance: dict[str, str] = {}  # filled in where weights are loaded
         self.name, self.levels, self.pixels = name, levels, pixels
         self.image_shape = image_shape
         self.gamma_range = gamma_range

@@ -2,9 +2,10 @@
 
 eps_hat(z, gamma) = z + net([z, sin(w z), cos(w z)], u),  u = (gamma - gamma_min)/(gamma_max - gamma_min).
 
-The Fourier features have periods of a few grey levels, w = pi L / period: at low noise the network sees on which
-grey level a pixel lies. Differs from Kingma et al. 2021, appendix C: each feature is multiplied by
-exp(-(w sigma)^2 / 8), because a feature whose phase is lost in the noise carries nothing and makes the flow stiff.
+The Fourier features have periods of a few grey levels, w = pi L / period: at low noise the network sees on
+which grey level a pixel lies. Differs from Kingma et al. 2021, appendix C: each feature is multiplied by
+exp(-(w sigma)^2 / 8), because a feature whose phase is lost in the noise carries nothing and makes the flow
+stiff.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class VdmExpert(nn.Module):
         periods: Sequence[float] = (),
     ) -> None:
         super().__init__()
+        self.provenance: dict[str, str] = {}  # filled in where weights are loaded
         self.name, self.levels, self.pixels = name, levels, pixels
         self.image_shape = image_shape
         self.gamma_range = gamma_range

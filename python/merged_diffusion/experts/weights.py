@@ -1,6 +1,7 @@
 """Weights of an expert from a safetensors file: read as data, checked, converted to float32.
 
-The format: 8 bytes with the length of a JSON header, the header (name -> dtype, shape, byte offsets), the bytes.
+The format: 8 bytes with the length of a JSON header, the header (name -> dtype, shape, byte offsets), the
+bytes.
 """
 
 from __future__ import annotations
@@ -27,12 +28,17 @@ ITEM_BYTES: Final = {"F16": 2, "F32": 4}
 DTYPES: Final = {"F16": "float16", "F32": "float32"}
 
 
-def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str]:
-    """(tensors in float32, the dtype they were stored in); ``sha256`` is the card's, None leaves it unchecked."""
+def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str, str]:
+    """(tensors in float32, the dtype they were stored in, the SHA-256 of the file).
+
+    ``sha256`` is the card's, which must agree; None leaves it unchecked.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise UnsafeFileError(f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path))
+            raise UnsafeFileError(
+                f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path)
+            )
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(
@@ -52,16 +58,20 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
         tensors = load(content)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a sound safetensors file ({error})", file=str(path)) from error
-    return {name: _finite(name, value, path).float() for name, value in tensors.items()}, dtype
+    return {name: _finite(name, value, path).float() for name, value in tensors.items()}, dtype, found
 
 
 def check_header(content: bytes, where: str) -> str:
-    """The dtype of the tensors; refuse a header that is long, or whose offsets do not tile the file exactly."""
+    """The dtype of the tensors; refuse a long header, and offsets that do not tile the file exactly."""
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > len(content) - 8:
-        raise CheckpointError(f"{where}: truncated: a header of {length} bytes in a file of {len(content)}", file=where)
+        raise CheckpointError(
+            f"{where}: truncated: a header of {length} bytes in a file of {len(content)}", file=where
+        )
     if length > MAX_HEADER_BYTES:
-        raise UnsafeFileError(f"{where}: a header of {length} bytes exceeds the limit of {MAX_HEADER_BYTES}", file=where)
+        raise UnsafeFileError(
+            f"{where}: a header of {length} bytes exceeds the limit of {MAX_HEADER_BYTES}", file=where
+        )
     try:
         header: dict[str, Any] = json.loads(content[8 : 8 + length])
         header.pop("__metadata__", None)
@@ -73,7 +83,9 @@ def check_header(content: bytes, where: str) -> str:
         raise CheckpointError(f"{where}: the safetensors header is broken ({error!r})", file=where) from error
     dtypes = {dtype for dtype, *_ in entries.values()}
     if len(dtypes) != 1 or not dtypes <= DTYPES.keys():
-        raise CheckpointError(f"{where}: tensors of {sorted(map(str, dtypes))}, expected all F16 or all F32", file=where)
+        raise CheckpointError(
+            f"{where}: tensors of {sorted(map(str, dtypes))}, expected all F16 or all F32", file=where
+        )
     body = len(content) - 8 - length
     tiled = spans[0][0] == 0 and spans[-1][1] == body and all(a[1] == b[0] for a, b in pairwise(spans))
     if not tiled or sizes != lengths:

@@ -1,8 +1,8 @@
 """Training of small experts: ``train(card, out)`` turns a recipe card into a folder that loads as an expert.
 
-AdamW on the eps loss (likelihood experts) or Karras' denoising loss (quality experts), warm-up then cosine, an
-exponential running mean of the weights. Everything random at a step is a function of (seed, step): a training that was
-interrupted any number of times gives what an uninterrupted one gives.
+AdamW on the eps loss (likelihood experts) or Karras' denoising loss (quality experts), warm-up then cosine,
+an exponential running mean of the weights. Everything random at a step is a function of (seed, step): a
+training that was interrupted any number of times gives what an uninterrupted one gives.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from merged_diffusion.errors import CheckpointError, DataError, RunLockedError, 
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.vdm import VdmExpert
-from merged_diffusion.training.losses import likelihood_loss, quality_loss
+from merged_diffusion.training.losses import likelihood_loss, normal_gammas, quality_loss, uniform_gammas
 from merged_diffusion.training.profile import Profile, loss_profile
 from merged_diffusion.training.state import TrainingState, replace_file, require_same
 
@@ -54,8 +54,9 @@ class Recipe:
     warmup: int = 200
     weight_decay: float = 0.01
     gradient_norm: float = 1.0
-    p_mean: float | None = None
-    p_std: float | None = None
+    p_mean: float = -1.2  # of EDM's law of ln s (Karras et al. 2022, table 1)
+    p_std: float = 1.2
+    p_uniform: float = 0.0
     flips: bool = False
     data_sha256: str | None = None
 
@@ -68,9 +69,14 @@ class Recipe:
             )
         table = dict(card.training)
         required = {"data", "seed", "steps", "batch", "learning_rate", "ema"}
-        required |= {"p_mean", "p_std"} if card.kind == "edm" else set()
         wrong = [f"{k} is missing" for k in sorted(required - table.keys())]
-        wrong += [f"{k} is unknown" for k in sorted(table.keys() - {f.name for f in fields(cls)})]
+        types = {f.name: str(f.type) for f in fields(cls)}
+        wrong += [f"{k} is unknown" for k in sorted(table.keys() - types.keys())]
+        wrong += [
+            f"{k} = {v!r} is no {types[k]}"
+            for k, v in sorted(table.items())
+            if k in types and type(v).__name__ not in types[k] and (types[k], type(v)) != ("float", int)
+        ]
         if wrong:
             raise CheckpointError(f"{card.name}: [training]: {'; '.join(wrong)}", differences=wrong)
         return cls(**table)
@@ -84,10 +90,11 @@ class Recipe:
 
 
 def train(card: Path | str, out: Path, *, threads: int | None = None, progress: bool = True) -> Path:
-    """Train what the recipe ``card`` describes into the folder ``out``, going on where an earlier call stopped.
+    """Train what the recipe ``card`` describes into the folder ``out``.
 
-    Ends with ``model.safetensors`` (the running mean, in the card's precision) and ``card.toml`` (with the data's
-    hash, the weights' hash, and the loss by gamma on the held-back images) in ``out``, which is returned.
+    Goes on where an earlier call stopped. Ends with ``model.safetensors`` (the running mean, in the card's
+    precision) and ``card.toml`` (with the hashes of data and weights, and the loss by gamma on the held-back
+    images) in ``out``, which is returned.
     """
     stated = read_card(card)
     recipe = Recipe.of(stated)
@@ -103,7 +110,7 @@ def train(card: Path | str, out: Path, *, threads: int | None = None, progress: 
         data = load_data(recipe.data, split="train")
         _check_data(stated, recipe, data)
         fit, held = hold_back(data)
-        measured = _with_data(stated, recipe, data, fit)
+        measured = _with_data(stated, data, fit)
         state, seconds = _fit(measured, Recipe.of(measured), fit, out, progress)
         _write(measured, state, seconds, held, out)
     return out
@@ -122,7 +129,12 @@ def _fit(card: Card, recipe: Recipe, fit: Data, out: Path, progress: bool) -> tu
     expert.train()
     running = float("nan")
     bar = tqdm(
-        total=recipe.steps, initial=state.step, desc=card.name, unit="step", disable=not progress, file=sys.stderr
+        total=recipe.steps,
+        initial=state.step,
+        desc=card.name,
+        unit="step",
+        disable=not progress,
+        file=sys.stderr,
     )
     with bar, torch.random.fork_rng(devices=[]):
         while state.step < recipe.steps:
@@ -152,12 +164,9 @@ def _loss(expert: VdmExpert | EdmExpert, recipe: Recipe, fit: Data, step: int) -
         x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
     eps = torch.randn_like(x)
     if isinstance(expert, VdmExpert):
-        # One uniform number and equal spacing (Kingma et al. 2021, appendix I.1): less variance than B draws.
-        t = (torch.rand((), dtype=torch.float64) + torch.arange(len(x)) / len(x)) % 1
-        return likelihood_loss(expert, x, eps, t)
-    assert recipe.p_mean is not None  # noqa: S101  (Recipe.of requires both for an EDM)
-    assert recipe.p_std is not None  # noqa: S101
-    return quality_loss(expert, x, eps, torch.randn(len(x)), recipe.p_mean, recipe.p_std)
+        return likelihood_loss(expert, x, eps, uniform_gammas(len(x), expert.gamma_range))
+    gamma = normal_gammas(len(x), expert.gamma_range, recipe.p_mean, recipe.p_std, recipe.p_uniform)
+    return quality_loss(expert, x, eps, gamma)
 
 
 def _write(card: Card, state: TrainingState, seconds: float, held: Data, out: Path) -> None:
@@ -195,13 +204,15 @@ def _check_data(card: Card, recipe: Recipe, data: Data) -> None:
         )
 
 
-def _with_data(card: Card, recipe: Recipe, data: Data, fit: Data) -> Card:
+def _with_data(card: Card, data: Data, fit: Data) -> Card:
     """The card with what is known once the data are there."""
-    training = {k: v for k, v in (card.training or {}).items()} | {"data_sha256": data.sha256}
+    training = dict(card.training or {}) | {"data_sha256": data.sha256}
     if card.kind != "edm" or card.data_std is not None:
         return replace(card, training=training)
     # Chunks, so that a large set does not become float64 at once.
-    parts = [pixel_values(part, data.levels, card.pixels) for part in np.array_split(fit.images, 64) if len(part)]
+    parts = [
+        pixel_values(part, data.levels, card.pixels) for part in np.array_split(fit.images, 64) if len(part)
+    ]
     n = sum(p.size for p in parts)
     mean = sum(float(p.sum()) for p in parts) / n
     variance = sum(float(((p - mean) ** 2).sum()) for p in parts) / n
@@ -225,7 +236,9 @@ def _locked(out: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise RunLockedError(f"another process trains in {out}", hint="wait for it, or use another --out") from error
+        raise RunLockedError(
+            f"another process trains in {out}", hint="wait for it, or use another --out"
+        ) from error
     try:
         yield
     finally:

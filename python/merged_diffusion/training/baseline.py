@@ -1,7 +1,7 @@
 """What a model must beat: a Gaussian with full covariance, fitted to the train images.
 
-p(v) >= exp E_u log N(v + u; m, S), u uniform on [0, 1) per value (Theis et al. 2016, section 3.1), m and S + 1e-3 I
-the mean and covariance of train v + u, in grey levels.
+p(v) >= exp E_u log N(v + u; m, S), u uniform on [0, 1) per value (Theis et al. 2016, section 3.1), m and S +
+1e-3 I the mean and covariance of train v + u, in grey levels.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ def gaussian_bits_per_dim(train: Data, test: Data, *, seed: int = 0) -> npt.NDAr
     x = _dequantised(test.images, random) - mean
     whitened = np.linalg.solve(factor, x.T)
     log_density = (
-        -0.5 * (whitened**2).sum(axis=0)
-        - np.log(np.diag(factor)).sum()
-        - 0.5 * d * math.log(2 * math.pi)
+        -0.5 * (whitened**2).sum(axis=0) - np.log(np.diag(factor)).sum() - 0.5 * d * math.log(2 * math.pi)
     )
     bits: npt.NDArray[np.float64] = -log_density / (d * math.log(2))
     return bits

@@ -1,7 +1,7 @@
-"""The loss of an expert by gamma: l(gamma) = E |eps - eps_hat(z, gamma)|^2 per value, in nats per unit of 2 gamma.
+"""The loss of an expert by gamma: l(gamma) = E |eps - eps_hat(z, gamma)|^2 per value.
 
-Half its integral over gamma is the diffusion term of the variational bound (Kingma et al. 2021, eq. 13), so the
-profiles of two experts give the bound of every merge of them; their crossing is where to switch.
+Half its integral over gamma is the diffusion term of the variational bound in nats (Kingma et al. 2021,
+eq. 13). The profiles of two experts give the bound of every merge of them; their crossing is where to switch.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.experts.edm import EdmExpert
+from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.training.losses import noised
 
 SPACING: Final = 0.25
@@ -33,8 +35,7 @@ class Profile:
     @property
     def loss(self) -> npt.NDArray[np.float64]:
         """Mean over the images [G]."""
-        mean: npt.NDArray[np.float64] = self.per_image.mean(axis=1)
-        return mean
+        return np.asarray(self.per_image.mean(axis=1), dtype=np.float64)
 
 
 def grid(gamma_range: tuple[float, float]) -> npt.NDArray[np.float64]:
@@ -46,7 +47,7 @@ def grid(gamma_range: tuple[float, float]) -> npt.NDArray[np.float64]:
 
 
 @torch.no_grad()
-def loss_profile(expert: nn.Module, data: Data, *, seed: int = 0) -> Profile:
+def loss_profile(expert: VdmExpert | EdmExpert, data: Data, *, seed: int = 0) -> Profile:
     """The profile over the expert's range on at most 512 images of ``data``.
 
     The noise is a function of (seed, gamma, image): two experts meet the same.
@@ -58,13 +59,13 @@ def loss_profile(expert: nn.Module, data: Data, *, seed: int = 0) -> Profile:
     return Profile(gammas, np.stack(losses))
 
 
-def _losses(expert: nn.Module, x: Tensor, gamma: float, seed: int) -> npt.NDArray[np.float64]:
+def _losses(expert: VdmExpert | EdmExpert, x: Tensor, gamma: float, seed: int) -> npt.NDArray[np.float64]:
     """|eps - eps_hat|^2 per value, [N]."""
     cell = math.floor(gamma / SPACING)
     generator = torch.Generator().manual_seed((seed << 16) + cell + (1 << 15))
     eps = torch.randn(x.shape, generator=generator)
     out = []
-    for rows in torch.arange(len(x)).split(ROWS):
+    for rows in torch.split(torch.arange(len(x)), ROWS):
         at = torch.full((len(rows),), gamma, dtype=torch.float64)
         error = expert(noised(x[rows], eps[rows], at), at) - eps[rows]
         out.append(error.double().square().flatten(1).mean(dim=1))

@@ -1,15 +1,16 @@
-"""The networks of the bundled experts: a residual MLP and a U-Net of two resolutions, for images of a few pixels.
+"""The networks of the bundled experts: a residual MLP, and a U-Net of two resolutions, for tiny images.
 
 Both map (h [B, C_in, H, W], u [B]), u the noise level rescaled to about [0, 1], to [B, C_out, H, W]. Every
-activation is smooth (SiLU) and no layer couples rows (layer and group norm, never batch norm): the probability flow
-stays easy to integrate, and an image's result does not depend on its neighbours. Output layers start at zero.
+activation is smooth (SiLU) and no layer couples rows (layer and group norm, never batch norm): the
+probability flow stays easy to integrate, and an image's result does not depend on its neighbours. Output
+layers start at zero.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,8 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def build(network: Mapping[str, object], c_in: int, shape: tuple[int, int, int]) -> nn.Module:
-    """The network that a card's ``[network]`` table describes, for ``c_in`` input channels and images ``shape``."""
-    table = dict(network)
+    """The network of a card's ``[network]`` table, for ``c_in`` input channels and images of ``shape``."""
+    table: dict[str, Any] = dict(network)
     kind = table.pop("type", None)
     table.pop("periods", None)  # of the expert's input features
     if kind == "mlp":
@@ -34,8 +35,8 @@ def build(network: Mapping[str, object], c_in: int, shape: tuple[int, int, int])
     raise CheckpointError(f"[network] type = {kind!r} is neither 'mlp' nor 'unet'", key="type", found=kind)
 
 
-def _checked(table: dict[str, object], **kinds: type) -> dict[str, object]:
-    wrong = [k for k in table.keys() ^ kinds.keys()]
+def _checked(table: dict[str, Any], **kinds: type) -> dict[str, Any]:
+    wrong = list(table.keys() ^ kinds.keys())
     wrong += [k for k, t in kinds.items() if k in table and not isinstance(table[k], t)]
     if wrong:
         raise CheckpointError(
@@ -59,6 +60,7 @@ class Embedding(nn.Module):
         )
 
     def forward(self, u: Tensor) -> Tensor:
+        """The embedding of ``u``."""
         phase = u[:, None] * self.frequencies
         out: Tensor = self.net(torch.cat([phase.sin(), phase.cos()], dim=1))
         return out
@@ -83,6 +85,7 @@ class MlpBlock(nn.Module):
         self.second = zeroed(nn.Linear(width, width))
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """``h`` [B, width] with the embedding ``e`` [B, 64]."""
         p, q = self.modulation(e).chunk(2, dim=1)
         inner = self.first(silu(self.norm(h))) * (1 + p) + q
         out: Tensor = h + self.second(self.dropout(silu(inner)))
@@ -92,7 +95,9 @@ class MlpBlock(nn.Module):
 class Mlp(nn.Module):
     """Residual blocks over the flattened image."""
 
-    def __init__(self, c_in: int, shape: tuple[int, int, int], width: int, blocks: int, dropout: float) -> None:
+    def __init__(
+        self, c_in: int, shape: tuple[int, int, int], width: int, blocks: int, dropout: float
+    ) -> None:
         super().__init__()
         channels, height, breadth = shape
         self.embedding = Embedding()
@@ -103,6 +108,7 @@ class Mlp(nn.Module):
         self.shape = shape
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
+        """``x`` [B, C_in, H, W] at ``u`` [B]."""
         e = self.embedding(u)
         h = self.first(x.flatten(1))
         for block in self.blocks:
@@ -125,6 +131,7 @@ class ConvBlock(nn.Module):
         self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """``h`` [B, c_in, H, W] with the embedding ``e`` [B, 64]."""
         p, q = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
         inner = self.norm2(self.first(silu(self.norm1(h)))) * (1 + p) + q
         out: Tensor = self.skip(h) + self.second(self.dropout(silu(inner)))
@@ -141,6 +148,7 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, h: Tensor) -> Tensor:
+        """``h`` [B, C, H, W]."""
         q, k, v = self.qkv(self.norm(h)).flatten(2).transpose(1, 2).chunk(3, dim=2)  # [B, HW, C] each
         mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(h.shape)
         out: Tensor = h + self.out(mixed)
@@ -171,6 +179,7 @@ class UNet(nn.Module):
         self.conv_out = zeroed(nn.Conv2d(c0, c_out, 3, padding=1))
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
+        """``x`` [B, C_in, H, W], H and W even, at ``u`` [B]."""
         e = self.embedding(u)
         full_a = self.conv_in(x)
         full_b = self.down0(full_a, e)
