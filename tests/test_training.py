@@ -119,7 +119,7 @@ def test_an_interrupted_training_gives_what_an_uninterrupted_one_gives(tmp_path,
 
 
 def test_kill_9_loses_at_most_what_was_not_saved(tmp_path):
-    path = recipe(tmp_path, steps=3000)
+    path = recipe(tmp_path, steps=1200)
     script = (
         "import merged_diffusion.training as t; t.SAVE_SECONDS = 0.0;"
         f"t.train({str(path)!r}, {str(tmp_path / 'out')!r}, threads=1, progress=False)"

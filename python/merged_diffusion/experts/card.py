@@ -15,6 +15,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import torch
+
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.vdm import VdmExpert
@@ -52,8 +54,13 @@ class Card:
     training: Mapping[str, Any] | None = None
     results: Mapping[str, Any] | None = None
 
-    def expert(self) -> VdmExpert | EdmExpert:
-        """The expert with its network newly initialised (torch's global generator)."""
+    def expert(self, seed: int = 0) -> VdmExpert | EdmExpert:
+        """The expert with its network newly initialised; torch's global generator is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._expert()
+
+    def _expert(self) -> VdmExpert | EdmExpert:
         if self.kind == "vdm":
             return VdmExpert(
                 self.name,

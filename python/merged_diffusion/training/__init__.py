@@ -119,9 +119,7 @@ def train(card: Path | str, out: Path, *, threads: int | None = None, progress: 
 def _fit(card: Card, recipe: Recipe, fit: Data, out: Path, progress: bool) -> tuple[TrainingState, float]:
     """Steps until the last one; the checkpoint is written every half minute and at the end."""
     path, identity = out / "checkpoint.safetensors", _identity(card)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        expert = card.expert()
+    expert = card.expert(recipe.seed)
     state = TrainingState(expert, ema=recipe.ema, weight_decay=recipe.weight_decay)
     if path.exists():
         state.load(path, identity)

@@ -35,7 +35,7 @@ class Profile:
     @property
     def loss(self) -> npt.NDArray[np.float64]:
         """Mean over the images [G]."""
-        return np.asarray(self.per_image.mean(axis=1), dtype=np.float64)
+        return np.mean(self.per_image, axis=1, dtype=np.float64)
 
 
 def grid(gamma_range: tuple[float, float]) -> npt.NDArray[np.float64]:
