@@ -35,14 +35,15 @@ class Profile:
     @property
     def loss(self) -> npt.NDArray[np.float64]:
         """Mean over the images [G]."""
-        return np.mean(self.per_image, axis=1, dtype=np.float64)
+        mean: npt.NDArray[np.float64] = self.per_image.mean(axis=1)
+        return mean
 
 
 def grid(gamma_range: tuple[float, float]) -> npt.NDArray[np.float64]:
     """Middles of the cells of width 1/4 that have their middle inside the range; the same for all experts."""
     low, high = gamma_range
     cells = np.arange(math.floor(low / SPACING), math.ceil(high / SPACING))
-    middles = (cells + 0.5) * SPACING
+    middles: npt.NDArray[np.float64] = (cells.astype(np.float64) + 0.5) * SPACING
     return middles[(middles >= low) & (middles <= high)]
 
 
