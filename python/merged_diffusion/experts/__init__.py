@@ -1,1 +1,1 @@
-"""(to be written)"""
+"""Experts: noise predictors eps_hat(z, gamma), the bundled ones, and the user's own."""

@@ -1,1 +1,1 @@
-"""(to be written)"""
+"""Networks, written afresh: the bundled experts' in ``small``."""

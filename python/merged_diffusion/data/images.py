@@ -1,0 +1,196 @@
+"""A set of images: uint8 pixels v in 0..L-1, with what identifies and groups them.
+
+Pixels stay integers here. A network sees x = 2(v + 1/2)/L - 1 ("centred": the middle of a bin of width 2/L,
+Kingma et al. 2021) or x = 2v/(L-1) - 1 ("ends": 0 and L-1 lie on -1 and 1, Karras et al. 2022).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion.errors import DataError, UsageError
+
+Pixels = Literal["centred", "ends"]
+MAX_LEVELS = 256  # pixels are uint8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """Images [N, C, H, W] with their ids [N]; ``clusters`` [N] groups what is not independent."""
+
+    name: str
+    split: str
+    images: npt.NDArray[np.uint8]
+    ids: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64] | None
+    levels: int
+    clusters: npt.NDArray[np.int64] | None
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_images(self.images, self.levels, self.name)
+        for key in ("ids", "labels", "clusters"):
+            column = getattr(self, key)
+            if column is not None and column.shape != (len(self.images),):
+                raise DataError(
+                    f"{self.name}: {key} has shape {list(column.shape)} for {len(self.images)} images",
+                    hint=f"give one entry of {key} per image",
+                    key=key,
+                )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.images.shape[1:]))
+        return f"Data({self.name}/{self.split}, {len(self)} images {shape}, {self.levels} levels)"
+
+    def select(self, limit: int | None = None, ids: tuple[int, int] | None = None) -> Data:
+        """The first ``limit`` entries of ``RandomState(0).permutation(n)``, or positions ``a <= p < b``.
+
+        The selection is in ascending order of position and keeps each image's id. ``sha256`` goes on naming
+        the whole set.
+        """
+        if limit is not None and ids is not None:
+            raise UsageError("limit and ids were both given", hint="use one of them")
+        if limit is not None:
+            return self._take(np.sort(chosen_positions(len(self), limit)))
+        if ids is not None:
+            first, end = ids
+            if not 0 <= first < end <= len(self):
+                raise UsageError(
+                    f"ids {first}:{end} do not lie in 0:{len(self)} ({self.name}/{self.split}, half open)",
+                    hint=f"use 0 <= A < B <= {len(self)}",
+                )
+            return self._take(np.arange(first, end))
+        return self
+
+    def _take(self, positions: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Data:
+        return replace(
+            self,
+            images=self.images[positions],
+            ids=self.ids[positions],
+            labels=None if self.labels is None else self.labels[positions],
+            clusters=None if self.clusters is None else self.clusters[positions],
+        )
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Data:
+        """The images at which ``mask`` [N] holds."""
+        return self._take(mask)
+
+
+def chosen_positions(n: int, limit: int) -> npt.NDArray[np.int64]:
+    """Positions of a random choice of ``limit`` out of ``n``; a smaller one is a prefix of a larger one."""
+    if not 1 <= limit <= n:
+        raise UsageError(f"limit {limit} does not lie in 1..{n}", hint=f"use a number from 1 to {n}")
+    return np.random.RandomState(0).permutation(n)[:limit].astype(np.int64)
+
+
+def content_sha256(images: npt.NDArray[np.uint8], levels: int) -> str:
+    r"""SHA-256 of ``N,C,H,W,L\n`` in decimal and the uint8 bytes in C order."""
+    digest = hashlib.sha256((",".join(map(str, (*images.shape, levels))) + "\n").encode())
+    digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()
+
+
+def make_data(
+    name: str,
+    split: str,
+    images: npt.NDArray[np.generic],
+    levels: int,
+    *,
+    ids: npt.NDArray[np.int64] | None = None,
+    labels: npt.NDArray[np.int64] | None = None,
+    clusters: npt.NDArray[np.int64] | None = None,
+) -> Data:
+    """A set whose hash is computed and whose ids are the positions where none are given."""
+    pixels = check_images(images, levels, name)
+    ids = np.arange(len(pixels), dtype=np.int64) if ids is None else ids
+    return Data(name, split, pixels, ids, labels, levels, clusters, content_sha256(pixels, levels))
+
+
+def pixel_values(
+    images: npt.NDArray[np.uint8], levels: int, pixels: Pixels = "centred"
+) -> npt.NDArray[np.float64]:
+    """Network-space values x in [-1, 1] of pixels v, same shape: 2(v + 1/2)/L - 1 or 2v/(L - 1) - 1."""
+    v = images.astype(np.float64)
+    return 2 * (v + 0.5) / levels - 1 if pixels == "centred" else 2 * v / (levels - 1) - 1
+
+
+def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> npt.NDArray[np.uint8]:
+    """``images``; refuse what is not uint8 [N >= 1, C in (1, 3), H, W] with values below ``levels``."""
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"{name}: images are {images.dtype}, but pixels are uint8 (the scale is never guessed)",
+            hint=_conversion(images),
+            expected="uint8",
+            found=str(images.dtype),
+        )
+    _check_shape(images.shape, name)
+    if not 2 <= levels <= MAX_LEVELS:
+        raise UsageError(f"{name}: {levels} grey levels; 2..{MAX_LEVELS} are possible with uint8 pixels")
+    pixels = images.astype(np.uint8, copy=False)
+    at = _first(pixels >= levels) if levels < MAX_LEVELS else None
+    if at is not None:
+        raise DataError(
+            f"{name}: the value {pixels[at]} at {list(at)} exceeds {levels - 1}, the highest of "
+            f"{levels} levels",
+            hint="state the number of grey levels of the file (levels in an npz, or --levels)",
+            index=list(at),
+        )
+    return pixels
+
+
+def _conversion(images: npt.NDArray[np.generic]) -> str:
+    """What turns ``images`` into uint8, or the first value that prevents it."""
+    kind = images.dtype.kind
+    if kind == "b":
+        return "use images.astype('uint8') with levels = 2"
+    if kind not in "fiu":
+        return "give an array of uint8"
+    values = images.astype(np.float64)
+    outside = _first(~((values >= 0) & (values <= 255)))
+    if outside is not None and images.dtype.itemsize == 2 and kind == "u":
+        return "16-bit images: (images >> 8).astype('uint8') keeps the upper 8 bits"
+    if outside is not None:
+        return f"the value {values[outside]:g} at {list(outside)} lies outside 0..255"
+    if kind == "f" and values.size and values.max() <= 1:
+        return "if they are in [0, 1]: (images * 255).round().astype('uint8')"
+    return "all values lie in 0..255: images.round().astype('uint8')"
+
+
+def _check_shape(shape: tuple[int, ...], name: str) -> None:
+    wanted = "[N, C, H, W] with C = 1 or 3"
+    if len(shape) != 4 or shape[1] not in (1, 3):
+        raise DataError(
+            f"{name}: images have shape {list(shape)}, expected {wanted}",
+            hint=_shape_hint(shape),
+            expected=wanted,
+            found=list(shape),
+        )
+    if 0 in shape:
+        raise UsageError(f"{name}: no images (shape {list(shape)})", hint="give at least one image")
+
+
+def _shape_hint(shape: tuple[int, ...]) -> str:
+    if len(shape) == 4 and shape[3] in (1, 3):
+        return "the last axis looks like channels: images.transpose(0, 3, 1, 2)"
+    if len(shape) == 4 and 4 in (shape[1], shape[3]):
+        return "four channels look like RGB with alpha: drop the alpha channel first"
+    if len(shape) == 3 and shape[2] in (1, 3):
+        return "this looks like one image [H, W, C]: images.transpose(2, 0, 1)[None]"
+    if len(shape) == 3:
+        return "there is no channel axis: images[:, None] for grey images"
+    return "give one array with the axes images, channels, height, width"
+
+
+def _first(bad: npt.NDArray[np.bool_]) -> tuple[int, ...] | None:
+    """Index of the first True, or None."""
+    if not bad.any():
+        return None
+    return tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))

@@ -1,0 +1,175 @@
+"""An expert on disk: a folder with ``model.safetensors`` and ``card.toml``.
+
+The card says what the numbers in the weights mean: kind, network, gamma range, data convention, how it was
+trained and measured. A recipe is the same file before training: ``[training]`` filled in, ``sha256`` and
+``[results]`` absent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+
+from merged_diffusion.errors import CheckpointError, UnsafeFileError
+from merged_diffusion.experts.edm import EdmExpert
+from merged_diffusion.experts.vdm import VdmExpert
+
+FORMAT: Final = 1
+MAX_CARD_BYTES: Final = 1 << 20
+TABLES: Final = ("network", "training", "results")
+# What the two kinds of network predict, and of which time and input.
+MEANING: Final = {
+    "vdm": {"predicts": "eps", "time": "gamma", "input": "vp"},
+    "edm": {"predicts": "x0", "time": "log_edm_sigma_over_4", "input": "edm"},
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a ``card.toml`` holds."""
+
+    name: str
+    kind: Literal["vdm", "edm"]
+    predicts: str
+    time: str
+    input: str
+    pixels: Literal["centred", "ends"]
+    levels: int
+    image_shape: tuple[int, int, int]
+    gamma_range: tuple[float, float]
+    network: Mapping[str, Any]
+    labels: bool = False
+    licence: str = ""
+    source: str = ""
+    data_std: float | None = None
+    precision: Literal["float16", "float32"] = "float16"
+    sha256: str | None = None
+    training: Mapping[str, Any] | None = None
+    results: Mapping[str, Any] | None = None
+
+    def expert(self, seed: int = 0) -> VdmExpert | EdmExpert:
+        """The expert with its network newly initialised; torch's global generator is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._expert()
+
+    def _expert(self) -> VdmExpert | EdmExpert:
+        if self.kind == "vdm":
+            return VdmExpert(
+                self.name,
+                self.network,
+                image_shape=self.image_shape,
+                levels=self.levels,
+                gamma_range=self.gamma_range,
+                pixels=self.pixels,
+                periods=self.network.get("periods", ()),
+            )
+        if self.data_std is None:
+            raise CheckpointError(
+                f"{self.name}: an EDM card needs data_std",
+                hint="the standard deviation of the training data in [-1, 1]",
+                key="data_std",
+            )
+        return EdmExpert(
+            self.name,
+            self.network,
+            image_shape=self.image_shape,
+            levels=self.levels,
+            gamma_range=self.gamma_range,
+            data_std=self.data_std,
+            pixels=self.pixels,
+        )
+
+    def toml(self) -> str:
+        """The card as a file."""
+        head = {"format": FORMAT} | {f.name: getattr(self, f.name) for f in fields(self)}
+        text = "".join(_line(k, v) for k, v in head.items() if k not in TABLES and v is not None)
+        for table in TABLES:
+            rows = getattr(self, table)
+            if rows is not None:
+                text += f"\n[{table}]\n" + "".join(_line(k, v) for k, v in rows.items())
+        return text
+
+
+def _line(key: str, value: object) -> str:
+    # JSON's strings, booleans, numbers and lists of them are TOML's.
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+
+
+def read_card(path: str | Path) -> Card:
+    """The card in a file, checked; `CheckpointError` names what is wrong."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise UnsafeFileError(f"{path}: a card of over {MAX_CARD_BYTES} bytes is refused")
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: no such file",
+            hint="an expert is a folder with model.safetensors and card.toml",
+            file=str(path),
+        ) from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CheckpointError(f"{path}: not a readable TOML file ({error})", file=str(path)) from error
+    return card_of(table, str(path))
+
+
+def card_of(table: dict[str, Any], where: str) -> Card:
+    """The card that a TOML table states; ``where`` names its origin in messages."""
+    table = dict(table)
+    if (version := table.pop("format", None)) != FORMAT:
+        raise CheckpointError(
+            f"{where}: format = {version!r}, this version reads format = {FORMAT}", key="format"
+        )
+    _check_types(table, where)
+    kind = table["kind"]
+    for key, expected in MEANING[kind].items():
+        if table[key] != expected:
+            raise CheckpointError(
+                f"{where}: {key} = {table[key]!r}, but a network of kind {kind!r} has {key} = {expected!r}",
+                key=key,
+                expected=expected,
+                found=table[key],
+            )
+    low, high = table["gamma_range"]
+    if not -math.inf < low < high < math.inf:
+        raise CheckpointError(f"{where}: gamma_range = [{low}, {high}] is not an interval", key="gamma_range")
+    table["gamma_range"] = (float(low), float(high))
+    table["image_shape"] = tuple(table["image_shape"])
+    return Card(**table)
+
+
+_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+    "name": str, "kind": str, "predicts": str, "time": str, "input": str, "pixels": str, "levels": int,
+    "image_shape": list, "gamma_range": list, "network": dict, "labels": bool, "licence": str, "source": str,
+    "data_std": (float, int), "precision": str, "sha256": str, "training": dict, "results": dict,
+}  # fmt: skip
+_REQUIRED: Final = frozenset(f.name for f in fields(Card) if f.default is MISSING)
+_CHOICES: Final = {"kind": tuple(MEANING), "pixels": ("centred", "ends"), "precision": ("float16", "float32")}
+_LENGTHS: Final = {"image_shape": 3, "gamma_range": 2}
+
+
+def _check_types(table: dict[str, Any], where: str) -> None:
+    wrong = [f"{key} is missing" for key in sorted(_REQUIRED - table.keys())]
+    wrong += [f"{key} is unknown" for key in sorted(table.keys() - _TYPES.keys())]
+    wrong += [fault for key in sorted(table.keys() & _TYPES.keys()) if (fault := _fault(key, table[key]))]
+    if wrong:
+        raise CheckpointError(f"{where}: {'; '.join(wrong)}", differences=wrong)
+
+
+def _fault(key: str, value: Any) -> str | None:
+    if not isinstance(value, _TYPES[key]):
+        return f"{key} = {value!r} is of type {type(value).__name__}"
+    if key in _CHOICES and value not in _CHOICES[key]:
+        return f"{key} = {value!r} is none of {', '.join(_CHOICES[key])}"
+    numbers = value if isinstance(value, list) else []
+    if key in _LENGTHS and [isinstance(v, int | float) for v in numbers] != [True] * _LENGTHS[key]:
+        return f"{key} = {value!r} is not {_LENGTHS[key]} numbers"
+    return None

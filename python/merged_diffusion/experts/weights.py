@@ -1,0 +1,126 @@
+"""Weights of an expert from a safetensors file: read as data, checked, converted to float32.
+
+The format: 8 bytes with the length of a JSON header, the header (name -> dtype, shape, byte offsets), the
+bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from merged_diffusion.errors import CheckpointError, UnsafeFileError
+
+MAX_HEADER_BYTES: Final = 1 << 20
+MAX_FILE_BYTES: Final = 1 << 30
+N_SHOWN: Final = 20  # differences printed in full; the rest is counted
+ITEM_BYTES: Final = {"F16": 2, "F32": 4}
+DTYPES: Final = {"F16": "float16", "F32": "float32"}
+
+
+def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str, str]:
+    """(tensors in float32, the dtype they were stored in, the SHA-256 of the file).
+
+    ``sha256`` is the card's, which must agree; None leaves it unchecked.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise UnsafeFileError(
+                f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path)
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror or error})",
+            hint="an expert is a folder with model.safetensors and card.toml",
+            file=str(path),
+        ) from error
+    dtype = check_header(content, str(path))
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise CheckpointError(
+            f"{path} has SHA-256 {found}, its card states {sha256}",
+            hint="the weights and the card are not of one training; fetch or train both again",
+            file=str(path), expected=sha256, found=found,
+        )  # fmt: skip
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a sound safetensors file ({error})", file=str(path)) from error
+    return {name: _finite(name, value, path).float() for name, value in tensors.items()}, dtype, found
+
+
+def check_header(content: bytes, where: str) -> str:
+    """The dtype of the tensors; refuse a long header, and offsets that do not tile the file exactly."""
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > len(content) - 8:
+        raise CheckpointError(
+            f"{where}: truncated: a header of {length} bytes in a file of {len(content)}", file=where
+        )
+    if length > MAX_HEADER_BYTES:
+        raise UnsafeFileError(
+            f"{where}: a header of {length} bytes exceeds the limit of {MAX_HEADER_BYTES}", file=where
+        )
+    try:
+        header: dict[str, Any] = json.loads(content[8 : 8 + length])
+        header.pop("__metadata__", None)
+        entries = {name: (e["dtype"], e["shape"], *e["data_offsets"]) for name, e in header.items()}
+        spans = sorted((int(start), int(end)) for _, _, start, end in entries.values())
+        sizes = [math.prod(shape) * ITEM_BYTES.get(dtype, 0) for dtype, shape, _, _ in entries.values()]
+        lengths = [end - start for _, _, start, end in entries.values()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{where}: the safetensors header is broken ({error!r})", file=where) from error
+    dtypes = {dtype for dtype, *_ in entries.values()}
+    if len(dtypes) != 1 or not dtypes <= DTYPES.keys():
+        raise CheckpointError(
+            f"{where}: tensors of {sorted(map(str, dtypes))}, expected all F16 or all F32", file=where
+        )
+    body = len(content) - 8 - length
+    tiled = spans[0][0] == 0 and spans[-1][1] == body and all(a[1] == b[0] for a, b in pairwise(spans))
+    if not tiled or sizes != lengths:
+        raise CheckpointError(
+            f"{where}: the tensors' offsets overlap, leave gaps or do not fit {body} bytes of data",
+            hint="the file is truncated or damaged; fetch it again",
+            file=where,
+        )
+    return DTYPES[dtypes.pop()]
+
+
+def check_keys(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
+    """Refuse missing, extra and wrongly shaped tensors, all of them listed at once."""
+    rows = [f"{k} is missing" for k in sorted(expected.keys() - found.keys())]
+    rows += [f"{k} is not of this network" for k in sorted(found.keys() - expected.keys())]
+    rows += [
+        f"{k} has shape {list(found[k].shape)}, expected {list(expected[k].shape)}"
+        for k in sorted(found.keys() & expected.keys())
+        if found[k].shape != expected[k].shape
+    ]
+    if rows:
+        rest = f"; and {len(rows) - N_SHOWN} more" if len(rows) > N_SHOWN else ""
+        raise CheckpointError(
+            f"{where}: {'; '.join(rows[:N_SHOWN])}{rest}",
+            hint="the card's [network] table and the weights do not belong together",
+            differences=rows,
+        )
+
+
+def _finite(name: str, value: Tensor, path: Path) -> Tensor:
+    n_bad = int((~torch.isfinite(value)).sum())
+    if n_bad:
+        raise CheckpointError(
+            f"{path}: {name} holds {n_bad} values that are not finite (of {value.numel()})",
+            hint="the training diverged or the file is damaged",
+            key=name,
+        )
+    return value

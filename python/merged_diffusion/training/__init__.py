@@ -1,0 +1,253 @@
+"""Training of small experts: ``train(card, out)`` turns a recipe card into a folder that loads as an expert.
+
+AdamW on the eps loss (likelihood experts) or Karras' denoising loss (quality experts), warm-up then cosine,
+an exponential running mean of the weights. Everything random at a step is a function of (seed, step): a
+training that was interrupted any number of times gives what an uninterrupted one gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import save
+from torch import Tensor
+from tqdm import tqdm
+
+from merged_diffusion.data import load_data
+from merged_diffusion.data.bundled import hold_back
+from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.errors import CheckpointError, DataError, RunLockedError, RunMismatchError, StorageError
+from merged_diffusion.experts.card import Card, read_card
+from merged_diffusion.experts.edm import EdmExpert
+from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.training.losses import likelihood_loss, normal_gammas, quality_loss, uniform_gammas
+from merged_diffusion.training.profile import Profile, loss_profile
+from merged_diffusion.training.state import TrainingState, replace_file, require_same
+
+__all__ = ["Profile", "Recipe", "loss_profile", "train"]
+
+SAVE_SECONDS: Final = 30.0
+FINAL_RATE: Final = 0.02  # of the highest learning rate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The ``[training]`` table of a card."""
+
+    data: str
+    seed: int
+    steps: int
+    batch: int
+    learning_rate: float
+    ema: float
+    warmup: int = 200
+    weight_decay: float = 0.01
+    gradient_norm: float = 1.0
+    p_mean: float = -1.2  # of EDM's law of ln s (Karras et al. 2022, table 1)
+    p_std: float = 1.2
+    p_uniform: float = 0.0
+    flips: bool = False
+    data_sha256: str | None = None
+
+    @classmethod
+    def of(cls, card: Card) -> Recipe:
+        """Read from a card; `CheckpointError` names what is missing or unknown."""
+        if card.training is None:
+            raise CheckpointError(
+                f"{card.name}: the card has no [training] table", hint="recipes/ holds four that work"
+            )
+        table = dict(card.training)
+        required = {"data", "seed", "steps", "batch", "learning_rate", "ema"}
+        wrong = [f"{k} is missing" for k in sorted(required - table.keys())]
+        types = {f.name: str(f.type) for f in fields(cls)}
+        wrong += [f"{k} is unknown" for k in sorted(table.keys() - types.keys())]
+        wrong += [
+            f"{k} = {v!r} is no {types[k]}"
+            for k, v in sorted(table.items())
+            if k in types and type(v).__name__ not in types[k] and (types[k], type(v)) != ("float", int)
+        ]
+        if wrong:
+            raise CheckpointError(f"{card.name}: [training]: {'; '.join(wrong)}", differences=wrong)
+        return cls(**table)
+
+    def rate(self, step: int) -> float:
+        """Learning rate: linear warm-up, then a cosine to 2 %."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def train(card: Path | str, out: Path, *, threads: int | None = None, progress: bool = True) -> Path:
+    """Train what the recipe ``card`` describes into the folder ``out``.
+
+    Goes on where an earlier call stopped. Ends with ``model.safetensors`` (the running mean, in the card's
+    precision) and ``card.toml`` (with the hashes of data and weights, and the loss by gamma on the held-back
+    images) in ``out``, which is returned.
+    """
+    stated = read_card(card)
+    recipe = Recipe.of(stated)
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be made ({error})", file=str(out)) from error
+    with _locked(out), _threads(threads):
+        if (out / "card.toml").exists():
+            require_same(_identity(read_card(out / "card.toml")), _identity(stated), out / "card.toml")
+            return out
+        data = load_data(recipe.data, split="train")
+        _check_data(stated, recipe, data)
+        fit, held = hold_back(data)
+        measured = _with_data(stated, data, fit)
+        state, seconds = _fit(measured, Recipe.of(measured), fit, out, progress)
+        _write(measured, state, seconds, held, out)
+    return out
+
+
+def _fit(card: Card, recipe: Recipe, fit: Data, out: Path, progress: bool) -> tuple[TrainingState, float]:
+    """Steps until the last one; the checkpoint is written every half minute and at the end."""
+    path, identity = out / "checkpoint.safetensors", _identity(card)
+    expert = card.expert(recipe.seed)
+    state = TrainingState(expert, ema=recipe.ema, weight_decay=recipe.weight_decay)
+    if path.exists():
+        state.load(path, identity)
+    started = saved = time.monotonic()
+    expert.train()
+    running = float("nan")
+    bar = tqdm(
+        total=recipe.steps,
+        initial=state.step,
+        desc=card.name,
+        unit="step",
+        disable=not progress,
+        file=sys.stderr,
+    )
+    with bar, torch.random.fork_rng(devices=[]):
+        while state.step < recipe.steps:
+            loss = _loss(expert, recipe, fit, state.step)
+            state.descend(loss, recipe.rate(state.step), recipe.gradient_norm)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise CheckpointError(
+                    f"{card.name}: the loss is not finite at step {state.step}", hint="lower learning_rate"
+                )
+            running = value if math.isnan(running) else 0.99 * running + 0.01 * value
+            bar.update()
+            bar.set_postfix(loss=f"{running:.4f}", refresh=False)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                state.save(path, identity)
+                saved = time.monotonic()
+    state.save(path, identity)
+    return state, time.monotonic() - started
+
+
+def _loss(expert: VdmExpert | EdmExpert, recipe: Recipe, fit: Data, step: int) -> Tensor:
+    """The loss of one batch; images, noise, noise levels and dropout follow from (seed, step)."""
+    torch.manual_seed((recipe.seed << 32) + step + 1)
+    chosen = torch.randint(len(fit), (recipe.batch,)).numpy()
+    x = torch.from_numpy(pixel_values(fit.images[chosen], fit.levels, expert.pixels)).float()
+    if recipe.flips:
+        x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
+    eps = torch.randn_like(x)
+    if isinstance(expert, VdmExpert):
+        return likelihood_loss(expert, x, eps, uniform_gammas(len(x), expert.gamma_range))
+    gamma = normal_gammas(len(x), expert.gamma_range, recipe.p_mean, recipe.p_std, recipe.p_uniform)
+    return quality_loss(expert, x, eps, gamma)
+
+
+def _write(card: Card, state: TrainingState, seconds: float, held: Data, out: Path) -> None:
+    """Weights first, card last: a folder with a card is complete."""
+    dtype = torch.float16 if card.precision == "float16" else torch.float32
+    stored = {name: value.to(dtype) for name, value in state.mean.items()}
+    weights = save(stored)
+    expert = card.expert()
+    expert.load_state_dict({name: value.float() for name, value in stored.items()})
+    profile = loss_profile(expert.eval(), held)
+    results = {
+        "images": profile.per_image.shape[1],
+        "seconds": round(seconds, 1),
+        "gamma": profile.gamma.tolist(),
+        "loss": [round(float(v), 6) for v in profile.loss],
+    }
+    replace_file(out / "model.safetensors", weights)
+    digest = hashlib.sha256(weights).hexdigest()
+    replace_file(out / "card.toml", replace(card, sha256=digest, results=results).toml().encode())
+
+
+def _check_data(card: Card, recipe: Recipe, data: Data) -> None:
+    if recipe.data_sha256 is not None and recipe.data_sha256 != data.sha256:
+        raise RunMismatchError(
+            f"{recipe.data}/train has SHA-256 {data.sha256}, the card expects {recipe.data_sha256}",
+            hint="remove data_sha256 from the card to train on these images",
+        )
+    shape = tuple(data.images.shape[1:])
+    if (shape, data.levels) != (card.image_shape, card.levels):
+        raise DataError(
+            f"{recipe.data}: images {list(shape)} of {data.levels} levels, but the card states "
+            f"{list(card.image_shape)} of {card.levels}",
+            expected=list(card.image_shape),
+            found=list(shape),
+        )
+
+
+def _with_data(card: Card, data: Data, fit: Data) -> Card:
+    """The card with what is known once the data are there."""
+    training = dict(card.training or {}) | {"data_sha256": data.sha256}
+    if card.kind != "edm" or card.data_std is not None:
+        return replace(card, training=training)
+    # Chunks, so that a large set does not become float64 at once.
+    parts = [
+        pixel_values(part, data.levels, card.pixels) for part in np.array_split(fit.images, 64) if len(part)
+    ]
+    n = sum(p.size for p in parts)
+    mean = sum(float(p.sum()) for p in parts) / n
+    variance = sum(float(((p - mean) ** 2).sum()) for p in parts) / n
+    return replace(card, training=training, data_std=round(math.sqrt(variance), 4))
+
+
+def _identity(card: Card) -> dict[str, Any]:
+    """What must agree between the parts of one training: all but what follows from it."""
+    table: dict[str, Any] = {f.name: getattr(card, f.name) for f in fields(card)}
+    for derived in ("sha256", "results", "data_std", "licence", "source"):
+        del table[derived]
+    training = dict(table.pop("training") or {})
+    training.pop("data_sha256", None)
+    table |= {"image_shape": list(card.image_shape), "gamma_range": list(card.gamma_range)}
+    return table | {f"training.{key}": value for key, value in training.items()}
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunLockedError(
+            f"another process trains in {out}", hint="wait for it, or use another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if threads is None else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

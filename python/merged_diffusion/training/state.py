@@ -1,0 +1,103 @@
+"""What training keeps between two interruptions: weights, their running mean, AdamW's moments, the step.
+
+One safetensors file, replaced atomically: after a kill -9 it is the old or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from merged_diffusion.errors import RunCorruptError, RunMismatchError, StorageError
+
+WARM = 10  # the running mean starts with weight (1 + n)/(10 + n)
+
+
+class TrainingState:
+    """A network in training; ``mean`` is the exponential running mean of its weights."""
+
+    def __init__(self, net: nn.Module, *, ema: float, weight_decay: float) -> None:
+        self.net = net
+        self.ema = ema
+        self.step = 0
+        self.mean = {k: v.detach().clone() for k, v in net.named_parameters()}
+        self.optimiser = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.99), weight_decay=weight_decay)
+
+    def descend(self, loss: Tensor, learning_rate: float, gradient_norm: float) -> None:
+        """One step of AdamW along the gradient of ``loss``, then the running mean."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), gradient_norm)
+        self.optimiser.step()
+        keep = min(self.ema, (1 + self.step) / (WARM + self.step))
+        with torch.no_grad():
+            for name, value in self.net.named_parameters():
+                self.mean[name].lerp_(value, 1 - keep)
+        self.step += 1
+
+    def save(self, path: Path, recipe: dict[str, Any]) -> None:
+        """Write all of it; ``recipe`` is compared when the file is read."""
+        tensors: dict[str, Tensor] = {}
+        for name, value in self.net.named_parameters():
+            tensors[f"net.{name}"] = value.detach()
+            tensors[f"mean.{name}"] = self.mean[name]
+            for moment in ("exp_avg", "exp_avg_sq"):
+                tensors[f"{moment}.{name}"] = self.optimiser.state[value][moment]
+        metadata = {"step": str(self.step), "recipe": json.dumps(recipe, sort_keys=True)}
+        replace_file(path, save(tensors, metadata))
+
+    def load(self, path: Path, recipe: dict[str, Any]) -> None:
+        """Go on from what ``save`` wrote; refuse another recipe."""
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                require_same(json.loads(metadata["recipe"]), recipe, path)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            self.step = int(metadata["step"])
+            with torch.no_grad():
+                for name, value in self.net.named_parameters():
+                    value.copy_(tensors[f"net.{name}"])
+                    self.mean[name].copy_(tensors[f"mean.{name}"])
+                    self.optimiser.state[value] = {
+                        "step": torch.tensor(float(self.step)),
+                        "exp_avg": tensors[f"exp_avg.{name}"],
+                        "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
+                    }
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunCorruptError(
+                f"{path} cannot be read ({error})", hint="delete it to train from the start", file=str(path)
+            ) from error
+
+
+def require_same(found: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
+    """Refuse to mix two recipes in one folder."""
+    different = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
+    if different:
+        rows = [f"{key}: {found.get(key)!r} there, {expected.get(key)!r} now" for key in different]
+        raise RunMismatchError(
+            f"{path} was made by another recipe ({'; '.join(rows)})",
+            hint="use another --out, or delete the folder",
+            differences=rows,
+        )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` so that a reader, and a restart, meet the whole old or the whole new file."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error})", file=str(path)) from error

@@ -1,0 +1,74 @@
+"""The small networks: they begin as zero, couple no rows, and take exactly the table of a card."""
+
+import pytest
+import torch
+
+from merged_diffusion.errors import CheckpointError
+from merged_diffusion.experts.nets.small import build
+
+TABLES = {
+    "mlp": {"type": "mlp", "width": 24, "blocks": 2, "dropout": 0.1},
+    "unet": {"type": "unet", "channels": [8, 16], "dropout": 0.1},
+}
+
+
+def network(kind, *, awake=False):
+    torch.manual_seed(0)
+    net = build(TABLES[kind], 3, (1, 6, 8)).eval()
+    if awake:
+        for p in net.parameters():
+            p.data.add_(0.1 * torch.randn_like(p))
+    return net
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_output_begins_at_zero(kind):
+    out = network(kind)(torch.randn(2, 3, 6, 8), torch.tensor([0.1, 0.9]))
+    assert out.shape == (2, 1, 6, 8)
+    assert (out == 0).all()
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_row_does_not_see_its_neighbours(kind):
+    net = network(kind, awake=True)
+    x, u = torch.randn(16, 3, 6, 8), torch.rand(16)
+    together = net(x, u)
+    torch.testing.assert_close(together[3:5], net(x[3:5], u[3:5]), rtol=1e-5, atol=1e-6)
+    other = x.clone()
+    other[0] = 100.0
+    assert torch.equal(net(other, u)[1:], together[1:])
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_parameter_matters(kind):
+    net = network(kind, awake=True)
+    net(torch.randn(4, 3, 6, 8), torch.rand(4)).square().sum().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_output_is_smooth_in_the_noise_level(kind):
+    net = network(kind, awake=True).double()
+    x, u = torch.randn(1, 3, 6, 8).double(), torch.tensor([0.5], dtype=torch.float64)
+    steps = [(net(x, u + h) - net(x, u - h)) / (2 * h) for h in (1e-4, 1e-5)]
+    torch.testing.assert_close(steps[0], steps[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"type": "vit"}, "'vit' is neither"),
+        ({"depth": 3}, "depth"),
+        ({"width": "wide"}, "width"),
+        ({"width": None}, "width"),
+    ],
+)
+def test_table_with_other_keys_is_refused(change, message):
+    with pytest.raises(CheckpointError, match=message):
+        build(TABLES["mlp"] | change, 3, (1, 6, 8))
+
+
+@pytest.mark.parametrize("channels", [[8], [8, 12], [8, 16, 32]])
+def test_channels_that_do_not_fit_are_refused(channels):
+    with pytest.raises(CheckpointError, match="two multiples of 8"):
+        build(TABLES["unet"] | {"channels": channels}, 3, (1, 6, 8))
