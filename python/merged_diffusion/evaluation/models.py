@@ -1,0 +1,155 @@
+"""From settings to models: which experts, merged at which threshold, and what identifies them in a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from merged_diffusion.data.images import Data
+from merged_diffusion.errors import ExpertError, UsageError
+from merged_diffusion.evaluation.settings import THRESHOLDS, Settings
+from merged_diffusion.experts import load_expert
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.merge import MergedModel, Threshold, as_model
+from merged_diffusion.pairs import PairCard, pair_card
+
+ROLES: Final = ("likelihood", "quality")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models to score, by name ("merged" first), their experts by role, and where those came from."""
+
+    models: Mapping[str, MergedModel]
+    experts: Mapping[str, Expert]
+    sources: Mapping[str, str]
+
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """Per role what a summary and a run say about the expert; weights count, the path does not."""
+        return {role: _identity(expert, self.sources[role]) for role, expert in self.experts.items()}
+
+
+def build_models(settings: Settings, data: Data) -> Models:
+    """Load the experts and merge them, or take one alone.
+
+    Raises
+    ------
+    UsageError
+        No experts are known for this data, or no threshold.
+    ExpertError
+        An expert is not found or does not fit the images.
+    """
+    pair = _pair(settings, data)
+    if settings.expert is not None:
+        role = "quality" if pair is not None and settings.expert == pair.quality else "likelihood"
+        expert = _load(settings.expert, data)
+        alone = {role: as_model(expert, role=role, extrapolate=settings.extrapolate)}
+        return Models(alone, {role: expert}, {role: settings.expert})
+    sources = _sources(settings, pair, data)
+    experts = {role: _load(sources[role], data) for role in ROLES}
+    merged = MergedModel(
+        experts["likelihood"],
+        experts["quality"],
+        _threshold(settings, experts, pair),
+        eta_range=None if pair is None else pair.eta_range,
+        range=settings.range,
+        extrapolate=settings.extrapolate,
+    )
+    models = {"merged": merged}
+    if settings.compare:
+        models |= {
+            role: as_model(experts[role], role=role, extrapolate=settings.extrapolate) for role in ROLES
+        }
+    return Models(models, experts, sources)
+
+
+def _pair(settings: Settings, data: Data) -> PairCard | None:
+    """The named pair, else the pair of a known data set unless both experts are given."""
+    if settings.pair is not None:
+        return pair_card(settings.pair)
+    if settings.likelihood_expert is not None and settings.quality_expert is not None:
+        return None
+    try:
+        return pair_card(data.name)
+    except UsageError:
+        return None
+
+
+def _sources(settings: Settings, pair: PairCard | None, data: Data) -> dict[str, str]:
+    given = {"likelihood": settings.likelihood_expert, "quality": settings.quality_expert}
+    known = {} if pair is None else {"likelihood": pair.likelihood, "quality": pair.quality}
+    sources = {role: source or known.get(role) for role, source in given.items()}
+    for role, source in sources.items():
+        if source is None:
+            raise UsageError(
+                f"no {role} expert: {data.name} has no pair of its own",
+                hint=f"give --pair NAME or --{role}-expert, or one expert alone by --expert",
+            )
+    return {role: source for role, source in sources.items() if source is not None}
+
+
+def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard | None) -> Threshold:
+    given = {name: getattr(settings, name) for name in THRESHOLDS if getattr(settings, name) is not None}
+    if not given:
+        if pair is None:
+            raise UsageError(
+                "two experts without a threshold", hint="give --eta, --gamma, --edm-sigma or --logsnr"
+            )
+        return Threshold.eta(pair.eta)
+    ((name, value),) = given.items()
+    # The ends of the experts' ranges, so that no digit of eta is lost on the way.
+    if value == "min":
+        return Threshold.gamma(experts["quality"].gamma_range[0])
+    if value == "max":
+        return Threshold.gamma(experts["likelihood"].gamma_range[1])
+    made: Threshold = getattr(Threshold, name)(float(value))
+    return made
+
+
+def _load(source: str, data: Data) -> Expert:
+    expert = load_expert(source)
+    shape = data.images.shape[1:]
+    wrong = [(a, b) for a, b in zip(expert.image_shape, shape, strict=True) if a is not None and a != b]
+    if wrong or expert.levels != data.levels:
+        wanted = "x".join("any" if n is None else str(n) for n in expert.image_shape)
+        raise ExpertError(
+            f"{source} models {wanted} images of {expert.levels} levels, but {data.name} has"
+            f" {'x'.join(map(str, shape))} images of {data.levels} levels",
+            hint="take an expert of this data set, or --levels where the file does not say them",
+            expert=source,
+        )
+    return expert
+
+
+def runs_code(source: str) -> bool:
+    """Whether loading an expert executes what the user names (``module:name``, ``file.py:name``)."""
+    head, colon, name = source.rpartition(":")
+    return bool(colon) and name.isidentifier() and head not in ("bundled", "hf")
+
+
+def _identity(expert: Expert, source: str) -> dict[str, Any]:
+    return {
+        "name": expert.name,
+        "source": source,
+        "gamma_range": list(expert.gamma_range),
+        "pixels": expert.pixels,
+        "levels": expert.levels,
+        "weights_sha256": weights_sha256(expert),
+    }
+
+
+def weights_sha256(expert: Expert) -> str | None:
+    """SHA-256 over names, types, shapes and bytes of parameters and buffers; None for other callables."""
+    if not isinstance(expert, nn.Module):
+        return None
+    digest = hashlib.sha256()
+    for name, value in sorted(expert.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
