@@ -1,8 +1,7 @@
-"""The command line. A command parses, builds, calls and prints; torch is loaded only once its options are
-sound.
+"""The command line: a command parses, builds, calls and prints.
 
-The exit code of an error is that of its class (`merged_diffusion.errors`); under ``--json`` standard output
-holds exactly one JSON object whatever happens.
+torch is loaded only once the options are sound. The exit code of an error is that of its class
+(`merged_diffusion.errors`); under ``--json`` standard output holds exactly one JSON object whatever happens.
 """
 
 from __future__ import annotations

@@ -22,9 +22,13 @@ what = options.stacked(
     click.option(
         "--limit", type=int, show_default="all", help="A random choice of N images; a larger N continues."
     ),
-    click.option("--ids", type=options.IdRange(), help="Positions A <= p < B instead."),
+    click.option("--ids", type=options.id_range, metavar="A:B", help="Positions A <= p < B instead."),
     click.option(
-        "--labels", type=options.Labels(), show_default="none", help="For class-conditional experts."
+        "--labels",
+        type=options.labels,
+        metavar="from-data|CLASS|none",
+        show_default="none",
+        help="For class-conditional experts.",
     ),
 )
 model = options.stacked(
@@ -40,7 +44,8 @@ model = options.stacked(
     click.option("--expert", help="One expert alone, on its own range."),
     click.option(
         "--eta",
-        type=options.Eta(),
+        type=options.eta,
+        metavar="NUMBER|min|max",
         show_default="the pair's",
         help="Threshold in [0, 1], min or max; 0 and 1: one expert alone.",
     ),
@@ -88,8 +93,9 @@ where = options.stacked(
     click.option("--deterministic", is_flag=True, help="Fail where a kernel has no deterministic form."),
     click.option(
         "--shard",
-        type=options.Shard(),
-        default=(0, 1),
+        type=options.shard,
+        metavar="I/N",
+        default="0/1",
         show_default="0/1",
         help="The share of worker I of N.",
     ),
@@ -138,11 +144,11 @@ def command(
     from merged_diffusion.evaluation.machine import configured
     from merged_diffusion.evaluation.plan import place
 
-    with output.plain_warnings():
+    with output.remarks(quiet=quiet):
         plan, out = place(settings, out)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             plan.check_experts()
-            cost = plan.estimate(shard)
+            cost = plan.estimate(shard, out)
             out = out or plan.out_for(cost)
             report.announce(plan, cost, out, quiet=quiet)
             if dry_run:

@@ -13,70 +13,42 @@ from merged_diffusion.evaluation.settings import CHOICES
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class IdRange(click.ParamType):
+def id_range(value: str) -> tuple[int, int]:
     """``A:B``, half open."""
-
-    name = "A:B"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Two whole numbers."""
-        first, colon, end = str(value).partition(":")
-        try:
-            if colon:
-                return int(first), int(end)
-        except ValueError:
-            pass
-        return self.fail(f"{value!r} is not of the form A:B, for instance 0:16", param, ctx)
+    first, _, end = value.partition(":")
+    try:
+        return int(first), int(end)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not of the form A:B, for instance 0:16") from None
 
 
-class Shard(click.ParamType):
-    """``I/N``."""
-
-    name = "I/N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Worker I of N, I from 0."""
-        if isinstance(value, tuple):
-            return value
-        index, slash, count = str(value).partition("/")
-        if slash and index.isdecimal() and count.isdecimal() and int(index) < int(count):
-            return int(index), int(count)
-        return self.fail(f"{value!r} is not I/N with 0 <= I < N, for instance 0/4", param, ctx)
+def shard(value: str) -> tuple[int, int]:
+    """``I/N``: worker I of N, I from 0."""
+    index, _, count = value.partition("/")
+    if index.isdecimal() and count.isdecimal() and int(index) < int(count):
+        return int(index), int(count)
+    raise click.BadParameter(f"{value!r} is not I/N with 0 <= I < N, for instance 0/4")
 
 
-class Eta(click.ParamType):
-    """A number in [0, 1], ``min`` or ``max``."""
-
-    name = "ETA"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        """The number, or the word."""
-        if value in ("min", "max"):
-            return str(value)
-        if value == "auto":
-            return self.fail("'auto' is not available yet; give a number, min or max", param, ctx)
-        try:
-            return float(value)
-        except ValueError:
-            return self.fail(f"{value!r} is neither a number in [0, 1] nor min or max", param, ctx)
+def eta(value: str) -> float | str:
+    """A number in [0, 1], ``min`` or ``max``; the settings check the number."""
+    if value in ("min", "max"):
+        return value
+    if value == "auto":
+        raise click.BadParameter("'auto' is not available yet; give a number, min or max")
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number in [0, 1] nor min or max") from None
 
 
-class Labels(click.ParamType):
-    """``from-data``, ``none`` or a class."""
-
-    name = "LABELS"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
-        """The word, or the class number."""
-        if value in ("from-data", "none"):
-            return str(value)
-        if str(value).isdecimal():
-            return int(value)
-        return self.fail(f"{value!r} is neither from-data, none nor a class number", param, ctx)
+def labels(value: str) -> str | int:
+    """``from-data``, ``none`` or a class number."""
+    if value in ("from-data", "none"):
+        return value
+    if value.isdecimal():
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither from-data, none nor a class number")
 
 
 def choice(name: str, default: str, text: str, *, alias: str | None = None) -> Decorator:

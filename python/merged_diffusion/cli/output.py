@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import traceback
@@ -112,9 +113,17 @@ def unexpected(error: Exception, *, as_json: bool) -> int:
     return 1
 
 
+class _Remarks(logging.Handler):
+    """The package's log as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
 @contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Warnings as one line on standard error, without the line of code that raised them."""
+def remarks(*, quiet: bool = False) -> Iterator[None]:
+    """Warnings and the package's log as one line each on standard error, without lines of code."""
 
     def show(
         message: Warning | str,
@@ -126,9 +135,12 @@ def plain_warnings() -> Iterator[None]:
     ) -> None:
         say(f"warning: {message}")
 
-    before = warnings.showwarning
-    warnings.showwarning = show
+    before, warnings.showwarning = warnings.showwarning, show
+    log, handler = logging.getLogger("merged_diffusion"), _Remarks()
+    handler.setLevel(logging.ERROR if quiet else logging.WARNING)
+    log.addHandler(handler)
     try:
         yield
     finally:
+        log.removeHandler(handler)
         warnings.showwarning = before

@@ -26,7 +26,7 @@ def command(device: str | None, dtype: str | None, threads: int | None, as_json:
     if reason is not None and not quiet:
         output.say(f"note: cuda is not usable, going on with the CPU: {reason}")
     rows: list[dict[str, Any]] = []
-    with output.plain_warnings(), configured(threads=threads or all_cores(), deterministic=False):
+    with output.remarks(quiet=quiet), configured(threads=threads or all_cores(), deterministic=False):
         for check in selftest.run(place, dtype or "float32"):
             passed = bool(check.error <= check.tolerance)  # a NaN fails
             rows.append(

@@ -23,7 +23,7 @@ def command(card: Path, out: Path, threads: int | None, as_json: bool, quiet: bo
     from merged_diffusion.evaluation.machine import all_cores
     from merged_diffusion.training import train
 
-    with output.plain_warnings():
+    with output.remarks(quiet=quiet):
         folder = train(card, out, threads=threads or all_cores(), progress=not quiet)
     if as_json:
         output.emit_json({"command": "train", "out": folder})

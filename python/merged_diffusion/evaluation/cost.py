@@ -20,6 +20,7 @@ SETTLED_SECONDS: Final = 1.0  # a first call longer than this was not spent on s
 class Estimate:
     """Seconds of one network call of ``rows`` rows with its VJP, and of the whole evaluation."""
 
+    n_solves: int
     rows: int
     call_seconds: float
     seconds: float
@@ -46,7 +47,7 @@ def estimate(
         for expert in experts
     )
     call *= probes / timed
-    return Estimate(rows, call, math.ceil(n_solves / rows) * NOMINAL_EVALUATIONS * call)
+    return Estimate(n_solves, rows, call, math.ceil(n_solves / rows) * NOMINAL_EVALUATIONS * call)
 
 
 def call_seconds(

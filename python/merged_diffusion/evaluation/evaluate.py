@@ -43,7 +43,7 @@ class Evaluation:
             try:
                 for name in plan.models.models:
                     self._runs[name] = Run.open(
-                        out if name == plan.main else out / name,
+                        plan.folder(out, name) or out,
                         plan.identity(name),
                         selection=plan.selection(),
                         shard=shard,

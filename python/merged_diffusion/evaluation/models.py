@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -13,8 +14,8 @@ from torch import nn
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.evaluation.settings import THRESHOLDS, Settings
-from merged_diffusion.experts import load_expert
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.merge import MergedModel, Threshold, as_model
 from merged_diffusion.pairs import PairCard, pair_card
 
@@ -44,12 +45,13 @@ def build_models(settings: Settings, data: Data) -> Models:
     ExpertError
         An expert is not found or does not fit the images.
     """
-    pair = _pair(settings, data)
     if settings.expert is not None:
-        role = "quality" if pair is not None and settings.expert == pair.quality else "likelihood"
         expert = _load(settings.expert, data)
+        # Its tally of evaluations stands under its role; an EDM has no other.
+        role = "quality" if getattr(expert, "kind", None) == "edm" else "likelihood"
         alone = {role: as_model(expert, role=role, extrapolate=settings.extrapolate)}
         return Models(alone, {role: expert}, {role: settings.expert})
+    pair = _pair(settings, data)
     sources = _sources(settings, pair, data)
     experts = {role: _load(sources[role], data) for role in ROLES}
     merged = MergedModel(
@@ -126,29 +128,32 @@ def _load(source: str, data: Data) -> Expert:
     return expert
 
 
-def runs_code(source: str) -> bool:
-    """Whether loading an expert executes what the user names (``module:name``, ``file.py:name``)."""
-    head, colon, name = source.rpartition(":")
-    return bool(colon) and name.isidentifier() and head not in ("bundled", "hf")
-
-
 def _identity(expert: Expert, source: str) -> dict[str, Any]:
     return {
-        "name": expert.name,
+        "name": getattr(expert, "name", source),
         "source": source,
         "gamma_range": list(expert.gamma_range),
         "pixels": expert.pixels,
         "levels": expert.levels,
         "weights_sha256": weights_sha256(expert),
+        "code_sha256": code_sha256(source),
+        "provenance": dict(getattr(expert, "provenance", {})),
     }
+
+
+def code_sha256(source: str) -> str | None:
+    """SHA-256 of the file of ``file.py:name``; None for any other source."""
+    file, _, _ = source.rpartition(":")
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file.endswith(".py") else None
 
 
 def weights_sha256(expert: Expert) -> str | None:
     """SHA-256 over names, types, shapes and bytes of parameters and buffers; None for other callables."""
-    if not isinstance(expert, nn.Module):
+    tensors = expert.state_dict() if isinstance(expert, nn.Module) else {}
+    if not tensors:
         return None
     digest = hashlib.sha256()
-    for name, value in sorted(expert.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         tensor = value.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)

@@ -22,12 +22,12 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.cost import Estimate, estimate
 from merged_diffusion.evaluation.machine import all_cores, resolve_device
-from merged_diffusion.evaluation.models import Models, build_models, runs_code
+from merged_diffusion.evaluation.models import Models, build_models
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import check_expert
 from merged_diffusion.likelihood import default_batch_size
-from merged_diffusion.runs import recorded_machine, versions
-from merged_diffusion.runs.settings import APART, FREE, is_machine, leaves, read_settings
+from merged_diffusion.runs import open_run, recorded_machine, versions
+from merged_diffusion.runs.settings import is_free, is_machine, leaves, read_settings
 
 KEPT_SECONDS: Final = 600.0  # an evaluation that takes longer is kept in any case
 SHARED_BLOCK: Final = 256  # rows that share their steps, as in the paper's pipeline
@@ -54,7 +54,7 @@ class Plan:
         return self.settings.threads or all_cores()
 
     def on(self, recorded: Mapping[str, Any]) -> Self:
-        """With batch size, threads, device and dtype: as given, else as recorded, else what suits the device."""
+        """With batch size, threads, device, dtype: as given, else as recorded, else what suits the device."""
         given, notes = self.settings, list(self.notes)
         device, reason = resolve_device(given.device or recorded.get("device") or "auto")
         if reason is not None:
@@ -89,8 +89,7 @@ class Plan:
             },
             "threshold": threshold_echo(model),
             "legs": [
-                {"expert": leg.expert.name, "role": leg.role, "start": leg.start, "end": leg.end}
-                for leg in model.legs(toward="noise")
+                {"role": leg.role, "start": leg.start, "end": leg.end} for leg in model.legs(toward="noise")
             ],
             "extrapolated": model.extrapolated,
             "experts": {role: item for role, item in self.models.identity().items() if role in roles},
@@ -100,6 +99,10 @@ class Plan:
         if self.settings.step_control == "shared":
             result["blocks"] = {key: settings[key] for key in ("batch_size", "limit", "ids")}
         return result
+
+    def folder(self, out: Path | None, name: str) -> Path | None:
+        """Where a run keeps the records of a model: at its top, or in a run of its own inside."""
+        return out if out is None or name == self.main else out / name
 
     def selection(self) -> dict[str, Any]:
         """Which images of the whole set this command asks for."""
@@ -143,14 +146,15 @@ class Plan:
             return data.labels
         return np.full(len(data), int(wish), dtype=np.int64)
 
-    def estimate(self, shard: tuple[int, int] = (0, 1)) -> Estimate:
-        """The cost of the whole selection of one worker, from one timed call of the slowest expert."""
+    def estimate(self, shard: tuple[int, int] = (0, 1), out: Path | None = None) -> Estimate:
+        """The cost of what one worker has left to score, from one timed call of the slowest expert."""
         settings = self.settings
         draws = settings.importance * settings.repeats
+        left = [self.share(shard, held_ids(self.folder(out, name))) for name in self.models.models]
         shape = tuple(self.data.images.shape[1:])
         return estimate(
             list(self.models.experts.values()),
-            n_solves=-(-len(self.data) // shard[1]) * draws * len(self.models.models),
+            n_solves=draws * sum(len(data) for data in left if data is not None),
             shape=shape,
             rows=settings.batch_size or 1,
             device=settings.device or "cpu",
@@ -166,11 +170,7 @@ class Plan:
     def default_out(self) -> Path:
         """``runs/nll-photos-1a2b3c4d``: the same command finds it again."""
         identity = leaves(self.identity(self.main))
-        kept = {
-            k: v
-            for k, v in identity.items()
-            if k not in FREE and not is_machine(k) and k.partition(".")[0] not in APART
-        }
+        kept = {k: v for k, v in identity.items() if not is_free(k) and not is_machine(k)}
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
         return Path("runs") / f"nll-{Path(self.whole.name).stem}-{digest}"
 
@@ -191,13 +191,12 @@ def make_plan(settings: Settings) -> Plan:
         raise UsageError(f"{settings.data}: its ids are not ascending", hint="sort the file by ids")
     models = build_models(settings, whole)
     for name, expert in models.experts.items():
-        if expert.conditional and settings.labels == "none":
+        if getattr(expert, "conditional", False) and settings.labels == "none":
             raise UsageError(
-                f"the {name} expert {expert.name} is class-conditional",
+                f"the {name} expert {models.sources[name]} is class-conditional",
                 hint="give --labels from-data or a class",
             )
-    notes = [f"{source} is your code, and runs" for source in models.sources.values() if runs_code(source)]
-    plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models, tuple(notes))
+    plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models)
     plan.labels(plan.data)
     return plan
 
@@ -208,6 +207,13 @@ def place(settings: Settings, out: Path | None) -> tuple[Plan, Path | None]:
     if out is None and read_settings(plan.default_out()) is not None:
         out = plan.default_out()
     return plan.on({} if out is None else recorded_machine(out)), out
+
+
+def held_ids(folder: Path | None) -> list[int]:
+    """The ids that a run holds, if there is one."""
+    if folder is None or read_settings(folder) is None:
+        return []
+    return [record["id"] for record in open_run(folder).records()]
 
 
 def threshold_echo(model: Any) -> dict[str, Any] | None:

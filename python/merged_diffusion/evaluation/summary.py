@@ -17,6 +17,7 @@ from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.runs import Record, Run
 
 NAMES: Final = ("likelihood", "quality")
+KEPT: Final = ("n", "n_failed", "bits_per_dim", "log_density_nats", "evaluations")
 LISTED: Final = 20  # failures and missing ids that are named; all are counted
 
 
@@ -78,9 +79,7 @@ def _beside(
     identity: Mapping[str, Any], name: str, merged: Sequence[Record], alone: Sequence[Record]
 ) -> dict[str, Any]:
     result = _result(identity, alone)
-    kept = {key: result[key] for key in ("n", "n_failed", "bits_per_dim", "evaluations") if key in result}
-    if "log_density_nats" in result:
-        kept["log_density_nats"] = result["log_density_nats"]
+    kept = {key: result[key] for key in KEPT if key in result}
     is_whole = identity["settings"]["allow_failed"] or not any(map(_failed, (*merged, *alone)))
     return {"name": name} | kept | {"paired": paired(merged, alone) if is_whole else None}
 
@@ -167,10 +166,6 @@ def compare_runs(one: Run, two: Run) -> dict[str, Any]:
                 "model": run.settings.get("model"),
                 "threshold": run.settings["threshold"],
             }
-            | {
-                k: v
-                for k, v in _result(run.settings, shared).items()
-                if k in ("n", "n_failed", "bits_per_dim", "evaluations")
-            }
+            | {k: v for k, v in _result(run.settings, shared).items() if k in KEPT}
         )
     return {"command": "runs compare", "runs": rows, "n": len(common), "paired": paired(first, second)}

@@ -31,6 +31,8 @@ FREE: Final = frozenset(
         *("eta", "gamma", "edm_sigma", "logsnr", "compare", "allow_failed", "preset"),
     )
 ) | {"data.name", "data.split"}
+# What an expert is called and where it lies; its weights are compared by their hash.
+FREE_PARTS: Final = ("name", "source", "provenance")
 # Written beside the settings; compared elsewhere (versions) or not at all.
 APART: Final = ("format", "versions", "selections")
 
@@ -89,10 +91,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where a command asks for other than the run holds: ``{"settings.rtol": (1e-5, 1e-6)}``, not free ones."""
+    """Where a command asks for other than the run holds: ``{"settings.rtol": (1e-5, 1e-6)}``."""
     one, two = leaves(plain(recorded)), leaves(plain(asked))
-    keys = [key for key in {**one, **two} if key not in FREE and key.partition(".")[0] not in APART]
+    keys = [key for key in {**one, **two} if not is_free(key)]
     return {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
+
+
+def is_free(key: str) -> bool:
+    """Whether no record depends on a field."""
+    top, *path = key.split(".")
+    return key in FREE or top in APART or (top == "experts" and path[1:2] != [] and path[1] in FREE_PARTS)
 
 
 def is_machine(key: str) -> bool:
