@@ -25,7 +25,14 @@ from merged_diffusion.runs.records import decode, encode, read_records
 SETTINGS = {
     "command": "nll",
     "model": "merged",
-    "settings": {"rtol": 1e-5, "batch_size": 16, "threads": 1, "device": "cpu", "dtype": "float32", "limit": 8},
+    "settings": {
+        "rtol": 1e-5,
+        "batch_size": 16,
+        "threads": 1,
+        "device": "cpu",
+        "dtype": "float32",
+        "limit": 8,
+    },
     "data": {"name": "digits", "sha256": "ab", "n_set": 360},
     "experts": {"likelihood": {"weights_sha256": "01"}},
 }
@@ -136,7 +143,10 @@ def test_records_survive_kill_9(tmp_path):
     [
         (changed(rtol=1e-6), "settings.rtol"),
         (SETTINGS | {"data": SETTINGS["data"] | {"sha256": "cd"}}, "data.sha256"),
-        (SETTINGS | {"experts": {"likelihood": {"weights_sha256": "02"}}}, "experts.likelihood.weights_sha256"),
+        (
+            SETTINGS | {"experts": {"likelihood": {"weights_sha256": "02"}}},
+            "experts.likelihood.weights_sha256",
+        ),
         (SETTINGS | {"model": "likelihood"}, "model"),
     ],
 )
@@ -153,7 +163,9 @@ def test_other_settings_are_refused_with_a_diff(tmp_path, settings, key):
 
 def test_what_changes_no_record_may_differ(tmp_path):
     begin(tmp_path / "run", [0])
-    other = changed(limit=100, compare=True, allow_failed=True) | {"data": SETTINGS["data"] | {"name": "a/b.npz"}}
+    other = changed(limit=100, compare=True, allow_failed=True) | {
+        "data": SETTINGS["data"] | {"name": "a/b.npz"}
+    }
     Run.open(tmp_path / "run", other, selection={"limit": 100, "ids": None}).close()
     assert len(open_run(tmp_path / "run").settings["selections"]) == 2
 
@@ -236,10 +248,12 @@ def test_full_disk_stops_the_run_and_keeps_the_valid_prefix(tmp_path, monkeypatc
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(file, line)
 
-    with pytest.raises(StorageError, match="No space left"), Run.open(tmp_path / "run", SETTINGS) as run:
-        monkeypatch.setattr("merged_diffusion.runs.journal.os.write", write)
-        run.append(record(0))
+    run = Run.open(tmp_path / "run", SETTINGS)
+    monkeypatch.setattr("merged_diffusion.runs.journal.os.write", write)
+    run.append(record(0))
+    with pytest.raises(StorageError, match="No space left"):
         run.append(record(1))
+    run.close()
     assert len(calls) == 3  # nothing is tried again
     monkeypatch.undo()
     begin(tmp_path / "run", [1])
@@ -253,10 +267,14 @@ def test_failed_flush_is_not_retried(tmp_path, monkeypatch):
         flushes.append(file)
         raise OSError(errno.EIO, "Input/output error")
 
-    with pytest.raises(StorageError, match="Input/output"), Run.open(tmp_path / "run", SETTINGS) as run:
-        monkeypatch.setattr("merged_diffusion.runs.journal.SYNC_SECONDS", -1.0)
-        monkeypatch.setattr("merged_diffusion.runs.journal.os.fsync", fail)
+    run = Run.open(tmp_path / "run", SETTINGS)
+    monkeypatch.setattr("merged_diffusion.runs.journal.SYNC_SECONDS", -1.0)
+    monkeypatch.setattr("merged_diffusion.runs.journal.os.fsync", fail)
+    with pytest.raises(StorageError, match="Input/output"):
         run.append(record(0))
+    with pytest.raises(StorageError, match="closed"):
+        run.append(record(1))
+    run.close()
     assert len(flushes) == 1
 
 
