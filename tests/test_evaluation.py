@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from merged_diffusion.data.images import make_data
+
 from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.plan import Plan
 from merged_diffusion.evaluation.settings import Settings
@@ -30,7 +30,7 @@ def test_preset_fills_what_is_not_given_and_given_values_win():
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_shares_are_disjoint_and_cover_the_selection(count):
     shares = [ids(plan(7).share((index, count), [])) for index in range(count)]
-    assert sorted(sum(shares, [])) == list(range(7))
+    assert sorted(i for share in shares for i in share) == list(range(7))
     assert shares[0] == list(range(0, 7, count))
 
 
@@ -66,6 +66,6 @@ def test_paired_difference_is_over_the_ids_that_both_scored():
 
 
 def test_labels_from_data_without_labels_are_refused():
+    asked = plan(3, labels="from-data")
     with pytest.raises(UsageError, match="no labels"):
-        asked = plan(3, labels="from-data")
         asked.labels(asked.data)

@@ -1,4 +1,4 @@
-"""Progress: one line that is rewritten on a terminal, a line a minute elsewhere, nothing when nobody listens."""
+"""Progress: one line that is rewritten on a terminal, a line a minute elsewhere."""
 
 import io
 from types import SimpleNamespace

@@ -46,14 +46,14 @@ def build_models(settings: Settings, data: Data) -> Models:
         An expert is not found or does not fit the images.
     """
     if settings.expert is not None:
-        expert = _load(settings.expert, data)
+        expert = _load(settings.expert, data, settings)
         # Its tally of evaluations stands under its role; an EDM has no other.
         role = "quality" if getattr(expert, "kind", None) == "edm" else "likelihood"
         alone = {role: as_model(expert, role=role, extrapolate=settings.extrapolate)}
         return Models(alone, {role: expert}, {role: settings.expert})
     pair = _pair(settings, data)
     sources = _sources(settings, pair, data)
-    experts = {role: _load(sources[role], data) for role in ROLES}
+    experts = {role: _load(sources[role], data, settings) for role in ROLES}
     merged = MergedModel(
         experts["likelihood"],
         experts["quality"],
@@ -113,7 +113,7 @@ def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard
     return made
 
 
-def _load(source: str, data: Data) -> Expert:
+def _load(source: str, data: Data, settings: Settings) -> Expert:
     expert = load_expert(source)
     shape = data.images.shape[1:]
     wrong = [(a, b) for a, b in zip(expert.image_shape, shape, strict=True) if a is not None and a != b]
@@ -125,7 +125,18 @@ def _load(source: str, data: Data) -> Expert:
             hint="take an expert of this data set, or --levels where the file does not say them",
             expert=source,
         )
+    if settings.convention == "paper" and expert.pixels == "ends":
+        _use_paper_convention(expert, source)
     return expert
+
+
+def _use_paper_convention(expert: Expert, source: str) -> None:
+    """Feed z / alpha without the factor L / (L - 1), as the paper's code does."""
+    if not hasattr(expert, "convention"):
+        raise UsageError(
+            f"{source} has pixels on the ends and always rescales exactly", hint="use --convention exact"
+        )
+    expert.convention = "paper"
 
 
 def _identity(expert: Expert, source: str) -> dict[str, Any]:
