@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import ExpertError, UsageError
+from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.evaluation.settings import THRESHOLDS, Settings
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.cards import load_expert
@@ -43,7 +43,9 @@ def build_models(settings: Settings, data: Data) -> Models:
     UsageError
         No experts are known for this data, or no threshold.
     ExpertError
-        An expert is not found or does not fit the images.
+        An expert is not found.
+    DataError
+        The images have not the shape or the grey levels of an expert.
     """
     if settings.expert is not None:
         expert = _load(settings.expert, data, settings)
@@ -119,11 +121,13 @@ def _load(source: str, data: Data, settings: Settings) -> Expert:
     wrong = [(a, b) for a, b in zip(expert.image_shape, shape, strict=True) if a is not None and a != b]
     if wrong or expert.levels != data.levels:
         wanted = "x".join("any" if n is None else str(n) for n in expert.image_shape)
-        raise ExpertError(
+        raise DataError(
             f"{source} models {wanted} images of {expert.levels} levels, but {data.name} has"
             f" {'x'.join(map(str, shape))} images of {data.levels} levels",
             hint="take an expert of this data set, or --levels where the file does not say them",
             expert=source,
+            expected=[list(expert.image_shape), expert.levels],
+            found=[list(shape), data.levels],
         )
     if settings.convention == "paper" and expert.pixels == "ends":
         _use_paper_convention(expert, source)
