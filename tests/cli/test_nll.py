@@ -338,3 +338,12 @@ def test_reader_that_went_away_is_no_error(start, nll, tmp_path):
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
     assert len(numbers(tmp_path / "run")) == 2
+
+
+def test_run_in_float64_goes_on_and_keeps_its_name(run_cli, nll, monkeypatch):
+    monkeypatch.setattr(planning, "KEPT_SECONDS", -1.0)
+    for limit in (2, 3):
+        result = run_cli(*nll("one", "--limit", limit, "--dtype", "float64"))
+        assert result.code == 0, result.err
+    (folder,) = Path("runs").iterdir()
+    assert len(numbers(folder)) == 3

@@ -24,15 +24,15 @@ ROLES: Final = ("likelihood", "quality")
 
 @dataclass(frozen=True)
 class Models:
-    """The models to score, by name ("merged" first), their experts by role, and where those came from."""
+    """The models to score, by name ("merged" first), and their experts by role.
+
+    ``identity`` is what a summary and a run say of each expert as it was loaded: a later change of device or
+    dtype does not show.
+    """
 
     models: Mapping[str, MergedModel]
     experts: Mapping[str, Expert]
-    sources: Mapping[str, str]
-
-    def identity(self) -> dict[str, dict[str, Any]]:
-        """Per role what a summary and a run say about the expert; weights count, the path does not."""
-        return {role: _identity(expert, self.sources[role]) for role, expert in self.experts.items()}
+    identity: Mapping[str, Mapping[str, Any]]
 
 
 def build_models(settings: Settings, data: Data) -> Models:
@@ -52,7 +52,7 @@ def build_models(settings: Settings, data: Data) -> Models:
         # Its tally of evaluations stands under its role; an EDM has no other.
         role = "quality" if getattr(expert, "kind", None) == "edm" else "likelihood"
         alone = {role: as_model(expert, role=role, extrapolate=settings.extrapolate)}
-        return Models(alone, {role: expert}, {role: settings.expert})
+        return Models(alone, {role: expert}, {role: _identity(expert, settings.expert)})
     pair = _pair(settings, data)
     sources = _sources(settings, pair, data)
     experts = {role: _load(sources[role], data, settings) for role in ROLES}
@@ -69,7 +69,7 @@ def build_models(settings: Settings, data: Data) -> Models:
         models |= {
             role: as_model(experts[role], role=role, extrapolate=settings.extrapolate) for role in ROLES
         }
-    return Models(models, experts, sources)
+    return Models(models, experts, {role: _identity(experts[role], sources[role]) for role in ROLES})
 
 
 def _pair(settings: Settings, data: Data) -> PairCard | None:

@@ -75,7 +75,7 @@ class Plan:
         model, settings = self.models.models[name], self.settings.as_dict()
         roles = {leg.role for leg in model.legs(toward="noise")}
         shape = self.whole.images.shape
-        result = {
+        result: dict[str, Any] = {
             "command": "nll",
             "model": name,
             "settings": settings | {"tf32": False},
@@ -92,7 +92,7 @@ class Plan:
                 {"role": leg.role, "start": leg.start, "end": leg.end} for leg in model.legs(toward="noise")
             ],
             "extrapolated": model.extrapolated,
-            "experts": {role: item for role, item in self.models.identity().items() if role in roles},
+            "experts": {role: item for role, item in self.models.identity.items() if role in roles},
         }
         if not np.array_equal(self.whole.ids, np.arange(shape[0])):
             result["data"]["ids"] = self.whole.ids.tolist()
@@ -193,7 +193,7 @@ def make_plan(settings: Settings) -> Plan:
     for name, expert in models.experts.items():
         if getattr(expert, "conditional", False) and settings.labels == "none":
             raise UsageError(
-                f"the {name} expert {models.sources[name]} is class-conditional",
+                f"the {name} expert {models.identity[name]['source']} is class-conditional",
                 hint="give --labels from-data or a class",
             )
     plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models)
