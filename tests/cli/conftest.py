@@ -22,6 +22,7 @@ class Normal(torch.nn.Module):
         super().__init__()
         self.name, self.gamma_range = name, (low, high)
         self.register_buffer("std", torch.tensor(std))
+        self.eval()
 
     def forward(self, z, gamma, cond=None):
         g = gamma.to(z.dtype).view(-1, 1, 1, 1)

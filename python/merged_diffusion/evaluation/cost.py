@@ -54,9 +54,8 @@ def call_seconds(
     expert: Expert, *, shape: tuple[int, ...], device: str, dtype: str, probes: int, conditional: bool
 ) -> float:
     """Seconds of one forward call at z [B, C, H, W] and ``probes`` vector-Jacobian products."""
+    move(expert, device=device, dtype=dtype)
     network = getattr(torch, dtype)
-    if isinstance(expert, torch.nn.Module):
-        expert.to(device=device, dtype=network).eval().requires_grad_(False)
     low, high = expert.gamma_range
     gamma = torch.full(shape[:1], (low + high) / 2, dtype=torch.float64, device=device)
     z = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(
@@ -65,6 +64,12 @@ def call_seconds(
     cond = torch.zeros(shape[0], dtype=torch.int64, device=device) if conditional else None
     first = _timed(expert, z, gamma, cond, probes)
     return first if first > SETTLED_SECONDS else _timed(expert, z, gamma, cond, probes)
+
+
+def move(expert: Expert, *, device: str, dtype: str) -> None:
+    """Bring an expert's network to where it will run; any other callable looks after itself."""
+    if isinstance(expert, torch.nn.Module):
+        expert.to(device=device, dtype=getattr(torch, dtype)).requires_grad_(False)
 
 
 def _timed(

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 import torch
 from torch import nn
@@ -14,12 +14,12 @@ from torch import nn
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.evaluation.settings import THRESHOLDS, Settings
-from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.base import Expert, check_declaration
 from merged_diffusion.experts.cards import load_expert
-from merged_diffusion.merge import MergedModel, Threshold, as_model
+from merged_diffusion.merge import Convention, MergedModel, Role, Threshold, as_model
 from merged_diffusion.pairs import PairCard, pair_card
 
-ROLES: Final = ("likelihood", "quality")
+ROLES: Final[tuple[Role, ...]] = ("likelihood", "quality")
 
 
 @dataclass(frozen=True)
@@ -47,28 +47,28 @@ def build_models(settings: Settings, data: Data) -> Models:
     DataError
         The images have not the shape or the grey levels of an expert.
     """
+    convention = cast(Convention, settings.convention)
     if settings.expert is not None:
-        expert = _load(settings.expert, data, settings)
+        expert = _load(settings.expert, data)
         # Its tally of evaluations stands under its role; an EDM has no other.
-        role = "quality" if getattr(expert, "kind", None) == "edm" else "likelihood"
-        alone = {role: as_model(expert, role=role, extrapolate=settings.extrapolate)}
-        return Models(alone, {role: expert}, {role: _identity(expert, settings.expert)})
+        role: Role = "quality" if getattr(expert, "kind", None) == "edm" else "likelihood"
+        alone: dict[str, MergedModel] = {role: as_model(expert, role=role, convention=convention)}
+        return Models(alone, {str(role): expert}, {role: _identity(expert, settings.expert)})
     pair = _pair(settings, data)
     sources = _sources(settings, pair, data)
-    experts = {role: _load(sources[role], data, settings) for role in ROLES}
+    experts: dict[str, Expert] = {role: _load(sources[role], data) for role in ROLES}
     merged = MergedModel(
         experts["likelihood"],
         experts["quality"],
         _threshold(settings, experts, pair),
         eta_range=None if pair is None else pair.eta_range,
-        range=settings.range,
+        range=cast(Literal["native", "merged"], settings.range),
         extrapolate=settings.extrapolate,
+        convention=convention,
     )
-    models = {"merged": merged}
+    models: dict[str, MergedModel] = {"merged": merged}
     if settings.compare:
-        models |= {
-            role: as_model(experts[role], role=role, extrapolate=settings.extrapolate) for role in ROLES
-        }
+        models |= {role: as_model(experts[role], role=role, convention=convention) for role in ROLES}
     return Models(models, experts, {role: _identity(experts[role], sources[role]) for role in ROLES})
 
 
@@ -115,8 +115,9 @@ def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard
     return made
 
 
-def _load(source: str, data: Data, settings: Settings) -> Expert:
+def _load(source: str, data: Data) -> Expert:
     expert = load_expert(source)
+    check_declaration(expert)
     shape = data.images.shape[1:]
     wrong = [(a, b) for a, b in zip(expert.image_shape, shape, strict=True) if a is not None and a != b]
     if wrong or expert.levels != data.levels:
@@ -129,23 +130,12 @@ def _load(source: str, data: Data, settings: Settings) -> Expert:
             expected=[list(expert.image_shape), expert.levels],
             found=[list(shape), data.levels],
         )
-    if settings.convention == "paper" and expert.pixels == "ends":
-        _use_paper_convention(expert, source)
     return expert
-
-
-def _use_paper_convention(expert: Expert, source: str) -> None:
-    """Feed z / alpha without the factor L / (L - 1), as the paper's code does."""
-    if not hasattr(expert, "convention"):
-        raise UsageError(
-            f"{source} has pixels on the ends and always rescales exactly", hint="use --convention exact"
-        )
-    expert.convention = "paper"
 
 
 def _identity(expert: Expert, source: str) -> dict[str, Any]:
     return {
-        "name": getattr(expert, "name", source),
+        "name": expert.name,
         "source": source,
         "gamma_range": list(expert.gamma_range),
         "pixels": expert.pixels,

@@ -16,15 +16,16 @@ from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.cost import Estimate, estimate
+from merged_diffusion.evaluation.cost import Estimate, estimate, move
 from merged_diffusion.evaluation.machine import all_cores, resolve_device
 from merged_diffusion.evaluation.models import Models, build_models
 from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.experts.base import check_expert
+from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.likelihood import default_batch_size
 from merged_diffusion.runs import open_run, recorded_machine, versions
 from merged_diffusion.runs.settings import is_free, is_machine, leaves, read_settings
@@ -87,7 +88,7 @@ class Plan:
                 "image_shape": list(shape[1:]),
                 "levels": self.whole.levels,
             },
-            "threshold": threshold_echo(model),
+            "threshold": model.threshold,
             "legs": [
                 {"role": leg.role, "start": leg.start, "end": leg.end} for leg in model.legs(toward="noise")
             ],
@@ -122,14 +123,19 @@ class Plan:
         return self.data.where(todo) if todo.any() else None
 
     def check_experts(self) -> None:
-        """The probe call of every expert on this machine; `ExpertError` says what is unsound."""
+        """Move the experts to this machine and probe each; `ExpertError` says what is unsound."""
+        device, dtype = self.settings.device or "cpu", self.settings.dtype or "float32"
+        channels, height, width = self.data.images.shape[1:]
+        labels = self.labels(self.data)
+        cond = None if labels is None else torch.as_tensor(np.resize(labels, 2), device=device)
         for expert in self.models.experts.values():
+            move(expert, device=device, dtype=dtype)
             check_expert(
                 expert,
-                image_shape=tuple(self.data.images.shape[1:]),
-                device=self.settings.device,
-                dtype=self.settings.dtype,
-                labels=self.labels(self.data.where(np.arange(len(self.data)) < 2)),
+                (channels, height, width),
+                device=device,
+                dtype=getattr(torch, dtype),
+                cond=cond,
                 batch_coupled=self.settings.batch_coupled,
             )
 
@@ -191,12 +197,13 @@ def make_plan(settings: Settings) -> Plan:
         raise UsageError(f"{settings.data}: its ids are not ascending", hint="sort the file by ids")
     models = build_models(settings, whole)
     for name, expert in models.experts.items():
-        if getattr(expert, "conditional", False) and settings.labels == "none":
+        if expert.conditional and settings.labels == "none":
             raise UsageError(
                 f"the {name} expert {models.identity[name]['source']} is class-conditional",
                 hint="give --labels from-data or a class",
             )
-    plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models)
+    snapped = [model.snapped for model in models.models.values() if model.snapped is not None]
+    plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models, tuple(snapped))
     plan.labels(plan.data)
     return plan
 
@@ -214,11 +221,3 @@ def held_ids(folder: Path | None) -> list[int]:
     if folder is None or read_settings(folder) is None:
         return []
     return [record["id"] for record in open_run(folder).records()]
-
-
-def threshold_echo(model: Any) -> dict[str, Any] | None:
-    """The threshold in its four names; None for one expert alone."""
-    echo = getattr(model, "threshold", None)
-    if echo is None:
-        return None
-    return {name: echo[name] for name in ("eta", "gamma", "edm_sigma", "logsnr")}
