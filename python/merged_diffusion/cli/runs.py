@@ -11,7 +11,7 @@ from merged_diffusion.cli import options
 FOLDER = click.Path(path_type=Path)
 
 
-@click.group("runs")
+@click.group("runs", epilog="\b\nExample:\n  merged-diffusion runs show results/photos\n")
 def command() -> None:
     """Look at evaluations that were kept by --out."""
 

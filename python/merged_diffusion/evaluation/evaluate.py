@@ -82,7 +82,7 @@ class Evaluation:
             self._runs[self.plan.main].write_summary(self.summary())
 
     def _score(self, name: str, observe: Observer | None) -> None:
-        run, settings = self._runs.get(name), self.plan.settings
+        run = self._runs.get(name)
         images = self.plan.share(self.shard, (record["id"] for record in self.held(name)))
         if images is None:
             return
@@ -97,23 +97,9 @@ class Evaluation:
         result = log_likelihood(
             self.plan.models.models[name],
             images,
-            seed=settings.seed,
-            dequantise=settings.dequantise,
-            importance=settings.importance,
-            repeats=settings.repeats,
-            method=settings.method,
-            step_control=settings.step_control,
-            rtol=settings.rtol,
-            atol=settings.atol,
-            probe=settings.probe,
-            probes=settings.probes,
-            batch_size=settings.batch_size,
-            device=settings.device,
-            dtype=settings.dtype,
+            **self.plan.settings.solver_options(),
             labels=self.plan.labels(images),
-            extrapolate=settings.extrapolate,
             allow_failed=True,  # refused in the summary, once every image has had its turn
-            batch_coupled=settings.batch_coupled,
             on_record=keep,
         )
         self.seconds += result.seconds

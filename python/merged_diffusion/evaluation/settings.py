@@ -36,6 +36,22 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "paper": {"step_control": "shared", "rtol": 1e-5, "atol": 1e-5, "probe": "fixed", "convention": "paper"},
 }
+# What `log_likelihood` takes under the same names.
+SOLVER: Final = (
+    *(
+        "seed",
+        "dequantise",
+        "importance",
+        "repeats",
+        "method",
+        "step_control",
+        "rtol",
+        "atol",
+        "probe",
+        "probes",
+    ),
+    *("batch_size", "device", "dtype", "extrapolate", "batch_coupled"),
+)
 RESOLUTION: Final = 100 * 2.0**-52  # 100 ulp of the float64 state: no error estimate below it means anything
 
 
@@ -133,6 +149,10 @@ class Settings:
         """With the preset's values where none were given."""
         preset = PRESETS[self.preset]
         return replace(self, **{k: v for k, v in preset.items() if getattr(self, k) is None})
+
+    def solver_options(self) -> dict[str, Any]:
+        """Keyword arguments of `log_likelihood`."""
+        return {name: getattr(self, name) for name in SOLVER}
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""
