@@ -15,7 +15,7 @@ ASK_SECONDS: Final = 86400.0
 
 what = options.stacked(
     click.option(
-        "--data", required=True, help="digits, photos, or a path: npz, npy, folder or zip of images."
+        "--data", required=True, help="digits, photos, or a path: npz, npy or a folder of PNG files."
     ),
     options.choice("--split", "test", "Which part of a known set."),
     click.option("--levels", type=int, help="Grey levels, where the file does not say."),
