@@ -1,0 +1,92 @@
+"""The command line: a command parses, builds, calls and prints.
+
+torch is loaded only once the options are sound. The exit code of an error is that of its class
+(`merged_diffusion.errors`); under ``--json`` standard output holds exactly one JSON object whatever happens.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from merged_diffusion.cli import output
+from merged_diffusion.cli.signals import handled
+from merged_diffusion.errors import MergedDiffusionError
+
+COMMANDS: Final = {
+    "nll": "Exact likelihood of images by the probability-flow ODE.",
+    "train": "Train an expert from a card.",
+    "selftest": "Closed forms on this machine: measured error and tolerance.",
+    "runs": "Look at kept evaluations: show, compare.",
+}
+EXAMPLES: Final = """\b
+Examples:
+  merged-diffusion nll --data photos --limit 128 --compare
+  merged-diffusion nll --data digits --eta 0.3 --out results/digits
+  merged-diffusion runs show results/digits
+  merged-diffusion selftest
+"""
+
+
+class LazyGroup(click.Group):
+    """Loads a command's module when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature
+        """The names, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, loaded."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"merged_diffusion.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Names and what they do, without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from merged_diffusion import _core
+
+        output.emit(f"merged-diffusion {_core.__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it."
+)
+def group() -> None:
+    """Exact likelihood of images under two merged diffusion experts."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code (`docs/cli.md` lists them)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Before torch is loaded: libgomp's spinning threads slow the core's loops twofold after a convolution.
+    os.environ["GOMP_SPINCOUNT"] = "0"
+    as_json = "--json" in arguments
+    try:
+        with handled():
+            return group.main(arguments, prog_name="merged-diffusion", standalone_mode=False) or 0
+    except click.ClickException as error:
+        return output.usage_error(error, as_json=as_json)
+    except MergedDiffusionError as error:
+        return output.refusal(error, as_json=as_json)
+    except (KeyboardInterrupt, click.Abort):
+        return output.stopped("interrupted", 130, as_json=as_json)
+    except SystemExit as stop:
+        return output.stopped("terminated", int(stop.code or 0), as_json=as_json)
+    except BrokenPipeError:
+        return output.silenced()
+    except Exception as error:  # noqa: BLE001  the last resort is to say that this is a fault of the program
+        return output.unexpected(error, as_json=as_json)

@@ -1,0 +1,166 @@
+"""``nll``: parses, builds, calls, prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from merged_diffusion.cli import options, output
+from merged_diffusion.evaluation.settings import Settings
+
+ASK_SECONDS: Final = 86400.0
+
+what = options.stacked(
+    click.option(
+        "--data", required=True, help="digits, photos, or a path: npz, npy or a folder of PNG files."
+    ),
+    options.choice("--split", "test", "Which part of a known set."),
+    click.option("--levels", type=int, help="Grey levels, where the file does not say."),
+    click.option(
+        "--limit", type=int, show_default="all", help="A random choice of N images; a larger N continues."
+    ),
+    click.option("--ids", type=options.id_range, metavar="A:B", help="Positions A <= p < B instead."),
+    click.option(
+        "--labels",
+        type=options.labels,
+        metavar="from-data|CLASS|none",
+        show_default="none",
+        help="For class-conditional experts.",
+    ),
+)
+model = options.stacked(
+    click.option("--pair", show_default="the data's", help="Two experts and the eta range of a card."),
+    click.option(
+        "--likelihood-expert",
+        show_default="the pair's",
+        help="bundled:NAME, folder, module:name, file.py:name.",
+    ),
+    click.option(
+        "--quality-expert", show_default="the pair's", help="The same; module: and file.py: run your code."
+    ),
+    click.option("--expert", help="One expert alone, on its own range."),
+    click.option(
+        "--eta",
+        type=options.eta,
+        metavar="NUMBER|min|max",
+        show_default="the pair's",
+        help="Threshold in [0, 1], min or max; 0 and 1: one expert alone.",
+    ),
+    click.option("--gamma", type=float, help="The threshold as gamma = -log SNR."),
+    click.option("--edm-sigma", type=float, help="The threshold as sigma / alpha."),
+    click.option("--logsnr", type=float, help="The threshold as log SNR."),
+    click.option("--compare", is_flag=True, help="Also both experts alone: same images, noise and probes."),
+    options.choice("--range", "native", "Range of one expert alone at eta 0 or 1."),
+    options.choice("--convention", "exact", "paper: pixels of an 'ends' expert not rescaled."),
+    click.option(
+        "--extrapolate", is_flag=True, help="Ask experts outside their trained range; marks the result."
+    ),
+)
+how = options.stacked(
+    options.choice("--dequantise", "truncated-normal", "Noise within a grey level.", alias="--dequantize"),
+    click.option("--importance", type=int, show_default="1", help="Draws K in the importance bound."),
+    click.option("--repeats", type=int, show_default="1", help="Independent draws, averaged."),
+    options.choice("--method", "dopri5", "Dormand-Prince 5(4)."),
+    options.choice(
+        "--step-control", "per-image", "shared: one step size for a whole block, as the paper's pipeline."
+    ),
+    click.option("--rtol", type=float, show_default="1e-5", help="Relative tolerance."),
+    click.option("--atol", type=float, show_default="1e-5", help="Absolute tolerance."),
+    options.choice(
+        "--probe", "fixed", "Trace: one Rademacher probe, a Gaussian one, or exact (small images)."
+    ),
+    click.option("--probes", type=int, show_default="1", help="Probes averaged."),
+    options.choice("--preset", "default", "paper: shared steps, 1e-5, fixed probe, convention paper."),
+    click.option("--seed", type=int, show_default="0", help="Of all random numbers."),
+    click.option("--allow-failed", is_flag=True, help="Give the mean over the images that did not fail."),
+    click.option("--batch-coupled", is_flag=True, help="Accept an expert whose rows depend on each other."),
+)
+where = options.stacked(
+    click.option(
+        "--batch-size",
+        "--batch",
+        "batch_size",
+        type=int,
+        show_default="by device, at most 64 on a CPU",
+        help="Rows of a network call.",
+    ),
+    options.threads,
+    options.device,
+    options.dtype,
+    click.option("--deterministic", is_flag=True, help="Fail where a kernel has no deterministic form."),
+    click.option(
+        "--shard",
+        type=options.shard,
+        metavar="I/N",
+        default="0/1",
+        show_default="0/1",
+        help="The share of worker I of N.",
+    ),
+    options.out,
+    click.option(
+        "--allow-rebatch",
+        is_flag=True,
+        help="Go on with another batch size, threads, device, dtype; marks rows.",
+    ),
+    click.option("--strict-env", is_flag=True, help="Refuse to go on under other versions or hardware."),
+    click.option("--dry-run", is_flag=True, help="Print the plan and its cost; write nothing."),
+    click.option("--yes", is_flag=True, help="Do not ask before an evaluation of more than a day."),
+    options.printing,
+)
+
+EPILOG: Final = """\b
+Examples:
+  merged-diffusion nll --data photos --limit 128 --compare
+  merged-diffusion nll --data digits --expert bundled:digits-vdm
+  merged-diffusion nll --data photos --eta 0.3 --out results/photos
+  merged-diffusion nll --data images.npz --likelihood-expert results/vdm \\
+      --quality-expert mine.py:expert --gamma -6.5 --json
+  merged-diffusion nll --data photos --shard 0/4 --out results/photos
+"""
+
+
+@click.command("nll", epilog=EPILOG, context_settings={"max_content_width": 100})
+@what
+@model
+@how
+@where
+def command(
+    out: Path | None,
+    shard: tuple[int, int],
+    dry_run: bool,
+    yes: bool,
+    quiet: bool,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Exact likelihood of images by the probability-flow ODE, in bits per dimension."""
+    settings = Settings.of(given)
+    from merged_diffusion.cli import report
+    from merged_diffusion.cli.progress import Progress
+    from merged_diffusion.evaluation.evaluate import Evaluation
+    from merged_diffusion.evaluation.machine import configured
+    from merged_diffusion.evaluation.plan import place
+
+    with output.remarks(quiet=quiet):
+        plan, out = place(settings, out)
+        with configured(threads=plan.threads, deterministic=settings.deterministic):
+            plan.check_experts()
+            cost = plan.estimate(shard, out)
+            out = out or plan.out_for(cost)
+            report.announce(plan, cost, out, quiet=quiet)
+            if dry_run:
+                report.show_plan(plan, cost, out, as_json=as_json)
+                return 0
+            if cost.seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
+                click.confirm("go on?", abort=True, err=True)
+            keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
+            with Evaluation(plan, out=out, shard=shard, **keep) as evaluation:
+                try:
+                    with Progress(evaluation, quiet=quiet) as progress:
+                        evaluation.run(progress.update)
+                except KeyboardInterrupt:
+                    return report.interrupted(evaluation.summary(), out, as_json=as_json)
+                return report.show(evaluation.summary(), out, as_json=as_json)

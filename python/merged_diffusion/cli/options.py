@@ -1,0 +1,85 @@
+"""Options that commands share, and the types of their values. A word means the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merged_diffusion.evaluation.settings import CHOICES
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def id_range(value: str) -> tuple[int, int]:
+    """``A:B``, half open."""
+    first, _, end = value.partition(":")
+    try:
+        return int(first), int(end)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not of the form A:B, for instance 0:16") from None
+
+
+def shard(value: str) -> tuple[int, int]:
+    """``I/N``: worker I of N, I from 0."""
+    index, _, count = value.partition("/")
+    if index.isdecimal() and count.isdecimal() and int(index) < int(count):
+        return int(index), int(count)
+    raise click.BadParameter(f"{value!r} is not I/N with 0 <= I < N, for instance 0/4")
+
+
+def eta(value: str) -> float | str:
+    """A number in [0, 1], ``min`` or ``max``; the settings check the number."""
+    if value in ("min", "max"):
+        return value
+    if value == "auto":
+        raise click.BadParameter("'auto' is not available yet; give a number, min or max")
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number in [0, 1] nor min or max") from None
+
+
+def labels(value: str) -> str | int:
+    """``from-data``, ``none`` or a class number."""
+    if value in ("from-data", "none"):
+        return value
+    if value.isdecimal():
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither from-data, none nor a class number")
+
+
+def choice(name: str, default: str, text: str, *, alias: str | None = None) -> Decorator:
+    """An option with a closed set of words; the default is applied by the settings."""
+    field = name.removeprefix("--").replace("-", "_")
+    names = [name, field] if alias is None else [name, alias, field]
+    return click.option(*names, type=click.Choice(CHOICES[field]), show_default=default, help=text)
+
+
+def stacked(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator, shown in the order given."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+printing = stacked(
+    click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object, errors too."),
+    click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
+)
+threads = click.option(
+    "--threads", type=int, show_default="all cores", help="Threads of torch and of the core."
+)
+device = click.option(
+    "--device", show_default="auto", help="auto (cuda if usable, else cpu), cpu, cuda, cuda:N or mps."
+)
+dtype = choice("--dtype", "float32", "Type of the network's arithmetic; the state is always float64.")
+out = click.option(
+    "--out", type=click.Path(path_type=Path), help="Directory of the run; the same command goes on."
+)

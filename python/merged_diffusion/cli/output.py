@@ -1,0 +1,146 @@
+"""What goes to standard output and how errors look, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, TextIO
+
+import click
+
+from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.runs.records import plain
+
+DEBUG: Final = "MERGED_DIFFUSION_DEBUG"
+REPORT: Final = (
+    f"this is a fault of merged-diffusion; report it with the output of the same command under {DEBUG}=1"
+)
+
+
+def emit(text: str) -> None:
+    """One text on standard output. A reader that has gone away (``| head``) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        silenced()
+
+
+def emit_json(value: Mapping[str, Any]) -> None:
+    """The one JSON object of ``--json``."""
+    emit(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
+def silenced() -> int:
+    """Point standard output to nowhere, so that the interpreter's last flush cannot fail either."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def error_value(
+    kind: str, message: str, code: int, *, hint: str | None = None, **fields: Any
+) -> dict[str, Any]:
+    """An error under ``--json``."""
+    return {
+        "error": {"type": kind, "message": message, "fields": _jsonable(fields), "hint": hint},
+        "code": code,
+    }
+
+
+def _jsonable(fields: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(plain(fields), default=str, allow_nan=False))
+
+
+def refusal(error: MergedDiffusionError, *, as_json: bool) -> int:
+    """Print an error of the package; its exit code."""
+    if as_json:
+        kind = type(error).__name__
+        emit_json(error_value(kind, error.message, error.exit_code, hint=error.hint, **error.fields))
+    else:
+        say(f"error: {error}")
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    return error.exit_code
+
+
+def usage_error(error: click.ClickException, *, as_json: bool) -> int:
+    """Print what click refuses; its exit code."""
+    if as_json:
+        emit_json(error_value(type(error).__name__, error.format_message(), error.exit_code))
+    else:
+        error.show()
+    return error.exit_code
+
+
+def stopped(how: str, code: int, *, as_json: bool) -> int:
+    """Print that a signal ended the command."""
+    if code == 0:
+        return 0
+    if as_json:
+        emit_json(error_value("Interrupted", how, code))
+    else:
+        say(how)
+    return code
+
+
+def unexpected(error: Exception, *, as_json: bool) -> int:
+    """Print an error nobody foresaw; 1."""
+    text = f"{type(error).__name__}: {error}"
+    if as_json:
+        emit_json(error_value(type(error).__name__, str(error), 1, hint=REPORT))
+    else:
+        say(f"unexpected error: {text}\n{REPORT}")
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    return 1
+
+
+class _Remarks(logging.Handler):
+    """The package's log as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+@contextmanager
+def remarks(*, quiet: bool = False) -> Iterator[None]:
+    """Warnings and the package's log as one line each on standard error, without lines of code."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],  # noqa: ARG001  the hook's signature
+        filename: str,  # noqa: ARG001
+        lineno: int,  # noqa: ARG001
+        file: TextIO | None = None,  # noqa: ARG001
+        line: str | None = None,  # noqa: ARG001
+    ) -> None:
+        say(f"warning: {message}")
+
+    before, warnings.showwarning = warnings.showwarning, show
+    log, handler = logging.getLogger("merged_diffusion"), _Remarks()
+    handler.setLevel(logging.ERROR if quiet else logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        warnings.showwarning = before

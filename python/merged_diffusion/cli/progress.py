@@ -1,0 +1,106 @@
+"""Progress on standard error: images done, running mean, evaluations per image, finishing time.
+
+On a terminal one line that is rewritten; otherwise, or under NO_COLOR, a line a minute.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Final, Self
+
+from merged_diffusion.evaluation.evaluate import Evaluation
+from merged_diffusion.runs import Record
+
+REDRAW_SECONDS: Final = 0.2
+LINE_SECONDS: Final = 60.0
+
+
+class RunningMean:
+    """Mean and plain standard error of values as they come (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean = 0.0
+        self._squares = 0.0
+
+    def add(self, value: float) -> None:
+        """Take one more value."""
+        self.n += 1
+        step = value - self.mean
+        self.mean += step / self.n
+        self._squares += step * (value - self.mean)
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean; NaN below two values."""
+        return math.sqrt(self._squares / (self.n - 1) / self.n) if self.n > 1 else math.nan
+
+
+class Progress:
+    """Follows an evaluation through `update`."""
+
+    def __init__(self, evaluation: Evaluation, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._rewrites = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        self._totals = {name: evaluation.remaining(name) for name in evaluation.plan.models.models}
+        self._bits: dict[str, RunningMean] = {name: RunningMean() for name in self._totals}
+        self._evaluations: dict[str, RunningMean] = {name: RunningMean() for name in self._totals}
+        self._start = self._shown = time.monotonic()
+        for note in evaluation.notes:
+            self._write(f"note: {note}\n")
+
+    def update(self, model: str, record: Record) -> None:
+        """Take one record and redraw when it is time."""
+        self._evaluations[model].add(sum(record["evaluations"].values()))
+        if record["bits_per_dim"] is not None and record["status"] == "ok":
+            self._bits[model].add(record["bits_per_dim"])
+        now = time.monotonic()
+        if now - self._shown >= (REDRAW_SECONDS if self._rewrites else LINE_SECONDS):
+            self._shown = now
+            self._draw(model, now)
+
+    def line(self, model: str, now: float) -> str:
+        """The line of progress."""
+        done, bits = self._evaluations[model].n, self._bits[model]
+        parts = [f"{model} {done}/{self._totals[model]}"]
+        if bits.n:
+            parts.append(f"{bits.mean:.3f}" + (f" ± {bits.se:.3f}" if bits.n > 1 else "") + " bits/dim")
+        parts.append(f"{self._evaluations[model].mean:.0f} evaluations/image")
+        finished = sum(mean.n for mean in self._evaluations.values())
+        left = (now - self._start) / finished * (sum(self._totals.values()) - finished)
+        parts.append(f"done at {datetime.now() + timedelta(seconds=left):%H:%M:%S}")
+        return "  ".join(parts)
+
+    def _draw(self, model: str, now: float) -> None:
+        text = self.line(model, now)
+        self._write(f"\r\x1b[2K{text}" if self._rewrites else f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        if self._quiet:
+            return
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            self._quiet = True  # nobody reads it any more; the evaluation goes on
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rewrites:
+            self._write("\r\x1b[2K")
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: "40 s", "3 min", "5.2 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,139 @@
+"""How an evaluation, its plan and a comparison look, for people and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from merged_diffusion.cli.output import emit, emit_json, error_value, say
+from merged_diffusion.cli.progress import duration
+from merged_diffusion.cli.text import Summary, error, evaluations, heading, leg_line, lines, value
+from merged_diffusion.errors import IncompleteError, SolveError
+from merged_diffusion.evaluation.cost import Estimate
+from merged_diffusion.evaluation.plan import Plan
+from merged_diffusion.runs.settings import MACHINE
+
+NOT_KEPT = "not kept; --out DIR keeps it, to go on, compare or report"
+INTERRUPT_CODE = 130
+
+
+def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool) -> None:
+    """The remarks of a plan and what it will take, on standard error."""
+    if quiet:
+        return
+    for note in plan.notes:
+        say(f"note: {note}")
+    say(estimate_line(plan, cost))
+    if out is not None:
+        say(f"run: {out}")
+
+
+def estimate_line(plan: Plan, cost: Estimate) -> str:
+    """What the evaluation will take, and on what machine."""
+    n = len(plan.models.models)
+    models = "" if n == 1 else f" under {n} models"
+    machine = ", ".join(f"{key.replace('_', ' ')} {getattr(plan.settings, key)}" for key in MACHINE)
+    return (
+        f"estimate: {cost.n_solves} solves ({len(plan.data)} images{models}) take"
+        f" about {duration(cost.seconds)}"
+        f" ({1e3 * cost.call_seconds:.3g} ms a network call with VJP,"
+        f" {cost.evaluations_per_image:.0f} evaluations per image; {machine})"
+    )
+
+
+def show_plan(plan: Plan, cost: Estimate, out: Path | None, *, as_json: bool) -> None:
+    """The plan of ``--dry-run``."""
+    plan_value = plan.describe()
+    if as_json:
+        emit_json(plan_value | {"dry_run": True, "estimate": dataclasses.asdict(cost), "out": out})
+        return
+    emit(heading(plan_value | {"data": plan_value["data"] | {"n": plan_value["n"]}}))
+    for leg in plan_value["legs"]:
+        emit(f"leg         {leg_line(plan_value, leg)}")
+    emit(estimate_line(plan, cost))
+    emit("nothing was written" + ("" if out is None else f"; the run would be {out}"))
+
+
+def show(summary: Summary, out: Path | None, *, as_json: bool) -> int:
+    """The result of an evaluation; its exit code (5 where images failed)."""
+    failure = _failure(summary)
+    if as_json:
+        emit_json(dict(summary) | failure)
+    else:
+        emit("\n".join([*lines(summary), NOT_KEPT if out is None else _kept(summary, out)]))
+        if failure:
+            say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
+    return int(failure.get("code", 0))
+
+
+def show_kept(summary: Summary, path: Path, *, as_json: bool) -> int:
+    """A run that is read back; 9 where images are missing, 5 where some failed."""
+    missing = summary["n_missing"]
+    if not missing:
+        return show(summary, path, as_json=as_json)
+    failure = error_value(
+        IncompleteError.__name__,
+        f"{missing} images have no record, the first ids: {', '.join(map(str, summary['missing'][:10]))}",
+        IncompleteError.exit_code,
+        hint="run the command of the run again; it scores what is missing",
+        missing=summary["missing"],
+    )
+    if as_json:
+        emit_json(dict(summary) | failure)
+    else:
+        emit("\n".join([*lines(summary), _kept(summary, path)]))
+        say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
+    return int(failure["code"])
+
+
+def interrupted(summary: Summary, out: Path | None, *, as_json: bool) -> int:
+    """The partial result after Ctrl-C and how to go on."""
+    resume = "nothing was kept; --out DIR keeps what is done"
+    if out is not None:
+        words = sys.argv[1:] if "--out" in sys.argv or any(w.startswith("--out=") for w in sys.argv) else [
+            *sys.argv[1:], "--out", str(out)
+        ]  # fmt: skip
+        resume = f"to go on: merged-diffusion {shlex.join(words)}"
+    if as_json:
+        emit_json(
+            error_value("Interrupted", "interrupted", INTERRUPT_CODE, hint=resume, partial=dict(summary))
+        )
+    else:
+        if summary["n"]:
+            emit("\n".join(lines(summary)))
+        say(f"interrupted after {summary['n']} of {summary['n'] + summary['n_missing']} images\n{resume}")
+    return INTERRUPT_CODE
+
+
+def _kept(summary: Summary, path: Path) -> str:
+    return f"kept in {path}: {summary['n']} images"
+
+
+def _failure(summary: Summary) -> dict[str, Any]:
+    """The error of a summary with failed images; empty without."""
+    if not summary["n_failed"]:
+        return {}
+    return error_value(
+        SolveError.__name__,
+        f"{summary['n_failed']} of {summary['n']} images failed",
+        SolveError.exit_code,
+        hint="the others are unharmed; --allow-failed gives their mean"
+        if not summary["settings"]["allow_failed"]
+        else "the mean is over the others",
+        failures=summary["failures"],
+    )
+
+
+def show_comparison(result: Summary, *, as_json: bool) -> None:
+    """Two runs side by side and their paired difference."""
+    if as_json:
+        emit_json(result)
+        return
+    for name, row in zip("AB", result["runs"], strict=True):
+        emit(f"{name}  {value(row)}{evaluations(row)}   {row['path']}")
+    paired = result["paired"]
+    if paired is not None:
+        emit(f"A - B: {paired['difference']:+.3f}{error(paired['se'])} (paired, {paired['n']} images)")

@@ -1,0 +1,41 @@
+"""``selftest``: closed forms on this machine, a line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from merged_diffusion.cli import options, output
+
+
+@click.command(
+    "selftest",
+    epilog="\b\nExamples:\n  merged-diffusion selftest\n  merged-diffusion selftest --device cuda --json\n",
+)
+@options.device
+@options.dtype
+@options.threads
+@options.printing
+def command(device: str | None, dtype: str | None, threads: int | None, as_json: bool, quiet: bool) -> int:
+    """Measured error and tolerance of closed forms; exit code 1 if one fails."""
+    from merged_diffusion import selftest
+    from merged_diffusion.evaluation.machine import all_cores, configured, resolve_device
+
+    place, reason = resolve_device(device or "auto")
+    if reason is not None and not quiet:
+        output.say(f"note: cuda is not usable, going on with the CPU: {reason}")
+    rows: list[dict[str, Any]] = []
+    with output.remarks(quiet=quiet), configured(threads=threads or all_cores(), deterministic=False):
+        for check in selftest.run(place, dtype or "float32"):
+            passed = bool(check.error <= check.tolerance)  # a NaN fails
+            rows.append(
+                {"name": check.name, "error": check.error, "tolerance": check.tolerance, "ok": passed}
+            )
+            if not as_json:
+                verdict = "ok" if passed else "FAILED"
+                output.emit(f"{check.name:<52} {check.error:9.2e}  {check.tolerance:9.2e}  {verdict}")
+    code = 0 if all(row["ok"] for row in rows) else 1
+    if as_json:
+        output.emit_json({"command": "selftest", "device": place, "checks": rows, "code": code})
+    return code

@@ -1,0 +1,87 @@
+"""How a summary looks to people: a heading, one row per model, remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+Summary = Mapping[str, Any]
+SHOWN_FAILURES: Final = 5
+
+
+def lines(summary: Summary) -> list[str]:
+    """Heading, one row per model, remarks."""
+    rows = [heading(summary), f"{summary['model']:<11} {value(summary)}{evaluations(summary)}"]
+    rows += [
+        f"{other['name']:<11} {value(other, with_error=False)}{_difference(other['paired'])}"
+        for other in summary["compare"]
+    ]
+    return [*rows, *_remarks(summary)]
+
+
+def heading(summary: Summary) -> str:
+    """Data, number of images, threshold."""
+    data = summary["data"]
+    return f"{data['name']}/{data['split']}  {data['n']} images  {_threshold(summary)}"
+
+
+def leg_line(summary: Summary, leg: Summary) -> str:
+    """An expert and the gammas it is in charge of."""
+    source = summary["experts"][leg["role"]]["source"]
+    return f"{leg['role']} expert {source}, gamma {leg['start']:.6g} to {leg['end']:.6g}"
+
+
+def _threshold(summary: Summary) -> str:
+    echo, legs = summary["threshold"], summary["legs"]
+    if len(legs) == 1:
+        eta = "" if echo is None or echo["eta"] is None else f"eta {echo['eta']:g}: "
+        return f"{eta}{leg_line(summary, legs[0])}"
+    digits = 2 if abs(echo["eta"] - round(echo["eta"], 2)) < 5e-7 else 6
+    return f"eta {echo['eta']:.{digits}f} (gamma {echo['gamma']:.3f}, edm_sigma {echo['edm_sigma']:.4f})"
+
+
+def value(result: Summary, *, with_error: bool = True) -> str:
+    """The mean with its standard error and unit."""
+    unit, found = "bits/dim", result["bits_per_dim"]
+    if found is None and result.get("log_density_nats") is not None:
+        unit, found = "nats (log density)", result["log_density_nats"]
+    if found is None or found["mean"] is None:
+        return "no mean"
+    if not with_error:
+        return f"{found['mean']:.3f}"
+    return f"{found['mean']:.3f}{error(found['se'])} {unit}"
+
+
+def evaluations(result: Summary) -> str:
+    """Network evaluations per image."""
+    count = result["evaluations"]
+    return "" if count is None else f"   {count['total']:.0f} evaluations/image"
+
+
+def error(se: float | None) -> str:
+    """A standard error; nothing where one image gives none."""
+    return "" if se is None else f" ± {se:.3f}"
+
+
+def _difference(paired: Summary | None) -> str:
+    if paired is None:
+        return ""
+    return f"   merged - it: {paired['difference']:+.3f}{error(paired['se'])} (paired)"
+
+
+def _remarks(summary: Summary) -> Iterator[str]:
+    settings = summary["settings"]
+    if summary["n_failed"]:
+        ok = summary["n"] - summary["n_failed"]
+        over = f"; the mean is over the {ok} others" if settings["allow_failed"] else ""
+        yield f"{summary['n_failed']} of {summary['n']} images failed{over}"
+    for failure in summary["failures"][:SHOWN_FAILURES]:
+        yield f"  image {failure['id']}: {failure['status']} at gamma {failure['gamma']} ({failure['leg']})"
+    if summary.get("n_missing"):
+        yield f"{summary['n_missing']} images of the run have no record yet"
+    if summary["extrapolated"]:
+        yield "extrapolated: an expert was asked outside its trained range"
+    if summary["rebatched"]:
+        yield "rebatched: some rows come from another batch size, threads, device or dtype"
+    if settings["dequantise"] == "uniform":
+        yield "uniform: points without noise under the density of the model noised to gamma_min; not exact"

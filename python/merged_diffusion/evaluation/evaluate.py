@@ -1,0 +1,152 @@
+"""An evaluation: the images of a set under one model or several, kept in a run where one is given.
+
+``evaluate(settings, out="results/photos")`` is what ``merged-diffusion nll`` does. It goes on where an
+earlier command in the same directory stopped; its summary is over all records of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.evaluation.plan import Plan, place
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.evaluation.summary import summarise, wanted_ids
+from merged_diffusion.likelihood import log_likelihood
+from merged_diffusion.runs import Record, Run, versions
+
+Observer = Callable[[str, Record], None]
+
+
+class Evaluation:
+    """A plan being carried out. `summary` may be asked for at any time, also after an interrupt."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        out: Path | None = None,
+        shard: tuple[int, int] = (0, 1),
+        allow_rebatch: bool = False,
+        strict_env: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.out = out
+        self.shard = shard
+        self.seconds = self.seconds_outside_network = 0.0
+        self._records: dict[str, list[Record]] = {name: [] for name in plan.models.models}
+        self._runs: dict[str, Run] = {}
+        if out is not None:
+            try:
+                for name in plan.models.models:
+                    self._runs[name] = Run.open(
+                        plan.folder(out, name) or out,
+                        plan.identity(name),
+                        selection=plan.selection(),
+                        shard=shard,
+                        allow_rebatch=allow_rebatch,
+                        strict_env=strict_env,
+                        n_expected=len(plan.data),
+                    )
+            except BaseException:
+                self._take_back()
+                raise
+
+    @property
+    def notes(self) -> list[str]:
+        """What opening the run found worth saying: another environment, a torn tail."""
+        return [note for run in self._runs.values() for note in run.notes]
+
+    def held(self, name: str) -> list[Record]:
+        """The records of a model: those of the whole run, or of this process where none is kept."""
+        run = self._runs.get(name)
+        return self._records[name] if run is None else run.records()
+
+    def remaining(self, name: str) -> int:
+        """Images that this process has still to score under a model."""
+        images = self.plan.share(self.shard, (record["id"] for record in self.held(name)))
+        return 0 if images is None else len(images)
+
+    def run(self, observe: Observer | None = None) -> None:
+        """Score what is not recorded yet; ``observe(model, record)`` is called after each image."""
+        try:
+            for name in self.plan.models.models:
+                self._score(name, observe)
+        except MergedDiffusionError:
+            self._take_back()
+            raise
+        if self.out is not None:
+            self._runs[self.plan.main].write_summary(self.summary())
+
+    def _score(self, name: str, observe: Observer | None) -> None:
+        run = self._runs.get(name)
+        images = self.plan.share(self.shard, (record["id"] for record in self.held(name)))
+        if images is None:
+            return
+
+        def keep(record: Mapping[str, Any]) -> None:
+            if run is not None:
+                run.append(record)
+            self._records[name].append(dict(record))
+            if observe is not None:
+                observe(name, dict(record))
+
+        result = log_likelihood(
+            self.plan.models.models[name],
+            images,
+            **self.plan.settings.solver_options(),
+            labels=self.plan.labels(images),
+            allow_failed=True,  # refused in the summary, once every image has had its turn
+            on_record=keep,
+        )
+        self.seconds += result.seconds
+        self.seconds_outside_network += result.seconds_outside_network
+
+    def summary(self) -> dict[str, Any]:
+        """The summary over the records there are."""
+        records = {name: self.held(name) for name in self._records}
+        result = summarise(
+            self.plan.identity(self.plan.main),
+            records,
+            versions=versions(),
+            seconds=self.seconds,
+            seconds_outside_network=self.seconds_outside_network,
+        )
+        wanted = (
+            set(wanted_ids(self._runs[self.plan.main]))
+            if self._runs
+            else {int(i) for i in self.plan.data.ids}
+        )
+        return result | {"n_missing": len(wanted - {record["id"] for record in records[self.plan.main]})}
+
+    def _take_back(self) -> None:
+        for run in reversed(self._runs.values()):
+            run.discard_if_unused()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for run in self._runs.values():
+            run.__exit__(kind, error, trace)
+
+
+def evaluate(
+    settings: Settings,
+    *,
+    out: str | Path | None = None,
+    shard: tuple[int, int] = (0, 1),
+    observe: Observer | None = None,
+) -> dict[str, Any]:
+    """Score the images that the settings name; the summary (`interface`, section 3)."""
+    path = None if out is None else Path(out)
+    plan, path = place(settings, path)
+    plan.check_experts()
+    with Evaluation(plan, out=path, shard=shard) as evaluation:
+        evaluation.run(observe)
+        return evaluation.summary()

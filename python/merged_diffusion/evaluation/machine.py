@@ -1,0 +1,69 @@
+"""Where the arithmetic runs: device, threads and torch's global switches.
+
+Only the command line calls `configured`: a library does not change its host's switches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from merged_diffusion import _core
+from merged_diffusion.errors import UsageError
+
+
+def all_cores() -> int:
+    """Cores this process may use (its affinity); OMP_NUM_THREADS is not asked."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_device(name: str) -> tuple[str, str | None]:
+    """The device for ``auto`` or a name, and torch's reason where ``auto`` could not take cuda."""
+    if name == "auto":
+        try:
+            torch.zeros(1, device="cuda")
+        except (RuntimeError, AssertionError) as error:
+            return "cpu", str(error).splitlines()[0]
+        return "cuda", None
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {name!r} is not usable here: {str(error).splitlines()[0]}",
+            hint="use cpu; a run that was begun elsewhere goes on with --device cpu --allow-rebatch",
+        ) from error
+    return name, None
+
+
+@contextmanager
+def configured(*, threads: int, deterministic: bool) -> Iterator[None]:
+    """Threads of torch and the core; TF32, autotune and other default types off; restored at the end."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_default_dtype())
+    torch_threads, core_threads = torch.get_num_threads(), _core.threads()
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    if deterministic:
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # cuBLAS asks for it, before its first call
+    torch.use_deterministic_algorithms(deterministic)
+    matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = False
+    torch.set_default_dtype(torch.float32)
+    _set_threads(threads, threads)
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before[:3]
+        torch.set_default_dtype(before[3])
+        torch.use_deterministic_algorithms(was_deterministic)
+        _set_threads(torch_threads, core_threads)
+
+
+def _set_threads(torch_threads: int, core_threads: int) -> None:
+    torch.set_num_threads(torch_threads)
+    _core.set_threads(core_threads)

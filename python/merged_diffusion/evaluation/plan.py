@@ -1,0 +1,223 @@
+"""The plan of an evaluation: which images under which models on which machine, before anything is written.
+
+Images are taken in ascending order of id. Worker I of N scores the positions p with p mod N = I, less the ids
+that any worker has recorded. With ``step_control="shared"`` images of one block of the batch share their
+steps, so the unit is the block: whole blocks go to a worker, and an unfinished one is done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from merged_diffusion.data import load_data
+from merged_diffusion.data.images import Data
+from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.cost import Estimate, estimate, move
+from merged_diffusion.evaluation.machine import all_cores, resolve_device
+from merged_diffusion.evaluation.models import Models, build_models
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.likelihood import default_batch_size
+from merged_diffusion.runs import open_run, recorded_machine, versions
+from merged_diffusion.runs.settings import is_free, is_machine, leaves, read_settings
+
+KEPT_SECONDS: Final = 600.0  # an evaluation that takes longer is kept in any case
+SHARED_BLOCK: Final = 256  # rows that share their steps, as in the paper's pipeline
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`make_plan` gives one; `on` says on which machine; nothing is written."""
+
+    settings: Settings
+    data: Data  # the selection, ascending ids
+    whole: Data
+    models: Models
+    notes: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> str:
+        """The model whose records a run holds at its top: "merged", or the role of one expert alone."""
+        return next(iter(self.models.models))
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch and of the core."""
+        return self.settings.threads or all_cores()
+
+    def on(self, recorded: Mapping[str, Any]) -> Self:
+        """With batch size, threads, device, dtype: as given, else as recorded, else what suits the device."""
+        given, notes = self.settings, list(self.notes)
+        device, reason = resolve_device(given.device or recorded.get("device") or "auto")
+        if reason is not None:
+            notes.append(f"cuda is not usable, going on with the CPU: {reason}")
+        n = len(self.data)
+        suits = min(SHARED_BLOCK, n) if given.step_control == "shared" else default_batch_size(n, device)
+        settings = replace(
+            given,
+            device=device,
+            batch_size=given.batch_size or recorded.get("batch_size") or suits,
+            threads=given.threads or recorded.get("threads") or all_cores(),
+            dtype=given.dtype or recorded.get("dtype") or "float32",
+        )
+        return replace(self, settings=settings, notes=tuple(notes))
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
+        model, settings = self.models.models[name], self.settings.as_dict()
+        roles = {leg.role for leg in model.legs(toward="noise")}
+        shape = self.whole.images.shape
+        result: dict[str, Any] = {
+            "command": "nll",
+            "model": name,
+            "settings": settings | {"tf32": False},
+            "data": {
+                "name": self.whole.name,
+                "split": self.whole.split,
+                "sha256": self.whole.sha256,
+                "n_set": len(self.whole),
+                "image_shape": list(shape[1:]),
+                "levels": self.whole.levels,
+            },
+            "threshold": model.threshold,
+            "legs": [
+                {"role": leg.role, "start": leg.start, "end": leg.end} for leg in model.legs(toward="noise")
+            ],
+            "extrapolated": model.extrapolated,
+            "experts": {role: item for role, item in self.models.identity.items() if role in roles},
+        }
+        if not np.array_equal(self.whole.ids, np.arange(shape[0])):
+            result["data"]["ids"] = self.whole.ids.tolist()
+        if self.settings.step_control == "shared":
+            result["blocks"] = {key: settings[key] for key in ("batch_size", "limit", "ids")}
+        return result
+
+    def folder(self, out: Path | None, name: str) -> Path | None:
+        """Where a run keeps the records of a model: at its top, or in a run of its own inside."""
+        return out if out is None or name == self.main else out / name
+
+    def selection(self) -> dict[str, Any]:
+        """Which images of the whole set this command asks for."""
+        ids = self.settings.ids
+        return {"limit": self.settings.limit, "ids": None if ids is None else list(ids)}
+
+    def share(self, shard: tuple[int, int], held: Iterable[int]) -> Data | None:
+        """The images that worker I of N has to score still; None where none are left."""
+        index, count = shard
+        positions = np.arange(len(self.data))
+        done = np.isin(self.data.ids, np.fromiter(held, dtype=np.int64))
+        if self.settings.step_control == "shared":
+            block = positions // (self.settings.batch_size or SHARED_BLOCK)
+            done = ~np.isin(block, block[~done])
+            positions = block
+        todo = (positions % count == index) & ~done
+        return self.data.where(todo) if todo.any() else None
+
+    def check_experts(self) -> None:
+        """Move the experts to this machine and probe each; `ExpertError` says what is unsound."""
+        device, dtype = self.settings.device or "cpu", self.settings.dtype or "float32"
+        channels, height, width = self.data.images.shape[1:]
+        labels = self.labels(self.data)
+        cond = None if labels is None else torch.as_tensor(np.resize(labels, 2), device=device)
+        for expert in self.models.experts.values():
+            move(expert, device=device, dtype=dtype)
+            check_expert(
+                expert,
+                (channels, height, width),
+                device=device,
+                dtype=getattr(torch, dtype),
+                cond=cond,
+                batch_coupled=self.settings.batch_coupled,
+            )
+
+    def labels(self, data: Data) -> npt.NDArray[np.int64] | None:
+        """Labels [N] for class-conditional experts, or None."""
+        wish = self.settings.labels
+        if wish == "none":
+            return None
+        if wish == "from-data":
+            if data.labels is None:
+                raise UsageError(
+                    f"--labels from-data, but {data.name} has no labels", hint="give a class number"
+                )
+            return data.labels
+        return np.full(len(data), int(wish), dtype=np.int64)
+
+    def estimate(self, shard: tuple[int, int] = (0, 1), out: Path | None = None) -> Estimate:
+        """The cost of what one worker has left to score, from one timed call of the slowest expert."""
+        settings = self.settings
+        draws = settings.importance * settings.repeats
+        left = [self.share(shard, held_ids(self.folder(out, name))) for name in self.models.models]
+        shape = tuple(self.data.images.shape[1:])
+        return estimate(
+            list(self.models.experts.values()),
+            n_solves=draws * sum(len(data) for data in left if data is not None),
+            shape=shape,
+            rows=settings.batch_size or 1,
+            device=settings.device or "cpu",
+            dtype=settings.dtype or "float32",
+            probes=int(np.prod(shape)) if settings.probe == "exact" else settings.probes,
+            conditional=settings.labels != "none",
+        )
+
+    def out_for(self, cost: Estimate) -> Path | None:
+        """Where an evaluation goes that nobody gave a place: nowhere if it is short."""
+        return self.default_out() if cost.seconds > KEPT_SECONDS else None
+
+    def default_out(self) -> Path:
+        """``runs/nll-photos-1a2b3c4d``: the same command finds it again."""
+        identity = leaves(self.identity(self.main))
+        kept = {k: v for k, v in identity.items() if not is_free(k) and not is_machine(k)}
+        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+        return Path("runs") / f"nll-{Path(self.whole.name).stem}-{digest}"
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return self.identity(self.main) | {
+            "n": len(self.data),
+            "models": list(self.models.models),
+            "versions": versions(),
+        }
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Load data and experts and refuse what does not fit; nothing is computed or written."""
+    whole = load_data(settings.data, split=settings.split, levels=settings.levels)
+    order = np.argsort(whole.ids, kind="stable")
+    if not np.array_equal(order, np.arange(len(order))):
+        raise UsageError(f"{settings.data}: its ids are not ascending", hint="sort the file by ids")
+    models = build_models(settings, whole)
+    for name, expert in models.experts.items():
+        if expert.conditional and settings.labels == "none":
+            raise UsageError(
+                f"the {name} expert {models.identity[name]['source']} is class-conditional",
+                hint="give --labels from-data or a class",
+            )
+    snapped = [model.snapped for model in models.models.values() if model.snapped is not None]
+    plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models, tuple(snapped))
+    plan.labels(plan.data)
+    return plan
+
+
+def place(settings: Settings, out: Path | None) -> tuple[Plan, Path | None]:
+    """The plan on the machine that an existing run recorded, and that run (``out``, or the default one)."""
+    plan = make_plan(settings)
+    if out is None and read_settings(plan.default_out()) is not None:
+        out = plan.default_out()
+    return plan.on({} if out is None else recorded_machine(out)), out
+
+
+def held_ids(folder: Path | None) -> list[int]:
+    """The ids that a run holds, if there is one."""
+    if folder is None or read_settings(folder) is None:
+        return []
+    return [record["id"] for record in open_run(folder).records()]

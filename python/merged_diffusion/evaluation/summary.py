@@ -1,0 +1,171 @@
+"""The summary of an evaluation, from settings and records alone: any process can make it, at any time.
+
+Means and standard errors come from `Likelihood` and the core; here they are put beside what identifies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from merged_diffusion import _core
+from merged_diffusion.data.images import chosen_positions
+from merged_diffusion.errors import RunError, RunMismatchError
+from merged_diffusion.likelihood import Likelihood
+from merged_diffusion.runs import Record, Run
+
+NAMES: Final = ("likelihood", "quality")
+KEPT: Final = ("n", "n_failed", "bits_per_dim", "log_density_nats", "evaluations")
+LISTED: Final = 20  # failures and missing ids that are named; all are counted
+
+
+def summarise(
+    identity: Mapping[str, Any],
+    records: Mapping[str, Sequence[Record]],
+    *,
+    versions: Mapping[str, Any],
+    seconds: float | None = None,
+    seconds_outside_network: float | None = None,
+) -> dict[str, Any]:
+    """The summary over the records of each model; ``identity`` is the content of ``settings.json``.
+
+    The first key of ``records`` is the model itself, the others the experts that were scored alone beside it.
+    """
+    main, *others = records
+    own = _result(identity, records[main])
+    return {
+        "command": identity["command"],
+        "model": main,
+        "data": {k: v for k, v in identity["data"].items() if k != "ids"} | {"n": len(records[main])},
+        "threshold": identity["threshold"],
+        "legs": identity["legs"],
+        **own,
+        "compare": [_beside(identity, name, records[main], records[name]) for name in others],
+        "failures": [_failure(record) for record in records[main] if _failed(record)][:LISTED],
+        "extrapolated": identity["extrapolated"],
+        "rebatched": any(record.get("rebatched", False) for series in records.values() for record in series),
+        "settings": identity["settings"],
+        "experts": identity["experts"],
+        "versions": versions,
+        "seconds": seconds,
+        "seconds_outside_network": seconds_outside_network,
+    }
+
+
+def _result(identity: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    if not records:
+        return {
+            "n": 0,
+            "n_failed": 0,
+            "bits_per_dim": None,
+            "terms_nats": None,
+            "evaluations": None,
+            "steps": None,
+        }
+    settings = identity["settings"]
+    likelihood = Likelihood.from_records(
+        records,
+        dim=int(np.prod(identity["data"]["image_shape"])),
+        importance=settings["importance"],
+        dequantise=settings["dequantise"],
+        allow_failed=settings["allow_failed"],
+    )
+    return dict(likelihood.summary())
+
+
+def _beside(
+    identity: Mapping[str, Any], name: str, merged: Sequence[Record], alone: Sequence[Record]
+) -> dict[str, Any]:
+    result = _result(identity, alone)
+    kept = {key: result[key] for key in KEPT if key in result}
+    is_whole = identity["settings"]["allow_failed"] or not any(map(_failed, (*merged, *alone)))
+    return {"name": name} | kept | {"paired": paired(merged, alone) if is_whole else None}
+
+
+def paired(one: Sequence[Record], two: Sequence[Record]) -> dict[str, Any] | None:
+    """One minus two in bits/dim over the ids that both scored, clustered where records name a cluster."""
+    values = {r["id"]: r["bits_per_dim"] for r in two if not _failed(r)}
+    both = [
+        r for r in one if not _failed(r) and values.get(r["id"]) is not None and r["bits_per_dim"] is not None
+    ]
+    if not both:
+        return None
+    a = np.array([r["bits_per_dim"] for r in both], dtype=np.float64)
+    b = np.array([values[r["id"]] for r in both], dtype=np.float64)
+    clusters = [r.get("cluster") for r in both]
+    groups = None if any(c is None for c in clusters) else np.array(clusters, dtype=np.int64)
+    return dict(_core.paired_difference(a, b, groups))
+
+
+def _failure(record: Record) -> dict[str, Any]:
+    return {key: record.get(key) for key in ("id", "status", "gamma", "leg", "expert")}
+
+
+def _failed(record: Record) -> bool:
+    return bool(record["status"] != "ok")
+
+
+def summary_of_run(run: Run) -> dict[str, Any]:
+    """The summary over all records of a run, with ``n_missing`` and the first missing ids."""
+    parts = run.parts()
+    if len(parts) < len(NAMES):
+        parts = {}
+    own = run.settings.get("model", "merged")
+    records = {own: run.records()} | {name: part.records() for name, part in parts.items()}
+    missing = sorted(set(wanted_ids(run)) - {record["id"] for record in records[own]})
+    result = summarise(run.settings, records, versions=run.settings["versions"])
+    return result | {"n_missing": len(missing), "missing": missing[:LISTED]}
+
+
+def wanted_ids(run: Run) -> list[int]:
+    """The ids that any command of the run asked for."""
+    data = run.settings["data"]
+    n, ids = data["n_set"], data.get("ids")
+    positions: set[int] = set()
+    for selection in run.settings["selections"]:
+        if selection["limit"] is not None:
+            positions.update(chosen_positions(n, selection["limit"]).tolist())
+        else:
+            positions.update(range(*(selection["ids"] or (0, n))))
+    return sorted(positions if ids is None else (ids[p] for p in positions))
+
+
+def compare_runs(one: Run, two: Run) -> dict[str, Any]:
+    """Two runs paired by id: means of each over the common images, and their difference, one minus two.
+
+    Raises
+    ------
+    RunMismatchError
+        They scored different data.
+    RunError
+        They have no image in common.
+    """
+    hashes = [run.settings["data"]["sha256"] for run in (one, two)]
+    if hashes[0] != hashes[1]:
+        raise RunMismatchError(
+            f"{one.path} and {two.path} scored different images"
+            f" (sha256 {hashes[0][:12]} and {hashes[1][:12]})",
+            hint="ids name the same images only within one data set",
+            expected=hashes[0],
+            found=hashes[1],
+        )
+    first, second = one.records(), two.records()
+    common = {r["id"] for r in first} & {r["id"] for r in second}
+    if not common:
+        raise RunError(
+            f"{one.path} and {two.path} have no image in common", hint="score the same --limit or --ids"
+        )
+    rows = []
+    for run, records in ((one, first), (two, second)):
+        shared = [record for record in records if record["id"] in common]
+        rows.append(
+            {
+                "path": str(run.path),
+                "model": run.settings.get("model"),
+                "threshold": run.settings["threshold"],
+            }
+            | {k: v for k, v in _result(run.settings, shared).items() if k in KEPT}
+        )
+    return {"command": "runs compare", "runs": rows, "n": len(common), "paired": paired(first, second)}

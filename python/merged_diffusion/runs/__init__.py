@@ -1,0 +1,277 @@
+"""A run: a directory that keeps settings, an append-only journal of images per worker, and a summary.
+
+``settings.json`` says what was asked, ``images-0000-of-0001.jsonl`` holds a record per image of worker 0 of
+1, ``environments/`` the versions that the records name, ``summary.json`` the summary over all records. An
+expert that was scored alone beside the merged model has a run of its own inside (``likelihood/``,
+``quality/``). Readers merge all ``images-*.jsonl`` by id, so a run goes on with any number of workers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from filelock import FileLock, Timeout
+
+from merged_diffusion.errors import RunError, RunLockedError, RunMismatchError, StorageError
+from merged_diffusion.runs.environment import Versions, digest, versions
+from merged_diffusion.runs.journal import Journal, storage_error
+from merged_diffusion.runs.records import Record, read_records
+from merged_diffusion.runs.settings import (
+    FORMAT,
+    MACHINE,
+    Settings,
+    differences,
+    is_machine,
+    read_settings,
+    write_json,
+)
+
+__all__ = ["Journal", "Record", "Run", "open_run", "recorded_machine", "versions"]
+
+PARTS: Final = ("likelihood", "quality")
+BYTES_PER_RECORD: Final = 2048  # four times a usual one
+SETTINGS_LOCK_SECONDS: Final = 30.0
+
+
+def recorded_machine(folder: Path) -> dict[str, Any]:
+    """Batch size, threads, device and dtype of a run; empty where there is none."""
+    settings = read_settings(folder)
+    held = {} if settings is None else settings.get("settings", {})
+    return {name: held[name] for name in MACHINE if held.get(name) is not None}
+
+
+def open_run(folder: str | Path) -> Run:
+    """A run to read: ``.settings``, ``.records()``, ``.parts()``."""
+    path = Path(folder)
+    settings = read_settings(path)
+    if settings is None:
+        raise RunError(
+            f"{path}: holds no settings.json, so it is no run", hint="name a directory given as --out"
+        )
+    return Run(path, settings)
+
+
+class Run:
+    """A run on disk. `open_run` gives one to read, `Run.open` one to write."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        self.settings = settings
+        self.notes: list[str] = []
+        self.rebatched = False
+        self._journal: Journal | None = None
+        self._environment = ""
+        self._made: list[Path] = []
+        self._is_new = False
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        settings: Mapping[str, Any],
+        *,
+        selection: Mapping[str, Any] | None = None,
+        shard: tuple[int, int] = (0, 1),
+        allow_rebatch: bool = False,
+        strict_env: bool = False,
+        n_expected: int = 0,
+    ) -> Run:
+        """Begin a run in ``path``, or go on with the one that is there.
+
+        ``selection`` names the images that this command adds (``limit``, ``ids``). ``notes`` of the result
+        say what a user should know: other versions, a torn tail that was cut.
+
+        Raises
+        ------
+        RunMismatchError
+            The run has other settings or data (``fields["differences"]``).
+        RunLockedError
+            Another process works on the same shard.
+        StorageError
+            The directory cannot be written.
+        """
+        made = _make(path, n_expected)
+        _refuse_strangers(path)
+        current = versions()
+        asked = {**settings, "format": FORMAT, "versions": current, "selections": [dict(selection or {})]}
+        try:
+            run = cls._agree(path, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
+            run._made = made
+            run._begin(shard, current)
+        except BaseException:
+            _unmake(made)
+            raise
+        return run
+
+    @classmethod
+    def _agree(cls, path: Path, asked: Settings, *, allow_rebatch: bool, strict_env: bool) -> Run:
+        """Write the settings of a new run, or compare them with those of the run that is there."""
+        try:
+            with FileLock(path / "settings.lock", timeout=SETTINGS_LOCK_SECONDS):
+                held = read_settings(path)
+                if held is None:
+                    write_json(path / "settings.json", asked)
+                    run = cls(path, asked)
+                    run._is_new = True
+                    return run
+                run = cls(path, held)
+                run._compare(asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
+                selection = asked["selections"][0]
+                if selection not in held["selections"]:
+                    held["selections"].append(selection)
+                    write_json(path / "settings.json", held)
+                return run
+        except Timeout:
+            raise RunLockedError(f"{path}: settings.json stays locked by another process") from None
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+    def _compare(self, asked: Settings, *, allow_rebatch: bool, strict_env: bool) -> None:
+        found = differences(self.settings, asked)
+        self.rebatched = any(map(is_machine, found))
+        fatal = {k: v for k, v in found.items() if not (allow_rebatch and is_machine(k))}
+        if fatal:
+            hint = "use another --out"
+            if all(map(is_machine, fatal)):
+                hint = "--allow-rebatch goes on and marks the rows: their last bits may differ"
+            raise RunMismatchError(
+                f"{self.path}: holds a run of other settings: " + _listed(fatal),
+                hint=hint,
+                differences={key: {"recorded": a, "asked": b} for key, (a, b) in fatal.items()},
+            )
+        old, new = self.settings.get("versions", {}), asked["versions"]
+        changed = {key: (old.get(key), new[key]) for key in new if old.get(key) != new[key]}
+        if changed and strict_env:
+            raise RunMismatchError(
+                f"{self.path}: was begun in another environment: " + _listed(changed),
+                hint="--strict-env was given; without it the run goes on and records the environment",
+                differences={key: {"recorded": a, "found": b} for key, (a, b) in changed.items()},
+            )
+        if changed:
+            self.notes.append(f"{self.path} was begun in another environment: {_listed(changed)}")
+
+    def _begin(self, shard: tuple[int, int], current: Versions) -> None:
+        index, count = shard
+        self._environment = digest(current)
+        try:
+            (self.path / "environments").mkdir(exist_ok=True)
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        known = self.path / "environments" / f"{self._environment}.json"
+        if not known.exists():
+            write_json(known, current)
+        self._journal = Journal(self.path / f"images-{index:04d}-of-{count:04d}.jsonl")
+        if self._journal.cut:
+            self.notes.append(
+                f"{self._journal.path}: cut {self._journal.cut} bytes of a record that was not finished"
+            )
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Keep one record; it survives the death of this process from here on."""
+        if self._journal is None:
+            raise RunError(f"{self.path}: was opened to be read")
+        marks = {"environment": self._environment} | ({"rebatched": True} if self.rebatched else {})
+        self._journal.append({**record, **marks})
+
+    def records(self) -> list[Record]:
+        """The records of all workers, one per id, in ascending order of ids.
+
+        Raises `RunCorruptError` where a line before the tail is damaged.
+        """
+        found: dict[int, Record] = {}
+        for path in sorted(self.path.glob("images-*.jsonl")):
+            for record in read_records(path)[0]:
+                found.setdefault(record["id"], record)
+        return [found[key] for key in sorted(found)]
+
+    def parts(self) -> dict[str, Run]:
+        """The experts that were scored alone beside this run."""
+        return {
+            name: open_run(self.path / name) for name in PARTS if read_settings(self.path / name) is not None
+        }
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Replace ``summary.json``."""
+        write_json(self.path / "summary.json", summary)
+
+    def discard_if_unused(self) -> None:
+        """Take back a run that this process began and that holds no record."""
+        self._close_quietly()
+        if self._is_new and not self.records():
+            for path in self.path.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _unmake(self._made)
+
+    def _close_quietly(self) -> None:
+        if self._journal is not None:
+            journal, self._journal = self._journal, None
+            journal.close()
+
+    def close(self) -> None:
+        """Force the records to the disk and free the shard."""
+        self._close_quietly()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._journal is not None:
+            journal, self._journal = self._journal, None
+            journal.__exit__(kind, error, trace)
+
+
+def _listed(found: Mapping[str, tuple[Any, Any]]) -> str:
+    return "; ".join(f"{key.removeprefix('settings.')} {a} there, {b} here" for key, (a, b) in found.items())
+
+
+def _make(path: Path, n_expected: int) -> list[Path]:
+    """Create the directory; the result names what did not exist before, innermost first."""
+    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+        raise StorageError(
+            f"{path}: is a link to {path.resolve()}, outside of {path.parent.resolve()}",
+            hint="name the target itself as --out",
+            file=str(path),
+        )
+    made: list[Path] = []
+    try:
+        made = [p for p in (path, *path.parents) if not p.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path).free
+    except OSError as error:
+        _unmake(made)
+        raise storage_error(path, error) from error
+    if free < n_expected * BYTES_PER_RECORD:
+        _unmake(made)
+        raise StorageError(
+            f"{path}: {free} bytes are free, but {n_expected} records need up to"
+            f" {n_expected * BYTES_PER_RECORD}",
+            hint="free space or choose another --out",
+            file=str(path),
+        )
+    return made
+
+
+def _unmake(made: Iterable[Path]) -> None:
+    """Remove directories that were created; one that holds something stays."""
+    for path in made:
+        try:
+            path.rmdir()
+        except OSError:
+            return
+
+
+def _refuse_strangers(path: Path) -> None:
+    """A directory that holds other things is not made a run."""
+    names = {p.name for p in path.iterdir() if not p.name.startswith(".")} - {"settings.lock"}
+    if names and "settings.json" not in names:
+        raise RunError(
+            f"{path}: is not empty and holds no settings.json ({', '.join(sorted(names)[:3])})",
+            hint="name a new or empty directory as --out",
+            file=str(path),
+        )

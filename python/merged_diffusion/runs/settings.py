@@ -1,0 +1,117 @@
+"""``settings.json``: what a run was asked for, and whether a later command asks for the same.
+
+Sameness is of meaning, not of words: an expert is its weights' hash, a data set its content's hash, a
+threshold its gamma. Three kinds of difference:
+
+* free: nothing in a record depends on it (names and paths, which images, how many workers, what is
+  printed);
+* machine: the last bits depend on it (batch size, threads, device, network dtype); refused unless told
+  otherwise;
+* all else changes numbers and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from merged_diffusion.errors import RunCorruptError, RunError, StorageError
+from merged_diffusion.runs.journal import storage_error
+from merged_diffusion.runs.records import plain
+
+FORMAT: Final = 1
+MACHINE: Final = ("batch_size", "threads", "device", "dtype")
+FREE: Final = frozenset(
+    f"settings.{name}"
+    for name in (
+        *("data", "split", "levels", "limit", "ids", "pair", "likelihood_expert", "quality_expert", "expert"),
+        *("eta", "gamma", "edm_sigma", "logsnr", "compare", "allow_failed", "preset"),
+    )
+) | {"data.name", "data.split"}
+# What an expert is called and where it lies; its weights are compared by their hash.
+FREE_PARTS: Final = ("name", "source", "provenance")
+# Written beside the settings; compared elsewhere (versions) or not at all.
+APART: Final = ("format", "versions", "selections")
+
+Settings = dict[str, Any]
+
+
+def read_settings(folder: Path) -> Settings | None:
+    """The settings of a run, or None where there is none yet.
+
+    Raises
+    ------
+    RunError
+        Written by a newer version of the package.
+    RunCorruptError
+        Not what this package writes.
+    """
+    path = folder / "settings.json"
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+        version = settings["format"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunCorruptError(
+            f"{path}: not the settings of a run",
+            hint="restore the file, or use another --out",
+            file=str(path),
+        ) from error
+    if not isinstance(version, int) or version > FORMAT:
+        raise RunError(
+            f"{path}: format {version}, but this version of merged-diffusion reads formats up to {FORMAT}",
+            hint="use the version that wrote it, or a newer one",
+            file=str(path),
+            found=version,
+            expected=FORMAT,
+        )
+    result: Settings = settings
+    return result
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a file in one step: readers see the old content or the new one."""
+    text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise storage_error(path, error) from error
+
+
+def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where a command asks for other than the run holds: ``{"settings.rtol": (1e-5, 1e-6)}``."""
+    one, two = leaves(plain(recorded)), leaves(plain(asked))
+    keys = [key for key in {**one, **two} if not is_free(key)]
+    return {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
+
+
+def is_free(key: str) -> bool:
+    """Whether no record depends on a field."""
+    top, *path = key.split(".")
+    return key in FREE or top in APART or (top == "experts" and path[1:2] != [] and path[1] in FREE_PARTS)
+
+
+def is_machine(key: str) -> bool:
+    """Whether a difference changes the last bits only."""
+    return key.removeprefix("settings.") in MACHINE
+
+
+def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as one level: ``{"settings.rtol": 1e-5}``."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        k: v for key, item in value.items() for k, v in leaves(item, f"{prefix}.{key}".lstrip(".")).items()
+    }

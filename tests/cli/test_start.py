@@ -1,0 +1,55 @@
+"""Help, version and usage errors: torch is not loaded, half a second suffices, every help has examples."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from merged_diffusion.cli import COMMANDS
+
+PROBE = """if 1:
+    import sys
+    from merged_diffusion.cli import main
+    code = main(sys.argv[1:])
+    assert "torch" not in sys.modules
+    sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["nll", "--help"], 0),
+        (["runs", "show", "--help"], 0),
+        (["nll"], 2),
+        (["nll", "--data", "digits", "--eta", "nan"], 2),
+        (["nll", "--data", "digits", "--eta", "0.3", "--gamma", "1"], 2),
+        (["nothing"], 2),
+    ],
+)
+def test_torch_is_not_loaded_and_half_a_second_suffices(arguments, code):
+    seconds = []
+    for _ in range(3):
+        begun = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, check=False)
+        seconds.append(time.monotonic() - begun)
+        assert done.returncode == code, done.stderr
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS), ["runs", "show"], ["runs", "compare"]])
+def test_every_help_has_an_example(run_cli, command):
+    result = run_cli(*command, "--help")
+    assert result.code == 0
+    assert "Example" in result.out
+    assert "merged-diffusion " + " ".join(command) in result.out
+
+
+def test_module_is_the_command_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "merged_diffusion", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("merged-diffusion ")
