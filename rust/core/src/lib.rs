@@ -8,10 +8,12 @@
 pub mod bits;
 pub mod control;
 pub mod error;
+pub mod field;
 pub mod gamma;
 pub mod host;
 pub mod lane;
 pub mod merge;
+pub mod outcome;
 pub mod runge_kutta;
 pub mod special;
 pub mod stream;

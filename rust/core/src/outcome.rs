@@ -1,0 +1,84 @@
+//! Problems on their way through the legs, and how they end.
+
+/// How an integration of one row ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It reached its end.
+    Ok,
+    /// The network returned values that are not finite, also at steps eight times shorter.
+    Nonfinite,
+    /// The step size fell below ten units in the last place of t.
+    DtMin,
+    /// 10,000 attempts did not reach the end of the leg.
+    MaxSteps,
+}
+
+impl Status {
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Nonfinite => "nonfinite",
+            Self::DtMin => "dt_min",
+            Self::MaxSteps => "max_steps",
+        }
+    }
+}
+
+/// One problem on its way through the legs, with what it has cost so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Names the problem in the workspace.
+    pub key: u64,
+    /// The log-density entry: the integral of the drift's trace so far.
+    pub log_density: f64,
+    /// Network evaluations, leg by leg.
+    pub evaluations: Vec<u64>,
+    /// Accepted steps over all legs.
+    pub accepted: u64,
+    /// Rejected attempts over all legs.
+    pub rejected: u64,
+}
+
+impl Job {
+    /// A problem that has not begun.
+    pub fn new(key: u64) -> Self {
+        Self {
+            key,
+            log_density: 0.0,
+            evaluations: Vec::new(),
+            accepted: 0,
+            rejected: 0,
+        }
+    }
+}
+
+/// What became of a row in this leg.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// The row it left.
+    pub row: usize,
+    /// The problem, with its entry and tallies.
+    pub job: Job,
+    /// How it ended.
+    pub status: Status,
+    /// Where it ended.
+    pub t: f64,
+    /// |y|^2 at the end of the last leg, else 0.
+    pub square: f64,
+    /// The last error estimate, in units of the tolerance.
+    pub ratio: f64,
+    /// The first stage of the last attempt whose network output was not finite.
+    pub stage: Option<usize>,
+}
+
+/// An accepted step, as an observer sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The problem.
+    pub key: u64,
+    /// Where the step ended.
+    pub t: f64,
+    /// Its error estimate in units of the tolerance.
+    pub ratio: f64,
+}

@@ -1,0 +1,424 @@
+//! The Dormand-Prince driver: one loop for both step controls, over any [`Workspace`].
+//!
+//! Every stage, the new state and the error are spans, scale * y_n + sum_j w_j slot_j, computed per
+//! row in f64 from the tableau and the field's linear part; y_i = y_n + h sum_l a_il k_l and
+//! k_i = L(t_i) y_i + g(t_i) slot_i are sums of spans. The solver never sees a tensor: a frame (one
+//! attempt of every row) costs six evaluations and one wait. A new row starts inside the others'
+//! attempt, its first evaluation with stage 1, its Euler probe with stage 2, and costs one wait more.
+
+mod attempt;
+mod columns;
+mod row;
+
+use attempt::Attempt;
+use columns::{Column, Columns};
+use row::Row;
+
+use crate::control::{self, StepControl, Tolerance};
+use crate::field::Field;
+use crate::outcome::{Finished, Job, Step};
+use crate::tableau::{A, E, STAGES};
+use crate::workspace::{Spans, Target, Workspace};
+
+/// Where and how a leg is integrated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
+    /// First t.
+    pub start: f64,
+    /// Last t, landed on exactly.
+    pub end: f64,
+    /// The right-hand side.
+    pub field: Field,
+    /// Who shares a step size.
+    pub control: StepControl,
+    /// Tolerances of state and log-density entry.
+    pub tolerance: Tolerance,
+    /// Values per row.
+    pub dim: usize,
+    /// Whether |y|^2 is wanted at the end.
+    pub square: bool,
+}
+
+/// One leg of every row that a lane holds.
+pub struct DormandPrince {
+    plan: Plan,
+    rows: Vec<Option<Row>>,
+    spans: Spans,
+}
+
+impl DormandPrince {
+    /// A driver of `rows` vacant rows.
+    pub fn new(plan: Plan, rows: usize) -> Self {
+        Self {
+            plan,
+            rows: vec![None; rows],
+            spans: Spans::zeros(rows, STAGES),
+        }
+    }
+
+    /// Rows that wait for a problem.
+    pub fn vacant(&self) -> Vec<usize> {
+        (0..self.rows.len())
+            .filter(|&row| self.rows[row].is_none())
+            .collect()
+    }
+
+    /// Rows at work.
+    pub fn active(&self) -> usize {
+        self.rows.iter().flatten().count()
+    }
+
+    /// Puts a problem, already loaded by the workspace, into a vacant row.
+    pub fn admit(&mut self, row: usize, job: Job) {
+        self.rows[row] = Some(Row {
+            job,
+            t: self.plan.start,
+            slots: std::array::from_fn(|stage| stage),
+            q0: 0.0,
+            h: 0.0,
+            least: 0.0,
+            retry: false,
+            halvings: 0,
+            steps: 0,
+            attempts: 0,
+            evaluations: 0,
+            ratio: 0.0,
+            starting: true,
+        });
+    }
+
+    /// One attempt of every row; returns the rows that are done with this leg, which are vacant
+    /// from now on.
+    ///
+    /// # Errors
+    /// What the workspace raises, unchanged.
+    pub fn frame<W: Workspace + ?Sized>(
+        &mut self,
+        workspace: &mut W,
+        observe: &mut dyn FnMut(Step),
+    ) -> Result<Vec<Finished>, W::Error> {
+        let mut columns = Columns::default();
+        let direction = (self.plan.end - self.plan.start).signum();
+        let attempts = self.attempts(direction);
+        let euler = matches!(
+            self.plan.control,
+            StepControl::PerImage | StepControl::Shared
+        );
+        let any_starting = self.rows.iter().flatten().any(|row| row.starting);
+
+        let mut probes: Vec<Option<f64>> = vec![None; self.rows.len()];
+        for stage in 1..STAGES {
+            self.combine_stage(workspace, stage, any_starting, &attempts, &probes)?;
+            self.evaluate_stage(workspace, stage, &attempts, &probes)?;
+            columns.names.push(Column::Q(stage));
+            if stage == 1 && any_starting && euler {
+                self.measure_start(workspace, &mut columns)?;
+                columns.values.extend(workspace.collect()?);
+                probes = self.probe_steps(&columns, direction);
+            }
+        }
+        self.measure_error(workspace, &attempts, &probes)?;
+        columns.names.push(Column::Error);
+        if self.measure_square(workspace, &attempts)? {
+            columns.names.push(Column::Square);
+        }
+        columns.values.extend(workspace.collect()?);
+
+        let mut finished = Vec::new();
+        let (errors, log_densities) = self.errors(&columns, &attempts, &probes);
+        let mut accepted = vec![false; self.rows.len()];
+        for row in 0..self.rows.len() {
+            let Some(state) = self.rows[row].as_mut() else {
+                continue;
+            };
+            let q = |stage| columns.get(Column::Q(stage), row, attempts.len());
+            let verdict = match &attempts[row] {
+                None => {
+                    let d1 = columns.get(Column::Start1, row, attempts.len());
+                    state.begin(&self.plan, q(1), probes[row], d1, errors[row])
+                }
+                Some(attempt) => {
+                    state.ratio = errors[row];
+                    if state.decide(&self.plan, attempt) {
+                        accepted[row] = true;
+                        state.job.log_density = log_densities[row];
+                        state.q0 = q(6);
+                        state.slots.swap(0, STAGES - 1);
+                        observe(Step {
+                            key: state.job.key,
+                            t: state.t,
+                            ratio: state.ratio,
+                        });
+                    }
+                    state.verdict(&self.plan)
+                }
+            };
+            if let Some(status) = verdict {
+                let square = columns.get(Column::Square, row, attempts.len());
+                let stage = (1..STAGES).find(|&stage| !q(stage).is_finite());
+                if let Some(state) = self.rows[row].take() {
+                    finished.push(state.finish(row, status, square, stage));
+                }
+            }
+        }
+        workspace.accept(&accepted)?;
+        Ok(finished)
+    }
+
+    /// The attempt of every row that has a step size.
+    fn attempts(&mut self, direction: f64) -> Vec<Option<Attempt>> {
+        let plan = self.plan;
+        self.rows
+            .iter_mut()
+            .map(|row| {
+                let row = row.as_mut().filter(|row| !row.starting)?;
+                row.attempts += 1;
+                if let StepControl::Constant { steps } = plan.control {
+                    let share = f64::from(row.steps + 1) / f64::from(steps);
+                    let t_new = if row.steps + 1 == steps {
+                        plan.end
+                    } else {
+                        plan.start + share * (plan.end - plan.start)
+                    };
+                    return Some(Attempt::new(plan.field, row.t, t_new));
+                }
+                if !row.retry {
+                    row.least = control::least_step(row.t, direction);
+                    row.h = row.h.max(row.least);
+                }
+                let mut t_new = row.t + row.h * direction;
+                // The last step lands on the end exactly: the next leg must start where this one ends.
+                if direction * (t_new - plan.end) > 0.0 {
+                    t_new = plan.end;
+                }
+                Some(Attempt::new(plan.field, row.t, t_new))
+            })
+            .collect()
+    }
+
+    fn combine_stage<W: Workspace + ?Sized>(
+        &mut self,
+        workspace: &mut W,
+        stage: usize,
+        any_starting: bool,
+        attempts: &[Option<Attempt>],
+        probes: &[Option<f64>],
+    ) -> Result<(), W::Error> {
+        self.spans.clear();
+        for (index, row) in self.rows.iter().enumerate() {
+            let Some(row) = row else { continue };
+            if let Some(attempt) = &attempts[index] {
+                self.spans.set_scale(index, attempt.scale[stage]);
+                for (slot, &weight) in attempt.weights[stage][..stage].iter().enumerate() {
+                    self.spans.set_weight(index, row.slots[slot], weight);
+                }
+            } else if let (2, Some(h0)) = (stage, probes[index]) {
+                let (linear, gain) = self.start_rates();
+                self.spans.set_scale(index, 1.0 + h0 * linear);
+                self.spans.set_weight(index, row.slots[0], h0 * gain);
+            } else {
+                self.spans.set_scale(index, 1.0);
+            }
+        }
+        // A starting row measures itself against its own state: its trial must be its state.
+        let both = stage == STAGES - 1 || (stage == 1 && any_starting);
+        let target = if both { Target::Both } else { Target::Input };
+        workspace.combine(target, &self.spans)
+    }
+
+    fn evaluate_stage<W: Workspace + ?Sized>(
+        &mut self,
+        workspace: &mut W,
+        stage: usize,
+        attempts: &[Option<Attempt>],
+        probes: &[Option<f64>],
+    ) -> Result<(), W::Error> {
+        let n_rows = self.rows.len();
+        let mut t = vec![self.plan.start; n_rows];
+        let mut slot = vec![None; n_rows];
+        for (index, row) in self.rows.iter_mut().enumerate() {
+            let Some(row) = row else { continue };
+            if let Some(attempt) = &attempts[index] {
+                t[index] = attempt.t[stage];
+                slot[index] = Some(row.slots[stage]);
+            } else if stage == 1 {
+                slot[index] = Some(row.slots[0]);
+            } else if let (2, Some(h0)) = (stage, probes[index]) {
+                t[index] = self.plan.start + h0;
+                slot[index] = Some(row.slots[1]);
+            }
+            row.evaluations += u64::from(slot[index].is_some());
+        }
+        // The probe stays fixed along a solve: an error norm that holds the trace needs a function.
+        workspace.evaluate(&t, &vec![0; n_rows], &slot)
+    }
+
+    fn measure_start<W: Workspace + ?Sized>(
+        &mut self,
+        workspace: &mut W,
+        columns: &mut Columns,
+    ) -> Result<(), W::Error> {
+        let (linear, gain) = self.start_rates();
+        for (column, scale, weight) in [(Column::Start0, 1.0, 0.0), (Column::Start1, linear, gain)]
+        {
+            self.spans.clear();
+            for (index, row) in self.rows.iter().enumerate() {
+                if let Some(row) = row.as_ref().filter(|row| row.starting) {
+                    self.spans.set_scale(index, scale);
+                    self.spans.set_weight(index, row.slots[0], weight);
+                }
+            }
+            workspace.scaled_square(&self.spans, self.plan.tolerance)?;
+            columns.names.push(column);
+        }
+        Ok(())
+    }
+
+    /// Signed Euler probes of the starting rows; none where the start is not finite.
+    fn probe_steps(&self, columns: &Columns, direction: f64) -> Vec<Option<f64>> {
+        let span = (self.plan.end - self.plan.start).abs();
+        let entry = |row: &Row| row.job.log_density;
+        let d0 = self.norms(columns, Column::Start0, |row, _| {
+            (entry(row), entry(row).abs())
+        });
+        let d1 = self.norms(columns, Column::Start1, |row, index| {
+            let q = columns.get(Column::Q(1), index, self.rows.len());
+            (self.plan.field.trace(self.plan.start, q), entry(row).abs())
+        });
+        self.rows
+            .iter()
+            .zip(d0.iter().zip(&d1))
+            .map(|(row, (&d0, &d1))| {
+                row.as_ref().filter(|row| row.starting)?;
+                let finite = d0.is_finite() && d1.is_finite();
+                finite.then(|| direction * control::trial_step(d0, d1, span))
+            })
+            .collect()
+    }
+
+    fn measure_error<W: Workspace + ?Sized>(
+        &mut self,
+        workspace: &mut W,
+        attempts: &[Option<Attempt>],
+        probes: &[Option<f64>],
+    ) -> Result<(), W::Error> {
+        self.spans.clear();
+        for (index, row) in self.rows.iter().enumerate() {
+            let Some(row) = row else { continue };
+            if let Some(attempt) = &attempts[index] {
+                self.spans.set_scale(index, attempt.error_scale);
+                for (slot, &weight) in attempt.error_weights.iter().enumerate() {
+                    self.spans.set_weight(index, row.slots[slot], weight);
+                }
+            } else if let Some(h0) = probes[index] {
+                let (linear, gain) = self.start_rates();
+                let t = self.plan.start + h0;
+                let after = self.plan.field.linear(t);
+                self.spans
+                    .set_scale(index, after * (1.0 + h0 * linear) - linear);
+                self.spans
+                    .set_weight(index, row.slots[0], after * h0 * gain - gain);
+                self.spans
+                    .set_weight(index, row.slots[1], self.plan.field.gain(t));
+            }
+        }
+        workspace.scaled_square(&self.spans, self.plan.tolerance)
+    }
+
+    fn measure_square<W: Workspace + ?Sized>(
+        &mut self,
+        workspace: &mut W,
+        attempts: &[Option<Attempt>],
+    ) -> Result<bool, W::Error> {
+        let ends = |attempt: &Attempt| attempt.t[STAGES - 1] == self.plan.end;
+        if !self.plan.square || !attempts.iter().flatten().any(ends) {
+            return Ok(false);
+        }
+        self.spans.clear();
+        for (index, row) in self.rows.iter().enumerate() {
+            let (Some(row), Some(attempt)) = (row, &attempts[index]) else {
+                continue;
+            };
+            if ends(attempt) {
+                self.spans.set_scale(index, attempt.scale[STAGES - 1]);
+                for (slot, &weight) in attempt.weights[STAGES - 1].iter().enumerate() {
+                    self.spans.set_weight(index, row.slots[slot], weight);
+                }
+            }
+        }
+        workspace.scaled_square(&self.spans, Tolerance::UNIT)?;
+        Ok(true)
+    }
+
+    /// Per row: the error of its attempt (of its Euler probe, while it starts) in units of the
+    /// tolerance, and its log-density entry after the attempt.
+    fn errors(
+        &self,
+        columns: &Columns,
+        attempts: &[Option<Attempt>],
+        probes: &[Option<f64>],
+    ) -> (Vec<f64>, Vec<f64>) {
+        let n_rows = self.rows.len();
+        let field = self.plan.field;
+        let mut entries = vec![0.0; n_rows];
+        let mut entry_errors = vec![0.0; n_rows];
+        for (index, row) in self.rows.iter().enumerate() {
+            let Some(row) = row else { continue };
+            let q = |stage| columns.get(Column::Q(stage), index, n_rows);
+            entries[index] = row.job.log_density;
+            if let Some(attempt) = &attempts[index] {
+                for stage in 0..STAGES {
+                    let q = if stage == 0 { row.q0 } else { q(stage) };
+                    let rate = field.trace(attempt.t[stage], q);
+                    entries[index] += attempt.h * A[STAGES - 1][stage] * rate;
+                    entry_errors[index] += attempt.h * E[stage] * rate;
+                }
+            } else if let Some(h0) = probes[index] {
+                let start = self.plan.start;
+                entry_errors[index] = field.trace(start + h0, q(2)) - field.trace(start, q(1));
+            }
+        }
+        let errors = self.norms(columns, Column::Error, |row, index| {
+            let magnitude = row.job.log_density.abs().max(entries[index].abs());
+            (entry_errors[index], magnitude)
+        });
+        (errors, entries)
+    }
+
+    /// Root mean square over the values and the log-density entry of a row, or of all rows under
+    /// shared control; a column of sums of squares, and per row the entry's value and magnitude.
+    fn norms(
+        &self,
+        columns: &Columns,
+        column: Column,
+        entry: impl Fn(&Row, usize) -> (f64, f64),
+    ) -> Vec<f64> {
+        let extra = self.plan.field.extra_entries();
+        let sums: Vec<Option<f64>> = self
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(index, row)| {
+                let row = row.as_ref()?;
+                let (value, magnitude) = entry(row, index);
+                let ratio = self.plan.tolerance.ratio(value, magnitude);
+                let sum = columns.get(column, index, self.rows.len());
+                Some(sum + ratio * ratio)
+            })
+            .collect();
+        let count = (self.plan.dim + extra) as f64;
+        if self.plan.control == StepControl::Shared {
+            let active = sums.iter().flatten().count() as f64;
+            let total: f64 = sums.iter().flatten().sum();
+            return vec![(total / (count * active)).sqrt(); sums.len()];
+        }
+        sums.iter()
+            .map(|sum| sum.map_or(0.0, |sum| (sum / count).sqrt()))
+            .collect()
+    }
+
+    fn start_rates(&self) -> (f64, f64) {
+        let field = self.plan.field;
+        (field.linear(self.plan.start), field.gain(self.plan.start))
+    }
+}
