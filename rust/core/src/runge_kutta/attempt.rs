@@ -40,19 +40,17 @@ impl Attempt {
             for before in 0..stage {
                 let weight = A[stage][before] * h;
                 attempt.scale[stage] += weight * slope_scale[before];
-                for slot in 0..=before {
-                    attempt.weights[stage][slot] += weight * slopes[before][slot];
+                for (sum, slope) in attempt.weights[stage].iter_mut().zip(slopes[before]) {
+                    *sum += weight * slope;
                 }
             }
             let linear = field.linear(attempt.t[stage]);
             slope_scale[stage] = linear * attempt.scale[stage];
-            for slot in 0..stage {
-                slopes[stage][slot] = linear * attempt.weights[stage][slot];
-            }
+            slopes[stage] = attempt.weights[stage].map(|weight| linear * weight);
             slopes[stage][stage] = field.gain(attempt.t[stage]);
             attempt.error_scale += h * E[stage] * slope_scale[stage];
-            for slot in 0..=stage {
-                attempt.error_weights[slot] += h * E[stage] * slopes[stage][slot];
+            for (sum, slope) in attempt.error_weights.iter_mut().zip(slopes[stage]) {
+                *sum += h * E[stage] * slope;
             }
         }
         attempt

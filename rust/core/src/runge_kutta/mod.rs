@@ -39,6 +39,30 @@ pub struct Plan {
     pub square: bool,
 }
 
+impl Plan {
+    fn direction(&self) -> f64 {
+        (self.end - self.start).signum()
+    }
+}
+
+/// What one attempt of every row came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Frame {
+    /// The rows that are done with this leg.
+    pub finished: Vec<Finished>,
+    /// Network calls, each of all rows.
+    pub calls: u64,
+    /// Evaluations: the rows of those calls that had a problem which needed them.
+    pub evaluations: u64,
+}
+
+/// The Euler probe of a starting row: its signed step, and the norm of the derivative there.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    h0: f64,
+    d1: f64,
+}
+
 /// One leg of every row that a lane holds.
 pub struct DormandPrince {
     plan: Plan,
@@ -70,25 +94,10 @@ impl DormandPrince {
 
     /// Puts a problem, already loaded by the workspace, into a vacant row.
     pub fn admit(&mut self, row: usize, job: Job) {
-        self.rows[row] = Some(Row {
-            job,
-            t: self.plan.start,
-            slots: std::array::from_fn(|stage| stage),
-            q0: 0.0,
-            h: 0.0,
-            least: 0.0,
-            retry: false,
-            halvings: 0,
-            steps: 0,
-            attempts: 0,
-            evaluations: 0,
-            ratio: 0.0,
-            starting: true,
-        });
+        self.rows[row] = Some(Row::new(job, self.plan.start));
     }
 
-    /// One attempt of every row; returns the rows that are done with this leg, which are vacant
-    /// from now on.
+    /// One attempt of every row. Rows that are done with this leg are vacant from now on.
     ///
     /// # Errors
     /// What the workspace raises, unchanged.
@@ -96,78 +105,108 @@ impl DormandPrince {
         &mut self,
         workspace: &mut W,
         observe: &mut dyn FnMut(Step),
-    ) -> Result<Vec<Finished>, W::Error> {
+    ) -> Result<Frame, W::Error> {
+        let mut frame = Frame::default();
         let mut columns = Columns::default();
-        let direction = (self.plan.end - self.plan.start).signum();
-        let attempts = self.attempts(direction);
-        let euler = matches!(
-            self.plan.control,
-            StepControl::PerImage | StepControl::Shared
-        );
-        let any_starting = self.rows.iter().flatten().any(|row| row.starting);
-
-        let mut probes: Vec<Option<f64>> = vec![None; self.rows.len()];
-        for stage in 1..STAGES {
-            self.combine_stage(workspace, stage, any_starting, &attempts, &probes)?;
-            self.evaluate_stage(workspace, stage, &attempts, &probes)?;
-            columns.names.push(Column::Q(stage));
-            if stage == 1 && any_starting && euler {
-                self.measure_start(workspace, &mut columns)?;
-                columns.values.extend(workspace.collect()?);
-                probes = self.probe_steps(&columns, direction);
-            }
-        }
+        let attempts = self.attempts();
+        let probes = self.evaluate_stages(workspace, &attempts, &mut columns, &mut frame)?;
         self.measure_error(workspace, &attempts, &probes)?;
         columns.names.push(Column::Error);
         if self.measure_square(workspace, &attempts)? {
             columns.names.push(Column::Square);
         }
         columns.values.extend(workspace.collect()?);
+        let accepted = self.settle(&columns, &attempts, &probes, &mut frame, observe);
+        workspace.accept(&accepted)?;
+        Ok(frame)
+    }
 
-        let mut finished = Vec::new();
-        let (errors, log_densities) = self.errors(&columns, &attempts, &probes);
-        let mut accepted = vec![false; self.rows.len()];
-        for row in 0..self.rows.len() {
-            let Some(state) = self.rows[row].as_mut() else {
+    /// Evaluates every stage of every row; returns the Euler probes of the rows that start.
+    fn evaluate_stages<W: Workspace + ?Sized>(
+        &mut self,
+        workspace: &mut W,
+        attempts: &[Option<Attempt>],
+        columns: &mut Columns,
+        frame: &mut Frame,
+    ) -> Result<Vec<Option<Probe>>, W::Error> {
+        let n_rows = self.rows.len();
+        let mut probes: Vec<Option<Probe>> = vec![None; n_rows];
+        let any_starting = self.rows.iter().flatten().any(|row| row.starting);
+        let constant = matches!(self.plan.control, StepControl::Constant { .. });
+        for stage in 1..STAGES {
+            let (t, slot) = self.stage(stage, attempts, &probes);
+            let useful = slot.iter().flatten().count();
+            if useful == 0 {
                 continue;
-            };
-            let q = |stage| columns.get(Column::Q(stage), row, attempts.len());
-            let verdict = match &attempts[row] {
-                None => {
-                    let d1 = columns.get(Column::Start1, row, attempts.len());
-                    state.begin(&self.plan, q(1), probes[row], d1, errors[row])
-                }
-                Some(attempt) => {
-                    state.ratio = errors[row];
-                    if state.decide(&self.plan, attempt) {
-                        accepted[row] = true;
-                        state.job.log_density = log_densities[row];
-                        state.q0 = q(6);
-                        state.slots.swap(0, STAGES - 1);
-                        observe(Step {
-                            key: state.job.key,
-                            t: state.t,
-                            ratio: state.ratio,
-                        });
-                    }
-                    state.verdict(&self.plan)
-                }
-            };
-            if let Some(status) = verdict {
-                let square = columns.get(Column::Square, row, attempts.len());
-                let stage = (1..STAGES).find(|&stage| !q(stage).is_finite());
-                if let Some(state) = self.rows[row].take() {
-                    finished.push(state.finish(row, status, square, stage));
-                }
+            }
+            frame.calls += 1;
+            frame.evaluations += useful as u64;
+            self.combine_stage(workspace, stage, any_starting, attempts, &probes)?;
+            // The probe stays fixed along a solve: an error norm that holds the trace needs a function.
+            workspace.evaluate(&t, &vec![0; n_rows], &slot)?;
+            columns.names.push(Column::Q(stage));
+            if stage == 1 && any_starting && !constant {
+                self.measure_start(workspace, columns)?;
+                columns.values.extend(workspace.collect()?);
+                probes = self.probe_steps(columns);
             }
         }
-        workspace.accept(&accepted)?;
-        Ok(finished)
+        if any_starting && attempts.iter().all(Option::is_none) {
+            // No last stage has set the trial, and the probe's combination may have used it.
+            self.spans.clear();
+            (0..n_rows).for_each(|row| self.spans.set_scale(row, 1.0));
+            workspace.combine(Target::Trial, &self.spans)?;
+        }
+        Ok(probes)
+    }
+
+    /// Accepts or rejects every attempt; returns the mask of accepted rows.
+    fn settle(
+        &mut self,
+        columns: &Columns,
+        attempts: &[Option<Attempt>],
+        probes: &[Option<Probe>],
+        frame: &mut Frame,
+        observe: &mut dyn FnMut(Step),
+    ) -> Vec<bool> {
+        let n_rows = self.rows.len();
+        let (errors, log_densities) = self.errors(columns, attempts, probes);
+        let mut accepted = vec![false; n_rows];
+        for index in 0..n_rows {
+            let Some(row) = self.rows[index].as_mut() else {
+                continue;
+            };
+            let q = |stage| columns.get(Column::Q(stage), index, n_rows);
+            let verdict = if let Some(attempt) = &attempts[index] {
+                row.ratio = errors[index];
+                if row.decide(&self.plan, attempt) {
+                    accepted[index] = true;
+                    row.job.log_density = log_densities[index];
+                    row.q0 = q(STAGES - 1);
+                    row.slots.swap(0, STAGES - 1);
+                    observe(row.step());
+                }
+                row.verdict(&self.plan)
+            } else {
+                row.begin(&self.plan, q(1), probes[index], errors[index])
+            };
+            let over = verdict.and_then(|status| Some((status, self.rows[index].take()?)));
+            if let Some((status, row)) = over {
+                let stage = match attempts[index] {
+                    Some(_) => (1..STAGES).find(|&stage| !q(stage).is_finite()),
+                    None => Some(0),
+                };
+                let square = columns.get(Column::Square, index, n_rows);
+                frame.finished.push(row.finish(index, status, square, stage));
+            }
+        }
+        accepted
     }
 
     /// The attempt of every row that has a step size.
-    fn attempts(&mut self, direction: f64) -> Vec<Option<Attempt>> {
+    fn attempts(&mut self) -> Vec<Option<Attempt>> {
         let plan = self.plan;
+        let direction = plan.direction();
         self.rows
             .iter_mut()
             .map(|row| {
@@ -202,7 +241,7 @@ impl DormandPrince {
         stage: usize,
         any_starting: bool,
         attempts: &[Option<Attempt>],
-        probes: &[Option<f64>],
+        probes: &[Option<Probe>],
     ) -> Result<(), W::Error> {
         self.spans.clear();
         for (index, row) in self.rows.iter().enumerate() {
@@ -212,7 +251,7 @@ impl DormandPrince {
                 for (slot, &weight) in attempt.weights[stage][..stage].iter().enumerate() {
                     self.spans.set_weight(index, row.slots[slot], weight);
                 }
-            } else if let (2, Some(h0)) = (stage, probes[index]) {
+            } else if let (2, Some(Probe { h0, .. })) = (stage, probes[index]) {
                 let (linear, gain) = self.start_rates();
                 self.spans.set_scale(index, 1.0 + h0 * linear);
                 self.spans.set_weight(index, row.slots[0], h0 * gain);
@@ -226,16 +265,15 @@ impl DormandPrince {
         workspace.combine(target, &self.spans)
     }
 
-    fn evaluate_stage<W: Workspace + ?Sized>(
+    /// When and into which slot each row evaluates at this stage.
+    fn stage(
         &mut self,
-        workspace: &mut W,
         stage: usize,
         attempts: &[Option<Attempt>],
-        probes: &[Option<f64>],
-    ) -> Result<(), W::Error> {
-        let n_rows = self.rows.len();
-        let mut t = vec![self.plan.start; n_rows];
-        let mut slot = vec![None; n_rows];
+        probes: &[Option<Probe>],
+    ) -> (Vec<f64>, Vec<Option<usize>>) {
+        let mut t = vec![self.plan.start; self.rows.len()];
+        let mut slot = vec![None; self.rows.len()];
         for (index, row) in self.rows.iter_mut().enumerate() {
             let Some(row) = row else { continue };
             if let Some(attempt) = &attempts[index] {
@@ -243,14 +281,13 @@ impl DormandPrince {
                 slot[index] = Some(row.slots[stage]);
             } else if stage == 1 {
                 slot[index] = Some(row.slots[0]);
-            } else if let (2, Some(h0)) = (stage, probes[index]) {
+            } else if let (2, Some(Probe { h0, .. })) = (stage, probes[index]) {
                 t[index] = self.plan.start + h0;
                 slot[index] = Some(row.slots[1]);
             }
             row.evaluations += u64::from(slot[index].is_some());
         }
-        // The probe stays fixed along a solve: an error norm that holds the trace needs a function.
-        workspace.evaluate(&t, &vec![0; n_rows], &slot)
+        (t, slot)
     }
 
     fn measure_start<W: Workspace + ?Sized>(
@@ -274,8 +311,8 @@ impl DormandPrince {
         Ok(())
     }
 
-    /// Signed Euler probes of the starting rows; none where the start is not finite.
-    fn probe_steps(&self, columns: &Columns, direction: f64) -> Vec<Option<f64>> {
+    /// Euler probes of the starting rows; none where the start is not finite.
+    fn probe_steps(&self, columns: &Columns) -> Vec<Option<Probe>> {
         let span = (self.plan.end - self.plan.start).abs();
         let entry = |row: &Row| row.job.log_density;
         let d0 = self.norms(columns, Column::Start0, |row, _| {
@@ -291,7 +328,10 @@ impl DormandPrince {
             .map(|(row, (&d0, &d1))| {
                 row.as_ref().filter(|row| row.starting)?;
                 let finite = d0.is_finite() && d1.is_finite();
-                finite.then(|| direction * control::trial_step(d0, d1, span))
+                finite.then(|| Probe {
+                    h0: self.plan.direction() * control::trial_step(d0, d1, span),
+                    d1,
+                })
             })
             .collect()
     }
@@ -300,7 +340,7 @@ impl DormandPrince {
         &mut self,
         workspace: &mut W,
         attempts: &[Option<Attempt>],
-        probes: &[Option<f64>],
+        probes: &[Option<Probe>],
     ) -> Result<(), W::Error> {
         self.spans.clear();
         for (index, row) in self.rows.iter().enumerate() {
@@ -310,7 +350,7 @@ impl DormandPrince {
                 for (slot, &weight) in attempt.error_weights.iter().enumerate() {
                     self.spans.set_weight(index, row.slots[slot], weight);
                 }
-            } else if let Some(h0) = probes[index] {
+            } else if let Some(Probe { h0, .. }) = probes[index] {
                 let (linear, gain) = self.start_rates();
                 let t = self.plan.start + h0;
                 let after = self.plan.field.linear(t);
@@ -356,7 +396,7 @@ impl DormandPrince {
         &self,
         columns: &Columns,
         attempts: &[Option<Attempt>],
-        probes: &[Option<f64>],
+        probes: &[Option<Probe>],
     ) -> (Vec<f64>, Vec<f64>) {
         let n_rows = self.rows.len();
         let field = self.plan.field;
@@ -373,7 +413,7 @@ impl DormandPrince {
                     entries[index] += attempt.h * A[STAGES - 1][stage] * rate;
                     entry_errors[index] += attempt.h * E[stage] * rate;
                 }
-            } else if let Some(h0) = probes[index] {
+            } else if let Some(Probe { h0, .. }) = probes[index] {
                 let start = self.plan.start;
                 entry_errors[index] = field.trace(start + h0, q(2)) - field.trace(start, q(1));
             }

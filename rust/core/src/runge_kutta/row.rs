@@ -1,9 +1,9 @@
 //! One row's walk along its leg: where it is, what it attempts next, and when it is over.
 
-use super::Plan;
+use super::{Plan, Probe};
 use super::attempt::Attempt;
 use crate::control::{self, StepControl};
-use crate::outcome::{Finished, Job, Status};
+use crate::outcome::{Finished, Job, Status, Step};
 use crate::tableau::STAGES;
 
 #[derive(Clone, Debug)]
@@ -29,14 +29,39 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Takes the starting step; a status if there is none. `h0` is the Euler probe's step, `change`
-    /// the derivative's change along it in units of the tolerance.
+    pub(super) fn new(job: Job, t: f64) -> Self {
+        Self {
+            job,
+            t,
+            slots: std::array::from_fn(|stage| stage),
+            q0: 0.0,
+            h: 0.0,
+            least: 0.0,
+            retry: false,
+            halvings: 0,
+            steps: 0,
+            attempts: 0,
+            evaluations: 0,
+            ratio: 0.0,
+            starting: true,
+        }
+    }
+
+    pub(super) fn step(&self) -> Step {
+        Step {
+            key: self.job.key,
+            t: self.t,
+            ratio: self.ratio,
+        }
+    }
+
+    /// Takes the starting step; a status if there is none. `change` is the derivative's change along
+    /// the Euler probe in units of the tolerance.
     pub(super) fn begin(
         &mut self,
         plan: &Plan,
         q0: f64,
-        h0: Option<f64>,
-        d1: f64,
+        probe: Option<Probe>,
         change: f64,
     ) -> Option<Status> {
         self.starting = false;
@@ -44,9 +69,10 @@ impl Row {
         if let StepControl::Constant { .. } = plan.control {
             return (!q0.is_finite()).then_some(Status::Nonfinite);
         }
-        let Some(h0) = h0.map(f64::abs) else {
+        let Some(Probe { h0, d1 }) = probe else {
             return Some(Status::Nonfinite);
         };
+        let h0 = h0.abs();
         let d2 = change / h0;
         // An Euler probe that left the network's domain says nothing but that h0 is long enough.
         self.h = if d2.is_finite() {
