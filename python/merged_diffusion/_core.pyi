@@ -174,7 +174,122 @@ def eta_grid(
 
 # ---- bits
 
-# ---- ode
+# ---- outcome, host, lane
+
+@final
+class Outcome:
+    """How one problem of a solve ended."""
+
+    @property
+    def key(self) -> int:
+        """The problem."""
+
+    @property
+    def status(self) -> str:
+        """ok, nonfinite, dt_min or max_steps."""
+
+    @property
+    def leg(self) -> int:
+        """Position of the leg it ended in."""
+
+    @property
+    def gamma(self) -> float:
+        """Where it ended."""
+
+    @property
+    def log_density(self) -> float:
+        """Integral of the drift's trace over the legs, in nats; log p(z_min) less the end density."""
+
+    @property
+    def square(self) -> float:
+        """|z|^2 at the end of the last leg; 0 where that was not reached."""
+
+    @property
+    def evaluations(self) -> list[int]:
+        """Network evaluations, leg by leg."""
+
+    @property
+    def accepted(self) -> int:
+        """Accepted steps."""
+
+    @property
+    def rejected(self) -> int:
+        """Rejected attempts."""
+
+    @property
+    def ratio(self) -> float:
+        """The last error estimate in units of the tolerance."""
+
+    @property
+    def stage(self) -> int | None:
+        """The first stage of the last attempt whose network output was not finite."""
+
+    @property
+    def steps(self) -> npt.NDArray[np.float64] | None:
+        """Where its accepted steps ended, if a solve recorded them."""
+
+@final
+class HostStore:
+    """States between legs, and at the end of the last where a solve keeps them, by key."""
+
+    def __new__(cls) -> Self: ...
+    def __len__(self) -> int: ...
+    def take(self, key: int) -> npt.NDArray[np.float64]:
+        """The state [d] under the key, which is forgotten; KeyError if there is none."""
+
+@final
+class HostWorkspace:
+    """A leg on the host: buffers in the core, a network input shared with Python, and two callbacks.
+
+    ``start(key)`` gives a state float64 [d]; ``evaluate(t [G], node [G], key [G])`` reads ``input`` [G, d] and
+    returns a new array like it and q float64 [G]. Rows without a problem carry the key of the solve's first one.
+    """
+
+    def __new__(
+        cls,
+        input: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+        store: HostStore,
+        start: Callable[[int], npt.NDArray[np.float64]],
+        evaluate: Callable[
+            [npt.NDArray[np.float64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
+            tuple[npt.NDArray[Any], npt.NDArray[np.float64]],
+        ],
+        slots: int = 7,
+    ) -> Self: ...
+
+def solve(
+    legs: Sequence[tuple[float, float]],
+    workspaces: Sequence[object],
+    keys: npt.NDArray[np.uint64],
+    *,
+    rows: int,
+    dim: int,
+    finished: Callable[[Outcome], object],
+    drift: str = "probability-flow",
+    step_control: str = "per-image",
+    steps: int | None = None,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    keep: bool = False,
+    record_steps: bool = False,
+) -> dict[str, Any]:
+    """Take every problem through all legs by Dormand-Prince 5(4), on one workspace per leg.
+
+    ``workspaces`` holds HostWorkspace objects, or objects with the verbs of ``ode.workspace.Workspace``.
+    ``drift`` is "probability-flow", dz/dgamma = -sigma^2 z/2 + sigma eps_hat/2 with its log-density, or "plain",
+    dy/dt = what was evaluated. ``step_control`` is "per-image", "shared" (blocks of ``rows`` keys, one step size and
+    one error norm each, as scipy's solve_ivp on the block) or "constant" (``steps`` equal steps a leg).
+    ``finished(outcome)`` is called for each problem, in order of finishing; its exceptions and those of the
+    callbacks come out unchanged.
+
+    Returns ``calls`` (network calls, leg by leg), ``evaluations`` (their useful rows), and
+    ``rows_before_drain``, ``evaluations_before_drain`` (the same while problems waited for their first row).
+
+    Raises
+    ------
+    UsageError
+        No rows, legs or steps; a leg without extent; tolerances that are not positive or finer than 100 ulp.
+    """
 
 # ---- threads
 

@@ -5,16 +5,21 @@ use pyo3::prelude::*;
 mod bits;
 mod error;
 mod gamma;
+mod host;
+mod lane;
 mod merge;
-mod ode;
+mod outcome;
 mod random;
 mod threads;
+mod workspace;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     gamma::register(module)?;
     merge::register(module)?;
-    ode::register(module)?;
+    outcome::register(module)?;
+    host::register(module)?;
+    lane::register(module)?;
     random::register(module)?;
     bits::register(module)?;
     threads::register(module)?;

@@ -1,0 +1,34 @@
+"""Threads are set and printed, a debug build is refused, figures of one run stand side by side."""
+
+import pytest
+import torch
+
+from merged_diffusion import _core
+
+THREADS = 2
+LINES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config):
+    if _core.DEBUG_BUILD:
+        pytest.exit("merged_diffusion._core is a debug build; install with pip, or build with --release", 2)
+    torch.set_num_threads(THREADS)
+    _core.set_threads(THREADS)
+    config.stash[LINES] = []
+
+
+@pytest.fixture(scope="session")
+def report(pytestconfig):
+    """``report("line")`` is printed under the table."""
+    return pytestconfig.stash[LINES].append
+
+
+def pytest_report_header():
+    return f"threads: {_core.threads()} (core), {torch.get_num_threads()} (torch)"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.stash[LINES]:
+        terminalreporter.section("ratios of this run")
+        for line in config.stash[LINES]:
+            terminalreporter.write_line(line)

@@ -1,0 +1,261 @@
+//! The host workspace: buffers of the core, a network input shared with Python, two callbacks.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use merged_diffusion_core::control::Tolerance;
+use merged_diffusion_core::host::{Host, Slot};
+use merged_diffusion_core::workspace::{Spans, Target, Workspace};
+use numpy::{
+    Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods, ToPyArray,
+};
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::error::to_py;
+use crate::threads::detached;
+
+/// States that wait between legs, by key.
+#[pyclass(frozen, module = "merged_diffusion._core")]
+pub(crate) struct HostStore {
+    states: Mutex<HashMap<u64, Vec<f64>>>,
+}
+
+impl HostStore {
+    fn remove(&self, key: u64) -> Option<Vec<f64>> {
+        self.states.lock().ok()?.remove(&key)
+    }
+
+    fn insert(&self, key: u64, state: Vec<f64>) {
+        if let Ok(mut states) = self.states.lock() {
+            states.insert(key, state);
+        }
+    }
+}
+
+#[pymethods]
+impl HostStore {
+    #[new]
+    fn new() -> Self {
+        Self {
+            states: Mutex::default(),
+        }
+    }
+
+    fn take<'py>(&self, py: Python<'py>, key: u64) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        self.remove(key)
+            .map(|state| PyArray1::from_vec(py, state))
+            .ok_or_else(|| PyKeyError::new_err(key))
+    }
+
+    fn __len__(&self) -> usize {
+        self.states.lock().map_or(0, |states| states.len())
+    }
+}
+
+/// What a lane on the host is made of; the buffers exist only during a solve.
+#[pyclass(frozen, module = "merged_diffusion._core")]
+pub(crate) struct HostWorkspace {
+    input: Py<PyAny>,
+    store: Py<HostStore>,
+    start: Py<PyAny>,
+    evaluate: Py<PyAny>,
+    slots: usize,
+}
+
+#[pymethods]
+impl HostWorkspace {
+    #[new]
+    #[pyo3(signature = (input, store, start, evaluate, slots = 7))]
+    fn new(
+        input: Py<PyAny>,
+        store: Py<HostStore>,
+        start: Py<PyAny>,
+        evaluate: Py<PyAny>,
+        slots: usize,
+    ) -> Self {
+        Self {
+            input,
+            store,
+            start,
+            evaluate,
+            slots,
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.input)?;
+        visit.call(&self.store)?;
+        visit.call(&self.start)?;
+        visit.call(&self.evaluate)
+    }
+}
+
+impl HostWorkspace {
+    /// The workspace for one solve; `idle` is the key of rows that hold no problem yet.
+    pub(crate) fn open<'py>(
+        &self,
+        py: Python<'py>,
+        rows: usize,
+        dim: usize,
+        idle: u64,
+    ) -> PyResult<Box<dyn Workspace<Error = PyErr> + 'py>> {
+        let input = self.input.bind(py);
+        if let Ok(input) = input.cast::<PyArray2<f32>>() {
+            return Ok(Box::new(Opened::new(self, input, rows, dim, idle)?));
+        }
+        if let Ok(input) = input.cast::<PyArray2<f64>>() {
+            return Ok(Box::new(Opened::new(self, input, rows, dim, idle)?));
+        }
+        Err(PyTypeError::new_err(format!(
+            "input is {}, where a float32 or float64 array [rows, d] is needed",
+            input.get_type()
+        )))
+    }
+}
+
+struct Opened<'py, S> {
+    host: Host<S>,
+    input: Bound<'py, PyArray2<S>>,
+    store: Bound<'py, HostStore>,
+    start: Bound<'py, PyAny>,
+    evaluate: Bound<'py, PyAny>,
+    keys: Vec<u64>,
+    columns: Vec<f64>,
+}
+
+impl<'py, S: Slot + Element> Opened<'py, S> {
+    fn new(
+        parts: &HostWorkspace,
+        input: &Bound<'py, PyArray2<S>>,
+        rows: usize,
+        dim: usize,
+        idle: u64,
+    ) -> PyResult<Self> {
+        let py = input.py();
+        check_rows("input", input, rows, dim)?;
+        let slots = parts.slots;
+        Ok(Self {
+            host: detached(py, || Host::new(rows, dim, slots)),
+            input: input.clone(),
+            store: parts.store.bind(py).clone(),
+            start: parts.start.bind(py).clone(),
+            evaluate: parts.evaluate.bind(py).clone(),
+            keys: vec![idle; rows],
+            columns: Vec::new(),
+        })
+    }
+}
+
+/// Refuses an array that is not [rows, dim] in C order; a slice of a Fortran array is its transpose.
+fn check_rows<S: Element>(
+    name: &str,
+    array: &Bound<'_, PyArray2<S>>,
+    rows: usize,
+    dim: usize,
+) -> PyResult<()> {
+    if array.shape() == [rows, dim] && array.is_c_contiguous() {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!(
+        "{name} has shape {:?}{}, where [{rows}, {dim}] in C order is needed",
+        array.shape(),
+        if array.is_c_contiguous() {
+            ""
+        } else {
+            " and another order"
+        }
+    )))
+}
+
+impl<S: Slot + Element> Workspace for Opened<'_, S> {
+    type Error = PyErr;
+
+    fn load(&mut self, row: usize, key: u64) -> PyResult<()> {
+        let py = self.input.py();
+        self.keys[row] = key;
+        let filled = if let Some(state) = self.store.get().remove(key) {
+            self.host.fill(row, &state)
+        } else {
+            let state: PyReadonlyArray1<'_, f64> = self.start.call1((key,))?.extract()?;
+            self.host.fill(row, state.as_slice()?)
+        };
+        filled.map_err(|error| to_py(py, &error))
+    }
+
+    fn save(&mut self, row: usize, key: u64, _slots: &[usize]) -> PyResult<()> {
+        self.store.get().insert(key, self.host.state(row).to_vec());
+        Ok(())
+    }
+
+    fn combine(&mut self, target: Target, spans: &Spans) -> PyResult<()> {
+        let py = self.input.py();
+        let mut input = self.input.try_readwrite()?;
+        let input = input.as_slice_mut()?;
+        let host = &mut self.host;
+        detached(py, || host.combine(target, spans, input));
+        Ok(())
+    }
+
+    fn evaluate(&mut self, t: &[f64], node: &[u64], slot: &[Option<usize>]) -> PyResult<()> {
+        let py = self.input.py();
+        py.check_signals()?;
+        let rows = self.keys.len();
+        let arguments = (
+            t.to_pyarray(py),
+            node.to_pyarray(py),
+            self.keys.to_pyarray(py),
+        );
+        let (output, q): (Bound<'_, PyArray2<S>>, PyReadonlyArray1<'_, f64>) =
+            self.evaluate.call1(arguments)?.extract()?;
+        let dim = self.input.shape()[1];
+        check_rows("the network's output", &output, rows, dim)?;
+        // A short q would shift every later column.
+        if q.len() != rows {
+            return Err(PyValueError::new_err(format!(
+                "q has {} values, where {rows} are needed",
+                q.len()
+            )));
+        }
+        let output = output.try_readonly()?;
+        let output = output.as_slice()?;
+        let host = &mut self.host;
+        let finite = detached(py, || host.store(slot, output));
+        self.columns.extend(
+            q.as_array()
+                .iter()
+                .zip(finite)
+                .map(|(&q, finite)| if finite { q } else { f64::NAN }),
+        );
+        Ok(())
+    }
+
+    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> PyResult<()> {
+        let host = &self.host;
+        let sums = detached(self.input.py(), || host.scaled_square(spans, tolerance));
+        self.columns.extend(sums);
+        Ok(())
+    }
+
+    fn gram(&mut self, new: &[Option<usize>]) -> PyResult<()> {
+        let host = &self.host;
+        let products = detached(self.input.py(), || host.gram(new));
+        self.columns.extend(products);
+        Ok(())
+    }
+
+    fn collect(&mut self) -> PyResult<Vec<f64>> {
+        Ok(std::mem::take(&mut self.columns))
+    }
+
+    fn accept(&mut self, mask: &[bool]) -> PyResult<()> {
+        self.host.accept(mask);
+        Ok(())
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<HostStore>()?;
+    module.add_class::<HostWorkspace>()
+}

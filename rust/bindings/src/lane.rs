@@ -1,0 +1,156 @@
+//! `lane` of the core, for Python: one call takes every problem through all legs.
+
+use std::collections::HashMap;
+
+use merged_diffusion_core::Error;
+use merged_diffusion_core::control::{StepControl, Tolerance};
+use merged_diffusion_core::field::Field;
+use merged_diffusion_core::lane::{self, Observer, Settings};
+use merged_diffusion_core::outcome::{Finished, Step};
+use merged_diffusion_core::workspace::Workspace;
+use numpy::PyReadonlyArray1;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::error::to_py;
+use crate::host::HostWorkspace;
+use crate::outcome::Outcome;
+use crate::workspace::Forwarded;
+
+/// Tells Python of every problem that is over.
+struct Report<'py> {
+    finished: Bound<'py, PyAny>,
+    n_legs: usize,
+    /// Times of accepted steps by problem, where they are wanted.
+    steps: Option<HashMap<u64, Vec<f64>>>,
+}
+
+impl Observer<PyErr> for Report<'_> {
+    fn step(&mut self, step: Step) {
+        if let Some(steps) = &mut self.steps {
+            steps.entry(step.key).or_default().push(step.t);
+        }
+    }
+
+    fn finished(&mut self, leg: usize, finished: Finished) -> PyResult<()> {
+        let steps = self
+            .steps
+            .as_mut()
+            .map(|steps| steps.remove(&finished.job.key).unwrap_or_default());
+        let py = self.finished.py();
+        let outcome = Outcome::new(py, finished, leg, self.n_legs, steps.as_deref());
+        self.finished.call1((outcome,))?;
+        Ok(())
+    }
+}
+
+fn field(drift: &str, dim: usize) -> Result<Field, Error> {
+    match drift {
+        "probability-flow" => Ok(Field::ProbabilityFlow { dim }),
+        "plain" => Ok(Field::Plain),
+        other => Err(Error::Choice {
+            name: "drift",
+            value: other.to_owned(),
+            allowed: "\"probability-flow\" or \"plain\"",
+        }),
+    }
+}
+
+fn control(step_control: &str, steps: Option<u32>) -> Result<StepControl, Error> {
+    match (step_control, steps) {
+        ("per-image", _) => Ok(StepControl::PerImage),
+        ("shared", _) => Ok(StepControl::Shared),
+        ("constant", Some(steps)) if steps > 0 => Ok(StepControl::Constant { steps }),
+        ("constant", _) => Err(Error::Count { name: "steps" }),
+        (other, _) => Err(Error::Choice {
+            name: "step_control",
+            value: other.to_owned(),
+            allowed: "\"per-image\", \"shared\" or \"constant\"",
+        }),
+    }
+}
+
+fn check_legs(legs: &[(f64, f64)], n_workspaces: usize, rows: usize) -> Result<(), Error> {
+    if rows == 0 {
+        return Err(Error::Count { name: "rows" });
+    }
+    if legs.is_empty() {
+        return Err(Error::Count { name: "legs" });
+    }
+    if n_workspaces != legs.len() {
+        return Err(Error::Length {
+            name: "workspaces",
+            expected: legs.len(),
+            found: n_workspaces,
+        });
+    }
+    match legs
+        .iter()
+        .find(|(start, end)| !((end - start).abs() > 0.0 && (end - start).is_finite()))
+    {
+        Some(&(min, max)) => Err(Error::GammaRange { min, max }),
+        None => Ok(()),
+    }
+}
+
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // Sequences of Python's become Vecs.
+#[pyo3(signature = (
+    legs, workspaces, keys, *, rows, dim, finished, drift = "probability-flow",
+    step_control = "per-image", steps = None, rtol = 1e-5, atol = 1e-5, keep = false,
+    record_steps = false
+))]
+fn solve<'py>(
+    py: Python<'py>,
+    legs: Vec<(f64, f64)>,
+    workspaces: Vec<Bound<'py, PyAny>>,
+    keys: PyReadonlyArray1<'py, u64>,
+    rows: usize,
+    dim: usize,
+    finished: Bound<'py, PyAny>,
+    drift: &str,
+    step_control: &str,
+    steps: Option<u32>,
+    rtol: f64,
+    atol: f64,
+    keep: bool,
+    record_steps: bool,
+) -> PyResult<Bound<'py, PyDict>> {
+    let settings = || -> Result<Settings, Error> {
+        check_legs(&legs, workspaces.len(), rows)?;
+        Ok(Settings {
+            field: field(drift, dim)?,
+            control: control(step_control, steps)?,
+            tolerance: Tolerance::new(rtol, atol)?,
+            rows,
+            dim,
+            keep,
+        })
+    };
+    let settings = settings().map_err(|error| to_py(py, &error))?;
+    let keys = keys.as_array().to_vec();
+    let idle = keys.first().copied().unwrap_or(0);
+    let mut opened = workspaces
+        .into_iter()
+        .map(|object| match object.cast::<HostWorkspace>() {
+            Ok(host) => host.get().open(py, rows, dim, idle),
+            Err(_) => Ok(Box::new(Forwarded::new(object)) as Box<dyn Workspace<Error = PyErr>>),
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    let mut report = Report {
+        finished,
+        n_legs: legs.len(),
+        steps: record_steps.then(HashMap::new),
+    };
+    let tally = lane::solve(&legs, &settings, &mut opened, &keys, &mut report)?;
+    let counts = PyDict::new(py);
+    counts.set_item("calls", tally.calls)?;
+    counts.set_item("evaluations", tally.evaluations)?;
+    counts.set_item("rows_before_drain", tally.rows_before_drain)?;
+    counts.set_item("evaluations_before_drain", tally.evaluations_before_drain)?;
+    Ok(counts)
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(solve, module)?)
+}
