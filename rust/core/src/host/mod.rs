@@ -1,0 +1,268 @@
+//! Rows on the host: the buffers behind a [`Workspace`](crate::workspace::Workspace) whose tensors
+//! live in memory, and the fused loops over them.
+//!
+//! A verb reads what it needs once and writes its target once, straight into place: one task per
+//! row, no intermediate block. Sums keep eight partial sums in a fixed order. So a row's bits depend
+//! neither on the number of threads nor on G nor on its neighbours.
+
+mod combination;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use rayon::prelude::*;
+
+use crate::Error;
+use crate::control::Tolerance;
+use crate::workspace::{Spans, Target};
+use combination::{RowSpan, Write};
+pub use slot::Slot;
+
+/// Below that many values a verb takes less time than waking the other threads: one task does it.
+const SERIAL: usize = 16_384;
+
+/// Values between the buffers of a row: one cache line of float64.
+const GAP: usize = 8;
+
+/// G rows of d values: per row a float64 state and trial, and S slots of stored network outputs.
+///
+/// The buffers of a row lie together, `[G][2][d]` for state and trial and `[G][S][d]` for the slots.
+pub struct Host<S> {
+    dim: usize,
+    slots: usize,
+    /// From one buffer of a row to its next.
+    stride: usize,
+    /// [G][2][stride]: state and trial, in the order that `current` tells.
+    halves: Vec<f64>,
+    /// Which half of each row is its state.
+    current: Vec<usize>,
+    /// [G][S][stride].
+    stored: Vec<S>,
+}
+
+impl<S: Slot> Host<S> {
+    /// Zeros. The pages are touched in parallel: they come zeroed from the system, at the first write.
+    pub fn new(rows: usize, dim: usize, slots: usize) -> Self {
+        let stride = stride(dim);
+        let mut host = Self {
+            dim,
+            slots,
+            stride,
+            halves: vec![0.0; rows * 2 * stride],
+            current: vec![0; rows],
+            stored: vec![S::ZERO; rows * slots * stride],
+        };
+        let least = host.least_rows();
+        host.halves
+            .par_chunks_mut(2 * stride)
+            .with_min_len(least)
+            .for_each(|half| half.fill(0.0));
+        host.stored
+            .par_chunks_mut(stride)
+            .with_min_len(least)
+            .for_each(|slot| slot.fill(S::ZERO));
+        host
+    }
+
+    /// Sets state and trial of a row.
+    ///
+    /// # Errors
+    /// [`Error::Length`] unless `start` has d values.
+    pub fn fill(&mut self, row: usize, start: &[f64]) -> Result<(), Error> {
+        if start.len() != self.dim {
+            return Err(Error::Length {
+                name: "start",
+                expected: self.dim,
+                found: start.len(),
+            });
+        }
+        let halves = &mut self.halves[row * 2 * self.stride..][..2 * self.stride];
+        for half in halves.chunks_exact_mut(self.stride) {
+            half[..start.len()].copy_from_slice(start);
+        }
+        Ok(())
+    }
+
+    /// State of a row, `[d]`.
+    pub fn state(&self, row: usize) -> &[f64] {
+        &self.halves[(2 * row + self.current[row]) * self.stride..][..self.dim]
+    }
+
+    /// A slot of a row, `[d]`.
+    pub fn slot(&self, row: usize, slot: usize) -> &[S] {
+        &self.stored[(row * self.slots + slot) * self.stride..][..self.dim]
+    }
+
+    /// Writes every row's combination into the trial, the network's input [G, d], or both.
+    ///
+    /// What weighs zero is not read, the state included; a row where nothing weighs gets zeros.
+    /// [`Target::Input`] leaves the trial alone.
+    ///
+    /// # Panics
+    /// Unless `spans` has G rows of S slots and `input` G d values.
+    pub fn combine(&mut self, target: Target, spans: &Spans, input: &mut [S]) {
+        self.check(spans);
+        assert_eq!(input.len(), self.current.len() * self.dim, "input [G, d]");
+        let (dim, slots, stride) = (self.dim, self.slots, self.stride);
+        let (least, stored) = (self.least_rows(), &self.stored);
+        self.halves
+            .par_chunks_mut(2 * stride)
+            .zip(input.par_chunks_mut(dim.max(1)))
+            .zip(&self.current)
+            .enumerate()
+            .with_min_len(least)
+            .for_each(|(row, ((halves, input), &current))| {
+                let (state, trial) = split(halves, current, stride, dim);
+                let span = RowSpan {
+                    scale: spans.scale()[row],
+                    state,
+                    weights: spans.row(row),
+                    slots: &stored[row * slots * stride..][..slots * stride],
+                    stride,
+                };
+                span.read(match target {
+                    Target::Input => Write::Input(input),
+                    Target::Trial => Write::Trial(trial),
+                    Target::Both => Write::Both(trial, input),
+                });
+            });
+    }
+
+    /// Copies each row of the network's output [G, d] into the slot named for it.
+    ///
+    /// Tells per row whether its output was finite; one that was not is stored as zeros. A row
+    /// without a slot stays as it is and counts as finite.
+    ///
+    /// # Panics
+    /// Unless `slot` has G entries below S and `output` G d values.
+    pub fn store(&mut self, slot: &[Option<usize>], output: &[S]) -> Vec<bool> {
+        let rows = self.current.len();
+        assert_eq!(slot.len(), rows, "slot [G]");
+        assert_eq!(output.len(), rows * self.dim, "output [G, d]");
+        let (dim, stride, least) = (self.dim, self.stride, self.least_rows());
+        self.stored
+            .par_chunks_mut((self.slots * stride).max(1))
+            .zip(slot)
+            .enumerate()
+            .with_min_len(least)
+            .map(|(row, (stored, slot))| {
+                slot.is_none_or(|slot| {
+                    copy_finite(
+                        &mut stored[slot * stride..][..dim],
+                        &output[row * dim..][..dim],
+                    )
+                })
+            })
+            .collect()
+    }
+
+    /// Per row, the sum over d of (combination / (atol + rtol max(|state|, |trial|)))^2.
+    ///
+    /// A row where nothing weighs gets zero, whatever it holds. A trial that is no number makes the
+    /// sum no number.
+    ///
+    /// # Panics
+    /// Unless `spans` has G rows of S slots.
+    pub fn scaled_square(&self, spans: &Spans, tolerance: Tolerance) -> Vec<f64> {
+        self.check(spans);
+        let stride = self.stride;
+        self.halves
+            .par_chunks(2 * stride)
+            .zip(&self.current)
+            .enumerate()
+            .with_min_len(self.least_rows())
+            .map(|(row, (halves, &current))| {
+                let span = RowSpan {
+                    scale: spans.scale()[row],
+                    state: &halves[current * stride..][..self.dim],
+                    weights: spans.row(row),
+                    slots: &self.stored[row * self.slots * stride..][..self.slots * stride],
+                    stride,
+                };
+                span.read(combination::ScaledSquare {
+                    state: span.state,
+                    trial: &halves[(1 - current) * stride..][..self.dim],
+                    tolerance,
+                })
+            })
+            .collect()
+    }
+
+    /// Inner products [G, S], in float64, of one slot a row with all slots of that row; NaN in a row
+    /// that names none.
+    ///
+    /// # Panics
+    /// Unless `new` has G entries below S.
+    pub fn gram(&self, new: &[Option<usize>]) -> Vec<f64> {
+        assert_eq!(new.len(), self.current.len(), "new [G]");
+        let mut products = vec![f64::NAN; new.len() * self.slots];
+        products
+            .par_chunks_mut(self.slots.max(1))
+            .zip(new)
+            .enumerate()
+            .with_min_len(self.least_rows())
+            .for_each(|(row, (products, &new))| {
+                let Some(new) = new else { return };
+                for (slot, product) in products.iter_mut().enumerate() {
+                    let (a, b) = (self.slot(row, new), self.slot(row, slot));
+                    *product = combination::sum(self.dim, |i| a[i].wide() * b[i].wide());
+                }
+            });
+        products
+    }
+
+    /// state <- trial where the mask says so: the halves of the row swap roles, nothing is copied.
+    ///
+    /// # Panics
+    /// Unless `mask` has G entries.
+    pub fn accept(&mut self, mask: &[bool]) {
+        assert_eq!(mask.len(), self.current.len(), "mask [G]");
+        for (current, &accepted) in self.current.iter_mut().zip(mask) {
+            *current ^= usize::from(accepted);
+        }
+    }
+
+    /// Rows of the smallest task.
+    fn least_rows(&self) -> usize {
+        let rows = self.current.len();
+        if rows * self.dim < SERIAL {
+            rows.max(1)
+        } else {
+            1
+        }
+    }
+
+    fn check(&self, spans: &Spans) {
+        assert_eq!(spans.scale().len(), self.current.len(), "rows of the spans");
+        assert_eq!(spans.slots(), self.slots, "slots of the spans");
+    }
+}
+
+/// From one buffer of a row to its next.
+fn stride(dim: usize) -> usize {
+    dim + GAP
+}
+
+/// State and trial of a row, [d] each.
+fn split(halves: &mut [f64], current: usize, stride: usize, dim: usize) -> (&[f64], &mut [f64]) {
+    let (first, second) = halves.split_at_mut(stride);
+    let (state, trial) = if current == 0 {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    (&state[..dim], &mut trial[..dim])
+}
+
+/// Copies a row if all of it is finite, else writes zeros; tells which.
+fn copy_finite<S: Slot>(to: &mut [S], from: &[S]) -> bool {
+    let mut finite = true;
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from;
+        finite &= from.is_finite();
+    }
+    if !finite {
+        to.fill(S::ZERO);
+    }
+    finite
+}
