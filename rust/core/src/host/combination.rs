@@ -11,6 +11,11 @@ const LANES: usize = 8;
 pub(super) trait Combination {
     /// Entry i.
     fn at(&self, i: usize) -> f64;
+
+    /// Entries i to i + 7.
+    fn lanes(&self, i: usize) -> [f64; LANES] {
+        std::array::from_fn(|lane| self.at(i + lane))
+    }
 }
 
 /// Something to do with the entries of a combination.
@@ -114,6 +119,18 @@ impl<S: Slot, const N: usize> Combination for Terms<'_, S, N> {
         }
         sum
     }
+
+    #[inline]
+    fn lanes(&self, i: usize) -> [f64; LANES] {
+        let mut sums = lanes(self.state, i).map(|state| self.scale * state);
+        for term in 0..N {
+            let slot = lanes(self.slots[term], i);
+            for (sum, slot) in sums.iter_mut().zip(slot) {
+                *sum += self.weights[term] * slot.wide();
+            }
+        }
+        sums
+    }
 }
 
 /// Writes a row's combination.
@@ -170,13 +187,22 @@ impl Reader for ScaledSquare<'_> {
     type Output = f64;
 
     fn read(self, combination: &impl Combination) -> f64 {
-        sum(self.state.len(), |i| {
-            let (state, trial) = (self.state[i].abs(), self.trial[i].abs());
+        let square = |value: f64, state: f64, trial: f64| {
+            let (state, trial) = (state.abs(), trial.abs());
             // Not f64::max, which would drop a trial that is no number.
             let magnitude = if state > trial { state } else { trial };
-            let ratio = self.tolerance.ratio(combination.at(i), magnitude);
+            let ratio = self.tolerance.ratio(value, magnitude);
             ratio * ratio
-        })
+        };
+        sum(
+            self.state.len(),
+            |i| {
+                let values = combination.lanes(i);
+                let (state, trial) = (lanes(self.state, i), lanes(self.trial, i));
+                std::array::from_fn(|lane| square(values[lane], state[lane], trial[lane]))
+            },
+            |i| square(combination.at(i), self.state[i], self.trial[i]),
+        )
     }
 
     fn zeros(self) -> f64 {
@@ -184,21 +210,36 @@ impl Reader for ScaledSquare<'_> {
     }
 }
 
+/// Inner product in float64.
+pub(super) fn inner<S: Slot>(a: &[S], b: &[S]) -> f64 {
+    sum(
+        a.len(),
+        |i| {
+            let (a, b) = (lanes(a, i), lanes(b, i));
+            std::array::from_fn(|lane| a[lane].wide() * b[lane].wide())
+        },
+        |i| a[i].wide() * b[i].wide(),
+    )
+}
+
 /// Sum of n values in an order that depends on n alone: eight partial sums, added in order, then
 /// what is left over.
-#[inline(always)]
-#[expect(
-    clippy::inline_always,
-    reason = "the closure's slices must be known to the loop"
-)]
-pub(super) fn sum(n: usize, value: impl Fn(usize) -> f64) -> f64 {
-    let mut lanes = [0.0; LANES];
+#[inline]
+fn sum(n: usize, eight: impl Fn(usize) -> [f64; LANES], one: impl Fn(usize) -> f64) -> f64 {
+    let mut sums = [0.0; LANES];
     let whole = n - n % LANES;
     for start in (0..whole).step_by(LANES) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += value(start + lane);
+        for (sum, value) in sums.iter_mut().zip(eight(start)) {
+            *sum += value;
         }
     }
-    let rest: f64 = (whole..n).map(value).sum();
-    lanes.iter().sum::<f64>() + rest
+    sums.iter().sum::<f64>() + (whole..n).map(one).sum::<f64>()
+}
+
+/// Entries i to i + 7.
+#[inline]
+fn lanes<T>(values: &[T], i: usize) -> &[T; LANES] {
+    values[i..]
+        .first_chunk()
+        .expect("a block of lanes ends within d")
 }

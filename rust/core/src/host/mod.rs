@@ -21,8 +21,9 @@ pub use slot::Slot;
 /// Below that many values a verb takes less time than waking the other threads: one task does it.
 const SERIAL: usize = 16_384;
 
-/// Values between the buffers of a row: one cache line of float64.
-const GAP: usize = 8;
+/// Values between the buffers of a row, a cache line or two. Where d fills whole pages (3072 values
+/// do), all buffers of a row would otherwise compete for the same lines of the cache.
+const GAP: usize = 16;
 
 /// G rows of d values: per row a float64 state and trial, and S slots of stored network outputs.
 ///
@@ -204,8 +205,7 @@ impl<S: Slot> Host<S> {
             .for_each(|(row, (products, &new))| {
                 let Some(new) = new else { return };
                 for (slot, product) in products.iter_mut().enumerate() {
-                    let (a, b) = (self.slot(row, new), self.slot(row, slot));
-                    *product = combination::sum(self.dim, |i| a[i].wide() * b[i].wide());
+                    *product = combination::inner(self.slot(row, new), self.slot(row, slot));
                 }
             });
         products

@@ -143,7 +143,7 @@ fn values(seed: u64, n: usize) -> impl Iterator<Item = f64> {
 fn output<S: Slot>(seed: u64, n: usize) -> Vec<S> {
     let mut output: Vec<S> = values(seed, n).map(S::narrow).collect();
     let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-    if n > 0 && seed.is_multiple_of(4) {
+    if n > 0 && seed % 4 == 0 {
         output[(seed / 4) as usize % n] = S::narrow(odd[(seed % 3) as usize]);
     }
     output
