@@ -38,9 +38,8 @@ pub(super) struct RowSpan<'a, S> {
     pub(super) state: &'a [f64],
     /// [S].
     pub(super) weights: &'a [f64],
-    /// [S][stride].
+    /// [S][d].
     pub(super) slots: &'a [S],
-    pub(super) stride: usize,
 }
 
 impl<S: Slot> RowSpan<'_, S> {
@@ -75,11 +74,13 @@ impl<S: Slot> RowSpan<'_, S> {
             weights: [0.0; N],
             slots: [&self.slots[..0]; N],
         };
-        let weighing = (0..self.weights.len()).filter(|&slot| self.weights[slot] != 0.0);
-        for (term, slot) in weighing.enumerate() {
-            terms.weights[term] = self.weights[slot];
-            terms.slots[term] = &self.slots[slot * self.stride..][..dim];
+        let slots = self.weights.iter().zip(self.slots.chunks_exact(dim));
+        let weighing = slots.filter(|&(&weight, _)| weight != 0.0);
+        for (term, (&weight, slot)) in weighing.enumerate() {
+            terms.weights[term] = weight;
+            terms.slots[term] = slot;
         }
+        // Says to the compiler that no index of the loop lies beyond a slot.
         terms.slots = terms.slots.map(|slot| &slot[..dim]);
         terms
     }
@@ -95,7 +96,7 @@ impl<S: Slot> Combination for RowSpan<'_, S> {
         };
         for (slot, &weight) in self.weights.iter().enumerate() {
             if weight != 0.0 {
-                sum += weight * self.slots[slot * self.stride + i].wide();
+                sum += weight * self.slots[slot * self.state.len() + i].wide();
             }
         }
         sum

@@ -21,47 +21,46 @@ pub use slot::Slot;
 /// Below that many values a verb takes less time than waking the other threads: one task does it.
 const SERIAL: usize = 16_384;
 
-/// Values between the buffers of a row, a cache line or two. Where d fills whole pages (3072 values
-/// do), all buffers of a row would otherwise compete for the same lines of the cache.
-const GAP: usize = 16;
-
 /// G rows of d values: per row a float64 state and trial, and S slots of stored network outputs.
 ///
 /// The buffers of a row lie together, `[G][2][d]` for state and trial and `[G][S][d]` for the slots.
 pub struct Host<S> {
     dim: usize,
     slots: usize,
-    /// From one buffer of a row to its next.
-    stride: usize,
-    /// [G][2][stride]: state and trial, in the order that `current` tells.
+    /// [G][2][d]: state and trial, in the order that `current` tells.
     halves: Vec<f64>,
     /// Which half of each row is its state.
     current: Vec<usize>,
-    /// [G][S][stride].
+    /// [G][S][d].
     stored: Vec<S>,
 }
 
 impl<S: Slot> Host<S> {
     /// Zeros. The pages are touched in parallel: they come zeroed from the system, at the first write.
+    ///
+    /// # Panics
+    /// Unless `dim` and `slots` are at least one.
     pub fn new(rows: usize, dim: usize, slots: usize) -> Self {
-        let stride = stride(dim);
+        assert!(
+            dim > 0 && slots > 0,
+            "rows of {slots} slots of {dim} values"
+        );
         let mut host = Self {
             dim,
             slots,
-            stride,
-            halves: vec![0.0; rows * 2 * stride],
+            halves: vec![0.0; rows * 2 * dim],
             current: vec![0; rows],
-            stored: vec![S::ZERO; rows * slots * stride],
+            stored: vec![S::ZERO; rows * slots * dim],
         };
         let least = host.least_rows();
         host.halves
-            .par_chunks_mut(2 * stride)
+            .par_chunks_mut(2 * dim)
             .with_min_len(least)
-            .for_each(|half| half.fill(0.0));
+            .for_each(|halves| halves.fill(0.0));
         host.stored
-            .par_chunks_mut(stride)
+            .par_chunks_mut(slots * dim)
             .with_min_len(least)
-            .for_each(|slot| slot.fill(S::ZERO));
+            .for_each(|slots| slots.fill(S::ZERO));
         host
     }
 
@@ -77,21 +76,21 @@ impl<S: Slot> Host<S> {
                 found: start.len(),
             });
         }
-        let halves = &mut self.halves[row * 2 * self.stride..][..2 * self.stride];
-        for half in halves.chunks_exact_mut(self.stride) {
-            half[..start.len()].copy_from_slice(start);
-        }
+        let halves = &mut self.halves[row * 2 * self.dim..][..2 * self.dim];
+        let (state, trial) = halves.split_at_mut(self.dim);
+        state.copy_from_slice(start);
+        trial.copy_from_slice(start);
         Ok(())
     }
 
     /// State of a row, `[d]`.
     pub fn state(&self, row: usize) -> &[f64] {
-        &self.halves[(2 * row + self.current[row]) * self.stride..][..self.dim]
+        &self.halves[(2 * row + self.current[row]) * self.dim..][..self.dim]
     }
 
     /// A slot of a row, `[d]`.
     pub fn slot(&self, row: usize, slot: usize) -> &[S] {
-        &self.stored[(row * self.slots + slot) * self.stride..][..self.dim]
+        &self.stored[(row * self.slots + slot) * self.dim..][..self.dim]
     }
 
     /// Writes every row's combination into the trial, the network's input [G, d], or both.
@@ -104,22 +103,21 @@ impl<S: Slot> Host<S> {
     pub fn combine(&mut self, target: Target, spans: &Spans, input: &mut [S]) {
         self.check(spans);
         assert_eq!(input.len(), self.current.len() * self.dim, "input [G, d]");
-        let (dim, slots, stride) = (self.dim, self.slots, self.stride);
+        let (dim, slots) = (self.dim, self.slots);
         let (least, stored) = (self.least_rows(), &self.stored);
         self.halves
-            .par_chunks_mut(2 * stride)
-            .zip(input.par_chunks_mut(dim.max(1)))
+            .par_chunks_mut(2 * dim)
+            .zip(input.par_chunks_mut(dim))
             .zip(&self.current)
             .enumerate()
             .with_min_len(least)
             .for_each(|(row, ((halves, input), &current))| {
-                let (state, trial) = split(halves, current, stride, dim);
+                let (state, trial) = split(halves, current, dim);
                 let span = RowSpan {
                     scale: spans.scale()[row],
                     state,
                     weights: spans.row(row),
-                    slots: &stored[row * slots * stride..][..slots * stride],
-                    stride,
+                    slots: &stored[row * slots * dim..][..slots * dim],
                 };
                 span.read(match target {
                     Target::Input => Write::Input(input),
@@ -140,16 +138,16 @@ impl<S: Slot> Host<S> {
         let rows = self.current.len();
         assert_eq!(slot.len(), rows, "slot [G]");
         assert_eq!(output.len(), rows * self.dim, "output [G, d]");
-        let (dim, stride, least) = (self.dim, self.stride, self.least_rows());
+        let (dim, least) = (self.dim, self.least_rows());
         self.stored
-            .par_chunks_mut((self.slots * stride).max(1))
+            .par_chunks_mut(self.slots * dim)
             .zip(slot)
             .enumerate()
             .with_min_len(least)
             .map(|(row, (stored, slot))| {
                 slot.is_none_or(|slot| {
                     copy_finite(
-                        &mut stored[slot * stride..][..dim],
+                        &mut stored[slot * dim..][..dim],
                         &output[row * dim..][..dim],
                     )
                 })
@@ -166,23 +164,22 @@ impl<S: Slot> Host<S> {
     /// Unless `spans` has G rows of S slots.
     pub fn scaled_square(&self, spans: &Spans, tolerance: Tolerance) -> Vec<f64> {
         self.check(spans);
-        let stride = self.stride;
+        let (dim, slots) = (self.dim, self.slots);
         self.halves
-            .par_chunks(2 * stride)
+            .par_chunks(2 * dim)
             .zip(&self.current)
             .enumerate()
             .with_min_len(self.least_rows())
             .map(|(row, (halves, &current))| {
                 let span = RowSpan {
                     scale: spans.scale()[row],
-                    state: &halves[current * stride..][..self.dim],
+                    state: &halves[current * dim..][..dim],
                     weights: spans.row(row),
-                    slots: &self.stored[row * self.slots * stride..][..self.slots * stride],
-                    stride,
+                    slots: &self.stored[row * slots * dim..][..slots * dim],
                 };
                 span.read(combination::ScaledSquare {
                     state: span.state,
-                    trial: &halves[(1 - current) * stride..][..self.dim],
+                    trial: &halves[(1 - current) * dim..][..dim],
                     tolerance,
                 })
             })
@@ -198,7 +195,7 @@ impl<S: Slot> Host<S> {
         assert_eq!(new.len(), self.current.len(), "new [G]");
         let mut products = vec![f64::NAN; new.len() * self.slots];
         products
-            .par_chunks_mut(self.slots.max(1))
+            .par_chunks_mut(self.slots)
             .zip(new)
             .enumerate()
             .with_min_len(self.least_rows())
@@ -238,20 +235,14 @@ impl<S: Slot> Host<S> {
     }
 }
 
-/// From one buffer of a row to its next.
-fn stride(dim: usize) -> usize {
-    dim + GAP
-}
-
 /// State and trial of a row, [d] each.
-fn split(halves: &mut [f64], current: usize, stride: usize, dim: usize) -> (&[f64], &mut [f64]) {
-    let (first, second) = halves.split_at_mut(stride);
-    let (state, trial) = if current == 0 {
+fn split(halves: &mut [f64], current: usize, dim: usize) -> (&[f64], &mut [f64]) {
+    let (first, second) = halves.split_at_mut(dim);
+    if current == 0 {
         (first, second)
     } else {
         (second, first)
-    };
-    (&state[..dim], &mut trial[..dim])
+    }
 }
 
 /// Copies a row if all of it is finite, else writes zeros; tells which.

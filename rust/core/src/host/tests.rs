@@ -275,7 +275,7 @@ fn spoil<S: Slot>(host: &mut Host<S>, spans: &Spans) -> Vec<(usize, Vec<S>)> {
     let mut kept = Vec::new();
     for row in 0..host.current.len() {
         for slot in (0..host.slots).filter(|&slot| spans.row(row)[slot] == 0.0) {
-            let start = (row * host.slots + slot) * host.stride;
+            let start = (row * host.slots + slot) * host.dim;
             let values = &mut host.stored[start..][..host.dim];
             kept.push((start, values.to_vec()));
             values.fill(S::narrow(f64::NAN));
@@ -292,7 +292,7 @@ fn mend<S: Slot>(host: &mut Host<S>, kept: &[(usize, Vec<S>)]) {
 
 impl<S: Slot> Host<S> {
     fn trial(&self, row: usize) -> &[f64] {
-        &self.halves[(2 * row + 1 - self.current[row]) * self.stride..][..self.dim]
+        &self.halves[(2 * row + 1 - self.current[row]) * self.dim..][..self.dim]
     }
 }
 
@@ -376,6 +376,21 @@ fn a_row_where_nothing_weighs_gets_zeros() {
     assert_eq!(host.scaled_square(&spans, Tolerance::UNIT), [0.0; 2]);
     host.combine(Target::Both, &spans, &mut input);
     assert_eq!(host.trial(1), [0.0; 3]);
+}
+
+#[test]
+fn a_state_of_scale_zero_is_not_read() {
+    let mut host = Host::<f64>::new(1, 9, 2);
+    assert_eq!(host.fill(0, &[f64::NAN; 9]), Ok(()));
+    assert_eq!(host.store(&[Some(1)], &[3.0; 9]), [true]);
+    let mut spans = Spans::zeros(1, 2);
+    spans.set_weight(0, 1, 0.5);
+    let mut input = [0.0; 9];
+    host.combine(Target::Both, &spans, &mut input);
+    assert_eq!(input, [1.5; 9]);
+    host.accept(&[true]);
+    host.combine(Target::Trial, &spans, &mut input);
+    assert_eq!(host.scaled_square(&spans, Tolerance::UNIT), [9.0 * 2.25]);
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! The least a step can be: a straight loop per verb over the host's layout, the tableau's pattern of
+//! slots written out, weights that are constants, and no check of anything.
+
+use merged_diffusion_core::host::Slot;
+use merged_diffusion_core::tableau::STAGES;
+use rayon::prelude::*;
+
+use crate::{SCALES, Shape, TOLERANCE, WEIGHTS, output};
+
+/// Partial sums of the norm.
+const LANES: usize = 8;
+
+/// The buffers of a step.
+pub(crate) struct Bare<S> {
+    dim: usize,
+    /// Which half of every row is its state.
+    current: usize,
+    /// [G][2][dim].
+    halves: Vec<f64>,
+    /// [G][7][dim].
+    stored: Vec<S>,
+    input: Vec<S>,
+    output: Vec<S>,
+}
+
+/// scale * state + sum of weights * slots at i, the slots written out.
+macro_rules! fused {
+    ($stage:literal, $state:ident, $($k:ident)*, $i:ident) => {{
+        let mut slot = 0;
+        let mut sum = SCALES[$stage] * $state[$i];
+        $(sum += WEIGHTS[$stage][slot] * $k[$i].wide(); slot += 1;)*
+        let _ = slot;
+        sum
+    }};
+}
+
+/// One combination of all rows into the network's input.
+macro_rules! combine {
+    ($bare:ident, $stage:literal, $($k:ident)*) => {{
+        let (dim, current) = ($bare.dim, $bare.current);
+        $bare
+            .input
+            .par_chunks_mut(dim)
+            .zip($bare.halves.par_chunks(2 * dim))
+            .zip($bare.stored.par_chunks(STAGES * dim))
+            .for_each(|((input, halves), stored)| {
+                let state = &halves[current * dim..][..dim];
+                let mut slots = stored.chunks_exact(dim);
+                $(let $k = slots.next().expect("seven slots");)*
+                for i in 0..dim {
+                    input[i] = S::narrow(fused!($stage, state, $($k)*, i));
+                }
+            });
+    }};
+}
+
+impl<S: Slot> Bare<S> {
+    pub(crate) fn new(shape: Shape) -> Self {
+        assert_eq!(
+            shape.dim % LANES,
+            0,
+            "the bare norm takes whole blocks of {LANES}"
+        );
+        Self {
+            dim: shape.dim,
+            current: 0,
+            halves: vec![1.0; 2 * shape.values()],
+            stored: vec![S::narrow(0.5); STAGES * shape.values()],
+            input: output(shape),
+            output: output(shape),
+        }
+    }
+
+    /// The copy of the network's output.
+    fn store(&mut self, slot: usize) {
+        let dim = self.dim;
+        self.stored
+            .par_chunks_mut(STAGES * dim)
+            .zip(self.output.par_chunks(dim))
+            .for_each(|(stored, output)| stored[slot * dim..][..dim].copy_from_slice(output));
+    }
+
+    /// The sixth combination, into trial and input.
+    fn last(&mut self) {
+        let (dim, current) = (self.dim, self.current);
+        self.halves
+            .par_chunks_mut(2 * dim)
+            .zip(self.input.par_chunks_mut(dim))
+            .zip(self.stored.par_chunks(STAGES * dim))
+            .for_each(|((halves, input), stored)| {
+                let (first, second) = halves.split_at_mut(dim);
+                let (state, trial) = if current == 0 {
+                    (first, second)
+                } else {
+                    (second, first)
+                };
+                let [k0, k1, k2, k3, k4, k5] =
+                    std::array::from_fn(|slot| &stored[slot * dim..][..dim]);
+                for i in 0..dim {
+                    trial[i] = fused!(5, state, k0 k1 k2 k3 k4 k5, i);
+                    input[i] = S::narrow(trial[i]);
+                }
+            });
+    }
+
+    /// Per row, the sum of squares of the error in units of the tolerance.
+    fn error(&self) -> Vec<f64> {
+        let (rtol, atol) = TOLERANCE;
+        let (dim, current) = (self.dim, self.current);
+        self.halves
+            .par_chunks(2 * dim)
+            .zip(self.stored.par_chunks(STAGES * dim))
+            .map(|(halves, stored)| {
+                let halves = [current, 1 - current].map(|half| &halves[half * dim..][..dim]);
+                let slots: [_; STAGES] = std::array::from_fn(|slot| &stored[slot * dim..][..dim]);
+                let mut lanes = [0.0; LANES];
+                for start in (0..dim).step_by(LANES) {
+                    let here = start..start + LANES;
+                    let [state, trial] = halves.map(|half| &half[here.clone()]);
+                    let [k0, k1, k2, k3, k4, k5, k6] = slots.map(|slot| &slot[here.clone()]);
+                    for i in 0..LANES {
+                        let value = fused!(6, state, k0 k1 k2 k3 k4 k5 k6, i);
+                        let (a, b) = (state[i].abs(), trial[i].abs());
+                        let ratio = value / (atol + rtol * if a > b { a } else { b });
+                        lanes[i] += ratio * ratio;
+                    }
+                }
+                lanes.iter().sum()
+            })
+            .collect()
+    }
+
+    /// One step; an error norm, so that none is left out.
+    pub(crate) fn step(&mut self) -> f64 {
+        combine!(self, 0, k0);
+        self.store(1);
+        combine!(self, 1, k0 k1);
+        self.store(2);
+        combine!(self, 2, k0 k1 k2);
+        self.store(3);
+        combine!(self, 3, k0 k1 k2 k3);
+        self.store(4);
+        combine!(self, 4, k0 k1 k2 k3 k4);
+        self.store(5);
+        self.last();
+        self.store(6);
+        let errors = self.error();
+        self.current = 1 - self.current;
+        errors[0]
+    }
+}

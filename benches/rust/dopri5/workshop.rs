@@ -1,0 +1,161 @@
+//! The host's whole path: its buffers as a workspace whose network costs nothing, stepped with ready
+//! weights or by the real driver.
+
+use std::convert::Infallible;
+
+use merged_diffusion_core::control::{StepControl, Tolerance};
+use merged_diffusion_core::field::Field;
+use merged_diffusion_core::host::{Host, Slot};
+use merged_diffusion_core::outcome::Job;
+use merged_diffusion_core::runge_kutta::{DormandPrince, Plan};
+use merged_diffusion_core::tableau::STAGES;
+use merged_diffusion_core::workspace::{Spans, Target, Workspace};
+
+use crate::{EVALUATIONS, SCALES, Shape, TOLERANCE, WEIGHTS, output};
+
+/// Steps of the driver's leg.
+const STEPS: u32 = 8;
+
+/// A workspace of the host's buffers and the network above.
+pub(crate) struct Workshop<S> {
+    host: Host<S>,
+    input: Vec<S>,
+    output: Vec<S>,
+    q: f64,
+    start: Vec<f64>,
+    columns: Vec<f64>,
+}
+
+impl<S: Slot> Workshop<S> {
+    pub(crate) fn new(shape: Shape) -> Self {
+        let mut workshop = Self {
+            host: Host::new(shape.rows, shape.dim, STAGES),
+            input: output(shape),
+            output: output(shape),
+            q: 0.1,
+            start: vec![1.0; shape.dim],
+            columns: Vec::new(),
+        };
+        for row in 0..shape.rows {
+            let Ok(()) = workshop.load(row, 0);
+        }
+        for slot in 0..STAGES {
+            workshop
+                .host
+                .store(&vec![Some(slot); shape.rows], &workshop.output);
+        }
+        workshop
+    }
+
+    /// The same verbs that a frame of the driver asks for, with ready weights.
+    pub(crate) fn step(&mut self, spans: &[Spans; STAGES]) -> f64 {
+        let rows = spans[0].scale().len();
+        for (stage, spans) in spans[..EVALUATIONS].iter().enumerate() {
+            let is_last = stage + 1 == EVALUATIONS;
+            let target = if is_last { Target::Both } else { Target::Input };
+            self.host.combine(target, spans, &mut self.input);
+            self.host.store(&vec![Some(stage + 1); rows], &self.output);
+        }
+        let tolerance = tolerance();
+        let errors = self.host.scaled_square(&spans[STAGES - 1], tolerance);
+        self.host.accept(&vec![true; rows]);
+        errors[0]
+    }
+}
+
+impl<S: Slot> Workspace for Workshop<S> {
+    type Error = Infallible;
+
+    fn load(&mut self, row: usize, _key: u64) -> Result<(), Infallible> {
+        self.host
+            .fill(row, &self.start)
+            .expect("start has d values");
+        Ok(())
+    }
+
+    fn save(&mut self, _row: usize, _key: u64, _slots: &[usize]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn combine(&mut self, target: Target, spans: &Spans) -> Result<(), Infallible> {
+        self.host.combine(target, spans, &mut self.input);
+        Ok(())
+    }
+
+    fn evaluate(
+        &mut self,
+        _t: &[f64],
+        _node: &[u64],
+        slot: &[Option<usize>],
+    ) -> Result<(), Infallible> {
+        let finite = self.host.store(slot, &self.output);
+        let q = finite
+            .iter()
+            .map(|&finite| if finite { self.q } else { f64::NAN });
+        self.columns.extend(q);
+        Ok(())
+    }
+
+    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<(), Infallible> {
+        self.columns
+            .extend(self.host.scaled_square(spans, tolerance));
+        Ok(())
+    }
+
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Infallible> {
+        self.columns.extend(self.host.gram(new));
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Vec<f64>, Infallible> {
+        Ok(std::mem::take(&mut self.columns))
+    }
+
+    fn accept(&mut self, mask: &[bool]) -> Result<(), Infallible> {
+        self.host.accept(mask);
+        Ok(())
+    }
+}
+
+fn tolerance() -> Tolerance {
+    let (rtol, atol) = TOLERANCE;
+    Tolerance::new(rtol, atol).expect("both are positive")
+}
+
+/// The combinations of a step: six stages and the error.
+pub(crate) fn spans(rows: usize) -> [Spans; STAGES] {
+    std::array::from_fn(|stage| {
+        let mut spans = Spans::zeros(rows, STAGES);
+        for row in 0..rows {
+            spans.set_scale(row, SCALES[stage]);
+            for (slot, &weight) in WEIGHTS[stage].iter().enumerate() {
+                spans.set_weight(row, slot, weight);
+            }
+        }
+        spans
+    })
+}
+
+/// The real driver along one leg of equal steps; returns its network calls.
+pub(crate) fn drive<S: Slot>(shape: Shape, workshop: &mut Workshop<S>) -> u64 {
+    let plan = Plan {
+        start: -5.0,
+        end: 0.0,
+        field: Field::ProbabilityFlow { dim: shape.dim },
+        control: StepControl::Constant { steps: STEPS },
+        tolerance: tolerance(),
+        dim: shape.dim,
+        square: true,
+    };
+    let mut driver = DormandPrince::new(plan, shape.rows);
+    for row in 0..shape.rows {
+        let Ok(()) = workshop.load(row, 0);
+        driver.admit(row, Job::new(row as u64));
+    }
+    let mut calls = 0;
+    while driver.active() > 0 {
+        let Ok(frame) = driver.frame(workshop, &mut |_| {});
+        calls += frame.calls;
+    }
+    calls
+}
