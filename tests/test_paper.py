@@ -1,7 +1,7 @@
 """Numbers that the paper prints, and constants it implies, through the public functions.
 
-Where the paper's print and the mathematics disagree, the mathematics stands here; docs/equations.md lists each
-such place.
+Where the paper's print and the mathematics disagree, the mathematics stands here; docs/equations.md lists
+each such place.
 """
 
 import math
@@ -61,16 +61,18 @@ def test_eta_0_4_in_all_four_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gamma_min", "tau", "mass", "digits"),
-    [(-13.3, 3.018689, 0.9974613, 5e-8), (-12.43, 1.954, 0.9493, 5e-5)],
+    ("gamma_min", "levels", "tau", "mass"),
+    [
+        (-13.3, 256, "3.018689", "0.9974613"),
+        (-12.43, 256, "1.954", "0.9493"),
+        (-7.876, 17, "3.02", "0.997"),
+    ],
 )
-def test_truncation_of_the_dequantising_noise(
-    gamma_min: float, tau: float, mass: float, digits: float
-) -> None:
-    """Eq. 16 with its bounds mended: +-tau for eps, not +-1/256."""
-    assert half_width(gamma_min) == pytest.approx(tau, abs=5e-7 if gamma_min == -13.3 else 5e-4)
-    log_mass = _core.TruncatedNormal(half_width(gamma_min)).log_mass
-    assert math.exp(log_mass) == pytest.approx(mass, abs=digits)
+def test_truncation_of_the_dequantising_noise(gamma_min: float, levels: int, tau: str, mass: str) -> None:
+    """Eq. 16 with its bounds mended: +-tau for eps, not +-1/256; to the digits that are printed."""
+    found = half_width(gamma_min, levels)
+    assert f"{found:.{len(tau) - 2}f}" == tau
+    assert f"{math.exp(_core.TruncatedNormal(found).log_mass):.{len(mass) - 2}f}" == mass
 
 
 @pytest.mark.parametrize("dim", [1, 192, 3072])
