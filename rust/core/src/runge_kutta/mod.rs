@@ -197,7 +197,9 @@ impl DormandPrince {
                     None => Some(0),
                 };
                 let square = columns.get(Column::Square, index, n_rows);
-                frame.finished.push(row.finish(index, status, square, stage));
+                frame
+                    .finished
+                    .push(row.finish(index, status, square, stage));
             }
         }
         accepted

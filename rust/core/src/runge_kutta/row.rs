@@ -1,7 +1,7 @@
 //! One row's walk along its leg: where it is, what it attempts next, and when it is over.
 
-use super::{Plan, Probe};
 use super::attempt::Attempt;
+use super::{Plan, Probe};
 use crate::control::{self, StepControl};
 use crate::outcome::{Finished, Job, Status, Step};
 use crate::tableau::STAGES;
