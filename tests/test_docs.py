@@ -1,0 +1,117 @@
+"""What the documents say is so: commands parse, functions exist, sources are listed, examples run."""
+
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from merged_diffusion import _core
+from merged_diffusion.cli import group
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benches" / "README.md",
+]
+SOURCES = [*(ROOT / "python").rglob("*.py"), *(ROOT / "rust").rglob("*.rs")]
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Fenced blocks of a language."""
+    text = path.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> Iterator[str]:
+    """Every `merged-diffusion ...` in the shell blocks, without what the shell makes of it."""
+    for path in DOCUMENTS:
+        for block in blocks(path, "sh"):
+            lines = block.replace("\\\n", " ").splitlines()
+            for part in (part for line in lines for part in re.split(r"&&|;|\|", line)):
+                found = re.match(r"\s*(?:do )?(?:\S*/)?merged-diffusion (.*)", part)
+                if found:
+                    yield found[1].replace("$eta", "0.4").strip()
+
+
+@pytest.mark.parametrize("line", sorted(set(commands())))
+def test_every_command_in_the_documents_is_one(line: str) -> None:
+    words = shlex.split(line)
+    command: click.Command = group
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, name
+        command = found
+    command.make_context(command.name, words)
+
+
+def test_readme_shows_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    environment = "python3 -m venv .venv && .venv/bin/pip install"
+    nll = ".venv/bin/merged-diffusion nll --data photos --limit 128 --compare"
+    assert text.count(f"\n{environment} . && {nll}\n") == 1
+    # .ci/run takes the one line that names pytest.
+    assert [line for line in text.splitlines() if "-m pytest" in line] == [
+        f"{environment} '.[test]' && .venv/bin/python -m pytest"
+    ]
+
+
+def test_the_lines_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for block in blocks(ROOT / "README.md", "python"):
+        exec(compile(block, "README.md", "exec"), {})  # noqa: S102
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=shown)
+def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
+def test_links_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    local = [target for target in targets if not target.startswith(("http://", "https://"))]
+    assert not [target for target in local if not (path.parent / target).exists()]
+
+
+def cells() -> Iterator[tuple[str, str]]:
+    """File and name of every function in the tables of docs/equations.md."""
+    for line in (ROOT / "docs" / "equations.md").read_text(encoding="utf-8").splitlines():
+        for place in line.rpartition(" | ")[2].split(";") if line.startswith("| ") else ():
+            found = re.search(r"`([\w/]+(?:\.py|\.rs)|_core)`: (.*)", place)
+            if found:
+                yield from ((found[1], name) for name in re.findall(r"`(\w+)`", found[2]))
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(cells())))
+def test_functions_of_the_equations_exist(file: str, name: str) -> None:
+    if file == "_core":
+        assert hasattr(_core, name)
+        return
+    folder = ROOT / ("rust/core/src" if file.endswith(".rs") else "python/merged_diffusion")
+    code = (folder / file).read_text(encoding="utf-8")
+    assert re.search(rf"\b(?:def|class|fn|struct|enum|trait|const) {name}\b", code)
+
+
+def test_sources_are_in_the_bibliography() -> None:
+    """Every "(Author ... year" of code and documents."""
+    bibliography = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8").split("## Bibliography")[1]
+    entries = [line.split(").")[0] for line in bibliography.splitlines() if line.startswith("- ")]
+    missing = set()
+    for path in (*SOURCES, *DOCUMENTS):
+        for author, year in re.findall(
+            r"\b([A-Z][\wø-]+)(?: et al\.)? ((?:19|20)\d\d)\b", path.read_text("utf-8")
+        ):
+            if not any(author in entry and f"({year}" in entry for entry in entries):
+                missing.add(f"{author} {year} in {shown(path)}")
+    assert not missing
