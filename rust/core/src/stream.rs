@@ -85,8 +85,7 @@ impl Stream {
 
     /// Uniform numbers (k + 1/2) 2^-52, k the upper 52 bits of a word: in the open interval (0, 1),
     /// symmetric about 1/2, and such that u - 1/2 and 1 - u are exact.
-    fn uniforms(&mut self, out: &mut [f64]) {
-        let mut bytes = [0; 8 * BLOCK];
+    fn uniforms(&mut self, bytes: &mut [u8; 8 * BLOCK], out: &mut [f64]) {
         let bytes = &mut bytes[..8 * out.len()];
         self.0.fill_bytes(bytes);
         for (word, out) in bytes.chunks_exact(8).zip(out) {
@@ -105,10 +104,11 @@ impl Stream {
         law: impl Fn(&[f64], &mut [f64]),
         cast: impl Fn(f64) -> T,
     ) {
+        let mut bytes = [0; 8 * BLOCK];
         let (mut uniforms, mut values) = ([0.0; BLOCK], [0.0; BLOCK]);
         for out in out.chunks_mut(BLOCK) {
             let n = out.len();
-            self.uniforms(&mut uniforms[..n]);
+            self.uniforms(&mut bytes, &mut uniforms[..n]);
             law(&uniforms[..n], &mut values[..n]);
             for (out, value) in out.iter_mut().zip(&values) {
                 *out = cast(*value);
@@ -121,6 +121,11 @@ impl Stream {
 pub trait Law: Sync {
     /// Values at the uniform numbers, which are those of [`Stream`]; no more than a block of them.
     fn values(&self, uniforms: &[f64], out: &mut [f64]);
+
+    /// The same where they will be rounded to `f32`: relative errors far below 2^-24 are allowed.
+    fn values_for_f32(&self, uniforms: &[f64], out: &mut [f64]) {
+        self.values(uniforms, out);
+    }
 
     /// Least and greatest value allowed in `f64`.
     fn ends(&self) -> (f64, f64);
@@ -147,7 +152,7 @@ impl Entry for f32 {
         let (least, most) = law.ends_f32();
         stream.fill(
             out,
-            |u, x| law.values(u, x),
+            |u, x| law.values_for_f32(u, x),
             |x| (x as Self).clamp(least, most),
         );
     }
@@ -160,6 +165,10 @@ pub struct Normal;
 impl Law for Normal {
     fn values(&self, uniforms: &[f64], out: &mut [f64]) {
         special::deviates(uniforms, out, 1.0, 0.0);
+    }
+
+    fn values_for_f32(&self, uniforms: &[f64], out: &mut [f64]) {
+        special::deviates_for_f32(uniforms, out, 1.0, 0.0);
     }
 
     fn ends(&self) -> (f64, f64) {
@@ -300,7 +309,7 @@ mod tests {
         let mut bytes = [0; 8 * BLOCK];
         Stream::new(KEY).signs(&mut bytes);
         let mut uniforms = [0.0; BLOCK];
-        Stream::new(KEY).uniforms(&mut uniforms);
+        Stream::new(KEY).uniforms(&mut [0; 8 * BLOCK], &mut uniforms);
         for (word, u) in bytes.chunks_exact(8).zip(uniforms) {
             let k = u64::from_le_bytes(word.try_into().unwrap()) >> 12;
             assert_eq!(u, (k as f64 + 0.5) / 2.0_f64.powi(52));

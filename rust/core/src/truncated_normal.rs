@@ -7,7 +7,9 @@
 use std::f64::consts::{E, FRAC_1_SQRT_2, PI};
 
 use crate::Error;
-use crate::special::{deviate, deviates, erf, erfc, normal_cdf, normal_log_density};
+use crate::special::{
+    deviate, deviates, deviates_for_f32, erf, erfc, normal_cdf, normal_log_density,
+};
 use crate::stream::Law;
 
 /// Standard normal conditioned on `[-tau, tau]`.
@@ -91,6 +93,10 @@ impl TruncatedNormal {
 impl Law for TruncatedNormal {
     fn values(&self, uniforms: &[f64], out: &mut [f64]) {
         deviates(uniforms, out, self.mass, self.below);
+    }
+
+    fn values_for_f32(&self, uniforms: &[f64], out: &mut [f64]) {
+        deviates_for_f32(uniforms, out, self.mass, self.below);
     }
 
     fn ends(&self) -> (f64, f64) {
