@@ -26,8 +26,8 @@ PROBABILITIES = np.concatenate(
 def exact_error(x: float, p: float) -> float:
     """Relative error of x as the quantile of p: one Newton step, (Phi(x) - p)/(x phi(x)).
 
-    Phi(x) = 1/2 + phi(x) sum_k x^(2k+1)/(2k+1)!!, and 1 - Phi(x) by Laplace's continued fraction far out, where
-    the series would lose its digits to the 1/2.
+    Phi(x) = 1/2 + phi(x) sum_k x^(2k+1)/(2k+1)!!; far out, where the 1/2 would drown it, 1 - Phi(x) is
+    Laplace's continued fraction.
     """
     with localcontext() as context:
         context.prec = 60

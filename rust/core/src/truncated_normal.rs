@@ -166,8 +166,8 @@ mod tests {
         };
         for tau in WIDTHS {
             let law = TruncatedNormal::new(tau).unwrap();
-            let mut wide = [0.0_f64; 10_000];
-            let mut narrow = [0.0_f32; 10_000];
+            let mut wide = [0.0_f64; 2000];
+            let mut narrow = [0.0_f32; 2000];
             fill_rows(&mut wide, &[key], &law).unwrap();
             fill_rows(&mut narrow, &[key], &law).unwrap();
             for (x, y) in wide.into_iter().zip(narrow) {
