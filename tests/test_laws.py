@@ -1,10 +1,10 @@
 """Laws of the streams at 10^7 draws of each of ten seeds: distribution, moments, tails, independence.
 
 Every statistic gives a p-value under the law's own hypothesis; its distribution is known at this size
-(Kolmogorov's, or a normal one by the central limit theorem). There are 760, so that one below 1e-4 has a chance
-of 7% although nothing is wrong: what falls below is looked at once more, on images not used before, where it
-must exceed 1e-2. A defect that gave 1e-4 once gives it again. (Of these seeds one falls below: purposes, seed 2,
-5.7e-5; on 10^8 fresh draws it has p = 0.91.)
+(Kolmogorov's, or a normal one by the central limit theorem). There are 760, so that one below 1e-4 has a
+chance of 7% although nothing is wrong: what falls below is looked at once more, on images not used before,
+where it must exceed 1e-2. A defect that gave 1e-4 once gives it again. (Of these seeds one falls below:
+purposes, seed 2, 5.7e-5; on 10^8 fresh draws it has p = 0.91.)
 """
 
 import math
