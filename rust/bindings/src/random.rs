@@ -13,8 +13,8 @@ use pyo3::prelude::*;
 use crate::error::to_py;
 use crate::threads::detached;
 
-/// Values filled between two looks for signals: some 20 ms on one thread.
-const VALUES: usize = 1 << 20;
+/// Values filled between two looks for signals: some 30 ms on one thread.
+const VALUES: usize = 1 << 22;
 
 /// `f` of a float, or of every entry of a float64 array of any shape.
 fn map<'py>(values: &Bound<'py, PyAny>, f: impl Fn(f64) -> f64) -> PyResult<Bound<'py, PyAny>> {

@@ -193,12 +193,18 @@ pub fn normal_quantile(p: f64) -> f64 {
 ///
 /// Both tails keep their digits: the upper one is reached through 1 - p.
 pub(crate) fn deviate(p: f64, mass: f64, below: f64) -> f64 {
-    let centred = (p - 0.5) * mass;
-    if centred.abs() <= SPLIT {
-        DOUBLE.centre(centred)
+    let (first, last) = centre_ends(mass);
+    if (first..=last).contains(&p) {
+        DOUBLE.centre((p - 0.5) * mass)
     } else {
-        tail(below + p.min(1.0 - p) * mass).copysign(centred)
+        tail(below + p.min(1.0 - p) * mass).copysign(p - 0.5)
     }
+}
+
+/// First and last p of the central range, |p - 1/2| mass <= 0.425 to 1e-16; both are exact.
+fn centre_ends(mass: f64) -> (f64, f64) {
+    let last = 0.5 + (SPLIT / mass).min(0.5);
+    (1.0 - last, last)
 }
 
 /// [`deviate`] of many p, which must be odd multiples of 2^-53; at most [`BLOCK`] at a time.
@@ -249,11 +255,14 @@ impl<const N: usize, const L: usize> Ratios<N, L> {
         for (p, out) in p.iter().zip(out.iter_mut()) {
             *out = self.centre((p - 0.5) * mass);
         }
+        let (first, last) = centre_ends(mass);
+        let (first, span) = (first.to_bits(), last.to_bits() - first.to_bits());
         let mut places = [0_u16; BLOCK];
         let mut n = 0;
         for (i, p) in p.iter().enumerate() {
             places[n] = i as u16;
-            n += usize::from(((p - 0.5) * mass).abs() > SPLIT);
+            // Positive numbers are ordered as their bits: one comparison of integers.
+            n += usize::from(p.to_bits().wrapping_sub(first) > span);
         }
         let (places, mut tails) = (&places[..n], [0.0; BLOCK]);
         for (q, place) in tails.iter_mut().zip(places) {

@@ -14,6 +14,9 @@ use rayon::prelude::*;
 use crate::Error;
 use crate::special::{self, BLOCK};
 
+/// Values in the smallest piece of work that a thread takes.
+const GRAIN: usize = 1 << 14;
+
 /// What a stream is for. The numbers are part of every published result: add, never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
@@ -265,6 +268,8 @@ fn rows<T: Send>(
     if width > 0 {
         out.par_chunks_exact_mut(width)
             .zip(keys)
+            // Some 0.1 ms: a thread that wakes late, or loses its core, holds up no more than that.
+            .with_max_len((GRAIN / width).max(1))
             .for_each(|(row, key)| fill(&mut Stream::new(*key), row));
     }
     Ok(())
