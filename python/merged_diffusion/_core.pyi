@@ -172,6 +172,106 @@ def eta_grid(
 
 # ---- random
 
+@overload
+def erf(x: float, /) -> float: ...
+@overload
+def erf(x: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+    """Error function, within one unit in the last place."""
+
+@overload
+def normal_quantile(p: float, /) -> float: ...
+@overload
+def normal_quantile(p: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+    """The x with Phi(x) = p (Wichura 1988, AS 241); relative error below 1e-15, NaN outside [0, 1]."""
+
+@final
+class TruncatedNormal:
+    """Standard normal law on [-tau, tau], the noise of dequantisation; densities in nats."""
+
+    def __new__(cls, tau: float) -> Self:
+        """UsageError unless tau is positive and finite."""
+
+    @property
+    def tau(self) -> float:
+        """Half-width."""
+
+    @property
+    def log_mass(self) -> float:
+        """log Z, Z = erf(tau/sqrt 2)."""
+
+    @property
+    def entropy(self) -> float:
+        """1/2 log(2 pi e) + log Z - tau phi(tau)/Z, per dimension."""
+
+    @overload
+    def log_density(self, x: float, /) -> float: ...
+    @overload
+    def log_density(self, x: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+        """log density at x; minus infinity outside [-tau, tau]."""
+
+    @overload
+    def cdf(self, x: float, /) -> float: ...
+    @overload
+    def cdf(self, x: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+        """Probability of a value up to x, within 1e-15."""
+
+    @overload
+    def quantile(self, p: float, /) -> float: ...
+    @overload
+    def quantile(self, p: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+        """The x with cdf(x) = p, in [-tau, tau]; NaN for p outside [0, 1]."""
+
+def fill_truncated_normal(
+    out: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    tau: float,
+    seed: int,
+    images: npt.NDArray[np.uint64],
+    draws: npt.NDArray[np.uint64],
+) -> None:
+    """Fill row i of ``out`` [N, d] (C-contiguous) with truncated-normal noise of (seed, "dequantisation",
+    images[i], draws[i]).
+
+    A row depends on its own name only, never on the other rows, d, threads or time. float32 values are the
+    float64 ones, rounded; none lies beyond tau. Number j inverts the distribution function at
+    u = (k + 1/2) 2^-52, k the upper 52 bits of word j of a ChaCha8 keystream whose key is the four words of the
+    name (purposes are numbered 1 "dequantisation", 2 "probe", 3 "start", 4 "training"). So do the other fills.
+    """
+
+def fill_normal(
+    out: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    seed: int,
+    purpose: str,
+    images: npt.NDArray[np.uint64],
+    draws: npt.NDArray[np.uint64],
+) -> None:
+    """Fill row i of ``out`` [N, d] with standard normal numbers of (seed, purpose, images[i], draws[i]).
+
+    ``purpose`` is "dequantisation", "probe", "start" or "training"; UsageError otherwise.
+    """
+
+def fill_uniform(
+    out: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    low: float,
+    high: float,
+    seed: int,
+    purpose: str,
+    images: npt.NDArray[np.uint64],
+    draws: npt.NDArray[np.uint64],
+) -> None:
+    """Fill row i of ``out`` [N, d] with uniform numbers strictly between ``low`` and ``high``."""
+
+def fill_signs(
+    out: npt.NDArray[np.uint8],
+    seed: int,
+    images: npt.NDArray[np.uint64],
+    draws: npt.NDArray[np.uint64],
+    nodes: npt.NDArray[np.uint64],
+) -> None:
+    """Fill row i of ``out`` [N, ceil(d/8)] with random signs of (seed, "probe", images[i], draws[i], nodes[i]).
+
+    Bit i of byte b is entry 8 b + i, and 1 is +1. The node is the nonce of the cipher.
+    """
+
 # ---- bits
 
 # ---- outcome, host, lane

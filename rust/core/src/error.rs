@@ -118,6 +118,13 @@ pub enum Error {
         /// The words allowed.
         allowed: &'static str,
     },
+    /// An open interval with no number of single precision inside.
+    Interval {
+        /// Lower end given.
+        low: f64,
+        /// Upper end given.
+        high: f64,
+    },
 }
 
 impl Error {
@@ -241,6 +248,10 @@ impl fmt::Display for Error {
             } => {
                 write!(f, "{name} = \"{value}\" is not {allowed}")
             }
+            Self::Interval { low, high } => write!(
+                f,
+                "interval ({low}, {high}) must be finite, lower end first, with room for a float32"
+            ),
         }
     }
 }

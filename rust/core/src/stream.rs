@@ -1,1 +1,383 @@
-//! (to be written)
+//! Random numbers named by (seed, purpose, image, draw, node).
+//!
+//! A name is a ChaCha8 keystream (Bernstein 2008, 64-bit counter and nonce): the key is the words
+//! seed, purpose, image and draw, each 64 bits, least byte first, and the nonce is the node. Streams
+//! of different names are therefore different streams of the cipher, and a number never depends on
+//! batch, order or thread. Number j of a stream is made of its bytes 8 j to 8 j + 7.
+
+use std::str::FromStr;
+
+use chacha20::ChaCha8Rng;
+use chacha20::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+
+use crate::Error;
+use crate::special::{self, BLOCK};
+
+/// Values in the smallest piece of work that a thread takes.
+const GRAIN: usize = 1 << 14;
+
+/// What a stream is for. The numbers are part of every published result: add, never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Purpose {
+    /// Noise added to discrete pixels.
+    Dequantisation = 1,
+    /// Rademacher vectors of trace estimates.
+    Probe = 2,
+    /// Starting states.
+    Start = 3,
+    /// Everything that training draws.
+    Training = 4,
+}
+
+impl FromStr for Purpose {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "dequantisation" => Ok(Self::Dequantisation),
+            "probe" => Ok(Self::Probe),
+            "start" => Ok(Self::Start),
+            "training" => Ok(Self::Training),
+            _ => Err(Error::Choice {
+                name: "purpose",
+                value: name.to_owned(),
+                allowed: "dequantisation, probe, start or training",
+            }),
+        }
+    }
+}
+
+/// The name of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Seed of the run.
+    pub seed: u64,
+    /// What the numbers are for.
+    pub purpose: Purpose,
+    /// Stable number of the image.
+    pub image: u64,
+    /// Which of the image's draws.
+    pub draw: u64,
+    /// Accepted node of a solve, for probes redrawn there; else 0.
+    pub node: u64,
+}
+
+/// A stream at some position.
+#[derive(Debug)]
+pub struct Stream(ChaCha8Rng);
+
+impl Stream {
+    /// The stream of that name, at its beginning.
+    pub fn new(key: Key) -> Self {
+        let mut bytes = [0; 32];
+        let words = [key.seed, key.purpose as u64, key.image, key.draw];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        let mut cipher = ChaCha8Rng::from_seed(bytes);
+        cipher.set_stream(key.node);
+        Self(cipher)
+    }
+
+    /// Bits of the stream as they come: 1 is the sign +1.
+    pub fn signs(&mut self, out: &mut [u8]) {
+        self.0.fill_bytes(out);
+    }
+
+    /// Uniform numbers (k + 1/2) 2^-52, k the upper 52 bits of a word: in the open interval (0, 1),
+    /// symmetric about 1/2, and such that u - 1/2 and 1 - u are exact.
+    fn uniforms(&mut self, bytes: &mut [u8; 8 * BLOCK], out: &mut [f64]) {
+        let bytes = &mut bytes[..8 * out.len()];
+        self.0.fill_bytes(bytes);
+        for (word, out) in bytes.chunks_exact(8).zip(out) {
+            let mut whole = [0; 8];
+            whole.copy_from_slice(word);
+            // In [1, 2) by its bits, and 1 - 2^-53 has a place of its own: exact.
+            let one_up = f64::from_bits(u64::from_le_bytes(whole) >> 12 | 1.0_f64.to_bits());
+            *out = one_up - (1.0 - 0.5 * f64::EPSILON);
+        }
+    }
+
+    /// Fills `out` with `law` of uniform numbers, block by block.
+    fn fill<T>(
+        &mut self,
+        out: &mut [T],
+        law: impl Fn(&[f64], &mut [f64]),
+        cast: impl Fn(f64) -> T,
+    ) {
+        let mut bytes = [0; 8 * BLOCK];
+        let (mut uniforms, mut values) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for out in out.chunks_mut(BLOCK) {
+            let n = out.len();
+            self.uniforms(&mut bytes, &mut uniforms[..n]);
+            law(&uniforms[..n], &mut values[..n]);
+            for (out, value) in out.iter_mut().zip(&values) {
+                *out = cast(*value);
+            }
+        }
+    }
+}
+
+/// A law with values strictly or weakly between two ends, as a function of one uniform number each.
+pub trait Law: Sync {
+    /// Values at the uniform numbers, which are those of [`Stream`]; no more than a block of them.
+    fn values(&self, uniforms: &[f64], out: &mut [f64]);
+
+    /// The same where they will be rounded to `f32`: relative errors far below 2^-24 are allowed.
+    fn values_for_f32(&self, uniforms: &[f64], out: &mut [f64]) {
+        self.values(uniforms, out);
+    }
+
+    /// Least and greatest value allowed in `f64`.
+    fn ends(&self) -> (f64, f64);
+
+    /// Least and greatest value allowed in `f32`.
+    fn ends_f32(&self) -> (f32, f32);
+}
+
+/// One value of a row, of either precision.
+pub trait Entry: Copy + Send {
+    /// Fills a row with the law's values in this precision, none of them beyond its ends.
+    fn fill(law: &impl Law, stream: &mut Stream, out: &mut [Self]);
+}
+
+impl Entry for f64 {
+    fn fill(law: &impl Law, stream: &mut Stream, out: &mut [Self]) {
+        let (least, most) = law.ends();
+        stream.fill(out, |u, x| law.values(u, x), |x| x.clamp(least, most));
+    }
+}
+
+impl Entry for f32 {
+    fn fill(law: &impl Law, stream: &mut Stream, out: &mut [Self]) {
+        let (least, most) = law.ends_f32();
+        stream.fill(
+            out,
+            |u, x| law.values_for_f32(u, x),
+            |x| (x as Self).clamp(least, most),
+        );
+    }
+}
+
+/// The standard normal law.
+#[derive(Clone, Copy, Debug)]
+pub struct Normal;
+
+impl Law for Normal {
+    fn values(&self, uniforms: &[f64], out: &mut [f64]) {
+        special::deviates(uniforms, out, 1.0, 0.0);
+    }
+
+    fn values_for_f32(&self, uniforms: &[f64], out: &mut [f64]) {
+        special::deviates_for_f32(uniforms, out, 1.0, 0.0);
+    }
+
+    fn ends(&self) -> (f64, f64) {
+        (f64::NEG_INFINITY, f64::INFINITY)
+    }
+
+    fn ends_f32(&self) -> (f32, f32) {
+        (f32::NEG_INFINITY, f32::INFINITY)
+    }
+}
+
+/// The uniform law on an open interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Uniform {
+    low: f64,
+    high: f64,
+    ends_f32: (f32, f32),
+}
+
+impl Uniform {
+    /// The open interval (low, high).
+    ///
+    /// # Errors
+    /// [`Error::Interval`] unless low < high, both and their distance finite, with room between
+    /// them for a number of single precision.
+    pub fn new(low: f64, high: f64) -> Result<Self, Error> {
+        let ends_f32 = (f32_above(low), -f32_above(-high));
+        if !(low < high && (high - low).is_finite() && ends_f32.0 <= ends_f32.1) {
+            return Err(Error::Interval { low, high });
+        }
+        Ok(Self {
+            low,
+            high,
+            ends_f32,
+        })
+    }
+}
+
+impl Law for Uniform {
+    fn values(&self, uniforms: &[f64], out: &mut [f64]) {
+        for (u, out) in uniforms.iter().zip(out) {
+            *out = self.low + u * (self.high - self.low);
+        }
+    }
+
+    fn ends(&self) -> (f64, f64) {
+        (self.low.next_up(), self.high.next_down())
+    }
+
+    fn ends_f32(&self) -> (f32, f32) {
+        self.ends_f32
+    }
+}
+
+/// The least number of single precision strictly above x.
+fn f32_above(x: f64) -> f32 {
+    let near = x as f32;
+    if f64::from(near) > x {
+        near
+    } else {
+        near.next_up()
+    }
+}
+
+/// Fills row i of `out` [keys.len(), width] with numbers of stream i, rows in parallel.
+///
+/// # Errors
+/// [`Error::Length`] unless `out` holds one row per key.
+pub fn fill_rows<T: Entry>(out: &mut [T], keys: &[Key], law: &impl Law) -> Result<(), Error> {
+    rows(out, keys, |stream, row| T::fill(law, stream, row))
+}
+
+/// Fills row i of `out` [keys.len(), width] with bits of stream i, rows in parallel.
+///
+/// # Errors
+/// [`Error::Length`] unless `out` holds one row per key.
+pub fn sign_rows(out: &mut [u8], keys: &[Key]) -> Result<(), Error> {
+    rows(out, keys, Stream::signs)
+}
+
+fn rows<T: Send>(
+    out: &mut [T],
+    keys: &[Key],
+    fill: impl Fn(&mut Stream, &mut [T]) + Sync,
+) -> Result<(), Error> {
+    let width = out.len() / keys.len().max(1);
+    if width * keys.len() != out.len() {
+        return Err(Error::Length {
+            name: "out",
+            expected: width * keys.len(),
+            found: out.len(),
+        });
+    }
+    if width > 0 {
+        out.par_chunks_exact_mut(width)
+            .zip(keys)
+            // Some 0.1 ms: a thread that wakes late, or loses its core, holds up no more than that.
+            .with_max_len((GRAIN / width).max(1))
+            .for_each(|(row, key)| fill(&mut Stream::new(*key), row));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key = Key {
+        seed: 0,
+        purpose: Purpose::Start,
+        image: 7,
+        draw: 1,
+        node: 0,
+    };
+
+    #[test]
+    fn every_word_of_the_name_counts() {
+        let names = [
+            KEY,
+            Key { seed: 1, ..KEY },
+            Key {
+                purpose: Purpose::Probe,
+                ..KEY
+            },
+            Key { image: 1, ..KEY },
+            Key { draw: 7, ..KEY },
+            Key { node: 1, ..KEY },
+        ];
+        let mut first = vec![[0; 32]; names.len()];
+        for (bytes, key) in first.iter_mut().zip(names) {
+            Stream::new(key).signs(bytes);
+        }
+        first.sort_unstable();
+        first.dedup();
+        assert_eq!(first.len(), names.len());
+    }
+
+    #[test]
+    fn uniforms_are_the_odd_multiples_of_2_to_the_minus_53() {
+        let mut bytes = [0; 8 * BLOCK];
+        Stream::new(KEY).signs(&mut bytes);
+        let mut uniforms = [0.0; BLOCK];
+        Stream::new(KEY).uniforms(&mut [0; 8 * BLOCK], &mut uniforms);
+        for (word, u) in bytes.chunks_exact(8).zip(uniforms) {
+            let k = u64::from_le_bytes(word.try_into().unwrap()) >> 12;
+            assert_eq!(u, (k as f64 + 0.5) / 2.0_f64.powi(52));
+            assert!(0.0 < u && u < 1.0);
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_the_rows_beside_it_nor_on_its_length() {
+        let keys: Vec<Key> = (0..9).map(|image| Key { image, ..KEY }).collect();
+        let mut all = vec![0.0_f64; 9 * 1000];
+        fill_rows(&mut all, &keys, &Normal).unwrap();
+        for (row, key) in all.chunks(1000).zip(keys) {
+            for width in [1, 255, 257, 1000] {
+                let mut alone = vec![0.0_f64; width];
+                fill_rows(&mut alone, &[key], &Normal).unwrap();
+                assert_eq!(alone, row[..width]);
+            }
+        }
+    }
+
+    #[test]
+    fn uniform_laws_stay_off_their_ends() {
+        for (low, high) in [(0.0, 1.0), (16_777_216.0, 16_777_220.0), (-1e30, 1e-30)] {
+            let law = Uniform::new(low, high).unwrap();
+            let mut wide = [0.0_f64; 2000];
+            let mut narrow = [0.0_f32; 2000];
+            fill_rows(&mut wide, &[KEY], &law).unwrap();
+            fill_rows(&mut narrow, &[KEY], &law).unwrap();
+            for x in wide.into_iter().chain(narrow.map(f64::from)) {
+                assert!(low < x && x < high, "{x}");
+            }
+        }
+    }
+
+    #[test]
+    fn intervals_without_room_are_refused() {
+        let nan = f64::NAN;
+        for (low, high) in [
+            (1.0, 1.0),
+            (1.0, 0.0),
+            (nan, 1.0),
+            (0.0, nan),
+            (0.0, f64::INFINITY),
+            (-1e308, 1e308),
+            (1.0, 1.0_f64.next_up()),
+        ] {
+            assert!(matches!(
+                Uniform::new(low, high),
+                Err(Error::Interval { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_are_refused_and_none_are_filled() {
+        let mut out = [0.0_f64; 5];
+        assert!(matches!(
+            fill_rows(&mut out, &[KEY, KEY], &Normal),
+            Err(Error::Length { .. })
+        ));
+        assert!(fill_rows(&mut out, &[], &Normal).is_err());
+        assert!(fill_rows::<f64>(&mut [], &[KEY], &Normal).is_ok());
+        assert!(fill_rows::<f64>(&mut [], &[], &Normal).is_ok());
+    }
+}
