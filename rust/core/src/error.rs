@@ -118,6 +118,13 @@ pub enum Error {
         /// The words allowed.
         allowed: &'static str,
     },
+    /// A pixel value that is none of the levels.
+    Level {
+        /// The pixel value.
+        value: u32,
+        /// Number of levels.
+        levels: u32,
+    },
 }
 
 impl Error {
@@ -240,6 +247,9 @@ impl fmt::Display for Error {
                 allowed,
             } => {
                 write!(f, "{name} = \"{value}\" is not {allowed}")
+            }
+            Self::Level { value, levels } => {
+                write!(f, "pixel value {value} is not below levels = {levels}")
             }
         }
     }
