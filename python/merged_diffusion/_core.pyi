@@ -274,6 +274,94 @@ def fill_signs(
 
 # ---- bits
 
+def end_density(
+    square: npt.NDArray[np.float64], gamma_max: float, dim: int
+) -> npt.NDArray[np.float64]:
+    """log N(z; 0, sigma^2 I) at gamma_max [N] of every ``square`` = |z|^2 [N], in nats."""
+
+def dequantisation_constant(kind: str, gamma_min: float, levels: int, dim: int) -> float:
+    """Entropy E[-log q(z | x)] of the dequantised image in nats (Zheng et al. 2023, eq. 17).
+
+    ``kind`` is "truncated-normal", "uniform", "decoder" (log p(x | z) is added per draw) or "none" (0).
+
+    Raises
+    ------
+    UsageError
+        Another kind; no levels or dimensions; for the truncated normal, a gamma_min whose half-width
+        exp(-gamma_min/2)/levels is not positive and finite.
+    """
+
+def dequantisation_per_draw(
+    kind: str, gamma_min: float, levels: int, dim: int, square: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """-log q(z | x) of every draw [N] in nats, given its ``square`` = |eps|^2 [N].
+
+    Kinds and errors are those of ``dequantisation_constant``, its expectation. The uniform law and "none" do not
+    look at ``square``; the decoder's log p(x | z) is not in it.
+    """
+
+def decoder_log_likelihood(
+    z: npt.NDArray[np.float64],
+    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+    gamma_min: float,
+    levels: int,
+) -> npt.NDArray[np.float64]:
+    """log p(x | z) [N] in nats of ``pixels`` [N, d] at z = z_min [N, d] (Kingma et al. 2021, section 3.2).
+
+    Each pixel's law over its levels x_k = 2 (k + 1/2)/levels - 1 is the softmax of
+    -exp(-gamma_min) (z/alpha - x_k)^2 / 2. Both arrays must be C-contiguous.
+
+    Raises
+    ------
+    UsageError
+        Shapes that differ, nothing in them, or a pixel that is none of the levels.
+    """
+
+def image_terms(
+    end_density: npt.NDArray[np.float64],
+    trace: npt.NDArray[np.float64],
+    dequantisation: npt.NDArray[np.float64],
+    importance: int,
+) -> dict[str, float]:
+    """Terms of one image's log P in nats: end_density, trace, path_correction, dequantisation, importance.
+
+    The arrays [R K] hold draw k of repeat r at r K + k, K = ``importance``. The terms add up to
+    mean_r log mean_k exp(sum of the three): importance is what the K draws gain over the mean of their bounds
+    (exactly 0 for K = 1), path_correction is 0, the others are means over all draws.
+
+    Raises
+    ------
+    UsageError
+        No draws, lengths that differ, or a part of a repeat.
+    """
+
+@overload
+def bits_per_dim(nats: float, dim: int) -> float: ...
+@overload
+def bits_per_dim(nats: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float64]:
+    """-nats / (dim log 2)."""
+
+def mean_and_error(values: npt.NDArray[np.float64]) -> tuple[float, float | None]:
+    """Mean and standard error of independent values [N], summed with compensation; one value has no error."""
+
+def clustered_error(
+    values: npt.NDArray[np.float64], clusters: npt.NDArray[np.int64]
+) -> float | None:
+    """Standard error of the mean of values [N] that share clusters [N] (Liang & Zeger 1986); one cluster has none.
+
+    se^2 = G/(G - 1) sum over the G clusters g of (sum_{i in g} (x_i - mean))^2 / N^2.
+    """
+
+def paired_difference(
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    clusters: npt.NDArray[np.int64] | None = None,
+) -> dict[str, Any]:
+    """Mean of a - b [N] as ``difference``, with ``se``, ``se_images`` and the number of images ``n``.
+
+    ``se`` is clustered where clusters [N] are given, ``se_images`` never is; None where there is but one.
+    """
+
 # ---- outcome, host, lane
 
 @final

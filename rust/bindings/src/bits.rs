@@ -1,7 +1,194 @@
 //! `bits` of the core, for Python.
 
+use merged_diffusion_core::Error;
+use merged_diffusion_core::bits::{self, Dequantisation, ImageTerms};
+use numpy::{
+    Element, IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArray,
+    PyUntypedArrayMethods,
+};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+use crate::error::to_py;
+use crate::threads::detached;
+
+fn checked<T>(py: Python<'_>, result: Result<T, Error>) -> PyResult<T> {
+    result.map_err(|error| to_py(py, &error))
+}
+
+fn owned<T: Element + Copy>(values: &Bound<'_, PyArray1<T>>) -> Vec<T> {
+    values.readonly().as_array().to_vec()
+}
+
+#[pyfunction]
+fn end_density<'py>(
+    py: Python<'py>,
+    square: &Bound<'py, PyArray1<f64>>,
+    gamma_max: f64,
+    dim: usize,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let found = bits::end_density(&owned(square), gamma_max, dim);
+    Ok(checked(py, found)?.into_pyarray(py))
+}
+
+#[pyfunction]
+fn dequantisation_constant(
+    py: Python<'_>,
+    kind: &str,
+    gamma_min: f64,
+    levels: u32,
+    dim: usize,
+) -> PyResult<f64> {
+    let kind = checked(py, Dequantisation::named(kind))?;
+    checked(py, kind.constant(gamma_min, levels, dim))
+}
+
+#[pyfunction]
+fn dequantisation_per_draw<'py>(
+    py: Python<'py>,
+    kind: &str,
+    gamma_min: f64,
+    levels: u32,
+    dim: usize,
+    square: &Bound<'py, PyArray1<f64>>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let kind = checked(py, Dequantisation::named(kind))?;
+    let found = kind.per_draw(gamma_min, levels, dim, &owned(square));
+    Ok(checked(py, found)?.into_pyarray(py))
+}
+
+#[derive(FromPyObject)]
+enum Pixels<'py> {
+    Bytes(Bound<'py, PyArray2<u8>>),
+    Words(Bound<'py, PyArray2<u16>>),
+}
+
+#[pyfunction]
+fn decoder_log_likelihood<'py>(
+    py: Python<'py>,
+    z: &Bound<'py, PyArray2<f64>>,
+    pixels: Pixels<'py>,
+    gamma_min: f64,
+    levels: u32,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let found = match pixels {
+        Pixels::Bytes(pixels) => decode(z, &pixels, gamma_min, levels),
+        Pixels::Words(pixels) => decode(z, &pixels, gamma_min, levels),
+    };
+    Ok(found?.into_pyarray(py))
+}
+
+fn decode<P: Element + Copy + Into<u32> + Sync>(
+    z: &Bound<'_, PyArray2<f64>>,
+    pixels: &Bound<'_, PyArray2<P>>,
+    gamma_min: f64,
+    levels: u32,
+) -> PyResult<Vec<f64>> {
+    let py = z.py();
+    let (dim, found) = (z.shape()[1], pixels.shape()[1]);
+    if dim != found {
+        return checked(
+            py,
+            Err(Error::Length {
+                name: "a row of pixels",
+                expected: dim,
+                found,
+            }),
+        );
+    }
+    let (z, pixels) = (z.readonly(), pixels.readonly());
+    let (z, pixels) = (z.as_slice()?, pixels.as_slice()?);
+    let found = detached(py, || {
+        bits::decoder_log_likelihood(z, pixels, dim, gamma_min, levels)
+    });
+    checked(py, found)
+}
+
+#[pyfunction]
+fn image_terms<'py>(
+    py: Python<'py>,
+    end_density: &Bound<'py, PyArray1<f64>>,
+    trace: &Bound<'py, PyArray1<f64>>,
+    dequantisation: &Bound<'py, PyArray1<f64>>,
+    importance: usize,
+) -> PyResult<Bound<'py, PyDict>> {
+    let terms = ImageTerms::new(
+        &owned(end_density),
+        &owned(trace),
+        &owned(dequantisation),
+        importance,
+    );
+    let terms = checked(py, terms)?;
+    let out = PyDict::new(py);
+    out.set_item("end_density", terms.end_density)?;
+    out.set_item("trace", terms.trace)?;
+    out.set_item("path_correction", terms.path_correction)?;
+    out.set_item("dequantisation", terms.dequantisation)?;
+    out.set_item("importance", terms.importance)?;
+    Ok(out)
+}
+
+#[pyfunction]
+fn bits_per_dim<'py>(nats: &Bound<'py, PyAny>, dim: usize) -> PyResult<Bound<'py, PyAny>> {
+    let py = nats.py();
+    if let Ok(array) = nats.cast::<PyArrayDyn<f64>>() {
+        let found = array.readonly().as_array().to_owned();
+        let found = found.mapv_into(|nats| bits::bits_per_dim(nats, dim));
+        return Ok(found.into_pyarray(py).into_any());
+    }
+    if nats.cast::<PyUntypedArray>().is_ok() {
+        return Err(PyTypeError::new_err("an array of float64 is needed"));
+    }
+    let found = bits::bits_per_dim(nats.extract()?, dim);
+    Ok(found.into_pyobject(py)?.into_any())
+}
+
+#[pyfunction]
+fn mean_and_error(
+    py: Python<'_>,
+    values: &Bound<'_, PyArray1<f64>>,
+) -> PyResult<(f64, Option<f64>)> {
+    let found = checked(py, bits::mean_and_error(&owned(values)))?;
+    Ok((found.mean, found.error))
+}
+
+#[pyfunction]
+fn clustered_error(
+    py: Python<'_>,
+    values: &Bound<'_, PyArray1<f64>>,
+    clusters: &Bound<'_, PyArray1<i64>>,
+) -> PyResult<Option<f64>> {
+    checked(py, bits::clustered_error(&owned(values), &owned(clusters)))
+}
+
+#[pyfunction]
+#[pyo3(signature = (a, b, clusters = None))]
+fn paired_difference<'py>(
+    py: Python<'py>,
+    a: &Bound<'py, PyArray1<f64>>,
+    b: &Bound<'py, PyArray1<f64>>,
+    clusters: Option<&Bound<'py, PyArray1<i64>>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let clusters = clusters.map(owned);
+    let found = bits::paired_difference(&owned(a), &owned(b), clusters.as_deref());
+    let found = checked(py, found)?;
+    let out = PyDict::new(py);
+    out.set_item("difference", found.difference)?;
+    out.set_item("se", found.error)?;
+    out.set_item("se_images", found.error_of_images)?;
+    out.set_item("n", found.n)?;
+    Ok(out)
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(end_density, module)?)?;
+    module.add_function(wrap_pyfunction!(dequantisation_constant, module)?)?;
+    module.add_function(wrap_pyfunction!(dequantisation_per_draw, module)?)?;
+    module.add_function(wrap_pyfunction!(decoder_log_likelihood, module)?)?;
+    module.add_function(wrap_pyfunction!(image_terms, module)?)?;
+    module.add_function(wrap_pyfunction!(bits_per_dim, module)?)?;
+    module.add_function(wrap_pyfunction!(mean_and_error, module)?)?;
+    module.add_function(wrap_pyfunction!(clustered_error, module)?)?;
+    module.add_function(wrap_pyfunction!(paired_difference, module)?)
 }

@@ -125,6 +125,13 @@ pub enum Error {
         /// Upper end given.
         high: f64,
     },
+    /// A pixel value that is none of the levels.
+    Level {
+        /// The pixel value.
+        value: u32,
+        /// Number of levels.
+        levels: u32,
+    },
 }
 
 impl Error {
@@ -252,6 +259,9 @@ impl fmt::Display for Error {
                 f,
                 "interval ({low}, {high}) must be finite, lower end first, with room for a float32"
             ),
+            Self::Level { value, levels } => {
+                write!(f, "pixel value {value} is not below levels = {levels}")
+            }
         }
     }
 }
