@@ -3,8 +3,8 @@
     model = load_pair("photos", eta=0.3)
     log_likelihood(model, load_data("photos").select(limit=8))
 
-Everything the command line does is one call here. Names are loaded when they are first used: this import costs
-neither torch nor the core.
+Everything the command line does is one call here. Names are loaded when they are first used, so that this
+import loads neither torch nor the core.
 """
 
 from __future__ import annotations

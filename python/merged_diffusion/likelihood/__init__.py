@@ -3,8 +3,8 @@
     log P(v) >= log p(z_min) + dequantisation,
     log p(z_min) = log N(z_max; 0, sigma^2(gamma_max) I) + integral of tr(d(drift)/dz) dgamma
 
-from data to noise (Song et al. 2021; Zheng et al. 2023). Each draw of each image is a problem of its own, with
-its own noise, probe and step size. Terms are in nats, bits/dim at the rim.
+from data to noise (Song et al. 2021; Zheng et al. 2023). Each draw of each image is a problem of its own,
+with its own noise, probe and step size. Terms are in nats, bits/dim at the rim.
 """
 
 from merged_diffusion.likelihood.evaluate import log_density, log_likelihood

@@ -1,7 +1,7 @@
 """From grey levels to a point z_min whose density bounds the probability of the pixels.
 
 A pixel v of L levels is the bin of width 2/L round x = 2(v + 1/2)/L - 1. With q(z | v) a density on that bin
-at gamma_min, log P(v) >= E_q[log p(z_min) - log q(z_min | v)] (Theis et al. 2016; Zheng et al. 2023, eq. 16-17):
+at gamma_min, log P(v) >= E_q[log p(z_min) - log q(z_min | v)] (Theis et al. 2016; Zheng et al. 2023, eq. 16):
 
 - ``truncated-normal``: z = alpha x + sigma eps, eps ~ N(0, 1) cut to [-tau, tau], tau = exp(-gamma_min/2)/L;
 - ``uniform``: z = alpha (x + u), u ~ U(-1/L, 1/L);

@@ -70,8 +70,8 @@ class Settings:
             )
         if self.dtype == "float32" and self.rtol < SINGLE_RTOL:
             warnings.warn(
-                f"rtol = {self.rtol:g} lies below {SINGLE_RTOL:g}, where the rounding of a float32 network makes "
-                'up the error estimate; use dtype = "float64"',
+                f"rtol = {self.rtol:g} lies below {SINGLE_RTOL:g}, where a float32 network's rounding is "
+                'most of the error estimate; use dtype = "float64"',
                 stacklevel=4,
             )
 
