@@ -172,7 +172,183 @@ def eta_grid(
 
 # ---- random
 
+def fill_truncated_normal(
+    out: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    tau: float,
+    seed: int,
+    images: npt.NDArray[np.uint64],
+    draws: npt.NDArray[np.uint64],
+) -> None:
+    """Fill rows of ``out`` [N, d] with draws of the standard normal law cut to (-tau, tau).
+
+    Row i is a function of (seed, "dequantisation", images[i], draws[i]) alone; entry j comes from the j-th 64-bit
+    word of that stream by inversion, so that rows cut at different tau share their uniform numbers. Float32
+    values are the float64 ones rounded, toward zero where rounding would leave the interval (at most 1 ulp).
+
+    Raises
+    ------
+    UsageError
+        tau is not positive and finite, or the lengths of ``images`` or ``draws`` are not N.
+    TypeError
+        An array of another dtype or rank, or not in C order.
+    """
+
+def fill_normal(
+    out: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    seed: int,
+    purpose: str,
+    images: npt.NDArray[np.uint64],
+    draws: npt.NDArray[np.uint64],
+) -> None:
+    """Fill rows of ``out`` [N, d] with standard normal draws, named by (seed, purpose, image, draw).
+
+    ``purpose`` is "dequantisation", "probe", "start" or "training". Errors as ``fill_truncated_normal``.
+    """
+
+def fill_uniform(
+    out: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    low: float,
+    high: float,
+    seed: int,
+    purpose: str,
+    images: npt.NDArray[np.uint64],
+    draws: npt.NDArray[np.uint64],
+) -> None:
+    """Fill rows of ``out`` [N, d] with uniform draws from the open interval (low, high).
+
+    No value equals an end, also after rounding to float32. ``purpose`` and errors as ``fill_normal``; UsageError
+    too unless low < high and their distance is finite.
+    """
+
+def fill_signs(
+    out: npt.NDArray[np.uint8],
+    seed: int,
+    images: npt.NDArray[np.uint64],
+    draws: npt.NDArray[np.uint64],
+    nodes: npt.NDArray[np.uint64],
+) -> None:
+    """Fill rows of ``out`` [N, ceil(d/8)] with Rademacher signs as bits, named by (seed, image, draw, node).
+
+    Bit i of byte b is entry 8 b + i; 1 means +1. Errors as ``fill_truncated_normal``.
+    """
+
+@overload
+def erf(x: float, /) -> float: ...
+@overload
+def erf(x: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+    """The error function, to 1 ulp."""
+
+@overload
+def normal_quantile(p: float, /) -> float: ...
+@overload
+def normal_quantile(p: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+    """The x with P(X <= x) = p for a standard normal X, to a relative 1e-15; NaN outside [0, 1]."""
+
+@final
+class TruncatedNormal:
+    """The standard normal law cut to [-tau, tau]; UsageError unless tau is positive and finite."""
+
+    def __new__(cls, tau: float) -> Self: ...
+    @property
+    def tau(self) -> float:
+        """The half-width."""
+
+    @property
+    def log_mass(self) -> float:
+        """log Z = log erf(tau/sqrt 2), the interval's log probability under the uncut law."""
+
+    @property
+    def entropy(self) -> float:
+        """Entropy in nats, log(2 pi e)/2 + log Z - tau exp(-tau^2/2)/(sqrt(2 pi) Z)."""
+
+    @overload
+    def log_density(self, x: float, /) -> float: ...
+    @overload
+    def log_density(self, x: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+        """Log density in nats; -inf outside the interval."""
+
+    @overload
+    def cdf(self, x: float, /) -> float: ...
+    @overload
+    def cdf(self, x: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+        """Probability of [-tau, x]."""
+
+    @overload
+    def quantile(self, p: float, /) -> float: ...
+    @overload
+    def quantile(self, p: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+        """The x with cdf(x) = p; NaN outside [0, 1]."""
+
 # ---- bits
+
+def end_density(
+    square: npt.NDArray[np.float64], gamma_max: float, dim: int
+) -> npt.NDArray[np.float64]:
+    """log N(z; 0, sigma^2(gamma_max) I) [N] in nats, of z with |z|^2 = ``square`` [N]."""
+
+def dequantisation_constant(kind: str, gamma_min: float, levels: int, dim: int) -> float:
+    """-E[log q(z_min | x)] in nats: what dequantisation adds to log p(z_min) on average.
+
+    ``kind`` is "truncated-normal" (the paper's eq. 17), "uniform", "decoder" (without its log p(x | z), see
+    ``decoder_log_likelihood``) or "none" (0).
+    """
+
+def dequantisation_per_draw(
+    kind: str, gamma_min: float, levels: int, dim: int, square: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """-log q(z_k | x) [N] in nats of draws whose noise eps has |eps|^2 = ``square`` [N]."""
+
+def decoder_log_likelihood(
+    z: npt.NDArray[np.float64],
+    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+    gamma_min: float,
+    levels: int,
+) -> npt.NDArray[np.float64]:
+    """log p(pixels | z) [N] in nats at gamma_min, of ``z`` and ``pixels`` [N, d].
+
+    Per pixel a softmax over the levels of -exp(-gamma_min) (z/alpha - x_k)^2/2, x_k = 2 (k + 1/2)/levels - 1.
+    UsageError if the shapes differ, d = 0 or a pixel is no level.
+    """
+
+def image_terms(
+    end_density: npt.NDArray[np.float64],
+    trace: npt.NDArray[np.float64],
+    dequantisation: npt.NDArray[np.float64],
+    importance: int,
+) -> dict[str, float]:
+    """One image's log P as terms in nats, from its draws [R K]; draw r K + k is the k-th of repeat r.
+
+    Keys: end_density, trace, path_correction, dequantisation (means over the draws) and importance (log-mean-exp
+    of each repeat's K = ``importance`` draws less their mean, averaged over repeats). The five sum to log P.
+    """
+
+@overload
+def bits_per_dim(nats: float, dim: int) -> float: ...
+@overload
+def bits_per_dim(nats: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float64]:
+    """Bits per dimension of log P = ``nats``: -nats/(dim log 2)."""
+
+def mean_and_error(values: npt.NDArray[np.float64]) -> tuple[float, float | None]:
+    """Mean of ``values`` [N] and its standard error, None for one value; UsageError for none."""
+
+def clustered_error(
+    values: npt.NDArray[np.float64], clusters: npt.NDArray[np.int64]
+) -> float | None:
+    """Standard error of the mean of ``values`` [N] with dependence inside clusters; None for one cluster.
+
+    se^2 = G/(G - 1) times the sum over the G clusters of (sum of its (x_i - mean))^2, over N^2.
+    """
+
+def paired_difference(
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    clusters: npt.NDArray[np.int64] | None = None,
+) -> dict[str, Any]:
+    """Mean of a - b [N] as ``difference``, with ``se``, ``se_images`` and ``n``.
+
+    ``se`` is the clustered error where clusters are given, else ``se_images``, that of independent images; None
+    where undefined.
+    """
 
 # ---- outcome, host, lane
 

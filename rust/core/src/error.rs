@@ -118,6 +118,20 @@ pub enum Error {
         /// The words allowed.
         allowed: &'static str,
     },
+    /// The ends of an open interval that holds no number.
+    Interval {
+        /// Lower end given.
+        low: f64,
+        /// Upper end given.
+        high: f64,
+    },
+    /// A pixel that is none of the data's levels.
+    Pixel {
+        /// The value given.
+        value: u64,
+        /// Number of levels.
+        levels: u32,
+    },
 }
 
 impl Error {
@@ -241,6 +255,15 @@ impl fmt::Display for Error {
             } => {
                 write!(f, "{name} = \"{value}\" is not {allowed}")
             }
+            Self::Interval { low, high } => write!(
+                f,
+                "({low}, {high}) is not an open interval of finite length, lower end first"
+            ),
+            Self::Pixel { value, levels } => write!(
+                f,
+                "a pixel of {value} lies outside 0 to {}, the {levels} levels of the data",
+                levels.saturating_sub(1)
+            ),
         }
     }
 }
