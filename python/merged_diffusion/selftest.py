@@ -33,11 +33,12 @@ MEAN_LOG_Q: Final = 5.246283157798195  # nats per dimension
 SHAPE: Final = (1, 4, 8)
 ORDER: Final = 5.0  # of the solution that Dormand-Prince goes on with
 # Image 0 of digits, its pair at the recommended eta, seed 0, float64 network, rtol = atol = 1e-8.
-DIGIT_BITS: Final = math.nan
+DIGIT_BITS: Final = 1.4998888
 
 # Networks that round to float32 put 6e-8 into every eps_hat, and a step of relative error 1e-5 is right up to
 # that; in float64 tolerances of 1e-8 are met.
 TOLERANCES: Final = {"float32": 1e-5, "float64": 1e-8}
+DIGIT_TOLERANCES: Final = {"float32": 1e-6, "float64": 1e-8}
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _workspaces(machine: _Machine) -> Check:
 
 def _neighbours(machine: _Machine) -> Check:
     data, model = load_data("digits"), load_pair("digits")
-    options = {"device": machine.device, "dtype": machine.dtype, "batch_size": 16, "rtol": 1e-3, "atol": 1e-3}
+    options = machine.options | {"batch_size": 16, "rtol": 1e-3, "atol": 1e-3}
     beside = [
         log_likelihood(model, data.select(ids=ids), **options).bits_per_dim[at]
         for ids, at in (((5, 6), 0), ((0, 12), 5))
@@ -221,5 +222,9 @@ def _neighbours(machine: _Machine) -> Check:
 
 def _digit(machine: _Machine) -> Check:
     data, model = load_data("digits").select(ids=(0, 1)), load_pair("digits")
-    found = log_likelihood(model, data, **machine.options).bits_per_dim[0]
-    return Check("image 0 of digits, bits/dim", abs(found - DIGIT_BITS), 100 * machine.tolerance)
+    tolerance = DIGIT_TOLERANCES[machine.dtype]
+    options = machine.options | {"rtol": tolerance, "atol": tolerance}
+    found = log_likelihood(model, data, **options).bits_per_dim[0]
+    # On these networks the discretisation error of eight images was up to 55 times the tolerance, and rounding
+    # to float32 moves the steps, so that two machines differ by as much.
+    return Check("image 0 of digits, bits/dim", abs(found - DIGIT_BITS), 200 * tolerance)

@@ -94,7 +94,8 @@ class Dequantisation:
             _core.fill_uniform(noise, -half, half, seed, "dequantisation", images, draws)
         else:
             _core.fill_normal(noise, seed, "dequantisation", images, draws)
-        return noise[0]
+        row: npt.NDArray[np.float64] = noise[0]
+        return row
 
     def _cost(
         self, z: npt.NDArray[np.float64], pixels: npt.NDArray[np.uint8], noise: npt.NDArray[np.float64]

@@ -28,8 +28,9 @@ class Likelihood:
     importance: int = 1
     dequantise: str = "truncated-normal"
     allow_failed: bool = False
-    seconds: float | None = None
-    seconds_outside_network: float | None = None
+    seconds: float = 0.0
+    """What it took here; nothing for records that were read back."""
+    seconds_outside_network: float = 0.0
 
     @classmethod
     def from_records(
@@ -106,7 +107,7 @@ class Likelihood:
 
     @property
     def se(self) -> float | None:
-        """Its standard error, clustered where images have clusters; None for one image."""
+        """Its standard error, clustered where images have clusters; None for one image or one cluster."""
         found = self._estimate()
         return None if found is None else found["se"]
 
@@ -162,12 +163,10 @@ class Likelihood:
         values = (self.log_density_nats if self.is_density else self.bits_per_dim)[is_ok]
         mean, se_images = _core.mean_and_error(values)
         clusters = self.clusters
-        clustered = None
-        if clusters is not None and len(np.unique(clusters[is_ok])) > 1:
-            clustered = float(_core.clustered_error(values, np.ascontiguousarray(clusters[is_ok])))
+        clustered = None if clusters is None else _core.clustered_error(values, clusters[is_ok])
         return {
             "mean": mean,
-            "se": se_images if clustered is None else clustered,
+            "se": se_images if clusters is None else clustered,
             "se_images": se_images,
             "se_clustered": clustered,
             "se_probe": None,
