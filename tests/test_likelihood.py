@@ -29,6 +29,7 @@ from merged_diffusion.likelihood import (
     log_density,
     log_likelihood,
     paired_difference,
+    scoring,
 )
 from merged_diffusion.likelihood.dequantisation import Dequantisation
 from merged_diffusion.merge import MergedModel, Threshold, as_model
@@ -292,6 +293,16 @@ def test_more_repeats_begin_with_the_draws_of_fewer():
     np.testing.assert_allclose(many.bits_per_dim, np.array(nats) / (-4 * BITS), rtol=1e-14)
 
 
+def test_more_draws_than_a_solve_holds_are_solved_in_parts(monkeypatch):
+    whole = log_likelihood(small(), SMALL, repeats=3, batch_size=4, **QUICK)
+    monkeypatch.setattr(scoring, "PROBLEMS", 7)
+    parts = log_likelihood(small(), SMALL, repeats=3, batch_size=4, **QUICK)
+    assert parts.records == whole.records
+    evaluations = whole.evaluations["likelihood"].sum()
+    assert parts.tally["evaluations"] == whole.tally["evaluations"] == evaluations
+    assert len(whole.tally["calls"]) == 1
+
+
 def test_network_always_sees_the_same_rows():
     seen = set()
     expert = small()
@@ -508,6 +519,7 @@ def test_memory_that_never_suffices_is_a_resource_error(step_control, rows):
         ({"repeats": 0}, "repeats = 0"),
         ({"probes": 0}, "probes = 0"),
         ({"batch_size": 0}, "batch_size = 0"),
+        ({"importance": 1.5}, "importance = 1.5"),
         ({"rtol": 0.0}, "rtol = 0.0"),
         ({"atol": -1.0}, "atol = -1.0"),
         ({"rtol": math.nan}, "rtol = nan"),
@@ -644,6 +656,11 @@ def test_density_without_dequantisation_has_no_bits():
     assert "nats" in repr(found)
     with pytest.raises(UsageError, match="no bits/dim"):
         paired_difference(found, found)
+
+
+def test_uniform_result_says_what_it_is():
+    found = log_likelihood(small(), SMALL, dequantise="uniform", progress=True, **QUICK)
+    assert "noised to gamma_min" in repr(found)
 
 
 def test_result_is_rebuilt_from_records_in_json():

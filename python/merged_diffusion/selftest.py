@@ -32,8 +32,8 @@ MASS: Final = 0.9974612881418365  # erf(tau/sqrt 2)
 MEAN_LOG_Q: Final = 5.246283157798195  # nats per dimension
 SHAPE: Final = (1, 4, 8)
 ORDER: Final = 5.0  # of the solution that Dormand-Prince goes on with
-# Image 0 of digits, its pair at the recommended eta, seed 0, float64 network, rtol = atol = 1e-8.
-DIGIT_BITS: Final = 1.4998888
+# Image 0 of digits, its pair at the recommended eta, seed 0, float64 network, rtol = atol = 1e-10.
+DIGIT_BITS: Final = 1.49988888
 
 # Networks that round to float32 put 6e-8 into every eps_hat, and a step of relative error 1e-5 is right up to
 # that; in float64 tolerances of 1e-8 are met.
@@ -197,7 +197,7 @@ def _order(machine: _Machine) -> Check:
         for n in (32, 64)
     ]
     observed = math.log2(errors[0] / errors[1])
-    return Check("order 5 with constant steps", abs(observed - ORDER), 0.2)
+    return Check("order 5 with constant steps", float(abs(observed - ORDER)), 0.2)
 
 
 def _workspaces(machine: _Machine) -> Check:
@@ -217,7 +217,7 @@ def _neighbours(machine: _Machine) -> Check:
         log_likelihood(model, data.select(ids=ids), **options).bits_per_dim[at]
         for ids, at in (((5, 6), 0), ((0, 12), 5))
     ]
-    return Check("an image's bits beside other neighbours", abs(beside[0] - beside[1]), 0.0)
+    return Check("an image's bits beside other neighbours", float(abs(beside[0] - beside[1])), 0.0)
 
 
 def _digit(machine: _Machine) -> Check:
@@ -225,6 +225,6 @@ def _digit(machine: _Machine) -> Check:
     tolerance = DIGIT_TOLERANCES[machine.dtype]
     options = machine.options | {"rtol": tolerance, "atol": tolerance}
     found = log_likelihood(model, data, **options).bits_per_dim[0]
-    # On these networks the discretisation error of eight images was up to 55 times the tolerance, and rounding
-    # to float32 moves the steps, so that two machines differ by as much.
-    return Check("image 0 of digits, bits/dim", abs(found - DIGIT_BITS), 200 * tolerance)
+    # On these networks discretisation errors of six images were up to 65 times the tolerance, and rounding to
+    # float32 moves the steps, so that two machines differ by as much.
+    return Check("image 0 of digits, bits/dim", float(abs(found - DIGIT_BITS)), 200 * tolerance)

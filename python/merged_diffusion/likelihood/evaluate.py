@@ -122,7 +122,9 @@ def log_likelihood(
     )
     seconds = time.perf_counter() - begin
     outside = seconds - scoring.network_seconds
-    return Likelihood(records, scoring.dim, importance, dequantise, allow_failed, seconds, outside)
+    return Likelihood(
+        records, scoring.dim, importance, dequantise, allow_failed, seconds, outside, scoring.tally
+    )
 
 
 def log_density(

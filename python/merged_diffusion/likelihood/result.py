@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.likelihood.records import ROLES, TERMS, Record
 
 Floats = npt.NDArray[np.float64]
+UNITS: Final = {
+    "none": "nats (log density)",
+    "uniform": "bits/dim (points without noise under the model noised to gamma_min)",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,6 +35,8 @@ class Likelihood:
     seconds: float = 0.0
     """What it took here; nothing for records that were read back."""
     seconds_outside_network: float = 0.0
+    tally: Mapping[str, Any] = field(default_factory=dict)
+    """Network calls by leg and their useful rows, also before the last image had a row (`_core.solve`)."""
 
     @classmethod
     def from_records(
@@ -176,7 +182,7 @@ class Likelihood:
         found, failed = self._estimate(), f", {self.n_failed} failed" if self.n_failed else ""
         if found is None:
             return f"Likelihood({len(self)} images{failed}, no mean)"
-        unit = "nats (log density)" if self.is_density else "bits/dim"
+        unit = UNITS.get(self.dequantise, "bits/dim")
         error = "" if found["se"] is None else f" ± {found['se']:.4f}"
         evaluations = self.summary()["evaluations"]["total"]
         return (

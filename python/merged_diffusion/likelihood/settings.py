@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Final, Literal, get_args
 
 import torch
@@ -48,8 +49,8 @@ class Settings:
         _one_of("dtype", self.dtype, tuple(DTYPES))
         for name in ("importance", "repeats", "probes", "batch_size"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} = {value} lies below 1", hint="use a number from 1 up")
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise UsageError(f"{name} = {value} is no whole number from 1 up")
         if not 0 <= self.seed < 2**64:
             raise UsageError(f"seed = {self.seed} does not lie in 0..2**64 - 1")
         for name in ("rtol", "atol"):

@@ -119,11 +119,12 @@ class TorchWorkspace:
         output, q = output.to(self._home), q.to(self._home, torch.float64)
         finite = output.sum(1, dtype=torch.float64).isfinite()
         self._columns.append(torch.where(finite, q, torch.nan))
-        busy = np.flatnonzero(slot >= 0)
-        if busy.size:
-            rows = placed(busy, self._home)
-            stored = torch.where(finite.unsqueeze(1), output, 0.0)
-            self._slots.index_put_((rows, placed(slot[busy], self._home)), stored[rows])
+        # In place, slot by slot: no copy of the output. Two or three different ones occur in a call.
+        for number in np.unique(slot[slot >= 0]):
+            rows = placed(slot == number, self._home)
+            stored = self._slots[:, number]
+            torch.where(rows.unsqueeze(1), output, stored, out=stored)
+            stored.masked_fill_((rows & ~finite).unsqueeze(1), 0.0)
 
     def scaled_square(self, scale: Floats, weights: Floats, atol: float, rtol: float) -> None:
         """Queue the sums of squares, formed block by block: no scratch of a state's size."""
@@ -170,29 +171,24 @@ class TorchWorkspace:
         return (slice(first, min(first + width, dim)) for first in range(0, dim, width))
 
     def _span(self, scale: Floats, weights: Floats) -> _Span:
+        # A slot that no row uses is not read.
         used = np.flatnonzero(weights.any(axis=0))
-        return _Span(
-            self._state,
-            self._slots,
-            placed(scale, self._home).unsqueeze(1),
-            [(int(slot), placed(weights[:, slot].copy(), self._home).unsqueeze(1)) for slot in used],
-        )
+        numbers = placed(np.column_stack([scale, weights[:, used]]), self._home)
+        return _Span(self._state, self._slots, numbers, used.tolist())
 
 
 class _Span:
-    """scale * state + sum over used slots of weight * slot, evaluated block by block."""
+    """scale * state + sum over used slots of weight * slot; ``numbers`` [G, 1 + used] are all factors."""
 
-    def __init__(
-        self, state: Tensor, slots: Tensor, scale: Tensor, weights: list[tuple[int, Tensor]]
-    ) -> None:
+    def __init__(self, state: Tensor, slots: Tensor, numbers: Tensor, used: list[int]) -> None:
         self._state = state
         self._slots = slots
-        self._scale = scale
-        self._weights = weights
+        self._scale, *self._weights = numbers.split(1, dim=1)
+        self._used = used
 
     def into(self, out: Tensor, columns: slice) -> Tensor:
         """The columns [G, c] of the combination, written to ``out``."""
         torch.mul(self._state[:, columns], self._scale, out=out)
-        for slot, weight in self._weights:
+        for slot, weight in zip(self._used, self._weights, strict=True):
             out.addcmul_(self._slots[:, slot, columns], weight)
         return out
