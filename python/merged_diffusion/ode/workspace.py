@@ -183,7 +183,7 @@ class _Span:
     def __init__(self, state: Tensor, slots: Tensor, numbers: Tensor, used: list[int]) -> None:
         self._state = state
         self._slots = slots
-        self._scale, *self._weights = numbers.split(1, dim=1)
+        self._scale, *self._weights = numbers.unsqueeze(2).unbind(1)
         self._used = used
 
     def into(self, out: Tensor, columns: slice) -> Tensor:
