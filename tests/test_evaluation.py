@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from merged_diffusion.data.images import make_data
 
+from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.plan import Plan
 from merged_diffusion.evaluation.settings import Settings

@@ -1,1 +1,91 @@
-"""Exact likelihood of images under merged pretrained diffusion experts."""
+"""Exact likelihood of images under merged pretrained diffusion experts.
+
+    model = load_pair("photos", eta=0.3)
+    log_likelihood(model, load_data("photos").select(limit=8))
+
+Everything the command line does is one call here. Names are loaded when they are first used, so that this
+import loads neither torch nor the core.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from merged_diffusion._core import __version__
+    from merged_diffusion.data import load_data
+    from merged_diffusion.data.images import Data
+    from merged_diffusion.errors import MergedDiffusionError
+    from merged_diffusion.evaluation.evaluate import evaluate
+    from merged_diffusion.evaluation.settings import Settings
+    from merged_diffusion.experts.base import Expert
+    from merged_diffusion.experts.callables import CallableExpert
+    from merged_diffusion.experts.cards import load_expert
+    from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert
+    from merged_diffusion.likelihood import Likelihood, log_density, log_likelihood, paired_difference
+    from merged_diffusion.merge import MergedModel, Threshold
+    from merged_diffusion.pairs import load_pair
+    from merged_diffusion.runs import open_run
+    from merged_diffusion.training import train
+
+__all__ = [
+    "CallableExpert",
+    "Data",
+    "Expert",
+    "GaussianExpert",
+    "GaussianMixtureExpert",
+    "Likelihood",
+    "MergedDiffusionError",
+    "MergedModel",
+    "Settings",
+    "Threshold",
+    "__version__",
+    "evaluate",
+    "load_data",
+    "load_expert",
+    "load_pair",
+    "log_density",
+    "log_likelihood",
+    "open_run",
+    "paired_difference",
+    "train",
+]
+
+_HOMES = {
+    "CallableExpert": "experts.callables",
+    "Data": "data.images",
+    "Expert": "experts.base",
+    "GaussianExpert": "experts.gaussian",
+    "GaussianMixtureExpert": "experts.gaussian",
+    "Likelihood": "likelihood",
+    "MergedDiffusionError": "errors",
+    "MergedModel": "merge",
+    "Settings": "evaluation.settings",
+    "Threshold": "merge",
+    "__version__": "_core",
+    "evaluate": "evaluation.evaluate",
+    "load_data": "data",
+    "load_expert": "experts.cards",
+    "load_pair": "pairs",
+    "log_density": "likelihood",
+    "log_likelihood": "likelihood",
+    "open_run": "runs",
+    "paired_difference": "likelihood",
+    "train": "training",
+}
+
+
+if not TYPE_CHECKING:  # a checker would take every name for an object
+
+    def __getattr__(name: str) -> object:
+        """The name from its home, on first use (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

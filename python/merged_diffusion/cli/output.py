@@ -135,12 +135,14 @@ def remarks(*, quiet: bool = False) -> Iterator[None]:
     ) -> None:
         say(f"warning: {message}")
 
-    before, warnings.showwarning = warnings.showwarning, show
     log, handler = logging.getLogger("merged_diffusion"), _Remarks()
     handler.setLevel(logging.ERROR if quiet else logging.WARNING)
     log.addHandler(handler)
     try:
-        yield
+        with warnings.catch_warnings():
+            # A remark is no failure, whatever PYTHONWARNINGS says.
+            warnings.filterwarnings("default", category=UserWarning)
+            warnings.showwarning = show
+            yield
     finally:
         log.removeHandler(handler)
-        warnings.showwarning = before

@@ -14,7 +14,7 @@ pub(crate) fn range(py: Python<'_>, (min, max): (f64, f64)) -> PyResult<GammaRan
 }
 
 /// `f` of a float, or of every entry of a float64 array of any shape.
-fn map<'py>(
+pub(crate) fn map<'py>(
     values: &Bound<'py, PyAny>,
     f: impl Fn(f64) -> Result<f64, Error>,
 ) -> PyResult<Bound<'py, PyAny>> {

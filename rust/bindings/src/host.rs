@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use merged_diffusion_core::Error;
 use merged_diffusion_core::control::Tolerance;
 use merged_diffusion_core::host::{Host, Slot};
+use merged_diffusion_core::tableau::STAGES;
 use merged_diffusion_core::workspace::{Spans, Target, Workspace};
 use numpy::{
     Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods, ToPyArray,
@@ -69,19 +71,28 @@ impl HostWorkspace {
     #[new]
     #[pyo3(signature = (input, store, start, evaluate, slots = 7))]
     fn new(
+        py: Python<'_>,
         input: Py<PyAny>,
         store: Py<HostStore>,
         start: Py<PyAny>,
         evaluate: Py<PyAny>,
         slots: usize,
-    ) -> Self {
-        Self {
+    ) -> PyResult<Self> {
+        if slots < STAGES {
+            let error = Error::Length {
+                name: "slots",
+                expected: STAGES,
+                found: slots,
+            };
+            return Err(to_py(py, &error));
+        }
+        Ok(Self {
             input,
             store,
             start,
             evaluate,
             slots,
-        }
+        })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

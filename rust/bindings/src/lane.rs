@@ -70,9 +70,17 @@ fn control(step_control: &str, steps: Option<u32>) -> Result<StepControl, Error>
     }
 }
 
-fn check_legs(legs: &[(f64, f64)], n_workspaces: usize, rows: usize) -> Result<(), Error> {
+fn check_legs(
+    legs: &[(f64, f64)],
+    n_workspaces: usize,
+    rows: usize,
+    dim: usize,
+) -> Result<(), Error> {
     if rows == 0 {
         return Err(Error::Count { name: "rows" });
+    }
+    if dim == 0 {
+        return Err(Error::Count { name: "dim" });
     }
     if legs.is_empty() {
         return Err(Error::Count { name: "legs" });
@@ -117,7 +125,7 @@ fn solve<'py>(
     record_steps: bool,
 ) -> PyResult<Bound<'py, PyDict>> {
     let settings = || -> Result<Settings, Error> {
-        check_legs(&legs, workspaces.len(), rows)?;
+        check_legs(&legs, workspaces.len(), rows, dim)?;
         Ok(Settings {
             field: field(drift, dim)?,
             control: control(step_control, steps)?,

@@ -3,31 +3,16 @@
 use merged_diffusion_core::Error;
 use merged_diffusion_core::stream::{self, Entry, Key, Law, Normal, Purpose, Uniform};
 use merged_diffusion_core::{special, truncated_normal};
-use numpy::{
-    Element, IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArray,
-    PyUntypedArrayMethods,
-};
+use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::error::to_py;
+use crate::gamma::map;
 use crate::threads::detached;
 
 /// Values filled between two looks for signals: some 30 ms on one thread.
 const VALUES: usize = 1 << 22;
-
-/// `f` of a float, or of every entry of a float64 array of any shape.
-fn map<'py>(values: &Bound<'py, PyAny>, f: impl Fn(f64) -> f64) -> PyResult<Bound<'py, PyAny>> {
-    let py = values.py();
-    if let Ok(array) = values.cast::<PyArrayDyn<f64>>() {
-        let mapped = array.readonly().as_array().mapv(f);
-        return Ok(mapped.into_pyarray(py).into_any());
-    }
-    if values.cast::<PyUntypedArray>().is_ok() {
-        return Err(PyTypeError::new_err("an array of float64 is needed"));
-    }
-    Ok(f(values.extract()?).into_pyobject(py)?.into_any())
-}
 
 /// The entries of a uint64 array [N], which must be as many as there are rows.
 fn words(name: &'static str, values: &Bound<'_, PyAny>, rows: usize) -> PyResult<Vec<u64>> {
@@ -182,13 +167,13 @@ fn fill_signs(
 #[pyfunction]
 #[pyo3(signature = (x, /))]
 fn erf<'py>(x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    map(x, special::erf)
+    map(x, |x| Ok(special::erf(x)))
 }
 
 #[pyfunction]
 #[pyo3(signature = (p, /))]
 fn normal_quantile<'py>(p: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    map(p, special::normal_quantile)
+    map(p, |p| Ok(special::normal_quantile(p)))
 }
 
 /// Standard normal conditioned on `[-tau, tau]`.
@@ -221,17 +206,17 @@ impl TruncatedNormal {
 
     #[pyo3(signature = (x, /))]
     fn log_density<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        map(x, |x| self.0.log_density(x))
+        map(x, |x| Ok(self.0.log_density(x)))
     }
 
     #[pyo3(signature = (x, /))]
     fn cdf<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        map(x, |x| self.0.cdf(x))
+        map(x, |x| Ok(self.0.cdf(x)))
     }
 
     #[pyo3(signature = (p, /))]
     fn quantile<'py>(&self, p: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        map(p, |p| self.0.quantile(p))
+        map(p, |p| Ok(self.0.quantile(p)))
     }
 
     fn __repr__(&self) -> String {

@@ -103,7 +103,7 @@ pub trait Workspace {
     /// A failure of the device.
     fn combine(&mut self, target: Target, spans: &Spans) -> Result<(), Self::Error>;
 
-    /// Network and vector-Jacobian product at the input; row i's output goes to slot[i] (none: the
+    /// Network and vector-Jacobian product at the input; row i's output goes to `slot[i]` (none: the
     /// row sits out). `t` and `node` name the time and the accepted node of each row.
     ///
     /// # Errors

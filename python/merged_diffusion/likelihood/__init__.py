@@ -1,0 +1,14 @@
+"""Exact likelihood of images under experts, by the probability-flow ODE.
+
+    log P(v) >= log p(z_min) + dequantisation,
+    log p(z_min) = log N(z_max; 0, sigma^2(gamma_max) I) + integral of tr(d(drift)/dz) dgamma
+
+from data to noise (Song et al. 2021; Zheng et al. 2023). Each draw of each image is a problem of its own,
+with its own noise, probe and step size. Terms are in nats, bits/dim at the rim.
+"""
+
+from merged_diffusion.likelihood.evaluate import log_density, log_likelihood
+from merged_diffusion.likelihood.result import Likelihood, paired_difference
+from merged_diffusion.likelihood.scoring import default_batch_size
+
+__all__ = ["Likelihood", "default_batch_size", "log_density", "log_likelihood", "paired_difference"]

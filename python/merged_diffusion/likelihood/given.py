@@ -1,0 +1,116 @@
+"""Images, points, ids and labels as they are given, checked against the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from merged_diffusion.data.images import Data, check_images
+from merged_diffusion.errors import DataError, UsageError
+from merged_diffusion.merge import MergedModel
+
+Integers = npt.NDArray[np.int64]
+
+
+def as_data(
+    images: Data | npt.NDArray[np.generic] | Tensor,
+    ids: npt.ArrayLike | None,
+    labels: npt.ArrayLike | None,
+    model: MergedModel,
+) -> Data:
+    """The images with ids and the labels given (no others); `DataError` where they do not suit the model."""
+    if isinstance(images, Data):
+        levels, name, split, sha256 = images.levels, images.name, images.split, images.sha256
+        pixels, clusters = images.images, images.clusters
+        ids = images.ids if ids is None else ids
+    else:
+        levels, name, split, sha256 = model.levels, "images", "", ""
+        pixels, clusters = check_images(_array(images), levels, name), None
+    _check_shape(pixels.shape[1:], model, name)
+    if levels != model.levels:
+        raise DataError(
+            f"{name} has {levels} grey levels, but the experts model {model.levels}",
+            hint="take experts of this data set, or state the levels of the file",
+            expected=model.levels,
+            found=levels,
+        )
+    return Data(
+        name,
+        split,
+        pixels,
+        _ids(ids, len(pixels)),
+        _column(labels, len(pixels), "labels"),
+        levels,
+        clusters,
+        sha256,
+    )
+
+
+def as_points(
+    x: npt.NDArray[np.generic] | Tensor,
+    ids: npt.ArrayLike | None,
+    labels: npt.ArrayLike | None,
+    model: MergedModel,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64], Integers | None]:
+    """Finite points float64 [N, C, H, W], ids and labels."""
+    points = _array(x)
+    if points.dtype.kind != "f" or points.ndim != 4 or 0 in points.shape:
+        raise DataError(
+            f"points are {points.dtype} {list(points.shape)}, where floating point [N, C, H, W] is needed",
+            hint="log_likelihood takes uint8 images",
+            found=[str(points.dtype), list(points.shape)],
+        )
+    _check_shape(points.shape[1:], model, "points")
+    values = points.astype(np.float64)
+    if not np.isfinite(values).all():
+        at = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
+        raise DataError(f"points hold {values[tuple(at)]} at {at}", index=at)
+    n = len(values)
+    return values, _ids(ids, n).astype(np.uint64), _column(labels, n, "labels")
+
+
+def _array(values: npt.NDArray[np.generic] | Tensor) -> np.ndarray[Any, Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        # numpy has no bfloat16; a DataError names what can be done about either.
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return np.asarray(values)
+
+
+def _ids(ids: npt.ArrayLike | None, n: int) -> Integers:
+    found = _column(np.arange(n) if ids is None else ids, n, "ids")
+    if found is None or found.min() < 0:
+        raise UsageError(f"ids hold {None if found is None else found.min()}, but start at 0")
+    values, counts = np.unique(found, return_counts=True)
+    if len(values) < n:
+        raise UsageError(
+            f"id {values[counts > 1][0]} names {counts.max()} images",
+            hint="an id names an image's noise and record: give each its own",
+        )
+    return found
+
+
+def _column(values: npt.ArrayLike | None, n: int, name: str) -> Integers | None:
+    if values is None:
+        return None
+    column = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    if column.shape != (n,) or column.dtype.kind not in "iu":
+        raise UsageError(
+            f"{name} are {column.dtype} {list(column.shape)}, where {n} integers are needed, one per image"
+        )
+    return column.astype(np.int64)
+
+
+def _check_shape(shape: tuple[int, ...], model: MergedModel, name: str) -> None:
+    expected = model.image_shape
+    if any(own not in (None, size) for own, size in zip(expected, shape, strict=True)):
+        raise DataError(
+            f"{name} has images of shape {list(shape)}, but the experts model {list(expected)}",
+            hint="the axes are channels, height, width",
+            expected=list(expected),
+            found=list(shape),
+        )

@@ -1,0 +1,124 @@
+"""One record per image, from the outcomes of its draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion import _core
+from merged_diffusion.likelihood.dequantisation import Starts
+from merged_diffusion.merge import Leg
+from merged_diffusion.ode.items import Items
+
+Record = dict[str, Any]
+TERMS: Final = ("end_density", "trace", "path_correction", "dequantisation", "importance")
+ROLES: Final = ("likelihood", "quality")
+
+
+class Recorder:
+    """Gathers outcomes until an image's draws are all there, and passes its record on."""
+
+    def __init__(
+        self,
+        legs: tuple[Leg, ...],
+        items: Items,
+        starts: Starts,
+        *,
+        dim: int,
+        importance: int,
+        is_density: bool,
+        clusters: npt.NDArray[np.int64] | None,
+        pass_on: Callable[[Record], object],
+    ) -> None:
+        self._legs = legs
+        self._items = items
+        self._starts = starts
+        self._dim = dim
+        self._importance = importance
+        self._is_density = is_density
+        self._clusters = clusters
+        self._pass_on = pass_on
+        self._open: dict[int, dict[int, tuple[_core.Outcome, float]]] = {}
+        self.records: dict[int, Record] = {}
+        self.rows = 0
+        """Rows of a network call, as they are now."""
+
+    def add(self, outcome: _core.Outcome) -> None:
+        """Take one draw's outcome; exceptions of the one who is told come out unchanged."""
+        position = self._items.position(outcome.key)
+        draws = self._open.setdefault(position, {})
+        draws[self._items.draw(outcome.key)] = outcome, self._starts.nats(outcome.key)
+        if len(draws) == self._items.n_draws:
+            del self._open[position]
+            self.records[position] = self._record(position, [draws[draw] for draw in sorted(draws)])
+            self._pass_on(self.records[position])
+
+    def forget_unfinished(self) -> None:
+        """Drop the draws of images that will be solved again."""
+        self._open.clear()
+
+    def _record(self, position: int, draws: list[tuple[_core.Outcome, float]]) -> Record:
+        outcomes = [outcome for outcome, _ in draws]
+        cluster = None if self._clusters is None else int(self._clusters[position])
+        failed = next((outcome for outcome in outcomes if outcome.status != "ok"), None)
+        values = self._failure(failed) if failed is not None else self._values(draws)
+        record: Record = {
+            "id": int(self._items.ids[position]),
+            **values,
+            "evaluations": self._evaluations(outcomes),
+            "steps": {
+                "accepted": sum(outcome.accepted for outcome in outcomes),
+                "rejected": sum(outcome.rejected for outcome in outcomes),
+            },
+            "cluster": cluster,
+            "rows": self.rows,
+        }
+        if any(leg.extrapolated for leg in self._legs):
+            record["evaluations_extrapolated"] = sum(
+                outcome.evaluations[i]
+                for outcome in outcomes
+                for i, leg in enumerate(self._legs)
+                if leg.extrapolated
+            )
+        return record
+
+    def _values(self, draws: list[tuple[_core.Outcome, float]]) -> Record:
+        square = np.array([outcome.square for outcome, _ in draws])
+        end = _core.end_density(square, self._legs[-1].end, self._dim)
+        trace = np.array([outcome.log_density for outcome, _ in draws])
+        dequantisation = np.array([nats for _, nats in draws])
+        found = _core.image_terms(end, trace, dequantisation, self._importance)
+        terms = {name: float(found[name]) for name in TERMS}
+        nats = sum(terms.values())
+        values: Record = {"status": "ok", "bits_per_dim": None, "terms_nats": terms}
+        if self._is_density:
+            values["log_density_nats"] = nats
+        else:
+            values["bits_per_dim"] = float(_core.bits_per_dim(nats, self._dim))
+        if len(draws) > 1:
+            values["draws"] = (end + trace + dequantisation).tolist()
+        return values
+
+    def _failure(self, outcome: _core.Outcome) -> Record:
+        leg = self._legs[outcome.leg]
+        ratio = float(outcome.ratio)
+        return {
+            "status": outcome.status,
+            "bits_per_dim": None,
+            "terms_nats": None,
+            "gamma": outcome.gamma,
+            "leg": leg.role,
+            "expert": leg.expert.name,
+            "stage": outcome.stage,
+            "error_ratio": ratio if np.isfinite(ratio) else None,
+        }
+
+    def _evaluations(self, outcomes: list[_core.Outcome]) -> Mapping[str, int]:
+        counts = dict.fromkeys(ROLES, 0)
+        for outcome in outcomes:
+            for leg, evaluations in zip(self._legs, outcome.evaluations, strict=True):
+                counts[leg.role] += evaluations
+        return counts

@@ -1,0 +1,215 @@
+"""All draws of all images in one solve, on as many rows as the device's memory allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from merged_diffusion.errors import ResourceError
+from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.likelihood.dequantisation import Starts
+from merged_diffusion.likelihood.records import Record, Recorder
+from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.merge import MergedModel
+from merged_diffusion.ode.flow import ProbabilityFlow, frozen
+from merged_diffusion.ode.items import Items, Keys
+from merged_diffusion.ode.probes import Probes, make_probes
+from merged_diffusion.ode.solve import solve
+
+ROWS_STEP: Final = 16  # on two threads a row's bits depended on its neighbours with 5 rows, never with 16
+CPU_ROWS: Final = 64
+DEVICE_ROWS: Final = 256
+SHARED_ROWS: Final = 256  # images that share their steps, as in the paper's pipeline
+PROBLEMS: Final = 1 << 16  # of one solve: memory does not grow with the draws, and few rows idle at its end
+
+Positions = npt.NDArray[np.int64]
+
+
+def default_batch_size(n_images: int, device: str) -> int:
+    """Rows of a network call: the smallest multiple of 16 that holds all, at most what suits the device."""
+    if n_images < ROWS_STEP:
+        return max(n_images, 1)
+    suits = CPU_ROWS if torch.device(device).type == "cpu" else DEVICE_ROWS
+    return min(-(-n_images // ROWS_STEP) * ROWS_STEP, suits)
+
+
+class Scoring:
+    """A model, problems, and how they are solved; `run` gives the records."""
+
+    def __init__(
+        self,
+        model: MergedModel,
+        settings: Settings,
+        items: Items,
+        starts: Starts,
+        image_shape: tuple[int, ...],
+    ) -> None:
+        channels, height, width = image_shape
+        self.dim = math.prod(image_shape)
+        self.network_seconds = 0.0
+        self.tally: dict[str, Any] = {}
+        self._legs = model.legs(toward="noise")
+        self._settings = settings
+        self._items = items
+        self._starts = starts
+        self._shape = (channels, height, width)
+        self._device = torch.device(settings.device)
+
+    def run(
+        self,
+        *,
+        clusters: npt.NDArray[np.int64] | None = None,
+        batch_coupled: bool = False,
+        on_record: Callable[[Record], object] | None = None,
+        progress: bool = False,
+    ) -> tuple[Record, ...]:
+        """Records in the order of the items; ``on_record`` gets each as it is made."""
+        dtype = self._settings.torch_dtype
+        experts = [leg.expert for leg in self._legs]
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            frozen(experts, device=self._device, dtype=dtype),
+            tqdm(total=len(self._items), unit="image", disable=not progress) as bar,
+        ):
+            self._check_experts(batch_coupled=batch_coupled)
+
+            def pass_on(record: Record) -> None:
+                if on_record is not None:
+                    on_record(record)
+                bar.update()
+
+            recorder = Recorder(
+                self._legs,
+                self._items,
+                self._starts,
+                dim=self.dim,
+                importance=self._settings.importance,
+                is_density=self._settings.dequantise == "none",
+                clusters=clusters,
+                pass_on=pass_on,
+            )
+            self._solve_all(recorder)
+        return tuple(recorder.records[position] for position in range(len(self._items)))
+
+    def _solve_all(self, recorder: Recorder) -> None:
+        """Solve, and again with half the rows what the device's memory did not suffice for."""
+        recorder.rows = self._settings.batch_size or self._suitable_rows()
+        pending = np.arange(len(self._items))
+        while len(pending):
+            if self._fits(pending, recorder):
+                return
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            if recorder.rows == 1 or self._settings.step_control == "shared":
+                raise _out_of_memory(recorder.rows, self._settings)
+            recorder.rows //= 2
+            recorder.forget_unfinished()
+            pending = np.array([p for p in pending if int(p) not in recorder.records], dtype=np.int64)
+
+    def _fits(self, pending: Positions, recorder: Recorder) -> bool:
+        """Solve; False where memory ran out. Nothing of the attempt is held when it returns."""
+        flows: list[ProbabilityFlow] = []
+        try:
+            flows += self._flows(recorder.rows)
+            for keys in self._groups(pending, recorder.rows):
+                self._solve(flows, keys, recorder)
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            self.network_seconds += sum(flow.network.seconds for flow in flows)
+        return True
+
+    def _solve(self, flows: list[ProbabilityFlow], keys: Keys, recorder: Recorder) -> None:
+        settings = self._settings
+        tally = solve(
+            [(leg.start, leg.end) for leg in self._legs],
+            flows,
+            keys,
+            self._starts.start,
+            shape=(recorder.rows, self.dim),
+            device=self._device,
+            dtype=settings.torch_dtype,
+            finished=recorder.add,
+            workspace=settings.workspace,
+            step_control=settings.step_control,
+            rtol=settings.rtol,
+            atol=settings.atol,
+        )
+        self.tally = {name: _sum(self.tally.get(name), count) for name, count in tally.items()}
+
+    def _groups(self, pending: Positions, rows: int) -> Iterator[Keys]:
+        """The problems of one solve after another: as many as can be, or who shares a step size."""
+        n_draws = self._settings.n_draws
+        if self._settings.step_control == "per-image":
+            images = max(1, PROBLEMS // n_draws)
+            for first in range(0, len(pending), images):
+                yield self._items.keys(pending[first : first + images], np.arange(n_draws))
+            return
+        # Whole blocks of the selection: an out-of-memory error ends a shared solve, so none was cut.
+        for first in range(0, len(pending), rows):
+            for draw in range(n_draws):
+                yield self._items.keys(pending[first : first + rows], np.array([draw]))
+
+    def _flows(self, rows: int) -> list[ProbabilityFlow]:
+        """One for each leg; a problem meets the same probes on all of them."""
+        return [
+            ProbabilityFlow(leg.expert, self._shape, self._probes(rows), self._items) for leg in self._legs
+        ]
+
+    def _probes(self, rows: int) -> Probes:
+        return make_probes(
+            self._settings.probe,
+            self._settings.probes,
+            self._items,
+            rows=rows,
+            dim=self.dim,
+            device=self._device,
+            dtype=self._settings.torch_dtype,
+        )
+
+    def _check_experts(self, *, batch_coupled: bool) -> None:
+        labels = self._items.labels
+        cond = None if labels is None else torch.as_tensor(np.resize(labels, 2), device=self._device)
+        for expert in {id(leg.expert): leg.expert for leg in self._legs}.values():
+            try:
+                check_expert(
+                    expert,
+                    self._shape,
+                    device=self._device,
+                    dtype=self._settings.torch_dtype,
+                    cond=cond,
+                    batch_coupled=batch_coupled,
+                )
+            except torch.OutOfMemoryError as error:
+                raise _out_of_memory(2, self._settings) from error
+
+    def _suitable_rows(self) -> int:
+        if self._settings.step_control == "shared":
+            return min(SHARED_ROWS, len(self._items))
+        return default_batch_size(len(self._items), self._settings.device)
+
+
+def _sum(one: Any, two: Any) -> Any:
+    """Counts of two solves, by leg where they are lists."""
+    if one is None:
+        return two
+    return [a + b for a, b in zip(one, two, strict=True)] if isinstance(two, list) else one + two
+
+
+def _out_of_memory(rows: int, settings: Settings) -> ResourceError:
+    shared = settings.step_control == "shared"
+    return ResourceError(
+        f"the memory of {settings.device} does not suffice for a network call of {rows} rows",
+        hint='images that share their steps cannot be cut: use step_control = "per-image"'
+        if shared and rows > 1
+        else "use a smaller network, another device, or fewer probes",
+        device=settings.device,
+        rows=rows,
+    )

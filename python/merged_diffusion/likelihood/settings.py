@@ -1,0 +1,92 @@
+"""How a likelihood is computed, checked before anything is."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Final, Literal, get_args
+
+import torch
+
+from merged_diffusion.errors import UsageError
+from merged_diffusion.likelihood.dequantisation import KINDS, DequantisationKind
+from merged_diffusion.ode.probes import Kind as ProbeKind
+from merged_diffusion.ode.solve import WorkspaceKind
+
+StepControl = Literal["per-image", "shared"]
+
+RESOLUTION: Final = 100 * 2.0**-52  # 100 ulp of the float64 state: no error estimate below it means anything
+SINGLE_RTOL: Final = 1e-6  # below it the rounding of a float32 network is a part of the error estimate
+DTYPES: Final = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The keyword arguments of `log_likelihood` that say how; `UsageError` where one cannot be meant."""
+
+    seed: int = 0
+    dequantise: DequantisationKind = "truncated-normal"
+    importance: int = 1
+    repeats: int = 1
+    method: Literal["dopri5"] = "dopri5"
+    step_control: StepControl = "per-image"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    probe: ProbeKind = "fixed"
+    probes: int = 1
+    batch_size: int | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    workspace: WorkspaceKind | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("dequantise", self.dequantise, KINDS)
+        _one_of("method", self.method, ("dopri5",))
+        _one_of("step_control", self.step_control, get_args(StepControl))
+        _one_of("probe", self.probe, get_args(ProbeKind))
+        _one_of("dtype", self.dtype, tuple(DTYPES))
+        for name in ("importance", "repeats", "probes", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise UsageError(f"{name} = {value} is no whole number from 1 up")
+        if not 0 <= self.seed < 2**64:
+            raise UsageError(f"seed = {self.seed} does not lie in 0..2**64 - 1")
+        for name in ("rtol", "atol"):
+            value = getattr(self, name)
+            if not RESOLUTION <= value < math.inf:
+                raise UsageError(
+                    f"{name} = {value} lies below {RESOLUTION:.1e}, 100 units in the last place of float64",
+                    hint="use a tolerance between 1e-3 and 1e-12",
+                )
+        if self.dequantise == "none" and self.importance > 1:
+            raise UsageError(
+                f'importance = {self.importance} weights draws of noise, but dequantise = "none" draws none',
+                hint="use importance = 1",
+            )
+        if self.probe == "exact" and self.probes > 1:
+            raise UsageError(
+                f'probe = "exact" has no probes to average, but probes = {self.probes}', hint="use probes = 1"
+            )
+        if self.dtype == "float32" and self.rtol < SINGLE_RTOL:
+            warnings.warn(
+                f"rtol = {self.rtol:g} lies below {SINGLE_RTOL:g}, where a float32 network's rounding is "
+                'most of the error estimate; use dtype = "float64"',
+                stacklevel=4,
+            )
+
+    @property
+    def n_draws(self) -> int:
+        """Problems an image: K draws of the importance bound in each of R repeats."""
+        return self.importance * self.repeats
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Of the networks."""
+        return DTYPES[self.dtype]
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name} = {value!r}, possible are {', '.join(allowed)}")

@@ -1,0 +1,166 @@
+"""An expert as the solver sees it: the only place where t, y and stages become gamma, z and eps_hat.
+
+The probability flow is dz/dgamma = -1/2 sigma^2 z + 1/2 sigma eps_hat(z, gamma) (the paper's eq. 11). Its
+linear part is known, so the solver wants eps_hat alone, and for the trace of that
+
+    q = sigma v^T (d eps_hat/dz) v    (Hutchinson 1990; Grathwohl et al. 2019).
+
+One forward call and one vector-Jacobian product share one evaluation of the network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from merged_diffusion import schedules
+from merged_diffusion.experts.base import Expert, like_input
+from merged_diffusion.ode.items import Items, Keys
+from merged_diffusion.ode.probes import Probes
+from merged_diffusion.ode.transfer import placed
+
+
+class ProbabilityFlow:
+    """eps_hat and q of G problems at their own gammas.
+
+    Parameters
+    ----------
+    expert
+        Its parameters should be `frozen`: products with gradients of parameters cost twice as much.
+    shape
+        C, H, W; the solver's rows are flat.
+    probes
+        Directions of the trace, by problem.
+    items
+        What problems there are; gives labels to conditional experts.
+    """
+
+    def __init__(self, expert: Expert, shape: tuple[int, int, int], probes: Probes, items: Items) -> None:
+        self.expert = expert
+        self._shape = shape
+        self._probes = probes
+        self._items = items
+        self._cond: tuple[Keys, Tensor] | None = None
+        self.network = Stopwatch()
+
+    def __call__(
+        self,
+        z: Tensor,
+        gamma: npt.NDArray[np.float64],
+        node: npt.NDArray[np.uint64],  # noqa: ARG002  (a probe is of the problem, the same at every node)
+        keys: Keys,
+    ) -> tuple[Tensor, Tensor]:
+        """Eps_hat [G, d] like z [G, d] and q float64 [G], at gamma [G] of the problems ``keys`` [G].
+
+        Exceptions of the expert come out unchanged. A row of eps_hat or q that is not finite says nothing of
+        the others.
+        """
+        clock = placed(gamma, z.device)
+        cond = self._labels(keys, z.device)
+        directions = self._probes.directions(keys)
+        with self.network.running(z.device), torch.enable_grad():
+            state = z.detach().view(len(z), *self._shape).requires_grad_()
+            eps_hat = like_input(self.expert.name, self.expert(state, clock, cond), state)
+            square = self._square(eps_hat, state, directions)
+        out = eps_hat.detach().reshape(z.shape)
+        if out.untyped_storage().data_ptr() == z.untyped_storage().data_ptr():
+            out = out.clone()  # an identity expert returned its input, which the next stage overwrites
+        return out.contiguous(), schedules.sigma(clock) * square
+
+    def _square(self, eps_hat: Tensor, state: Tensor, directions: Iterator[Tensor]) -> Tensor:
+        """The trace's estimate, weight * sum over directions of v^T (d eps_hat/dz) v; float64 [G]."""
+        total = torch.zeros(len(state), device=state.device, dtype=_sum_dtype(state.device))
+        if not eps_hat.requires_grad:
+            return total  # a constant
+        for left, v in zip(range(self._probes.n_products - 1, -1, -1), directions, strict=True):
+            (pulled,) = torch.autograd.grad(
+                eps_hat, state, v.view_as(eps_hat), retain_graph=left > 0, allow_unused=True
+            )
+            if pulled is not None:
+                total += (pulled.view_as(v) * v).sum(1, dtype=total.dtype)
+        return total.mul_(self._probes.weight)
+
+    def _labels(self, keys: Keys, device: torch.device) -> Tensor | None:
+        """Labels [G] of the rows, sent again only when a row has changed."""
+        if self._items.labels is None:
+            return None
+        if self._cond is None or not np.array_equal(self._cond[0], keys):
+            labels = self._items.labels_of(keys)
+            if labels is None:
+                return None
+            self._cond = keys.copy(), placed(labels, device)
+        return self._cond[1]
+
+
+class Stopwatch:
+    """Seconds spent inside `running`: of the host on a CPU, of the device's queue on CUDA."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._queued: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def running(self, device: torch.device) -> Iterator[None]:
+        """Time what is done, or queued, inside."""
+        if device.type == "cuda":
+            begin, end = _event(), _event()
+            begin.record()
+            yield
+            end.record()
+            self._queued.append((begin, end))
+            while self._queued and _is_over(self._queued[0][1]):
+                self._read()
+            return
+        start = time.perf_counter()
+        yield
+        self._seconds += time.perf_counter() - start
+
+    def _read(self) -> None:
+        begin, end = self._queued.pop(0)
+        self._seconds += begin.elapsed_time(end) / 1e3
+
+    @property
+    def seconds(self) -> float:
+        """The sum so far; waits for the device, so it is asked for at the end."""
+        while self._queued:
+            self._queued[0][1].synchronize()
+            self._read()
+        return self._seconds
+
+
+@contextmanager
+def frozen(experts: Iterable[Expert], *, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Experts that are torch modules on the device, in the dtype, without gradients of parameters.
+
+    They stay where they were brought; which parameters want gradients is restored at the end. Any other
+    callable looks after itself.
+    """
+    modules = [expert for expert in experts if isinstance(expert, nn.Module)]
+    for module in modules:
+        module.to(device=device, dtype=dtype)
+    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def _is_over(event: torch.cuda.Event) -> bool:
+    return bool(event.query())  # type: ignore[no-untyped-call]
+
+
+def _sum_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
