@@ -81,7 +81,7 @@ def test_nothing_but_the_cli_asks_the_package_for_what_it_exports(module: str) -
 
 
 def test_package_exports_without_the_command_line() -> None:
-    above = {"__main__", "cli", "evaluation"}
+    above = {"__main__", "cli"}
     assert not above & {concept(name) for name in imported(MODULES[""])}
 
 
