@@ -48,12 +48,12 @@ def scipys(legs, flows, z, tolerance):
     return np.concatenate(times), n_evaluations, state
 
 
-def ours(legs, flows, z, tolerance, step_control="shared"):
+def ours(legs, flows, z, tolerance, step_control="shared", vacant=0):
     """The outcomes by problem, and the last states."""
     n, d = z.shape
     store, outcomes, workspaces = _core.HostStore(), {}, []
     for evaluate in flows:
-        given = np.zeros((n, d))
+        given = np.zeros((n + vacant, d))
 
         def network(t, _node, keys, given=given, evaluate=evaluate):
             return evaluate(t, given, keys.astype(int))
@@ -63,7 +63,7 @@ def ours(legs, flows, z, tolerance, step_control="shared"):
         legs,
         workspaces,
         np.arange(n, dtype=np.uint64),
-        rows=n,
+        rows=n + vacant,
         dim=d,
         step_control=step_control,
         rtol=tolerance,
@@ -140,3 +140,17 @@ def test_per_image_is_scipy_on_that_image_alone():
         assert outcomes[key].evaluations == n_evaluations
         assert np.abs(outcomes[key].steps - times).max() <= 1e-9 * 15
         assert outcomes[key].log_density == pytest.approx(state[-1], rel=1e-9)
+
+
+def test_vacant_rows_do_not_count():
+    rng = np.random.default_rng(6)
+    shape = (1, 3, 4)
+    experts, z = mixtures(rng, shape, 3)
+    probe = rng.choice([-1.0, 1.0], z.shape)
+    legs = [(-8.0, -2.5), (-2.5, 7.0)]
+    flows = [flow(e, shape, probe) for e in experts]
+    full, _ = ours(legs, flows, z, 1e-6)
+    padded, _ = ours(legs, flows, z, 1e-6, vacant=5)
+    for key in range(3):
+        assert padded[key].evaluations == full[key].evaluations
+        np.testing.assert_allclose(padded[key].steps, full[key].steps, rtol=1e-9, atol=1e-9)
