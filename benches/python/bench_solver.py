@@ -17,8 +17,8 @@ from torchdiffeq import odeint
 from merged_diffusion import _core
 
 ROWS, DIM = 512, 3072
-LEG = (-6.0, 0.0)
-TOLERANCE = 1e-3
+LEG = (-8.0, 5.0)
+TOLERANCE = 1e-5
 ROUNDS = 7
 
 

@@ -2,8 +2,8 @@
 
     python tests/mutants/run.py [NAME ...]
 
-Each NAME.patch begins with a line ``Test: ID``: a pytest node, or ``cargo: NAME`` for a test of the core. Faults
-are planted in a copy of the checkout; a patch under rust/ rebuilds the extension there.
+Each NAME.patch begins with a line ``Test: ID``: a pytest node, or ``cargo: NAME`` for a test of the core.
+Faults are planted in a copy of the checkout; a patch under rust/ rebuilds the extension there.
 """
 
 from __future__ import annotations
