@@ -43,7 +43,8 @@ def build(tree: Path, environment: dict[str, str]) -> None:
     """Build the extension into the copy."""
     command = ["cargo", "build", "--release", "--quiet", "-p", "merged-diffusion-bindings"]
     subprocess.run(command, cwd=tree, check=True, env=environment)
-    library = next(Path(environment["CARGO_TARGET_DIR"]).glob("release/lib_core.*[so|dylib]"))
+    built = Path(environment["CARGO_TARGET_DIR"]) / "release"
+    library = next(path for path in built.glob("lib_core.*") if path.suffix in {".so", ".dylib"})
     shutil.copy2(library, tree / EXTENSION)
 
 
