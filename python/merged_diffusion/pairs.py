@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from merged_diffusion.errors import CheckpointError, UsageError
-from merged_diffusion.experts.cards import known, load_expert
+from merged_diffusion.experts.cards import load_expert
+from merged_diffusion.experts.catalogue import known
 from merged_diffusion.merge import MergedModel, Threshold
 
 

@@ -9,7 +9,7 @@ from merged_diffusion.data.bundled import BUNDLED, LEVELS, load_bundled
 from merged_diffusion.data.folders import load_path
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import DataNotFoundError, UsageError
-from merged_diffusion.experts.cards import known
+from merged_diffusion.experts.catalogue import known
 
 __all__ = ["Data", "load_data", "pixel_values"]
 

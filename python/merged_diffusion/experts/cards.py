@@ -1,7 +1,4 @@
-"""Experts by name: ``load_expert("bundled:photos-vdm")``, a folder, or the user's own code.
-
-``cards.toml`` beside this file lists what the package knows: experts, pairs of experts, data sets.
-"""
+"""Experts by name: ``load_expert("bundled:photos-vdm")``, a folder, or the user's own code."""
 
 from __future__ import annotations
 
@@ -9,15 +6,14 @@ import importlib
 import importlib.util
 import logging
 import sys
-import tomllib
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from merged_diffusion.errors import CheckpointError, ExpertError, MergedDiffusionError
 from merged_diffusion.experts.card import read_card
+from merged_diffusion.experts.catalogue import known
 from merged_diffusion.experts.weights import check_keys, read_weights
 
 if TYPE_CHECKING:
@@ -29,13 +25,6 @@ EXPECTED: Final = (
     "expected bundled:NAME, a folder with model.safetensors and card.toml, module:name or file.py:name"
 )
 ATTRIBUTES: Final = ("gamma_range", "pixels", "levels", "image_shape")
-
-
-@cache
-def known() -> dict[str, Any]:
-    """The tables of ``cards.toml``: ``expert``, ``pair``, ``data``."""
-    text = resources.files("merged_diffusion.experts").joinpath("cards.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
 
 
 def load_expert(source: str | Path) -> Expert:
