@@ -29,7 +29,7 @@ pub(crate) struct Workshop<S> {
 impl<S: Slot> Workshop<S> {
     pub(crate) fn new(shape: Shape) -> Self {
         let mut workshop = Self {
-            host: Host::new(shape.rows, shape.dim, STAGES),
+            host: Host::new(shape.rows, shape.dim, STAGES).expect("memory of the buffers"),
             input: output(shape),
             output: output(shape),
             q: 0.1,

@@ -148,7 +148,8 @@ impl<'py, S: Slot + Element> Opened<'py, S> {
         check_rows("input", input, rows, dim)?;
         let slots = parts.slots;
         Ok(Self {
-            host: detached(py, || Host::new(rows, dim, slots)),
+            host: detached(py, || Host::new(rows, dim, slots))
+                .map_err(|error| to_py(py, &error))?,
             input: input.clone(),
             store: parts.store.bind(py).clone(),
             start: parts.start.bind(py).clone(),

@@ -6,6 +6,7 @@
 //! neither on the number of threads nor on G nor on its neighbours.
 
 mod combination;
+mod pages;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::Error;
 use crate::control::Tolerance;
 use crate::workspace::{Spans, Target};
 use combination::{RowSpan, Write};
+use pages::Pages;
 pub use slot::Slot;
 
 /// Below that many values a verb takes less time than waking the other threads: one task does it.
@@ -28,40 +30,33 @@ pub struct Host<S> {
     dim: usize,
     slots: usize,
     /// [G][2][d]: state and trial, in the order that `current` tells.
-    halves: Vec<f64>,
+    halves: Pages<f64>,
     /// Which half of each row is its state.
     current: Vec<usize>,
     /// [G][S][d].
-    stored: Vec<S>,
+    stored: Pages<S>,
 }
 
 impl<S: Slot> Host<S> {
-    /// Zeros. The pages are touched in parallel: they come zeroed from the system, at the first write.
+    /// Zeros.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where the system has no room for them.
     ///
     /// # Panics
     /// Unless `dim` and `slots` are at least one.
-    pub fn new(rows: usize, dim: usize, slots: usize) -> Self {
+    pub fn new(rows: usize, dim: usize, slots: usize) -> Result<Self, Error> {
         assert!(
             dim > 0 && slots > 0,
             "rows of {slots} slots of {dim} values"
         );
-        let mut host = Self {
+        Ok(Self {
             dim,
             slots,
-            halves: vec![0.0; rows * 2 * dim],
+            halves: Pages::zeros(rows * 2 * dim, 2 * dim)?,
             current: vec![0; rows],
-            stored: vec![S::ZERO; rows * slots * dim],
-        };
-        let least = host.least_rows();
-        host.halves
-            .par_chunks_mut(2 * dim)
-            .with_min_len(least)
-            .for_each(|halves| halves.fill(0.0));
-        host.stored
-            .par_chunks_mut(slots * dim)
-            .with_min_len(least)
-            .for_each(|slots| slots.fill(S::ZERO));
-        host
+            stored: Pages::zeros(rows * slots * dim, slots * dim)?,
+        })
     }
 
     /// Sets state and trial of a row.
