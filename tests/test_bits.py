@@ -149,10 +149,10 @@ def test_decoder_checks_its_arrays() -> None:
 @given(data=st.data(), repeats=st.integers(1, 4), importance=st.integers(1, 6))
 def test_terms_add_up_to_log_p(data: st.DataObject, repeats: int, importance: int) -> None:
     n = repeats * importance
-    end, trace, dequantisation = (data.draw(floats(n)) for _ in range(3))
-    terms = _core.image_terms(end, trace, dequantisation, importance)
+    end, trace, path, dequantisation = (data.draw(floats(n)) for _ in range(4))
+    terms = _core.image_terms(end, trace, path, dequantisation, importance)
     assert list(terms) == TERMS
-    bounds = (end + trace + dequantisation).reshape(repeats, importance)
+    bounds = (end + trace + path + dequantisation).reshape(repeats, importance)
     log_p = special.logsumexp(bounds, axis=1) - math.log(importance)
     assert math.fsum(terms.values()) == pytest.approx(log_p.mean(), rel=1e-13, abs=1e-10)
     assert terms["end_density"] == pytest.approx(math.fsum(end) / n, rel=1e-15, abs=1e-300)
@@ -160,23 +160,23 @@ def test_terms_add_up_to_log_p(data: st.DataObject, repeats: int, importance: in
     assert terms["dequantisation"] == pytest.approx(math.fsum(dequantisation) / n, rel=1e-15, abs=1e-300)
     assert terms["importance"] == pytest.approx((log_p - bounds.mean(1)).mean(), rel=1e-12, abs=1e-10)
     assert terms["importance"] >= -1e-12
-    assert terms["path_correction"] == 0
+    assert terms["path_correction"] == pytest.approx(math.fsum(path) / n, rel=1e-15, abs=1e-300)
 
 
 @given(value=st.floats(-1e300, 1e300), importance=st.integers(1, 40))
 def test_equal_draws_gain_nothing(value: float, importance: int) -> None:
     draws, zeros = np.full(importance, value), np.zeros(importance)
-    assert _core.image_terms(draws, zeros, zeros, importance)["importance"] == 0
+    assert _core.image_terms(draws, zeros, zeros, zeros, importance)["importance"] == 0
 
 
 @given(draws=floats(12))
 def test_one_draw_gains_nothing(draws: Floats) -> None:
-    assert _core.image_terms(draws, draws, draws, 1)["importance"] == 0
+    assert _core.image_terms(draws, draws, draws, draws, 1)["importance"] == 0
 
 
 def test_order_of_draws_within_a_repeat_does_not_matter() -> None:
     rng = np.random.default_rng(3)
-    arrays = rng.normal(-1e4, 3, size=(3, 4, 5))
+    arrays = rng.normal(-1e4, 3, size=(4, 4, 5))
     within = rng.permuted(np.tile(np.arange(5), (4, 1)), axis=1)
     shuffled = np.take_along_axis(arrays, np.broadcast_to(within, arrays.shape), -1)
     one = _core.image_terms(*(a.ravel() for a in arrays), 5)
@@ -187,21 +187,22 @@ def test_order_of_draws_within_a_repeat_does_not_matter() -> None:
 def test_a_gain_keeps_its_digits_beside_a_large_density() -> None:
     # Draws 1e-3 apart gain var/2 = 1e-6/8, fewer than the ulp of 1e13 by themselves.
     draws = np.array([1e9, 1e9 + 2**-10])
-    gain = _core.image_terms(draws, np.zeros(2), np.zeros(2), 2)["importance"]
+    gain = _core.image_terms(draws, *np.zeros((3, 2)), 2)["importance"]
     assert gain == pytest.approx(2**-20 / 8, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("lengths", "importance", "message"),
     [
-        ((4, 4, 4), 0, "importance must be at least 1"),
-        ((0, 0, 0), 1, "length of end_density must be at least 1"),
-        ((3, 3, 3), 2, "end_density holds 3 values where 4 are needed"),
-        ((4, 3, 4), 2, "trace holds 3 values where 4 are needed"),
-        ((4, 4, 5), 2, "dequantisation holds 5 values where 4 are needed"),
+        ((4, 4, 4, 4), 0, "importance must be at least 1"),
+        ((0, 0, 0, 0), 1, "length of end_density must be at least 1"),
+        ((3, 3, 3, 3), 2, "end_density holds 3 values where 4 are needed"),
+        ((4, 3, 4, 4), 2, "trace holds 3 values where 4 are needed"),
+        ((4, 4, 3, 4), 2, "path_correction holds 3 values where 4 are needed"),
+        ((4, 4, 4, 5), 2, "dequantisation holds 5 values where 4 are needed"),
     ],
 )
-def test_terms_check_their_lengths(lengths: tuple[int, int, int], importance: int, message: str) -> None:
+def test_terms_check_their_lengths(lengths: tuple[int, int, int, int], importance: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         _core.image_terms(*(np.zeros(n) for n in lengths), importance)
 
@@ -234,7 +235,7 @@ def test_sums_that_cancel_keep_what_is_small() -> None:
     assert _core.mean_and_error(np.array([1e300, 3.0, -1e300]))[0] == 1
     mean, se = _core.mean_and_error(np.array([1e300, -1e300]))
     assert (mean, se) == (0, pytest.approx(1e300))
-    terms = _core.image_terms(np.array([1e300]), np.array([2.0]), np.array([-1e300]), 1)
+    terms = _core.image_terms(np.array([1e300]), np.array([2.0]), np.zeros(1), np.array([-1e300]), 1)
     assert math.fsum(terms.values()) == 2
 
 

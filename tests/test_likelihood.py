@@ -112,7 +112,7 @@ def test_one_probe_value_is_the_integral_of_its_own_v_j_v(probe, probes):
     model, x = dense_pair()
     items = Items(np.array([4, 9], dtype=np.uint64), seed=3)
     made = make_probes(probe, probes, items, rows=2, dim=64, device=torch.device("cpu"), dtype=torch.float64)
-    vs = [v.numpy().copy() for v in made.directions(np.arange(2, dtype=np.uint64))]
+    vs = [v.numpy().copy() for v in made.directions(np.arange(2, dtype=np.uint64), np.zeros(2, np.uint64))]
 
     def rate(gamma, expert, v):
         # q - sigma^2 d with q = sigma v^T (sigma V^-1) v along the axes of V.
@@ -528,7 +528,12 @@ def test_memory_that_never_suffices_is_a_resource_error(step_control, rows):
         ({"method": "euler"}, "method = 'euler'"),
         ({"step_control": "none"}, "step_control = 'none'"),
         ({"dequantise": "some"}, "dequantise = 'some'"),
-        ({"probe": "fresh"}, "probe = 'fresh'"),
+        ({"probe": "fresh"}, 'probe = "fresh" draws a probe at every node'),
+        ({"probe": "none"}, "probe = 'none'"),
+        ({"method": "adams", "step_control": "shared"}, 'belongs to method = "dopri5"'),
+        ({"method": "adams", "tol": 0.0}, "tol = 0.0 is not a positive number"),
+        ({"method": "adams", "tol": 1e-8}, "tol = 1e-08 is not a positive number from 1e-07 up"),
+        ({"method": "adams", "h_max": 0.0}, "h_max = 0.0 is not a positive number"),
         ({"dtype": "float16"}, "dtype = 'float16'"),
         ({"dequantise": "none", "importance": 2}, "draws none"),
         ({"probe": "exact", "probes": 2}, "probes = 2"),

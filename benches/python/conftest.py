@@ -1,5 +1,11 @@
 """Threads are set and printed, a debug build is refused, figures of one run stand side by side."""
 
+import os
+
+# As the command line does, before torch is loaded: spinning threads of libgomp take the cores that the core's
+# loops, or numpy's, want next.
+os.environ["GOMP_SPINCOUNT"] = "0"
+
 import pytest
 import torch
 

@@ -29,7 +29,7 @@ fn decoder(criterion: &mut Criterion) {
 fn terms(criterion: &mut Criterion) {
     let draws: Vec<f64> = (0..100).map(|i| -f64::from(i).sqrt()).collect();
     criterion.bench_function("terms of 5 repeats of 20 draws", |bencher| {
-        bencher.iter(|| ImageTerms::new(black_box(&draws), &draws, &draws, 20));
+        bencher.iter(|| ImageTerms::new(black_box(&draws), &draws, &draws, &draws, 20));
     });
 }
 

@@ -320,14 +320,15 @@ def decoder_log_likelihood(
 def image_terms(
     end_density: npt.NDArray[np.float64],
     trace: npt.NDArray[np.float64],
+    path_correction: npt.NDArray[np.float64],
     dequantisation: npt.NDArray[np.float64],
     importance: int,
 ) -> dict[str, float]:
     """Terms of one image's log P in nats: end_density, trace, path_correction, dequantisation, importance.
 
     The arrays [R K] hold draw k of repeat r at r K + k, K = ``importance``. The terms add up to
-    mean_r log mean_k exp(sum of the three): importance is what the K draws gain over the mean of their bounds
-    (exactly 0 for K = 1), path_correction is 0, the others are means over all draws.
+    mean_r log mean_k exp(sum of the four): importance is what the K draws gain over the mean of their bounds
+    (exactly 0 for K = 1), the others are means over all draws.
 
     Raises
     ------
@@ -374,7 +375,7 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """ok, nonfinite, dt_min or max_steps."""
+        """ok, nonfinite, dt_min, max_steps or tolerance_missed."""
 
     @property
     def leg(self) -> int:
@@ -387,6 +388,10 @@ class Outcome:
     @property
     def log_density(self) -> float:
         """Integral of the drift's trace over the legs, in nats; log p(z_min) less the end density."""
+
+    @property
+    def path_correction(self) -> float:
+        """What the evaluated path's distance from the solution adds to log_density, in nats (Adams)."""
 
     @property
     def square(self) -> float:
@@ -442,7 +447,6 @@ class HostWorkspace:
             [npt.NDArray[np.float64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
             tuple[npt.NDArray[Any], npt.NDArray[np.float64]],
         ],
-        slots: int = 7,
     ) -> Self: ...
 
 def solve(
@@ -453,15 +457,25 @@ def solve(
     rows: int,
     dim: int,
     finished: Callable[[Outcome], object],
+    method: str = "dopri5",
     drift: str = "probability-flow",
     step_control: str = "per-image",
     steps: int | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    tol: float = 3e-3,
+    h_max: float = 0.7,
+    order: int = 3,
+    noise_floor: float = 0.0,
     keep: bool = False,
     record_steps: bool = False,
 ) -> dict[str, Any]:
-    """Take every problem through all legs by Dormand-Prince 5(4), on one workspace per leg.
+    """Take every problem through all legs, on one workspace per leg.
+
+    ``method`` is "dopri5", Dormand-Prince 5(4) with tolerances ``rtol``, ``atol``; or "adams", the exponential
+    Adams method of orders up to ``order`` (1 to 3), one evaluation a step: errors of at most ``tol`` in units of
+    the noise max(s, ``noise_floor``), s = exp(gamma/2), steps of at most ``h_max`` in gamma. Workspaces have 7
+    slots for the one, 5 for the other.
 
     ``workspaces`` holds HostWorkspace objects, or objects with the verbs of ``ode.workspace.Workspace``.
     ``drift`` is "probability-flow", dz/dgamma = -sigma^2 z/2 + sigma eps_hat/2 with its log-density, or "plain",
@@ -476,7 +490,8 @@ def solve(
     Raises
     ------
     UsageError
-        No rows, legs or steps; a leg without extent; tolerances that are not positive or finer than 100 ulp.
+        No rows, legs or steps; a leg without extent; tolerances that are not positive or too fine; "adams" with
+        shared steps or a plain drift.
     """
 
 # ---- threads

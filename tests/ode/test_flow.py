@@ -42,8 +42,8 @@ def jacobians(expert, z):
     return [torch.autograd.functional.jacobian(row(g), x) for g, x in zip(GAMMA, z, strict=True)]
 
 
-def directions(made, keys=KEYS):
-    return [v.clone() for v in made.directions(keys)]
+def directions(made, keys=KEYS, node=0):
+    return [v.clone() for v in made.directions(keys, np.full(len(keys), node, np.uint64))]
 
 
 @pytest.mark.parametrize(("kind", "count"), [("fixed", 1), ("fixed", 3), ("gaussian", 1), ("gaussian", 2)])
@@ -100,11 +100,27 @@ def test_probe_belongs_to_image_and_draw_whatever_row_it_is_in():
     assert not torch.equal(directions(probes(items=other, rows=1), KEYS[:1])[0][0], before[0])
 
 
-def test_probe_stays_the_same_within_a_solve():
-    made = probes("gaussian", 2)
-    first, again = directions(made), directions(made)
+@pytest.mark.parametrize("kind", ["fixed", "gaussian"])
+def test_probe_stays_the_same_within_a_solve(kind):
+    made = probes(kind, 2)
+    first, again = directions(made), directions(made, node=3)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], first[1])
+
+
+def test_fresh_probe_belongs_to_its_node_whatever_came_before():
+    made = probes("fresh", 2)
+    first, second = directions(made, node=1), directions(made, node=2)
+    retried, later = directions(made, node=2), directions(probes("fresh", 2), node=2)
+    for a, b, c, d in zip(first, second, retried, later, strict=True):
+        assert not torch.equal(a, b)
+        assert torch.equal(b, c)
+        assert torch.equal(b, d)
+    # One row moves on to its next node: the others keep theirs.
+    nodes = np.full(N, 2, np.uint64)
+    nodes[1] += 1
+    moved = [v.clone() for v in made.directions(KEYS, nodes)]
+    assert [torch.equal(a, b) for a, b in zip(moved[0], second[0], strict=True)] == [i != 1 for i in range(N)]
 
 
 def test_signs_are_unpacked_lowest_bit_first():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from merged_diffusion.likelihood.settings import Settings, StepControl
 from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.probes import Kind as ProbeKind
-from merged_diffusion.ode.solve import WorkspaceKind
+from merged_diffusion.ode.solve import Method, WorkspaceKind
 
 
 def log_likelihood(
@@ -34,10 +34,12 @@ def log_likelihood(
     dequantise: DequantisationKind = "truncated-normal",
     importance: int = 1,
     repeats: int = 1,
-    method: Literal["dopri5"] = "dopri5",
+    method: Method = "dopri5",
     step_control: StepControl = "per-image",
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    tol: float = 3e-3,
+    h_max: float = 0.7,
     probe: ProbeKind | None = None,
     probes: int = 1,
     batch_size: int | None = None,
@@ -61,10 +63,14 @@ def log_likelihood(
     dequantise, importance, repeats
         ``truncated-normal``, ``uniform``, ``decoder`` or ``none``; K draws in the importance bound; how many
         independent ones of it are averaged.
+    method
+        ``dopri5``, Dormand-Prince 5(4) with tolerances ``rtol`` and ``atol``; or ``adams``, one evaluation a
+        step with an error of at most ``tol`` in units of the noise and steps of at most ``h_max`` in gamma.
     step_control
         ``per-image``; or ``shared``: blocks of ``batch_size`` images are one ODE, as in the paper.
     probe, probes
-        ``fixed`` (Rademacher, the default), ``gaussian`` or ``exact``; how many are averaged.
+        ``fixed`` (Rademacher, dopri5's default), ``fresh`` (another at every node, adams' default),
+        ``gaussian`` or ``exact``; how many are averaged.
     batch_size
         Rows of every network call. Halved, for good, where the device's memory does not suffice.
     device, dtype
@@ -97,7 +103,9 @@ def log_likelihood(
         step_control=step_control,
         rtol=rtol,
         atol=atol,
-        probe=probe or "fixed",
+        tol=tol,
+        h_max=h_max,
+        probe=probe,
         probes=probes,
         batch_size=batch_size,
         device=device,
@@ -133,10 +141,12 @@ def log_density(
     ids: npt.ArrayLike | None = None,
     *,
     seed: int = 0,
-    method: Literal["dopri5"] = "dopri5",
+    method: Method = "dopri5",
     step_control: StepControl = "per-image",
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    tol: float = 3e-3,
+    h_max: float = 0.7,
     probe: ProbeKind | None = None,
     probes: int = 1,
     batch_size: int | None = None,
@@ -162,7 +172,9 @@ def log_density(
         step_control=step_control,
         rtol=rtol,
         atol=atol,
-        probe=probe or "fixed",
+        tol=tol,
+        h_max=h_max,
+        probe=probe,
         probes=probes,
         batch_size=batch_size,
         device=device,

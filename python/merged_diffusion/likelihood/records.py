@@ -89,8 +89,9 @@ class Recorder:
         square = np.array([outcome.square for outcome, _ in draws])
         end = _core.end_density(square, self._legs[-1].end, self._dim)
         trace = np.array([outcome.log_density for outcome, _ in draws])
+        path = np.array([outcome.path_correction for outcome, _ in draws])
         dequantisation = np.array([nats for _, nats in draws])
-        found = _core.image_terms(end, trace, dequantisation, self._importance)
+        found = _core.image_terms(end, trace, path, dequantisation, self._importance)
         terms = {name: float(found[name]) for name in TERMS}
         nats = sum(terms.values())
         values: Record = {"status": "ok", "bits_per_dim": None, "terms_nats": terms}
@@ -99,7 +100,7 @@ class Recorder:
         else:
             values["bits_per_dim"] = float(_core.bits_per_dim(nats, self._dim))
         if len(draws) > 1:
-            values["draws"] = (end + trace + dequantisation).tolist()
+            values["draws"] = (end + trace + path + dequantisation).tolist()
         return values
 
     def _failure(self, outcome: _core.Outcome) -> Record:

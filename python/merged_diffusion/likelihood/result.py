@@ -66,7 +66,7 @@ class Likelihood:
 
     @property
     def status(self) -> npt.NDArray[np.str_]:
-        """``ok``, ``nonfinite``, ``dt_min`` or ``max_steps`` [N]."""
+        """``ok``, ``nonfinite``, ``dt_min``, ``max_steps`` or ``tolerance_missed`` [N]."""
         return np.array([record["status"] for record in self.records], dtype=np.str_)
 
     @property

@@ -138,9 +138,12 @@ class Scoring:
             dtype=settings.torch_dtype,
             finished=recorder.add,
             workspace=settings.workspace,
+            method=settings.method,
             step_control=settings.step_control,
             rtol=settings.rtol,
             atol=settings.atol,
+            tol=settings.tol,
+            h_max=settings.h_max,
         )
         self.tally = {name: _sum(self.tally.get(name), count) for name, count in tally.items()}
 
@@ -165,7 +168,7 @@ class Scoring:
 
     def _probes(self, rows: int) -> Probes:
         return make_probes(
-            self._settings.probe,
+            self._settings.probe_kind,
             self._settings.probes,
             self._items,
             rows=rows,

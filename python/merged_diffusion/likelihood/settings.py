@@ -13,11 +13,12 @@ import torch
 from merged_diffusion.errors import UsageError
 from merged_diffusion.likelihood.dequantisation import KINDS, DequantisationKind
 from merged_diffusion.ode.probes import Kind as ProbeKind
-from merged_diffusion.ode.solve import WorkspaceKind
+from merged_diffusion.ode.solve import Method, WorkspaceKind
 
 StepControl = Literal["per-image", "shared"]
 
 RESOLUTION: Final = 100 * 2.0**-52  # 100 ulp of the float64 state: no error estimate below it means anything
+LEAST_TOL: Final = 1e-7  # of adams: its errors come from inner products, where half of the digits cancel
 SINGLE_RTOL: Final = 1e-6  # below it the rounding of a float32 network is a part of the error estimate
 DTYPES: Final = {"float32": torch.float32, "float64": torch.float64}
 
@@ -30,11 +31,13 @@ class Settings:
     dequantise: DequantisationKind = "truncated-normal"
     importance: int = 1
     repeats: int = 1
-    method: Literal["dopri5"] = "dopri5"
+    method: Method = "dopri5"
     step_control: StepControl = "per-image"
     rtol: float = 1e-5
     atol: float = 1e-5
-    probe: ProbeKind = "fixed"
+    tol: float = 3e-3
+    h_max: float = 0.7
+    probe: ProbeKind | None = None
     probes: int = 1
     batch_size: int | None = None
     device: str = "cpu"
@@ -43,9 +46,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         _one_of("dequantise", self.dequantise, KINDS)
-        _one_of("method", self.method, ("dopri5",))
+        _one_of("method", self.method, get_args(Method))
         _one_of("step_control", self.step_control, get_args(StepControl))
-        _one_of("probe", self.probe, get_args(ProbeKind))
+        _one_of("probe", self.probe_kind, get_args(ProbeKind))
+        self._check_method()
         _one_of("dtype", self.dtype, tuple(DTYPES))
         for name in ("importance", "repeats", "probes", "batch_size"):
             value = getattr(self, name)
@@ -69,12 +73,37 @@ class Settings:
             raise UsageError(
                 f'probe = "exact" has no probes to average, but probes = {self.probes}', hint="use probes = 1"
             )
-        if self.dtype == "float32" and self.rtol < SINGLE_RTOL:
+        if self.method == "dopri5" and self.dtype == "float32" and self.rtol < SINGLE_RTOL:
             warnings.warn(
                 f"rtol = {self.rtol:g} lies below {SINGLE_RTOL:g}, where a float32 network's rounding is "
                 'most of the error estimate; use dtype = "float64"',
                 stacklevel=4,
             )
+
+    def _check_method(self) -> None:
+        if self.method == "dopri5" and self.probe == "fresh":
+            raise UsageError(
+                'probe = "fresh" draws a probe at every node, but dopri5 carries the log-density in its '
+                "error norm and would take the new noise for error (5,000 evaluations in place of 120)",
+                hint='use method = "adams", or probe = "fixed"',
+            )
+        if self.method == "adams" and self.step_control == "shared":
+            raise UsageError(
+                'step_control = "shared" belongs to method = "dopri5"',
+                hint='method = "adams" has a step size for every image',
+            )
+        for name, least in (("tol", LEAST_TOL), ("h_max", 0.0)):
+            value = getattr(self, name)
+            if not (value >= least and 0 < value < math.inf):
+                raise UsageError(
+                    f"{name} = {value} is not a positive number" + (f" from {least:g} up" if least else ""),
+                    hint="tol is an error in units of the noise (0.003), h_max a step in gamma (0.7)",
+                )
+
+    @property
+    def probe_kind(self) -> ProbeKind:
+        """The probe asked for, else the one that suits the method."""
+        return self.probe or ("fresh" if self.method == "adams" else "fixed")
 
     @property
     def n_draws(self) -> int:

@@ -53,7 +53,7 @@ class ProbabilityFlow:
         self,
         z: Tensor,
         gamma: npt.NDArray[np.float64],
-        node: npt.NDArray[np.uint64],  # noqa: ARG002  (a probe is of the problem, the same at every node)
+        node: npt.NDArray[np.uint64],
         keys: Keys,
     ) -> tuple[Tensor, Tensor]:
         """Eps_hat [G, d] like z [G, d] and q float64 [G], at gamma [G] of the problems ``keys`` [G].
@@ -63,7 +63,7 @@ class ProbabilityFlow:
         """
         clock = placed(gamma, z.device)
         cond = self._labels(keys, z.device)
-        directions = self._probes.directions(keys)
+        directions = self._probes.directions(keys, node)
         with self.network.running(z.device), torch.enable_grad():
             state = z.detach().view(len(z), *self._shape).requires_grad_()
             eps_hat = like_input(self.expert.name, self.expert(state, clock, cond), state)

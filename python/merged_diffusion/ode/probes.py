@@ -18,7 +18,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.transfer import placed
 
-Kind = Literal["fixed", "gaussian", "exact"]
+Kind = Literal["fixed", "fresh", "gaussian", "exact"]
 KINDS: Final = get_args(Kind)
 EXACT_DIM: Final = 4096  # products a network call beyond which an exact trace is refused
 NEXT_PROBE: Final = np.uint64(1 << 32)  # between the draws that name the probes of one problem
@@ -32,8 +32,8 @@ class Probes(Protocol):
     weight: float
     """What the sum of v^T J v over the directions is multiplied by."""
 
-    def directions(self, keys: Keys) -> Iterator[Tensor]:
-        """The directions [G, d] of these problems, one after another; each is valid until the next."""
+    def directions(self, keys: Keys, node: Keys) -> Iterator[Tensor]:
+        """The directions [G, d] of these problems at these nodes, one after another; valid until the next."""
 
 
 def make_probes(
@@ -46,15 +46,17 @@ def make_probes(
 
 
 class RandomProbes:
-    """m probes of every problem, drawn when it comes into a row and kept for its whole solve.
+    """m probes of every problem. Rademacher signs cross to the device as packed bits.
 
-    Redrawing them within a solve would make its right-hand side random: 5,000 evaluations were measured where
-    120 suffice. Rademacher signs cross to the device as packed bits.
+    ``fixed`` and ``gaussian`` ones are drawn when a problem comes into a row and kept for its whole solve: a
+    solver that carries the log-density in its error norm would meet a random right-hand side otherwise (5,000
+    evaluations were measured where 120 suffice). ``fresh`` ones are drawn at every accepted node, and a retry
+    meets the same: their noise averages out along the path.
     """
 
     def __init__(
         self,
-        kind: Literal["fixed", "gaussian"],
+        kind: Literal["fixed", "fresh", "gaussian"],
         count: int,
         items: Items,
         *,
@@ -67,21 +69,25 @@ class RandomProbes:
         self.weight = 1.0 / count
         self._kind = kind
         self._items = items
-        self._keys: Keys | None = None
+        self._named: tuple[Keys, Keys] | None = None
         self._vectors = torch.zeros(count, rows, dim, device=device, dtype=dtype)
 
-    def directions(self, keys: Keys) -> Iterator[Tensor]:
-        """The probes of these problems; drawn anew only for rows whose problem has changed."""
-        changed = np.arange(len(keys)) if self._keys is None else np.flatnonzero(keys != self._keys)
+    def directions(self, keys: Keys, node: Keys) -> Iterator[Tensor]:
+        """The probes of these problems; drawn anew only for rows whose problem, or node, has changed."""
+        node = node.copy() if self._kind == "fresh" else np.zeros_like(node)
+        changed = np.arange(len(keys))
+        if self._named is not None:
+            changed = np.flatnonzero((keys != self._named[0]) | (node != self._named[1]))
         if changed.size:
             images, draws = self._items.names(keys[changed])
             rows = placed(changed, self._vectors.device)
             for probe, vectors in enumerate(self._vectors):
-                vectors.index_copy_(0, rows, self._draw(images, draws + np.uint64(probe) * NEXT_PROBE))
-            self._keys = keys.copy()
+                named = draws + np.uint64(probe) * NEXT_PROBE
+                vectors.index_copy_(0, rows, self._draw(images, named, node[changed]))
+            self._named = keys.copy(), node
         return iter(self._vectors)
 
-    def _draw(self, images: Keys, draws: Keys) -> Tensor:
+    def _draw(self, images: Keys, draws: Keys, node: Keys) -> Tensor:
         """Probes [n, d] of n problems."""
         dim = self._vectors.shape[2]
         if self._kind == "gaussian":
@@ -89,7 +95,7 @@ class RandomProbes:
             _core.fill_normal(normal, self._items.seed, "probe", images, draws)
             return placed(normal, self._vectors.device, self._vectors.dtype)
         packed = np.empty((len(images), -(-dim // 8)), dtype=np.uint8)
-        _core.fill_signs(packed, self._items.seed, images, draws, np.zeros_like(draws))
+        _core.fill_signs(packed, self._items.seed, images, draws, node)
         return unpacked(placed(packed, self._vectors.device), dim, self._vectors.dtype)
 
 
@@ -108,7 +114,7 @@ class UnitVectors:
         self.n_products = dim
         self._vector = torch.zeros(rows, dim, device=device, dtype=dtype)
 
-    def directions(self, keys: Keys) -> Iterator[Tensor]:  # noqa: ARG002  (the same for every problem)
+    def directions(self, keys: Keys, node: Keys) -> Iterator[Tensor]:  # noqa: ARG002  (always the same)
         """One after another in the same memory."""
         for column in self._vector.unbind(1):
             column.fill_(1.0)

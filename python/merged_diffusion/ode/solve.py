@@ -6,7 +6,7 @@ number of rows at every call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -22,7 +22,10 @@ Drift = Literal["probability-flow", "plain"]
 StepControl = Literal["per-image", "shared", "constant"]
 WorkspaceKind = Literal["host", "torch"]
 
-STORED: Final = 7  # outputs that Dormand-Prince keeps: its stages
+Method = Literal["dopri5", "adams"]
+
+# Network outputs that a driver keeps: the stages of a step, or the nodes of two.
+STORED: Final[Mapping[Method, int]] = {"dopri5": 7, "adams": 5}
 
 
 def solve(
@@ -36,11 +39,15 @@ def solve(
     dtype: torch.dtype,
     finished: Callable[[_core.Outcome], object],
     workspace: WorkspaceKind | None = None,
+    method: Method = "dopri5",
     drift: Drift = "probability-flow",
     step_control: StepControl = "per-image",
     steps: int | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    tol: float = 3e-3,
+    h_max: float = 0.7,
+    order: int = 3,
     keep: Callable[[int, Floats], object] | None = None,
     record_steps: bool = False,
 ) -> dict[str, Any]:
@@ -60,6 +67,8 @@ def solve(
         Called with each problem's outcome, in order of finishing.
     workspace
         ``host`` or ``torch``; by default what suits the device.
+    method
+        ``dopri5`` with ``rtol``, ``atol``; ``adams`` with ``tol``, ``h_max``, ``order`` (`_core.solve`).
     keep
         Called with key and last state of every problem that reached the end, once all are over.
 
@@ -87,7 +96,7 @@ def solve(
             device=device,
             dtype=dtype,
             idle=idle,
-            slots=STORED,
+            slots=STORED[method],
         )
 
     reached: list[int] = []
@@ -104,11 +113,15 @@ def solve(
         rows=rows,
         dim=dim,
         finished=note,
+        method=method,
         drift=drift,
         step_control=step_control,
         steps=steps,
         rtol=rtol,
         atol=atol,
+        tol=tol,
+        h_max=h_max,
+        order=order,
         keep=keep is not None,
         record_steps=record_steps,
     )
@@ -128,4 +141,4 @@ def _on_host(
         output, q = network(given, t, node, keys)
         return output.numpy(), q.numpy()
 
-    return _core.HostWorkspace(given.numpy(), store, start, evaluate, STORED)
+    return _core.HostWorkspace(given.numpy(), store, start, evaluate)

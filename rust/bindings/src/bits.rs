@@ -110,12 +110,14 @@ fn image_terms<'py>(
     py: Python<'py>,
     end_density: &Bound<'py, PyArray1<f64>>,
     trace: &Bound<'py, PyArray1<f64>>,
+    path_correction: &Bound<'py, PyArray1<f64>>,
     dequantisation: &Bound<'py, PyArray1<f64>>,
     importance: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
     let terms = ImageTerms::new(
         &owned(end_density),
         &owned(trace),
+        &owned(path_correction),
         &owned(dequantisation),
         importance,
     );

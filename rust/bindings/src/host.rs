@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use merged_diffusion_core::Error;
 use merged_diffusion_core::control::Tolerance;
 use merged_diffusion_core::host::{Arrival, Host, Slot};
-use merged_diffusion_core::tableau::STAGES;
 use merged_diffusion_core::workspace::{Spans, Target, Workspace};
 use numpy::{
     Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
@@ -64,36 +62,18 @@ pub(crate) struct HostWorkspace {
     store: Py<HostStore>,
     start: Py<PyAny>,
     evaluate: Py<PyAny>,
-    slots: usize,
 }
 
 #[pymethods]
 impl HostWorkspace {
     #[new]
-    #[pyo3(signature = (input, store, start, evaluate, slots = 7))]
-    fn new(
-        py: Python<'_>,
-        input: Py<PyAny>,
-        store: Py<HostStore>,
-        start: Py<PyAny>,
-        evaluate: Py<PyAny>,
-        slots: usize,
-    ) -> PyResult<Self> {
-        if slots < STAGES {
-            let error = Error::Length {
-                name: "slots",
-                expected: STAGES,
-                found: slots,
-            };
-            return Err(to_py(py, &error));
-        }
-        Ok(Self {
+    fn new(input: Py<PyAny>, store: Py<HostStore>, start: Py<PyAny>, evaluate: Py<PyAny>) -> Self {
+        Self {
             input,
             store,
             start,
             evaluate,
-            slots,
-        })
+        }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -105,20 +85,29 @@ impl HostWorkspace {
 }
 
 impl HostWorkspace {
-    /// The workspace for one solve; `idle` is the key of rows that hold no problem yet.
+    /// The workspace of rows, values and slots for one solve; `idle` is the key of rows that hold no problem yet.
     pub(crate) fn open<'py>(
         &self,
         py: Python<'py>,
-        rows: usize,
-        dim: usize,
+        (rows, dim, slots): (usize, usize, usize),
         idle: u64,
     ) -> PyResult<Box<dyn Workspace<Error = PyErr> + 'py>> {
         let input = self.input.bind(py);
         if let Ok(input) = input.cast::<PyArray2<f32>>() {
-            return Ok(Box::new(Opened::new(self, input, rows, dim, idle)?));
+            return Ok(Box::new(Opened::new(
+                self,
+                input,
+                (rows, dim, slots),
+                idle,
+            )?));
         }
         if let Ok(input) = input.cast::<PyArray2<f64>>() {
-            return Ok(Box::new(Opened::new(self, input, rows, dim, idle)?));
+            return Ok(Box::new(Opened::new(
+                self,
+                input,
+                (rows, dim, slots),
+                idle,
+            )?));
         }
         Err(PyTypeError::new_err(format!(
             "input is {}, where a float32 or float64 array [rows, d] is needed",
@@ -167,13 +156,11 @@ impl<'py, S: Slot + Element> Opened<'py, S> {
     fn new(
         parts: &HostWorkspace,
         input: &Bound<'py, PyArray2<S>>,
-        rows: usize,
-        dim: usize,
+        (rows, dim, slots): (usize, usize, usize),
         idle: u64,
     ) -> PyResult<Self> {
         let py = input.py();
         check_rows("input", input, rows, dim)?;
-        let slots = parts.slots;
         Ok(Self {
             host: detached(py, || Host::new(rows, dim, slots))
                 .map_err(|error| to_py(py, &error))?,

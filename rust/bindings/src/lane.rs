@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use merged_diffusion_core::Error;
+use merged_diffusion_core::adams::{MAX_ORDER, Precision};
 use merged_diffusion_core::control::{StepControl, Tolerance};
 use merged_diffusion_core::field::Field;
-use merged_diffusion_core::lane::{self, Observer, Settings};
+use merged_diffusion_core::lane::{self, Method, Observer, Settings};
 use merged_diffusion_core::outcome::{Finished, Step};
 use merged_diffusion_core::workspace::Workspace;
 use numpy::PyReadonlyArray1;
@@ -70,6 +71,44 @@ fn control(step_control: &str, steps: Option<u32>) -> Result<StepControl, Error>
     }
 }
 
+/// Adams integrates the probability flow alone, and its images never share a step.
+fn adams(
+    drift: &str,
+    step_control: &str,
+    steps: Option<u32>,
+    tol: f64,
+    h_max: f64,
+    order: usize,
+    noise_floor: f64,
+) -> Result<Method, Error> {
+    let unsuited = |name, value: &str, allowed| Error::Choice {
+        name,
+        value: value.to_owned(),
+        allowed,
+    };
+    if drift != "probability-flow" {
+        let allowed = "\"probability-flow\", the only drift of method \"adams\"";
+        return Err(unsuited("drift", drift, allowed));
+    }
+    let constant = match control(step_control, steps)? {
+        StepControl::PerImage => None,
+        StepControl::Constant { steps } => Some(steps),
+        StepControl::Shared => {
+            let allowed = "\"per-image\" or \"constant\" with method \"adams\"";
+            return Err(unsuited("step_control", step_control, allowed));
+        }
+    };
+    if !(1..=MAX_ORDER).contains(&order) {
+        return Err(unsuited("order", &order.to_string(), "1, 2 or 3"));
+    }
+    Ok(Method::Adams {
+        precision: Precision::new(tol, h_max)?,
+        order,
+        noise_floor,
+        constant,
+    })
+}
+
 fn check_legs(
     legs: &[(f64, f64)],
     n_workspaces: usize,
@@ -104,9 +143,9 @@ fn check_legs(
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // Sequences of Python's become Vecs.
 #[pyo3(signature = (
-    legs, workspaces, keys, *, rows, dim, finished, drift = "probability-flow",
-    step_control = "per-image", steps = None, rtol = 1e-5, atol = 1e-5, keep = false,
-    record_steps = false
+    legs, workspaces, keys, *, rows, dim, finished, method = "dopri5", drift = "probability-flow",
+    step_control = "per-image", steps = None, rtol = 1e-5, atol = 1e-5, tol = 3e-3, h_max = 0.7,
+    order = MAX_ORDER, noise_floor = 0.0, keep = false, record_steps = false
 ))]
 fn solve<'py>(
     py: Python<'py>,
@@ -116,20 +155,38 @@ fn solve<'py>(
     rows: usize,
     dim: usize,
     finished: Bound<'py, PyAny>,
+    method: &str,
     drift: &str,
     step_control: &str,
     steps: Option<u32>,
     rtol: f64,
     atol: f64,
+    tol: f64,
+    h_max: f64,
+    order: usize,
+    noise_floor: f64,
     keep: bool,
     record_steps: bool,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let choose = || -> Result<Method, Error> {
+        match method {
+            "dopri5" => Ok(Method::DormandPrince {
+                field: field(drift, dim)?,
+                control: control(step_control, steps)?,
+                tolerance: Tolerance::new(rtol, atol)?,
+            }),
+            "adams" => adams(drift, step_control, steps, tol, h_max, order, noise_floor),
+            other => Err(Error::Choice {
+                name: "method",
+                value: other.to_owned(),
+                allowed: "\"dopri5\" or \"adams\"",
+            }),
+        }
+    };
     let settings = || -> Result<Settings, Error> {
         check_legs(&legs, workspaces.len(), rows, dim)?;
         Ok(Settings {
-            field: field(drift, dim)?,
-            control: control(step_control, steps)?,
-            tolerance: Tolerance::new(rtol, atol)?,
+            method: choose()?,
             rows,
             dim,
             keep,
@@ -141,7 +198,9 @@ fn solve<'py>(
     let mut opened = workspaces
         .into_iter()
         .map(|object| match object.cast::<HostWorkspace>() {
-            Ok(host) => host.get().open(py, rows, dim, idle),
+            Ok(host) => host
+                .get()
+                .open(py, (rows, dim, settings.method.slots()), idle),
             Err(_) => Ok(Box::new(Forwarded::new(object)) as Box<dyn Workspace<Error = PyErr>>),
         })
         .collect::<PyResult<Vec<_>>>()?;

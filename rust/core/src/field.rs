@@ -1,6 +1,8 @@
 //! The right-hand sides the solver knows: y' = L(t) y + g(t) k, with k what the workspace evaluates.
 
 use crate::gamma::sigma_squared;
+/// In y = z/alpha the probability flow has no linear part: dy/dgamma = (s/2) eps_hat, s = e^{gamma/2}.
+pub use crate::gamma::{edm_sigma, log_alpha};
 
 /// A semi-linear right-hand side. The linear part never leaves the coefficients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,27 +8,65 @@
 
 use std::collections::VecDeque;
 
+use crate::adams::{self, Adams, Precision};
 use crate::control::{StepControl, Tolerance};
 use crate::field::Field;
-use crate::outcome::{Finished, Job, Status, Step};
-use crate::runge_kutta::{DormandPrince, Plan};
+use crate::outcome::{Finished, Frame, Job, Status, Step};
+use crate::runge_kutta::{self, DormandPrince};
+use crate::tableau::STAGES;
 use crate::workspace::Workspace;
 
 /// How the problems of a solve are integrated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// The right-hand side.
-    pub field: Field,
-    /// Who shares a step size.
-    pub control: StepControl,
-    /// Tolerances of state and log-density entry.
-    pub tolerance: Tolerance,
+    /// The driver of every leg.
+    pub method: Method,
     /// Rows of every workspace.
     pub rows: usize,
     /// Values per row.
     pub dim: usize,
     /// Whether the state at the last leg's end is saved under its key.
     pub keep: bool,
+}
+
+/// A driver and how it chooses its steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Method {
+    /// Dormand-Prince 5(4).
+    DormandPrince {
+        /// The right-hand side.
+        field: Field,
+        /// Who shares a step size.
+        control: StepControl,
+        /// Tolerances of state and log-density entry.
+        tolerance: Tolerance,
+    },
+    /// Exponential Adams, for the probability flow alone.
+    Adams {
+        /// Error and length of steps.
+        precision: Precision,
+        /// Highest order of the predictor.
+        order: usize,
+        /// The least s whose share an error is measured in.
+        noise_floor: f64,
+        /// That many equal steps in place of the step control.
+        constant: Option<u32>,
+    },
+}
+
+impl Method {
+    /// Slots that a workspace of its needs.
+    pub const fn slots(self) -> usize {
+        match self {
+            Self::DormandPrince { .. } => STAGES,
+            Self::Adams { .. } => adams::SLOTS,
+        }
+    }
+
+    /// Whether problems of a group share their steps, and so start together.
+    fn is_shared(self) -> bool {
+        matches!(self, Self::DormandPrince { control, .. } if control == StepControl::Shared)
+    }
 }
 
 /// Who is told what during a solve.
@@ -56,8 +94,87 @@ pub struct Tally {
     pub evaluations_before_drain: u64,
 }
 
+enum Driver {
+    DormandPrince(DormandPrince),
+    Adams(Adams),
+}
+
+impl Driver {
+    fn new(settings: &Settings, (start, end): (f64, f64), square: bool) -> Self {
+        let &Settings { rows, dim, .. } = settings;
+        match settings.method {
+            Method::DormandPrince {
+                field,
+                control,
+                tolerance,
+            } => Self::DormandPrince(DormandPrince::new(
+                runge_kutta::Plan {
+                    start,
+                    end,
+                    field,
+                    control,
+                    tolerance,
+                    dim,
+                    square,
+                },
+                rows,
+            )),
+            Method::Adams {
+                precision,
+                order,
+                noise_floor,
+                constant,
+            } => Self::Adams(Adams::new(
+                adams::Plan {
+                    start,
+                    end,
+                    dim,
+                    square,
+                    precision,
+                    order,
+                    noise_floor,
+                    constant,
+                },
+                rows,
+            )),
+        }
+    }
+
+    fn active(&self) -> usize {
+        match self {
+            Self::DormandPrince(driver) => driver.active(),
+            Self::Adams(driver) => driver.active(),
+        }
+    }
+
+    fn vacant(&self) -> Vec<usize> {
+        match self {
+            Self::DormandPrince(driver) => driver.vacant(),
+            Self::Adams(driver) => driver.vacant(),
+        }
+    }
+
+    fn admit(&mut self, row: usize, job: Job) {
+        match self {
+            Self::DormandPrince(driver) => driver.admit(row, job),
+            Self::Adams(driver) => driver.admit(row, job),
+        }
+    }
+
+    fn frame<E>(
+        &mut self,
+        workspace: &mut dyn Workspace<Error = E>,
+        observe: &mut dyn FnMut(Step),
+    ) -> Result<Frame, E> {
+        match self {
+            Self::DormandPrince(driver) => driver.frame(workspace, observe),
+            Self::Adams(driver) => driver.frame(workspace, observe),
+        }
+    }
+}
+
 struct Lane {
-    driver: DormandPrince,
+    driver: Driver,
     queue: VecDeque<Job>,
 }
 
@@ -74,9 +191,9 @@ impl Lane {
     fn refill<E>(
         &mut self,
         workspace: &mut dyn Workspace<Error = E>,
-        control: StepControl,
+        method: Method,
     ) -> Result<(), E> {
-        if control == StepControl::Shared && self.driver.active() > 0 {
+        if method.is_shared() && self.driver.active() > 0 {
             return Ok(());
         }
         for row in self.driver.vacant() {
@@ -104,19 +221,8 @@ pub fn solve<E>(
     let mut lanes: Vec<Lane> = legs
         .iter()
         .enumerate()
-        .map(|(index, &(start, end))| Lane {
-            driver: DormandPrince::new(
-                Plan {
-                    start,
-                    end,
-                    field: settings.field,
-                    control: settings.control,
-                    tolerance: settings.tolerance,
-                    dim: settings.dim,
-                    square: index + 1 == legs.len(),
-                },
-                settings.rows,
-            ),
+        .map(|(index, &leg)| Lane {
+            driver: Driver::new(settings, leg, index + 1 == legs.len()),
             queue: VecDeque::new(),
         })
         .collect();
@@ -133,7 +239,7 @@ pub fn solve<E>(
         .or_else(|| lanes.iter().position(Lane::has_work))
     {
         let workspace = workspaces[index].as_mut();
-        lanes[index].refill(workspace, settings.control)?;
+        lanes[index].refill(workspace, settings.method)?;
         let is_draining = lanes[0].queue.is_empty();
         let frame = lanes[index]
             .driver
@@ -144,9 +250,12 @@ pub fn solve<E>(
             tally.rows_before_drain += frame.calls * settings.rows as u64;
             tally.evaluations_before_drain += frame.evaluations;
         }
-        for finished in frame.finished {
+        for mut finished in frame.finished {
             let is_last = index + 1 == legs.len();
             let is_ok = finished.status == Status::Ok;
+            if is_ok && is_last && finished.job.missed {
+                finished.status = Status::ToleranceMissed;
+            }
             if is_ok && (!is_last || settings.keep) {
                 workspace.save(finished.row, finished.job.key, &[])?;
             }

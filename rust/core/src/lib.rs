@@ -5,6 +5,7 @@
 //! [`bits`]. Of the second: [`tableau`], [`control`], [`workspace`], [`runge_kutta`], [`lane`].
 #![forbid(unsafe_code)]
 
+pub mod adams;
 pub mod bits;
 pub mod control;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod host;
 pub mod lane;
 pub mod merge;
 pub mod outcome;
+pub mod quadrature;
 pub mod runge_kutta;
 pub mod special;
 pub mod stream;

@@ -11,6 +11,8 @@ pub enum Status {
     DtMin,
     /// 10,000 attempts did not reach the end of the leg.
     MaxSteps,
+    /// It reached its end, but a shortest step was accepted at ten times the tolerance or more.
+    ToleranceMissed,
 }
 
 impl Status {
@@ -21,6 +23,7 @@ impl Status {
             Self::Nonfinite => "nonfinite",
             Self::DtMin => "dt_min",
             Self::MaxSteps => "max_steps",
+            Self::ToleranceMissed => "tolerance_missed",
         }
     }
 }
@@ -32,6 +35,12 @@ pub struct Job {
     pub key: u64,
     /// The log-density entry: the integral of the drift's trace so far.
     pub log_density: f64,
+    /// What the deviation of the evaluated path from the solution adds to the log-density, to first order.
+    pub path_correction: f64,
+    /// Nodes so far, over all legs: where the network was asked and its answer kept.
+    pub nodes: u64,
+    /// Whether a shortest step was accepted far beyond the tolerance.
+    pub missed: bool,
     /// Network evaluations, leg by leg.
     pub evaluations: Vec<u64>,
     /// Accepted steps over all legs.
@@ -46,6 +55,9 @@ impl Job {
         Self {
             key,
             log_density: 0.0,
+            path_correction: 0.0,
+            nodes: 0,
+            missed: false,
             evaluations: Vec::new(),
             accepted: 0,
             rejected: 0,
@@ -70,6 +82,17 @@ pub struct Finished {
     pub ratio: f64,
     /// The first stage of the last attempt whose network output was not finite.
     pub stage: Option<usize>,
+}
+
+/// What one attempt of every row came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Frame {
+    /// The rows that are done with this leg.
+    pub finished: Vec<Finished>,
+    /// Network calls, each of all rows.
+    pub calls: u64,
+    /// Evaluations: the rows of those calls that had a problem which needed them.
+    pub evaluations: u64,
 }
 
 /// An accepted step, as an observer sees it.

@@ -1,125 +1,350 @@
-//! A dry run of an exponential Adams method through the workspace's verbs, so that the trait carries
-//! it: five steps of predict, evaluate once, correct, over a ring of five slots; errors from inner
-//! products. The flow is a Gaussian's, so the answer is known.
+//! The Adams driver on flows whose densities are known: order, landing, retries, restarts, cost.
 
 mod problems;
 
-use merged_diffusion_core::gamma::{alpha, edm_sigma};
-use merged_diffusion_core::workspace::{Spans, Target, Workspace};
-use problems::{Calls, Naive, gaussian, variance};
+use std::convert::Infallible;
+
+use merged_diffusion_core::adams::{Precision, SLOTS};
+use merged_diffusion_core::gamma::{log_alpha, sigma, sigma_squared};
+use merged_diffusion_core::lane::{Method, Observer, Settings, solve};
+use merged_diffusion_core::outcome::{Finished, Status, Step};
+use merged_diffusion_core::workspace::Workspace;
+use problems::{Naive, Store, variance};
 
 const DIM: usize = 4;
-const SLOTS: usize = 5;
-const ROWS: usize = 2;
-const STD: f64 = 0.5;
+/// Standard deviations of the data: a stiff value, easy ones.
+const STDS: [f64; DIM] = [0.05, 0.2, 0.5, 1.0];
+const RANGE: (f64, f64) = (-8.0, 5.0);
 
-/// Integral over [a, b] of e^{gamma/2}/2 times each Lagrange basis polynomial of the nodes, by
-/// Simpson's rule on 64 intervals (error far below that of the method).
-fn weights(nodes: &[f64], a: f64, b: f64) -> Vec<f64> {
-    let basis = |j: usize, t: f64| -> f64 {
-        (0..nodes.len())
-            .filter(|&l| l != j)
-            .map(|l| (t - nodes[l]) / (nodes[j] - nodes[l]))
-            .product()
-    };
-    let n = 64;
-    let h = (b - a) / f64::from(n);
-    (0..nodes.len())
-        .map(|j| {
-            (0..=n)
-                .map(|i| {
-                    let t = a + h * f64::from(i);
-                    let simpson = match i {
-                        0 => 1.0,
-                        i if i == n => 1.0,
-                        i if i % 2 == 1 => 4.0,
-                        _ => 2.0,
-                    };
-                    simpson * h / 3.0 * 0.5 * edm_sigma(t) * basis(j, t)
-                })
-                .sum()
-        })
+fn start(key: u64) -> Vec<f64> {
+    (0..DIM)
+        .map(|i| 0.3 + 0.1 * (key as f64) - 0.2 * i as f64)
         .collect()
 }
 
+fn settings(rows: usize, tol: f64, order: usize, constant: Option<u32>) -> Settings {
+    Settings {
+        method: Method::Adams {
+            precision: Precision::new(tol, 0.7).expect("both are positive"),
+            order,
+            noise_floor: 0.0,
+            constant,
+        },
+        rows,
+        dim: DIM,
+        keep: true,
+    }
+}
+
+#[derive(Default)]
+struct Log {
+    finished: Vec<(usize, Finished)>,
+    steps: Vec<Step>,
+}
+
+impl Observer<Infallible> for Log {
+    fn step(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), Infallible> {
+        self.finished.push((leg, finished));
+        Ok(())
+    }
+}
+
+fn run(legs: &[(f64, f64)], settings: &Settings, keys: &[u64]) -> (Log, Store) {
+    let saved = Store::default();
+    let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> = legs
+        .iter()
+        .map(|_| {
+            let mut workspace = Naive::new(settings.rows, DIM, SLOTS, start, gaussian());
+            workspace.saved = Store::clone(&saved);
+            Box::new(workspace) as Box<dyn Workspace<Error = Infallible>>
+        })
+        .collect();
+    let mut log = Log::default();
+    let Ok(_) = solve(legs, settings, &mut workspaces, keys, &mut log);
+    (log, saved)
+}
+
+/// The network of data N(0, diag STDS^2) and q = sigma tr(d `eps_hat` / dz), exactly.
+fn gaussian() -> impl Fn(f64, u64, &[f64]) -> (Vec<f64>, f64) {
+    |gamma, _, z| {
+        let slopes = STDS.map(|std| sigma(gamma) / variance(gamma, std));
+        let output = z.iter().zip(slopes).map(|(z, slope)| slope * z).collect();
+        (output, sigma(gamma) * slopes.iter().sum::<f64>())
+    }
+}
+
+/// The log-density entry and the growth of each value, exactly.
+fn exact(from: f64, to: f64) -> (f64, [f64; DIM]) {
+    let growth = STDS.map(|std| (variance(to, std) / variance(from, std)).sqrt());
+    (growth.iter().map(|growth| growth.ln()).sum(), growth)
+}
+
+/// Log-density at gamma of the flow's Gaussian.
+fn log_density(z: &[f64], gamma: f64) -> f64 {
+    z.iter()
+        .zip(STDS)
+        .map(|(z, std)| {
+            let variance = variance(gamma, std);
+            -0.5 * z * z / variance - 0.5 * (std::f64::consts::TAU * variance).ln()
+        })
+        .sum()
+}
+
+fn end_error(saved: &Store, key: u64, growth: [f64; DIM]) -> f64 {
+    let ends = &saved.borrow()[&key];
+    let exact = start(key)
+        .into_iter()
+        .zip(growth)
+        .map(|(z, growth)| z * growth);
+    ends.iter()
+        .zip(exact)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max)
+}
+
 #[test]
-fn five_adams_steps_pass_through_the_verbs() {
-    let start = |key: u64| vec![0.4 + key as f64, -0.2, 0.1, 0.9];
-    let network = gaussian(STD);
-    let mut workspace = Naive::new(ROWS, DIM, SLOTS, start, network);
-    let Ok(()) = workspace.load(0, 1);
-    let Ok(()) = workspace.load(1, 2);
-    // Each row has its own times: per-image steps.
-    let mut gamma = [-2.0, -1.5];
-    let h = [0.02, 0.03];
-    let mut nodes: [Vec<(f64, usize)>; ROWS] = [vec![], vec![]];
-
-    let mut spans = Spans::zeros(ROWS, SLOTS);
-    (0..ROWS).for_each(|row| spans.set_scale(row, 1.0));
-    let Ok(()) = workspace.combine(Target::Input, &spans);
-    let Ok(()) = workspace.evaluate(&gamma, &[0, 0], &[Some(0), Some(0)]);
-    let Ok(q0) = workspace.collect();
-    assert_eq!(q0.len(), ROWS);
-    (0..ROWS).for_each(|row| nodes[row].push((gamma[row], 0)));
-
-    for step in 1..=5_u64 {
-        let waits = workspace.calls.collect;
-        let next: [f64; ROWS] = std::array::from_fn(|row| gamma[row] + h[row]);
-        let slot = (step as usize) % SLOTS;
-        // alpha goes into scale and weights: z' = alpha'/alpha z + alpha' sum w_j eps_j.
-        let mut predictor = Spans::zeros(ROWS, SLOTS);
-        let mut corrector = Spans::zeros(ROWS, SLOTS);
-        let mut change = [[0.0; SLOTS]; ROWS];
-        for row in 0..ROWS {
-            let scale = alpha(next[row]) / alpha(gamma[row]);
-            let last = &nodes[row][nodes[row].len().saturating_sub(3)..];
-            let times: Vec<f64> = last.iter().map(|node| node.0).collect();
-            predictor.set_scale(row, scale);
-            for (w, node) in weights(&times, gamma[row], next[row]).iter().zip(last) {
-                predictor.set_weight(row, node.1, alpha(next[row]) * w);
-                change[row][node.1] += w;
-            }
-            let times: Vec<f64> = times.iter().copied().chain([next[row]]).collect();
-            let slots: Vec<usize> = last.iter().map(|node| node.1).chain([slot]).collect();
-            corrector.set_scale(row, scale);
-            for (w, &slot) in weights(&times, gamma[row], next[row]).iter().zip(&slots) {
-                corrector.set_weight(row, slot, alpha(next[row]) * w);
-                change[row][slot] -= w;
-            }
-        }
-        let Ok(()) = workspace.combine(Target::Input, &predictor);
-        let Ok(()) = workspace.evaluate(&next, &[step; ROWS], &[Some(slot); ROWS]);
-        let Ok(()) = workspace.gram(&[Some(slot); ROWS]);
-        let Ok(()) = workspace.combine(Target::Trial, &corrector);
-        let Ok(columns) = workspace.collect();
-        assert_eq!(workspace.calls.collect - waits, 1, "one wait an attempt");
-        assert_eq!(columns.len(), ROWS + ROWS * SLOTS);
-        for row in 0..ROWS {
-            // The new slot's inner product with itself bounds the difference of the two solutions.
-            let own = columns[ROWS + row * SLOTS + slot];
-            let delta = change[row].iter().map(|c| c.abs()).sum::<f64>() * own.sqrt();
-            assert!(own > 0.0 && delta < 0.1 * f64::from(ROWS as u32));
-            gamma[row] = next[row];
-            nodes[row].push((next[row], slot));
-        }
-        let Ok(()) = workspace.accept(&[true; ROWS]);
+fn the_error_falls_with_the_order_of_the_corrector() {
+    let (entry, growth) = exact(RANGE.0, RANGE.1);
+    for order in 1..=3 {
+        let errors: Vec<(f64, f64)> = [200, 400]
+            .iter()
+            .map(|&steps| {
+                let (log, saved) = run(&[RANGE], &settings(1, 1e-3, order, Some(steps)), &[1]);
+                let (_, finished) = &log.finished[0];
+                assert_eq!(finished.status, Status::Ok);
+                assert_eq!(finished.job.accepted, u64::from(steps));
+                assert_eq!(finished.job.evaluations, [u64::from(steps) + 1]);
+                let state = end_error(&saved, 1, growth);
+                (state, (finished.job.log_density - entry).abs())
+            })
+            .collect();
+        // The corrector has one node more than the predictor; it starts at a lower order, which the
+        // short first steps of a real run hide and equal steps do not: at least the predictor's order.
+        let fall = (errors[0].0 / errors[1].0).log2();
+        assert!(fall > order as f64 - 0.3, "order {order}: {errors:?}");
+        // Here q does not depend on the state: the entry is the spline's alone.
+        assert!(errors[1].1 < 1e-6, "order {order}: {errors:?}");
     }
-    for (row, key) in [(0, 1), (1, 2)] {
-        let from = gamma[row] - 5.0 * h[row];
-        let growth = (variance(gamma[row], STD) / variance(from, STD)).sqrt();
-        for (found, z) in workspace.state(row).iter().zip(start(key)) {
-            // First order at the first step, of the third beyond: h^2 and the rest smaller.
-            assert!((found - growth * z).abs() < 1e-4 * z.abs());
+}
+
+#[test]
+fn a_tighter_tolerance_gives_a_smaller_error_and_lands_on_every_end() {
+    let legs = [(RANGE.0, -2.7), (-2.7, RANGE.1)];
+    let (entry, growth) = exact(RANGE.0, RANGE.1);
+    let mut errors = Vec::new();
+    for tol in [1e-2, 1e-3, 1e-4] {
+        let (log, saved) = run(&legs, &settings(2, tol, 3, None), &[0, 1, 2]);
+        assert_eq!(log.finished.len(), 3);
+        let mut worst: f64 = 0.0;
+        for (leg, finished) in &log.finished {
+            assert_eq!(
+                (*leg, finished.status, finished.t),
+                (1, Status::Ok, RANGE.1)
+            );
+            let key = finished.job.key;
+            let ends = log.steps.iter().filter(|step| step.key == key);
+            assert!(ends.clone().any(|step| step.t == -2.7));
+            // A node at the start of each leg, and one a step.
+            assert_eq!(finished.job.nodes, ends.count() as u64 + 2);
+            let spent: u64 = finished.job.evaluations.iter().sum();
+            assert_eq!(spent, finished.job.nodes + finished.job.rejected);
+            worst = worst.max(end_error(&saved, key, growth));
+            assert!((finished.job.log_density - entry).abs() < 30.0 * tol);
         }
+        errors.push(worst);
     }
-    let expected = Calls {
-        combine: 11,
-        evaluate: 6,
-        gram: 5,
-        collect: 6,
-        accept: 5,
-        load: 2,
-        ..Calls::default()
+    assert!(
+        errors[0] > errors[1] && errors[0] > 8.0 * errors[2],
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn the_path_correction_takes_most_of_the_paths_error_away() {
+    // Against the density of what was started from, the path's own error alone: the trace is exact.
+    let (entry, _) = exact(RANGE.0, RANGE.1);
+    let truth = log_density(&start(1), RANGE.0);
+    for tol in [3e-3, 1e-3, 3e-4] {
+        let (log, saved) = run(&[RANGE], &settings(1, tol, 3, None), &[1]);
+        let (_, finished) = &log.finished[0];
+        let end = log_density(&saved.borrow()[&1], RANGE.1);
+        let path = end + entry - truth;
+        let rest = path + finished.job.path_correction;
+        assert!(rest.abs() < 0.5 * path.abs(), "tol {tol}: {path} {rest}");
+    }
+}
+
+#[test]
+fn a_row_is_unmoved_by_its_neighbours_and_costs_one_wait_an_attempt() {
+    let alone = run(&[RANGE], &settings(1, 1e-3, 3, None), &[2]).0;
+    let (_, expected) = &alone.finished[0];
+    let mut workspace = Naive::new(2, DIM, SLOTS, start, gaussian());
+    workspace.saved = Store::default();
+    let mut log = Log::default();
+    let keys = [0, 1, 2, 3, 4];
+    let mut boxed: Vec<Box<dyn Workspace<Error = Infallible> + '_>> =
+        vec![Box::new(Counted(&mut workspace))];
+    let Ok(tally) = solve(
+        &[RANGE],
+        &settings(2, 1e-3, 3, None),
+        &mut boxed,
+        &keys,
+        &mut log,
+    );
+    drop(boxed);
+    let found = log
+        .finished
+        .iter()
+        .find(|(_, finished)| finished.job.key == 2);
+    let (_, found) = found.expect("all problems finish");
+    assert_eq!(
+        (&found.job, found.square.to_bits()),
+        (&expected.job, expected.square.to_bits())
+    );
+    assert_eq!(workspace.calls.collect, tally.calls[0]);
+    assert_eq!(workspace.calls.evaluate, tally.calls[0]);
+    assert_eq!(workspace.calls.gram, tally.calls[0]);
+}
+
+/// Lends a workspace to a solve, so that its counts can be read afterwards.
+struct Counted<'a>(&'a mut Naive);
+
+impl Workspace for Counted<'_> {
+    type Error = Infallible;
+
+    fn load(&mut self, row: usize, key: u64) -> Result<(), Infallible> {
+        self.0.load(row, key)
+    }
+    fn save(&mut self, row: usize, key: u64, slots: &[usize]) -> Result<(), Infallible> {
+        self.0.save(row, key, slots)
+    }
+    fn combine(
+        &mut self,
+        target: merged_diffusion_core::workspace::Target,
+        spans: &merged_diffusion_core::workspace::Spans,
+    ) -> Result<(), Infallible> {
+        self.0.combine(target, spans)
+    }
+    fn evaluate(
+        &mut self,
+        t: &[f64],
+        node: &[u64],
+        slot: &[Option<usize>],
+    ) -> Result<(), Infallible> {
+        self.0.evaluate(t, node, slot)
+    }
+    fn scaled_square(
+        &mut self,
+        spans: &merged_diffusion_core::workspace::Spans,
+        tolerance: merged_diffusion_core::control::Tolerance,
+    ) -> Result<(), Infallible> {
+        self.0.scaled_square(spans, tolerance)
+    }
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Infallible> {
+        self.0.gram(new)
+    }
+    fn collect(&mut self) -> Result<Vec<f64>, Infallible> {
+        self.0.collect()
+    }
+    fn accept(&mut self, mask: &[bool]) -> Result<(), Infallible> {
+        self.0.accept(mask)
+    }
+}
+
+/// Runs one problem with a network that fails as `fails` says of (call, gamma).
+fn with_failures(fails: impl Fn(u64, f64) -> bool + 'static) -> Finished {
+    let honest = gaussian();
+    let mut calls = 0;
+    let network = move |t: f64, key: u64, z: &[f64]| {
+        calls += 1;
+        let (mut output, q) = honest(t, key, z);
+        if fails(calls, t) {
+            output[0] = f64::NAN;
+        }
+        (output, q)
     };
-    assert_eq!(workspace.calls, expected);
+    let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> =
+        vec![Box::new(Naive::new(1, DIM, SLOTS, start, network))];
+    let mut log = Log::default();
+    let Ok(_) = solve(
+        &[RANGE],
+        &settings(1, 1e-3, 3, None),
+        &mut workspaces,
+        &[1],
+        &mut log,
+    );
+    log.finished.remove(0).1
+}
+
+#[test]
+fn a_value_that_is_not_finite_shortens_the_step_three_times_at_most() {
+    let once = with_failures(|call, _| call == 20);
+    assert_eq!((once.status, once.job.rejected >= 1), (Status::Ok, true));
+    let (entry, _) = exact(RANGE.0, RANGE.1);
+    assert!((once.job.log_density - entry).abs() < 1e-2);
+    let wall = with_failures(|_, t| t > 0.0);
+    assert_eq!((wall.status, wall.t <= 0.0), (Status::Nonfinite, true));
+    let start = with_failures(|call, _| call == 1);
+    assert_eq!((start.status, start.t), (Status::Nonfinite, RANGE.0));
+}
+
+#[test]
+fn a_kink_that_no_step_resolves_is_told() {
+    // eps_hat jumps in time by a hundred times the state: forced steps far beyond the tolerance.
+    let network = |t: f64, _: u64, z: &[f64]| {
+        let jump = if (t * 400.0).sin() > 0.0 { 1e3 } else { -1e3 };
+        (z.iter().map(|z| z + jump).collect(), 0.0)
+    };
+    let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> =
+        vec![Box::new(Naive::new(1, DIM, SLOTS, start, network))];
+    let mut log = Log::default();
+    let legs = [(0.0, 0.5)];
+    let Ok(_) = solve(
+        &legs,
+        &settings(1, 1e-4, 3, None),
+        &mut workspaces,
+        &[1],
+        &mut log,
+    );
+    assert_eq!(log.finished[0].1.status, Status::ToleranceMissed);
+}
+
+#[test]
+fn the_linear_part_of_the_entry_is_exact() {
+    // A network that says nothing leaves z alpha-scaled and the entry d log(alpha_1 / alpha_0).
+    let nothing = |_: f64, _: u64, z: &[f64]| (vec![0.0; z.len()], 0.0);
+    let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> =
+        vec![Box::new(Naive::new(1, DIM, SLOTS, start, nothing))];
+    let mut log = Log::default();
+    let Ok(_) = solve(
+        &[RANGE],
+        &settings(1, 1e-3, 3, None),
+        &mut workspaces,
+        &[1],
+        &mut log,
+    );
+    let entry = DIM as f64 * (log_alpha(RANGE.1) - log_alpha(RANGE.0));
+    assert!((log.finished[0].1.job.log_density - entry).abs() < 1e-12);
+    let square: f64 = start(1).iter().map(|z| z * z).sum();
+    let alpha = (1.0 - sigma_squared(RANGE.1)) / (1.0 - sigma_squared(RANGE.0));
+    assert!((log.finished[0].1.square - alpha * square).abs() < 1e-14);
+    // Nothing changes, so steps grow to the longest at once: 0.05 doubled, then 0.7.
+    assert!(log.steps.len() < 26, "{}", log.steps.len());
+}
+
+#[test]
+fn precision_refuses_what_inner_products_cannot_tell() {
+    for (tol, h_max) in [
+        (0.0, 0.7),
+        (1e-8, 0.7),
+        (f64::NAN, 0.7),
+        (1e-3, 0.0),
+        (1e-3, f64::INFINITY),
+    ] {
+        assert!(Precision::new(tol, h_max).is_err(), "{tol} {h_max}");
+    }
 }

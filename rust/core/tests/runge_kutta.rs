@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use merged_diffusion_core::control::{StepControl, Tolerance};
 use merged_diffusion_core::field::Field;
-use merged_diffusion_core::lane::{Observer, Settings, Tally, solve};
+use merged_diffusion_core::lane::{Method, Observer, Settings, Tally, solve};
 use merged_diffusion_core::outcome::Job;
 use merged_diffusion_core::outcome::{Finished, Status, Step};
 use merged_diffusion_core::runge_kutta::{DormandPrince, Plan};
@@ -27,9 +27,11 @@ fn start(key: u64) -> Vec<f64> {
 
 fn settings(control: StepControl, tolerance: f64, rows: usize) -> Settings {
     Settings {
-        field: Field::ProbabilityFlow { dim: DIM },
-        control,
-        tolerance: Tolerance::new(tolerance, tolerance).expect("positive"),
+        method: Method::DormandPrince {
+            field: Field::ProbabilityFlow { dim: DIM },
+            control,
+            tolerance: Tolerance::new(tolerance, tolerance).expect("positive"),
+        },
         rows,
         dim: DIM,
         keep: true,

@@ -41,7 +41,7 @@ pub struct ImageTerms {
     pub end_density: f64,
     /// Integral of the drift's trace, mean of all draws.
     pub trace: f64,
-    /// What a path other than the probability flow adds: nothing here.
+    /// What the evaluated path's distance from the solution adds to the log-density, mean of all draws.
     pub path_correction: f64,
     /// -log q(z | x), mean of all draws.
     pub dequantisation: f64,
@@ -53,11 +53,12 @@ impl ImageTerms {
     /// Terms of R repeats of K = `importance` draws; draw k of repeat r is entry r K + k.
     ///
     /// # Errors
-    /// [`Error::Count`] for K = 0 or no draws, [`Error::Length`] unless the three slices are
+    /// [`Error::Count`] for K = 0 or no draws, [`Error::Length`] unless the four slices are
     /// equally long, in whole repeats.
     pub fn new(
         end_density: &[f64],
         trace: &[f64],
+        path_correction: &[f64],
         dequantisation: &[f64],
         importance: usize,
     ) -> Result<Self, Error> {
@@ -66,15 +67,23 @@ impl ImageTerms {
         at_least_one("length of end_density", draws)?;
         same_length("end_density", draws.next_multiple_of(importance), draws)?;
         same_length("trace", draws, trace.len())?;
+        same_length("path_correction", draws, path_correction.len())?;
         same_length("dequantisation", draws, dequantisation.len())?;
         let bounds: Vec<f64> = (0..draws)
-            .map(|draw| compensated_sum([end_density[draw], trace[draw], dequantisation[draw]]))
+            .map(|draw| {
+                compensated_sum([
+                    end_density[draw],
+                    trace[draw],
+                    path_correction[draw],
+                    dequantisation[draw],
+                ])
+            })
             .collect();
         let gains: Vec<f64> = bounds.chunks_exact(importance).map(gain).collect();
         Ok(Self {
             end_density: mean(end_density),
             trace: mean(trace),
-            path_correction: 0.0,
+            path_correction: mean(path_correction),
             dequantisation: mean(dequantisation),
             importance: mean(&gains),
         })
@@ -157,7 +166,7 @@ mod tests {
     fn lengths_and_counts_are_checked() {
         let terms = |a: usize, b: usize, c: usize, importance| {
             let one = [1.0; 4];
-            ImageTerms::new(&one[..a], &one[..b], &one[..c], importance)
+            ImageTerms::new(&one[..a], &one[..b], &one[..a], &one[..c], importance)
         };
         assert!(terms(4, 4, 4, 2).is_ok());
         assert_eq!(terms(4, 4, 4, 0), Err(Error::Count { name: "importance" }));
@@ -182,12 +191,12 @@ mod tests {
     proptest! {
         #[test]
         fn terms_add_up_to_log_mean_exp_averaged_over_repeats(
-            (importance, [end, trace, dequantisation]) in (1_usize..6, 1_usize..5)
-                .prop_flat_map(|(k, r)| (Just(k), [draws(k * r), draws(k * r), draws(k * r)]))
+            (importance, [end, trace, path, dequantisation]) in (1_usize..6, 1_usize..5)
+                .prop_flat_map(|(k, r)| (Just(k), [draws(k * r), draws(k * r), draws(k * r), draws(k * r)]))
         ) {
-            let terms = ImageTerms::new(&end, &trace, &dequantisation, importance).unwrap();
+            let terms = ImageTerms::new(&end, &trace, &path, &dequantisation, importance).unwrap();
             let bounds: Vec<f64> = (0..end.len())
-                .map(|i| end[i] + trace[i] + dequantisation[i])
+                .map(|i| end[i] + trace[i] + path[i] + dequantisation[i])
                 .collect();
             let repeats: Vec<f64> = bounds
                 .chunks(importance)
@@ -207,7 +216,7 @@ mod tests {
         fn equal_draws_gain_nothing(bound in -1e300..1e300, importance in 1_usize..50) {
             let equal = vec![bound; importance];
             let zero = vec![0.0; importance];
-            let terms = ImageTerms::new(&equal, &zero, &zero, importance).unwrap();
+            let terms = ImageTerms::new(&equal, &zero, &zero, &zero, importance).unwrap();
             prop_assert_eq!(terms.importance, 0.0);
         }
 

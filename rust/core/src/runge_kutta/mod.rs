@@ -16,7 +16,7 @@ use row::Row;
 
 use crate::control::{self, StepControl, Tolerance};
 use crate::field::Field;
-use crate::outcome::{Finished, Job, Step};
+use crate::outcome::{Frame, Job, Step};
 use crate::tableau::{A, E, STAGES};
 use crate::workspace::{Spans, Target, Workspace};
 
@@ -43,17 +43,6 @@ impl Plan {
     fn direction(&self) -> f64 {
         (self.end - self.start).signum()
     }
-}
-
-/// What one attempt of every row came to.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Frame {
-    /// The rows that are done with this leg.
-    pub finished: Vec<Finished>,
-    /// Network calls, each of all rows.
-    pub calls: u64,
-    /// Evaluations: the rows of those calls that had a problem which needed them.
-    pub evaluations: u64,
 }
 
 /// The Euler probe of a starting row: its signed step, and the norm of the derivative there.
