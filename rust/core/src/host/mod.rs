@@ -252,9 +252,9 @@ impl<S: Slot> Host<S> {
 /// the row is at hand.
 #[derive(Clone, Copy)]
 pub struct Arrival<'a, S> {
-    /// The slot of each row [G]; none for a row that sits out.
+    /// The slot of each row `[G]`; none for a row that sits out.
     pub slot: &'a [Option<usize>],
-    /// eps_hat [G, d].
+    /// eps_hat `[G, d]`.
     pub output: &'a [S],
 }
 
