@@ -90,11 +90,13 @@ class VdmExpert(nn.Module):
     def raw(self, z: Tensor, gamma: Tensor) -> Tensor:
         """What the network predicts [B, C, H, W]."""
         low, high = self.time_range
-        u = (gamma.double() - low) / (high - low)
-        if self.model is not None:
-            predicted: Tensor = self.model(z, u)
+        if self.model is None:
+            u = (gamma - low) / (high - low)
+            predicted: Tensor = z + self.net(self.features(z, gamma), u.to(z.dtype))
         else:
-            predicted = z + self.net(self.features(z, gamma), u.to(z.dtype))
+            # In the network's precision from gamma on, as it was trained: 2e-8 more of t moves the fastest
+            # phase, that of 1000 t, by 2e-5, and a single-precision network's eps_hat as much.
+            predicted = self.model(z, (gamma.to(z.dtype) - low) / (high - low))
         return predicted
 
     def features(self, z: Tensor, gamma: Tensor) -> Tensor:
