@@ -3,8 +3,8 @@
 eps_hat(z, gamma) = z + net([z, sin(w z), cos(w z)], u),  u = (gamma - gamma_low)/(gamma_high - gamma_low),
 
 where the network's own gamma_low and gamma_high are those of its card for a bundled one, and [-13.3, 5] for
-the public ones, whatever ends of gamma were learned. One that predicts the velocity F = d z/d angle instead
-has  eps_hat = alpha F + sigma z  (Zheng et al. 2023, section 4.1).
+the public ones, whatever ends of gamma were learned. One that predicts F = (eps - sigma z)/alpha instead, the
+velocity of Zheng et al. 2023, has  eps_hat = alpha F + sigma z.
 
 The Fourier features have periods of a few grey levels, w = pi L / period: at low noise the network sees on
 which grey level a pixel lies. In the bundled networks each is multiplied by exp(-(w sigma)^2 / 8). This

@@ -1,7 +1,6 @@
 """Sines and cosines of a time or a noise level, as networks of diffusion models are told it.
 
-[sin(f_0 u), ..., sin(f_{h-1} u), cos(f_0 u), ..., cos(f_{h-1} u)],  f_i = 10000^(-i/(h - 1)),  h = n/2
-(Vaswani et al. 2017, section 3.5, with the last frequency 1/10000 itself).
+[sin(f_0 u), ..., sin(f_{h-1} u), cos(f_0 u), ..., cos(f_{h-1} u)],  f_i = 10000^(-i/(h - 1)),  h = n/2.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from torch import Tensor
 def sinusoids(u: Tensor, n: int) -> Tensor:
     """The embedding float64 [B, n] of ``u`` [B].
 
-    Differs from the public code: phases are formed in float64, because in float32 those of 1000 t lose 3e-5.
+    Differs from the public code: phases are formed in float64, because in float32 that of u = 1000 loses 3e-5.
     """
     half = n // 2
     exponents = torch.arange(half, dtype=torch.float64, device=u.device) / max(half - 1, 1)
