@@ -12,7 +12,7 @@ from torch import Tensor
 def sinusoids(u: Tensor, n: int) -> Tensor:
     """The embedding float64 [B, n] of ``u`` [B].
 
-    Differs from the public code: phases are formed in float64, because in float32 that of u = 1000 loses 3e-5.
+    Differs from the public code: phases are formed in float64; in float32 that of u = 1000 loses 3e-5.
     """
     half = n // 2
     exponents = torch.arange(half, dtype=torch.float64, device=u.device) / max(half - 1, 1)
