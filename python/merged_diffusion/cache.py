@@ -1,8 +1,8 @@
 """Where public files lie: paths only, so that a command can look before anything heavy is loaded.
 
-    data/cifar-10-binary.tar.gz, data/imagenet32-old/, data/imagenet32-new/
-    experts/edm-cifar10-32x32-uncond-vp.pkl, experts/google-vdm-cifar10/, experts/addtt-vdm-cifar10/
-    stats/cifar10-32x32.npz, features/, hf/owner/name/revision/
+data/cifar-10-binary.tar.gz, data/imagenet32-old/, data/imagenet32-new/
+experts/edm-cifar10-32x32-uncond-vp.pkl, experts/google-vdm-cifar10/, experts/addtt-vdm-cifar10/
+stats/cifar10-32x32.npz, features/, hf/owner/name/revision/
 """
 
 from __future__ import annotations
