@@ -17,7 +17,7 @@ LAYERS = (
     {"cli"},
     {"evaluation"},
     {"likelihood", "training", "selftest"},
-    {"merge", "pairs", "ode", "data", "runs"},
+    {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
     {"errors", "cache", "_core"},
 )

@@ -10,16 +10,19 @@ from typing import Any, Final
 import click
 
 from merged_diffusion.cli import options, output, workers
-from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.evaluation.settings import CHOICES, Settings
+from merged_diffusion.evaluation.sources import check_present
 
 ASK_SECONDS: Final = 86400.0
 
 what = options.stacked(
     click.option(
-        "--data", required=True, help="digits, photos, or a path: npz, npy or a folder of PNG files."
+        "--data", required=True, help="digits, photos, cifar10, imagenet32, or a path: npz, npy, zip, folder."
     ),
     options.choice("--split", "test", "Which part of a known set."),
     click.option("--levels", type=int, help="Grey levels, where the file does not say."),
+    click.option("--variant", type=click.Choice(CHOICES["variant"]), help="Which ImageNet32 it is."),
+    options.cache,
     click.option(
         "--limit", type=int, show_default="all", help="A random choice of N images; a larger N continues."
     ),
@@ -37,7 +40,7 @@ model = options.stacked(
     click.option(
         "--likelihood-expert",
         show_default="the pair's",
-        help="bundled:NAME, folder, module:name, file.py:name.",
+        help="Public name, bundled:NAME, file, folder, hf:owner/name@revision, module:name, file.py:name.",
     ),
     click.option(
         "--quality-expert", show_default="the pair's", help="The same; module: and file.py: run your code."
@@ -91,6 +94,7 @@ where = options.stacked(
     options.threads,
     options.device,
     options.dtype,
+    click.option("--compile", is_flag=True, default=None, help="Compile the networks (torch.compile)."),
     click.option("--deterministic", is_flag=True, help="Fail where a kernel has no deterministic form."),
     click.option(
         "--shard",
@@ -103,7 +107,7 @@ where = options.stacked(
     click.option(
         "--allow-rebatch",
         is_flag=True,
-        help="Go on with another batch size, threads, device, dtype; marks rows.",
+        help="Go on with another batch size, threads, device, dtype, compile; marks rows.",
     ),
     click.option("--strict-env", is_flag=True, help="Refuse to go on under other versions or hardware."),
     click.option("--dry-run", is_flag=True, help="Print the plan and its cost; write nothing."),
@@ -118,6 +122,7 @@ Examples:
   merged-diffusion nll --data photos --eta 0.3 --out results/photos
   merged-diffusion nll --data images.npz --likelihood-expert results/vdm \\
       --quality-expert mine.py:expert --gamma -6.5 --json
+  merged-diffusion nll --data cifar10 --eta 0.4
   merged-diffusion nll --data photos --shard 0/4 --out results/photos
 """
 
@@ -138,6 +143,7 @@ def command(
 ) -> int:
     """Exact likelihood of images by the probability-flow ODE, in bits per dimension."""
     settings = Settings.of(given)
+    check_present(settings)
     worker = workers.worker_share(shard, os.environ)
     worker.check_out(out)
     shard, quiet = worker.shard, quiet or not worker.speaks
