@@ -16,9 +16,12 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from tests.data.makers import (
     cifar_binary,
+    cifar_python,
+    cifar_records,
     example,
     pixels,
     png,
+    python3_batch,
     record,
     saved,
     tar,
@@ -40,6 +43,7 @@ def zipped(members, method):
     return zip_of(stream, members, method) and stream.getvalue()
 
 
+TEST, BATCH = "test_batch", python3_batch(cifar_records(1, 0))
 PNGS = {f"{i}.png": png(image) for i, image in enumerate(IMAGES)}
 SEEDS = {
     "zip": ("a.zip", [zipped(PNGS, method) for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]),
@@ -51,6 +55,7 @@ SEEDS = {
         "a.tar",
         [tar(cifar_binary(1)), tar_member("x", b"12 path=a.b\n", kind=b"x") + tar(cifar_binary(1))],
     ),
+    "batch": ("a.tar", [tar(cifar_python(1)), tar({f"cifar-10-batches-py/{TEST}": BATCH})]),
     "gzip": ("a.tar.gz", [gzip.compress(tar(cifar_binary(1)), mtime=0)]),
     "tfrecord": ("a.tfrecord", [b"".join(record(example(png(x), 3)) for x in pixels(2))]),
     "example": ("a.tfrecord", [example(png(pixels(1)[0]), 3)]),
