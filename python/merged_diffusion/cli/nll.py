@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import options, output
+from merged_diffusion.cli import options, output, workers
 from merged_diffusion.evaluation.settings import Settings
 
 ASK_SECONDS: Final = 86400.0
@@ -95,8 +96,7 @@ where = options.stacked(
         "--shard",
         type=options.shard,
         metavar="I/N",
-        default="0/1",
-        show_default="0/1",
+        show_default="0/1; RANK/WORLD_SIZE under torchrun",
         help="The share of worker I of N.",
     ),
     options.out,
@@ -129,7 +129,7 @@ Examples:
 @where
 def command(
     out: Path | None,
-    shard: tuple[int, int],
+    shard: tuple[int, int] | None,
     dry_run: bool,
     yes: bool,
     quiet: bool,
@@ -138,6 +138,9 @@ def command(
 ) -> int:
     """Exact likelihood of images by the probability-flow ODE, in bits per dimension."""
     settings = Settings.of(given)
+    worker = workers.worker_share(shard, os.environ)
+    worker.check_out(out)
+    shard, quiet = worker.shard, quiet or not worker.speaks
     from merged_diffusion.cli import report
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.evaluation.evaluate import Evaluation
@@ -145,14 +148,16 @@ def command(
     from merged_diffusion.evaluation.plan import place
 
     with output.remarks(quiet=quiet):
+        workers.take_gpu(worker, settings.device)
         plan, out = place(settings, out)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             plan.check_experts()
             cost = plan.estimate(shard, out)
             out = out or plan.out_for(cost)
             report.announce(plan, cost, out, quiet=quiet)
-            if dry_run:
+            if dry_run and worker.speaks:
                 report.show_plan(plan, cost, out, as_json=as_json)
+            if dry_run:
                 return 0
             if cost.seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
                 click.confirm("go on?", abort=True, err=True)
@@ -161,6 +166,8 @@ def command(
                 try:
                     with Progress(evaluation, quiet=quiet) as progress:
                         evaluation.run(progress.update)
+                    return workers.conclude(worker, evaluation, out, as_json=as_json)
                 except KeyboardInterrupt:
+                    if not worker.speaks:
+                        return report.INTERRUPT_CODE
                     return report.interrupted(evaluation.summary(), out, as_json=as_json)
-                return report.show(evaluation.summary(), out, as_json=as_json)

@@ -9,7 +9,8 @@ expert that was scored alone beside the merged model has a run of its own inside
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from merged_diffusion.errors import RunError, RunLockedError, RunMismatchError, StorageError
 from merged_diffusion.runs.environment import Versions, digest, versions
-from merged_diffusion.runs.journal import Journal, storage_error
+from merged_diffusion.runs.journal import Journal, is_at_work, storage_error
 from merged_diffusion.runs.records import Record, read_records
 from merged_diffusion.runs.settings import (
     FORMAT,
@@ -30,11 +31,11 @@ from merged_diffusion.runs.settings import (
     write_json,
 )
 
-__all__ = ["Journal", "Record", "Run", "open_run", "recorded_machine", "versions"]
+__all__ = ["Journal", "Record", "Run", "open_run", "others_at_work", "recorded_machine", "versions"]
 
 PARTS: Final = ("likelihood", "quality")
 BYTES_PER_RECORD: Final = 2048  # four times a usual one
-SETTINGS_LOCK_SECONDS: Final = 30.0
+LOCK_SECONDS: Final = 30.0
 
 
 def recorded_machine(folder: Path) -> dict[str, Any]:
@@ -53,6 +54,18 @@ def open_run(folder: str | Path) -> Run:
             f"{path}: holds no settings.json, so it is no run", hint="name a directory given as --out"
         )
     return Run(path, settings)
+
+
+def others_at_work(folder: Path, shard: tuple[int, int]) -> bool:
+    """Whether a process other than the worker of ``shard`` is scoring images of a run."""
+    own = journal_path(folder, shard)
+    return any(is_at_work(path) for path in folder.glob("images-*.jsonl") if path != own)
+
+
+def journal_path(folder: Path, shard: tuple[int, int]) -> Path:
+    """The records of worker I of N."""
+    index, count = shard
+    return folder / f"images-{index:04d}-of-{count:04d}.jsonl"
 
 
 class Run:
@@ -99,9 +112,10 @@ class Run:
         current = versions()
         asked = {**settings, "format": FORMAT, "versions": current, "selections": [dict(selection or {})]}
         try:
-            run = cls._agree(path, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
-            run._made = made
-            run._begin(shard, current)
+            with _locked(path):
+                run = cls._agree(path, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
+                run._made = made
+                run._begin(shard, current)
         except BaseException:
             _unmake(made)
             raise
@@ -110,25 +124,19 @@ class Run:
     @classmethod
     def _agree(cls, path: Path, asked: Settings, *, allow_rebatch: bool, strict_env: bool) -> Run:
         """Write the settings of a new run, or compare them with those of the run that is there."""
-        try:
-            with FileLock(path / "settings.lock", timeout=SETTINGS_LOCK_SECONDS):
-                held = read_settings(path)
-                if held is None:
-                    write_json(path / "settings.json", asked)
-                    run = cls(path, asked)
-                    run._is_new = True
-                    return run
-                run = cls(path, held)
-                run._compare(asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
-                selection = asked["selections"][0]
-                if selection not in held["selections"]:
-                    held["selections"].append(selection)
-                    write_json(path / "settings.json", held)
-                return run
-        except Timeout:
-            raise RunLockedError(f"{path}: settings.json stays locked by another process") from None
-        except OSError as error:
-            raise storage_error(path, error) from error
+        held = read_settings(path)
+        if held is None:
+            write_json(path / "settings.json", asked)
+            run = cls(path, asked)
+            run._is_new = True
+            return run
+        run = cls(path, held)
+        run._compare(asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
+        selection = asked["selections"][0]
+        if selection not in held["selections"]:
+            held["selections"].append(selection)
+            write_json(path / "settings.json", held)
+        return run
 
     def _compare(self, asked: Settings, *, allow_rebatch: bool, strict_env: bool) -> None:
         found = differences(self.settings, asked)
@@ -155,7 +163,6 @@ class Run:
             self.notes.append(f"{self.path} was begun in another environment: {_listed(changed)}")
 
     def _begin(self, shard: tuple[int, int], current: Versions) -> None:
-        index, count = shard
         self._environment = digest(current)
         try:
             (self.path / "environments").mkdir(exist_ok=True)
@@ -164,7 +171,7 @@ class Run:
         known = self.path / "environments" / f"{self._environment}.json"
         if not known.exists():
             write_json(known, current)
-        self._journal = Journal(self.path / f"images-{index:04d}-of-{count:04d}.jsonl")
+        self._journal = Journal(journal_path(self.path, shard))
         if self._journal.cut:
             self.notes.append(
                 f"{self._journal.path}: cut {self._journal.cut} bytes of a record that was not finished"
@@ -194,17 +201,26 @@ class Run:
             name: open_run(self.path / name) for name in PARTS if read_settings(self.path / name) is not None
         }
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Replace ``summary.json``."""
-        write_json(self.path / "summary.json", summary)
+    def write_summary(self, summarise: Callable[[], Mapping[str, Any]]) -> None:
+        """Replace ``summary.json``.
+
+        Workers that end together do it one after the other, so that the last one summarises all records.
+        """
+        with _locked(self.path):
+            write_json(self.path / "summary.json", summarise())
 
     def discard_if_unused(self) -> None:
-        """Take back a run that this process began and that holds no record."""
+        """Take back a run that this process began and that neither holds a record nor has another worker."""
         self._close_quietly()
-        if self._is_new and not self.records():
+        if not self._is_new or not self.path.is_dir():
+            return
+        with _locked(self.path):
+            journals = self.path.glob("images-*.jsonl")
+            if self.records() or any(is_at_work(path) for path in journals):
+                return
             for path in self.path.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            _unmake(self._made)
+        _unmake(self._made)
 
     def _close_quietly(self) -> None:
         if self._journal is not None:
@@ -224,6 +240,18 @@ class Run:
         if self._journal is not None:
             journal, self._journal = self._journal, None
             journal.__exit__(kind, error, trace)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Alone in a run directory, for what takes a moment: to begin, to summarise, to take back."""
+    try:
+        with FileLock(folder / "settings.lock", timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise RunLockedError(f"{folder}: settings.json stays locked by another process") from None
+    except OSError as error:
+        raise storage_error(folder, error) from error
 
 
 def _listed(found: Mapping[str, tuple[Any, Any]]) -> str:
@@ -269,7 +297,8 @@ def _unmake(made: Iterable[Path]) -> None:
 def _refuse_strangers(path: Path) -> None:
     """A directory that holds other things is not made a run."""
     names = {p.name for p in path.iterdir() if not p.name.startswith(".")} - {"settings.lock"}
-    if names and "settings.json" not in names:
+    # Asked after the listing: another worker writes the settings first and all else later.
+    if names and not (path / "settings.json").exists():
         raise RunError(
             f"{path}: is not empty and holds no settings.json ({', '.join(sorted(names)[:3])})",
             hint="name a new or empty directory as --out",
