@@ -110,6 +110,15 @@ def test_batches_of_another_layout(old, new):
         read_pickled_batch(content.replace(old, new), "batch")
 
 
+def test_pixels_as_text_that_is_no_bytes():
+    """Python 2's byte strings are read as Latin-1; this text has other characters."""
+    content, greek = python2_batch(RECORDS), "Δ".encode() * (RECORDS[:, 1:].size // 2)
+    begin = content.index(b"T" + struct.pack("<I", len(greek)))
+    text = content[:begin] + b"X" + content[begin + 1 : begin + 5] + greek
+    with pytest.raises(DataIntegrityError, match="latin-1"):
+        read_pickled_batch(text + content[begin + 5 + len(greek) :], "batch")
+
+
 def test_opcodes_over_the_limit(monkeypatch):
     monkeypatch.setattr(batches, "MAX_OPCODES", 50)
     with pytest.raises(UnsafeFileError, match="more than 50 opcodes"):

@@ -66,12 +66,10 @@ def read_pickled_batch(content: bytes, where: str) -> Batch:
     """``data`` and ``labels`` of a pickled batch."""
     try:
         batch = _Walk(content, where).value()
+        named = {_text(key): value for key, value in batch.items()} if isinstance(batch, dict) else {}
+        pixels, labels = _pixels(named.get("data")), named.get("labels")
     except (IndexError, KeyError, ValueError, RecursionError) as error:
         raise DataIntegrityError(f"{where} is not a sound batch ({error})", file=where) from error
-    if not isinstance(batch, dict):
-        raise DataIntegrityError(f"{where} is a {type(batch).__name__}, not a batch of images", file=where)
-    named = {key.decode("latin-1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
-    pixels, labels = _pixels(named.get("data")), named.get("labels")
     if pixels is None or not isinstance(labels, list) or len(labels) != len(pixels) or not labels:
         raise DataIntegrityError(
             f"{where}: a batch holds data, uint8 [N, {ROW}], and a list of N labels; this one does not",
@@ -80,6 +78,10 @@ def read_pickled_batch(content: bytes, where: str) -> Batch:
     if not all(type(label) is int and 0 <= label < 1 << 31 for label in labels):
         raise DataIntegrityError(f"{where}: the labels of the batch are not whole numbers", file=where)
     return Batch(pixels, np.array(labels))
+
+
+def _text(key: str | bytes) -> str:
+    return key.decode("latin-1") if isinstance(key, bytes) else key
 
 
 def _pixels(array: object) -> npt.NDArray[np.uint8] | None:
