@@ -57,6 +57,16 @@ def test_cifar_archive_truncated(tmp_path):
         load_data(path)
 
 
+def test_cifar_archive_a_file_that_fetch_brought_with_another_hash(tmp_path):
+    path = write_tar_gz(tmp_path / "a.tar.gz", tar(cifar_binary(2)))
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(cifar10.load_archive(path, "test", fetched=found)) == 2
+    with pytest.raises(DataIntegrityError, match="move it away") as error:
+        cifar10.load_archive(path, "test", fetched="0" * 64)
+    assert (error.value.fields["expected"], error.value.fields["found"]) == ("0" * 64, found)
+    assert path.exists()
+
+
 def test_cifar_archive_a_file_the_user_placed_sound_layout_another_hash(tmp_path, caplog):
     path = write_tar_gz(tmp_path / "a.tar.gz", tar(cifar_binary(2)))
     with caplog.at_level(logging.WARNING):

@@ -119,8 +119,11 @@ def load_folder(folder: Path, split: str) -> Data:
     )
 
 
-def load_archive(path: Path, split: str) -> Data:
-    """The split from a tar archive, which is read to its end and checked whole."""
+def load_archive(path: Path, split: str, *, fetched: str | None = None) -> Data:
+    """The split from a tar archive, which is read to its end and checked whole.
+
+    ``fetched`` is the SHA-256 with which `fetch` brought the file: then another one is refused.
+    """
     where = str(path)
     batches: dict[str, Batch] = {}
     seen: set[str | None] = set()
@@ -154,6 +157,12 @@ def load_archive(path: Path, split: str) -> Data:
     if missing:
         raise DataIntegrityError(f"{where}: holds no {missing[0]}{release.suffix}", file=where)
     found_sha256, expected = source.sha256, SHA256[release.name]
+    if fetched not in (None, found_sha256):
+        raise DataIntegrityError(
+            f"{where} has SHA-256 {found_sha256}, but was fetched with {fetched}",
+            hint="it changed since; move it away to fetch it again",
+            file=where, expected=fetched, found=found_sha256,
+        )  # fmt: skip
     if found_sha256 != expected:
         _warn_of_modification(path, f"SHA-256 {found_sha256}, published {expected}")
     provenance = {
