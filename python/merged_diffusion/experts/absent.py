@@ -75,9 +75,10 @@ def _remedy(entries: Sequence[Public], folder: str | Path | None) -> str:
 
 
 def _as_pair(names: Sequence[str]) -> list[str]:
-    """The name of the pair that these are parts of, else the names themselves."""
+    """The name of the pair that these are the data or both experts of, else the names themselves."""
     for name in known()["pair"]:
         card = pair_card(name)
-        if card.data in names and set(names) <= {card.data, card.likelihood, card.quality}:
+        experts = {card.likelihood, card.quality}
+        if set(names) <= {card.data, *experts} and (card.data in names or experts <= set(names)):
             return [name]
     return list(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -19,6 +20,7 @@ KINDS: Final[tuple[Kind, ...]] = ("data", "expert", "stats")
 NAMED: Final = "{checkpoint}"
 HUB: Final = "https://huggingface.co"
 UNNAMED: Final = "ckpt-N"
+CONVERTED: Final = "model.safetensors"  # of a folder that `experts convert` wrote
 
 
 @cache
@@ -54,14 +56,20 @@ class Public:
     instead: tuple[str, ...] = field(default=(), repr=False)
 
     def path(self, folder: str | Path | None = None) -> Path:
-        """Where it belongs: what `load_expert` takes."""
-        return cached(self.at, folder=folder)
+        """Where it is, else where it belongs: what `load_expert` takes."""
+        return next(iter(self._found(folder)), cached(self.at, folder=folder))
 
     def is_present(self, folder: str | Path | None = None) -> bool:
         """Whether its files, or what does as well, are in the cache."""
-        place = self.path(folder)
-        whole = all(any(place.glob(need)) for need in self.needs) if self.needs else place.exists()
-        return whole or any(cached(other, folder=folder).exists() for other in self.instead)
+        return any(True for _ in self._found(folder))
+
+    def _found(self, folder: str | Path | None) -> Iterator[Path]:
+        place = cached(self.at, folder=folder)
+        if all(any(place.glob(need)) for need in self.needs) if self.needs else place.exists():
+            yield place
+        for other in (cached(name, folder=folder) for name in self.instead):
+            if other.exists():
+                yield other.parent if other.name == CONVERTED else other
 
 
 @dataclass(frozen=True)
