@@ -29,6 +29,7 @@ from merged_diffusion.errors import (
     UnsafeFileError,
     UsageError,
 )
+from merged_diffusion.fetch.hashes import record
 
 IMAGES = pixels(4, (1, 8, 8), high=17)
 
@@ -58,12 +59,16 @@ def test_cifar_archive_truncated(tmp_path):
 
 
 def test_cifar_archive_a_file_that_fetch_brought_with_another_hash(tmp_path):
-    path = write_tar_gz(tmp_path / "a.tar.gz", tar(cifar_binary(2)))
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert len(cifar10.load_archive(path, "test", fetched=found)) == 2
+    (tmp_path / "data").mkdir()
+    path = write_tar_gz(tmp_path / "data" / "cifar-10-binary.tar.gz", tar(cifar_binary(2)))
+    fetched = hashlib.sha256(path.read_bytes()).hexdigest()
+    record(path, fetched, "https://localhost/", tmp_path)
+    assert len(load_data("cifar10", cache=tmp_path)) == 2
+    write_tar_gz(path, tar(cifar_binary(3)))
     with pytest.raises(DataIntegrityError, match="move it away") as error:
-        cifar10.load_archive(path, "test", fetched="0" * 64)
-    assert (error.value.fields["expected"], error.value.fields["found"]) == ("0" * 64, found)
+        load_data("cifar10", cache=tmp_path)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (error.value.fields["expected"], error.value.fields["found"]) == (fetched, found)
     assert path.exists()
 
 

@@ -33,7 +33,12 @@ def load_public(
     place = usable[0]
     if place.is_dir():
         return cifar10.load_folder(place, split)
-    return (cifar10.load_edm_zip if place.suffix == TRAIN_ONLY else cifar10.load_archive)(place, split)
+    if place.suffix == TRAIN_ONLY:
+        return cifar10.load_edm_zip(place, split)
+    # Imported here: with it comes all that downloads, which no other set needs.
+    from merged_diffusion.fetch.hashes import recorded_sha256
+
+    return cifar10.load_archive(place, split, fetched=recorded_sha256(place, cache))
 
 
 def known_sets(cache: str | Path | None = None) -> list[dict[str, Any]]:
