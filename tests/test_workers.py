@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -118,15 +119,24 @@ def test_four_shards_one_killed_and_the_rest_as_two_give_the_bits_of_one(call, s
     assert numbers(kept) == numbers(one.json)
 
 
-def test_torchrun_with_two_processes_prints_the_summary_of_one(call, start):
+def test_torchrun_with_two_processes_prints_the_summary_of_one(call, start, tmp_path):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    process = start(*launcher, "merged_diffusion", *NLL, "--out", "run", "--json")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    command = (*launcher, "merged_diffusion", *NLL, "--out", "run", "--json")
+    broken = start(*command)
+    log = tmp_path / "run" / "images-0001-of-0002.jsonl"
+    wait(lambda: log.exists() and log.read_bytes().count(b"\n"), broken)
+    os.kill(json.loads(log.with_suffix(".owner").read_text())["pid"], signal.SIGKILL)
+    out, _ = broken.communicate(timeout=60)  # it does not hang
+    assert broken.returncode != 0
+    assert out == "" or json.loads(out)["code"] == 143
+    assert call("runs", "show", "run", "--json").code == 9
+    again = start(*command)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert err.count("estimate:") == 1
     one = call(*NLL, "--out", "one", "--json", "--quiet")
     assert numbers(json.loads(out)) == numbers(one.json)
     assert records("run") == records("one")
-    assert err.count("estimate:") == 1
 
 
 def test_lost_images_are_code_9_with_their_list_and_the_next_launch_brings_them(call, monkeypatch):

@@ -7,7 +7,14 @@ import struct
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, UNet2DConditionModel, UNet2DModel
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
 
 import merged_diffusion as md
 from merged_diffusion.errors import (
@@ -173,6 +180,8 @@ def test_what_is_no_such_pair_is_refused():
     scheduler = EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction")
     with pytest.raises(ExpertError, match="timestep_type"):
         md.DiffusersExpert(make_unet(), scheduler)
+    with pytest.raises(ExpertError, match="distilled"):
+        md.DiffusersExpert(make_unet(), LCMScheduler())
     scheduler = DDPMScheduler()
     del scheduler.alphas_cumprod
     with pytest.raises(ExpertError, match="no alphas_cumprod"):

@@ -148,6 +148,7 @@ def _check_unet(config: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
         ("center_input_sample", not facts.get("center_input_sample"), "its input is no z of centred pixels"),
         ("time_embedding_type", time == "positional", "it has no times between the table's entries"),
         ("timestep_type", facts.get("timestep_type", "discrete") == "discrete", "its time is no timestep"),
+        ("timestep_scaling", "timestep_scaling" not in facts, "distilled to few steps, it predicts no noise"),
         ("class_embed_type", labels in (None, "timestep"), "its labels are no classes"),
     ):
         if not sound:

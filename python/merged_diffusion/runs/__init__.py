@@ -9,17 +9,15 @@ expert that was scored alone beside the merged model has a run of its own inside
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from filelock import FileLock, Timeout
-
-from merged_diffusion.errors import RunError, RunLockedError, RunMismatchError, StorageError
+from merged_diffusion.errors import RunError, RunMismatchError
 from merged_diffusion.runs.environment import Versions, digest, versions
-from merged_diffusion.runs.journal import Journal, is_at_work, storage_error
+from merged_diffusion.runs.folder import locked, made_folder, refuse_strangers, unmake
+from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work, storage_error
 from merged_diffusion.runs.records import Record, read_records
 from merged_diffusion.runs.settings import (
     FORMAT,
@@ -34,8 +32,6 @@ from merged_diffusion.runs.settings import (
 __all__ = ["Journal", "Record", "Run", "open_run", "others_at_work", "recorded_machine", "versions"]
 
 PARTS: Final = ("likelihood", "quality")
-BYTES_PER_RECORD: Final = 2048  # four times a usual one
-LOCK_SECONDS: Final = 30.0
 
 
 def recorded_machine(folder: Path) -> dict[str, Any]:
@@ -54,18 +50,6 @@ def open_run(folder: str | Path) -> Run:
             f"{path}: holds no settings.json, so it is no run", hint="name a directory given as --out"
         )
     return Run(path, settings)
-
-
-def others_at_work(folder: Path, shard: tuple[int, int]) -> bool:
-    """Whether a process other than the worker of ``shard`` is scoring images of a run."""
-    own = journal_path(folder, shard)
-    return any(is_at_work(path) for path in folder.glob("images-*.jsonl") if path != own)
-
-
-def journal_path(folder: Path, shard: tuple[int, int]) -> Path:
-    """The records of worker I of N."""
-    index, count = shard
-    return folder / f"images-{index:04d}-of-{count:04d}.jsonl"
 
 
 class Run:
@@ -107,17 +91,17 @@ class Run:
         StorageError
             The directory cannot be written.
         """
-        made = _make(path, n_expected)
-        _refuse_strangers(path)
+        made = made_folder(path, n_expected)
+        refuse_strangers(path)
         current = versions()
         asked = {**settings, "format": FORMAT, "versions": current, "selections": [dict(selection or {})]}
         try:
-            with _locked(path):
+            with locked(path):
                 run = cls._agree(path, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
                 run._made = made
                 run._begin(shard, current)
         except BaseException:
-            _unmake(made)
+            unmake(made)
             raise
         return run
 
@@ -206,7 +190,7 @@ class Run:
 
         Workers that end together do it one after the other, so that the last one summarises all records.
         """
-        with _locked(self.path):
+        with locked(self.path):
             write_json(self.path / "summary.json", summarise())
 
     def discard_if_unused(self) -> None:
@@ -214,13 +198,13 @@ class Run:
         self._close_quietly()
         if not self._is_new or not self.path.is_dir():
             return
-        with _locked(self.path):
+        with locked(self.path):
             journals = self.path.glob("images-*.jsonl")
             if self.records() or any(is_at_work(path) for path in journals):
                 return
             for path in self.path.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        _unmake(self._made)
+        unmake(self._made)
 
     def _close_quietly(self) -> None:
         if self._journal is not None:
@@ -242,65 +226,5 @@ class Run:
             journal.__exit__(kind, error, trace)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Alone in a run directory, for what takes a moment: to begin, to summarise, to take back."""
-    try:
-        with FileLock(folder / "settings.lock", timeout=LOCK_SECONDS):
-            yield
-    except Timeout:
-        raise RunLockedError(f"{folder}: settings.json stays locked by another process") from None
-    except OSError as error:
-        raise storage_error(folder, error) from error
-
-
 def _listed(found: Mapping[str, tuple[Any, Any]]) -> str:
     return "; ".join(f"{key.removeprefix('settings.')} {a} there, {b} here" for key, (a, b) in found.items())
-
-
-def _make(path: Path, n_expected: int) -> list[Path]:
-    """Create the directory; the result names what did not exist before, innermost first."""
-    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
-        raise StorageError(
-            f"{path}: is a link to {path.resolve()}, outside of {path.parent.resolve()}",
-            hint="name the target itself as --out",
-            file=str(path),
-        )
-    made: list[Path] = []
-    try:
-        made = [p for p in (path, *path.parents) if not p.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path).free
-    except OSError as error:
-        _unmake(made)
-        raise storage_error(path, error) from error
-    if free < n_expected * BYTES_PER_RECORD:
-        _unmake(made)
-        raise StorageError(
-            f"{path}: {free} bytes are free, but {n_expected} records need up to"
-            f" {n_expected * BYTES_PER_RECORD}",
-            hint="free space or choose another --out",
-            file=str(path),
-        )
-    return made
-
-
-def _unmake(made: Iterable[Path]) -> None:
-    """Remove directories that were created; one that holds something stays."""
-    for path in made:
-        try:
-            path.rmdir()
-        except OSError:
-            return
-
-
-def _refuse_strangers(path: Path) -> None:
-    """A directory that holds other things is not made a run."""
-    names = {p.name for p in path.iterdir() if not p.name.startswith(".")} - {"settings.lock"}
-    # Asked after the listing: another worker writes the settings first and all else later.
-    if names and not (path / "settings.json").exists():
-        raise RunError(
-            f"{path}: is not empty and holds no settings.json ({', '.join(sorted(names)[:3])})",
-            hint="name a new or empty directory as --out",
-            file=str(path),
-        )

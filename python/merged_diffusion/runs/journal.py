@@ -148,6 +148,18 @@ def is_at_work(path: Path) -> bool:
     return False
 
 
+def others_at_work(folder: Path, shard: tuple[int, int]) -> bool:
+    """Whether a process other than the worker of ``shard`` is scoring images of a run."""
+    own = journal_path(folder, shard)
+    return any(is_at_work(path) for path in folder.glob("images-*.jsonl") if path != own)
+
+
+def journal_path(folder: Path, shard: tuple[int, int]) -> Path:
+    """The records of worker I of N."""
+    index, count = shard
+    return folder / f"images-{index:04d}-of-{count:04d}.jsonl"
+
+
 def _read_owner(path: Path) -> dict[str, Any]:
     try:
         owner = json.loads(path.read_text("utf-8"))
