@@ -100,7 +100,11 @@ def server():
         def log_message(self, *args):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, request, client_address):
+            """A client that went away is part of the tests."""
+
+    http = Quiet(("127.0.0.1", 0), Handler)
     world.address = f"http://127.0.0.1:{http.server_port}"
     world.files["/set.bin"] = BODY
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.experts.absent import absent, expert_source
+from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.cards import load_expert
-from merged_diffusion.experts.catalogue import pair_card, public
+from merged_diffusion.experts.catalogue import pair_card
 from merged_diffusion.merge import MergedModel, Threshold
 
 __all__ = ["load_pair", "pair_card"]
@@ -40,12 +40,7 @@ def load_pair(
         raise UsageError(f"{' and '.join(stated)} were both given", hint="state the threshold once")
     kind, value = next(iter(stated.items()), ("eta", card.eta))
     threshold = getattr(Threshold, kind)(value)
-    sources = card.sources(cache)
-    entries = [public("expert", source) for source in sources.values()]
-    missing = [entry for entry in entries if entry is not None and not entry.is_present(cache)]
-    if missing:
-        raise absent(missing, cache)
-    likelihood, quality = (load_expert(expert_source(source, cache)) for source in sources.values())
+    likelihood, quality = map(load_expert, expert_paths(card.sources(cache).values(), cache))
     return MergedModel(
         likelihood,
         quality,

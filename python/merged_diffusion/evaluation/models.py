@@ -16,7 +16,7 @@ from merged_diffusion.errors import DataError, ExpertError, UsageError
 from merged_diffusion.evaluation.remarks import expert_notes, same_weights
 from merged_diffusion.evaluation.settings import THRESHOLDS, Settings
 from merged_diffusion.evaluation.sources import ROLES, both_sources, pair_of
-from merged_diffusion.experts.absent import expert_source
+from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.base import Expert, check_declaration
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.catalogue import PairCard
@@ -62,7 +62,8 @@ def build_models(settings: Settings, data: Data) -> Models:
     else:
         pair = pair_of(settings, data.name)
         given = both_sources(settings, pair, data.name)
-    loaded = {role: load_expert(expert_source(source, settings.cache)) for role, source in given.items()}
+    paths = expert_paths(given.values(), settings.cache)
+    loaded = {role: load_expert(path) for role, path in zip(given, paths, strict=True)}
     for expert in loaded.values():
         check_declaration(expert)
     if settings.expert is not None:

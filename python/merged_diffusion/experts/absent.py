@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,20 +13,19 @@ from merged_diffusion.experts.catalogue import UNNAMED, Public, known, pair_card
 AT_ONCE: Final = "to try the program at once: merged-diffusion nll --data photos --limit 128 --compare"
 
 
-def expert_source(source: str, folder: str | Path | None = None) -> str | Path:
-    """What `load_expert` takes: the path in the cache of a public expert's name, else ``source`` itself.
+def expert_paths(sources: Iterable[str], folder: str | Path | None = None) -> list[str | Path]:
+    """What `load_expert` takes: the path in the cache of a public expert's name, any other source as it is.
 
     Raises
     ------
     CheckpointError
-        The expert is not in the cache; the message says how it gets there.
+        Some are not in the cache; the message says of all of them how they get there.
     """
-    entry = public("expert", source)
-    if entry is None:
-        return source
-    if not entry.is_present(folder):
-        raise absent([entry], folder)
-    return entry.path(folder)
+    entries = [(source, public("expert", source)) for source in sources]
+    missing = [entry for _, entry in entries if entry is not None and not entry.is_present(folder)]
+    if missing:
+        raise absent(list(dict.fromkeys(missing)), folder)
+    return [source if entry is None else entry.path(folder) for source, entry in entries]
 
 
 def absent(entries: Sequence[Public], folder: str | Path | None = None) -> MergedDiffusionError:

@@ -27,6 +27,7 @@ PAUSE_SECONDS: Final = 1.0
 CHUNK: Final = 1 << 16
 MAX_BYTES: Final = 1 << 34
 RETRIED: Final = (408, 425, 429, 500, 502, 503, 504)
+PARTIAL: Final = 206
 RANGE_FAULT: Final = 416
 BY_HAND: Final = "run the command again to go on, or bring the file by hand (--dry-run: address and path)"
 
@@ -118,6 +119,8 @@ def _request(
         if answer.whole != offset:  # what is here is no beginning of what is there
             stream.truncate(0)
             raise
+    finally:
+        answer.hang_up()
     if answer.whole is not None and stream.tell() < answer.whole:
         raise Cut(f"cut off after {stream.tell()} of {answer.whole} bytes")
     os.fsync(stream.fileno())
@@ -133,16 +136,17 @@ class _Answer:
         self._stream, self._part, self._offset, self._observe = stream, part, offset, observe
         self.whole: int | None = None
         self.total = 0  # pooch's: of this answer alone
+        self._response: Response | None = None
 
     def __call__(self, response: Response, *_: object, **__: object) -> None:
-        headers = response.headers
+        self._response, headers = response, response.headers
         if response.is_redirect:
             if response.url.startswith("https:") and headers["Location"].startswith("http:"):
                 raise ResourceError(
                     f"{response.url}: redirected to {headers['Location']}, without encryption", hint=BY_HAND
                 )
             return
-        if response.status_code == 416:
+        if response.status_code == RANGE_FAULT:
             whole = headers.get("Content-Range", "").rpartition("/")[2]
             self.whole = int(whole) if whole.isdecimal() else None
         if not response.ok:
@@ -152,7 +156,7 @@ class _Answer:
                 f"{response.url}: a web page instead of a file (a log-in, or a provider's page)", hint=BY_HAND
             )
         length = headers.get("Content-Length", "")
-        if response.status_code != 206:
+        if response.status_code != PARTIAL:
             self._offset = 0
             self._stream.truncate(0)
         self._stream.seek(self._offset)
@@ -182,6 +186,11 @@ class _Answer:
             raise ResourceError(f"{self._part.name}: more bytes than the server declared", hint=BY_HAND)
         if self._observe is not None:
             self._observe(arrived, self.whole)
+
+    def hang_up(self) -> None:
+        """Close the connection, which a fault may have left open."""
+        if self._response is not None:
+            self._response.close()
 
     def reset(self) -> None:
         """Nothing: pooch's gesture of a full bar."""
