@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import save
@@ -343,3 +344,43 @@ def test_labels_that_no_expert_takes_are_remarked(run_cli, nll):
     result = run_cli(*nll("one", "--limit", 2, "--labels", 3, "--dry-run"))
     assert result.code == 0
     assert "no expert is class-conditional" in result.err
+
+
+# Compiled networks.
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """Names of the experts that were compiled; the compiler itself is left alone."""
+    seen = []
+
+    def compiled(expert):
+        seen.append(expert.name)
+        return expert
+
+    monkeypatch.setitem(sys.modules, "merged_diffusion.experts.compiling", SimpleNamespace(compiled=compiled))
+    return seen
+
+
+def test_compile_is_of_every_network_and_recorded(run_cli, pair, compilations):
+    result = run_cli(*pair("--eta", 0.3, "--limit", 2, "--compile", "--out", "run", "--json"))
+    assert result.code == 0, result.err
+    assert compilations == ["likelihood", "quality"]
+    assert result.json["settings"]["compile"] is True
+    assert "compile True" in result.err
+    again = run_cli(*pair("--eta", 0.3, "--limit", 3, "--out", "run", "--json"))
+    assert again.code == 0, again.err
+    assert len(compilations) == 4  # as the run recorded
+
+
+def test_compile_within_a_run_without_it_is_refused_or_marked(run_cli, pair, compilations):
+    assert run_cli(*pair("--eta", 0.3, "--limit", 2, "--out", "run")).code == 0
+    assert not compilations
+    other = run_cli(*pair("--eta", 0.3, "--limit", 3, "--compile", "--out", "run"))
+    assert other.code == 7
+    assert "compile" in other.err
+    marked = run_cli(
+        *pair("--eta", 0.3, "--limit", 3, "--compile", "--allow-rebatch", "--out", "run", "--json")
+    )
+    assert marked.code == 0, marked.err
+    assert marked.json["rebatched"] is True

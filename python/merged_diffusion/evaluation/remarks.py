@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from merged_diffusion.experts.catalogue import Public, public
@@ -12,7 +13,7 @@ from merged_diffusion.fetch import known_hashes
 log = logging.getLogger("merged_diffusion")
 
 
-def expert_notes(identity: Mapping[str, Mapping[str, Any]], cache: str | None) -> Iterator[str]:
+def expert_notes(identity: Mapping[str, Mapping[str, Any]], cache: str | Path | None) -> Iterator[str]:
     """Lines on the experts, by role; a warning in the log where a file is not the release that was known."""
     if same_weights(identity):
         sources = " and ".join(dict.fromkeys(item["source"] for item in identity.values()))
@@ -35,7 +36,7 @@ def same_weights(identity: Mapping[str, Mapping[str, Any]]) -> bool:
     return len(hashes) == 2 and hashes[0] is not None and hashes[0] == hashes[1]
 
 
-def _check_release(entry: Public, found: str | None, cache: str | None) -> None:
+def _check_release(entry: Public, found: str | None, cache: str | Path | None) -> None:
     known = known_hashes(entry, cache).values()
     if found is not None and known and found not in known:
         expected = " or ".join(known)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Final, Self
 
 from merged_diffusion.errors import UsageError
@@ -98,7 +99,7 @@ class Settings:
     dtype: str | None = None
     compile: bool | None = None
     seed: int = 0
-    cache: str | None = None
+    cache: str | Path | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
