@@ -13,7 +13,7 @@ import click
 from merged_diffusion.cache import cache_folder
 from merged_diffusion.cli import options
 from merged_diffusion.cli.output import emit, emit_json, remarks, say
-from merged_diffusion.experts.catalogue import KINDS, Kind, Public
+from merged_diffusion.experts.catalogue import KINDS, UNNAMED, Kind, Public
 from merged_diffusion.fetch import Item, bring, items, locked, prepare, wanted
 
 UNITS: Final = ("bytes", "kB", "MB", "GB")
@@ -136,6 +136,8 @@ def _addresses(entry: Public, plan: Sequence[Item], cache: Path | None) -> list[
             lines += [f"  from {item.url}", f"  to   {item.target}{there}"]
             if item.size is not None:
                 lines.append(f"       {amount(item.size)}")
+            if UNNAMED in item.url:
+                lines.append(f"       {UNNAMED}: the name that the file checkpoint states")
             if item.sha256 is not None:
                 lines.append(f"       sha256 {item.sha256}")
     if not entry.downloads:
