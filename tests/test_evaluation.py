@@ -7,6 +7,7 @@ import pytest
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.paper import beside, of_expert
 from merged_diffusion.evaluation.plan import Plan
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.summary import paired, wanted_ids
@@ -69,3 +70,83 @@ def test_labels_from_data_without_labels_are_refused():
     asked = plan(3, labels="from-data")
     with pytest.raises(UsageError, match="no labels"):
         asked.labels(asked.data)
+
+
+# The paper's figures.
+
+
+def identity(eta=0.4, name="cifar10", **changes):
+    """``settings.json`` of a run as the paper's, as far as the public files go."""
+    experts = {
+        "likelihood": {"source": "google-vdm-cifar10", "gamma_range": [-13.3, 5.0]},
+        "quality": {"source": "edm-cifar10-32x32-uncond-vp", "gamma_range": [-12.43, 8.764]},
+    }
+    settings = Settings.of({"data": name, "preset": "paper", "dtype": "float32"}).as_dict()
+    threshold = {"eta": eta if isinstance(eta, float) else 0.83}
+    return {
+        "model": "merged",
+        "settings": settings | {"eta": eta},
+        "data": {"name": name, "split": "test"},
+        "experts": experts,
+        "threshold": threshold,
+        "legs": [{"start": -13.3, "end": -4.4744}, {"start": -4.4744, "end": 8.764}],
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("eta", "figures"),
+    [
+        *((0.0, (3.21, 204)), (1.0, (2.64, 248)), ("min", (3.09, 232)), ("max", (2.64, 274))),
+        *((0.1, (2.83, 234)), (0.3, (2.63, 253)), (0.4, (2.62, 259)), (0.8, (2.63, 273))),
+    ],
+)
+def test_papers_figures_belong_to_its_thresholds(eta, figures):
+    found = beside(identity(eta), 10_000)
+    assert (found["bits_per_dim"], found["evaluations"]) == figures
+
+
+def test_only_the_network_differs_where_all_else_is_the_papers():
+    (difference,) = beside(identity(), 10_000)["differences"]
+    assert "its own training" in difference
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eta": 0.35},
+        {"name": "photos"},
+        {"name": "imagenet32-new"},
+        {"data": {"name": "cifar10", "split": "train"}},
+        {"data": {"name": "cifar10", "split": "test", "modified": True}},
+        {"threshold": None},
+    ],
+)
+def test_papers_figures_stand_beside_its_data_and_thresholds_alone(changes):
+    assert beside(identity(**changes), 10_000) is None
+
+
+def test_each_setting_that_differs_is_stated():
+    differing = {"importance": 20, "dtype": "float64", "step_control": "per-image", "labels": "from-data"}
+    own = identity()
+    found = beside(own | {"settings": own["settings"] | differing}, 100)["differences"]
+    assert "100 of 10000 images" in found
+    for key, value in differing.items():
+        assert any(line.startswith(f"{key.replace('_', '-')} {value}; the paper's") for line in found)
+
+
+def test_learned_ends_of_gamma_are_stated():
+    legs = [{"start": -13.29, "end": -4.4744}, {"start": -4.4744, "end": 8.764}]
+    found = beside(identity(legs=legs), 10_000)["differences"]
+    assert "gamma from -13.29 to 8.764; the paper's from -13.3 to 8.764" in found
+
+
+def test_old_imagenet32_has_figures_and_both_its_experts_differ():
+    found = beside(identity(0.5, name="imagenet32-old"), 49_999)
+    assert (found["bits_per_dim"], found["evaluations"]) == (3.72, 196)
+    assert sum("its own training" in line for line in found["differences"]) == 2
+
+
+def test_one_expert_alone_has_the_ends_of_the_table():
+    assert of_expert(identity(), "quality") == {"bits_per_dim": 3.21, "evaluations": 204}
+    alone = identity(model="likelihood", threshold=None)
+    assert beside(alone, 10_000)["bits_per_dim"] == 2.64

@@ -17,9 +17,9 @@ LAYERS = (
     {"cli"},
     {"evaluation"},
     {"likelihood", "training", "selftest"},
-    {"merge", "pairs", "ode", "data", "runs"},
+    {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
-    {"errors", "_core"},
+    {"errors", "cache", "_core"},
 )
 LAYER = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 CONCEPTS = {path.stem for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyi") or path.is_dir()} - {

@@ -289,7 +289,7 @@ def test_run_that_was_refused_before_its_first_record_leaves_nothing(tmp_path):
 
 def test_summary_is_valid_json_without_nan(tmp_path):
     with Run.open(tmp_path / "run", SETTINGS) as run:
-        run.write_summary({"se": float("nan")})
+        run.write_summary(lambda: {"se": float("nan")})
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == {"se": None}
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from merged_diffusion.experts.base import Expert
     from merged_diffusion.experts.callables import CallableExpert
     from merged_diffusion.experts.cards import load_expert
+    from merged_diffusion.experts.diffusers import DiffusersExpert
     from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert
     from merged_diffusion.likelihood import Likelihood, log_density, log_likelihood, paired_difference
     from merged_diffusion.merge import MergedModel, Threshold
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CallableExpert",
     "Data",
+    "DiffusersExpert",
     "Expert",
     "GaussianExpert",
     "GaussianMixtureExpert",
@@ -55,6 +57,7 @@ __all__ = [
 _HOMES = {
     "CallableExpert": "experts.callables",
     "Data": "data.images",
+    "DiffusersExpert": "experts.diffusers",
     "Expert": "experts.base",
     "GaussianExpert": "experts.gaussian",
     "GaussianMixtureExpert": "experts.gaussian",

@@ -58,6 +58,10 @@ class CheckpointError(ExpertError):
     """A checkpoint that is refused."""
 
 
+class UnsupportedCheckpointError(CheckpointError):
+    """An honest checkpoint of a kind that this version does not know."""
+
+
 class UnsafeFileError(MergedDiffusionError):
     """A file that would have to be executed, or exceeds the limits of its format."""
 

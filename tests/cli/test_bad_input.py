@@ -149,6 +149,7 @@ CODES = {
     errors.DataNotFoundError: 3,
     errors.ExpertError: 4,
     errors.CheckpointError: 4,
+    errors.UnsupportedCheckpointError: 4,
     errors.UnsafeFileError: 4,
     errors.SolveError: 5,
     errors.StorageError: 6,

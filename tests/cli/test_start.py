@@ -28,6 +28,9 @@ PROBE = """if 1:
         (["nll", "--data", "digits", "--eta", "nan"], 2),
         (["nll", "--data", "digits", "--eta", "0.3", "--gamma", "1"], 2),
         (["nothing"], 2),
+        (["fetch", "--help"], 0),
+        (["fetch", "nothing"], 2),
+        (["fetch", "cifar10", "--dry-run"], 0),
     ],
 )
 def test_torch_is_not_loaded_and_half_a_second_suffices(arguments, code):

@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import output
+from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.signals import handled
 from merged_diffusion.errors import MergedDiffusionError
 
@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "train": "Train an expert from a card.",
     "selftest": "Closed forms on this machine: measured error and tolerance.",
     "runs": "Look at kept evaluations: show, compare.",
+    "data": "Look at sets of images: list, verify, show.",
+    "fetch": "Bring public experts and data into the cache.",
 }
 EXAMPLES: Final = """\b
 Examples:
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Before torch is loaded: libgomp's spinning threads slow the core's loops twofold after a convolution.
     os.environ["GOMP_SPINCOUNT"] = "0"
-    as_json = "--json" in arguments
+    as_json = "--json" in arguments and workers.tells(os.environ)
     try:
         with handled():
             return group.main(arguments, prog_name="merged-diffusion", standalone_mode=False) or 0

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import options, output
-from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.cli import options, output, workers
+from merged_diffusion.evaluation.settings import CHOICES, Settings
+from merged_diffusion.evaluation.sources import check_present
 
 ASK_SECONDS: Final = 86400.0
 
 what = options.stacked(
     click.option(
-        "--data", required=True, help="digits, photos, or a path: npz, npy or a folder of PNG files."
+        "--data", required=True, help="digits, photos, cifar10, imagenet32, or a path: npz, npy, zip, folder."
     ),
     options.choice("--split", "test", "Which part of a known set."),
     click.option("--levels", type=int, help="Grey levels, where the file does not say."),
+    click.option("--variant", type=click.Choice(CHOICES["variant"]), help="Which ImageNet32 it is."),
+    options.cache,
     click.option(
         "--limit", type=int, show_default="all", help="A random choice of N images; a larger N continues."
     ),
@@ -36,7 +40,7 @@ model = options.stacked(
     click.option(
         "--likelihood-expert",
         show_default="the pair's",
-        help="bundled:NAME, folder, module:name, file.py:name.",
+        help="Public name, bundled:NAME, file, folder, hf:owner/name@revision, module:name, file.py:name.",
     ),
     click.option(
         "--quality-expert", show_default="the pair's", help="The same; module: and file.py: run your code."
@@ -90,20 +94,20 @@ where = options.stacked(
     options.threads,
     options.device,
     options.dtype,
+    click.option("--compile", is_flag=True, default=None, help="Compile the networks (torch.compile)."),
     click.option("--deterministic", is_flag=True, help="Fail where a kernel has no deterministic form."),
     click.option(
         "--shard",
         type=options.shard,
         metavar="I/N",
-        default="0/1",
-        show_default="0/1",
+        show_default="0/1; RANK/WORLD_SIZE under torchrun",
         help="The share of worker I of N.",
     ),
     options.out,
     click.option(
         "--allow-rebatch",
         is_flag=True,
-        help="Go on with another batch size, threads, device, dtype; marks rows.",
+        help="Go on with another batch size, threads, device, dtype, compile; marks rows.",
     ),
     click.option("--strict-env", is_flag=True, help="Refuse to go on under other versions or hardware."),
     click.option("--dry-run", is_flag=True, help="Print the plan and its cost; write nothing."),
@@ -118,6 +122,7 @@ Examples:
   merged-diffusion nll --data photos --eta 0.3 --out results/photos
   merged-diffusion nll --data images.npz --likelihood-expert results/vdm \\
       --quality-expert mine.py:expert --gamma -6.5 --json
+  merged-diffusion nll --data cifar10 --eta 0.4
   merged-diffusion nll --data photos --shard 0/4 --out results/photos
 """
 
@@ -129,7 +134,7 @@ Examples:
 @where
 def command(
     out: Path | None,
-    shard: tuple[int, int],
+    shard: tuple[int, int] | None,
     dry_run: bool,
     yes: bool,
     quiet: bool,
@@ -138,6 +143,10 @@ def command(
 ) -> int:
     """Exact likelihood of images by the probability-flow ODE, in bits per dimension."""
     settings = Settings.of(given)
+    check_present(settings)
+    worker = workers.worker_share(shard, os.environ)
+    worker.check_out(out)
+    shard, quiet = worker.shard, quiet or not worker.speaks
     from merged_diffusion.cli import report
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.evaluation.evaluate import Evaluation
@@ -145,14 +154,16 @@ def command(
     from merged_diffusion.evaluation.plan import place
 
     with output.remarks(quiet=quiet):
+        workers.take_gpu(worker, settings.device)
         plan, out = place(settings, out)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             plan.check_experts()
             cost = plan.estimate(shard, out)
             out = out or plan.out_for(cost)
             report.announce(plan, cost, out, quiet=quiet)
-            if dry_run:
+            if dry_run and worker.speaks:
                 report.show_plan(plan, cost, out, as_json=as_json)
+            if dry_run:
                 return 0
             if cost.seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
                 click.confirm("go on?", abort=True, err=True)
@@ -161,6 +172,8 @@ def command(
                 try:
                     with Progress(evaluation, quiet=quiet) as progress:
                         evaluation.run(progress.update)
+                    return workers.conclude(worker, evaluation, out, as_json=as_json)
                 except KeyboardInterrupt:
+                    if not worker.speaks:
+                        return report.INTERRUPT_CODE
                     return report.interrupted(evaluation.summary(), out, as_json=as_json)
-                return report.show(evaluation.summary(), out, as_json=as_json)

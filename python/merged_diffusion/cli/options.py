@@ -83,3 +83,9 @@ dtype = choice("--dtype", "float32", "Type of the network's arithmetic; the stat
 out = click.option(
     "--out", type=click.Path(path_type=Path), help="Directory of the run; the same command goes on."
 )
+cache = click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default="MERGED_DIFFUSION_CACHE, else the platform's",
+    help="Where public files lie.",
+)

@@ -35,7 +35,8 @@ def estimate_line(plan: Plan, cost: Estimate) -> str:
     """What the evaluation will take, and on what machine."""
     n = len(plan.models.models)
     models = "" if n == 1 else f" under {n} models"
-    machine = ", ".join(f"{key.replace('_', ' ')} {getattr(plan.settings, key)}" for key in MACHINE)
+    held = {key.replace("_", " "): getattr(plan.settings, key) for key in MACHINE}
+    machine = ", ".join(f"{key} {value}" for key, value in held.items() if value is not None)
     return (
         f"estimate: {cost.n_solves} solves ({len(plan.data)} images{models}) take"
         f" about {duration(cost.seconds)}"

@@ -11,9 +11,10 @@ SHOWN_FAILURES: Final = 5
 
 def lines(summary: Summary) -> list[str]:
     """Heading, one row per model, remarks."""
-    rows = [heading(summary), f"{summary['model']:<11} {value(summary)}{evaluations(summary)}"]
+    own = f"{summary['model']:<11} {value(summary)}{evaluations(summary)}{_paper(summary)}"
+    rows = [heading(summary), own]
     rows += [
-        f"{other['name']:<11} {value(other, with_error=False)}{_difference(other['paired'])}"
+        f"{other['name']:<11} {value(other, with_error=False)}{_difference(other['paired'])}{_paper(other)}"
         for other in summary["compare"]
     ]
     return [*rows, *_remarks(summary)]
@@ -63,6 +64,12 @@ def error(se: float | None) -> str:
     return "" if se is None else f" ± {se:.3f}"
 
 
+def _paper(result: Summary) -> str:
+    """The paper's figures for the same, where it has them."""
+    found = result.get("paper")
+    return "" if found is None else f"   paper: {found['bits_per_dim']:.2f}, {found['evaluations']}"
+
+
 def _difference(paired: Summary | None) -> str:
     if paired is None:
         return ""
@@ -70,7 +77,12 @@ def _difference(paired: Summary | None) -> str:
 
 
 def _remarks(summary: Summary) -> Iterator[str]:
-    settings = summary["settings"]
+    settings, published = summary["settings"], summary.get("paper")
+    if published is not None:
+        yield f"paper: its table {published['table']}, bits/dim and evaluations; otherwise here:"
+        yield from (f"  {difference}" for difference in published["differences"])
+    if summary["data"].get("modified"):
+        yield "modified: not the set that is published under this name; the paper's figures are left out"
     if summary["n_failed"]:
         ok = summary["n"] - summary["n_failed"]
         over = f"; the mean is over the {ok} others" if settings["allow_failed"] else ""

@@ -1,42 +1,58 @@
-"""Sets of images by name or path: ``load_data("photos")``, ``load_data("my_images.npz")``."""
+"""Sets of images by name or path: ``load_data("photos")``, ``load_data("cifar10")``, ``load_data(path)``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
+from merged_diffusion.data import places
 from merged_diffusion.data.bundled import BUNDLED, LEVELS, load_bundled
-from merged_diffusion.data.folders import load_path
 from merged_diffusion.data.images import Data, pixel_values
-from merged_diffusion.errors import DataNotFoundError, UsageError
+from merged_diffusion.data.paths import load_path
+from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.catalogue import known
 
-__all__ = ["Data", "load_data", "pixel_values"]
+__all__ = ["NAMES", "SPLITS", "Data", "load_data", "pixel_values"]
 
 SPLITS: Final = ("test", "train")
-NOT_READABLE: Final = ("cifar10", "imagenet32")
+NAMES: Final = (*BUNDLED, *places.PUBLIC)
 
 
-def load_data(source: str | Path, split: str = "test", levels: int | None = None) -> Data:
-    """``digits``, ``photos``, or a path: a folder of PNG files, an .npz or an .npy.
+def load_data(
+    source: str | Path,
+    split: str = "test",
+    levels: int | None = None,
+    *,
+    cache: str | Path | None = None,
+    variant: str | None = None,
+) -> Data:
+    """A set that the package knows by name, or a path to images (`docs/data.md` lists what is read).
 
-    A path holds one set, which takes any ``split`` name; if its content is that of a known set, it is that
-    set.
+    ``cache`` is the folder in which ``cifar10`` and ``imagenet32`` are looked for; ``variant`` (``old``,
+    ``new``) says which ImageNet32 is meant. A path holds one set, which takes any ``split`` name unless its
+    files name theirs; if its content is that of a known set, it is that set.
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r} is neither test nor train")
     name = str(source)
+    if variant is not None and name in NAMES and name != "imagenet32":
+        raise UsageError(f"variant {variant!r} was given, but {name} has none", hint="leave --variant out")
     if name in BUNDLED:
-        if levels not in (None, LEVELS[name]):
-            raise UsageError(
-                f"levels = {levels}, but {name} has {LEVELS[name]} grey levels", hint="leave --levels out"
-            )
+        _check_levels(name, levels, LEVELS[name])
         return load_bundled(name, split)
-    if name in NOT_READABLE:
-        raise DataNotFoundError(f"{name} cannot be read by this version", hint="try --data photos", data=name)
+    if name in places.PUBLIC:
+        _check_levels(name, levels, places.LEVELS)
+        return places.load_public(name, split, cache=cache, variant=variant)
     path = Path(source)
     if not path.exists():
-        raise UsageError(f"{name!r} is neither {', '.join((*BUNDLED, *NOT_READABLE))} nor an existing path")
-    data = load_path(path, split, levels)
+        raise UsageError(f"{name!r} is neither {', '.join(NAMES)} nor an existing path")
+    data = load_path(path, split, levels, variant)
     same = [set_name for set_name, card in known()["data"].items() if card.get("sha256") == data.sha256]
-    return load_bundled(same[0]) if same else data
+    return load_bundled(same[0]) if same and same[0] in BUNDLED else data
+
+
+def _check_levels(name: str, levels: int | None, known_levels: int) -> None:
+    if levels not in (None, known_levels):
+        raise UsageError(
+            f"levels = {levels}, but {name} has {known_levels} grey levels", hint="leave --levels out"
+        )

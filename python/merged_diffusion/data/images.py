@@ -1,4 +1,4 @@
-"""A set of images: uint8 pixels v in 0..L-1, with what identifies and groups them.
+"""A set of images: pixels v in 0..L-1 (uint8; uint16 above 256 levels), with what identifies and groups them.
 
 Pixels stay integers here. A network sees x = 2(v + 1/2)/L - 1 ("centred": the middle of a bin of width 2/L,
 Kingma et al. 2021) or x = 2v/(L-1) - 1 ("ends": 0 and L-1 lie on -1 and 1, Karras et al. 2022).
@@ -7,8 +7,10 @@ Kingma et al. 2021) or x = 2v/(L-1) - 1 ("ends": 0 and L-1 lie on -1 and 1, Karr
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +18,19 @@ import numpy.typing as npt
 from merged_diffusion.errors import DataError, UsageError
 
 Pixels = Literal["centred", "ends"]
-MAX_LEVELS = 256  # pixels are uint8
+MAX_LEVELS = 256  # of uint8 pixels
+MAX_DEEP_LEVELS = (
+    65536  # of uint16 pixels, which need a word (levels, --levels): their scale is never guessed
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
-    """Images [N, C, H, W] with their ids [N]; ``clusters`` [N] groups what is not independent."""
+    """Images [N, C, H, W] with their ids [N]; ``clusters`` [N] groups what is not independent.
+
+    ``modified``: a known set whose files are not the published ones, as far as hashes and counts tell.
+    ``provenance``: where it was read from: file, format, hashes, variant.
+    """
 
     name: str
     split: str
@@ -31,6 +40,8 @@ class Data:
     levels: int
     clusters: npt.NDArray[np.int64] | None
     sha256: str
+    modified: bool = False
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_images(self.images, self.levels, self.name)
@@ -49,6 +60,13 @@ class Data:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
         return f"Data({self.name}/{self.split}, {len(self)} images {shape}, {self.levels} levels)"
+
+    @cached_property
+    def duplicates(self) -> int:
+        """How many images have the very pixels of an earlier one."""
+        return len(self) - len(
+            {hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in self.images}
+        )
 
     def select(self, limit: int | None = None, ids: tuple[int, int] | None = None) -> Data:
         """The first ``limit`` entries of ``RandomState(0).permutation(n)``, or positions ``a <= p < b``.
@@ -92,9 +110,9 @@ def chosen_positions(n: int, limit: int) -> npt.NDArray[np.int64]:
 
 
 def content_sha256(images: npt.NDArray[np.uint8], levels: int) -> str:
-    r"""SHA-256 of ``N,C,H,W,L\n`` in decimal and the uint8 bytes in C order."""
+    r"""SHA-256 of ``N,C,H,W,L\n`` in decimal and the pixels' bytes in C order (uint16: low byte first)."""
     digest = hashlib.sha256((",".join(map(str, (*images.shape, levels))) + "\n").encode())
-    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
 
 
@@ -107,11 +125,14 @@ def make_data(
     ids: npt.NDArray[np.int64] | None = None,
     labels: npt.NDArray[np.int64] | None = None,
     clusters: npt.NDArray[np.int64] | None = None,
+    modified: bool = False,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Data:
     """A set whose hash is computed and whose ids are the positions where none are given."""
     pixels = check_images(images, levels, name)
     ids = np.arange(len(pixels), dtype=np.int64) if ids is None else ids
-    return Data(name, split, pixels, ids, labels, levels, clusters, content_sha256(pixels, levels))
+    sha256 = content_sha256(pixels, levels)
+    return Data(name, split, pixels, ids, labels, levels, clusters, sha256, modified, provenance or {})
 
 
 def pixel_values(
@@ -123,8 +144,12 @@ def pixel_values(
 
 
 def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> npt.NDArray[np.uint8]:
-    """``images``; refuse what is not uint8 [N >= 1, C in (1, 3), H, W] with values below ``levels``."""
-    if images.dtype != np.uint8:
+    """``images``; refuse what is not uint8 [N >= 1, C in (1, 3), H, W] with values below ``levels``.
+
+    uint16 pixels are those of more than 256 levels, and of no others.
+    """
+    deep = images.dtype == np.uint16 and levels > MAX_LEVELS
+    if images.dtype != np.uint8 and not deep:
         raise DataError(
             f"{name}: images are {images.dtype}, but pixels are uint8 (the scale is never guessed)",
             hint=_conversion(images),
@@ -132,10 +157,14 @@ def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> npt
             found=str(images.dtype),
         )
     _check_shape(images.shape, name)
-    if not 2 <= levels <= MAX_LEVELS:
-        raise UsageError(f"{name}: {levels} grey levels; 2..{MAX_LEVELS} are possible with uint8 pixels")
-    pixels = images.astype(np.uint8, copy=False)
-    at = _first(pixels >= levels) if levels < MAX_LEVELS else None
+    highest = MAX_DEEP_LEVELS if deep else MAX_LEVELS
+    if not 2 <= levels <= highest:
+        raise UsageError(
+            f"{name}: {levels} grey levels; 2..{highest} are possible with {images.dtype} pixels"
+        )
+    # uint16 goes by the name of uint8 here: what reads pixels takes their values, not their bytes.
+    pixels = cast(npt.NDArray[np.uint8], images)
+    at = _first(pixels >= levels) if levels < highest else None
     if at is not None:
         raise DataError(
             f"{name}: the value {pixels[at]} at {list(at)} exceeds {levels - 1}, the highest of "
@@ -156,7 +185,7 @@ def _conversion(images: npt.NDArray[np.generic]) -> str:
     values = images.astype(np.float64)
     outside = _first(~((values >= 0) & (values <= 255)))
     if outside is not None and images.dtype.itemsize == 2 and kind == "u":
-        return "16-bit images: (images >> 8).astype('uint8') keeps the upper 8 bits"
+        return "16-bit images: state levels 65536, or (images >> 8).astype('uint8') keeps the upper 8 bits"
     if outside is not None:
         return f"the value {values[outside]:g} at {list(outside)} lies outside 0..255"
     if kind == "f" and values.size and values.max() <= 1:

@@ -79,7 +79,7 @@ class Evaluation:
             self._take_back()
             raise
         if self.out is not None:
-            self._runs[self.plan.main].write_summary(self.summary())
+            self._runs[self.plan.main].write_summary(self.summary)
 
     def _score(self, name: str, observe: Observer | None) -> None:
         run = self._runs.get(name)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import nn
 
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import DataError, UsageError
+from merged_diffusion.errors import DataError, ExpertError, UsageError
+from merged_diffusion.evaluation.remarks import expert_notes, same_weights
 from merged_diffusion.evaluation.settings import THRESHOLDS, Settings
+from merged_diffusion.evaluation.sources import ROLES, both_sources, pair_of
+from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.base import Expert, check_declaration
 from merged_diffusion.experts.cards import load_expert
+from merged_diffusion.experts.catalogue import PairCard
 from merged_diffusion.merge import Convention, MergedModel, Role, Threshold, as_model
-from merged_diffusion.pairs import PairCard, pair_card
-
-ROLES: Final[tuple[Role, ...]] = ("likelihood", "quality")
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,21 @@ class Models:
     """The models to score, by name ("merged" first), and their experts by role.
 
     ``identity`` is what a summary and a run say of each expert as it was loaded: a later change of device or
-    dtype does not show.
+    dtype does not show. ``notes`` are what a user should know of the files.
     """
 
     models: Mapping[str, MergedModel]
     experts: Mapping[str, Expert]
     identity: Mapping[str, Mapping[str, Any]]
+    pair: PairCard | None = None
+    notes: tuple[str, ...] = ()
+
+    def compiled(self, settings: Settings) -> Self:
+        """The same models of compiled networks."""
+        from merged_diffusion.experts.compiling import compiled
+
+        experts = {role: compiled(expert) for role, expert in self.experts.items()}
+        return replace(self, models=_models(settings, experts, self.pair), experts=experts)
 
 
 def build_models(settings: Settings, data: Data) -> Models:
@@ -43,20 +53,41 @@ def build_models(settings: Settings, data: Data) -> Models:
     UsageError
         No experts are known for this data, or no threshold.
     ExpertError
-        An expert is not found.
+        An expert is not found, or is not one for its role.
     DataError
         The images have not the shape or the grey levels of an expert.
     """
-    convention = cast(Convention, settings.convention)
     if settings.expert is not None:
-        expert = _load(settings.expert, data)
+        pair, given = None, {"expert": settings.expert}
+    else:
+        pair = pair_of(settings, data.name)
+        given = both_sources(settings, pair, data.name)
+    paths = expert_paths(given.values(), settings.cache)
+    loaded = {role: load_expert(path) for role, path in zip(given, paths, strict=True)}
+    for expert in loaded.values():
+        check_declaration(expert)
+    if settings.expert is not None:
         # Its tally of evaluations stands under its role; an EDM has no other.
-        role: Role = "quality" if getattr(expert, "kind", None) == "edm" else "likelihood"
-        alone: dict[str, MergedModel] = {role: as_model(expert, role=role, convention=convention)}
-        return Models(alone, {str(role): expert}, {role: _identity(expert, settings.expert)})
-    pair = _pair(settings, data)
-    sources = _sources(settings, pair, data)
-    experts: dict[str, Expert] = {role: _load(sources[role], data) for role in ROLES}
+        alone: Role = "quality" if getattr(loaded["expert"], "kind", None) == "edm" else "likelihood"
+        given, loaded = {alone: given["expert"]}, {alone: loaded["expert"]}
+    identity = {role: _identity(expert, given[role]) for role, expert in loaded.items()}
+    if settings.expert is None:
+        _check_roles(loaded, identity)
+    models = _models(settings, loaded, pair)
+    for role, expert in loaded.items():
+        _check_fits(expert, given[role], data)
+    return Models(models, loaded, identity, pair, tuple(expert_notes(identity, settings.cache)))
+
+
+def _models(
+    settings: Settings, experts: Mapping[str, Expert], pair: PairCard | None
+) -> dict[str, MergedModel]:
+    convention = cast(Convention, settings.convention)
+    alone: dict[str, MergedModel] = {
+        role: as_model(experts[role], role=role, convention=convention) for role in ROLES if role in experts
+    }
+    if settings.expert is not None:
+        return alone
     merged = MergedModel(
         experts["likelihood"],
         experts["quality"],
@@ -66,35 +97,7 @@ def build_models(settings: Settings, data: Data) -> Models:
         extrapolate=settings.extrapolate,
         convention=convention,
     )
-    models: dict[str, MergedModel] = {"merged": merged}
-    if settings.compare:
-        models |= {role: as_model(experts[role], role=role, convention=convention) for role in ROLES}
-    return Models(models, experts, {role: _identity(experts[role], sources[role]) for role in ROLES})
-
-
-def _pair(settings: Settings, data: Data) -> PairCard | None:
-    """The named pair, else the pair of a known data set unless both experts are given."""
-    if settings.pair is not None:
-        return pair_card(settings.pair)
-    if settings.likelihood_expert is not None and settings.quality_expert is not None:
-        return None
-    try:
-        return pair_card(data.name)
-    except UsageError:
-        return None
-
-
-def _sources(settings: Settings, pair: PairCard | None, data: Data) -> dict[str, str]:
-    given = {"likelihood": settings.likelihood_expert, "quality": settings.quality_expert}
-    known = {} if pair is None else {"likelihood": pair.likelihood, "quality": pair.quality}
-    sources = {role: source or known.get(role) for role, source in given.items()}
-    for role, source in sources.items():
-        if source is None:
-            raise UsageError(
-                f"no {role} expert: {data.name} has no pair of its own",
-                hint=f"give --pair NAME or --{role}-expert, or one expert alone by --expert",
-            )
-    return {role: source for role, source in sources.items() if source is not None}
+    return {"merged": merged} | (alone if settings.compare else {})
 
 
 def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard | None) -> Threshold:
@@ -115,9 +118,23 @@ def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard
     return made
 
 
-def _load(source: str, data: Data) -> Expert:
-    expert = load_expert(source)
-    check_declaration(expert)
+def _check_roles(experts: Mapping[str, Expert], identity: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse an expert of the other role's kind; one file for both is told by a note instead."""
+    if same_weights(identity):
+        return
+    for role, wrong, option in (
+        ("likelihood", "edm", "--quality-expert"),
+        ("quality", "vdm", "--likelihood-expert"),
+    ):
+        if getattr(experts[role], "kind", None) == wrong:
+            raise ExpertError(
+                f"the {role} expert {identity[role]['source']} is of kind {wrong}",
+                hint=f"it belongs to {option}; alone it is scored by --expert",
+                expert=identity[role]["source"], role=role, found=wrong,
+            )  # fmt: skip
+
+
+def _check_fits(expert: Expert, source: str, data: Data) -> None:
     shape = data.images.shape[1:]
     wrong = [(a, b) for a, b in zip(expert.image_shape, shape, strict=True) if a is not None and a != b]
     if wrong or expert.levels != data.levels:
@@ -130,7 +147,6 @@ def _load(source: str, data: Data) -> Expert:
             expected=[list(expert.image_shape), expert.levels],
             found=[list(shape), data.levels],
         )
-    return expert
 
 
 def _identity(expert: Expert, source: str) -> dict[str, Any]:

@@ -68,8 +68,10 @@ class Plan:
             batch_size=given.batch_size or recorded.get("batch_size") or suits,
             threads=given.threads or recorded.get("threads") or all_cores(),
             dtype=given.dtype or recorded.get("dtype") or "float32",
+            compile=given.compile or recorded.get("compile"),
         )
-        return replace(self, settings=settings, notes=tuple(notes))
+        models = self.models.compiled(settings) if settings.compile else self.models
+        return replace(self, settings=settings, models=models, notes=tuple(notes))
 
     def identity(self, name: str) -> dict[str, Any]:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
@@ -95,6 +97,8 @@ class Plan:
             "extrapolated": model.extrapolated,
             "experts": {role: item for role, item in self.models.identity.items() if role in roles},
         }
+        if self.whole.modified:
+            result["data"]["modified"] = True
         if not np.array_equal(self.whole.ids, np.arange(shape[0])):
             result["data"]["ids"] = self.whole.ids.tolist()
         if self.settings.step_control == "shared":
@@ -191,19 +195,24 @@ class Plan:
 
 def make_plan(settings: Settings) -> Plan:
     """Load data and experts and refuse what does not fit; nothing is computed or written."""
-    whole = load_data(settings.data, split=settings.split, levels=settings.levels)
+    whole = load_data(
+        settings.data, settings.split, settings.levels, cache=settings.cache, variant=settings.variant
+    )
     order = np.argsort(whole.ids, kind="stable")
     if not np.array_equal(order, np.arange(len(order))):
         raise UsageError(f"{settings.data}: its ids are not ascending", hint="sort the file by ids")
     models = build_models(settings, whole)
-    for name, expert in models.experts.items():
-        if expert.conditional and settings.labels == "none":
-            raise UsageError(
-                f"the {name} expert {models.identity[name]['source']} is class-conditional",
-                hint="give --labels from-data or a class",
-            )
-    snapped = [model.snapped for model in models.models.values() if model.snapped is not None]
-    plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models, tuple(snapped))
+    conditional = [name for name, expert in models.experts.items() if expert.conditional]
+    notes = [*models.notes, *(m.snapped for m in models.models.values() if m.snapped is not None)]
+    if conditional and settings.labels == "none":
+        sources = " and ".join(f"{name} expert {models.identity[name]['source']}" for name in conditional)
+        raise UsageError(
+            f"the {sources} is class-conditional, and no labels are given",
+            hint="give --labels from-data or a class",
+        )
+    if not conditional and settings.labels != "none":
+        notes.append("no expert is class-conditional: --labels changes nothing")
+    plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models, tuple(notes))
     plan.labels(plan.data)
     return plan
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Final, Self
 
 from merged_diffusion.errors import UsageError
@@ -24,6 +25,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "range": ("native", "merged"),
     "dtype": ("float32", "float64"),
     "preset": ("default", "paper"),
+    "variant": ("old", "new"),
 }
 # Fields that a preset fills where they are not given.
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -62,6 +64,7 @@ class Settings:
     data: str
     split: str = "test"
     levels: int | None = None
+    variant: str | None = None
     limit: int | None = None
     ids: tuple[int, int] | None = None
     pair: str | None = None
@@ -94,7 +97,9 @@ class Settings:
     threads: int | None = None
     device: str | None = None
     dtype: str | None = None
+    compile: bool | None = None
     seed: int = 0
+    cache: str | Path | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -155,8 +160,8 @@ class Settings:
         return {name: getattr(self, name) for name in SOLVER}
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return asdict(self)
+        """All fields that say what is computed, as JSON values: all but the place of the cache."""
+        return {name: value for name, value in asdict(self).items() if name != "cache"}
 
 
 def _option(name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from merged_diffusion import _core
 from merged_diffusion.data.images import chosen_positions
 from merged_diffusion.errors import RunError, RunMismatchError
+from merged_diffusion.evaluation import paper
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.runs import Record, Run
 
@@ -38,11 +39,14 @@ def summarise(
     return {
         "command": identity["command"],
         "model": main,
-        "data": {k: v for k, v in identity["data"].items() if k != "ids"} | {"n": len(records[main])},
+        "data": {"modified": False}
+        | {k: v for k, v in identity["data"].items() if k != "ids"}
+        | {"n": len(records[main])},
         "threshold": identity["threshold"],
         "legs": identity["legs"],
         **own,
         "compare": [_beside(identity, name, records[main], records[name]) for name in others],
+        "paper": paper.beside(identity, len(records[main])),
         "failures": [_failure(record) for record in records[main] if _failed(record)][:LISTED],
         "extrapolated": identity["extrapolated"],
         "rebatched": any(record.get("rebatched", False) for series in records.values() for record in series),
@@ -78,10 +82,11 @@ def _result(identity: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
 def _beside(
     identity: Mapping[str, Any], name: str, merged: Sequence[Record], alone: Sequence[Record]
 ) -> dict[str, Any]:
-    result = _result(identity, alone)
-    kept = {key: result[key] for key in KEPT if key in result}
+    own = _result(identity, alone)
+    kept = {key: own[key] for key in KEPT if key in own}
     is_whole = identity["settings"]["allow_failed"] or not any(map(_failed, (*merged, *alone)))
-    return {"name": name} | kept | {"paired": paired(merged, alone) if is_whole else None}
+    result = {"name": name} | kept | {"paired": paired(merged, alone) if is_whole else None}
+    return result | {"paper": paper.of_expert(identity, name)}
 
 
 def paired(one: Sequence[Record], two: Sequence[Record]) -> dict[str, Any] | None:

@@ -24,10 +24,10 @@ from merged_diffusion.experts.vdm import VdmExpert
 FORMAT: Final = 1
 MAX_CARD_BYTES: Final = 1 << 20
 TABLES: Final = ("network", "training", "results")
-# What the two kinds of network predict, and of which time and input.
-MEANING: Final = {
-    "vdm": {"predicts": "eps", "time": "gamma", "input": "vp"},
-    "edm": {"predicts": "x0", "time": "log_edm_sigma_over_4", "input": "edm"},
+# What the two kinds of network may predict, and of which time and input.
+MEANING: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "vdm": {"predicts": ("eps", "velocity"), "time": ("gamma",), "input": ("vp",)},
+    "edm": {"predicts": ("x0",), "time": ("log_edm_sigma_over_4",), "input": ("edm",)},
 }
 
 
@@ -60,6 +60,15 @@ class Card:
             torch.manual_seed(seed)
             return self._expert()
 
+    def blank(self) -> VdmExpert | EdmExpert:
+        """The expert without storage for its weights, to be given by ``load_state_dict(..., assign=True)``.
+
+        Keys and shapes are known before memory is: a file's are compared with them first, and whatever sizes
+        a card states, no more is used than the file has.
+        """
+        with torch.device("meta"):
+            return self._expert()
+
     def _expert(self) -> VdmExpert | EdmExpert:
         if self.kind == "vdm":
             return VdmExpert(
@@ -70,6 +79,7 @@ class Card:
                 gamma_range=self.gamma_range,
                 pixels=self.pixels,
                 periods=self.network.get("periods", ()),
+                predicts="velocity" if self.predicts == "velocity" else "eps",
             )
         if self.data_std is None:
             raise CheckpointError(
@@ -131,13 +141,21 @@ def card_of(table: dict[str, Any], where: str) -> Card:
     _check_types(table, where)
     kind = table["kind"]
     for key, expected in MEANING[kind].items():
-        if table[key] != expected:
+        if table[key] not in expected:
+            allowed = " or ".join(map(repr, expected))
             raise CheckpointError(
-                f"{where}: {key} = {table[key]!r}, but a network of kind {kind!r} has {key} = {expected!r}",
+                f"{where}: {key} = {table[key]!r}, but a network of kind {kind!r} has {key} = {allowed}",
                 key=key,
                 expected=expected,
                 found=table[key],
             )
+    labels, classes = table.get("labels", False), table["network"].get("label_dim", 0)
+    if labels != bool(classes):
+        raise CheckpointError(
+            f"{where}: labels = {json.dumps(labels)}, but network.label_dim = {classes!r:.100}",
+            hint="labels says whether the network wants one with every image",
+            key="labels",
+        )
     low, high = table["gamma_range"]
     if not -math.inf < low < high < math.inf:
         raise CheckpointError(f"{where}: gamma_range = [{low}, {high}] is not an interval", key="gamma_range")

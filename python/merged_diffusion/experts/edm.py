@@ -12,15 +12,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from merged_diffusion.experts.nets import small
+from merged_diffusion.errors import CheckpointError
+from merged_diffusion.experts.nets import ddpmpp, small
 from merged_diffusion.schedules import alpha, edm_sigma, per_image
 
 
 class EdmExpert(nn.Module):
-    """A denoiser of z/alpha seen as a noise predictor on its own gamma range."""
+    """A denoiser of z/alpha seen as a noise predictor on its own gamma range.
+
+    A bundled network is its ``net``; a public one, of ``architecture = "ddpmpp"``, is its ``model``, so that
+    the expert's state has the keys of the public files. One with ``label_dim`` is conditional.
+    """
 
     kind = "edm"
-    conditional = False
 
     def __init__(
         self,
@@ -39,21 +43,41 @@ class EdmExpert(nn.Module):
         self.image_shape = image_shape
         self.gamma_range = gamma_range
         self.data_std = data_std
-        self.net = small.build(network, image_shape[0], image_shape)
+        self.model: ddpmpp.Ddpmpp | None = None
+        architecture = network.get("architecture", "small")
+        if architecture == "ddpmpp":
+            self.model = ddpmpp.build(network, image_shape)
+        elif architecture == "small":
+            self.net = small.build(network, image_shape[0], image_shape)
+        else:
+            raise CheckpointError(
+                f"[network] architecture = {architecture!r:.100} is none of kind 'edm'",
+                hint="known: 'ddpmpp', 'small'",
+                key="architecture",
+                found=architecture,
+            )
+        self.conditional = self.model is not None and self.model.label_dim > 0
 
-    def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """eps_hat [B, C, H, W] at ``z`` [B, C, H, W] and ``gamma`` [B]; unconditional.
+    def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
+        """eps_hat [B, C, H, W] at ``z`` [B, C, H, W] and ``gamma`` [B].
+
+        ``cond`` are classes, int64 [B], -1 for none, or weights of classes [B, label_dim].
 
         Not (z - alpha D)/sigma: in float32 that difference loses 5e-5 at gamma = -13.3. With D's definition
         it is  z s/(alpha r^2) - (s_d/r) F.
         """
         s = edm_sigma(gamma)
         r = torch.hypot(s, torch.full_like(s, self.data_std))
-        raw = self.raw(z * per_image(1 / (alpha(gamma) * r), z), s)
+        raw = self.raw(z * per_image(1 / (alpha(gamma) * r), z), s, cond)
         return z * per_image(s / (alpha(gamma) * r**2), z) - per_image(self.data_std / r, z) * raw
 
-    def raw(self, scaled: Tensor, s: Tensor) -> Tensor:
-        """F at c_in y [B, C, H, W] and noise level ``s`` [B]."""
-        u = (s.log() / 4 + 1.5) / 2.6  # about [0, 1] for s in 0.002..80
-        out: Tensor = self.net(scaled, u.to(scaled.dtype))
+    def raw(
+        self, scaled: Tensor, s: Tensor, cond: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
+        """F at c_in y [B, C, H, W] and noise level ``s`` [B]; ``augment`` [B, augment_dim], if any."""
+        noise = s.log() / 4
+        if self.model is not None:
+            out: Tensor = self.model(scaled, noise, cond, augment)
+        else:
+            out = self.net(scaled, ((noise + 1.5) / 2.6).to(scaled.dtype))  # about [0, 1] for s in 0.002..80
         return out

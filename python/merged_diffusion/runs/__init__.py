@@ -9,16 +9,15 @@ expert that was scored alone beside the merged model has a run of its own inside
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from filelock import FileLock, Timeout
-
-from merged_diffusion.errors import RunError, RunLockedError, RunMismatchError, StorageError
+from merged_diffusion.errors import RunError, RunMismatchError
 from merged_diffusion.runs.environment import Versions, digest, versions
-from merged_diffusion.runs.journal import Journal, storage_error
+from merged_diffusion.runs.folder import locked, made_folder, refuse_strangers, unmake
+from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work, storage_error
 from merged_diffusion.runs.records import Record, read_records
 from merged_diffusion.runs.settings import (
     FORMAT,
@@ -30,11 +29,9 @@ from merged_diffusion.runs.settings import (
     write_json,
 )
 
-__all__ = ["Journal", "Record", "Run", "open_run", "recorded_machine", "versions"]
+__all__ = ["Journal", "Record", "Run", "open_run", "others_at_work", "recorded_machine", "versions"]
 
 PARTS: Final = ("likelihood", "quality")
-BYTES_PER_RECORD: Final = 2048  # four times a usual one
-SETTINGS_LOCK_SECONDS: Final = 30.0
 
 
 def recorded_machine(folder: Path) -> dict[str, Any]:
@@ -94,41 +91,36 @@ class Run:
         StorageError
             The directory cannot be written.
         """
-        made = _make(path, n_expected)
-        _refuse_strangers(path)
+        made = made_folder(path, n_expected)
+        refuse_strangers(path)
         current = versions()
         asked = {**settings, "format": FORMAT, "versions": current, "selections": [dict(selection or {})]}
         try:
-            run = cls._agree(path, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
-            run._made = made
-            run._begin(shard, current)
+            with locked(path):
+                run = cls._agree(path, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
+                run._made = made
+                run._begin(shard, current)
         except BaseException:
-            _unmake(made)
+            unmake(made)
             raise
         return run
 
     @classmethod
     def _agree(cls, path: Path, asked: Settings, *, allow_rebatch: bool, strict_env: bool) -> Run:
         """Write the settings of a new run, or compare them with those of the run that is there."""
-        try:
-            with FileLock(path / "settings.lock", timeout=SETTINGS_LOCK_SECONDS):
-                held = read_settings(path)
-                if held is None:
-                    write_json(path / "settings.json", asked)
-                    run = cls(path, asked)
-                    run._is_new = True
-                    return run
-                run = cls(path, held)
-                run._compare(asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
-                selection = asked["selections"][0]
-                if selection not in held["selections"]:
-                    held["selections"].append(selection)
-                    write_json(path / "settings.json", held)
-                return run
-        except Timeout:
-            raise RunLockedError(f"{path}: settings.json stays locked by another process") from None
-        except OSError as error:
-            raise storage_error(path, error) from error
+        held = read_settings(path)
+        if held is None:
+            write_json(path / "settings.json", asked)
+            run = cls(path, asked)
+            run._is_new = True
+            return run
+        run = cls(path, held)
+        run._compare(asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
+        selection = asked["selections"][0]
+        if selection not in held["selections"]:
+            held["selections"].append(selection)
+            write_json(path / "settings.json", held)
+        return run
 
     def _compare(self, asked: Settings, *, allow_rebatch: bool, strict_env: bool) -> None:
         found = differences(self.settings, asked)
@@ -155,7 +147,6 @@ class Run:
             self.notes.append(f"{self.path} was begun in another environment: {_listed(changed)}")
 
     def _begin(self, shard: tuple[int, int], current: Versions) -> None:
-        index, count = shard
         self._environment = digest(current)
         try:
             (self.path / "environments").mkdir(exist_ok=True)
@@ -164,7 +155,7 @@ class Run:
         known = self.path / "environments" / f"{self._environment}.json"
         if not known.exists():
             write_json(known, current)
-        self._journal = Journal(self.path / f"images-{index:04d}-of-{count:04d}.jsonl")
+        self._journal = Journal(journal_path(self.path, shard))
         if self._journal.cut:
             self.notes.append(
                 f"{self._journal.path}: cut {self._journal.cut} bytes of a record that was not finished"
@@ -194,17 +185,26 @@ class Run:
             name: open_run(self.path / name) for name in PARTS if read_settings(self.path / name) is not None
         }
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Replace ``summary.json``."""
-        write_json(self.path / "summary.json", summary)
+    def write_summary(self, summarise: Callable[[], Mapping[str, Any]]) -> None:
+        """Replace ``summary.json``.
+
+        Workers that end together do it one after the other, so that the last one summarises all records.
+        """
+        with locked(self.path):
+            write_json(self.path / "summary.json", summarise())
 
     def discard_if_unused(self) -> None:
-        """Take back a run that this process began and that holds no record."""
+        """Take back a run that this process began and that neither holds a record nor has another worker."""
         self._close_quietly()
-        if self._is_new and not self.records():
+        if not self._is_new or not self.path.is_dir():
+            return
+        with locked(self.path):
+            journals = self.path.glob("images-*.jsonl")
+            if self.records() or any(is_at_work(path) for path in journals):
+                return
             for path in self.path.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            _unmake(self._made)
+        unmake(self._made)
 
     def _close_quietly(self) -> None:
         if self._journal is not None:
@@ -228,50 +228,3 @@ class Run:
 
 def _listed(found: Mapping[str, tuple[Any, Any]]) -> str:
     return "; ".join(f"{key.removeprefix('settings.')} {a} there, {b} here" for key, (a, b) in found.items())
-
-
-def _make(path: Path, n_expected: int) -> list[Path]:
-    """Create the directory; the result names what did not exist before, innermost first."""
-    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
-        raise StorageError(
-            f"{path}: is a link to {path.resolve()}, outside of {path.parent.resolve()}",
-            hint="name the target itself as --out",
-            file=str(path),
-        )
-    made: list[Path] = []
-    try:
-        made = [p for p in (path, *path.parents) if not p.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path).free
-    except OSError as error:
-        _unmake(made)
-        raise storage_error(path, error) from error
-    if free < n_expected * BYTES_PER_RECORD:
-        _unmake(made)
-        raise StorageError(
-            f"{path}: {free} bytes are free, but {n_expected} records need up to"
-            f" {n_expected * BYTES_PER_RECORD}",
-            hint="free space or choose another --out",
-            file=str(path),
-        )
-    return made
-
-
-def _unmake(made: Iterable[Path]) -> None:
-    """Remove directories that were created; one that holds something stays."""
-    for path in made:
-        try:
-            path.rmdir()
-        except OSError:
-            return
-
-
-def _refuse_strangers(path: Path) -> None:
-    """A directory that holds other things is not made a run."""
-    names = {p.name for p in path.iterdir() if not p.name.startswith(".")} - {"settings.lock"}
-    if names and "settings.json" not in names:
-        raise RunError(
-            f"{path}: is not empty and holds no settings.json ({', '.join(sorted(names)[:3])})",
-            hint="name a new or empty directory as --out",
-            file=str(path),
-        )

@@ -22,6 +22,7 @@ from merged_diffusion.errors import RunLockedError, StorageError
 from merged_diffusion.runs.records import Record, encode, read_records
 
 SYNC_SECONDS: Final = 5.0
+LOCK_SECONDS: Final = 0.25  # outlasts the moment in which `is_at_work` holds the lock
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
@@ -39,7 +40,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path.with_suffix(".lock"), timeout=0)
+        self._lock = FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS)
         self._owner = path.with_suffix(".owner")
         self._file: int | None = None
         self._synced = time.monotonic()
@@ -132,6 +133,31 @@ class Journal:
             self._release()
         else:
             self.close()
+
+
+def is_at_work(path: Path) -> bool:
+    """Whether a process, on any host, holds the journal ``path``; one that was killed does not."""
+    if not path.with_suffix(".owner").exists():
+        return False
+    lock = FileLock(path.with_suffix(".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def others_at_work(folder: Path, shard: tuple[int, int]) -> bool:
+    """Whether a process other than the worker of ``shard`` is scoring images of a run."""
+    own = journal_path(folder, shard)
+    return any(is_at_work(path) for path in folder.glob("images-*.jsonl") if path != own)
+
+
+def journal_path(folder: Path, shard: tuple[int, int]) -> Path:
+    """The records of worker I of N."""
+    index, count = shard
+    return folder / f"images-{index:04d}-of-{count:04d}.jsonl"
 
 
 def _read_owner(path: Path) -> dict[str, Any]:

@@ -5,8 +5,8 @@ threshold its gamma. Three kinds of difference:
 
 * free: nothing in a record depends on it (names and paths, which images, how many workers, what is
   printed);
-* machine: the last bits depend on it (batch size, threads, device, network dtype); refused unless told
-  otherwise;
+* machine: the last bits depend on it (batch size, threads, device, network dtype, compiled networks);
+  refused unless told otherwise;
 * all else changes numbers and is refused.
 """
 
@@ -23,7 +23,7 @@ from merged_diffusion.runs.journal import storage_error
 from merged_diffusion.runs.records import plain
 
 FORMAT: Final = 1
-MACHINE: Final = ("batch_size", "threads", "device", "dtype")
+MACHINE: Final = ("batch_size", "threads", "device", "dtype", "compile")
 FREE: Final = frozenset(
     f"settings.{name}"
     for name in (

@@ -1,1 +1,1 @@
-"""Networks, written afresh: the bundled experts' in ``small``."""
+"""Networks, written afresh: the bundled experts' in ``small``, the public ones under their own key names."""

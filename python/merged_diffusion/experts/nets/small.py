@@ -27,6 +27,7 @@ def build(network: Mapping[str, object], c_in: int, shape: tuple[int, int, int])
     """The network of a card's ``[network]`` table, for ``c_in`` input channels and images of ``shape``."""
     table: dict[str, Any] = dict(network)
     kind = table.pop("type", None)
+    table.pop("architecture", None)
     table.pop("periods", None)  # of the expert's input features
     if kind == "mlp":
         return Mlp(c_in, shape, **_checked(table, width=int, blocks=int, dropout=float))
@@ -53,7 +54,10 @@ class Embedding(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        frequencies = torch.logspace(0, math.log10(200), EMBEDDING // 2, dtype=torch.float64)
+        # On the CPU even if parameters are meant to have no storage yet: no file brings it.
+        frequencies = torch.logspace(
+            0, math.log10(200), EMBEDDING // 2, dtype=torch.float64, device=torch.device("cpu")
+        )
         self.register_buffer("frequencies", frequencies.float(), persistent=False)
         self.net = nn.Sequential(
             nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU()

@@ -1,0 +1,131 @@
+"""``data list``, ``data verify`` and ``data show``: sets of images, without any expert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merged_diffusion.cli import options, output
+
+if TYPE_CHECKING:
+    from merged_diffusion.data import Data
+
+cache = click.option("--cache", type=click.Path(path_type=Path), help="Folder of fetched files.")
+chosen = options.stacked(
+    click.option("--split", type=click.Choice(("test", "train")), default="test", show_default=True),
+    click.option("--levels", type=int, help="Grey levels where the file does not say."),
+    click.option("--variant", help="Which ImageNet32: old or new."),
+    cache,
+)
+
+
+@click.group("data", epilog="\b\nExample:\n  merged-diffusion data verify cifar10\n")
+def command() -> None:
+    """Look at sets of images: what there is, whether it is sound, what is in it."""
+
+
+@command.command("list", epilog="\b\nExample:\n  merged-diffusion data list --json\n")
+@cache
+@options.printing
+def list_sets(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
+    """The sets known by name, and where they are."""
+    from merged_diffusion.data import places
+
+    sets = places.known_sets(cache)
+    if as_json:
+        output.emit_json({"data": sets})
+        return 0
+    for row in sets:
+        state = "in the package" if row["bundled"] else "here" if row["present"] else "not here"
+        output.emit(f"{row['name']:<15} {state:<15} {row['file']}")
+    return 0
+
+
+@command.command("verify", epilog="\b\nExample:\n  merged-diffusion data verify cifar10 --split train\n")
+@click.argument("source", metavar="NAME|PATH")
+@chosen
+@options.printing
+def verify(
+    source: str,
+    split: str,
+    levels: int | None,
+    variant: str | None,
+    cache: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Read a set whole and compare it with what is published; what is unsound is refused (exit 3 or 4)."""
+    from merged_diffusion.data import places
+
+    with output.remarks(quiet=quiet):
+        data = _loaded(source, split, levels, variant, cache)
+    verdict = places.verdict(data)
+    if as_json:
+        output.emit_json({"command": "data verify", "data": _facts(data), "verdict": verdict})
+    else:
+        output.emit(f"{data}\nsha256  {data.sha256}\n{verdict}")
+    return 0
+
+
+@command.command("show", epilog="\b\nExample:\n  merged-diffusion data show my_images.zip\n")
+@click.argument("source", metavar="NAME|PATH")
+@chosen
+@options.printing
+def show(
+    source: str,
+    split: str,
+    levels: int | None,
+    variant: str | None,
+    cache: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """What a set holds: sizes, labels, clusters, duplicates, hashes, where it came from."""
+    with output.remarks(quiet=quiet):
+        facts = _facts(_loaded(source, split, levels, variant, cache))
+    if as_json:
+        output.emit_json({"command": "data show", "data": facts})
+        return 0
+    for name, value in facts.items():
+        output.emit(f"{name:<12} {_worded(value)}")
+    return 0
+
+
+def _loaded(source: str, split: str, levels: int | None, variant: str | None, cache: Path | None) -> Data:
+    from merged_diffusion.data import load_data
+
+    return load_data(source, split, levels, cache=cache, variant=variant)
+
+
+def _facts(data: Data) -> dict[str, Any]:
+    import numpy as np
+
+    labels = None
+    if data.labels is not None:
+        classes, counts = np.unique(data.labels, return_counts=True)
+        labels = dict(zip(map(str, classes.tolist()), counts.tolist(), strict=True))
+    return {
+        "name": data.name,
+        "split": data.split,
+        "n": len(data),
+        "image_shape": list(data.images.shape[1:]),
+        "levels": data.levels,
+        "sha256": data.sha256,
+        "modified": data.modified,
+        "labels": labels,
+        "clusters": None if data.clusters is None else len(np.unique(data.clusters)),
+        "duplicates": data.duplicates,
+        "provenance": dict(data.provenance),
+    }
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_worded(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

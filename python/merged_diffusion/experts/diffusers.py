@@ -1,0 +1,199 @@
+"""A diffusers ``UNet2DModel`` as an expert: its timestep from gamma by the log-SNR of its own scheduler.
+
+A scheduler tabulates alpha_bar_t = alpha^2 of z_t = alpha x + sigma eps at t = 0, ..., N - 1 (Ho et al. 2020,
+eq. 4), so that t is known at gamma_t = log((1 - alpha_bar_t) / alpha_bar_t); between the entries t is linear
+in gamma. The table's ends are the range that the network was trained on. What it predicts is the scheduler's
+``prediction_type``: ``epsilon``, ``sample`` (x) or ``v_prediction``. Clipping and thresholds belong to
+sampling, not to the model, and are not applied. Pixels are ``ends``, v/127.5 - 1, as in diffusers' pipelines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from merged_diffusion.errors import CheckpointError, ExpertError, UsageError
+from merged_diffusion.experts.base import Pixels
+from merged_diffusion.experts.callables import CallableExpert, Predicts
+from merged_diffusion.experts.diffusers_folder import find_parts, make_scheduler, make_unet, renamed
+from merged_diffusion.experts.weights import check_keys, read_weights
+
+PREDICTS: Final[Mapping[str, Predicts]] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+LEARNED_VARIANCE: Final = ("learned", "learned_range")
+
+
+class DiffusersExpert(CallableExpert):
+    """``unet`` and the ``scheduler`` that it was trained with, as diffusers holds them.
+
+    The network is put into evaluation mode. One with class embeddings is conditional: its labels are
+    ``class_labels``. Of a network that also predicts a variance the first half of the channels is taken.
+
+    Parameters
+    ----------
+    unet
+        A ``UNet2DModel``, or what has the same call and ``config``.
+    scheduler
+        Anything with ``alphas_cumprod`` [N] and ``config.prediction_type``; how it samples is not asked.
+    levels, pixels
+        Grey levels of the training images, and the value that the network takes a pixel to be.
+    image_shape
+        C, H, W; default: ``in_channels`` and ``sample_size`` of the network.
+
+    Raises
+    ------
+    ExpertError
+        Network or scheduler have another clock or another input than z at an integer timestep.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        scheduler: object,
+        *,
+        levels: int = 256,
+        pixels: Pixels = "ends",
+        image_shape: Sequence[int | None] | None = None,
+        name: str | None = None,
+    ) -> None:
+        config, schedule = _config(unet, "unet"), _config(scheduler, "scheduler")
+        _check_unet(config, schedule)
+        predicts = schedule.get("prediction_type", "epsilon")
+        if predicts not in PREDICTS:
+            raise ExpertError(
+                f"prediction_type = {predicts!r} of the scheduler is none of {', '.join(PREDICTS)}",
+                expected=list(PREDICTS),
+                found=predicts,
+            )
+        gammas = scheduler_gammas(scheduler)
+        super().__init__(
+            _Unet(unet, config["in_channels"]),
+            predicts=PREDICTS[predicts],
+            time="timestep",
+            input="vp",
+            pixels=pixels,
+            levels=levels,
+            gamma_range=(float(gammas[0]), float(gammas[-1])),
+            image_shape=_image_shape(config) if image_shape is None else image_shape,
+            schedule=gammas,
+            conditional=_is_conditional(config),
+            name=type(unet).__name__ if name is None else name,
+        )
+        self.eval()
+
+
+class _Unet(nn.Module):
+    """The network under the call that `CallableExpert` makes."""
+
+    def __init__(self, unet: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.unet = unet
+        self._channels = channels
+
+    def forward(self, z: Tensor, timestep: Tensor, label: Tensor | None = None) -> Tensor:
+        out: Tensor = self.unet(z, timestep, class_labels=label, return_dict=False)[0]
+        return out[:, : self._channels]
+
+
+def scheduler_gammas(scheduler: object) -> Tensor:
+    """gamma, float64 [N], at the timesteps 0, 1, ... of a scheduler, which must rise.
+
+    A last entry without any signal (``rescale_betas_zero_snr``) lies at infinity and is left out.
+    """
+    table = getattr(scheduler, "alphas_cumprod", None)
+    if not isinstance(table, Tensor) or table.dim() != 1 or len(table) < 2:
+        raise ExpertError(
+            f"{type(scheduler).__name__} has no alphas_cumprod [N]: its timesteps say nothing of noise",
+            hint="pass the scheduler of the training; CallableExpert takes any other clock",
+        )
+    signal = table.detach().cpu().double()
+    if float(signal[-1]) == 0:
+        signal = signal[:-1]
+    gammas = torch.log1p(-signal) - signal.log()
+    if not (bool(gammas.isfinite().all()) and bool((gammas.diff() > 0).all()) and len(gammas) > 1):
+        raise ExpertError(
+            f"alphas_cumprod of {type(scheduler).__name__} does not fall strictly between 1 and 0",
+            hint="its betas must lie strictly between 0 and 1",
+        )
+    return gammas
+
+
+def _config(part: object, what: str) -> Mapping[str, Any]:
+    config = getattr(part, "config", None)
+    if not isinstance(config, Mapping):
+        raise UsageError(
+            f"{what} is a {type(part).__name__} without a config",
+            hint="pass diffusers' own objects; CallableExpert takes any callable",
+        )
+    return config
+
+
+def _check_unet(config: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
+    """Refuse a network that is not fed with z and a timestep alone (and a class)."""
+    channels, n_out = config.get("in_channels"), config.get("out_channels")
+    is_double = schedule.get("variance_type") in LEARNED_VARIANCE and n_out == 2 * (channels or 0)
+    facts = {**schedule, **config}
+    time, labels = facts.get("time_embedding_type"), facts.get("class_embed_type")
+    for key, sound, why in (
+        ("in_channels", isinstance(channels, int), "it is no network of images"),
+        (
+            "out_channels",
+            n_out == channels or is_double,
+            f"of {channels} channels in it predicts none of them",
+        ),
+        ("cross_attention_dim", "cross_attention_dim" not in facts, "it needs states beside the image"),
+        ("center_input_sample", not facts.get("center_input_sample"), "its input is no z of centred pixels"),
+        ("time_embedding_type", time == "positional", "it has no times between the table's entries"),
+        ("timestep_type", facts.get("timestep_type", "discrete") == "discrete", "its time is no timestep"),
+        ("timestep_scaling", "timestep_scaling" not in facts, "distilled to few steps, it predicts no noise"),
+        ("class_embed_type", labels in (None, "timestep"), "its labels are no classes"),
+    ):
+        if not sound:
+            raise ExpertError(
+                f"{key} = {facts.get(key)!r} of a diffusers network or scheduler: {why}",
+                hint="declare what it is by CallableExpert",
+                key=key,
+                found=facts.get(key),
+            )
+
+
+def _is_conditional(config: Mapping[str, Any]) -> bool:
+    return config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None
+
+
+def _image_shape(config: Mapping[str, Any]) -> tuple[int | None, ...]:
+    size = config.get("sample_size")
+    sizes = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    return (config["in_channels"], *sizes)
+
+
+def load_diffusers(folder: str | Path) -> DiffusersExpert:
+    """The expert in a folder as ``save_pretrained`` writes it: ``unet/`` and ``scheduler/``, or both flat.
+
+    JSON and safetensors are read, nothing is executed. 256 grey levels, pixels ``ends``.
+
+    Raises
+    ------
+    UnsupportedCheckpointError
+        Classes or options that are not known, pickled weights, a network that works on latents.
+    CheckpointError
+        Files that are missing or broken, or do not belong together.
+    """
+    parts = find_parts(Path(folder))
+    unet, scheduler = make_unet(parts.unet), make_scheduler(parts.scheduler)
+    tensors, dtype, sha256 = read_weights(parts.weights, None)
+    tensors = renamed(tensors)
+    check_keys(tensors, unet.state_dict(), str(parts.weights))
+    unet.load_state_dict(tensors, assign=True)
+    unet.requires_grad_(requires_grad=False)
+    name = Path(folder).resolve().name
+    try:
+        expert = DiffusersExpert(unet, scheduler, name=name)
+    except (ExpertError, UsageError) as error:
+        raise CheckpointError(f"{folder}: {error.message}", hint=error.hint, **error.fields) from error
+    facts = {"name": name, "kind": "diffusers", "source": str(folder), "format": "diffusers"}
+    expert.provenance = cast(Any, facts | {"sha256": sha256, "precision": dtype, "licence": ""})
+    return expert

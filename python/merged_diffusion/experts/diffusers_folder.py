@@ -1,0 +1,220 @@
+"""The parts of a diffusers folder: configs as checked JSON, network and scheduler built from them.
+
+The network is built without memory (on torch's meta device) before a weight is read, so what a config can
+cost is bounded by the limits below. diffusers is asked for its classes only; its loaders are not used.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from merged_diffusion.errors import (
+    CheckpointError,
+    ExpertError,
+    MergedDiffusionError,
+    UnsafeFileError,
+    UnsupportedCheckpointError,
+)
+
+MAX_CONFIG_BYTES: Final = 1 << 20
+MAX_TIMESTEPS: Final = 100_000
+MAX_LAYERS: Final = 64
+MAX_NUMBER: Final = 1 << 16
+MAX_LIST: Final = 16
+
+UNET: Final = "UNet2DModel"
+BLOCKS: Final = (
+    *("DownBlock2D", "AttnDownBlock2D", "SkipDownBlock2D", "AttnSkipDownBlock2D", "ResnetDownsampleBlock2D"),
+    *("UpBlock2D", "AttnUpBlock2D", "SkipUpBlock2D", "AttnSkipUpBlock2D", "ResnetUpsampleBlock2D"),
+)
+# All of them tabulate alphas_cumprod for timesteps 0 .. N - 1 of one and the same training.
+SCHEDULERS: Final = (
+    *("DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler"),
+    *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler"),
+    *("UniPCMultistepScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"),
+    *("HeunDiscreteScheduler", "LMSDiscreteScheduler", "KDPM2DiscreteScheduler"),
+    "KDPM2AncestralDiscreteScheduler",
+)
+# What of a scheduler belongs to the training; the rest is how it samples.
+TRAINING: Final = (
+    *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type"),
+    *("rescale_betas_zero_snr", "timestep_type", "variance_type"),
+)
+WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
+# Names of attention layers before diffusers 0.17.
+OLD_NAMES: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the parts of an expert lie."""
+
+    unet: Path
+    scheduler: Path
+    weights: Path
+
+
+def find_parts(folder: Path) -> Parts:
+    """The files of ``folder``; refused where one is missing or the pipeline has more than both parts."""
+    index = folder / "model_index.json"
+    if index.is_file():
+        others = [
+            k for k, v in read_config(index).items() if not k.startswith("_") and v not in (None, [None] * 2)
+        ]
+        others = [name for name in others if name not in ("unet", "scheduler")]
+        if others:
+            raise UnsupportedCheckpointError(
+                f"{index}: the pipeline has {', '.join(others)} beside unet and scheduler",
+                hint="an expert works on pixels, by itself; md.log_density takes networks of latents",
+                file=str(index),
+                found=others,
+            )
+    unet = _first(folder, "unet/config.json", "config.json")
+    scheduler = _first(folder, "scheduler/scheduler_config.json", "scheduler_config.json")
+    weights = unet.with_name(WEIGHTS)
+    if not weights.is_file():
+        pickled = sorted(path.name for path in unet.parent.glob("*.bin"))
+        there = f"there is {pickled[0]}, a pickle, which is not read" if pickled else "it is not there"
+        raise UnsupportedCheckpointError(
+            f"{weights}: {there}",
+            hint="save_pretrained(folder) writes safetensors in one file",
+            file=str(weights),
+        )
+    return Parts(unet, scheduler, weights)
+
+
+def read_config(path: Path) -> Config:
+    """A JSON object of bounded size."""
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise UnsafeFileError(
+                f"{path}: a config of over {MAX_CONFIG_BYTES} bytes is refused", file=str(path)
+            )
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a readable JSON file ({error})", file=str(path)) from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: holds a {type(config).__name__}, no object", file=str(path))
+    return config
+
+
+def make_unet(path: Path) -> nn.Module:
+    """The network of a config, without memory for its weights."""
+    config = read_config(path)
+    _check_class(path, config, (UNET,))
+    made = getattr(_diffusers(), UNET)
+    options = {key: value for key, value in config.items() if not key.startswith("_")}
+    unknown = sorted(options.keys() - inspect.signature(made).parameters.keys())
+    strange = [key for key, value in options.items() if not _is_sane(value)]
+    blocks = [*_list(options, "down_block_types"), *_list(options, "up_block_types")]
+    strange += [str(block) for block in blocks if block not in BLOCKS]
+    layers = options.get("layers_per_block", 1)
+    strange += [] if isinstance(layers, int) and layers <= MAX_LAYERS else ["layers_per_block"]
+    if unknown or strange:
+        raise UnsupportedCheckpointError(
+            f"{path}: options of {UNET} that are not known: {', '.join([*unknown, *strange][:8])}",
+            hint="a newer diffusers may know them; DiffusersExpert(unet, scheduler) takes loaded objects",
+            file=str(path),
+            found=[*unknown, *strange],
+        )
+    with torch.device("meta"):
+        unet: nn.Module = _made(path, made, options)
+    return unet.eval()
+
+
+def make_scheduler(path: Path) -> object:
+    """The scheduler of a config: its table and what the network predicts, nothing of how it samples."""
+    config = read_config(path)
+    _check_class(path, config, SCHEDULERS)
+    made = getattr(_diffusers(), config["_class_name"])
+    betas = config.get("trained_betas")
+    n = len(betas) if isinstance(betas, list) else config.get("num_train_timesteps", 1000)
+    if not isinstance(n, int) or not 2 <= n <= MAX_TIMESTEPS:
+        raise CheckpointError(
+            f"{path}: a table of {n!r} timesteps, possible are 2 to {MAX_TIMESTEPS}", file=str(path)
+        )
+    if config.get("predict_epsilon") is False:  # before there was prediction_type
+        config = {"prediction_type": "sample"} | config
+    known = inspect.signature(made).parameters
+    return _made(path, made, {key: config[key] for key in TRAINING if key in config and key in known})
+
+
+def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names that diffusers has used since 0.17."""
+    result = {}
+    for key, value in tensors.items():
+        *path, layer, kind = key.split(".") if key.count(".") else ["", key, ""]
+        is_old = len(path) > 1 and path[-2] == "attentions" and layer in OLD_NAMES
+        result[".".join([*path, OLD_NAMES[layer], kind]) if is_old else key] = value
+    return result
+
+
+def _first(folder: Path, *names: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"{folder}: has neither {' nor '.join(names)}",
+        hint="a diffusers expert is a folder with unet/ and scheduler/, or with the files of both",
+        file=str(folder),
+    )
+
+
+def _check_class(path: Path, config: Config, known: tuple[str, ...]) -> None:
+    found = config.get("_class_name")
+    if found not in known:
+        raise UnsupportedCheckpointError(
+            f"{path}: of the class {found!r}, known: {', '.join(known)}",
+            hint="load it with diffusers and declare it by CallableExpert in a file of your own",
+            file=str(path),
+            expected=list(known),
+            found=found,
+        )
+
+
+def _is_sane(value: object) -> bool:
+    if isinstance(value, list):
+        return len(value) <= MAX_LIST and all(not isinstance(v, list) and _is_sane(v) for v in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, dict) and (not isinstance(value, int) or 0 <= value <= MAX_NUMBER)
+
+
+def _list(options: Config, key: str) -> list[object]:
+    value = options.get(key, [])
+    return value if isinstance(value, list) else [value]
+
+
+def _made(path: Path, made: Any, options: Config) -> Any:
+    try:
+        return made(**options)
+    except MergedDiffusionError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: diffusers makes no {made.__name__} of it ({type(error).__name__}: {error})",
+            file=str(path),
+        ) from error
+
+
+def _diffusers() -> ModuleType:
+    try:
+        import diffusers
+    except ImportError as error:
+        raise ExpertError(
+            "a diffusers folder needs the package diffusers", hint="pip install 'merged-diffusion[diffusers]'"
+        ) from error
+    module: ModuleType = diffusers
+    return module

@@ -1,0 +1,304 @@
+"""The U-Net of DDPM++ (Song et al. 2021, appendix H) as EDM trains it (Karras et al. 2022, table 1).
+
+Each level of resolution has ``num_blocks`` blocks down and one more up, and halves the one before; every
+output on the way down is joined to the input of a block on the way up. With e the embedding of the noise
+level, of labels and of augmentations, a block is
+
+    x' = (skip x + B drop(silu(norm(A silu(norm x) + P e))))/sqrt 2
+
+and, at the resolutions named, (x' + out attention(norm x'))/sqrt 2. The first convolution A and the skip of a
+block that halves or doubles do so by a filter, whose buffer is part of the state. Names of layers and of
+arguments are those of the public files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d, scaled_dot_product_attention, silu
+
+from merged_diffusion.errors import CheckpointError, ExpertError, UnsupportedCheckpointError
+from merged_diffusion.experts.nets.embedding import sinusoids
+from merged_diffusion.experts.nets.tables import arguments, is_count, is_positive, is_share, is_size, list_of
+
+NORM_EPS: Final = 1e-6
+ZERO: Final = 1e-5  # gain of layers that begin as almost nothing
+Resample = Literal["up", "down"] | None
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+# What makes it DDPM++ and not NCSN++, whose networks have other layers.
+VARIANT: Final = {"embedding_type": "positional", "encoder_type": "standard", "decoder_type": "standard"}
+CHECKS: Final = {
+    "model_channels": is_count,
+    "channel_mult": list_of(is_count, least=1),
+    "channel_mult_emb": is_count,
+    "num_blocks": is_count,
+    "attn_resolutions": list_of(is_count),
+    "dropout": is_share,
+    "label_dim": is_size,
+    "augment_dim": is_size,
+    "channel_mult_noise": is_count,
+    "resample_filter": list_of(is_positive, least=1),
+}
+
+
+def build(network: Mapping[str, object], shape: tuple[int, int, int]) -> Ddpmpp:
+    """The network of a card's ``[network]`` table, for images of ``shape``."""
+    for key, ours in VARIANT.items():
+        if network.get(key, ours) != ours:
+            raise UnsupportedCheckpointError(
+                f"[network] {key} = {network[key]!r:.100} belongs to another network than DDPM++",
+                hint=f"DDPM++ has {key} = {ours!r}; pass any other network as a callable, from Python",
+                key=key,
+                expected=ours,
+                found=network[key],
+            )
+    table = {key: value for key, value in network.items() if key not in VARIANT}
+    return Ddpmpp(shape, **arguments(table, CHECKS, {"model_channels", "channel_mult"}))
+
+
+class Ddpmpp(nn.Module):
+    """The network of square images of ``shape``, C, H, W.
+
+    Parameters
+    ----------
+    model_channels, channel_mult
+        Channels of a level: the product of the first with the level's entry of the second.
+    channel_mult_noise, channel_mult_emb
+        Widths of the embedding, before and after its layers, over ``model_channels``.
+    attn_resolutions
+        Heights of the levels whose blocks attend: all on the way down, the last on the way up.
+    label_dim, augment_dim
+        Widths of the labels and of the augmentations; 0: none.
+    resample_filter
+        Of even length; its outer product with itself halves a resolution, and doubles it.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        *,
+        model_channels: int,
+        channel_mult: Sequence[int],
+        channel_mult_emb: int = 4,
+        num_blocks: int = 4,
+        attn_resolutions: Sequence[int] = (16,),
+        dropout: float = 0.1,
+        label_dim: int = 0,
+        augment_dim: int = 0,
+        channel_mult_noise: int = 1,
+        resample_filter: Sequence[float] = (1, 1),
+    ) -> None:
+        super().__init__()
+        channels, size, _ = shape
+        widths = [model_channels * factor for factor in channel_mult]
+        self.noise_channels = model_channels * channel_mult_noise
+        _check(shape, len(widths) - 1, self.noise_channels, resample_filter)
+        self.label_dim = label_dim
+        e = model_channels * channel_mult_emb
+        self.map_label = _xavier(nn.Linear(label_dim, self.noise_channels)) if label_dim else None
+        self.map_augment = (
+            _xavier(nn.Linear(augment_dim, self.noise_channels, bias=False)) if augment_dim else None
+        )
+        self.map_layer0 = _xavier(nn.Linear(self.noise_channels, e))
+        self.map_layer1 = _xavier(nn.Linear(e, e))
+
+        def block(c_in: int, c_out: int, *, attention: bool = False, resample: Resample = None) -> Block:
+            return Block(c_in, c_out, e, dropout, attention, resample, resample_filter)
+
+        # By name, in order; `kept` are the channels of the outputs on the way down.
+        enc: dict[str, nn.Module] = {}
+        dec: dict[str, nn.Module] = {}
+        kept: list[int] = []
+        c = model_channels
+        for level, width in enumerate(widths):
+            res = size >> level
+            if level == 0:
+                enc[f"{res}x{res}_conv"] = _xavier(nn.Conv2d(channels, c, 3, padding=1))
+            else:
+                enc[f"{res}x{res}_down"] = block(c, c, resample="down")
+            kept.append(c)
+            for i in range(num_blocks):
+                enc[f"{res}x{res}_block{i}"] = block(c, width, attention=res in attn_resolutions)
+                c = width
+                kept.append(c)
+        for level, width in reversed(list(enumerate(widths))):
+            res = size >> level
+            if level == len(widths) - 1:
+                dec[f"{res}x{res}_in0"] = block(c, c, attention=True)
+                dec[f"{res}x{res}_in1"] = block(c, c)
+            else:
+                dec[f"{res}x{res}_up"] = block(c, c, resample="up")
+            for i in range(num_blocks + 1):
+                attends = i == num_blocks and res in attn_resolutions
+                dec[f"{res}x{res}_block{i}"] = block(c + kept.pop(), width, attention=attends)
+                c = width
+        dec[f"{size}x{size}_aux_norm"] = _norm(c)
+        dec[f"{size}x{size}_aux_conv"] = _xavier(nn.Conv2d(c, channels, 3, padding=1), ZERO)
+        self.enc, self.dec = nn.ModuleDict(enc), nn.ModuleDict(dec)
+
+    def forward(
+        self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
+        """F [B, C, H, W] of ``x`` [B, C, H, W] at ``noise`` [B].
+
+        ``labels`` are classes, int64 [B], -1 for none, or weights of classes [B, label_dim]; ``augment`` is
+        [B, augment_dim]. None is a row of zeros.
+        """
+        e = self.embedding(noise, labels, augment, x.dtype)
+        kept = []
+        for layer in self.enc.values():
+            x = layer(x, e) if isinstance(layer, Block) else layer(x)
+            kept.append(x)
+        *blocks, norm, conv = self.dec.values()
+        for block in blocks:
+            # Only the blocks after those that begin a level have room for what was kept.
+            x = block(x if x.shape[1] == block.c_in else torch.cat([x, kept.pop()], dim=1), e)
+        out: Tensor = conv(silu(norm(x)))
+        return out
+
+    def embedding(
+        self, noise: Tensor, labels: Tensor | None, augment: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """The embedding [B, E] of noise level, labels and augmentations."""
+        e = sinusoids(noise, self.noise_channels).to(dtype)
+        if self.map_label is not None:
+            rows = _rows(labels, len(noise), self.label_dim, e)
+            e = e + self.map_label(rows * math.sqrt(self.label_dim))
+        if self.map_augment is not None and augment is not None:
+            e = e + self.map_augment(augment.to(e))
+        out: Tensor = silu(self.map_layer1(silu(self.map_layer0(e))))
+        return out
+
+
+class Block(nn.Module):
+    """A residual block, which may halve or double the resolution, and may attend."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        e: int,
+        dropout: float,
+        attention: bool,
+        resample: Resample,
+        resample_filter: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.c_in = c_in
+        self.norm0 = _norm(c_in)
+        self.conv0 = _convolution(c_in, c_out, 3, resample, resample_filter)
+        self.affine = _xavier(nn.Linear(e, c_out))
+        self.norm1 = _norm(c_out)
+        # No parameters, so no name of its own among the public keys.
+        self.dropout = nn.Dropout(dropout)
+        self.conv1 = _xavier(nn.Conv2d(c_out, c_out, 3, padding=1), ZERO)
+        changes = c_in != c_out or resample is not None
+        self.skip = _convolution(c_in, c_out, 1, resample, resample_filter) if changes else None
+        self.norm2 = _norm(c_out) if attention else None
+        self.qkv = _xavier(nn.Conv2d(c_out, 3 * c_out, 1), math.sqrt(0.2)) if attention else None
+        self.proj = _xavier(nn.Conv2d(c_out, c_out, 1), ZERO) if attention else None
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """``x`` [B, c_in, H, W] with the embedding ``e`` [B, E]."""
+        h: Tensor = self.conv0(silu(self.norm0(x))) + self.affine(e)[:, :, None, None]
+        h = self.conv1(self.dropout(silu(self.norm1(h))))
+        h = (h + (x if self.skip is None else self.skip(x))) * math.sqrt(0.5)
+        if self.norm2 is not None and self.qkv is not None and self.proj is not None:
+            h = (h + self.proj(_attended(self.qkv(self.norm2(h))))) * math.sqrt(0.5)
+        return h
+
+
+class Resampled(nn.Conv2d):
+    """A convolution of an image halved or doubled by a filter before it."""
+
+    resample_filter: Tensor
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, resample: Literal["up", "down"], taps: Sequence[float]
+    ) -> None:
+        super().__init__(c_in, c_out, kernel, padding=kernel // 2)
+        self.resample = resample
+        row = torch.tensor(taps, dtype=torch.float32)
+        self.register_buffer("resample_filter", (row.outer(row) / row.sum().square())[None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` [B, c_in, H, W]; H and W halved or doubled, [B, c_out, ...]."""
+        c = x.shape[1]
+        taps = self.resample_filter.expand(c, -1, -1, -1)
+        padding = (taps.shape[-1] - 1) // 2
+        if self.resample == "down":
+            x = conv2d(x, taps, stride=2, padding=padding, groups=c)
+        else:
+            x = conv_transpose2d(x, 4 * taps, stride=2, padding=padding, groups=c)
+        return super().forward(x)
+
+
+def _attended(qkv: Tensor) -> Tensor:
+    """Attention over the pixels of ``qkv`` [B, 3 C, H, W], in which a channel's q, k and v are neighbours."""
+    n, c, height, width = qkv.shape
+    q, k, v = qkv.view(n, 1, c // 3, 3, height * width).transpose(2, 4).unbind(3)
+    mixed = scaled_dot_product_attention(q, k, v)
+    return mixed.transpose(2, 3).reshape(n, c // 3, height, width)
+
+
+def _rows(labels: Tensor | None, n: int, label_dim: int, like: Tensor) -> Tensor:
+    """Labels as weights of classes [B, label_dim]."""
+    if labels is None:
+        return like.new_zeros(n, label_dim)
+    if labels.is_floating_point():
+        if labels.shape != (n, label_dim):
+            raise ExpertError(
+                f"labels of shape {list(labels.shape)} for {n} images of {label_dim} classes",
+                hint=f"give [{n}, {label_dim}], or classes int64 [{n}]",
+            )
+        return labels.to(like)
+    # On a device the values would have to be waited for at every call; they were checked on their way there.
+    if labels.device.type == "cpu" and not bool(((labels >= -1) & (labels < label_dim)).all()):
+        raise ExpertError(
+            f"labels {int(labels.min())} to {int(labels.max())} for {label_dim} classes",
+            hint=f"give 0 to {label_dim - 1}, or -1 for no class",
+        )
+    classes = torch.arange(label_dim, device=labels.device)
+    return (labels[:, None] == classes).to(like)
+
+
+def _convolution(c_in: int, c_out: int, kernel: int, resample: Resample, taps: Sequence[float]) -> nn.Conv2d:
+    if resample is None:
+        return _xavier(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2))
+    return _xavier(Resampled(c_in, c_out, kernel, resample, taps))
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    groups = min(32, channels // 4)
+    if groups == 0 or channels % groups:
+        raise CheckpointError(
+            f"[network] a layer of {channels} channels cannot be normalised in {max(groups, 1)} groups",
+            hint="model_channels and channel_mult do not belong together",
+            found=channels,
+        )
+    return nn.GroupNorm(groups, channels, eps=NORM_EPS)
+
+
+def _xavier(layer: Layer, gain: float = 1.0) -> Layer:
+    nn.init.xavier_uniform_(layer.weight, gain)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _check(shape: tuple[int, int, int], n_halvings: int, noise_channels: int, taps: Sequence[float]) -> None:
+    _, height, breadth = shape
+    faults = []
+    if height != breadth or height % 2**n_halvings:
+        faults.append(f"image_shape = {list(shape)} is not a square that can be halved {n_halvings} times")
+    if noise_channels % 2:
+        faults.append(f"model_channels * channel_mult_noise = {noise_channels} is odd")
+    if len(taps) % 2:
+        faults.append(f"resample_filter has {len(taps)} entries, an odd number")
+    if faults:
+        raise CheckpointError(f"[network] of architecture 'ddpmpp': {'; '.join(faults)}", differences=faults)

@@ -1,0 +1,93 @@
+"""A card's ``[network]`` table as the arguments of a network: entries checked, all faults told at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeGuard
+
+from merged_diffusion.errors import CheckpointError
+
+MAX_COUNT: Final = 1 << 16  # of channels, blocks, heads: far above any network, far below the memory's end
+MAX_ENTRIES: Final = 64  # of a list
+
+Check = Callable[[object], bool]
+
+
+def is_count(value: object) -> bool:
+    """A whole number from 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT
+
+
+def is_size(value: object) -> bool:
+    """A whole number from 0."""
+    return is_count(value) or (isinstance(value, int) and value == 0 and not isinstance(value, bool))
+
+
+def is_flag(value: object) -> bool:
+    """Either true or false."""
+    return isinstance(value, bool)
+
+
+def is_share(value: object) -> bool:
+    """A number from 0, below 1."""
+    return _is_number(value) and 0 <= value < 1
+
+
+def is_positive(value: object) -> bool:
+    """A number above 0."""
+    return _is_number(value) and value > 0
+
+
+def is_interval(value: object) -> bool:
+    """Two numbers, rising."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    low, high = value
+    return _is_number(low) and _is_number(high) and low < high
+
+
+def list_of(entry: Check, *, least: int = 0) -> Check:
+    """A list of so many entries at least, each of which passes."""
+
+    def is_list(value: object) -> bool:
+        if not isinstance(value, list | tuple) or not least <= len(value) <= MAX_ENTRIES:
+            return False
+        return all(map(entry, value))
+
+    is_list.__doc__ = f"A list of at least {least}, each: {entry.__doc__}"
+    return is_list
+
+
+def one_of(*names: str) -> Check:
+    """One of these words."""
+
+    def is_known(value: object) -> bool:
+        return value in names
+
+    is_known.__doc__ = " or ".join(map(repr, names))
+    return is_known
+
+
+def arguments(network: Mapping[str, object], checks: Mapping[str, Check], needed: set[str]) -> dict[str, Any]:
+    """The entries of the table but ``architecture``; `CheckpointError` where one is missing or unsound."""
+    table = {key: value for key, value in network.items() if key != "architecture"}
+    faults = [f"{key} is missing" for key in sorted(needed - table.keys())]
+    faults += [f"{key} is unknown" for key in sorted(table.keys() - checks.keys())]
+    faults += [
+        f"{key} = {table[key]!r:.100} is not this: {(check.__doc__ or '').rstrip('.')}"
+        for key, check in checks.items()
+        if key in table and not check(table[key])
+    ]
+    if faults:
+        raise CheckpointError(
+            f"[network] of architecture {network.get('architecture')!r}: {'; '.join(faults)}",
+            hint=f"it has {', '.join(checks)}",
+            differences=faults,
+        )
+    return table
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """A finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

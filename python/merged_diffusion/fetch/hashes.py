@@ -1,0 +1,69 @@
+"""``hashes.json`` of a cache: the SHA-256 of every file that was fetched, as it arrived."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from merged_diffusion.cache import cache_folder, cached
+from merged_diffusion.errors import StorageError
+from merged_diffusion.experts.catalogue import Public, targets
+
+HASHES: Final = "hashes.json"
+
+
+def recorded(folder: str | Path | None = None) -> dict[str, str]:
+    """SHA-256 by path in the cache; empty where nothing was fetched."""
+    path = cached(HASHES, folder=folder)
+    try:
+        kept: Any = json.loads(path.read_text("utf-8"))
+        return {str(name): str(entry["sha256"]) for name, entry in kept.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StorageError(
+            f"{path} cannot be read ({error})",
+            hint="remove it; the next fetch writes it anew",
+            file=str(path),
+        ) from error
+
+
+def recorded_sha256(path: Path, folder: str | Path | None = None) -> str | None:
+    """The SHA-256 with which `fetch` brought the file ``path``; None where it did not."""
+    place = cache_folder(folder)
+    return recorded(folder).get(path.relative_to(place).as_posix()) if path.is_relative_to(place) else None
+
+
+def known_hashes(entry: Public, folder: str | Path | None = None) -> dict[str, str]:
+    """SHA-256 by path in the cache, as published or as first fetched."""
+    held = recorded(folder)
+    found = {}
+    for item, (_, path) in zip(entry.downloads, targets(entry, folder), strict=True):
+        at = path.relative_to(cache_folder(folder)).as_posix()
+        sha256 = item.sha256 or held.get(at)
+        if sha256 is not None:
+            found[at] = sha256
+    return found
+
+
+def record(path: Path, sha256: str, url: str, folder: str | Path | None = None) -> None:
+    """Add a file that has just been fetched."""
+    place = cached(HASHES, folder=folder)
+    kept = json.loads(place.read_text("utf-8")) if place.exists() else {}
+    kept[path.relative_to(cache_folder(folder)).as_posix()] = {
+        "sha256": sha256,
+        "size": path.stat().st_size,
+        "url": url,
+    }
+    draft = place.with_name(f".{HASHES}.{os.getpid()}")
+    draft.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", "utf-8")
+    draft.replace(place)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,77 @@
+"""Repositories of the hub as experts: ``hf:owner/name@revision``.
+
+Only what a loader reads is brought: configs and weights as safetensors, with the hashes that the hub states.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import Any, Final
+
+from merged_diffusion.errors import CheckpointError, ResourceError
+from merged_diffusion.experts.catalogue import HUB, Download, Public
+from merged_diffusion.fetch.transfer import BY_HAND, TIMEOUTS
+
+MAX_LISTING: Final = 1 << 23
+FILES: Final = (
+    *("model_index.json", "config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors"),
+    *("unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"),
+    *("card.toml", "model.safetensors"),
+)
+
+
+def endpoint() -> str:
+    """The hub's address; ``HF_ENDPOINT`` names a mirror, as in the hub's own library."""
+    return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+
+
+def with_files(entry: Public) -> Public:
+    """The entry of a ``hf:`` name with the files that its repository lists.
+
+    Raises
+    ------
+    ResourceError
+        The hub does not answer, or knows no such repository and revision.
+    CheckpointError
+        It holds no weights as safetensors.
+    """
+    owner, name, revision = entry.at.split("/")[1:]
+    address = f"{endpoint()}/api/models/{owner}/{name}/revision/{revision}?blobs=true"
+    listed = {row["rfilename"]: row for row in _listing(address) if row.get("rfilename") in FILES}
+    if not any(file.endswith(".safetensors") for file in listed):
+        raise CheckpointError(
+            f"{entry.name}: the repository holds no weights as safetensors (pickles are not fetched)",
+            hint="convert them where they are trusted: save_pretrained writes safetensors",
+            expert=entry.name,
+        )
+    return replace(
+        entry,
+        downloads=tuple(
+            Download(
+                f"{endpoint()}/{owner}/{name}/resolve/{revision}/{file}",
+                f"{entry.at}/{file}",
+                row.get("size"),
+                (row.get("lfs") or {}).get("sha256"),
+            )
+            for file, row in sorted(listed.items())
+        ),
+    )
+
+
+def _listing(address: str) -> list[dict[str, Any]]:
+    import requests
+
+    try:
+        with requests.get(address, timeout=TIMEOUTS, stream=True) as answer:
+            answer.raise_for_status()
+            content = answer.raw.read(MAX_LISTING, decode_content=True)
+        rows: list[dict[str, Any]] = json.loads(content)["siblings"]
+    except requests.RequestException as error:
+        raise ResourceError(f"{address}: {error}", hint=BY_HAND, url=address) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResourceError(
+            f"{address}: not a list of files ({error!r})", hint=BY_HAND, url=address
+        ) from error
+    return [row for row in rows if isinstance(row, dict)]

@@ -1,0 +1,322 @@
+"""Several processes on one run: fixed shares, whoever is killed, however many go on; one summary."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from merged_diffusion.cli import main, workers
+from merged_diffusion.cli.workers import Worker, gpu_of, take_gpu, worker_share
+from merged_diffusion.errors import UsageError
+from merged_diffusion.runs import Run, open_run, others_at_work
+from merged_diffusion.runs.journal import Journal, is_at_work
+
+NLL = ("nll", "--data", "digits", "--ids", "0:8", "--rtol", "1e-3", "--atol", "1e-3", "--seed", "5")
+NLL += ("--batch-size", "1", "--threads", "1", "--device", "cpu")
+SETTINGS = {"command": "nll", "model": "merged", "settings": {"batch_size": 1}, "data": {"n_set": 4}}
+
+
+@pytest.fixture
+def call(capsys, tmp_path, monkeypatch):
+    """A command in this process: ``.code``, ``.out``, ``.err``, ``.json``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "0")
+
+    def run(*arguments, **variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+        code = main([str(argument) for argument in arguments])
+        for name in variables:
+            monkeypatch.delenv(name)
+        out, err = capsys.readouterr()
+        return SimpleNamespace(
+            code=code, out=out, err=err, json=json.loads(out) if "--json" in arguments and out else None
+        )
+
+    return run
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A command of python as a process of its own."""
+    begun = []
+
+    def begin(*arguments, **variables):
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | {k: str(v) for k, v in variables.items()},
+        )
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def wait(condition, process):
+    """Until a condition holds; at most two minutes, and no longer than the process lives."""
+    for _ in range(24_000):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    raise AssertionError("it never came true")
+
+
+def end(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def numbers(summary):
+    """A summary without what a clock says."""
+    return {k: v for k, v in summary.items() if k not in ("seconds", "seconds_outside_network")}
+
+
+def records(folder):
+    return [{k: v for k, v in r.items() if k != "environment"} for r in open_run(folder).records()]
+
+
+def test_four_shards_one_killed_and_the_rest_as_two_give_the_bits_of_one(call, start, tmp_path):
+    shards = [
+        start("-m", "merged_diffusion", *NLL, "--out", "run", "--shard", f"{i}/4", "--quiet")
+        for i in range(4)
+    ]
+    log = tmp_path / "run" / "images-0002-of-0004.jsonl"
+    wait(lambda: log.exists() and log.read_bytes().count(b"\n"), shards[2])
+    shards[2].kill()
+    for index in (0, 1, 3):
+        end(shards[index])
+    partial = call("runs", "show", "run", "--json")
+    assert partial.code == partial.json["code"] == 9
+    assert partial.json["error"]["type"] == "IncompleteError"
+    assert partial.json["missing"] == partial.json["error"]["fields"]["missing"] == [6]
+    assert "6" in call("runs", "show", "run").err
+    for process in [
+        start("-m", "merged_diffusion", *NLL, "--out", "run", "--shard", f"{i}/2", "--quiet") for i in (0, 1)
+    ]:
+        end(process)
+    whole, one = call("runs", "show", "run", "--json"), call(*NLL, "--out", "one", "--json", "--quiet")
+    assert whole.code == one.code == 0
+    assert records("run") == records("one")
+    shown = numbers(whole.json) | {"missing": None}
+    assert shown == numbers(one.json) | {"missing": None}
+    kept = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert numbers(kept) == numbers(one.json)
+
+
+def test_torchrun_with_two_processes_prints_the_summary_of_one(call, start, tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    command = (*launcher, "merged_diffusion", *NLL, "--out", "run", "--json")
+    broken = start(*command)
+    log = tmp_path / "run" / "images-0001-of-0002.jsonl"
+    wait(lambda: log.exists() and log.read_bytes().count(b"\n"), broken)
+    os.kill(json.loads(log.with_suffix(".owner").read_text())["pid"], signal.SIGKILL)
+    out, _ = broken.communicate(timeout=60)  # it does not hang
+    assert broken.returncode != 0
+    assert out == "" or json.loads(out)["code"] == 143
+    assert call("runs", "show", "run", "--json").code == 9
+    again = start(*command)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert err.count("estimate:") == 1
+    one = call(*NLL, "--out", "one", "--json", "--quiet")
+    assert numbers(json.loads(out)) == numbers(one.json)
+    assert records("run") == records("one")
+
+
+def test_lost_images_are_code_9_with_their_list_and_the_next_launch_brings_them(call, monkeypatch):
+    monkeypatch.setattr(workers, "GRACE_SECONDS", 0.0)
+    lost = call(*NLL, "--out", "run", "--json", RANK=0, WORLD_SIZE=2)
+    assert lost.code == lost.json["code"] == 9
+    assert lost.json["missing"] == lost.json["error"]["fields"]["missing"] == [1, 3, 5, 7]
+    other = call(*NLL, "--out", "run", "--json", RANK=1, WORLD_SIZE=2)
+    assert (other.code, other.out, other.err) == (0, "", "")
+    again = call(*NLL, "--out", "run", "--json", RANK=0, WORLD_SIZE=3)
+    assert again.code == again.json["n_missing"] == 0
+
+
+def test_rank_0_waits_for_those_at_work_and_no_longer(tmp_path, monkeypatch):
+    with Run.open(tmp_path, SETTINGS, shard=(1, 2)):
+        assert others_at_work(tmp_path, (0, 2))
+        assert not others_at_work(tmp_path, (1, 2))
+    asked, working, missing = [], iter([True] * 5 + [False] * 3), iter([2, 2, 0])
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr("merged_diffusion.runs.others_at_work", lambda *_: asked.append(1) or next(working))
+    worker, evaluation = Worker((0, 2), is_launched=True), SimpleNamespace()
+    evaluation.summary = lambda: {"n_missing": next(missing)}
+    workers.await_others(worker, evaluation, tmp_path)
+    assert (len(asked), next(missing, None)) == (8, None)
+    monkeypatch.setattr(workers, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("merged_diffusion.runs.others_at_work", lambda *_: False)
+    evaluation.summary = lambda: {"n_missing": 1}
+    workers.await_others(worker, evaluation, tmp_path)
+
+
+HOLD = """import sys, time
+from pathlib import Path
+from merged_diffusion.runs.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+time.sleep(600)
+"""
+
+
+def test_a_killed_worker_is_not_at_work(start, tmp_path):
+    path = tmp_path / "images-0001-of-0002.jsonl"
+    process = start("-c", HOLD, path)
+    wait(lambda: is_at_work(path), process)
+    process.kill()
+    process.wait()
+    assert path.with_suffix(".owner").exists()
+    assert not is_at_work(path)
+    Journal(path).close()
+    assert not path.with_suffix(".owner").exists()
+
+
+def test_a_worker_that_fails_at_its_start_leaves_the_run_to_the_others(tmp_path):
+    first = Run.open(tmp_path / "run", SETTINGS, shard=(0, 2))
+    second = Run.open(tmp_path / "run", SETTINGS, shard=(1, 2))
+    first.discard_if_unused()
+    second.append({"id": 1, "status": "ok"})
+    second.close()
+    assert [r["id"] for r in open_run(tmp_path / "run").records()] == [1]
+
+
+def test_the_last_of_two_summaries_counts_all_records(start, tmp_path):
+    path = tmp_path / "run"
+    code = """if True:
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[3])
+        from tests_settings import SETTINGS
+        from merged_diffusion.runs import Run
+        path, i = Path(sys.argv[1]), int(sys.argv[2])
+        with Run.open(path, SETTINGS, shard=(i, 4)) as run:
+            run.append({"id": i, "status": "ok"})
+            run.write_summary(lambda: {"n": len(run.records())})
+    """
+    (tmp_path / "tests_settings.py").write_text(f"SETTINGS = {SETTINGS!r}")
+    for process in [start("-c", code, path, i, tmp_path) for i in range(4)]:
+        end(process)
+    assert json.loads((path / "summary.json").read_text()) == {"n": 4}
+
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+
+
+def test_the_share_is_the_option_or_the_rank():
+    assert worker_share(None, {}) == Worker((0, 1))
+    assert worker_share((2, 4), {"LOCAL_RANK": "1"}) == Worker((2, 4))
+    launched = worker_share(None, TORCHRUN)
+    assert launched == Worker((3, 4), is_launched=True, device_index=1, n_local=2)
+    assert worker_share((3, 4), TORCHRUN) == launched
+    assert worker_share((2, 4), {"RANK": "0", "WORLD_SIZE": "1"}) == Worker((2, 4))
+    assert [worker_share(None, TORCHRUN | {"RANK": r}).speaks for r in "123"] == [False] * 3
+    assert worker_share(None, TORCHRUN | {"RANK": "0", "LOCAL_RANK": "0"}).speaks
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RANK": "1"}, "RANK = 1, WORLD_SIZE = unset: inconsistent"),
+        ({"WORLD_SIZE": "2"}, "RANK = unset, WORLD_SIZE = 2: inconsistent"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK = 2, WORLD_SIZE = 2: inconsistent"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "inconsistent"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK = '-1' is no number"),
+        ({"RANK": "one", "WORLD_SIZE": "2"}, "RANK = 'one' is no number"),
+        ({"RANK": "", "WORLD_SIZE": "2"}, "RANK = '' is no number"),
+        (TORCHRUN | {"LOCAL_RANK": "2"}, "LOCAL_RANK = 2, LOCAL_WORLD_SIZE = 2: inconsistent"),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "5"}, "LOCAL_WORLD_SIZE = 5: inconsistent"),
+        (TORCHRUN | {"RANK": "0"}, "LOCAL_RANK = 1"),
+    ],
+)
+def test_an_inconsistent_rank_and_world_size_is_refused_at_start(call, variables, said, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        worker_share(None, variables)
+    result = call(*NLL, "--out", "run", **variables)
+    assert result.code == 2
+    assert said in result.err
+    assert "unset RANK and WORLD_SIZE" in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_shard_beside_a_rank_must_be_the_same(call):
+    with pytest.raises(UsageError, match="--shard 0/4 in rank 3 of 4"):
+        worker_share((0, 4), TORCHRUN)
+
+
+def test_ranks_need_a_directory_in_common(call):
+    result = call(*NLL, "--json", RANK=0, WORLD_SIZE=2)
+    assert result.code == 2
+    assert "--out" in result.json["error"]["hint"]
+    assert call(*NLL, "--json", RANK=1, WORLD_SIZE=2).json is None
+
+
+def test_only_rank_0_shows_the_plan(call, tmp_path):
+    dry = (*NLL, "--out", "run", "--dry-run", "--json")
+    assert call(*dry, RANK=0, WORLD_SIZE=2).json["dry_run"] is True
+    other = call(*dry, RANK=1, WORLD_SIZE=2)
+    assert (other.code, other.out, other.err) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
+def ranks(n, **changes):
+    """All workers of one machine."""
+    size = {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
+    return [worker_share(None, size | {"RANK": str(i), "LOCAL_RANK": str(i)} | changes) for i in range(n)]
+
+
+@pytest.mark.parametrize("device", [None, "auto", "cuda"])
+def test_each_local_rank_takes_its_own_gpu(device):
+    assert [gpu_of(worker, device, 4) for worker in ranks(4)] == [0, 1, 2, 3]
+    assert [gpu_of(worker, device, 8) for worker in ranks(2)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("n", "device", "n_gpus", "said"),
+    [
+        (2, None, 1, "2 ranks of this machine would share 1 GPU"),
+        (2, "cuda", 1, "2 ranks of this machine would share 1 GPU"),
+        (4, "auto", 3, "4 ranks of this machine would share 3 GPUs"),
+        (2, "cuda:1", 2, "2 ranks of this machine would share cuda:1"),
+        (2, "mps", 0, "2 ranks of this machine would share mps"),
+    ],
+)
+def test_two_ranks_on_one_gpu_are_refused(n, device, n_gpus, said):
+    for worker in ranks(n):
+        with pytest.raises(UsageError, match=re.escape(said)):
+            gpu_of(worker, device, n_gpus)
+
+
+def test_without_gpus_or_a_launcher_nothing_is_taken():
+    assert {gpu_of(worker, "cpu", 1) for worker in ranks(2)} == {None}
+    assert {gpu_of(worker, None, 0) for worker in ranks(2)} == {None}
+    assert gpu_of(worker_share(None, {}), "cuda:1", 2) is None
+    assert gpu_of(ranks(1)[0], "cuda:0", 1) is None
+    unplaced = worker_share(None, {"RANK": "0", "WORLD_SIZE": "2"})
+    assert gpu_of(unplaced, "cpu", 2) is None
+    with pytest.raises(UsageError, match="LOCAL_RANK"):
+        gpu_of(unplaced, None, 2)
+
+
+def test_cuda_means_the_gpu_of_the_rank(monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for worker in (*ranks(2), Worker((0, 4))):
+        take_gpu(worker, None)
+    assert taken == [0, 1]
