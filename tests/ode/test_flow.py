@@ -100,11 +100,16 @@ def test_probe_belongs_to_image_and_draw_whatever_row_it_is_in():
     assert not torch.equal(directions(probes(items=other, rows=1), KEYS[:1])[0][0], before[0])
 
 
-def test_probe_stays_the_same_within_a_solve():
-    made = probes("gaussian", 2)
+@pytest.mark.parametrize("kind", ["fixed", "gaussian"])
+def test_probe_stays_the_same_within_a_solve(kind):
+    made = probes(kind, 2)
     first, again = directions(made), directions(made)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], first[1])
+    # A problem that left its row and came back meets them again, other rows' problems changing or not.
+    directions(made, KEYS[::-1])
+    back = directions(made)
+    assert all(torch.equal(a, b) for a, b in zip(first, back, strict=True))
 
 
 def test_signs_are_unpacked_lowest_bit_first():
@@ -182,6 +187,20 @@ def test_output_is_flat_and_contiguous_whatever_the_memory_format():
     eps_hat, _ = ProbabilityFlow(last, (3, 2, 2), made, items)(torch.from_numpy(Z), GAMMA, NODES, KEYS)
     assert eps_hat.is_contiguous()
     np.testing.assert_array_equal(eps_hat, 3 * Z)
+
+
+def test_gradient_may_lie_in_memory_in_any_order():
+    def turned(z, gamma, cond=None):
+        return 0.5 * z.transpose(2, 3)
+
+    turned.name = "turned"
+    shape = (3, 2, 2)
+    made = make_probes("fixed", 1, ITEMS, rows=N, dim=12, device=CPU, dtype=torch.float64)
+    _, q = ProbabilityFlow(turned, shape, made, ITEMS)(torch.from_numpy(Z), GAMMA, NODES, KEYS)
+    (v,) = directions(make_probes("fixed", 1, ITEMS, rows=N, dim=12, device=CPU, dtype=torch.float64))
+    image = v.view(N, *shape)
+    expected = 0.5 * (image * image.transpose(2, 3)).flatten(1).sum(1).numpy() * _core.sigma(GAMMA)
+    np.testing.assert_allclose(q, expected, rtol=1e-12)
 
 
 def test_labels_travel_with_their_problem():

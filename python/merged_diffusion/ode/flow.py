@@ -83,7 +83,8 @@ class ProbabilityFlow:
                 eps_hat, state, v.view_as(eps_hat), retain_graph=left > 0, allow_unused=True
             )
             if pulled is not None:
-                total += (pulled.view_as(v) * v).sum(1, dtype=total.dtype)
+                # Not a view: the gradient lies in memory as the network left it, channels last perhaps.
+                total += (pulled.reshape(v.shape) * v).sum(1, dtype=total.dtype)
         return total.mul_(self._probes.weight)
 
     def _labels(self, keys: Keys, device: torch.device) -> Tensor | None:
