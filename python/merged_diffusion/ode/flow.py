@@ -61,7 +61,7 @@ class ProbabilityFlow:
         Exceptions of the expert come out unchanged. A row of eps_hat or q that is not finite says nothing of
         the others.
         """
-        clock = placed(gamma, z.device)
+        clock = placed(gamma, schedules.home(z.device))
         cond = self._labels(keys, z.device)
         directions = self._probes.directions(keys)
         with self.network.running(z.device), torch.enable_grad():
@@ -71,7 +71,7 @@ class ProbabilityFlow:
         out = eps_hat.detach().reshape(z.shape)
         if out.untyped_storage().data_ptr() == z.untyped_storage().data_ptr():
             out = out.clone()  # an identity expert returned its input, which the next stage overwrites
-        return out.contiguous(), schedules.sigma(clock) * square
+        return out.contiguous(), schedules.sigma(clock) * schedules.widened(square)
 
     def _square(self, eps_hat: Tensor, state: Tensor, directions: Iterator[Tensor]) -> Tensor:
         """The trace's estimate, weight * sum over directions of v^T (d eps_hat/dz) v; float64 [G]."""
