@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from merged_diffusion import _core
 from merged_diffusion.ode import workspace as module
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.workspace import TorchWorkspace
@@ -230,3 +231,30 @@ def test_exceptions_come_out_unchanged(kind):
             workspace=kind,
         )
     assert caught.value is problem
+
+
+@pytest.mark.parametrize(
+    "returned", [lambda given: given, lambda given: given[:], lambda given: given.copy()]
+)
+def test_network_that_returns_its_input_is_stored_before_the_input_is_written(returned) -> None:
+    states = np.random.default_rng(0).standard_normal((3, 5))
+    given = np.zeros((3, 5))
+    store = _core.HostStore()
+    workspace = _core.HostWorkspace(
+        given, store, lambda key: states[key], lambda _t, _node, _key: (returned(given), np.zeros(3))
+    )
+    _core.solve(
+        [(-1.0, 1.0)],
+        [workspace],
+        np.arange(3, dtype=np.uint64),
+        rows=3,
+        dim=5,
+        rtol=1e-10,
+        atol=1e-10,
+        finished=lambda _outcome: None,
+        keep=True,
+    )
+    # dz/dgamma = z (sigma - sigma^2)/2; the integrals of sigma/2 and sigma^2/2:
+    growth = [np.arcsinh(np.exp(g / 2)) - np.log1p(np.exp(g)) / 2 for g in (-1.0, 1.0)]
+    expected = states * np.exp(growth[1] - growth[0])
+    np.testing.assert_allclose([store.take(key) for key in range(3)], expected, rtol=1e-8)

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use merged_diffusion_core::control::{StepControl, Tolerance};
 use merged_diffusion_core::field::Field;
-use merged_diffusion_core::host::{Host, Slot};
+use merged_diffusion_core::host::{Arrival, Host, Slot};
 use merged_diffusion_core::outcome::Job;
 use merged_diffusion_core::runge_kutta::{DormandPrince, Plan};
 use merged_diffusion_core::tableau::STAGES;
@@ -24,25 +24,34 @@ pub(crate) struct Workshop<S> {
     q: f64,
     start: Vec<f64>,
     columns: Vec<f64>,
+    /// Where the output goes that the next verb stores.
+    arriving: Option<Vec<Option<usize>>>,
+}
+
+/// The output on its way to the slots, if there is one.
+fn arrival<'a, S>(slot: Option<&'a [Option<usize>]>, output: &'a [S]) -> Option<Arrival<'a, S>> {
+    slot.map(|slot| Arrival { slot, output })
 }
 
 impl<S: Slot> Workshop<S> {
     pub(crate) fn new(shape: Shape) -> Self {
         let mut workshop = Self {
-            host: Host::new(shape.rows, shape.dim, STAGES),
+            host: Host::new(shape.rows, shape.dim, STAGES).expect("memory of the buffers"),
             input: output(shape),
             output: output(shape),
             q: 0.1,
             start: vec![1.0; shape.dim],
             columns: Vec::new(),
+            arriving: None,
         };
         for row in 0..shape.rows {
             let Ok(()) = workshop.load(row, 0);
         }
         for slot in 0..STAGES {
-            workshop
-                .host
-                .store(&vec![Some(slot); shape.rows], &workshop.output);
+            workshop.host.store(Arrival {
+                slot: &vec![Some(slot); shape.rows],
+                output: &workshop.output,
+            });
         }
         workshop
     }
@@ -53,13 +62,12 @@ impl<S: Slot> Workshop<S> {
         for (stage, spans) in spans[..EVALUATIONS].iter().enumerate() {
             let is_last = stage + 1 == EVALUATIONS;
             let target = if is_last { Target::Both } else { Target::Input };
-            self.host.combine(target, spans, &mut self.input);
-            self.host.store(&vec![Some(stage + 1); rows], &self.output);
+            let Ok(()) = self.combine(target, spans);
+            self.arriving = Some(vec![Some(stage + 1); rows]);
         }
-        let tolerance = tolerance();
-        let errors = self.host.scaled_square(&spans[STAGES - 1], tolerance);
+        let Ok(()) = self.scaled_square(&spans[STAGES - 1], tolerance());
         self.host.accept(&vec![true; rows]);
-        errors[0]
+        self.columns.drain(..).sum()
     }
 }
 
@@ -78,7 +86,9 @@ impl<S: Slot> Workspace for Workshop<S> {
     }
 
     fn combine(&mut self, target: Target, spans: &Spans) -> Result<(), Infallible> {
-        self.host.combine(target, spans, &mut self.input);
+        let slot = self.arriving.take();
+        let arrival = arrival(slot.as_deref(), &self.output);
+        self.host.combine(arrival, target, spans, &mut self.input);
         Ok(())
     }
 
@@ -88,17 +98,16 @@ impl<S: Slot> Workspace for Workshop<S> {
         _node: &[u64],
         slot: &[Option<usize>],
     ) -> Result<(), Infallible> {
-        let finite = self.host.store(slot, &self.output);
-        let q = finite
-            .iter()
-            .map(|&finite| if finite { self.q } else { f64::NAN });
-        self.columns.extend(q);
+        self.arriving = Some(slot.to_vec());
+        self.columns.extend(slot.iter().map(|_| self.q));
         Ok(())
     }
 
     fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<(), Infallible> {
-        self.columns
-            .extend(self.host.scaled_square(spans, tolerance));
+        let slot = self.arriving.take();
+        let arrival = arrival(slot.as_deref(), &self.output);
+        let (sums, _) = self.host.scaled_square(arrival, spans, tolerance);
+        self.columns.extend(sums);
         Ok(())
     }
 

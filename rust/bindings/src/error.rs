@@ -55,6 +55,7 @@ pub(crate) fn to_py(py: Python<'_>, error: &Error) -> PyErr {
         Error::OutsideMerged { .. } | Error::OutsideLeg { .. } | Error::NoOverlap { .. } => {
             "ExpertRangeError"
         }
+        Error::Memory { .. } => "ResourceError",
         _ => "UsageError",
     };
     if let Err(error) = fields.set_item("hint", error.hint()) {

@@ -5,11 +5,12 @@ use std::sync::Mutex;
 
 use merged_diffusion_core::Error;
 use merged_diffusion_core::control::Tolerance;
-use merged_diffusion_core::host::{Host, Slot};
+use merged_diffusion_core::host::{Arrival, Host, Slot};
 use merged_diffusion_core::tableau::STAGES;
 use merged_diffusion_core::workspace::{Spans, Target, Workspace};
 use numpy::{
-    Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods, ToPyArray,
+    Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyUntypedArrayMethods, ToPyArray,
 };
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -126,7 +127,7 @@ impl HostWorkspace {
     }
 }
 
-struct Opened<'py, S> {
+struct Opened<'py, S: Element> {
     host: Host<S>,
     input: Bound<'py, PyArray2<S>>,
     store: Bound<'py, HostStore>,
@@ -134,6 +135,32 @@ struct Opened<'py, S> {
     evaluate: Bound<'py, PyAny>,
     keys: Vec<u64>,
     columns: Vec<f64>,
+    pending: Option<Pending<'py, S>>,
+}
+
+/// An output of the network that the next verb stores; its q stands in the columns from `at`.
+struct Pending<'py, S: Element> {
+    slot: Vec<Option<usize>>,
+    output: PyReadonlyArray2<'py, S>,
+    at: usize,
+}
+
+impl<S: Slot + Element> Pending<'_, S> {
+    fn arrival(&self) -> PyResult<Arrival<'_, S>> {
+        Ok(Arrival {
+            slot: &self.slot,
+            output: self.output.as_slice()?,
+        })
+    }
+
+    /// Writes NaN for q of the rows that were not finite.
+    fn note(&self, columns: &mut [f64], finite: &[bool]) {
+        for (q, finite) in columns[self.at..].iter_mut().zip(finite) {
+            if !finite {
+                *q = f64::NAN;
+            }
+        }
+    }
 }
 
 impl<'py, S: Slot + Element> Opened<'py, S> {
@@ -148,14 +175,27 @@ impl<'py, S: Slot + Element> Opened<'py, S> {
         check_rows("input", input, rows, dim)?;
         let slots = parts.slots;
         Ok(Self {
-            host: detached(py, || Host::new(rows, dim, slots)),
+            host: detached(py, || Host::new(rows, dim, slots))
+                .map_err(|error| to_py(py, &error))?,
             input: input.clone(),
             store: parts.store.bind(py).clone(),
             start: parts.start.bind(py).clone(),
             evaluate: parts.evaluate.bind(py).clone(),
             keys: vec![idle; rows],
             columns: Vec::new(),
+            pending: None,
         })
+    }
+
+    /// Stores what is pending.
+    fn settle(&mut self) -> PyResult<()> {
+        if let Some(pending) = self.pending.take() {
+            let arrival = pending.arrival()?;
+            let host = &mut self.host;
+            let finite = detached(self.input.py(), || host.store(arrival));
+            pending.note(&mut self.columns, &finite);
+        }
+        Ok(())
     }
 }
 
@@ -178,6 +218,11 @@ fn check_rows<S: Element>(
             " and another order"
         }
     )))
+}
+
+fn overlap<S>(a: &[S], b: &[S]) -> bool {
+    let (a, b) = (a.as_ptr_range(), b.as_ptr_range());
+    a.start < b.end && b.start < a.end
 }
 
 impl<S: Slot + Element> Workspace for Opened<'_, S> {
@@ -205,7 +250,12 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
         let mut input = self.input.try_readwrite()?;
         let input = input.as_slice_mut()?;
         let host = &mut self.host;
-        detached(py, || host.combine(target, spans, input));
+        let pending = self.pending.take();
+        let arrival = pending.as_ref().map(Pending::arrival).transpose()?;
+        let finite = detached(py, || host.combine(arrival, target, spans, input));
+        if let Some(pending) = pending {
+            pending.note(&mut self.columns, &finite);
+        }
         Ok(())
     }
 
@@ -229,27 +279,39 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
                 q.len()
             )));
         }
-        let output = output.try_readonly()?;
-        let output = output.as_slice()?;
-        let host = &mut self.host;
-        let finite = detached(py, || host.store(slot, output));
-        self.columns.extend(
-            q.as_array()
-                .iter()
-                .zip(finite)
-                .map(|(&q, finite)| if finite { q } else { f64::NAN }),
+        self.settle()?;
+        let at = self.columns.len();
+        self.columns.extend(q.as_array());
+        let pending = Pending {
+            slot: slot.to_vec(),
+            output: output.try_readonly()?,
+            at,
+        };
+        let is_input = overlap(
+            pending.output.as_slice()?,
+            self.input.try_readonly()?.as_slice()?,
         );
-        Ok(())
+        self.pending = Some(pending);
+        // The next verb overwrites the input.
+        if is_input { self.settle() } else { Ok(()) }
     }
 
     fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> PyResult<()> {
-        let host = &self.host;
-        let sums = detached(self.input.py(), || host.scaled_square(spans, tolerance));
+        let host = &mut self.host;
+        let pending = self.pending.take();
+        let arrival = pending.as_ref().map(Pending::arrival).transpose()?;
+        let (sums, finite) = detached(self.input.py(), || {
+            host.scaled_square(arrival, spans, tolerance)
+        });
+        if let Some(pending) = pending {
+            pending.note(&mut self.columns, &finite);
+        }
         self.columns.extend(sums);
         Ok(())
     }
 
     fn gram(&mut self, new: &[Option<usize>]) -> PyResult<()> {
+        self.settle()?;
         let host = &self.host;
         let products = detached(self.input.py(), || host.gram(new));
         self.columns.extend(products);
@@ -257,6 +319,7 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
     }
 
     fn collect(&mut self) -> PyResult<Vec<f64>> {
+        self.settle()?;
         Ok(std::mem::take(&mut self.columns))
     }
 

@@ -132,6 +132,11 @@ pub enum Error {
         /// Number of levels.
         levels: u32,
     },
+    /// Buffers that the system has no room for.
+    Memory {
+        /// Their size.
+        bytes: usize,
+    },
 }
 
 impl Error {
@@ -145,6 +150,7 @@ impl Error {
             Self::OutsideExpert { .. } | Self::OutsideLeg { .. } => {
                 Some("extrapolate allows it and marks every result")
             }
+            Self::Memory { .. } => Some("use a smaller batch size"),
             _ => None,
         }
     }
@@ -160,6 +166,27 @@ fn apart(limit: f64, value: f64) -> String {
         .map(shown)
         .find(|text| text.parse() != Ok(value))
         .unwrap_or_else(|| limit.to_string())
+}
+
+fn outside_threshold(
+    f: &mut fmt::Formatter<'_>,
+    kind: &str,
+    value: f64,
+    limit: f64,
+    expert: &str,
+    end: f64,
+) -> fmt::Result {
+    let side = if value < limit { "below" } else { "above" };
+    let limit = apart(limit, value);
+    write!(
+        f,
+        "{kind} = {value} lies {side} {limit}, where the {expert} expert was not trained"
+    )?;
+    if kind == "gamma" {
+        return Ok(());
+    }
+    let sign = if expert == "quality" { '<' } else { '>' };
+    write!(f, " (gamma {sign} {})", apart(end, f64::NAN))
 }
 
 impl fmt::Display for Error {
@@ -208,19 +235,7 @@ impl fmt::Display for Error {
                 limit,
                 expert,
                 end,
-            } => {
-                let side = if value < limit { "below" } else { "above" };
-                let limit = apart(*limit, *value);
-                write!(
-                    f,
-                    "{kind} = {value} lies {side} {limit}, where the {expert} expert was not trained"
-                )?;
-                if *kind == "gamma" {
-                    return Ok(());
-                }
-                let sign = if *expert == "quality" { '<' } else { '>' };
-                write!(f, " (gamma {sign} {})", apart(*end, f64::NAN))
-            }
+            } => outside_threshold(f, kind, *value, *limit, expert, *end),
             Self::OutsideMerged { gamma, min, max } => write!(
                 f,
                 "gamma = {gamma:.4} lies outside [{min:.4}, {max:.4}], the range of the merged model"
@@ -261,6 +276,9 @@ impl fmt::Display for Error {
             ),
             Self::Level { value, levels } => {
                 write!(f, "pixel value {value} is not below levels = {levels}")
+            }
+            Self::Memory { bytes } => {
+                write!(f, "no memory for the solver's buffers of {bytes} bytes")
             }
         }
     }

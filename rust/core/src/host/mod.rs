@@ -6,6 +6,7 @@
 //! neither on the number of threads nor on G nor on its neighbours.
 
 mod combination;
+mod pages;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::Error;
 use crate::control::Tolerance;
 use crate::workspace::{Spans, Target};
 use combination::{RowSpan, Write};
+use pages::Pages;
 pub use slot::Slot;
 
 /// Below that many values a verb takes less time than waking the other threads: one task does it.
@@ -28,40 +30,33 @@ pub struct Host<S> {
     dim: usize,
     slots: usize,
     /// [G][2][d]: state and trial, in the order that `current` tells.
-    halves: Vec<f64>,
+    halves: Pages<f64>,
     /// Which half of each row is its state.
     current: Vec<usize>,
     /// [G][S][d].
-    stored: Vec<S>,
+    stored: Pages<S>,
 }
 
 impl<S: Slot> Host<S> {
-    /// Zeros. The pages are touched in parallel: they come zeroed from the system, at the first write.
+    /// Zeros.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where the system has no room for them.
     ///
     /// # Panics
     /// Unless `dim` and `slots` are at least one.
-    pub fn new(rows: usize, dim: usize, slots: usize) -> Self {
+    pub fn new(rows: usize, dim: usize, slots: usize) -> Result<Self, Error> {
         assert!(
             dim > 0 && slots > 0,
             "rows of {slots} slots of {dim} values"
         );
-        let mut host = Self {
+        Ok(Self {
             dim,
             slots,
-            halves: vec![0.0; rows * 2 * dim],
+            halves: Pages::zeros(rows * 2 * dim, 2 * dim)?,
             current: vec![0; rows],
-            stored: vec![S::ZERO; rows * slots * dim],
-        };
-        let least = host.least_rows();
-        host.halves
-            .par_chunks_mut(2 * dim)
-            .with_min_len(least)
-            .for_each(|halves| halves.fill(0.0));
-        host.stored
-            .par_chunks_mut(slots * dim)
-            .with_min_len(least)
-            .for_each(|slots| slots.fill(S::ZERO));
-        host
+            stored: Pages::zeros(rows * slots * dim, slots * dim)?,
+        })
     }
 
     /// Sets state and trial of a row.
@@ -96,94 +91,103 @@ impl<S: Slot> Host<S> {
     /// Writes every row's combination into the trial, the network's input [G, d], or both.
     ///
     /// What weighs zero is not read, the state included; a row where nothing weighs gets zeros.
-    /// [`Target::Input`] leaves the trial alone.
+    /// [`Target::Input`] leaves the trial alone. What `arrival` brings is stored first; the result
+    /// tells per row whether it was finite.
     ///
     /// # Panics
-    /// Unless `spans` has G rows of S slots and `input` G d values.
-    pub fn combine(&mut self, target: Target, spans: &Spans, input: &mut [S]) {
-        self.check(spans);
+    /// Unless `spans` has G rows of S slots and `input` G d values; for `arrival` as [`Self::store`].
+    pub fn combine(
+        &mut self,
+        arrival: Option<Arrival<'_, S>>,
+        target: Target,
+        spans: &Spans,
+        input: &mut [S],
+    ) -> Vec<bool> {
+        self.check(spans, arrival);
         assert_eq!(input.len(), self.current.len() * self.dim, "input [G, d]");
-        let (dim, slots) = (self.dim, self.slots);
-        let (least, stored) = (self.least_rows(), &self.stored);
+        let (dim, slots, least) = (self.dim, self.slots, self.least_rows());
         self.halves
             .par_chunks_mut(2 * dim)
+            .zip(self.stored.par_chunks_mut(slots * dim))
             .zip(input.par_chunks_mut(dim))
             .zip(&self.current)
             .enumerate()
             .with_min_len(least)
-            .for_each(|(row, ((halves, input), &current))| {
+            .map(|(row, (((halves, stored), input), &current))| {
+                let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
                 let (state, trial) = split(halves, current, dim);
                 let span = RowSpan {
                     scale: spans.scale()[row],
                     state,
                     weights: spans.row(row),
-                    slots: &stored[row * slots * dim..][..slots * dim],
+                    slots: stored,
                 };
                 span.read(match target {
                     Target::Input => Write::Input(input),
                     Target::Trial => Write::Trial(trial),
                     Target::Both => Write::Both(trial, input),
                 });
-            });
+                finite
+            })
+            .collect()
     }
 
-    /// Copies each row of the network's output [G, d] into the slot named for it.
+    /// Copies each row of the network's output into the slot named for it.
     ///
     /// Tells per row whether its output was finite; one that was not is stored as zeros. A row
     /// without a slot stays as it is and counts as finite.
     ///
     /// # Panics
-    /// Unless `slot` has G entries below S and `output` G d values.
-    pub fn store(&mut self, slot: &[Option<usize>], output: &[S]) -> Vec<bool> {
-        let rows = self.current.len();
-        assert_eq!(slot.len(), rows, "slot [G]");
-        assert_eq!(output.len(), rows * self.dim, "output [G, d]");
+    /// Unless the arrival has G slots below S and G d values.
+    pub fn store(&mut self, arrival: Arrival<'_, S>) -> Vec<bool> {
+        self.check_arrival(arrival);
         let (dim, least) = (self.dim, self.least_rows());
         self.stored
             .par_chunks_mut(self.slots * dim)
-            .zip(slot)
             .enumerate()
             .with_min_len(least)
-            .map(|(row, (stored, slot))| {
-                slot.is_none_or(|slot| {
-                    copy_finite(
-                        &mut stored[slot * dim..][..dim],
-                        &output[row * dim..][..dim],
-                    )
-                })
-            })
+            .map(|(row, stored)| arrival.store(row, stored, dim))
             .collect()
     }
 
-    /// Per row, the sum over d of (combination / (atol + rtol max(|state|, |trial|)))^2.
+    /// Per row, the sum over d of (combination / (atol + rtol max(|state|, |trial|)))^2, and whether
+    /// what `arrival` brought was finite; it is stored first.
     ///
     /// A row where nothing weighs gets zero, whatever it holds. A trial that is no number makes the
     /// sum no number.
     ///
     /// # Panics
-    /// Unless `spans` has G rows of S slots.
-    pub fn scaled_square(&self, spans: &Spans, tolerance: Tolerance) -> Vec<f64> {
-        self.check(spans);
-        let (dim, slots) = (self.dim, self.slots);
+    /// Unless `spans` has G rows of S slots; for `arrival` as [`Self::store`].
+    pub fn scaled_square(
+        &mut self,
+        arrival: Option<Arrival<'_, S>>,
+        spans: &Spans,
+        tolerance: Tolerance,
+    ) -> (Vec<f64>, Vec<bool>) {
+        self.check(spans, arrival);
+        let (dim, slots, least) = (self.dim, self.slots, self.least_rows());
         self.halves
             .par_chunks(2 * dim)
+            .zip(self.stored.par_chunks_mut(slots * dim))
             .zip(&self.current)
             .enumerate()
-            .with_min_len(self.least_rows())
-            .map(|(row, (halves, &current))| {
+            .with_min_len(least)
+            .map(|(row, ((halves, stored), &current))| {
+                let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
                 let span = RowSpan {
                     scale: spans.scale()[row],
                     state: &halves[current * dim..][..dim],
                     weights: spans.row(row),
-                    slots: &self.stored[row * slots * dim..][..slots * dim],
+                    slots: stored,
                 };
-                span.read(combination::ScaledSquare {
+                let sum = span.read(combination::ScaledSquare {
                     state: span.state,
                     trial: &halves[(1 - current) * dim..][..dim],
                     tolerance,
-                })
+                });
+                (sum, finite)
             })
-            .collect()
+            .unzip()
     }
 
     /// Inner products [G, S], in float64, of one slot a row with all slots of that row; NaN in a row
@@ -229,9 +233,40 @@ impl<S: Slot> Host<S> {
         }
     }
 
-    fn check(&self, spans: &Spans) {
+    fn check(&self, spans: &Spans, arrival: Option<Arrival<'_, S>>) {
         assert_eq!(spans.scale().len(), self.current.len(), "rows of the spans");
         assert_eq!(spans.slots(), self.slots, "slots of the spans");
+        if let Some(arrival) = arrival {
+            self.check_arrival(arrival);
+        }
+    }
+
+    fn check_arrival(&self, arrival: Arrival<'_, S>) {
+        let rows = self.current.len();
+        assert_eq!(arrival.slot.len(), rows, "slot [G]");
+        assert_eq!(arrival.output.len(), rows * self.dim, "output [G, d]");
+    }
+}
+
+/// The network's output on its way into the slots: a verb that reads them stores it row by row, while
+/// the row is at hand.
+#[derive(Clone, Copy)]
+pub struct Arrival<'a, S> {
+    /// The slot of each row [G]; none for a row that sits out.
+    pub slot: &'a [Option<usize>],
+    /// eps_hat [G, d].
+    pub output: &'a [S],
+}
+
+impl<S: Slot> Arrival<'_, S> {
+    /// Copies one row into its slot in `stored` [S][d]; tells whether it was finite.
+    fn store(&self, row: usize, stored: &mut [S], dim: usize) -> bool {
+        self.slot[row].is_none_or(|slot| {
+            copy_finite(
+                &mut stored[slot * dim..][..dim],
+                &self.output[row * dim..][..dim],
+            )
+        })
     }
 }
 

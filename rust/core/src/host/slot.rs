@@ -7,7 +7,7 @@ mod sealed {
 }
 
 /// The dtype of slots and network input: `f32` or `f64`. Arithmetic is float64 with both.
-pub trait Slot: Copy + Send + Sync + 'static + sealed::Sealed {
+pub trait Slot: bytemuck::Pod + Send + Sync + sealed::Sealed {
     /// Zero.
     const ZERO: Self;
 

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
-use super::{Host, SERIAL, Slot};
+use super::{Arrival, Host, SERIAL, Slot};
 use crate::Error;
 use crate::control::Tolerance;
 use crate::workspace::{Spans, Target};
@@ -114,6 +114,8 @@ enum Verb {
     Fill(usize, u64),
     Combine(Target, Spans),
     Store(Vec<Option<usize>>, u64),
+    StoreAndCombine(Vec<Option<usize>>, u64, Target, Spans),
+    StoreAndScaledSquare(Vec<Option<usize>>, u64, Spans),
     ScaledSquare(Spans),
     Gram(Vec<Option<usize>>),
     Accept(Vec<bool>),
@@ -168,11 +170,16 @@ fn spans(rows: usize, slots: usize) -> impl Strategy<Value = Spans> {
 }
 
 fn verb(rows: usize, slots: usize) -> impl Strategy<Value = Verb> {
-    let target = prop_oneof![Just(Target::Input), Just(Target::Trial), Just(Target::Both)];
+    let target = || prop_oneof![Just(Target::Input), Just(Target::Trial), Just(Target::Both)];
     let slot = || prop::collection::vec(prop::option::weighted(0.8, 0..slots), rows);
     prop_oneof![
         (0..rows, any::<u64>()).prop_map(|(row, seed)| Verb::Fill(row, seed)),
-        (target, spans(rows, slots)).prop_map(|(target, spans)| Verb::Combine(target, spans)),
+        (target(), spans(rows, slots)).prop_map(|(target, spans)| Verb::Combine(target, spans)),
+        (slot(), any::<u64>(), target(), spans(rows, slots)).prop_map(
+            |(slot, seed, target, spans)| Verb::StoreAndCombine(slot, seed, target, spans)
+        ),
+        (slot(), any::<u64>(), spans(rows, slots))
+            .prop_map(|(slot, seed, spans)| Verb::StoreAndScaledSquare(slot, seed, spans)),
         (slot(), any::<u64>()).prop_map(|(slot, seed)| Verb::Store(slot, seed)),
         spans(rows, slots).prop_map(Verb::ScaledSquare),
         slot().prop_map(Verb::Gram),
@@ -212,7 +219,7 @@ fn agrees<S: Slot + PartialEq + Debug>(session: &Session) -> Result<(), TestCase
     let &Session {
         rows, dim, slots, ..
     } = session;
-    let mut host = Host::<S>::new(rows, dim, slots);
+    let mut host = Host::<S>::new(rows, dim, slots).expect("memory");
     let mut oracle = Oracle::<S>::new(rows, dim, slots);
     let mut input = vec![S::ZERO; rows * dim];
     let tolerance = Tolerance::new(1e-2, 1e-2).expect("both are positive");
@@ -227,17 +234,45 @@ fn agrees<S: Slot + PartialEq + Debug>(session: &Session) -> Result<(), TestCase
             Verb::Combine(target, spans) => {
                 // Nothing is to be read where the weight is zero: rubbish there must not show.
                 let spoilt = spoil(&mut host, spans);
-                host.combine(*target, spans, &mut input);
+                host.combine(None, *target, spans, &mut input);
                 mend(&mut host, &spoilt);
                 oracle.combine(*target, spans);
             }
             Verb::Store(slot, seed) => {
                 let output = output::<S>(*seed, rows * dim);
-                prop_assert_eq!(host.store(slot, &output), oracle.store(slot, &output));
+                prop_assert_eq!(
+                    host.store(Arrival {
+                        slot,
+                        output: &output
+                    }),
+                    oracle.store(slot, &output)
+                );
+            }
+            Verb::StoreAndCombine(slot, seed, target, spans) => {
+                let output = output::<S>(*seed, rows * dim);
+                let arrival = Arrival {
+                    slot,
+                    output: &output,
+                };
+                let finite = host.combine(Some(arrival), *target, spans, &mut input);
+                prop_assert_eq!(finite, oracle.store(slot, &output));
+                oracle.combine(*target, spans);
+            }
+            Verb::StoreAndScaledSquare(slot, seed, spans) => {
+                let output = output::<S>(*seed, rows * dim);
+                let arrival = Arrival {
+                    slot,
+                    output: &output,
+                };
+                let (found, finite) = host.scaled_square(Some(arrival), spans, tolerance);
+                prop_assert_eq!(finite, oracle.store(slot, &output));
+                let largest = found.iter().fold(1.0, |a: f64, &b| a.max(b));
+                let scale = (dim + 8) as f64 * largest;
+                close(&found, &oracle.scaled_square(spans, tolerance), scale)?;
             }
             Verb::ScaledSquare(spans) => {
                 let spoilt = spoil(&mut host, spans);
-                let found = host.scaled_square(spans, tolerance);
+                let found = host.scaled_square(None, spans, tolerance).0;
                 mend(&mut host, &spoilt);
                 let largest = found.iter().fold(1.0, |a: f64, &b| a.max(b));
                 // Two roundings a factor on top of the sum's.
@@ -254,7 +289,7 @@ fn agrees<S: Slot + PartialEq + Debug>(session: &Session) -> Result<(), TestCase
                 // Accepting twice without a new trial is nobody's wish: the halves have swapped.
                 let mut same = Spans::zeros(rows, slots);
                 (0..rows).for_each(|row| same.set_scale(row, 1.0));
-                host.combine(Target::Trial, &same, &mut input);
+                host.combine(None, Target::Trial, &same, &mut input);
                 oracle.combine(Target::Trial, &same);
             }
         }
@@ -316,7 +351,7 @@ struct Left<S>(Vec<S>, Vec<u64>, Vec<u64>, Vec<Vec<f64>>);
 fn step<S: Slot>(keys: &[u64], dim: usize) -> Left<S> {
     const SLOTS: usize = 7;
     let rows = keys.len();
-    let mut host = Host::<S>::new(rows, dim, SLOTS);
+    let mut host = Host::<S>::new(rows, dim, SLOTS).expect("memory");
     let mut spans = Spans::zeros(rows, SLOTS);
     for (row, &key) in keys.iter().enumerate() {
         let start: Vec<f64> = values(key, dim).collect();
@@ -332,14 +367,17 @@ fn step<S: Slot>(keys: &[u64], dim: usize) -> Left<S> {
             .flat_map(|seed| values(seed, dim).map(S::narrow))
             .collect();
         assert!(
-            host.store(&vec![Some(slot); rows], &output)
-                .iter()
-                .all(|&finite| finite)
+            host.store(Arrival {
+                slot: &vec![Some(slot); rows],
+                output: &output
+            })
+            .iter()
+            .all(|&finite| finite)
         );
     }
     let mut input = vec![S::ZERO; rows * dim];
-    host.combine(Target::Both, &spans, &mut input);
-    let squares = host.scaled_square(&spans, Tolerance::UNIT);
+    host.combine(None, Target::Both, &spans, &mut input);
+    let squares = host.scaled_square(None, &spans, Tolerance::UNIT).0;
     let products = host.gram(&vec![Some(2); rows]);
     host.accept(&vec![true; rows]);
     let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect();
@@ -367,39 +405,51 @@ fn a_row_is_unmoved_by_threads_neighbours_and_place() {
 
 #[test]
 fn a_row_where_nothing_weighs_gets_zeros() {
-    let mut host = Host::<f32>::new(2, 3, 2);
+    let mut host = Host::<f32>::new(2, 3, 2).expect("memory");
     assert_eq!(host.fill(1, &[f64::NAN; 3]), Ok(()));
     let mut input = vec![1.0; 6];
     let spans = Spans::zeros(2, 2);
-    host.combine(Target::Input, &spans, &mut input);
+    host.combine(None, Target::Input, &spans, &mut input);
     assert_eq!(input, [0.0; 6]);
-    assert_eq!(host.scaled_square(&spans, Tolerance::UNIT), [0.0; 2]);
-    host.combine(Target::Both, &spans, &mut input);
+    assert_eq!(
+        host.scaled_square(None, &spans, Tolerance::UNIT).0,
+        [0.0; 2]
+    );
+    host.combine(None, Target::Both, &spans, &mut input);
     assert_eq!(host.trial(1), [0.0; 3]);
 }
 
 #[test]
 fn a_state_of_scale_zero_is_not_read() {
-    let mut host = Host::<f64>::new(1, 9, 2);
+    let mut host = Host::<f64>::new(1, 9, 2).expect("memory");
     assert_eq!(host.fill(0, &[f64::NAN; 9]), Ok(()));
-    assert_eq!(host.store(&[Some(1)], &[3.0; 9]), [true]);
+    assert_eq!(
+        host.store(Arrival {
+            slot: &[Some(1)],
+            output: &[3.0; 9]
+        }),
+        [true]
+    );
     let mut spans = Spans::zeros(1, 2);
     spans.set_weight(0, 1, 0.5);
     let mut input = [0.0; 9];
-    host.combine(Target::Both, &spans, &mut input);
+    host.combine(None, Target::Both, &spans, &mut input);
     assert_eq!(input, [1.5; 9]);
     host.accept(&[true]);
-    host.combine(Target::Trial, &spans, &mut input);
-    assert_eq!(host.scaled_square(&spans, Tolerance::UNIT), [9.0 * 2.25]);
+    host.combine(None, Target::Trial, &spans, &mut input);
+    assert_eq!(
+        host.scaled_square(None, &spans, Tolerance::UNIT).0,
+        [9.0 * 2.25]
+    );
 }
 
 #[test]
 fn input_alone_leaves_the_trial() {
-    let mut host = Host::<f64>::new(1, 2, 1);
+    let mut host = Host::<f64>::new(1, 2, 1).expect("memory");
     assert_eq!(host.fill(0, &[1.0, 2.0]), Ok(()));
     let mut spans = Spans::zeros(1, 1);
     spans.set_scale(0, 3.0);
-    host.combine(Target::Input, &spans, &mut [0.0; 2]);
+    host.combine(None, Target::Input, &spans, &mut [0.0; 2]);
     assert_eq!(host.trial(0), [1.0, 2.0]);
 }
 
@@ -407,13 +457,25 @@ fn input_alone_leaves_the_trial() {
 fn one_value_that_is_not_finite_empties_its_row_alone() {
     for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for place in [0, 4, 16] {
-            let mut host = Host::<f32>::new(3, 17, 2);
+            let mut host = Host::<f32>::new(3, 17, 2).expect("memory");
             let slot = [Some(1), Some(1), None];
-            assert_eq!(host.store(&slot, &[1.0; 51]), [true; 3]);
+            assert_eq!(
+                host.store(Arrival {
+                    slot: &slot,
+                    output: &[1.0; 51]
+                }),
+                [true; 3]
+            );
             let mut output = [2.0; 51];
             output[17 + place] = odd;
             output[34] = odd;
-            assert_eq!(host.store(&slot, &output), [true, false, true]);
+            assert_eq!(
+                host.store(Arrival {
+                    slot: &slot,
+                    output: &output
+                }),
+                [true, false, true]
+            );
             assert_eq!(host.slot(0, 1), [2.0; 17]);
             assert_eq!(host.slot(1, 1), [0.0; 17]);
             assert_eq!(host.slot(2, 1), [0.0; 17]);
@@ -423,21 +485,27 @@ fn one_value_that_is_not_finite_empties_its_row_alone() {
 
 #[test]
 fn a_trial_that_is_no_number_is_told() {
-    let mut host = Host::<f64>::new(1, 9, 1);
+    let mut host = Host::<f64>::new(1, 9, 1).expect("memory");
     assert_eq!(host.fill(0, &[1.0; 9]), Ok(()));
-    assert_eq!(host.store(&[Some(0)], &[1.0; 9]), [true]);
+    assert_eq!(
+        host.store(Arrival {
+            slot: &[Some(0)],
+            output: &[1.0; 9]
+        }),
+        [true]
+    );
     let mut spans = Spans::zeros(1, 1);
     spans.set_scale(0, 1.0);
     spans.set_weight(0, 0, f64::NAN);
-    host.combine(Target::Trial, &spans, &mut [0.0; 9]);
+    host.combine(None, Target::Trial, &spans, &mut [0.0; 9]);
     spans.set_weight(0, 0, 1.0);
     let tolerance = Tolerance::new(1e-3, 1e-3).expect("both are positive");
-    assert!(host.scaled_square(&spans, tolerance)[0].is_nan());
+    assert!(host.scaled_square(None, &spans, tolerance).0[0].is_nan());
 }
 
 #[test]
 fn a_start_of_another_length_is_refused() {
-    let mut host = Host::<f64>::new(2, 3, 1);
+    let mut host = Host::<f64>::new(2, 3, 1).expect("memory");
     let refused = Error::Length {
         name: "start",
         expected: 3,
@@ -445,4 +513,20 @@ fn a_start_of_another_length_is_refused() {
     };
     assert_eq!(host.fill(0, &[0.0; 4]), Err(refused));
     assert_eq!(host.state(0), [0.0; 3]);
+}
+
+#[test]
+fn buffers_that_no_system_holds_are_an_error() {
+    let found = Host::<f64>::new(1 << 40, 1 << 20, 7).err();
+    assert!(matches!(found, Some(Error::Memory { .. })), "{found:?}");
+}
+
+#[test]
+fn no_rows_are_no_error() {
+    assert!(
+        Host::<f32>::new(0, 3, 2)
+            .expect("memory")
+            .gram(&[])
+            .is_empty()
+    );
 }
