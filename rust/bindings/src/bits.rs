@@ -1,7 +1,7 @@
 //! `bits` of the core, for Python.
 
 use merged_diffusion_core::Error;
-use merged_diffusion_core::bits::{self, Dequantisation, ImageTerms};
+use merged_diffusion_core::bits::{self, Decoding, Dequantisation, ImageTerms};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArray,
     PyUntypedArrayMethods,
@@ -99,10 +99,11 @@ fn decode<P: Element + Copy + Into<u32> + Sync>(
     }
     let (z, pixels) = (z.readonly(), pixels.readonly());
     let (z, pixels) = (z.as_slice()?, pixels.as_slice()?);
-    let found = detached(py, || {
-        bits::decoder_log_likelihood(z, pixels, dim, gamma_min, levels)
-    });
-    checked(py, found)
+    let mut decoding = checked(py, Decoding::new(z, pixels, dim, gamma_min, levels))?;
+    while detached(py, || decoding.advance()) {
+        py.check_signals()?;
+    }
+    Ok(detached(py, || decoding.rows()))
 }
 
 #[pyfunction]

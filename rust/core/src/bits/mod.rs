@@ -11,10 +11,12 @@ use std::f64::consts::{LN_2, PI};
 use crate::Error;
 use crate::gamma::{log_sigma, sigma_squared};
 
+mod decoder;
 mod dequantisation;
 mod estimate;
 
-pub use dequantisation::{Dequantisation, decoder_log_likelihood};
+pub use decoder::{Decoding, decoder_log_likelihood};
+pub use dequantisation::Dequantisation;
 pub use estimate::{
     Difference, Mean, clustered_error, compensated_sum, mean_and_error, paired_difference,
 };
