@@ -83,6 +83,11 @@ class Likelihood:
         return _floats(record["bits_per_dim"] for record in self.records)
 
     @property
+    def se_probe(self) -> Floats:
+        """Standard error [N] of each value that its probes leave; NaN where one probe cannot tell."""
+        return _floats(record.get("se_probe") for record in self.records)
+
+    @property
     def log_density_nats(self) -> Floats:
         """Log p at gamma_min [N], where nothing was dequantised."""
         return _floats(record.get("log_density_nats") for record in self.records)
@@ -170,12 +175,13 @@ class Likelihood:
         mean, se_images = _core.mean_and_error(values)
         clusters = self.clusters
         clustered = None if clusters is None else _core.clustered_error(values, clusters[is_ok])
+        errors = self.se_probe[is_ok]
         return {
             "mean": mean,
             "se": se_images if clusters is None else clustered,
             "se_images": se_images,
             "se_clustered": clustered,
-            "se_probe": None,
+            "se_probe": None if np.isnan(errors).any() else _core.error_of_mean(errors),
         }
 
     def __repr__(self) -> str:

@@ -131,6 +131,16 @@ fn image_terms<'py>(
 }
 
 #[pyfunction]
+fn draw_weights<'py>(
+    py: Python<'py>,
+    bounds: &Bound<'py, PyArray1<f64>>,
+    importance: usize,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let found = bits::draw_weights(&owned(bounds), importance);
+    Ok(checked(py, found)?.into_pyarray(py))
+}
+
+#[pyfunction]
 fn bits_per_dim<'py>(nats: &Bound<'py, PyAny>, dim: usize) -> PyResult<Bound<'py, PyAny>> {
     let py = nats.py();
     if let Ok(array) = nats.cast::<PyArrayDyn<f64>>() {
@@ -164,6 +174,11 @@ fn clustered_error(
 }
 
 #[pyfunction]
+fn error_of_mean(py: Python<'_>, errors: &Bound<'_, PyArray1<f64>>) -> PyResult<f64> {
+    checked(py, bits::error_of_mean(&owned(errors)))
+}
+
+#[pyfunction]
 #[pyo3(signature = (a, b, clusters = None))]
 fn paired_difference<'py>(
     py: Python<'py>,
@@ -188,8 +203,10 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(dequantisation_per_draw, module)?)?;
     module.add_function(wrap_pyfunction!(decoder_log_likelihood, module)?)?;
     module.add_function(wrap_pyfunction!(image_terms, module)?)?;
+    module.add_function(wrap_pyfunction!(draw_weights, module)?)?;
     module.add_function(wrap_pyfunction!(bits_per_dim, module)?)?;
     module.add_function(wrap_pyfunction!(mean_and_error, module)?)?;
     module.add_function(wrap_pyfunction!(clustered_error, module)?)?;
+    module.add_function(wrap_pyfunction!(error_of_mean, module)?)?;
     module.add_function(wrap_pyfunction!(paired_difference, module)?)
 }
