@@ -484,6 +484,21 @@ def test_nan_at_one_gamma_fails_that_image_only(workspace):
     assert allowed.summary()["n_failed"] == failed.sum()
 
 
+def test_blow_up_near_gamma_min_hints_at_a_higher_one():
+    class Spiky(Holed):
+        def forward(self, z, gamma, cond=None):
+            eps_hat = GaussianExpert.forward(self, z, gamma)
+            return torch.where((gamma < -5.5).view(-1, 1, 1, 1), torch.nan, eps_hat)
+
+    expert = Spiky((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4, name="spiky")
+    record = log_likelihood(expert, SMALL[:1], **QUICK).records[0]
+    assert record["hint"] == "near gamma_min = -6: a gamma_range of spiky that begins higher may do"
+    with pytest.raises(SolveError, match="gamma_range of spiky that begins higher"):
+        log_density(expert, np.zeros((1, 1, 2, 2)), **QUICK)
+    failed = [r for r in log_likelihood(holed(), SMALL, **QUICK).records if r["status"] != "ok"]
+    assert {r["hint"] for r in failed} == {None}
+
+
 def test_image_with_one_failed_draw_fails():
     one = log_likelihood(holed(), SMALL, repeats=1, batch_size=4, **QUICK)
     many = log_likelihood(holed(), SMALL, repeats=8, batch_size=4, **QUICK)

@@ -18,6 +18,7 @@ from merged_diffusion.ode.items import Items
 Record = dict[str, Any]
 TERMS: Final = ("end_density", "trace", "path_correction", "dequantisation", "importance")
 ROLES: Final = ("likelihood", "quality")
+NEAR: Final = 1.0  # in gamma: within it of the data end, a score that grows as 1/sigma is the likely cause
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,16 @@ class Recorder:
             "expert": leg.expert.name,
             "stage": outcome.stage,
             "error_ratio": ratio if np.isfinite(ratio) else None,
+            "hint": self._hint(outcome.gamma),
         }
+
+    def _hint(self, gamma: float) -> str | None:
+        """What to do about a failure at gamma, where that is known."""
+        first = self._legs[0]
+        if abs(gamma - first.start) > NEAR:
+            return None
+        name = first.expert.name
+        return f"near gamma_min = {first.start:g}: a gamma_range of {name} that begins higher may do"
 
     def _evaluations(self, outcomes: list[_core.Outcome]) -> Mapping[str, int]:
         counts = dict.fromkeys(ROLES, 0)

@@ -160,7 +160,7 @@ class Likelihood:
             f"{len(failed)} of {len(self)} images failed, the first: image {first['id']}, "
             f'{first["status"]} at gamma = {first["gamma"]:.4g} (leg "{first["leg"]}", '
             f"expert {first['expert']})",
-            hint="the others are unharmed",
+            hint=first.get("hint") or "the others are unharmed",
             ids=[record["id"] for record in failed],
             gamma=first["gamma"],
             expert=first["expert"],
