@@ -248,6 +248,18 @@ def test_parameters_are_frozen_only_inside():
     assert (net.weight.requires_grad, net.bias.requires_grad) == (True, False)
 
 
+def test_weights_are_not_rounded_for_good():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)).double().eval()
+    torch.nn.init.constant_(net[0].weight, 0.1)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with frozen([net, net[0]], device=CPU, dtype=torch.float32):
+        assert net[1].running_mean.dtype == net[0].weight.dtype == torch.float32
+    after = net.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert {value.dtype for value in after.values()} == {torch.float64, torch.int64}
+    assert net[0].weight.requires_grad
+
+
 def test_time_in_the_network_is_measured():
     made = flow(mixture())
     assert made.network.seconds == 0

@@ -157,20 +157,25 @@ class Stopwatch:
 def frozen(experts: Iterable[Expert], *, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Experts that are torch modules on the device, in the dtype, without gradients of parameters.
 
-    They stay where they were brought; which parameters want gradients is restored at the end. Any other
-    callable looks after itself.
+    At the end they have the very tensors again that they had: float64 weights are not rounded for good. Any
+    other callable looks after itself.
     """
-    modules = [expert for expert in experts if isinstance(expert, nn.Module)]
-    for module in modules:
-        module.to(device=device, dtype=dtype)
-    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+    modules = list({id(e): e for e in experts if isinstance(e, nn.Module)}.values())
+    owners = {id(owner): owner for module in modules for owner in module.modules()}.values()
+    weights = [(p, p.data, p.requires_grad) for module in modules for p in module.parameters()]
+    buffers = [(owner, name, b) for owner in owners for name, b in owner.named_buffers(recurse=False)]
     try:
-        for parameter in trained:
+        for module in modules:
+            module.to(device=device, dtype=dtype)
+        for parameter, _, _ in weights:
             parameter.requires_grad_(False)
         yield
     finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+        for parameter, data, is_trained in weights:
+            parameter.data = data
+            parameter.requires_grad_(is_trained)
+        for owner, name, buffer in buffers:
+            setattr(owner, name, buffer)
 
 
 def _event() -> torch.cuda.Event:
