@@ -10,8 +10,8 @@ import pytest
 
 from merged_diffusion import _core
 
-AFTER = 0.02  # seconds until the signal comes
-LATE = 0.3  # seconds it may take: three times what is promised, as the machine may be busy
+AFTER = 0.02  # seconds of this process until the signal comes: what others do on the machine does not count
+LATE = 0.2  # seconds until it is answered, twice what is promised: an array is copied before the loop
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that send signals")
 
@@ -27,13 +27,13 @@ def alarm() -> Iterator[None]:
     def ring(number: int, frame: object) -> None:
         raise AlarmError
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, AFTER)
+    before = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, AFTER)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def decoding() -> Callable[[], object]:
@@ -58,10 +58,10 @@ def test_long_loop_ends_soon_after_a_signal(prepare: Callable[[], Callable[[], o
     work = prepare()
     threads = _core.threads()
     _core.set_threads(1)
-    begin = time.monotonic()
+    begin = time.process_time()
     try:
         with pytest.raises(AlarmError), alarm():
             work()
     finally:
         _core.set_threads(threads)
-    assert time.monotonic() - begin < AFTER + LATE
+    assert time.process_time() - begin < AFTER + LATE
