@@ -295,3 +295,17 @@ def test_pairs_check_their_lengths() -> None:
 def test_strided_arrays_agree_with_their_copies() -> None:
     values = np.random.default_rng(4).normal(size=20)[::2]
     assert _core.mean_and_error(values) == _core.mean_and_error(values.copy())
+
+
+@pytest.mark.parametrize(("importance", "expected"), [(1, [0.25] * 4), (2, [0.25, 0.25, 0.05, 0.45])])
+def test_weights_of_draws_are_shares_in_their_repeat(importance: int, expected: list[float]) -> None:
+    bounds = np.array([-900.0, -900.0, 3.0, 3.0 + np.log(9)])
+    np.testing.assert_allclose(_core.draw_weights(bounds, importance), expected, rtol=1e-14)
+    with pytest.raises(UsageError, match="bounds"):
+        _core.draw_weights(bounds, 3)
+
+
+def test_independent_errors_of_images_add_in_squares() -> None:
+    assert _core.error_of_mean(np.array([3.0, 4.0])) == 2.5
+    with pytest.raises(UsageError, match="length of errors"):
+        _core.error_of_mean(np.empty(0))

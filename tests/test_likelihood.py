@@ -107,6 +107,18 @@ def test_merged_dense_gaussian_with_the_exact_trace_is_its_closed_form(workspace
     np.testing.assert_allclose(found / 64 / BITS, closed_form(model, x) / 64 / BITS, atol=1e-6)
 
 
+def integral_of_v_j_v(leg, v):
+    """The log-density entry that one probe gives over a leg of a dense Gaussian, by quadrature."""
+    along = v @ leg.expert._constant("_axes").numpy()
+
+    def rate(gamma):
+        # q - sigma^2 d with q = sigma v^T (sigma V^-1) v along the axes of V.
+        square = _core.sigma_squared(gamma)
+        return 0.5 * square * ((along**2 / leg.expert.noised_variance(gamma)[0].numpy()).sum() - 64)
+
+    return quad(rate, leg.start, leg.end, limit=200)[0]
+
+
 @pytest.mark.parametrize(("probe", "probes"), [("fixed", 1), ("fixed", 2), ("gaussian", 1)])
 def test_one_probe_value_is_the_integral_of_its_own_v_j_v(probe, probes):
     model, x = dense_pair()
@@ -114,23 +126,100 @@ def test_one_probe_value_is_the_integral_of_its_own_v_j_v(probe, probes):
     made = make_probes(probe, probes, items, rows=2, dim=64, device=torch.device("cpu"), dtype=torch.float64)
     vs = [v.numpy().copy() for v in made.directions(np.arange(2, dtype=np.uint64), np.zeros(2, np.uint64))]
 
-    def rate(gamma, expert, v):
-        # q - sigma^2 d with q = sigma v^T (sigma V^-1) v along the axes of V.
-        along = v @ expert._constant("_axes").numpy()
-        square = _core.sigma_squared(gamma)
-        return 0.5 * square * ((along**2 / expert.noised_variance(gamma)[0].numpy()).sum() - 64)
-
     found = log_density(model, x, [4, 9], seed=3, probe=probe, probes=probes, **TIGHT)
     for i in range(2):
         z = torch.from_numpy(x[i : i + 1] * _core.alpha(-13.3))
         trace = 0.0
         for leg in model.legs():
             z = leg.expert.flow(z, leg.start, leg.end)
-            trace += np.mean(
-                [quad(rate, leg.start, leg.end, args=(leg.expert, v[i]), limit=200)[0] for v in vs]
-            )
+            trace += np.mean([integral_of_v_j_v(leg, v[i]) for v in vs])
         end = _core.end_density(np.array([float(z.square().sum())]), model.gamma_range[1], 64)[0]
         assert found[i] / 64 / BITS == pytest.approx((end + trace) / 64 / BITS, abs=1e-6)
+
+
+@pytest.mark.parametrize(("workspace", "step_control"), ENDS)
+@pytest.mark.parametrize(("probes", "importance", "repeats"), [(2, 1, 1), (3, 1, 2), (3, 2, 1)])
+def test_error_of_the_probes_is_that_of_their_own_integrals(
+    workspace, step_control, probes, importance, repeats
+):
+    model, _ = dense_pair()
+    pixels = images_of(3, (1, 8, 8))
+    found = log_likelihood(
+        model,
+        pixels,
+        [4, 9, 2],
+        seed=3,
+        probes=probes,
+        importance=importance,
+        repeats=repeats,
+        workspace=workspace,
+        step_control=step_control,
+        batch_size=2,
+        rtol=1e-6,
+        atol=1e-6,
+        dtype="float64",
+    )
+    n_draws = importance * repeats
+    items = Items(np.array([4, 9, 2], dtype=np.uint64), n_draws, seed=3)
+    made = make_probes(
+        "fixed", probes, items, rows=3 * n_draws, dim=64, device=torch.device("cpu"), dtype=torch.float64
+    )
+    vs = [v.numpy().copy() for v in made.directions(np.arange(3 * n_draws, dtype=np.uint64))]
+    for i, record in enumerate(found.records):
+        variances = []
+        for draw in range(n_draws):
+            alone = [sum(integral_of_v_j_v(leg, v[i * n_draws + draw]) for leg in model.legs()) for v in vs]
+            variances.append(np.var(alone, ddof=1) / probes)
+        # log P of K draws moves with each by its share in their sum; of R repeats it is the mean.
+        bounds = np.array(record.get("draws", [0.0])).reshape(repeats, importance)
+        shares = np.exp(bounds - bounds.max(1, keepdims=True))
+        weights = (shares / shares.sum(1, keepdims=True)).ravel() / repeats
+        expected = math.sqrt((weights**2 * variances).sum()) / 64 / BITS
+        # The trapezoid rule over some 60 steps.
+        assert record["se_probe"] == pytest.approx(expected, rel=0.02)
+    errors = found.se_probe
+    assert found.summary()["bits_per_dim"]["se_probe"] == pytest.approx(np.linalg.norm(errors) / 3)
+
+
+def test_error_of_the_probes_is_how_far_they_are_from_the_trace():
+    model, _ = dense_pair()
+    pixels = np.zeros((120, 1, 8, 8), np.uint8)  # the same point, probed anew
+    found = log_likelihood(model, pixels, dequantise="none", probes=3, rtol=1e-4, atol=1e-4)
+    exact = log_density(model, np.full((1, 1, 8, 8), 1 / 256 - 1), probe="exact", rtol=1e-4, atol=1e-4)
+    off = np.mean((found.log_density_nats - exact) ** 2)
+    # 120 squares and 240 degrees of freedom: 4 relative standard errors.
+    assert np.mean(found.se_probe**2) == pytest.approx(off, rel=4 * math.sqrt(2 / 120 + 2 / 240))
+
+
+def test_one_probe_knows_nothing_of_its_error_and_the_trace_has_none():
+    one = log_likelihood(small(), SMALL, **QUICK)
+    assert "se_probe" not in one.records[0]
+    assert np.isnan(one.se_probe).all()
+    assert one.summary()["bits_per_dim"]["se_probe"] is None
+    exact = log_likelihood(small(), SMALL, probe="exact", **QUICK)
+    assert exact.summary()["bits_per_dim"]["se_probe"] == 0.0
+
+
+class OneHeavyImage(GaussianExpert):
+    """A coupling of two values whose probes disagree, a hundred times stronger where the first value is 1."""
+
+    def forward(self, z, gamma, cond=None):
+        strength = torch.where(cond == 1, 1.0, 0.01).view(-1, 1, 1, 1).to(z.dtype)
+        return super().forward(z, gamma) + 0.1 * strength * z.flip(3)
+
+    conditional = True
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("heavy", [True, False])
+def test_one_probe_that_makes_up_most_of_the_variance_is_warned_of(heavy, recwarn):
+    expert = OneHeavyImage((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4)
+    pixels = np.repeat(SMALL[:1], 40, axis=0)
+    # A seed under which the two probes of image 0 differ.
+    labels = np.where(np.arange(40) == 0, 1, 0) if heavy else np.ones(40, dtype=int)
+    log_likelihood(expert, pixels, probes=2, labels=labels, seed=1, **QUICK)
+    said = [str(warning.message) for warning in recwarn if "heavy tails" in str(warning.message)]
+    assert bool(said) == heavy
 
 
 @pytest.mark.parametrize("workspace", ["host", "torch"])
@@ -395,6 +484,21 @@ def test_nan_at_one_gamma_fails_that_image_only(workspace):
     assert allowed.summary()["n_failed"] == failed.sum()
 
 
+def test_blow_up_near_gamma_min_hints_at_a_higher_one():
+    class Spiky(Holed):
+        def forward(self, z, gamma, cond=None):
+            eps_hat = GaussianExpert.forward(self, z, gamma)
+            return torch.where((gamma < -5.5).view(-1, 1, 1, 1), torch.nan, eps_hat)
+
+    expert = Spiky((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4, name="spiky")
+    record = log_likelihood(expert, SMALL[:1], **QUICK).records[0]
+    assert record["hint"] == "near gamma_min = -6: a gamma_range of spiky that begins higher may do"
+    with pytest.raises(SolveError, match="gamma_range of spiky that begins higher"):
+        log_density(expert, np.zeros((1, 1, 2, 2)), **QUICK)
+    failed = [r for r in log_likelihood(holed(), SMALL, **QUICK).records if r["status"] != "ok"]
+    assert {r["hint"] for r in failed} == {None}
+
+
 def test_image_with_one_failed_draw_fails():
     one = log_likelihood(holed(), SMALL, repeats=1, batch_size=4, **QUICK)
     many = log_likelihood(holed(), SMALL, repeats=8, batch_size=4, **QUICK)
@@ -524,7 +628,12 @@ def test_memory_that_never_suffices_is_a_resource_error(step_control, rows):
         ({"atol": -1.0}, "atol = -1.0"),
         ({"rtol": math.nan}, "rtol = nan"),
         ({"rtol": 1e-15}, "last place"),
+        ({"rtol": math.inf}, "rtol = inf is no finite number"),
+        ({"atol": "1e-5"}, "atol = 1e-5 is no finite number"),
         ({"seed": -1}, "seed = -1"),
+        ({"seed": 1.5}, "seed = 1.5"),
+        ({"device": "abacus"}, "device 'abacus' is not usable"),
+        ({"device": "meta"}, "device 'meta' is not usable"),
         ({"method": "euler"}, "method = 'euler'"),
         ({"step_control": "none"}, "step_control = 'none'"),
         ({"dequantise": "some"}, "dequantise = 'some'"),

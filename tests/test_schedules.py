@@ -21,8 +21,23 @@ def test_clock_is_float64_whatever_it_is_given(name: str) -> None:
     assert getattr(schedules, name)(gamma).dtype == torch.float64
 
 
+@pytest.mark.parametrize(
+    ("device", "home"), [("cpu", "cpu"), ("mps", "cpu"), ("cuda:1", "cuda:1"), ("meta", "meta")]
+)
+def test_float64_lives_on_the_device_unless_it_has_none(device: str, home: str) -> None:
+    assert schedules.home(torch.device(device)) == torch.device(home)
+
+
+def test_widened_is_float64_where_it_was() -> None:
+    z = torch.tensor([0.1], dtype=torch.float32)
+    assert schedules.widened(z).dtype == torch.float64
+    assert float(schedules.widened(z)) == float(z)
+
+
 def test_per_image_lines_up_with_the_images() -> None:
     z = torch.zeros(2, 3, 4, 5)
     values = schedules.per_image(torch.tensor([1.0, 2.0], dtype=torch.float64), z)
     assert values.shape == (2, 1, 1, 1)
     assert values.dtype == z.dtype
+    elsewhere = schedules.per_image(torch.tensor([1.0, 2.0], dtype=torch.float64), z.to("meta"))
+    assert (elsewhere.device.type, elsewhere.dtype) == ("meta", z.dtype)

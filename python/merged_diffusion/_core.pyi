@@ -336,6 +336,15 @@ def image_terms(
         No draws, lengths that differ, or a part of a repeat.
     """
 
+def draw_weights(bounds: npt.NDArray[np.float64], importance: int) -> npt.NDArray[np.float64]:
+    """Derivatives [R K] of an image's log P by the bounds [R K] of its draws; they add up to 1.
+
+    Raises
+    ------
+    UsageError
+        No draws, or a part of a repeat.
+    """
+
 @overload
 def bits_per_dim(nats: float, dim: int) -> float: ...
 @overload
@@ -352,6 +361,9 @@ def clustered_error(
 
     se^2 = G/(G - 1) sum over the G clusters g of (sum_{i in g} (x_i - mean))^2 / N^2.
     """
+
+def error_of_mean(errors: npt.NDArray[np.float64]) -> float:
+    """Standard error of the mean of values that have independent errors [N] of their own."""
 
 def paired_difference(
     a: npt.NDArray[np.float64],

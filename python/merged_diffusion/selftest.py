@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from merged_diffusion import _core
+from merged_diffusion import _core, schedules
 from merged_diffusion.data import load_data
 from merged_diffusion.experts.gaussian import GaussianExpert, merged_log_density
 from merged_diffusion.likelihood import log_density, log_likelihood
@@ -188,10 +188,11 @@ def _down_and_up(machine: _Machine) -> Check:
 
 def _order(machine: _Machine) -> Check:
     """Order of convergence of the state, in float64, where steps of this size are far from rounding."""
-    model, machine = _diagonal(), _Machine(machine.device, "float64")
+    device = schedules.home(torch.device(machine.device))
+    model, machine = _diagonal(), _Machine(str(device), "float64")
     expert, start, end = _in_charge(model, 0.0), -4.0, 4.0
     z = _points(1).reshape(1, -1)
-    exact = expert.flow(torch.from_numpy(z.reshape(1, *SHAPE)).to(machine.device), start, end)
+    exact = expert.flow(torch.from_numpy(z.reshape(1, *SHAPE)).to(device), start, end)
     errors = [
         np.abs(_carry(model, [start, end], z, machine, steps=n) - exact.cpu().numpy().reshape(1, -1)).max()
         for n in (32, 64)

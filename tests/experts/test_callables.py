@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from merged_diffusion import _core, schedules
 from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.callables import CallableExpert
+from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.gaussian import GaussianExpert
 
 SHAPE = (1, 2, 2)
@@ -265,3 +268,31 @@ def test_a_module_moves_and_trains_with_its_expert() -> None:
 def test_gamma_range_defaults_to_nothing_and_is_floats() -> None:
     assert declare(lambda z, t: z, gamma_range=(-12, 9)).gamma_range == (-12.0, 9.0)
     assert _core.gamma_range(-12, 9) == (-12.0, 9.0)
+
+
+class NoFloat64(TorchDispatchMode):
+    """Lets nothing be float64 on the meta device, which stands for one that has no float64."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for found in tree_leaves(out):
+            assert not (isinstance(found, Tensor) and found.is_meta and found.dtype == torch.float64)
+        return out
+
+
+@pytest.mark.parametrize(("predicts", "input_"), list(product(["eps", "v", "score", "velocity"], INPUTS)))
+@pytest.mark.parametrize("time", ["edm_sigma", "timestep by table"])
+def test_clock_on_the_host_serves_a_device_without_float64(predicts: str, input_: str, time: str) -> None:
+    kind, schedule, _ = TIMES[time]
+    declared = declare(
+        lambda z, t: z * t.view(-1, 1, 1, 1),
+        predicts=predicts,
+        input=input_,
+        time=kind,
+        schedule=schedule,
+        pixels="ends",
+    )
+    z, gamma = states()
+    with NoFloat64():
+        elsewhere = Centred(declared)(z.float().to("meta"), gamma)
+    assert (elsewhere.device.type, elsewhere.dtype) == ("meta", torch.float32)

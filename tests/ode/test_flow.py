@@ -106,6 +106,10 @@ def test_probe_stays_the_same_within_a_solve(kind):
     first, again = directions(made), directions(made, node=3)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], first[1])
+    # A problem that left its row and came back meets them again, other rows' problems changing or not.
+    directions(made, KEYS[::-1])
+    back = directions(made)
+    assert all(torch.equal(a, b) for a, b in zip(first, back, strict=True))
 
 
 def test_fresh_probe_belongs_to_its_node_whatever_came_before():
@@ -200,6 +204,20 @@ def test_output_is_flat_and_contiguous_whatever_the_memory_format():
     np.testing.assert_array_equal(eps_hat, 3 * Z)
 
 
+def test_gradient_may_lie_in_memory_in_any_order():
+    def turned(z, gamma, cond=None):
+        return 0.5 * z.transpose(2, 3)
+
+    turned.name = "turned"
+    shape = (3, 2, 2)
+    made = make_probes("fixed", 1, ITEMS, rows=N, dim=12, device=CPU, dtype=torch.float64)
+    _, q = ProbabilityFlow(turned, shape, made, ITEMS)(torch.from_numpy(Z), GAMMA, NODES, KEYS)
+    (v,) = directions(make_probes("fixed", 1, ITEMS, rows=N, dim=12, device=CPU, dtype=torch.float64))
+    image = v.view(N, *shape)
+    expected = 0.5 * (image * image.transpose(2, 3)).flatten(1).sum(1).numpy() * _core.sigma(GAMMA)
+    np.testing.assert_allclose(q, expected, rtol=1e-12)
+
+
 def test_labels_travel_with_their_problem():
     seen = []
 
@@ -243,6 +261,18 @@ def test_parameters_are_frozen_only_inside():
         assert not any(p.requires_grad for p in net.parameters())
         assert net.weight.dtype == torch.float64
     assert (net.weight.requires_grad, net.bias.requires_grad) == (True, False)
+
+
+def test_weights_are_not_rounded_for_good():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)).double().eval()
+    torch.nn.init.constant_(net[0].weight, 0.1)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with frozen([net, net[0]], device=CPU, dtype=torch.float32):
+        assert net[1].running_mean.dtype == net[0].weight.dtype == torch.float32
+    after = net.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert {value.dtype for value in after.values()} == {torch.float64, torch.int64}
+    assert net[0].weight.requires_grad
 
 
 def test_time_in_the_network_is_measured():

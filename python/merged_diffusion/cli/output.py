@@ -123,7 +123,10 @@ class _Remarks(logging.Handler):
 
 @contextmanager
 def remarks(*, quiet: bool = False) -> Iterator[None]:
-    """Warnings and the package's log as one line each on standard error, without lines of code."""
+    """Warnings and the package's log as one line each on standard error, without lines of code.
+
+    ``quiet`` leaves out all but errors.
+    """
 
     def show(
         message: Warning | str,
@@ -133,7 +136,8 @@ def remarks(*, quiet: bool = False) -> Iterator[None]:
         file: TextIO | None = None,  # noqa: ARG001
         line: str | None = None,  # noqa: ARG001
     ) -> None:
-        say(f"warning: {message}")
+        if not quiet:
+            say(f"warning: {message}")
 
     log, handler = logging.getLogger("merged_diffusion"), _Remarks()
     handler.setLevel(logging.ERROR if quiet else logging.WARNING)

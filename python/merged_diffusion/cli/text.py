@@ -88,7 +88,9 @@ def _remarks(summary: Summary) -> Iterator[str]:
         over = f"; the mean is over the {ok} others" if settings["allow_failed"] else ""
         yield f"{summary['n_failed']} of {summary['n']} images failed{over}"
     for failure in summary["failures"][:SHOWN_FAILURES]:
-        yield f"  image {failure['id']}: {failure['status']} at gamma {failure['gamma']} ({failure['leg']})"
+        hint = f"; {failure['hint']}" if failure.get("hint") else ""
+        where = f"{failure['status']} at gamma {failure['gamma']} ({failure['leg']}){hint}"
+        yield f"  image {failure['id']}: {where}"
     if summary.get("n_missing"):
         yield f"{summary['n_missing']} images of the run have no record yet"
     if summary["extrapolated"]:

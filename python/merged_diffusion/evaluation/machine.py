@@ -12,7 +12,9 @@ from contextlib import contextmanager
 import torch
 
 from merged_diffusion import _core
-from merged_diffusion.errors import UsageError
+from merged_diffusion.ode.devices import resolve_device
+
+__all__ = ["all_cores", "configured", "resolve_device"]
 
 
 def all_cores() -> int:
@@ -20,24 +22,6 @@ def all_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def resolve_device(name: str) -> tuple[str, str | None]:
-    """The device for ``auto`` or a name, and torch's reason where ``auto`` could not take cuda."""
-    if name == "auto":
-        try:
-            torch.zeros(1, device="cuda")
-        except (RuntimeError, AssertionError) as error:
-            return "cpu", str(error).splitlines()[0]
-        return "cuda", None
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {name!r} is not usable here: {str(error).splitlines()[0]}",
-            hint="use cpu; a run that was begun elsewhere goes on with --device cpu --allow-rebatch",
-        ) from error
-    return name, None
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def paired(one: Sequence[Record], two: Sequence[Record]) -> dict[str, Any] | Non
 
 
 def _failure(record: Record) -> dict[str, Any]:
-    return {key: record.get(key) for key in ("id", "status", "gamma", "leg", "expert")}
+    return {key: record.get(key) for key in ("id", "status", "gamma", "leg", "expert", "hint")}
 
 
 def _failed(record: Record) -> bool:

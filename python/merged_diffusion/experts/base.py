@@ -49,7 +49,10 @@ class Expert(Protocol):
         """Whether it needs a condition for every image."""
 
     def __call__(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
-        """eps_hat [B, C, H, W], like z [B, C, H, W]; gamma float64 [B], cond [B, ...]."""
+        """eps_hat [B, C, H, W], like z [B, C, H, W]; gamma float64 [B], cond [B, ...].
+
+        gamma lies where z does, on the host where z's device has no float64 (mps).
+        """
 
 
 def check_declaration(expert: Expert) -> None:

@@ -111,7 +111,7 @@ class CallableExpert(nn.Module):
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
         """eps_hat [B, C, H, W] of z [B, C, H, W] at gamma [B]."""
         gamma = gamma.double()
-        out = self._call(self._input(z, gamma), self.clock(gamma).to(z.dtype), gamma, cond)
+        out = self._call(self._input(z, gamma), schedules.as_input(self.clock(gamma), z), gamma, cond)
         return self._eps_hat(like_input(self.name, out, z), z, gamma)
 
     def _input(self, z: Tensor, gamma: Tensor) -> Tensor:
@@ -127,8 +127,9 @@ class CallableExpert(nn.Module):
             return out
         alpha, sigma = schedules.alpha(gamma), schedules.sigma(gamma)
         if self.predicts == "x0":
-            alpha, sigma = (schedules.per_image(scale, z.double()) for scale in (alpha, sigma))
-            return ((z.double() - alpha * out.double()) / sigma).to(z.dtype)
+            wide = schedules.widened(z)
+            alpha, sigma = (schedules.per_image(scale, wide) for scale in (alpha, sigma))
+            return schedules.as_input((wide - alpha * schedules.widened(out)) / sigma, z)
         if self.predicts == "v":
             return schedules.per_image(sigma, z) * z + schedules.per_image(alpha, z) * out
         if self.predicts == "score":

@@ -98,10 +98,11 @@ def _probe(
             )
         sizes = shape
     generator = torch.Generator().manual_seed(0)
-    gamma = torch.tensor(expert.gamma_range, dtype=torch.float64, device=device)
-    x, eps = (torch.randn(2, *sizes, generator=generator, dtype=torch.float64).to(device) for _ in range(2))
+    gamma = torch.tensor(expert.gamma_range, dtype=torch.float64)
+    x, eps = (torch.randn(2, *sizes, generator=generator, dtype=torch.float64) for _ in range(2))
     alpha, sigma = (schedules.per_image(f(gamma), x) for f in (schedules.alpha, schedules.sigma))
-    return (alpha * 0.5 * x + sigma * eps).to(dtype), gamma
+    z = (alpha * 0.5 * x + sigma * eps).to(dtype).to(device)
+    return z, gamma.to(schedules.home(z.device))
 
 
 def _call(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> Tensor:
@@ -164,7 +165,7 @@ def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_h
     """At high noise z is nearly eps, and so must be what any noise predictor makes of it."""
     if float(gamma[1]) < NOISE_END or not bool(eps_hat[1].isfinite().all()):
         return
-    noise, guess = z[1].double().flatten(), eps_hat[1].double().flatten()
+    noise, guess = (schedules.widened(values[1]).flatten() for values in (z, eps_hat))
     correlation = float(noise @ guess / (noise.norm() * guess.norm()).clamp(min=1e-300))
     if correlation < LIKE_NOISE:
         warnings.warn(

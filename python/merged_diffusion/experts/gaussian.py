@@ -51,7 +51,8 @@ class _Oracle(nn.Module):
         self.register_buffer(name, value.detach().double().clone().view(torch.int64))
 
     def _constant(self, name: str) -> Tensor:
-        return self.get_buffer(name).view(torch.float64)
+        bits = self.get_buffer(name)
+        return bits.to(schedules.home(bits.device)).view(torch.float64)
 
 
 class GaussianExpert(_Oracle):
@@ -109,7 +110,7 @@ class GaussianExpert(_Oracle):
         """eps_hat [B, C, H, W] = sigma V^-1 (z - alpha m), in float64 and then like z."""
         sigma = schedules.sigma(gamma).view(-1, 1)
         along = self._along(z, gamma) * sigma / self.noised_variance(gamma)
-        return self._back(along).view_as(z).to(z.dtype)
+        return schedules.as_input(self._back(along).view_as(z), z)
 
     def trace(self, z: Tensor, gamma: Tensor) -> Tensor:
         """Sum over i of d eps_hat_i / d z_i, float64 [B]."""
@@ -123,7 +124,8 @@ class GaussianExpert(_Oracle):
 
     def flow(self, z: Tensor, start: float, end: float) -> Tensor:
         """Where the probability flow carries z [B, C, H, W] from gamma ``start`` to ``end``; float64."""
-        at_start, at_end = (torch.full((1,), g, dtype=torch.float64, device=z.device) for g in (start, end))
+        device = self.variance.device
+        at_start, at_end = (torch.full((1,), g, dtype=torch.float64, device=device) for g in (start, end))
         stretch = (self.noised_variance(end) / self.noised_variance(start)).sqrt()
         moved = self._back(self._along(z, at_start) * stretch)
         return (moved + schedules.alpha(at_end) * self._constant("_mean")).view_as(z)
@@ -135,12 +137,13 @@ class GaussianExpert(_Oracle):
 
     def sample(self, z: Tensor, gamma: Tensor) -> Tensor:
         """Standard normal z [B, C, H, W] made a draw of the noised data at gamma [B]; float64."""
-        along = z.double().flatten(1) * self.noised_variance(gamma).sqrt()
+        along = schedules.widened(z).flatten(1) * self.noised_variance(gamma).sqrt()
         return (self._back(along) + schedules.alpha(gamma).view(-1, 1) * self._constant("_mean")).view_as(z)
 
     def _along(self, z: Tensor, gamma: Tensor) -> Tensor:
         """Distance z - alpha m along the principal axes, float64 [B, d]."""
-        centred = z.double().flatten(1) - schedules.alpha(gamma).view(-1, 1) * self._constant("_mean")
+        mean = schedules.alpha(gamma).view(-1, 1) * self._constant("_mean")
+        centred = schedules.widened(z).flatten(1) - mean
         return centred @ self._constant("_axes") if self.dense else centred
 
     def _back(self, along: Tensor) -> Tensor:
@@ -154,7 +157,7 @@ def merged_log_density(z: Tensor, legs: Iterable[tuple[GaussianExpert, float, fl
     zero-mean diagonal experts that is the Gaussian of variance
     sigma^2(gamma_max) v_q(gamma_eta)/v_q(gamma_max) v_l(gamma_min)/v_l(gamma_eta).
     """
-    moved, log_det, last = z.double(), 0.0, math.nan
+    moved, log_det, last = schedules.widened(z), 0.0, math.nan
     for expert, start, end in legs:
         moved = expert.flow(moved, start, end)
         log_det += expert.flow_log_det(start, end)
@@ -206,7 +209,7 @@ class GaussianMixtureExpert(_Oracle):
         """eps_hat [B, C, H, W] = sigma sum_k r_k (z - alpha m_k)/v_k, r_k the posterior of component k."""
         pull, _, log_joint = self._components(z, gamma)
         mean_pull = torch.einsum("bk,bkd->bd", log_joint.softmax(1), pull)
-        return (schedules.sigma(gamma).view(-1, 1) * mean_pull).view_as(z).to(z.dtype)
+        return schedules.as_input((schedules.sigma(gamma).view(-1, 1) * mean_pull).view_as(z), z)
 
     def trace(self, z: Tensor, gamma: Tensor) -> Tensor:
         """Sum over i of d eps_hat_i / d z_i, float64 [B]."""
@@ -225,7 +228,8 @@ class GaussianMixtureExpert(_Oracle):
         """(z - alpha m_k)/v_k and v_k, float64 [B, K, d], and log w_k N(z; alpha m_k, v_k) [B, K]."""
         clock = gamma.double().view(-1, 1, 1)
         v = torch.sigmoid(-clock) * self._constant("_variance") + torch.sigmoid(clock)
-        away = z.double().flatten(1).unsqueeze(1) - schedules.alpha(clock) * self._constant("_means")
+        means = schedules.alpha(clock) * self._constant("_means")
+        away = schedules.widened(z).flatten(1).unsqueeze(1) - means
         log_normal = -0.5 * (away.square() / v + v.log() + LOG_2_PI).sum(2)
         return away / v, v, self._constant("_log_weights") + log_normal
 

@@ -50,7 +50,8 @@ class Timetable(nn.Module):
 
     def forward(self, gamma: Tensor) -> Tensor:
         """Time, float64 [B], at gamma [B]."""
-        gammas, times = (self.get_buffer(name).view(torch.float64) for name in ("_gammas", "_times"))
+        bits = (self.get_buffer(name).to(gamma.device) for name in ("_gammas", "_times"))
+        gammas, times = (buffer.view(torch.float64) for buffer in bits)
         right = torch.searchsorted(gammas, gamma.double()).clamp(1, len(gammas) - 1)
         below, above = gammas[right - 1], gammas[right]
         part = ((gamma - below) / (above - below)).clamp(0, 1)

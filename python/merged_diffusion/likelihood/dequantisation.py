@@ -130,7 +130,7 @@ class Points:
 
 def _warn_of_narrow_noise(tau: float, gamma_min: float) -> None:
     if tau < LEAST_TAU:
-        mass = math.erf(tau / math.sqrt(2))
+        mass = math.exp(_core.TruncatedNormal(tau).log_mass)
         warnings.warn(
             f"at gamma_min = {gamma_min:.4g} the noise is cut at tau = {tau:.4g} < {LEAST_TAU:g} standard "
             f"deviations (Z = {mass:.4f}); the bound holds, but is looser than with a smaller gamma_min",

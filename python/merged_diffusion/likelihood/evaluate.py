@@ -74,7 +74,8 @@ def log_likelihood(
     batch_size
         Rows of every network call. Halved, for good, where the device's memory does not suffice.
     device, dtype
-        Where and in what networks run; experts that are torch modules are moved. States are float64.
+        Where and in what networks run: ``auto`` (cuda if usable, else cpu), ``cpu``, ``cuda``, ``mps``.
+        Experts that are torch modules are moved there, and back at the end. States are float64.
     extrapolate
         False refuses a model whose legs leave the range of an expert; by default as the model was built.
     labels

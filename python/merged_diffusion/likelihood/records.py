@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -10,12 +11,23 @@ import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.likelihood.dequantisation import Starts
+from merged_diffusion.likelihood.probe_error import Disagreement, HeavyTails
 from merged_diffusion.merge import Leg
 from merged_diffusion.ode.items import Items
 
 Record = dict[str, Any]
 TERMS: Final = ("end_density", "trace", "path_correction", "dequantisation", "importance")
 ROLES: Final = ("likelihood", "quality")
+NEAR: Final = 1.0  # in gamma: within it of the data end, a score that grows as 1/sigma is the likely cause
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw of an image: how it ended, its dequantisation term, and how far its probes disagree."""
+
+    outcome: _core.Outcome
+    nats: float
+    probes: Disagreement | None
 
 
 class Recorder:
@@ -33,6 +45,7 @@ class Recorder:
         clusters: npt.NDArray[np.int64] | None,
         pass_on: Callable[[Record], object],
     ) -> None:
+        self.tails = HeavyTails()
         self._legs = legs
         self._items = items
         self._starts = starts
@@ -41,16 +54,20 @@ class Recorder:
         self._is_density = is_density
         self._clusters = clusters
         self._pass_on = pass_on
-        self._open: dict[int, dict[int, tuple[_core.Outcome, float]]] = {}
+        self._open: dict[int, dict[int, Draw]] = {}
         self.records: dict[int, Record] = {}
         self.rows = 0
         """Rows of a network call, as they are now."""
 
-    def add(self, outcome: _core.Outcome) -> None:
-        """Take one draw's outcome; exceptions of the one who is told come out unchanged."""
+    def add(self, outcome: _core.Outcome, probes: Disagreement | None = None) -> None:
+        """Take one draw's outcome, and how far its probes disagree where that is known.
+
+        Exceptions of the one who is told come out unchanged.
+        """
         position = self._items.position(outcome.key)
         draws = self._open.setdefault(position, {})
-        draws[self._items.draw(outcome.key)] = outcome, self._starts.nats(outcome.key)
+        nats = self._starts.nats(outcome.key)
+        draws[self._items.draw(outcome.key)] = Draw(outcome, nats, probes)
         if len(draws) == self._items.n_draws:
             del self._open[position]
             self.records[position] = self._record(position, [draws[draw] for draw in sorted(draws)])
@@ -60,8 +77,8 @@ class Recorder:
         """Drop the draws of images that will be solved again."""
         self._open.clear()
 
-    def _record(self, position: int, draws: list[tuple[_core.Outcome, float]]) -> Record:
-        outcomes = [outcome for outcome, _ in draws]
+    def _record(self, position: int, draws: list[Draw]) -> Record:
+        outcomes = [draw.outcome for draw in draws]
         cluster = None if self._clusters is None else int(self._clusters[position])
         failed = next((outcome for outcome in outcomes if outcome.status != "ok"), None)
         values = self._failure(failed) if failed is not None else self._values(draws)
@@ -85,12 +102,12 @@ class Recorder:
             )
         return record
 
-    def _values(self, draws: list[tuple[_core.Outcome, float]]) -> Record:
-        square = np.array([outcome.square for outcome, _ in draws])
+    def _values(self, draws: list[Draw]) -> Record:
+        square = np.array([draw.outcome.square for draw in draws])
         end = _core.end_density(square, self._legs[-1].end, self._dim)
-        trace = np.array([outcome.log_density for outcome, _ in draws])
-        path = np.array([outcome.path_correction for outcome, _ in draws])
-        dequantisation = np.array([nats for _, nats in draws])
+        trace = np.array([draw.outcome.log_density for draw in draws])
+        path = np.array([draw.outcome.path_correction for draw in draws])
+        dequantisation = np.array([draw.nats for draw in draws])
         found = _core.image_terms(end, trace, path, dequantisation, self._importance)
         terms = {name: float(found[name]) for name in TERMS}
         nats = sum(terms.values())
@@ -99,8 +116,14 @@ class Recorder:
             values["log_density_nats"] = nats
         else:
             values["bits_per_dim"] = float(_core.bits_per_dim(nats, self._dim))
+        bounds = end + trace + path + dequantisation
         if len(draws) > 1:
-            values["draws"] = (end + trace + path + dequantisation).tolist()
+            values["draws"] = bounds.tolist()
+        probes = [draw.probes for draw in draws if draw.probes is not None]
+        if len(probes) == len(draws):
+            weights = _core.draw_weights(bounds, self._importance)
+            error = self.tails.error(probes, weights)
+            values["se_probe"] = error if self._is_density else float(_core.bits_per_dim(-error, self._dim))
         return values
 
     def _failure(self, outcome: _core.Outcome) -> Record:
@@ -115,7 +138,16 @@ class Recorder:
             "expert": leg.expert.name,
             "stage": outcome.stage,
             "error_ratio": ratio if np.isfinite(ratio) else None,
+            "hint": self._hint(outcome.gamma),
         }
+
+    def _hint(self, gamma: float) -> str | None:
+        """What to do about a failure at gamma, where that is known."""
+        first = self._legs[0]
+        if abs(gamma - first.start) > NEAR:
+            return None
+        name = first.expert.name
+        return f"near gamma_min = {first.start:g}: a gamma_range of {name} that begins higher may do"
 
     def _evaluations(self, outcomes: list[_core.Outcome]) -> Mapping[str, int]:
         counts = dict.fromkeys(ROLES, 0)

@@ -83,6 +83,11 @@ class Likelihood:
         return _floats(record["bits_per_dim"] for record in self.records)
 
     @property
+    def se_probe(self) -> Floats:
+        """Standard error [N] of each value that its probes leave; NaN where one probe cannot tell."""
+        return _floats(record.get("se_probe") for record in self.records)
+
+    @property
     def log_density_nats(self) -> Floats:
         """Log p at gamma_min [N], where nothing was dequantised."""
         return _floats(record.get("log_density_nats") for record in self.records)
@@ -155,7 +160,7 @@ class Likelihood:
             f"{len(failed)} of {len(self)} images failed, the first: image {first['id']}, "
             f'{first["status"]} at gamma = {first["gamma"]:.4g} (leg "{first["leg"]}", '
             f"expert {first['expert']})",
-            hint="the others are unharmed",
+            hint=first.get("hint") or "the others are unharmed",
             ids=[record["id"] for record in failed],
             gamma=first["gamma"],
             expert=first["expert"],
@@ -170,12 +175,13 @@ class Likelihood:
         mean, se_images = _core.mean_and_error(values)
         clusters = self.clusters
         clustered = None if clusters is None else _core.clustered_error(values, clusters[is_ok])
+        errors = self.se_probe[is_ok]
         return {
             "mean": mean,
             "se": se_images if clusters is None else clustered,
             "se_images": se_images,
             "se_clustered": clustered,
-            "se_probe": None,
+            "se_probe": None if np.isnan(errors).any() else _core.error_of_mean(errors),
         }
 
     def __repr__(self) -> str:

@@ -11,9 +11,11 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from merged_diffusion import _core
 from merged_diffusion.errors import ResourceError
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.likelihood.dequantisation import Starts
+from merged_diffusion.likelihood.probe_error import Disagreement
 from merged_diffusion.likelihood.records import Record, Recorder
 from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.merge import MergedModel
@@ -21,6 +23,7 @@ from merged_diffusion.ode.flow import ProbabilityFlow, frozen
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import Probes, make_probes
 from merged_diffusion.ode.solve import solve
+from merged_diffusion.ode.spread import Spread
 
 ROWS_STEP: Final = 16  # on two threads a row's bits depended on its neighbours with 5 rows, never with 16
 CPU_ROWS: Final = 64
@@ -96,6 +99,7 @@ class Scoring:
                 pass_on=pass_on,
             )
             self._solve_all(recorder)
+        recorder.tails.warn()
         return tuple(recorder.records[position] for position in range(len(self._items)))
 
     def _solve_all(self, recorder: Recorder) -> None:
@@ -136,7 +140,8 @@ class Scoring:
             shape=(recorder.rows, self.dim),
             device=self._device,
             dtype=settings.torch_dtype,
-            finished=recorder.add,
+            finished=lambda outcome: recorder.add(outcome, self._disagreement(flows, outcome)),
+            record_steps=self._has_spread,
             workspace=settings.workspace,
             method=settings.method,
             step_control=settings.step_control,
@@ -145,7 +150,27 @@ class Scoring:
             tol=settings.tol,
             h_max=settings.h_max,
         )
+        for flow in flows:
+            if flow.spread is not None:
+                flow.spread.clear()
         self.tally = {name: _sum(self.tally.get(name), count) for name, count in tally.items()}
+
+    @property
+    def _has_spread(self) -> bool:
+        """Whether there are several probes, whose disagreement tells their error."""
+        return self._settings.probe != "exact" and self._settings.probes > 1
+
+    def _disagreement(self, flows: list[ProbabilityFlow], outcome: _core.Outcome) -> Disagreement | None:
+        if outcome.status != "ok":
+            return None
+        if self._settings.probe == "exact":
+            return np.zeros(2)  # the trace itself
+        found = [
+            flow.spread.deviations(outcome.key, outcome.steps)
+            for flow in flows
+            if flow.spread is not None and outcome.steps is not None
+        ]
+        return sum(found[1:], start=found[0]) if found else None
 
     def _groups(self, pending: Positions, rows: int) -> Iterator[Keys]:
         """The problems of one solve after another: as many as can be, or who shares a step size."""
@@ -163,7 +188,14 @@ class Scoring:
     def _flows(self, rows: int) -> list[ProbabilityFlow]:
         """One for each leg; a problem meets the same probes on all of them."""
         return [
-            ProbabilityFlow(leg.expert, self._shape, self._probes(rows), self._items) for leg in self._legs
+            ProbabilityFlow(
+                leg.expert,
+                self._shape,
+                self._probes(rows),
+                self._items,
+                Spread(leg.start, leg.end) if self._has_spread else None,
+            )
+            for leg in self._legs
         ]
 
     def _probes(self, rows: int) -> Probes:

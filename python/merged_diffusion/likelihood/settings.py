@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Final, Literal, get_args
+from numbers import Integral, Real
+from typing import Any, Final, Literal, get_args
 
 import torch
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.likelihood.dequantisation import KINDS, DequantisationKind
+from merged_diffusion.ode.devices import resolve_device
 from merged_diffusion.ode.probes import Kind as ProbeKind
 from merged_diffusion.ode.solve import Method, WorkspaceKind
 
@@ -55,15 +56,17 @@ class Settings:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, Integral) or value < 1):
                 raise UsageError(f"{name} = {value} is no whole number from 1 up")
-        if not 0 <= self.seed < 2**64:
-            raise UsageError(f"seed = {self.seed} does not lie in 0..2**64 - 1")
+        seed: Any = self.seed  # a caller without a type checker may give anything
+        if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**64:
+            raise UsageError(f"seed = {seed} is no whole number in 0..2**64 - 1")
         for name in ("rtol", "atol"):
-            value = getattr(self, name)
-            if not RESOLUTION <= value < math.inf:
-                raise UsageError(
-                    f"{name} = {value} lies below {RESOLUTION:.1e}, 100 units in the last place of float64",
-                    hint="use a tolerance between 1e-3 and 1e-12",
-                )
+            _check_tolerance(name, getattr(self, name))
+        object.__setattr__(self, "device", resolve_device(self.device)[0])
+        if self.dtype == "float64" and torch.device(self.device).type == "mps":
+            raise UsageError(
+                f'dtype = "float64", but device = "{self.device}" has no float64',
+                hint='use dtype = "float32", or device = "cpu"',
+            )
         if self.dequantise == "none" and self.importance > 1:
             raise UsageError(
                 f'importance = {self.importance} weights draws of noise, but dequantise = "none" draws none',
@@ -114,6 +117,16 @@ class Settings:
     def torch_dtype(self) -> torch.dtype:
         """Of the networks."""
         return DTYPES[self.dtype]
+
+
+def _check_tolerance(name: str, value: Any) -> None:
+    number = float(value) if isinstance(value, Real) else math.nan
+    if not RESOLUTION <= number < math.inf:
+        raise UsageError(
+            f"{name} = {value} is no finite number from {RESOLUTION:.1e} up, 100 units in the last place of "
+            "float64",
+            hint="use a tolerance between 1e-3 and 1e-12",
+        )
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ from merged_diffusion import schedules
 from merged_diffusion.experts.base import Expert, like_input
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import Probes
+from merged_diffusion.ode.spread import Spread
 from merged_diffusion.ode.transfer import placed
 
 
@@ -39,13 +40,23 @@ class ProbabilityFlow:
         Directions of the trace, by problem.
     items
         What problems there are; gives labels to conditional experts.
+    spread
+        Told the q of every single probe, where there are several.
     """
 
-    def __init__(self, expert: Expert, shape: tuple[int, int, int], probes: Probes, items: Items) -> None:
+    def __init__(
+        self,
+        expert: Expert,
+        shape: tuple[int, int, int],
+        probes: Probes,
+        items: Items,
+        spread: Spread | None = None,
+    ) -> None:
         self.expert = expert
         self._shape = shape
         self._probes = probes
         self._items = items
+        self.spread = spread
         self._cond: tuple[Keys, Tensor] | None = None
         self.network = Stopwatch()
 
@@ -61,30 +72,38 @@ class ProbabilityFlow:
         Exceptions of the expert come out unchanged. A row of eps_hat or q that is not finite says nothing of
         the others.
         """
-        clock = placed(gamma, z.device)
+        clock = placed(gamma, schedules.home(z.device))
         cond = self._labels(keys, z.device)
         directions = self._probes.directions(keys, node)
         with self.network.running(z.device), torch.enable_grad():
             state = z.detach().view(len(z), *self._shape).requires_grad_()
             eps_hat = like_input(self.expert.name, self.expert(state, clock, cond), state)
-            square = self._square(eps_hat, state, directions)
+            squares = self._squares(eps_hat, state, directions)
         out = eps_hat.detach().reshape(z.shape)
         if out.untyped_storage().data_ptr() == z.untyped_storage().data_ptr():
             out = out.clone()  # an identity expert returned its input, which the next stage overwrites
-        return out.contiguous(), schedules.sigma(clock) * square
+        sigma, squares = schedules.sigma(clock), schedules.widened(squares)
+        if self.spread is not None:
+            self.spread.note(gamma, keys, sigma * squares)
+        total = sum(squares.unbind(), start=torch.zeros_like(sigma))
+        return out.contiguous(), sigma * (total * self._probes.weight)
 
-    def _square(self, eps_hat: Tensor, state: Tensor, directions: Iterator[Tensor]) -> Tensor:
-        """The trace's estimate, weight * sum over directions of v^T (d eps_hat/dz) v; float64 [G]."""
-        total = torch.zeros(len(state), device=state.device, dtype=_sum_dtype(state.device))
+    def _squares(self, eps_hat: Tensor, state: Tensor, directions: Iterator[Tensor]) -> Tensor:
+        """v^T (d eps_hat/dz) v, float64: of every direction [m, G] for a spread, else their sum [1, G]."""
+        n_products = self._probes.n_products
+        n_kept = 1 if self.spread is None else n_products
+        squares = torch.zeros(n_kept, len(state), device=state.device, dtype=_sum_dtype(state.device))
         if not eps_hat.requires_grad:
-            return total  # a constant
-        for left, v in zip(range(self._probes.n_products - 1, -1, -1), directions, strict=True):
+            return squares  # a constant
+        for number, v in enumerate(directions):
+            left = n_products - 1 - number
             (pulled,) = torch.autograd.grad(
                 eps_hat, state, v.view_as(eps_hat), retain_graph=left > 0, allow_unused=True
             )
             if pulled is not None:
-                total += (pulled.view_as(v) * v).sum(1, dtype=total.dtype)
-        return total.mul_(self._probes.weight)
+                # Not a view: the gradient lies in memory as the network left it, channels last perhaps.
+                squares[number % n_kept] += (pulled.reshape(v.shape) * v).sum(1, dtype=squares.dtype)
+        return squares
 
     def _labels(self, keys: Keys, device: torch.device) -> Tensor | None:
         """Labels [G] of the rows, sent again only when a row has changed."""
@@ -138,20 +157,25 @@ class Stopwatch:
 def frozen(experts: Iterable[Expert], *, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Experts that are torch modules on the device, in the dtype, without gradients of parameters.
 
-    They stay where they were brought; which parameters want gradients is restored at the end. Any other
-    callable looks after itself.
+    At the end they have the very tensors again that they had: float64 weights are not rounded for good. Any
+    other callable looks after itself.
     """
-    modules = [expert for expert in experts if isinstance(expert, nn.Module)]
-    for module in modules:
-        module.to(device=device, dtype=dtype)
-    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+    modules = list({id(e): e for e in experts if isinstance(e, nn.Module)}.values())
+    owners = {id(owner): owner for module in modules for owner in module.modules()}.values()
+    weights = [(p, p.data, p.requires_grad) for module in modules for p in module.parameters()]
+    buffers = [(owner, name, b) for owner in owners for name, b in owner.named_buffers(recurse=False)]
     try:
-        for parameter in trained:
+        for module in modules:
+            module.to(device=device, dtype=dtype)
+        for parameter, _, _ in weights:
             parameter.requires_grad_(False)
         yield
     finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+        for parameter, data, is_trained in weights:
+            parameter.data = data
+            parameter.requires_grad_(is_trained)
+        for owner, name, buffer in buffers:
+            setattr(owner, name, buffer)
 
 
 def _event() -> torch.cuda.Event:

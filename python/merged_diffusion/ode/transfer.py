@@ -12,8 +12,6 @@ from torch import Tensor
 def placed(array: np.ndarray[Any, Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """An array as a tensor on a device, in its own dtype or ``dtype``."""
     tensor = torch.from_numpy(array)
-    if dtype is None and device.type == "mps" and tensor.dtype == torch.float64:
-        dtype = torch.float32  # mps has no float64
     if dtype is not None:
         tensor = tensor.to(dtype)
     if device.type == "cuda":

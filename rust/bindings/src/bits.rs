@@ -1,7 +1,7 @@
 //! `bits` of the core, for Python.
 
 use merged_diffusion_core::Error;
-use merged_diffusion_core::bits::{self, Dequantisation, ImageTerms};
+use merged_diffusion_core::bits::{self, Decoding, Dequantisation, ImageTerms};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArray,
     PyUntypedArrayMethods,
@@ -99,10 +99,11 @@ fn decode<P: Element + Copy + Into<u32> + Sync>(
     }
     let (z, pixels) = (z.readonly(), pixels.readonly());
     let (z, pixels) = (z.as_slice()?, pixels.as_slice()?);
-    let found = detached(py, || {
-        bits::decoder_log_likelihood(z, pixels, dim, gamma_min, levels)
-    });
-    checked(py, found)
+    let mut decoding = checked(py, Decoding::new(z, pixels, dim, gamma_min, levels))?;
+    while detached(py, || decoding.advance()) {
+        py.check_signals()?;
+    }
+    Ok(detached(py, || decoding.rows()))
 }
 
 #[pyfunction]
@@ -129,6 +130,16 @@ fn image_terms<'py>(
     out.set_item("dequantisation", terms.dequantisation)?;
     out.set_item("importance", terms.importance)?;
     Ok(out)
+}
+
+#[pyfunction]
+fn draw_weights<'py>(
+    py: Python<'py>,
+    bounds: &Bound<'py, PyArray1<f64>>,
+    importance: usize,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let found = bits::draw_weights(&owned(bounds), importance);
+    Ok(checked(py, found)?.into_pyarray(py))
 }
 
 #[pyfunction]
@@ -165,6 +176,11 @@ fn clustered_error(
 }
 
 #[pyfunction]
+fn error_of_mean(py: Python<'_>, errors: &Bound<'_, PyArray1<f64>>) -> PyResult<f64> {
+    checked(py, bits::error_of_mean(&owned(errors)))
+}
+
+#[pyfunction]
 #[pyo3(signature = (a, b, clusters = None))]
 fn paired_difference<'py>(
     py: Python<'py>,
@@ -189,8 +205,10 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(dequantisation_per_draw, module)?)?;
     module.add_function(wrap_pyfunction!(decoder_log_likelihood, module)?)?;
     module.add_function(wrap_pyfunction!(image_terms, module)?)?;
+    module.add_function(wrap_pyfunction!(draw_weights, module)?)?;
     module.add_function(wrap_pyfunction!(bits_per_dim, module)?)?;
     module.add_function(wrap_pyfunction!(mean_and_error, module)?)?;
     module.add_function(wrap_pyfunction!(clustered_error, module)?)?;
+    module.add_function(wrap_pyfunction!(error_of_mean, module)?)?;
     module.add_function(wrap_pyfunction!(paired_difference, module)?)
 }

@@ -8,6 +8,9 @@ use pyo3::prelude::*;
 
 use crate::error::to_py;
 
+/// A look for signals after so many values, some 50 ms of the slowest function; all its bits are set.
+const LOOK: usize = (1 << 20) - 1;
+
 /// A range of gamma as Python gives it, validated.
 pub(crate) fn range(py: Python<'_>, (min, max): (f64, f64)) -> PyResult<GammaRange> {
     GammaRange::new(min, max).map_err(|error| to_py(py, &error))
@@ -24,7 +27,10 @@ pub(crate) fn map<'py>(
         let read = array.readonly();
         let read = read.as_array();
         let mut out = read.to_owned();
-        for value in &mut out {
+        for (i, value) in out.iter_mut().enumerate() {
+            if i & LOOK == LOOK {
+                py.check_signals()?;
+            }
             *value = checked(*value)?;
         }
         return Ok(out.into_pyarray(py).into_any());

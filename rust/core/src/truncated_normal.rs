@@ -4,7 +4,7 @@
 //! 1/2 log(2 pi e) + log Z - tau phi(tau)/Z. Sampling inverts the distribution function, so that one
 //! uniform number makes one value, in either precision.
 
-use std::f64::consts::{E, FRAC_1_SQRT_2, PI};
+use std::f64::consts::{E, FRAC_1_SQRT_2, PI, SQRT_2};
 
 use crate::Error;
 use crate::special::{
@@ -50,8 +50,9 @@ impl TruncatedNormal {
     /// log Z, in nats.
     pub fn log_mass(&self) -> f64 {
         if self.tau > 1.0 {
-            // Not log Z: erfc keeps the digits of 1 - Z.
-            (-erfc(self.tau * FRAC_1_SQRT_2)).ln_1p()
+            // Not log Z: erfc keeps the digits of 1 - Z. Divided, because erfc multiplies the rounding
+            // of its argument by tau^2, and 1/sqrt 2 has one of its own.
+            (-erfc(self.tau / SQRT_2)).ln_1p()
         } else {
             self.mass.ln()
         }
@@ -135,6 +136,22 @@ mod tests {
         let wide = TruncatedNormal::new(40.0).unwrap();
         assert_eq!(wide.entropy(), 0.5 * (2.0 * PI * E).ln());
         assert_eq!(wide.log_mass(), 0.0);
+    }
+
+    #[test]
+    fn log_mass_keeps_its_digits_on_both_sides() {
+        for (tau, expected) in [
+            (1e-300, (1e-300_f64).ln() + 0.5 * (2.0 / PI).ln()),
+            (1.0, (0.682_689_492_137_085_9_f64).ln()),
+            (3.0, (-0.002_699_796_063_260_189_f64).ln_1p()),
+            (9.0, -2.257_176_811_907_681e-19),
+        ] {
+            let found = TruncatedNormal::new(tau).unwrap().log_mass();
+            assert!(
+                (found - expected).abs() <= 4e-15 * f64::abs(expected),
+                "{tau}: {found:e} against {expected:e}"
+            );
+        }
     }
 
     #[test]

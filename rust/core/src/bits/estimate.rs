@@ -91,6 +91,15 @@ fn error(residuals: &[f64], n: usize) -> Option<f64> {
     (clusters > 1.0).then(|| (clusters / (clusters - 1.0)).sqrt() * norm(residuals) / n as f64)
 }
 
+/// Standard error of the mean of values that have independent errors of their own.
+///
+/// # Errors
+/// [`Error::Count`] for no errors.
+pub fn error_of_mean(errors: &[f64]) -> Result<f64, Error> {
+    at_least_one("length of errors", errors.len())?;
+    Ok(norm(errors) / errors.len() as f64)
+}
+
 /// Euclidean norm; squares of large values do not overflow.
 fn norm(values: &[f64]) -> f64 {
     let greatest = values
@@ -161,6 +170,13 @@ mod tests {
         let single = mean_and_error(&[2.5]).unwrap();
         assert_eq!((single.mean, single.error), (2.5, None));
         assert_eq!(clustered_error(&[1.0, 2.0], &[7, 7]), Ok(None));
+    }
+
+    #[test]
+    fn errors_of_their_own_add_in_squares() {
+        assert_eq!(error_of_mean(&[3.0, 4.0]), Ok(2.5));
+        assert_eq!(error_of_mean(&[0.0; 3]), Ok(0.0));
+        assert!(matches!(error_of_mean(&[]), Err(Error::Count { .. })));
     }
 
     #[test]

@@ -11,12 +11,15 @@ use std::f64::consts::{LN_2, PI};
 use crate::Error;
 use crate::gamma::{log_sigma, sigma_squared};
 
+mod decoder;
 mod dequantisation;
 mod estimate;
 
-pub use dequantisation::{Dequantisation, decoder_log_likelihood};
+pub use decoder::{Decoding, decoder_log_likelihood};
+pub use dequantisation::Dequantisation;
 pub use estimate::{
-    Difference, Mean, clustered_error, compensated_sum, mean_and_error, paired_difference,
+    Difference, Mean, clustered_error, compensated_sum, error_of_mean, mean_and_error,
+    paired_difference,
 };
 
 /// log N(z; 0, sigma^2 I) at `gamma_max` of every |z|^2 given, in nats.
@@ -99,6 +102,33 @@ impl ImageTerms {
             self.importance,
         ])
     }
+}
+
+/// By how much an image's log P moves with the bound of each draw, in the order of
+/// [`ImageTerms::new`]: 1/R times the draw's share in its repeat's mean of exponentials. They add up
+/// to 1.
+///
+/// # Errors
+/// [`Error::Count`] for K = 0 or no draws, [`Error::Length`] for a part of a repeat.
+pub fn draw_weights(bounds: &[f64], importance: usize) -> Result<Vec<f64>, Error> {
+    at_least_one("importance", importance)?;
+    at_least_one("length of bounds", bounds.len())?;
+    same_length(
+        "bounds",
+        bounds.len().next_multiple_of(importance),
+        bounds.len(),
+    )?;
+    let repeats = (bounds.len() / importance) as f64;
+    let shares = |bounds: &[f64]| {
+        let greatest = bounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let ratios: Vec<f64> = bounds
+            .iter()
+            .map(|bound| (bound - greatest).exp())
+            .collect();
+        let whole = repeats * compensated_sum(ratios.iter().copied());
+        ratios.into_iter().map(move |ratio| ratio / whole)
+    };
+    Ok(bounds.chunks_exact(importance).flat_map(shares).collect())
 }
 
 /// log mean exp of the bounds less their mean: at least 0 but for rounding, 0 for equal bounds.
@@ -218,6 +248,26 @@ mod tests {
             let zero = vec![0.0; importance];
             let terms = ImageTerms::new(&equal, &zero, &zero, &zero, importance).unwrap();
             prop_assert_eq!(terms.importance, 0.0);
+        }
+
+        #[test]
+        fn weights_are_the_derivatives_of_log_p(
+            bounds in prop::collection::vec(-3.0..3.0_f64, 6), importance in 1_usize..4
+        ) {
+            let zeros = [0.0; 6];
+            let log_p = |bounds: &[f64]| ImageTerms::new(bounds, &zeros, &zeros, importance)
+                .unwrap()
+                .log_probability();
+            let weights = draw_weights(&bounds, importance).unwrap();
+            prop_assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-14);
+            for (draw, weight) in weights.iter().enumerate() {
+                let moved = |by: f64| {
+                    let mut bounds = bounds.clone();
+                    bounds[draw] += by;
+                    log_p(&bounds)
+                };
+                prop_assert!(((moved(1e-5) - moved(-1e-5)) / 2e-5 - weight).abs() < 1e-9);
+            }
         }
 
         #[test]

@@ -1,0 +1,65 @@
+"""How far the probes of a problem disagree, which says what m of them leave uncertain.
+
+The solver integrates the mean q of m probes. Probe p alone would, on the same steps, have given an entry that
+differs by
+
+    D_p = 1/2 integral of (q_p - mean over probes of q) dgamma,
+
+so the variance of their mean is about sum_p D_p^2 / (m (m - 1)). The integral is over the ends of accepted
+steps, by the trapezoid rule with slopes from differences: h (f_0 + f_1)/2 - h^2 (f'_1 - f'_0)/12.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from merged_diffusion.ode.items import Keys
+
+Floats = npt.NDArray[np.float64]
+
+
+class Spread:
+    """q of every probe, at the gammas where the problems of one leg, from gamma ``start``, were evaluated."""
+
+    def __init__(self, start: float, end: float) -> None:
+        self._start, self._end = start, end
+        self._seen: dict[int, dict[float, Floats]] = {}
+        self._queued: list[tuple[Floats, Keys, Tensor]] = []
+
+    def note(self, gamma: Floats, keys: Keys, q: Tensor) -> None:
+        """Take q [m, G] of the problems ``keys`` [G] at ``gamma`` [G]; nothing waits for the device yet."""
+        self._queued.append((gamma, keys.copy(), q))
+
+    def deviations(self, key: int, steps: Floats) -> Floats:
+        """D_p [m] of a problem over this leg, from the ends of its accepted steps; it is forgotten then."""
+        self._read()
+        seen = self._seen.pop(key)
+        nodes = np.array([self._start, *steps[(steps > self._start) & (steps <= self._end)]])
+        q = np.stack([seen[node] for node in nodes])
+        away = q - q.mean(axis=1, keepdims=True)
+        slope = np.gradient(away, nodes, axis=0, edge_order=2 if len(nodes) > 2 else 1)
+        h = np.diff(nodes)[:, None]
+        areas = h * (away[1:] + away[:-1]) / 2 - h**2 * np.diff(slope, axis=0) / 12
+        found: Floats = 0.5 * areas.sum(axis=0)
+        return found
+
+    def clear(self) -> None:
+        """Forget all problems."""
+        self._seen.clear()
+        self._queued.clear()
+
+    def _read(self) -> None:
+        """Sort what was noted by problem and gamma.
+
+        The last value counts, that of the attempt that was accepted; but at the start the first, because rows
+        that sit out a call are given that gamma.
+        """
+        for gamma, keys, q in self._queued:
+            values = q.cpu().numpy()
+            for row, (key, node) in enumerate(zip(keys.tolist(), gamma.tolist(), strict=True)):
+                seen = self._seen.setdefault(key, {})
+                if node != self._start or node not in seen:
+                    seen[node] = values[:, row]
+        self._queued.clear()
