@@ -164,7 +164,10 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
     made = make_probes(
         "fixed", probes, items, rows=3 * n_draws, dim=64, device=torch.device("cpu"), dtype=torch.float64
     )
-    vs = [v.numpy().copy() for v in made.directions(np.arange(3 * n_draws, dtype=np.uint64))]
+    vs = [
+        v.numpy().copy()
+        for v in made.directions(*np.stack([np.arange(3 * n_draws), np.zeros(3 * n_draws)]).astype(np.uint64))
+    ]
     for i, record in enumerate(found.records):
         variances = []
         for draw in range(n_draws):

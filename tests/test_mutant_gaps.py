@@ -16,7 +16,7 @@ def directions(kind, ids):
     made = make_probes(
         kind, 1, Items(ids, seed=SEED), rows=len(ids), dim=D, device=torch.device("cpu"), dtype=torch.float64
     )
-    return next(made.directions(np.arange(len(ids), dtype=np.uint64))).numpy().copy()
+    return next(made.directions(np.arange(len(ids), dtype=np.uint64), np.zeros_like(ids))).numpy().copy()
 
 
 @pytest.mark.parametrize("kind", ["fixed", "gaussian"])

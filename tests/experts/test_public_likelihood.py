@@ -33,7 +33,7 @@ class Given:
         self.n_products = len(vectors)
         self._vectors = [torch.from_numpy(v.reshape(len(v), -1)).double() for v in vectors]
 
-    def directions(self, keys):
+    def directions(self, keys, node):
         return iter([vectors[keys.astype(np.int64)] for vectors in self._vectors])
 
 

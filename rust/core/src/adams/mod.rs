@@ -2,7 +2,7 @@
 //!
 //! In y = z/alpha the flow is dy/dgamma = (s/2) eps_hat(alpha y, gamma) with s = e^{gamma/2}: no linear
 //! part is left, and s/2 is integrated exactly against the polynomial through the latest nodes (variable
-//! steps, Hairer, Norsett & Wanner 1993, III.5; exponential integrators, Hochbruck & Ostermann 2010).
+//! steps, Hairer, Nørsett & Wanner 1993, III.5; exponential integrators, Hochbruck & Ostermann 2010).
 //! A step asks the network once, at the predicted state; predictor minus corrector, delta, is its error.
 //! The step control never looks at the trace, so every node may have a probe of its own.
 

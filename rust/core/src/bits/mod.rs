@@ -255,7 +255,7 @@ mod tests {
             bounds in prop::collection::vec(-3.0..3.0_f64, 6), importance in 1_usize..4
         ) {
             let zeros = [0.0; 6];
-            let log_p = |bounds: &[f64]| ImageTerms::new(bounds, &zeros, &zeros, importance)
+            let log_p = |bounds: &[f64]| ImageTerms::new(bounds, &zeros, &zeros, &zeros, importance)
                 .unwrap()
                 .log_probability();
             let weights = draw_weights(&bounds, importance).unwrap();
