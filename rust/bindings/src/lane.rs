@@ -145,7 +145,7 @@ fn check_legs(
 #[pyo3(signature = (
     legs, workspaces, keys, *, rows, dim, finished, method = "dopri5", drift = "probability-flow",
     step_control = "per-image", steps = None, rtol = 1e-5, atol = 1e-5, tol = 3e-3, h_max = 0.7,
-    order = MAX_ORDER, noise_floor = 0.0, keep = false, record_steps = false
+    order = 3, noise_floor = 0.0, keep = false, record_steps = false
 ))]
 fn solve<'py>(
     py: Python<'py>,
