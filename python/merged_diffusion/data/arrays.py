@@ -14,8 +14,8 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.data.archives.limits import Limits
-from merged_diffusion.data.archives.zips import CHUNK, SafeZip
+from merged_diffusion.archives.limits import Limits
+from merged_diffusion.archives.zips import CHUNK, SafeZip
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError
 
 MAGIC: Final = b"\x93NUMPY"

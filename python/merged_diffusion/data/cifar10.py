@@ -19,8 +19,8 @@ from typing import Final
 
 import numpy as np
 
-from merged_diffusion.data.archives.limits import Limits
-from merged_diffusion.data.archives.tars import Source, tar_files
+from merged_diffusion.archives.limits import Limits
+from merged_diffusion.archives.tars import Source, tar_files
 from merged_diffusion.data.batches import Batch, read_pickled_batch
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.data.pictures import read_zip_file

@@ -20,8 +20,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.data.archives.limits import Limits
-from merged_diffusion.data.archives.zips import open_zip
+from merged_diffusion.archives.limits import Limits
+from merged_diffusion.archives.zips import open_zip
 from merged_diffusion.data.arrays import MAX_BYTES, read_columns
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.data.pictures import read_folder, read_pictures

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from merged_diffusion.archives.tars import GZIP
 from merged_diffusion.data import cifar10, folders, imagenet32
-from merged_diffusion.data.archives.tars import GZIP
 from merged_diffusion.data.arrays import MAGIC
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError

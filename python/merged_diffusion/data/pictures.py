@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.data.archives.limits import Limits
-from merged_diffusion.data.archives.zips import SafeZip, open_zip
+from merged_diffusion.archives.limits import Limits
+from merged_diffusion.archives.zips import SafeZip, open_zip
 from merged_diffusion.data.arrays import MAX_BYTES
 from merged_diffusion.data.pngs import MAX_FILE, Header, Pixels, check_png, decode_png
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError, UsageError

@@ -1,4 +1,4 @@
-"""Experts by name: ``load_expert("bundled:photos-vdm")``, a folder, or the user's own code."""
+"""Experts by name: ``load_expert("bundled:photos-vdm")``, a checkpoint, or the user's own code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
+from merged_diffusion.cache import cache_folder, hub_folder
 from merged_diffusion.errors import CheckpointError, ExpertError, MergedDiffusionError
-from merged_diffusion.experts.card import read_card
 from merged_diffusion.experts.catalogue import known
-from merged_diffusion.experts.weights import check_keys, read_weights
+from merged_diffusion.experts.checkpoints.recognise import contents, recognise
+from merged_diffusion.experts.diffusers import load_diffusers
+from merged_diffusion.experts.weights import check_keys, finite
 
 if TYPE_CHECKING:
     from merged_diffusion.experts.base import Expert
@@ -22,59 +24,85 @@ if TYPE_CHECKING:
 log = logging.getLogger("merged_diffusion")
 
 EXPECTED: Final = (
-    "expected bundled:NAME, a folder with model.safetensors and card.toml, module:name or file.py:name"
+    "expected bundled:NAME, a checkpoint (`merged-diffusion experts inspect` says what is read), "
+    "hf:owner/name@revision, module:name or file.py:name"
 )
+HINTS: Final = {
+    "addtt": "config.yaml and model.pt do not belong together, or the EMA is of another network",
+    "edm-pickle": "the file's own arguments and its tensors do not belong together",
+    "flax-msgpack": "a variant of VDM's network that is not known; pass it as a callable",
+}
 ATTRIBUTES: Final = ("gamma_range", "pixels", "levels", "image_shape")
 
 
-def load_expert(source: str | Path) -> Expert:
+def load_expert(source: str | Path, *, cache: str | Path | None = None) -> Expert:
     """The expert that ``source`` names, ready for evaluation.
 
-    ``module:name`` and ``file.py:name`` run that code, and say so in the log; a folder is only read.
+    ``bundled:NAME``; a checkpoint, file or folder, recognised by its content; ``hf:owner/name@revision`` in
+    ``cache``. ``module:name`` and ``file.py:name`` run that code, and say so in the log; all else is read.
     """
     text = str(source)
     if text.startswith("bundled:"):
         return read_expert(bundled_folder(text.removeprefix("bundled:")))
+    if text.startswith("hf:"):
+        return read_expert(_hub(text, cache))
     path = Path(source)
-    if path.is_dir():
+    if path.exists():
         return read_expert(path)
-    if path.is_file():
-        raise CheckpointError(f"{path}: a single file is no expert", hint=EXPECTED, file=text)
     module, _, name = text.rpartition(":")
     if module and name.isidentifier():
         return _from_code(module, name)
-    raise ExpertError(f"expert {text!r} not found: no such folder", hint=EXPECTED, expert=text)
+    raise ExpertError(f"expert {text!r} not found: no such file or folder", hint=EXPECTED, expert=text)
+
+
+def _hub(source: str, cache: str | Path | None) -> Path:
+    folder = cache_folder(cache) / hub_folder(source)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{source} is not in the cache: no folder {folder}",
+            hint=f"merged-diffusion fetch {source} brings it",
+            expert=source,
+        )
+    return folder
 
 
 def bundled_folder(name: str) -> Path:
     """Where the package keeps the expert ``name``."""
-    table = known()["expert"]
+    table = {key: entry["folder"] for key, entry in known()["expert"].items() if "folder" in entry}
     if name not in table:
         raise ExpertError(
             f"no bundled expert is called {name!r}", hint=f"known: {', '.join(table)}", expert=name
         )
-    return Path(str(resources.files("merged_diffusion.experts"))) / str(table[name]["folder"])
+    return Path(str(resources.files("merged_diffusion.experts"))) / str(table[name])
 
 
-def read_expert(folder: Path) -> Expert:
-    """The expert in ``folder``, its weights checked against the card and converted to float32."""
-    card = read_card(folder / "card.toml")
-    tensors, dtype, sha256 = read_weights(folder / "model.safetensors", card.sha256)
-    if dtype != card.precision:
-        log.warning(
-            "%s: weights are %s, the card states %s; they are used as they are", folder, dtype, card.precision
-        )
-    expert = card.expert()
-    check_keys(tensors, expert.state_dict(), str(folder / "model.safetensors"))
-    expert.load_state_dict(tensors)
+def read_expert(path: Path) -> Expert:
+    """The expert in a checkpoint, its weights checked against the card and converted to float32."""
+    found = recognise(path)
+    if found.format == "diffusers":
+        return load_diffusers(found.file)
+    held = contents(found)
+    if held.format == "safetensors":
+        if held.precision != held.card.precision:
+            stated = held.card.precision
+            log.warning(
+                "%s: weights are %s, the card states %s; used as they are", path, held.precision, stated
+            )
+    elif held.precision != "float32":
+        log.warning("%s: weights are %s, not float32; used as they are", path, held.precision)
+    expert = held.card.blank()
+    check_keys(held.tensors, expert.state_dict(), str(found.file), hint=HINTS.get(found.format))
+    tensors = {key: finite(key, value, found.file).float() for key, value in held.tensors.items()}
+    expert.load_state_dict(tensors, assign=True)
     expert.eval().requires_grad_(requires_grad=False)
     expert.provenance = {
-        "name": card.name,
-        "kind": card.kind,
-        "source": str(folder),
-        "sha256": sha256,
-        "precision": dtype,
-        "licence": card.licence,
+        "name": held.card.name,
+        "kind": held.card.kind,
+        "format": held.format,
+        "source": str(path),
+        "sha256": held.sha256,
+        "precision": held.precision,
+        "licence": held.card.licence,
     }
     return cast("Expert", expert)
 

@@ -44,7 +44,7 @@ class VdmExpert(nn.Module):
         name: str,
         network: Mapping[str, object],
         *,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, int, int],  # 0 in H, W: any
         levels: int,
         gamma_range: tuple[float, float],
         pixels: Literal["centred", "ends"] = "centred",
@@ -54,7 +54,8 @@ class VdmExpert(nn.Module):
         super().__init__()
         self.provenance: dict[str, str] = {}  # filled in where weights are loaded
         self.name, self.levels, self.pixels = name, levels, pixels
-        self.image_shape = image_shape
+        self.image_shape = (image_shape[0], image_shape[1] or None, image_shape[2] or None)
+        self._sizes = image_shape
         self.gamma_range = gamma_range
         self.predicts = predicts
         self.model: vdm_unet.VdmUnet | None = None
@@ -77,8 +78,8 @@ class VdmExpert(nn.Module):
         # On the CPU even if parameters are meant to have no storage yet: no file brings it.
         buffer = torch.tensor(waves, dtype=torch.float32, device=torch.device("cpu"))
         self.register_buffer("waves", buffer, persistent=False)
-        c_in = self.image_shape[0] * (1 + 2 * len(periods))
-        self.net = small.build(network, c_in, self.image_shape)
+        c_in = self._sizes[0] * (1 + 2 * len(periods))
+        self.net = small.build(network, c_in, self._sizes)
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """eps_hat [B, C, H, W] at ``z`` [B, C, H, W] and ``gamma`` [B]; unconditional."""

@@ -58,7 +58,7 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
         tensors = load(content)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a sound safetensors file ({error})", file=str(path)) from error
-    return {name: _finite(name, value, path).float() for name, value in tensors.items()}, dtype, found
+    return {name: finite(name, value, path).float() for name, value in tensors.items()}, dtype, found
 
 
 def check_header(content: bytes, where: str) -> str:
@@ -97,7 +97,9 @@ def check_header(content: bytes, where: str) -> str:
     return DTYPES[dtypes.pop()]
 
 
-def check_keys(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
+def check_keys(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str, *, hint: str | None = None
+) -> None:
     """Refuse missing, extra and wrongly shaped tensors, all of them listed at once."""
     rows = [f"{k} is missing" for k in sorted(expected.keys() - found.keys())]
     rows += [f"{k} is not of this network" for k in sorted(found.keys() - expected.keys())]
@@ -110,12 +112,13 @@ def check_keys(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], wher
         rest = f"; and {len(rows) - N_SHOWN} more" if len(rows) > N_SHOWN else ""
         raise CheckpointError(
             f"{where}: {'; '.join(rows[:N_SHOWN])}{rest}",
-            hint="the card's [network] table and the weights do not belong together",
+            hint=hint or "the card's [network] table and the weights do not belong together",
             differences=rows,
         )
 
 
-def _finite(name: str, value: Tensor, path: Path) -> Tensor:
+def finite(name: str, value: Tensor, path: Path) -> Tensor:
+    """``value``; `CheckpointError` where it holds NaN or Inf."""
     n_bad = int((~torch.isfinite(value)).sum())
     if n_bad:
         raise CheckpointError(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
-from merged_diffusion.data.archives.limits import Limits, check_name
+from merged_diffusion.archives.limits import Limits, check_name
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
 
 BLOCK: Final = 512

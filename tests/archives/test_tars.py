@@ -9,8 +9,8 @@ import zlib
 import pytest
 from tests.data.makers import tar, tar_header, tar_member
 
-from merged_diffusion.data.archives.limits import FREE_BYTES, Limits
-from merged_diffusion.data.archives.tars import MAX_EXTENDED, Source, tar_files
+from merged_diffusion.archives.limits import FREE_BYTES, Limits
+from merged_diffusion.archives.tars import MAX_EXTENDED, Source, tar_files
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
 
 LIMITS = Limits(members=4, total=1 << 22)

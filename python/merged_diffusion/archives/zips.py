@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from merged_diffusion.data.archives.limits import Limits, check_name
+from merged_diffusion.archives.limits import Limits, check_name
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
 
 END: Final = struct.Struct("<4s4H2LH")  # end of central directory

@@ -1,0 +1,203 @@
+"""addtt's ``results/<run>/model.pt`` with its ``config.yaml``: a zip of torch with the EMA's state dict.
+
+The EMA's network is what evaluates; the training's own weights and the optimiser's state are never fetched.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from torch import Tensor
+
+from merged_diffusion import inert
+from merged_diffusion.archives.limits import Limits
+from merged_diffusion.archives.zips import SafeZip, open_zip
+from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
+from merged_diffusion.experts.card import Card
+from merged_diffusion.experts.checkpoints import tensors
+from merged_diffusion.experts.checkpoints.tensors import View
+
+log = logging.getLogger("merged_diffusion")
+
+LIMITS: Final = Limits(members=20_000, total=1 << 34)
+MAX_PICKLE: Final = 1 << 26
+MAX_CONFIG: Final = 1 << 16
+EMA: Final = "ema_model."
+NETWORK: Final = "model."
+LICENCE: Final = "of whoever trained it; addtt's code is MIT"
+# The network's own clock, whatever gammas were trained, unless the configuration says otherwise.
+SCHEDULES: Final = ("fixed_linear", "learned_linear")
+
+
+def read(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
+    """Card and state dict of the EMA network in a ``model.pt``; ``config.yaml`` lies beside it."""
+    where = str(path)
+    config = _config(path.parent / "config.yaml")
+    with _pickled(path) as (value, size):
+        ema = value.get("ema") if isinstance(value, dict) else None
+        if not isinstance(ema, dict):
+            found = sorted(map(str, value))[:8] if isinstance(value, dict) else type(value).__name__
+            raise UnsupportedCheckpointError(
+                f"{where}: holds {found}, but no state of an EMA called ema",
+                hint="raw weights are never evaluated by accident; train.py writes step, model, opt and ema",
+                file=where,
+            )
+        views = {
+            key.removeprefix(EMA): view
+            for key, view in ema.items()
+            if isinstance(key, str) and key.startswith(EMA + NETWORK) and isinstance(view, View)
+        }
+        ends = _ends(ema, config, where)
+        _warn_of_start(ema, where)
+        return _card(config, ends, name, where), tensors.tensors_of(views, size, where)
+
+
+@contextmanager
+def _pickled(path: Path) -> Iterator[tuple[Any, int]]:
+    """What ``torch.save`` wrote, with views whose numbers are fetched while the file is open; its size."""
+    where = str(path)
+    with open_zip(path, LIMITS) as archive:
+        root = _root(archive, where)
+        if f"{root}/byteorder" in archive.names and archive.read(f"{root}/byteorder") != b"little":
+            raise CheckpointError(f"{where}: tensors of a big-endian machine are not read", file=where)
+        if archive.size(f"{root}/data.pkl") > MAX_PICKLE:
+            raise UnsafeFileError(f"{where}: a pickle of over {MAX_PICKLE} bytes", file=where)
+        content = memoryview(archive.read(f"{root}/data.pkl"))
+
+        def fetch(key: str) -> memoryview:
+            return memoryview(archive.read(f"{root}/data/{key}"))
+
+        walked = inert.read(
+            content, tensors.GLOBALS, where, persistent=lambda value: tensors.storage_id(value, fetch)
+        )
+        try:
+            yield walked.value, path.stat().st_size
+        except KeyError as error:
+            raise CheckpointError(f"{where}: the member {error} is missing", file=where) from error
+
+
+def _root(archive: SafeZip, where: str) -> str:
+    roots = {name.split("/")[0] for name in archive.names}
+    if len(roots) != 1 or f"{(root := roots.pop())}/data.pkl" not in archive.names:
+        raise UnsupportedCheckpointError(
+            f"{where}: a zip without one folder that holds data.pkl is no file of torch.save", file=where
+        )
+    return root
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_CONFIG:
+            raise UnsafeFileError(f"{path}: a configuration of over {MAX_CONFIG} bytes", file=str(path))
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)  # noqa: S506  (a SafeLoader)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: no such file",
+            hint="the training writes config.yaml beside model.pt; the network's sizes stand there alone",
+            file=str(path),
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable YAML file ({str(error)[:200]})", file=str(path)
+        ) from error
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise CheckpointError(f"{path}: no table of settings", file=str(path))
+    return config
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without aliases, which a small file could make large of."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A node; an alias is refused."""
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("an alias has no place in a table of settings")
+        return super().compose_node(parent, index)
+
+
+def _number(config: dict[str, Any], key: str, default: float | None, where: str) -> float:
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise CheckpointError(
+            f"{where}: config.yaml: {key} = {value!r:.60} is no number", key=key, file=where
+        )
+    return value
+
+
+def _ends(ema: dict[str, Any], config: dict[str, Any], where: str) -> tuple[float, float]:
+    """The ends of gamma: of the configuration, or learned."""
+    low, high = (
+        _number(config, key, default, where) for key, default in (("gamma_min", -13.3), ("gamma_max", 5.0))
+    )
+    schedule = config.get("noise_schedule", SCHEDULES[0])
+    if schedule not in SCHEDULES:
+        raise UnsupportedCheckpointError(
+            f"{where}: config.yaml: noise_schedule = {schedule!r:.60} is none of {', '.join(SCHEDULES)}",
+            file=where,
+        )
+    if schedule == "fixed_linear":
+        return float(low), float(high)
+    start, width = (ema.get(f"{EMA}gamma.{key}") for key in ("b", "w"))
+    if not isinstance(start, View) or not isinstance(width, View) or start.numel != 1 or width.numel != 1:
+        raise CheckpointError(
+            f"{where}: noise_schedule = learned_linear, but the file has no {EMA}gamma.b and .w", file=where
+        )
+    first = float(start.tensor().reshape(()))
+    return first, first + abs(float(width.tensor().reshape(())))
+
+
+def _card(config: dict[str, Any], ends: tuple[float, float], name: str, where: str) -> Card:
+    if not ends[0] < ends[1]:
+        raise CheckpointError(
+            f"{where}: gamma runs from {ends[0]} to {ends[1]}, which is no interval", file=where
+        )
+
+    def count(key: str, default: int | None = None) -> int:
+        value = _number(config, key, default, where)
+        if value != int(value):
+            raise CheckpointError(f"{where}: config.yaml: {key} = {value} is not whole", key=key, file=where)
+        return int(value)
+
+    exponents = config.get("fourier_exponents", [5, 6]) if config.get("use_fourier_features", True) else []
+    clock = [
+        float(_number(config, key, end, where)) for key, end in (("gamma_min", -13.3), ("gamma_max", 5.0))
+    ]
+    return Card(
+        name=name,
+        kind="vdm",
+        predicts="eps",
+        time="gamma",
+        input="vp",
+        pixels="centred",
+        levels=count("vocab_size", 256),
+        image_shape=(count("input_channels", 3), 0, 0),
+        gamma_range=ends,
+        network={
+            "architecture": "vdm-unet",
+            "embedding_dim": count("embedding_dim"),
+            "n_blocks": count("n_blocks"),
+            "n_attention_heads": count("n_attention_heads", 1),
+            "dropout_prob": _number(config, "dropout_prob", 0.1, where),
+            "norm_groups": count("norm_groups", 32),
+            "attention_everywhere": bool(config.get("attention_everywhere", False)),
+            "fourier_exponents": exponents,
+            "time_range": clock,
+        },
+        licence=LICENCE,
+        source="addtt/variational-diffusion-models",
+        precision="float32",
+    )
+
+
+def _warn_of_start(ema: dict[str, Any], where: str) -> None:
+    initted = ema.get("initted")
+    started = bool(initted.tensor().any()) if isinstance(initted, View) else initted
+    if started is not None and not started:
+        log.warning(
+            "%s: its EMA has not begun (initted = 0): these are the raw weights of a training's start", where
+        )

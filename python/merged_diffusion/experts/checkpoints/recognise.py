@@ -1,0 +1,163 @@
+"""Which format a file or folder has, by its content, and what it holds: a card, tensors, a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from torch import Tensor
+
+from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
+from merged_diffusion.experts.card import Card, read_card
+from merged_diffusion.experts.catalogue import known
+from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
+from merged_diffusion.experts.weights import read_weights
+
+Format = Literal["safetensors", "edm-pickle", "addtt", "flax-msgpack", "diffusers"]
+MAX_FILE_BYTES: Final = 1 << 34
+CHUNK: Final = 1 << 20
+LEGACY: Final = (
+    b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first pickle of torch before zip, behind its protocol
+)
+KNOWN: Final = (
+    "known: a folder with model.safetensors and card.toml, EDM's .pkl, addtt's model.pt with config.yaml, "
+    "a ckpt-N.flax or its folder, a diffusers folder"
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A format, and the file that holds the weights."""
+
+    format: Format
+    file: Path
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint holds; ``tensors`` as they are in the file, ``precision`` of the floating ones."""
+
+    format: Format
+    card: Card
+    tensors: Mapping[str, Tensor]
+    sha256: str
+    precision: str
+
+
+def recognise(path: Path) -> Found:
+    """The format of what lies at ``path``.
+
+    Raises
+    ------
+    UnsupportedCheckpointError
+        None that is known.
+    """
+    if path.is_dir():
+        return _folder(path)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
+    if head.startswith(b"PK\3\4"):
+        return Found("addtt", path)
+    if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        if head[2:].startswith(LEGACY):
+            raise UnsupportedCheckpointError(
+                f"{path}: torch's format from before 1.6",
+                hint="load it with torch.load(..., weights_only=True) and save it anew",
+                file=str(path),
+            )
+        return Found("edm-pickle", path)
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        return Found("safetensors", path)
+    if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
+        return Found("flax-msgpack", path)
+    raise UnsupportedCheckpointError(f"{path}: of no known format", hint=KNOWN, file=str(path))
+
+
+def _folder(path: Path) -> Found:
+    if (path / "model.safetensors").is_file() or (path / "card.toml").is_file():
+        return Found("safetensors", path / "model.safetensors")
+    if (path / "model.pt").is_file():
+        return Found("addtt", path / "model.pt")
+    if any((path / name).exists() for name in ("unet", "model_index.json", "config.json")):
+        return Found("diffusers", path)
+    checkpoints = sorted(path.glob("ckpt-*.flax"))
+    if checkpoints:
+        return Found("flax-msgpack", _latest(path, checkpoints))
+    raise UnsupportedCheckpointError(f"{path}: a folder of no known format", hint=KNOWN, file=str(path))
+
+
+def _latest(folder: Path, checkpoints: list[Path]) -> Path:
+    """The checkpoint that the text file ``checkpoint`` names, else the only one."""
+    text = folder / "checkpoint"
+    if text.is_file() and text.stat().st_size < CHUNK:
+        for line in text.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            named = folder / (Path(value.strip().strip('"')).name + ".flax")
+            if key.strip() == "model_checkpoint_path" and named in checkpoints:
+                return named
+    if len(checkpoints) > 1:
+        raise CheckpointError(
+            f"{folder}: holds {len(checkpoints)} checkpoints, and no file checkpoint that says which",
+            hint="name one of them: " + ", ".join(file.name for file in checkpoints[:4]),
+            file=str(folder),
+        )
+    return checkpoints[0]
+
+
+def contents(found: Found) -> Contents:
+    """Card and tensors of a checkpoint; a ``card.toml`` beside a foreign file says what it means instead."""
+    path, where = found.file, str(found.file)
+    stated = path.parent / "card.toml"
+    if found.format == "safetensors":
+        card = read_card(stated)
+        tensors, precision, sha256 = read_weights(path, card.sha256)
+        return Contents(found.format, card, tensors, sha256, precision)
+    name = _name(path)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise CheckpointError(f"{where}: over {MAX_FILE_BYTES} bytes", file=where)
+        if found.format == "addtt":
+            card, tensors = addtt.read(path, name)
+        elif found.format == "edm-pickle":
+            card, tensors = _mapped(path, name)
+        else:
+            card, tensors = flax_vdm.read(path.read_bytes(), where, name, predicts=_predicts(path))
+        sha256 = file_sha256(path)
+    except OSError as error:
+        raise CheckpointError(f"{where}: cannot be read ({error.strerror or error})", file=where) from error
+    if stated.is_file():
+        card = read_card(stated)
+    kinds = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point()}
+    return Contents(found.format, card, tensors, sha256, "/".join(sorted(kinds)))
+
+
+def _mapped(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
+    with path.open("rb") as stream:
+        # Closed with the last view of it: a frame of an error may hold one.
+        content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    return edm_pickle.read(memoryview(content), str(path), name)
+
+
+def _predicts(path: Path) -> Literal["eps", "velocity"]:
+    """What a flax network predicts: nothing in its file says so, but its place in the cache may."""
+    for entry in known()["expert"].values():
+        if "predicts" in entry and Path(entry["at"]).name == path.parent.name:
+            return "velocity" if entry["predicts"] == "velocity" else "eps"
+    return "eps"
+
+
+def _name(path: Path) -> str:
+    return path.parent.name if path.stem in ("model",) or path.suffix == ".flax" else path.stem
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

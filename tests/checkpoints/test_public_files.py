@@ -1,0 +1,238 @@
+"""Honest files in every public format: recognised by content, loaded as the networks that they hold."""
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.checkpoints import writers
+
+from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
+from merged_diffusion.experts.cards import load_expert
+from merged_diffusion.experts.checkpoints.recognise import contents, recognise
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+EDM, VDM = ("uncond", "aug9", "cond"), ("base", "attn", "like")
+
+
+def reference(kind, name):
+    folder = REFERENCE / kind / name
+    return json.loads((folder / "config.json").read_text()), load_file(folder / "weights.safetensors")
+
+
+def edm_file(tmp_path, name="uncond", **options):
+    return writers.write_edm(tmp_path / "network.pkl", *reference("edm", name), **options)
+
+
+def eps_hat(expert, seed=0, size=8, cond=None):
+    z = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return expert(z, torch.tensor([-8.0, -1.0, 4.0]), cond)
+
+
+# ---- EDM
+
+
+@pytest.mark.parametrize("name", EDM)
+def test_edm_snapshot_is_the_network_of_the_reference(tmp_path, name):
+    expert = load_expert(edm_file(tmp_path, name))
+    config, tensors = reference("edm", name)
+    assert expert.state_dict().keys() == tensors.keys()
+    assert all(torch.equal(expert.state_dict()[key], value) for key, value in tensors.items())
+    assert (expert.kind, expert.pixels, expert.levels) == ("edm", "ends", 256)
+    assert expert.gamma_range == (-12.43, 8.764)
+    assert expert.conditional == (config["label_dim"] > 0)
+    found = np.load(REFERENCE / "edm" / name / "denoise.npz")
+    sigma = torch.from_numpy(found["sigma_vec"]).double()
+    gamma = 2 * sigma.log()
+    alpha = 1 / (1 + sigma**2).sqrt()
+    y = torch.from_numpy(found["x_vec"])
+    cond = torch.from_numpy(found["class_ids"]).long() if expert.conditional else None
+    with torch.no_grad():
+        eps = expert((y * alpha.float().view(-1, 1, 1, 1)), gamma, cond)
+    denoised = y.double() - sigma.view(-1, 1, 1, 1) * eps.double()
+    # eps = (y - D)/sigma: what D is known to, times what the noise multiplies.
+    np.testing.assert_allclose(denoised, found["D_vec"], atol=2e-4)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize(("ordered", "old_numpy"), [(False, False), (True, True)])
+def test_edm_snapshot_in_every_protocol(tmp_path, protocol, ordered, old_numpy):
+    path = edm_file(tmp_path, protocol=protocol, ordered=ordered, old_numpy=old_numpy)
+    expert = load_expert(path)
+    assert torch.equal(eps_hat(expert), eps_hat(load_expert(edm_file(tmp_path))))
+
+
+def test_edm_snapshot_states_where_it_is_from(tmp_path, caplog):
+    expert = load_expert(edm_file(tmp_path))
+    assert expert.provenance["format"] == "edm-pickle"
+    assert len(expert.provenance["sha256"]) == 64
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("DhariwalUNet", "DhariwalUNet"), ("ncsnpp", "embedding_type")]
+)
+def test_another_network_of_edm_is_named_and_refused(tmp_path, kind, message):
+    config, tensors = reference("edm", "uncond")
+    other = {"model_type": kind} if kind == "DhariwalUNet" else {"embedding_type": "fourier"}
+    with pytest.raises(UnsupportedCheckpointError, match=message):
+        load_expert(writers.write_edm(tmp_path / "a.pkl", config | other, tensors))
+
+
+def test_another_preconditioning_is_named_and_refused(tmp_path):
+    config, tensors = reference("edm", "uncond")
+    ema = writers.edm_object(config, tensors)
+    ema._kind = "VPPrecond"
+    with writers.edm_modules():
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"ema": ema}))
+    with pytest.raises(UnsupportedCheckpointError, match="preconditioning is VPPrecond"):
+        load_expert(tmp_path / "a.pkl")
+
+
+def test_snapshot_of_half_precision_is_accepted_with_a_warning(tmp_path, caplog):
+    config, tensors = reference("edm", "uncond")
+    half = {key: value.half() for key, value in tensors.items()}
+    expert = load_expert(writers.write_edm(tmp_path / "a.pkl", config, half))
+    assert "float16" in caplog.text
+    assert expert.provenance["precision"] == "float16"
+    assert expert.state_dict()["model.map_layer0.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("fault", ["missing", "extra", "transposed", "nan"])
+def test_tensors_that_do_not_fit_are_listed(tmp_path, fault):
+    config, tensors = reference("edm", "uncond")
+    key = "model.map_layer1.weight"
+    if fault == "missing":
+        del tensors[key]
+    elif fault == "extra":
+        tensors["model.map_layer2.weight"] = torch.zeros(2)
+        key = "model.map_layer2.weight"
+    elif fault == "transposed":
+        key = "model.map_layer0.weight"
+        tensors[key] = tensors[key].t().contiguous()
+    else:
+        tensors[key] = tensors[key].clone().fill_(float("nan"))
+    with pytest.raises(CheckpointError, match=key.replace(".", r"\.")):
+        load_expert(writers.write_edm(tmp_path / "a.pkl", config, tensors))
+
+
+# ---- addtt
+
+
+@pytest.mark.parametrize("name", VDM)
+@pytest.mark.parametrize("new_ema", [False, True])
+def test_addtt_model_is_the_ema_of_the_reference(tmp_path, name, new_ema):
+    config, tensors = reference("vdm", name)
+    expert = load_expert(writers.write_addtt(tmp_path / name, config, tensors, new_ema=new_ema))
+    assert all(torch.equal(expert.state_dict()[key], value) for key, value in tensors.items())
+    assert (expert.kind, expert.pixels, expert.levels, expert.name) == ("vdm", "centred", 256, name)
+    assert expert.gamma_range == (config["gamma_min"], config["gamma_max"])
+    found = np.load(REFERENCE / "vdm" / name / "network.npz")
+    with torch.no_grad():
+        eps = expert(torch.from_numpy(found["z_vec"]), torch.from_numpy(found["gamma_vec"]).double())
+    np.testing.assert_allclose(eps, found["eps_vec"], atol=5e-5)
+
+
+def test_addtt_folder_is_as_good_as_its_file(tmp_path):
+    file = writers.write_addtt(tmp_path / "run", *reference("vdm", "base"))
+    assert torch.equal(eps_hat(load_expert(file)), eps_hat(load_expert(file.parent)))
+
+
+def test_learned_ends_of_gamma_do_not_touch_the_networks_clock(tmp_path):
+    fixed = load_expert(writers.write_addtt(tmp_path / "a", *reference("vdm", "base")))
+    file = writers.write_addtt(tmp_path / "b", *reference("vdm", "base"), schedule=(-12.0, -16.0))
+    learned = load_expert(file)
+    assert learned.gamma_range == (-12.0, 4.0)
+    assert torch.equal(eps_hat(fixed), eps_hat(learned))
+
+
+def test_ema_that_has_not_begun_is_told(tmp_path, caplog):
+    load_expert(writers.write_addtt(tmp_path / "a", *reference("vdm", "base"), initted=False))
+    assert "EMA has not begun" in caplog.text
+
+
+def test_raw_weights_are_not_taken_for_the_ema(tmp_path):
+    config, tensors = reference("vdm", "base")
+    file = writers.write_addtt(tmp_path / "a", config, tensors)
+    torch.save({"step": 1, "model": tensors}, file)
+    with pytest.raises(UnsupportedCheckpointError, match="no state of an EMA"):
+        load_expert(file)
+
+
+def test_addtt_without_its_configuration(tmp_path):
+    file = writers.write_addtt(tmp_path / "a", *reference("vdm", "base"))
+    (file.parent / "config.yaml").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.yaml: no such file"):
+        load_expert(file)
+
+
+# ---- flax
+
+
+@pytest.mark.parametrize("gamma", [(-13.2, 18.5), None])
+def test_flax_checkpoint_is_its_network_with_googles_options(tmp_path, gamma):
+    _, tensors = reference("vdm", "base")
+    folder = writers.write_flax(tmp_path / "google", tensors, gamma)
+    expert = load_expert(folder)
+    ends = (-13.3, 5.0) if gamma is None else tuple(np.float32(gamma).astype(float).cumsum())
+    assert expert.gamma_range == pytest.approx(ends, abs=1e-6)
+    options = {"fourier_exponents": [6, 7], "fourier_order": "channel", "norm_eps": 1e-6}
+    card = contents(recognise(folder)).card
+    expected = replace(card, network=card.network | options | {"time_range": [-13.3, 5.0]}).expert()
+    # The groups of the network are not in a flax file: Google's are 32.
+    assert expected.state_dict().keys() == tensors.keys()
+    assert all(torch.equal(expert.state_dict()[key], value) for key, value in tensors.items())
+
+
+def test_flax_file_by_itself_and_the_folder_of_several(tmp_path):
+    _, tensors = reference("vdm", "base")
+    folder = writers.write_flax(tmp_path / "google", tensors)
+    (folder / "ckpt-9.flax").write_bytes(b"\x84")
+    named = load_expert(folder / "ckpt-7.flax")
+    assert torch.equal(named.state_dict()["model.conv_in.weight"], tensors["model.conv_in.weight"])
+    load_expert(folder)
+    (folder / "checkpoint").unlink()
+    with pytest.raises(CheckpointError, match="holds 2 checkpoints"):
+        load_expert(folder)
+
+
+def test_place_of_i_dode_says_that_it_predicts_the_velocity(tmp_path):
+    _, tensors = reference("vdm", "base")
+    velocity = load_expert(writers.write_flax(tmp_path / "i-dode-cifar10", tensors))
+    assert velocity.predicts == "velocity"
+    assert load_expert(writers.write_flax(tmp_path / "other", tensors)).predicts == "eps"
+
+
+def test_raw_params_are_not_taken_for_the_ema(tmp_path):
+    _, tensors = reference("vdm", "base")
+    state = writers.flax_state(tensors)
+    del state["ema_params"]
+    (tmp_path / "ckpt-1.flax").write_bytes(writers.packed(state))
+    with pytest.raises(UnsupportedCheckpointError, match="no ema_params"):
+        load_expert(tmp_path / "ckpt-1.flax")
+
+
+def test_nonlinear_schedule_is_named_and_refused(tmp_path):
+    _, tensors = reference("vdm", "base")
+    state = writers.flax_state(tensors)
+    state["ema_params"]["gamma"] = {"l1": {"kernel": np.zeros((1, 1), np.float32)}}
+    (tmp_path / "ckpt-1.flax").write_bytes(writers.packed(state))
+    with pytest.raises(UnsupportedCheckpointError, match=r"parameters \['l1'\]"):
+        load_expert(tmp_path / "ckpt-1.flax")
+
+
+# ---- others
+
+
+def test_unknown_content(tmp_path):
+    (tmp_path / "model.pkl").write_text("hello")
+    with pytest.raises(UnsupportedCheckpointError, match="of no known format"):
+        load_expert(tmp_path / "model.pkl")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnsupportedCheckpointError, match="folder of no known format"):
+        load_expert(tmp_path / "empty")
