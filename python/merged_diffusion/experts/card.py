@@ -2,7 +2,7 @@
 
 The card says what the numbers in the weights mean: kind, network, gamma range, data convention, how it was
 trained and measured. A recipe is the same file before training: ``[training]`` filled in, ``sha256`` and
-``[results]`` absent.
+``[results]`` absent. What `experts convert` wrote names in ``[converted]`` the file that it was.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from merged_diffusion.experts.vdm import VdmExpert
 
 FORMAT: Final = 1
 MAX_CARD_BYTES: Final = 1 << 20
-TABLES: Final = ("network", "training", "results")
+TABLES: Final = ("network", "training", "results", "converted")
 # What the two kinds of network may predict, and of which time and input.
 MEANING: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "vdm": {"predicts": ("eps", "velocity"), "time": ("gamma",), "input": ("vp",)},
@@ -53,6 +53,7 @@ class Card:
     sha256: str | None = None
     training: Mapping[str, Any] | None = None
     results: Mapping[str, Any] | None = None
+    converted: Mapping[str, Any] | None = None
 
     def expert(self, seed: int = 0) -> VdmExpert | EdmExpert:
         """The expert with its network newly initialised; torch's global generator is left as it was."""
@@ -109,8 +110,8 @@ class Card:
 
 
 def _line(key: str, value: object) -> str:
-    # JSON's strings, booleans, numbers and lists of them are TOML's.
-    return f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+    # JSON's strings (but for one control character), booleans, numbers and lists of them are TOML's.
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}\n".replace("\x7f", "\\u007f")
 
 
 def read_card(path: str | Path) -> Card:
@@ -168,6 +169,7 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "name": str, "kind": str, "predicts": str, "time": str, "input": str, "pixels": str, "levels": int,
     "image_shape": list, "gamma_range": list, "network": dict, "labels": bool, "licence": str, "source": str,
     "data_std": (float, int), "precision": str, "sha256": str, "training": dict, "results": dict,
+    "converted": dict,
 }  # fmt: skip
 _REQUIRED: Final = frozenset(f.name for f in fields(Card) if f.default is MISSING)
 _CHOICES: Final = {"kind": tuple(MEANING), "pixels": ("centred", "ends"), "precision": ("float16", "float32")}

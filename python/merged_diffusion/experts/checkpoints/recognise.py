@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.catalogue import known
 from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
 from merged_diffusion.experts.weights import read_weights
+
+log = logging.getLogger("merged_diffusion")
 
 Format = Literal["safetensors", "edm-pickle", "addtt", "flax-msgpack", "diffusers"]
 MAX_FILE_BYTES: Final = 1 << 34
@@ -148,8 +151,14 @@ def _mapped(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
 def _predicts(path: Path) -> Literal["eps", "velocity"]:
     """What a flax network predicts: nothing in its file says so, but its place in the cache may."""
     for entry in known()["expert"].values():
-        if "predicts" in entry and Path(entry["at"]).name == path.parent.name:
-            return "velocity" if entry["predicts"] == "velocity" else "eps"
+        if Path(entry.get("at", "")).name == path.parent.name:
+            return "velocity" if entry.get("predicts") == "velocity" else "eps"
+    if not (path.parent / "card.toml").is_file():
+        log.warning(
+            "%s: nothing in it says what the network predicts; taken as eps, as Google's does (i-DODE's "
+            "predict the velocity: convert it, and state that in its card.toml)",
+            path,
+        )
     return "eps"
 
 
