@@ -1,4 +1,7 @@
-"""How the catalogue of experts and the facts of a checkpoint look to people."""
+"""How the catalogue of experts and the facts of a checkpoint look to people.
+
+Texts of a file are shown without what a terminal would obey.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +42,16 @@ def catalogue(experts: Sequence[Facts], pairs: Sequence[Facts]) -> Iterator[str]
 def lines(facts: Facts) -> Iterator[str]:
     """The lines of ``experts inspect``."""
     for name, value in _head(facts):
-        yield f"{name:<{WIDTH}} {value}"
+        yield inert(f"{name:<{WIDTH}} {value}")
     yield ""
     yield from _table(_range(facts))
     yield ""
     yield from _table(_limits(facts["eta_limits"]))
+
+
+def inert(text: str) -> str:
+    """``text`` with escapes for control characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _head(facts: Facts) -> Iterator[tuple[str, str]]:
