@@ -55,7 +55,7 @@ SOURCES = {
     ),
     "flax": lambda folder: flax(folder, "base"),
     "flax, velocity": lambda folder: flax(folder, "base", "i-dode-cifar10"),
-    "flax, fixed ends": lambda folder: flax(folder, "like", gamma=None),
+    "flax, fixed ends": lambda folder: flax(folder, "base", gamma=None),
     **{name: lambda folder, name=name: f"bundled:{name}" for name in BUNDLED},
 }
 

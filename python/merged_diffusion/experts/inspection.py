@@ -120,8 +120,9 @@ def _limits(low: float, high: float, kind: str, pair: PairCard) -> Mapping[str, 
     None for a role that its kind does not take, or where it was not trained within the pair's range.
     """
     first, last = pair.eta_range
-    highest = min(high, last) if kind != "edm" and high >= first else None
-    lowest = max(low, first) if kind != "vdm" and low <= last else None
+    meets = low < last and first < high
+    highest = min(high, last) if meets and kind != "edm" else None
+    lowest = max(low, first) if meets and kind != "vdm" else None
     return {
         "pair": pair.name,
         "gamma": [first, last],
