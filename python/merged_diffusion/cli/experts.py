@@ -39,6 +39,7 @@ def list_experts(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa
 @options.printing
 def inspect(source: str, cache: Path | None, as_json: bool, quiet: bool) -> int:
     """What is in a checkpoint, its weights checked: format, network, gamma range, eta limits, conventions."""
+    _check_present(source, cache)
     from merged_diffusion.experts.inspection import inspect_expert
 
     facts = inspect_expert(source, cache=cache)
@@ -51,6 +52,13 @@ def inspect(source: str, cache: Path | None, as_json: bool, quiet: bool) -> int:
     else:
         emit("\n".join(inspection.lines(facts)))
     return 0
+
+
+def _check_present(source: str, cache: Path | None) -> None:
+    """Say of a public expert that is not in the cache how it gets there, before torch is loaded."""
+    from merged_diffusion.experts.absent import expert_paths
+
+    expert_paths([source], cache)
 
 
 def _release(facts: dict[str, Any], cache: Path | None) -> dict[str, Any]:
@@ -81,6 +89,7 @@ def _release(facts: dict[str, Any], cache: Path | None) -> dict[str, Any]:
 @options.printing
 def convert(source: str, out: Path, cache: Path | None, as_json: bool, quiet: bool) -> int:
     """Write a checkpoint as a new folder OUT, model.safetensors and card.toml; it loads to the same bits."""
+    _check_present(source, cache)
     from merged_diffusion.experts.converting import convert_expert
 
     with remarks(quiet=quiet):
