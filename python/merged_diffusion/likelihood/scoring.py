@@ -29,6 +29,7 @@ ROWS_STEP: Final = 16  # on two threads a row's bits depended on its neighbours 
 CPU_ROWS: Final = 64
 DEVICE_ROWS: Final = 256
 SHARED_ROWS: Final = 256  # images that share their steps, as in the paper's pipeline
+HOST_ALLOCATOR: Final = "DefaultCPUAllocator"  # in the words of a RuntimeError: torch has no type for it
 PROBLEMS: Final = 1 << 16  # of one solve: memory does not grow with the draws, and few rows idle at its end
 
 Positions = npt.NDArray[np.int64]
@@ -124,7 +125,11 @@ class Scoring:
             flows += self._flows(recorder.rows)
             for keys in self._groups(pending, recorder.rows):
                 self._solve(flows, keys, recorder)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, MemoryError):
+            return False
+        except RuntimeError as error:
+            if HOST_ALLOCATOR not in str(error):
+                raise
             return False
         finally:
             self.network_seconds += sum(flow.network.seconds for flow in flows)
@@ -143,12 +148,7 @@ class Scoring:
             finished=lambda outcome: recorder.add(outcome, self._disagreement(flows, outcome)),
             record_steps=self._has_spread,
             workspace=settings.workspace,
-            method=settings.method,
-            step_control=settings.step_control,
-            rtol=settings.rtol,
-            atol=settings.atol,
-            tol=settings.tol,
-            h_max=settings.h_max,
+            **settings.solver,
         )
         for flow in flows:
             if flow.spread is not None:
@@ -200,7 +200,7 @@ class Scoring:
 
     def _probes(self, rows: int) -> Probes:
         return make_probes(
-            self._settings.probe_kind,
+            self._settings.probe or "fixed",
             self._settings.probes,
             self._items,
             rows=rows,
