@@ -62,9 +62,9 @@ def _head(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "release", _release(facts["release"])
     if facts["converted"] is not None:
         origin = facts["converted"]
-        yield "converted", f"from {origin['file']} ({origin['format']}), sha256 {origin['sha256']}"
+        yield "converted", ", ".join(f"{key} {_worded(value)}" for key, value in origin.items())
     if facts["training"] is not None:
-        yield "trained", ", ".join(f"{key} {facts['training'][key]}" for key in ("data", "seed", "steps"))
+        yield "trained", ", ".join(f"{key} {_worded(value)}" for key, value in facts["training"].items())
     yield "source", facts["origin"] or "not stated"
     yield "licence", facts["licence"] or "not stated"
     yield "network", ", ".join(f"{key} {_worded(value)}" for key, value in facts["network"].items())
@@ -91,7 +91,8 @@ def _release(found: Facts) -> str:
 def _labels(facts: Facts) -> str:
     if not facts["labels"]:
         return "none"
-    return f"one of {facts['classes']} classes with every image (--labels)"
+    classes = f" of {facts['classes']}" if facts["classes"] else ""
+    return f"a class{classes} with every image (--labels)"
 
 
 def _range(facts: Facts) -> list[list[str]]:

@@ -67,8 +67,15 @@ class Card:
         Keys and shapes are known before memory is: a file's are compared with them first, and whatever sizes
         a card states, no more is used than the file has.
         """
-        with torch.device("meta"):
-            return self._expert()
+        try:
+            with torch.device("meta"):
+                return self._expert()
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.name}: no network can be made of [network] for images of {self.image_shape} "
+                f"({type(error).__name__}: {str(error)[:200]})",
+                key="network",
+            ) from error
 
     def _expert(self) -> VdmExpert | EdmExpert:
         if self.kind == "vdm":
@@ -124,7 +131,7 @@ def read_card(path: str | Path) -> Card:
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: no such file",
-            hint="a card says what an expert is (docs/formats.md); recipes/ in the repository holds some to train from",
+            hint="a card says what an expert is (docs/formats.md); the repository's recipes/ are some",
             file=str(path),
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -189,7 +196,18 @@ def _fault(key: str, value: Any) -> str | None:
         return f"{key} = {value!r} is of type {type(value).__name__}"
     if key in _CHOICES and value not in _CHOICES[key]:
         return f"{key} = {value!r} is none of {', '.join(_CHOICES[key])}"
+    if isinstance(value, float) and not 0 < value < math.inf:  # data_std
+        return f"{key} = {value} is not positive and finite"
+    if isinstance(value, dict) and (strange := [entry for entry in value if not _is_plain(value[entry])]):
+        return f"{key}.{strange[0]} is neither text, a boolean, a finite number nor a list of these"
     numbers = value if isinstance(value, list) else []
     if key in _LENGTHS and [isinstance(v, int | float) for v in numbers] != [True] * _LENGTHS[key]:
         return f"{key} = {value!r} is not {_LENGTHS[key]} numbers"
     return None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a card can be written with it."""
+    if isinstance(value, list):
+        return all(not isinstance(entry, list) and _is_plain(entry) for entry in value)
+    return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))

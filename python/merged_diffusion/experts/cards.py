@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
-from merged_diffusion.errors import ExpertError, MergedDiffusionError
+from merged_diffusion.errors import CheckpointError, ExpertError, MergedDiffusionError
 from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.catalogue import known, public
 from merged_diffusion.experts.checkpoints.recognise import Contents, Found, contents, recognise
@@ -36,6 +36,7 @@ HINTS: Final = {
     "edm-pickle": "the file's own arguments and its tensors do not belong together",
     "flax-msgpack": "a variant of VDM's network that is not known; pass it as a callable",
 }
+DEPTHS: Final = ("num_blocks", "n_blocks", "blocks", "channels", "channel_mult")
 ATTRIBUTES: Final = ("gamma_range", "pixels", "levels", "image_shape")
 
 
@@ -106,6 +107,7 @@ def open_expert(path: Path) -> Opened:
         return Opened(load_diffusers(found.file), found, None)
     held = contents(found)
     _warn_of_precision(held, path)
+    _check_depth(held, found.file)
     expert = held.card.blank()
     check_keys(held.tensors, expert.state_dict(), str(found.file), hint=HINTS.get(found.format))
     # Flattened and shaped anew: strides of axes of length one, which a file may state in two ways, choose the
@@ -126,6 +128,20 @@ def open_expert(path: Path) -> Opened:
         "licence": held.card.licence,
     }
     return Opened(cast("Expert", expert), found, held)
+
+
+def _check_depth(held: Contents, file: Path) -> None:
+    """Refuse more blocks than the file can hold: even without memory for them, making them takes time."""
+    for key in DEPTHS:
+        stated = held.card.network.get(key, 0)
+        n_blocks = len(stated) if isinstance(stated, list) else stated
+        if isinstance(n_blocks, int) and n_blocks > len(held.tensors):
+            raise CheckpointError(
+                f"{file}: {key} = {str(stated)[:40]}, in a file of {len(held.tensors)} tensors",
+                hint="the network's options and its weights do not belong together",
+                file=str(file),
+                key=key,
+            )
 
 
 def _warn_of_precision(held: Contents, path: Path) -> None:

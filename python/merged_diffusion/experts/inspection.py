@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from merged_diffusion import _core
 from merged_diffusion.errors import ExpertError
+from merged_diffusion.experts.base import check_declaration
 from merged_diffusion.experts.cards import Opened, located, open_expert
 from merged_diffusion.experts.catalogue import PairCard, known, pair_card, public
 
@@ -33,6 +34,7 @@ def inspect_expert(source: str | Path, *, cache: str | Path | None = None) -> Fa
     """
     with _warnings() as said:
         opened = open_expert(readable(source, cache))
+    check_declaration(opened.expert)
     expert, low, high = opened.expert, *opened.expert.gamma_range
     net = cast("nn.Module", expert)
     facts = _stated(opened)

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from torch import Tensor
 
-from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
+from merged_diffusion.errors import CheckpointError, DataIntegrityError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.catalogue import known
 from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
@@ -133,6 +133,8 @@ def contents(found: Found) -> Contents:
         else:
             card, tensors = flax_vdm.read(path.read_bytes(), where, name, predicts=_predicts(path))
         sha256 = file_sha256(path)
+    except DataIntegrityError as error:  # of an archive, which does not know what it holds
+        raise CheckpointError(error.message, hint=error.hint, **error.fields) from error
     except OSError as error:
         raise CheckpointError(f"{where}: cannot be read ({error.strerror or error})", file=where) from error
     if stated.is_file():
