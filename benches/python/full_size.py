@@ -2,9 +2,9 @@
 
     PYTHONPATH=python python benches/python/full_size.py FOLDER
 
-FOLDER becomes a cache: EDM's CIFAR-10 network (55.7 M parameters) as a persistence pickle, the VDM (30.6 M) as
-addtt's model.pt, Google's clu directory and i-DODE's, each also converted, all newly initialised as the public
-code does; and a CIFAR-10 archive of the true layout with few images. Every file is loaded by a process of its
+FOLDER becomes a cache: EDM's CIFAR-10 network (55.7 M parameters) as a persistence pickle, the VDM (30.6 M)
+as addtt's model.pt, Google's clu directory and i-DODE's, some also converted, all newly initialised as the
+public code does; and a CIFAR-10 archive of the true layout with few images. Every file is loaded by a process of its
 own, which states seconds and the peak of its memory above what the imports take; networks of equal weights
 must agree in one forward call. Then ``nll --data cifar10`` runs once on the pair.
 """
@@ -23,13 +23,13 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benches" / "python")]
-from networks import EDM, VDM  # noqa: E402  the folder is on the path by now
 from checkpoints import writers  # noqa: E402
 from data.makers import cifar_binary, tar, write_tar_gz  # noqa: E402
+from networks import EDM, VDM  # noqa: E402  the folder is on the path by now
 
 SONG = {
-    "precond": "EDMPrecond", "sigma_data": 0.5, "sigma_min": 0, "use_fp16": False, "model_type": "SongUNet",
-    "embedding_type": "positional", "encoder_type": "standard", "decoder_type": "standard",
+    "precond": "EDMPrecond", "sigma_data": 0.5, "sigma_min": 0, "sigma_max": "inf", "use_fp16": False,
+    "model_type": "SongUNet", "embedding_type": "positional", "encoder_type": "standard", "decoder_type": "standard",
     "channel_mult_noise": 1, "resample_filter": [1, 1], "img_channels": 3, "channel_mult_emb": 4,
     "label_dim": 0, "augment_dim": 9, "img_resolution": 32, "model_channels": 128, "channel_mult": [2, 2, 2],
     "num_blocks": 4, "attn_resolutions": [16], "dropout": 0.13,
@@ -76,18 +76,19 @@ def run(*arguments):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def peak():
-    """Bytes of resident memory that this process has had at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def resident(field):
+    """Bytes of resident memory of this process: "VmRSS" now, "VmHWM" at most (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
 
 
 def load(path):
     """Print what loading one file takes, and a number of one forward call."""
     from merged_diffusion.experts.cards import load_expert
 
-    before, begin = peak(), time.perf_counter()
+    before, begin = resident("VmRSS"), time.perf_counter()
     expert = load_expert(path)
-    seconds, used = time.perf_counter() - begin, peak() - before
+    seconds, used = time.perf_counter() - begin, resident("VmHWM") - before
     z = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         eps_hat = expert(z, torch.tensor([-8.0, 1.0], dtype=torch.float64))
@@ -127,9 +128,9 @@ def evaluated(folder, threads):
     calls = found["evaluations"]
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(
-        f"nll: {found['bits_per_dim']['mean']:.3f} bits/dim, {calls['likelihood']:.0f} evaluations of the VDM and "
-        f"{calls['quality']:.0f} of the EDM an image, {seconds:.0f} s ({seconds / calls['total']:.2f} s a call "
-        f"of 2 rows with VJP), at most {memory:.0f} MiB"
+        f"nll: {found['bits_per_dim']['mean']:.3f} bits/dim, {calls['likelihood']:.0f} evaluations of the VDM "
+        f"and {calls['quality']:.0f} of the EDM an image, {seconds:.0f} s ({seconds / calls['total']:.2f} s a "
+        f"call of 2 rows with VJP), at most {memory:.0f} MiB"
     )
 
 
