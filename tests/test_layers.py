@@ -31,7 +31,18 @@ CORE = ROOT / "rust" / "core" / "src"
 CORE_CONCEPTS = {path.stem for path in CORE.iterdir()} - {"lib"}
 # What solver modules and diffusion modules of the core stand on; `field` is where the two meet.
 SHARED = {"error", "Error"}
-SOLVER = {"adams", "quadrature", "tableau", "control", "workspace", "outcome", "runge_kutta", "host", "lane"}
+SOLVER = {
+    "adams",
+    "quadrature",
+    "probe_noise",
+    "tableau",
+    "control",
+    "workspace",
+    "outcome",
+    "runge_kutta",
+    "host",
+    "lane",
+}
 DIFFUSION = {"gamma", "merge", "stream", "special", "truncated_normal", "bits"}
 
 

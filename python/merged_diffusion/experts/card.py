@@ -131,7 +131,7 @@ def read_card(path: str | Path) -> Card:
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: no such file",
-            hint="a card says what an expert is (docs/formats.md); the repository's recipes/ are some",
+            hint="a card says what an expert is (docs/formats.md); recipes/ has some to train from",
             file=str(path),
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
