@@ -44,7 +44,7 @@ def mutations(draw, content):
 
 
 def survive(name, contents, read):
-    """``read(content)`` on mutations of ``contents`` for SECONDS: it returns or refuses, within the limits."""
+    """``read(content)`` on mutations of ``contents`` for SECONDS: it returns or refuses within limits."""
     outcomes, slowest, largest = {}, 0.0, 0
 
     @settings(max_examples=200, database=None, deadline=None, suppress_health_check=list(HealthCheck))
@@ -71,9 +71,7 @@ def survive(name, contents, read):
                 break
     finally:
         tracemalloc.stop()
-    print(
-        f"{name}: {sum(outcomes.values())} files {outcomes}, slowest {slowest:.2f} s, peak {largest >> 20} MiB",
-        flush=True,
-    )
+    figures = f"slowest {slowest:.2f} s, peak {largest >> 20} MiB"
+    print(f"{name}: {sum(outcomes.values())} files {outcomes}, {figures}", flush=True)
     assert slowest < SLOWEST
     assert largest < MEMORY
