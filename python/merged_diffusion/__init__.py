@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from merged_diffusion.likelihood import Likelihood, log_density, log_likelihood, paired_difference
     from merged_diffusion.merge import MergedModel, Threshold
     from merged_diffusion.pairs import load_pair
+    from merged_diffusion.quality.assess import assess
+    from merged_diffusion.quality.frechet import frechet_distance
     from merged_diffusion.runs import open_run
     from merged_diffusion.training import train
 
@@ -43,7 +45,9 @@ __all__ = [
     "Settings",
     "Threshold",
     "__version__",
+    "assess",
     "evaluate",
+    "frechet_distance",
     "load_data",
     "load_expert",
     "load_pair",
@@ -67,7 +71,9 @@ _HOMES = {
     "Settings": "evaluation.settings",
     "Threshold": "merge",
     "__version__": "_core",
+    "assess": "quality.assess",
     "evaluate": "evaluation.evaluate",
+    "frechet_distance": "quality.frechet",
     "load_data": "data",
     "load_expert": "experts.cards",
     "load_pair": "pairs",

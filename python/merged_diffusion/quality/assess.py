@@ -109,7 +109,7 @@ def yardsticks(data_name: str, cache: str | Path | None = None) -> Iterator[tupl
     if not path.exists():
         raise DataNotFoundError(
             f"no statistics of {data_name} are published, and {path} is not there",
-            hint=f"merged-diffusion fid-ref {data_name} {path} --split train",
+            hint=f"merged-diffusion fid-ref {_as_command(data_name)} {path} --split train",
             file=str(path),
         )
     yield read_statistics(path), "inception"
@@ -152,3 +152,9 @@ def describe(statistics: Statistics) -> dict[str, Any]:
         "about": about,
         "n_reference_features": n_stored,
     }
+
+
+def _as_command(data_name: str) -> str:
+    """A set of the cards as the command line names it."""
+    name, _, variant = data_name.partition("-")
+    return f"{name} --variant {variant}" if variant else name

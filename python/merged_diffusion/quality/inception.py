@@ -52,7 +52,7 @@ def published() -> Public:
 
 
 def check_present(entries: Sequence[Public], cache: str | Path | None) -> None:
-    """Refuse where any of ``entries`` is not in the cache; `CheckpointError` where the weights are among them."""
+    """Refuse where some are not in the cache; `CheckpointError` where the weights are among them."""
     missing = [entry for entry in entries if not entry.is_present(cache)]
     if not missing:
         return
