@@ -138,3 +138,20 @@ def test_sets_of_other_levels_are_refused(file):
     path, sha256, _ = file
     with pytest.raises(DataError, match="images of 17 grey levels, inception features take 256"):
         inception(path, sha256).check(make_data("x", "test", images() % 17, 17))
+
+
+@pytest.mark.slow
+def test_whole_path_from_images_to_a_distance(file, tmp_path, monkeypatch):
+    from merged_diffusion.cli import main
+    from merged_diffusion.experts.catalogue import Download, Public
+    from merged_diffusion.quality import inception as home
+
+    path, sha256, _ = file
+    entry = Public(
+        "stats", home.WEIGHTS, "drawn weights", str(path), downloads=(Download("", "", None, sha256),)
+    )
+    monkeypatch.setattr(home, "published", lambda: entry)
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", images=images(6))
+    assert main(["fid-ref", "a.npz", "s.npz", "--batch-size", "2", "--quiet"]) == 0
+    assert main(["fid", "a.npz", "--ref", "s.npz", "--batch-size", "2", "--quiet"]) == 0
