@@ -19,7 +19,7 @@ LAYERS = (
     {"likelihood", "training", "selftest", "quality"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
-    {"errors", "cache", "archives", "inert", "_core"},
+    {"errors", "cache", "archives", "inert", "methods", "_core"},
 )
 LAYER = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 CONCEPTS = {path.stem for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyi") or path.is_dir()} - {
@@ -31,7 +31,18 @@ CORE = ROOT / "rust" / "core" / "src"
 CORE_CONCEPTS = {path.stem for path in CORE.iterdir()} - {"lib"}
 # What solver modules and diffusion modules of the core stand on; `field` is where the two meet.
 SHARED = {"error", "Error"}
-SOLVER = {"adams", "quadrature", "tableau", "control", "workspace", "outcome", "runge_kutta", "host", "lane"}
+SOLVER = {
+    "adams",
+    "quadrature",
+    "probe_noise",
+    "tableau",
+    "control",
+    "workspace",
+    "outcome",
+    "runge_kutta",
+    "host",
+    "lane",
+}
 DIFFUSION = {"gamma", "merge", "stream", "special", "truncated_normal", "bits"}
 
 

@@ -16,7 +16,7 @@ import click
 
 from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.signals import handled
-from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.errors import MergedDiffusionError, ResourceError
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "train": "Train an expert from a card.",
     "selftest": "Closed forms on this machine: measured error and tolerance.",
     "runs": "Look at kept evaluations: show, compare.",
+    "experts": "Look at experts: list, inspect, convert.",
     "data": "Look at sets of images: list, verify, show.",
     "fetch": "Bring public experts and data into the cache.",
 }
@@ -87,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return output.usage_error(error, as_json=as_json)
     except MergedDiffusionError as error:
         return output.refusal(error, as_json=as_json)
+    except MemoryError as error:
+        return output.refusal(ResourceError(f"the memory does not suffice ({error})"), as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         return output.stopped("interrupted", 130, as_json=as_json)
     except SystemExit as stop:

@@ -6,7 +6,7 @@ earlier command in the same directory stopped; its summary is over all records o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +14,7 @@ from typing import Any, Self
 from merged_diffusion.errors import MergedDiffusionError
 from merged_diffusion.evaluation.plan import Plan, place
 from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.evaluation.summary import summarise, wanted_ids
+from merged_diffusion.evaluation.summary import missing_ids, summarise
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.runs import Record, Run, versions
 
@@ -115,12 +115,13 @@ class Evaluation:
             seconds=self.seconds,
             seconds_outside_network=self.seconds_outside_network,
         )
-        wanted = (
-            set(wanted_ids(self._runs[self.plan.main]))
-            if self._runs
-            else {int(i) for i in self.plan.data.ids}
-        )
-        return result | {"n_missing": len(wanted - {record["id"] for record in records[self.plan.main]})}
+        return result | {"n_missing": len(self._missing(records))}
+
+    def _missing(self, records: Mapping[str, Sequence[Record]]) -> set[int]:
+        if self._runs:
+            return missing_ids(self._runs, records)
+        held = [{record["id"] for record in series} for series in records.values()]
+        return {int(i) for i in self.plan.data.ids} - set.intersection(*held)
 
     def _take_back(self) -> None:
         for run in reversed(self._runs.values()):
