@@ -4,9 +4,9 @@
 
 FOLDER becomes a cache: EDM's CIFAR-10 network (55.7 M parameters) as a persistence pickle, the VDM (30.6 M)
 as addtt's model.pt, Google's clu directory and i-DODE's, some also converted, all newly initialised as the
-public code does; and a CIFAR-10 archive of the true layout with few images. Every file is loaded by a process of its
-own, which states seconds and the peak of its memory above what the imports take; networks of equal weights
-must agree in one forward call. Then ``nll --data cifar10`` runs once on the pair.
+public code does; and a CIFAR-10 archive of the true layout with few images. Every file is loaded by a process
+of its own, which states seconds and the peak of its memory above what the imports take; networks of equal
+weights must agree in one forward call. Then ``nll --data cifar10`` runs once on the pair.
 """
 
 import argparse
@@ -29,7 +29,8 @@ from networks import EDM, VDM  # noqa: E402  the folder is on the path by now
 
 SONG = {
     "precond": "EDMPrecond", "sigma_data": 0.5, "sigma_min": 0, "sigma_max": "inf", "use_fp16": False,
-    "model_type": "SongUNet", "embedding_type": "positional", "encoder_type": "standard", "decoder_type": "standard",
+    "model_type": "SongUNet", "embedding_type": "positional", "encoder_type": "standard",
+    "decoder_type": "standard",
     "channel_mult_noise": 1, "resample_filter": [1, 1], "img_channels": 3, "channel_mult_emb": 4,
     "label_dim": 0, "augment_dim": 9, "img_resolution": 32, "model_channels": 128, "channel_mult": [2, 2, 2],
     "num_blocks": 4, "attn_resolutions": [16], "dropout": 0.13,
@@ -125,12 +126,12 @@ def evaluated(folder, threads):
     )
     found = json.loads(run(*words))
     seconds = time.perf_counter() - begin
-    calls = found["evaluations"]
+    mean, calls = found["bits_per_dim"]["mean"], found["evaluations"]
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(
-        f"nll: {found['bits_per_dim']['mean']:.3f} bits/dim, {calls['likelihood']:.0f} evaluations of the VDM "
-        f"and {calls['quality']:.0f} of the EDM an image, {seconds:.0f} s ({seconds / calls['total']:.2f} s a "
-        f"call of 2 rows with VJP), at most {memory:.0f} MiB"
+        f"nll: {mean:.3f} bits/dim, {calls['likelihood']:.0f} evaluations of the VDM, {calls['quality']:.0f} "
+        f"of the EDM an image, {seconds:.0f} s ({seconds / calls['total']:.2f} s a call of 2 rows with VJP), "
+        f"at most {memory:.0f} MiB"
     )
 
 

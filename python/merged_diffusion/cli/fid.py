@@ -95,22 +95,23 @@ def _yardsticks(
 ) -> list[tuple[Statistics, Extractor]]:
     """What the images are compared with: known statistics, a file of them, or other images."""
     from merged_diffusion.experts.catalogue import known
-    from merged_diffusion.quality.assess import yardsticks
+    from merged_diffusion.quality.assess import yardstick_features, yardsticks
     from merged_diffusion.quality.features import extractor
     from merged_diffusion.quality.files import is_statistics, read_statistics
     from merged_diffusion.quality.statistics import collect
 
     chosen: Data = network["like"]
     cache = network["cache"]
-    if reference in known()["data"] and features in (None, "inception", reference):
-        return [(found, extractor(name, **network)) for found, name in yardsticks(reference, cache)]
+    is_known = reference in known()["data"]
+    if is_known and features in (None, *yardstick_features(reference)):
+        named = [pair for pair in yardsticks(reference, cache) if features in (None, pair[1])]
+        return [(found, extractor(name, **network)) for found, name in named]
     if is_statistics(Path(reference)):
         found = read_statistics(Path(reference))
         name = features or found.features or measure.by_kind(chosen)
         return [(found, extractor(name, **network))]
     # A set by its name stands for what models are trained on.
-    split = "train" if reference in known()["data"] else "test"
-    levels = {} if reference in known()["data"] else {"levels": chosen.levels}
-    other = measure.loaded(reference, cache, {"split": split, **levels})
+    selection = {"split": "train"} if is_known else {"levels": chosen.levels}
+    other = measure.loaded(reference, cache, selection)
     used = extractor(features or measure.by_kind(chosen), **network)
     return [(collect(other, used), used)]

@@ -18,7 +18,7 @@ from merged_diffusion.cache import cached
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.errors import DataNotFoundError, UsageError
 from merged_diffusion.experts.catalogue import known, public
-from merged_diffusion.quality.features import BUNDLED, Extractor, extractor
+from merged_diffusion.quality.features import BUNDLED, SMALL, Extractor, extractor
 from merged_diffusion.quality.files import read_statistics
 from merged_diffusion.quality.frechet import frechet_distance
 from merged_diffusion.quality.inception import check_present, published
@@ -86,6 +86,11 @@ def assess(
     return {"primary": primary[0].as_dict(), "others": others, "reference": reference}
 
 
+def yardstick_features(data_name: str) -> tuple[str, ...]:
+    """The features of which there are statistics of a known set, or a place for them."""
+    return (data_name, "pixels") if data_name in SMALL else ("inception",)
+
+
 def yardsticks(data_name: str, cache: str | Path | None = None) -> Iterator[tuple[Statistics, str]]:
     """(statistics of train, name of the features) of a known set, the primary ones first.
 
@@ -94,7 +99,7 @@ def yardsticks(data_name: str, cache: str | Path | None = None) -> Iterator[tupl
     DataNotFoundError
         They are not in the cache.
     """
-    if data_name in ("digits", "photos"):
+    if data_name in SMALL:
         yield read_statistics(BUNDLED / f"{data_name}.npz"), data_name
         yield read_statistics(BUNDLED / f"{data_name}-pixels.npz"), "pixels"
         return

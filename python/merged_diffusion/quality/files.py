@@ -7,9 +7,7 @@ npz: ``mu`` [D], ``sigma`` [D, D]; ours also ``about`` (JSON), ``group_n`` [16],
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from merged_diffusion import inert
 from merged_diffusion.archives.zips import open_zip
 from merged_diffusion.data.arrays import NPZ, read_columns
-from merged_diffusion.errors import DataError, StorageError, UnsafeFileError, UsageError
+from merged_diffusion.errors import DataError, StorageError, UsageError
 from merged_diffusion.fetch.hashes import sha256_of
+from merged_diffusion.quality.edm2 import read_pickle
 from merged_diffusion.quality.moments import GROUPS, Law, Sums
 from merged_diffusion.quality.statistics import About, Statistics
 
@@ -30,8 +28,6 @@ FORMAT: Final = 1
 COLUMNS: Final = ("mu", "sigma", "about", "group_n", "group_mu", "group_sigma", "reference")
 ZIP: Final = b"PK\3\4"
 PICKLE: Final = b"\x80"
-MAX_PICKLE: Final = 1 << 30
-ITEM: Final[Mapping[str, np.dtype[np.floating]]] = {"f8": np.dtype("<f8"), "f4": np.dtype("<f4")}
 
 Array = npt.NDArray[np.generic]
 
@@ -64,7 +60,7 @@ def read_statistics(path: Path) -> Statistics:
         raise UsageError(f"{path} is no file", hint="name an .npz with mu and sigma, or images")
     with path.open("rb") as stream:
         is_pickle = stream.read(1) == PICKLE
-    columns = _pickled(path) if is_pickle else _zipped(path)
+    columns = read_pickle(path) if is_pickle else _zipped(path)
     mean, covariance = _law(columns, str(path))
     about, floor = _about(columns.get("about"), str(path))
     groups = _groups(columns, len(mean), str(path))
@@ -193,66 +189,3 @@ def _groups(columns: dict[str, Array], dim: int, where: str) -> tuple[Sums, ...]
         scatter[columns_, rows] = scatter[rows, columns_]
         sums.append(Sums(n, torch.from_numpy(mean.astype(np.float64)), scatter))
     return tuple(sums)
-
-
-# ---- EDM2's pickle: {"fid": {"mu": array, "sigma": array}, "fd_dinov2": ...}
-
-
-def _refused(name: str) -> inert.Builder:
-    def build(*_: object) -> object:
-        raise TypeError(f"{name} is called")
-
-    return build
-
-
-def _record(kind: str) -> inert.Builder:
-    def build(*arguments: Any) -> inert.Record:
-        return inert.Record(kind, arguments)
-
-    return build
-
-
-GLOBALS: Final[dict[inert.Global, inert.Builder]] = {
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _record("array") for core in ("core", "_core")},
-    ("numpy", "ndarray"): _refused("numpy.ndarray"),
-    ("numpy", "dtype"): _record("dtype"),
-    ("_codecs", "encode"): inert.latin1,
-}
-
-
-def _pickled(path: Path) -> dict[str, Array]:
-    """``mu`` and ``sigma`` of the Inception features in a pickle."""
-    size = path.stat().st_size
-    if size > MAX_PICKLE:
-        raise UnsafeFileError(f"{path}: {size} bytes exceed the limit of {MAX_PICKLE}", file=str(path))
-    value = inert.read(memoryview(path.read_bytes()), GLOBALS, str(path)).value
-    table = value.get("fid", value) if isinstance(value, dict) else None
-    if not isinstance(table, dict):
-        raise DataError(f"{path}: a pickle that holds no statistics called fid", file=str(path))
-    found = {key: _array(table[key], str(path)) for key in ("mu", "sigma") if key in table}
-    return {key: array for key, array in found.items() if array is not None}
-
-
-def _array(record: Any, where: str) -> Array | None:
-    """The array that a record of numpy's describes; None for anything else."""
-    if not isinstance(record, inert.Record) or record.kind != "array":
-        return None
-    if type(record.state) is not tuple or len(record.state) != 5:
-        return None
-    _, shape, kind, is_fortran, content = record.state
-    dtype = _dtype(kind)
-    is_plain = type(shape) is tuple and all(type(n) is int and n >= 0 for n in shape)
-    if dtype is None or not is_plain or not isinstance(content, bytes | memoryview):
-        return None
-    if math.prod(shape) * dtype.itemsize != len(content):
-        raise DataError(f"{where}: an array of {list(shape)[:8]} in {len(content)} bytes", file=where)
-    flat: npt.NDArray[np.floating] = np.frombuffer(content, dtype=dtype)
-    return flat.reshape(shape, order="F" if is_fortran is True else "C")
-
-
-def _dtype(record: Any) -> np.dtype[np.floating] | None:
-    """The type of numbers that a record of numpy's describes; None for any but little-endian floats."""
-    if not isinstance(record, inert.Record) or record.kind != "dtype" or not record.arguments:
-        return None
-    is_little = type(record.state) is tuple and record.state[1:2] == ("<",)
-    return ITEM.get(str(record.arguments[0])) if is_little else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
@@ -64,7 +64,21 @@ def frechet_distance(a: Law | Moments, b: Law | Moments) -> Distance:
     return Distance(value, se, a.n, b.n, a.dim, any(n < UNBIASED_FROM for n in counts), of_a)
 
 
-def difference(a: Distance, b: Distance) -> tuple[float, float | None]:
+class Replicated(Protocol):
+    """A value with its delete-one-group values: a `Distance`, a `Figure`."""
+
+    @property
+    def value(self) -> float:
+        """Of all groups."""
+        ...
+
+    @property
+    def replicates(self) -> tuple[float, ...]:
+        """Without one group each."""
+        ...
+
+
+def difference(a: Replicated, b: Replicated) -> tuple[float, float | None]:
     """``a - b`` and its standard error, where both come of the same ids and noise.
 
     What two sets have in common, group by group, leaves no trace in the difference.
