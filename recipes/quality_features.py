@@ -109,7 +109,7 @@ def made(name: str, network: Classifier | RandomConvolutions, train: Data, out: 
     shape, levels = SMALL[name][1:]
     network.eval()
     raw = of_network(name, network, "", shape, levels)
-    network.standard.fit(torch.from_numpy(raw(train.images)))
+    network.whitening.fit(torch.from_numpy(raw(train.images)))
     weights = out / f"{name}.safetensors"
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
     extractors = {

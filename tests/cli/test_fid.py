@@ -35,7 +35,7 @@ def test_what_is_printed(run_cli, samples):
     assert lines[0] == "samples.npz/test  200 images against 1437 of digits/train"
     names = ["frechet-classifier", "kid-classifier", "frechet-pixels"]
     assert [line.split()[0] for line in lines[1:]] == names
-    assert "an ideal model at this n: 0.5" in lines[1]
+    assert "an ideal model at this n: 1.62" in lines[1]
     assert lines[1].endswith("biased")
     assert "FID" not in shown.out
     assert "biased upwards" in shown.err

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from merged_diffusion import load_data
-from merged_diffusion.data.images import make_data
+from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.errors import DataError, UsageError
-from merged_diffusion.quality.features import extractor, pixels
-from merged_diffusion.quality.networks import RandomConvolutions
+from merged_diffusion.quality.features import BUNDLED, extractor, pixels
+from merged_diffusion.quality.files import read_statistics
+from merged_diffusion.quality.networks import Classifier, RandomConvolutions, Whitening
 
 
 @pytest.fixture(autouse=True)
@@ -30,21 +32,37 @@ def test_features_of_an_image_do_not_depend_on_its_neighbours(name, dim):
 
 
 @pytest.mark.parametrize("name", ["digits", "photos"])
-def test_features_have_mean_0_and_variance_1_over_train(name):
-    train = load_data(name, split="train").select(limit=1000)
-    features = extractor(name)(train.images)
-    # 1,000 of the images: a mean within 5 standard errors; heavy tails widen the second moment's error.
-    assert np.abs(features.mean(axis=0)).max() < 5 / np.sqrt(1000)
-    np.testing.assert_allclose(features.var(axis=0), 1, atol=0.6)
+def test_features_have_mean_0_and_covariance_1_over_train(name):
+    statistics = read_statistics(BUNDLED / f"{name}.npz")
+    # The matrix is kept in float32, and the features are.
+    np.testing.assert_allclose(statistics.law.mean.numpy(), 0, atol=1e-4)
+    np.testing.assert_allclose(statistics.law.covariance.numpy(), np.eye(statistics.law.dim), atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["digits", "photos"])
+def test_bundled_statistics_are_of_the_bundled_network(name):
+    statistics = read_statistics(BUNDLED / f"{name}.npz")
+    train = load_data(name, split="train")
+    n = len(statistics.reference)
+    kept = train.select(limit=n)
+    # Stored in half precision.
+    np.testing.assert_allclose(
+        extractor(name)(kept.images[:500]), statistics.reference[:500], rtol=2e-3, atol=2e-3
+    )
+
+
+def test_what_hardly_varies_is_not_blown_up_without_bound():
+    random = torch.Generator().manual_seed(0)
+    features = torch.randn(4000, 3, generator=random, dtype=torch.float64)
+    features[:, 2] = features[:, 1] + 1e-6 * features[:, 2]
+    whitening = Whitening(3)
+    whitening.fit(features)
+    variance = whitening(features.float()).var(dim=0)
+    # The difference of the last two has variance 1e-12/1e-3, so each keeps half of their sum's 1.
+    np.testing.assert_allclose(variance.numpy(), [1, 0.5, 0.5], rtol=0.01)
 
 
 def test_classifier_knows_98_of_100_digits():
-    from safetensors.torch import load_file
-
-    from merged_diffusion.data.images import pixel_values
-    from merged_diffusion.quality.features import BUNDLED
-    from merged_diffusion.quality.networks import Classifier
-
     network, test = Classifier().eval(), load_data("digits")
     network.load_state_dict(load_file(BUNDLED / "digits.safetensors"))
     logits = network.logits(torch.from_numpy(pixel_values(test.images, test.levels)).float())
@@ -55,10 +73,6 @@ def test_random_convolutions_are_those_of_their_seed():
     network = RandomConvolutions()
     network.draw()
     drawn = {key: value for key, value in network.state_dict().items() if key.startswith("layers")}
-    from safetensors.torch import load_file
-
-    from merged_diffusion.quality.features import BUNDLED
-
     shipped = load_file(BUNDLED / "photos.safetensors")
     for key, value in drawn.items():
         assert torch.equal(value, shipped[key]), key
