@@ -1,14 +1,13 @@
 """Statistics files: written, read, and refused."""
 
 import json
-import os
 import pickle
 import struct
 
 import numpy as np
 import pytest
 import torch
-from tests.quality.writers import bare, pickled
+from tests.quality.writers import Hostile, bare, pickled
 
 from merged_diffusion import load_data
 from merged_diffusion.errors import (
@@ -94,18 +93,10 @@ def test_edm2_pickled_statistics_are_read_by_the_inert_interpreter(tmp_path, pro
     assert is_statistics(path)
 
 
-class Hostile:
-    def __init__(self, call, *arguments):
-        self.call, self.arguments = call, arguments
-
-    def __reduce__(self):
-        return self.call, self.arguments
-
-
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_a_hostile_pickle_of_statistics_is_refused(tmp_path, protocol):
     canary = tmp_path / "canary"
-    table = {"mu": np.zeros(2), "sigma": np.eye(2), "extra": Hostile(os.mkdir, str(canary))}
+    table = {"mu": np.zeros(2), "sigma": np.eye(2), "extra": Hostile(canary)}
     path = pickled(tmp_path / "s.pkl", {"fid": table}, protocol)
     with pytest.raises(UnsafeFileError, match=r"the global (posix|nt)\.mkdir at offset"):
         read_statistics(path)

@@ -2,15 +2,16 @@
 
 import hashlib
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tests.quality.writers import weights
+from tests.quality.writers import Hostile, weights
 
 from merged_diffusion.data.images import make_data
-from merged_diffusion.errors import CheckpointError, DataError, UnsafeFileError
+from merged_diffusion.errors import CheckpointError, DataError, ExpertError, UnsafeFileError
 from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.inception import inception, published, read_weights
 
@@ -78,19 +79,11 @@ def test_no_cache_of_features_is_written(file, monkeypatch, tmp_path):
     assert not list(tmp_path.rglob("*"))
 
 
-class Hostile:
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __reduce__(self):
-        return os.mkdir, (self.folder,)
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_hostile_pickle_is_refused(tmp_path, zipped):
     canary = tmp_path / "canary"
     path = tmp_path / "weights.pth"
-    torch.save({"a": torch.zeros(2), "b": Hostile(str(canary))}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({"a": torch.zeros(2), "b": Hostile(canary)}, path, _use_new_zipfile_serialization=zipped)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(UnsafeFileError, match="holds more than tensors, nothing was executed"):
         read_weights(path, sha256)
@@ -116,6 +109,14 @@ def test_files_of_other_content_are_refused(tmp_path, file):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="no file of torch's tensors"):
         read_weights(path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_absent_library_is_said_with_what_to_install(file, monkeypatch):
+    path, sha256, _ = file
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    with pytest.raises(ExpertError, match=r"pip install 'merged-diffusion\[fid\]'") as caught:
+        inception(path, sha256)
+    assert caught.value.exit_code == 4
 
 
 def test_absent_weights_are_named_with_their_address_and_place(tmp_path):

@@ -68,10 +68,11 @@ def inception(path: Path, sha256: str, device: str = "cpu") -> Extractor:
     state = read_weights(path, sha256)
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
+        # A torchvision of another torch fails with a RuntimeError.
         raise ExpertError(
-            f"Inception features need torch-fidelity, which is not here ({error})",
-            hint="pip install 'merged-diffusion[fid]'",
+            f"Inception features need torch-fidelity, which cannot be imported ({error})",
+            hint="pip install 'merged-diffusion[fid]', with a torchvision that fits torch",
         ) from error
     # The library reads what we wrote, not the file.
     written = io.BytesIO()
