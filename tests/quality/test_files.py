@@ -156,6 +156,7 @@ def test_an_array_that_declares_another_size_is_refused(tmp_path):
         ({"mu": np.zeros(7)}, r"sigma is float64 \[64, 64\], expected numbers of \[7, 7\]"),
         ({"mu": np.arange(64)}, "mu is int64"),
         ({"mu": np.full(64, np.nan)}, "mu holds values that are not finite"),
+        ({"sigma": 1e200 * np.eye(64)}, "not finite, or beyond 1e"),
         ({"sigma": -np.eye(64)}, "sigma is no covariance"),
         ({"sigma": np.triu(np.ones((64, 64)))}, "sigma is no covariance"),
     ],
