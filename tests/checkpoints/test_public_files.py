@@ -262,3 +262,12 @@ def test_damaged_zip_of_torch_is_a_checkpoint_that_is_refused(tmp_path):
     with pytest.raises(CheckpointError) as error:
         load_expert(path)
     assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize("options", [{"num_blocks": 60_000}, {"num_blocks": 5, "channel_mult": [1] * 40}])
+def test_more_blocks_than_the_file_can_hold_are_not_begun(tmp_path, options):
+    """Making them would take minutes, though no memory."""
+    config, tensors = reference("edm", "uncond")
+    path = writers.write_edm(tmp_path / "a.pkl", config | {"img_resolution": 8} | options, tensors)
+    with pytest.raises(CheckpointError, match=r"num_blocks = \d+, in a file of \d+ tensors"):
+        load_expert(path)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -101,8 +102,12 @@ def test_list_needs_no_torch(tmp_path):
 # Inspecting.
 
 
-def test_ends_of_edm_are_those_of_the_papers_table_4(inspected, tmp_path):
+def test_ends_of_edm_are_those_of_the_papers_table_4(inspected, run_cli, tmp_path):
     """t_min: sigma 0.002, gamma -12.43; t_max: sigma 80, gamma 8.764; eta_min 0.0394."""
+    shown = run_cli("experts", "inspect", edm(tmp_path / "a.pkl")).out
+    assert re.search(r"^low +-12\.43 +0\.002 +12\.43 +outside +0\.0394307 +0\.0394307$", shown, re.MULTILINE)
+    assert re.search(r"^high +8\.764 +80 +-8\.764 +1 +1 +1$", shown, re.MULTILINE)
+    assert re.search(r"^cifar10 +-13\.3 to 8\.764 +- +from 0\.0394307$", shown, re.MULTILINE)
     ends = inspected(edm(tmp_path / "a.pkl"))["range"]
     assert (ends["low"]["gamma"], ends["high"]["gamma"]) == (-12.43, 8.764)
     assert round(ends["low"]["edm_sigma"], 5) == 0.002
@@ -136,7 +141,7 @@ def test_expert_that_never_meets_a_pairs_range_has_no_limit(inspected, tmp_path)
         assert {row["likelihood_max"] for row in inspected(name)["eta_limits"]} == {None}
 
 
-def test_snapshot_of_edm(inspected, tmp_path):
+def test_snapshot_of_edm(inspected, run_cli, tmp_path):
     path = edm(tmp_path / "snapshot.pkl", "cond")
     config, tensors = reference("edm", "cond")
     side = config["img_resolution"]
@@ -152,6 +157,9 @@ def test_snapshot_of_edm(inspected, tmp_path):
     }  # fmt: skip
     assert {key: facts[key] for key in expected} == expected
     assert "CC BY-NC-SA" in facts["licence"]
+    shown = run_cli("experts", "inspect", path).out
+    assert f"a class of {config['label_dim']} with every image (--labels)" in shown
+    assert f"3 x {side} x {side}, 256 levels" in shown
     assert facts["network"]["channel_mult"] == config["channel_mult"]
 
 

@@ -55,7 +55,7 @@ def inert(text: str) -> str:
 
 
 def _head(facts: Facts) -> Iterator[tuple[str, str]]:
-    shape = "x".join("any" if size is None else str(size) for size in facts["image_shape"])
+    shape = " x ".join("any" if size is None else str(size) for size in facts["image_shape"])
     yield facts["name"], f"{facts['kind']}, {facts['parameters']:,} parameters, {facts['precision']}"
     yield "file", f"{facts['file']} ({facts['format']})"
     yield "sha256", facts["sha256"]
@@ -102,7 +102,7 @@ def _range(facts: Facts) -> list[list[str]]:
     rows = [["range", "gamma", "edm_sigma", "log SNR", *(f"eta of {pair}" for pair in pairs)]]
     for name, end in ends.items():
         etas = [_eta(end["eta"][pair], "outside") for pair in pairs]
-        rows.append([name, f"{end['gamma']:.6g}", f"{end['edm_sigma']:.4g}", f"{end['logsnr']:.6g}", *etas])
+        rows.append([name, f"{end['gamma']:.6g}", f"{end['edm_sigma']:.3g}", f"{end['logsnr']:.6g}", *etas])
     return rows
 
 

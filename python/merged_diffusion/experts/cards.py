@@ -36,7 +36,8 @@ HINTS: Final = {
     "edm-pickle": "the file's own arguments and its tensors do not belong together",
     "flax-msgpack": "a variant of VDM's network that is not known; pass it as a callable",
 }
-DEPTHS: Final = ("num_blocks", "n_blocks", "blocks", "channels", "channel_mult")
+# Tensors of one entry, at least: a block down and its twin up, of DDPM++ in each of the levels.
+DEPTHS: Final = {"num_blocks": 20, "n_blocks": 18, "blocks": 8, "channels": 8}
 ATTRIBUTES: Final = ("gamma_range", "pixels", "levels", "image_shape")
 
 
@@ -132,12 +133,13 @@ def open_expert(path: Path) -> Opened:
 
 def _check_depth(held: Contents, file: Path) -> None:
     """Refuse more blocks than the file can hold: even without memory for them, making them takes time."""
-    for key in DEPTHS:
-        stated = held.card.network.get(key, 0)
-        n_blocks = len(stated) if isinstance(stated, list) else stated
-        if isinstance(n_blocks, int) and n_blocks > len(held.tensors):
+    network, n_held = held.card.network, len(held.tensors)
+    for key, least in DEPTHS.items():
+        stated, levels = network.get(key, 0), network.get("channel_mult", [1])
+        count = len(stated) if isinstance(stated, list) else stated
+        if isinstance(count, int) and isinstance(levels, list) and least * count * len(levels) > n_held:
             raise CheckpointError(
-                f"{file}: {key} = {str(stated)[:40]}, in a file of {len(held.tensors)} tensors",
+                f"{file}: {key} = {str(stated)[:40]}, in a file of {n_held} tensors",
                 hint="the network's options and its weights do not belong together",
                 file=str(file),
                 key=key,

@@ -15,8 +15,9 @@ import msgpack
 import torch
 from torch import Tensor
 
+from merged_diffusion import inert
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
-from merged_diffusion.experts.card import Card
+from merged_diffusion.experts.card import Card, check_interval
 
 CONFIGURED: Final = (-13.3, 5.0)
 EXPONENTS: Final = (6, 7)
@@ -119,7 +120,7 @@ def _extension(code: int, content: bytes) -> Any:
     known = DTYPES.get(dtype) if isinstance(dtype, str) else None
     sizes = isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
     if known is None or not sizes or not isinstance(buffer, bytes):
-        raise ValueError(f"an array of type {str(dtype)[:20]}")
+        raise ValueError(f"an array of type {inert.shown(dtype)}")
     if math.prod(shape) * known.itemsize != len(buffer):
         raise ValueError(f"an array of shape {shape} in {len(buffer)} bytes")
     return Array(tuple(shape), known, buffer)
@@ -140,8 +141,7 @@ def _ends(gamma: Any, where: str) -> tuple[float, float]:
             file=where,
         )
     width, start = (float(array.tensor().double().reshape(())) for array in numbers.values() if array)
-    if not (math.isfinite(width) and math.isfinite(start)) or width == 0:
-        raise CheckpointError(f"{where}: gamma runs from {start} with slope {width}", file=where)
+    check_interval(start, start + abs(width), where)
     return start, start + abs(width)
 
 

@@ -137,6 +137,13 @@ def contents(found: Found) -> Contents:
         raise CheckpointError(error.message, hint=error.hint, **error.fields) from error
     except OSError as error:
         raise CheckpointError(f"{where}: cannot be read ({error.strerror or error})", file=where) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Whatever else a crafted file can make of the readers: they trust no type, but nobody is perfect.
+        raise CheckpointError(
+            f"{where}: does not hold what a file of this format holds ({type(error).__name__})",
+            hint="the file is damaged, or was made by other code",
+            file=where,
+        ) from error
     if stated.is_file():
         card = read_card(stated)
     kinds = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point()}
