@@ -1,5 +1,7 @@
 //! Problems on their way through the legs, and how they end.
 
+use crate::course::Rider;
+
 /// How an integration of one row ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -47,6 +49,8 @@ pub struct Job {
     pub accepted: u64,
     /// Rejected attempts over all legs.
     pub rejected: u64,
+    /// Problems that have taken the same steps so far.
+    pub riders: Vec<Rider>,
 }
 
 impl Job {
@@ -61,6 +65,16 @@ impl Job {
             evaluations: Vec::new(),
             accepted: 0,
             rejected: 0,
+            riders: Vec::new(),
+        }
+    }
+
+    /// The same, under the name of one of its riders.
+    pub(crate) fn named(&self, key: u64) -> Self {
+        Self {
+            key,
+            riders: Vec::new(),
+            ..self.clone()
         }
     }
 }
@@ -76,7 +90,7 @@ pub struct Finished {
     pub status: Status,
     /// Where it ended.
     pub t: f64,
-    /// |y|^2 at the end of the last leg, else 0.
+    /// |y|^2 at the end, where that is the last leg's for it or a rider, else 0.
     pub square: f64,
     /// The last error estimate, in units of the tolerance.
     pub ratio: f64,
@@ -84,11 +98,38 @@ pub struct Finished {
     pub stage: Option<usize>,
 }
 
+impl Finished {
+    /// The problem and the riders that are still with it: they share its end.
+    pub(crate) fn apart(mut self) -> Vec<Self> {
+        let riders = std::mem::take(&mut self.job.riders);
+        let mut all: Vec<Self> = riders
+            .iter()
+            .map(|rider| Self {
+                job: self.job.named(rider.key),
+                ..self.clone()
+            })
+            .collect();
+        all.insert(0, self);
+        all
+    }
+}
+
+/// A rider that has left its bearer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fork {
+    /// The bearer.
+    pub from: u64,
+    /// The rider's problem, as the bearer's was there.
+    pub job: Job,
+}
+
 /// What one attempt of every row came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frame {
     /// The rows that are done with this leg.
     pub finished: Vec<Finished>,
+    /// The riders that go on in this leg by themselves; where they stand is saved under their keys.
+    pub forked: Vec<Fork>,
     /// Network calls, each of all rows.
     pub calls: u64,
     /// Evaluations: the rows of those calls that had a problem which needed them.
