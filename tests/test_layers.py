@@ -31,7 +31,10 @@ CORE = ROOT / "rust" / "core" / "src"
 CORE_CONCEPTS = {path.stem for path in CORE.iterdir()} - {"lib"}
 # What solver modules and diffusion modules of the core stand on; `field` is where the two meet.
 SHARED = {"error", "Error"}
-SOLVER = {"adams", "quadrature", "tableau", "control", "workspace", "outcome", "runge_kutta", "host", "lane"}
+SOLVER = {
+    *("adams", "quadrature", "tableau", "control", "course", "workspace", "outcome", "runge_kutta"),
+    *("host", "lane"),
+}
 DIFFUSION = {"gamma", "merge", "stream", "special", "truncated_normal", "bits"}
 
 

@@ -99,7 +99,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The problem and the riders that are still with it: they share its end.
+    /// The riders that are still with the problem, which share its end, and then the problem itself.
     pub(crate) fn apart(mut self) -> Vec<Self> {
         let riders = std::mem::take(&mut self.job.riders);
         let mut all: Vec<Self> = riders
@@ -109,7 +109,7 @@ impl Finished {
                 ..self.clone()
             })
             .collect();
-        all.insert(0, self);
+        all.push(self);
         all
     }
 }
