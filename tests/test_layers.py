@@ -19,7 +19,7 @@ LAYERS = (
     {"likelihood", "training", "selftest"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
-    {"errors", "cache", "archives", "inert", "_core"},
+    {"errors", "cache", "archives", "inert", "methods", "_core"},
 )
 LAYER = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 CONCEPTS = {path.stem for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyi") or path.is_dir()} - {

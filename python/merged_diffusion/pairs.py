@@ -13,7 +13,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.catalogue import pair_card
-from merged_diffusion.merge import MergedModel, Threshold
+from merged_diffusion.merge import Convention, MergedModel, Threshold
 
 __all__ = ["load_pair", "pair_card"]
 
@@ -27,6 +27,7 @@ def load_pair(
     logsnr: float | None = None,
     range: Literal["native", "merged"] = "native",  # noqa: A002  (the option's name everywhere)
     extrapolate: bool = False,
+    convention: Convention = "exact",
     cache: str | Path | None = None,
 ) -> MergedModel:
     """Both experts of a pair, merged at a threshold stated in one of four ways.
@@ -48,4 +49,5 @@ def load_pair(
         eta_range=card.eta_range,
         range=range,
         extrapolate=extrapolate,
+        convention=convention,
     )

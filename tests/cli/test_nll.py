@@ -267,7 +267,7 @@ def test_signal_stops_at_a_record_boundary(start, nll, tmp_path, number, code):
     n = len(numbers(tmp_path / "run"))
     if number == signal.SIGINT:
         assert re.search(rf"digits/test  {n} images", out)
-        assert f"interrupted after {n} of 40 images" in err
+        assert f"interrupted, {40 - n} images are left" in err
         assert "to go on: merged-diffusion nll" in err
 
 
@@ -347,3 +347,55 @@ def test_run_in_float64_goes_on_and_keeps_its_name(run_cli, nll, monkeypatch):
         assert result.code == 0, result.err
     (folder,) = Path("runs").iterdir()
     assert len(numbers(folder)) == 3
+
+
+def test_adams_takes_a_fraction_of_the_evaluations(run_cli, pair):
+    options = ("--eta", 0.3, "--limit", 4, "--json")
+    adams = run_cli(*pair(*options, "--method", "adams"))
+    dopri5 = run_cli(*pair(*options, "--method", "dopri5"))
+    assert adams.code == dopri5.code == 0, adams.err
+    asked = adams.json["settings"]
+    assert (asked["tol"], asked["h_max"], asked["probe"]) == (0.003, 0.7, "fresh")
+    assert asked["rtol"] is asked["atol"] is dopri5.json["settings"]["tol"] is None
+    assert adams.json["evaluations"]["total"] < 0.6 * dopri5.json["evaluations"]["total"]
+    # The trace of these experts is the same for every Rademacher probe: what differs is the path.
+    found, expected = (result.json["bits_per_dim"]["mean"] for result in (adams, dopri5))
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(("preset", "tol", "h_max"), [("fast", 0.03, 1.0), ("tight", 0.001, 0.5)])
+def test_presets_of_adams(run_cli, pair, preset, tol, h_max):
+    asked = run_cli(*pair("--eta", 0.3, "--limit", 1, "--preset", preset, "--json")).json["settings"]
+    assert (asked["method"], asked["tol"], asked["h_max"]) == ("adams", tol, h_max)
+
+
+def test_an_option_chooses_the_method_that_it_belongs_to(run_cli, pair):
+    options = ("--eta", 0.3, "--limit", 1, "--json")
+    assert run_cli(*pair(*options, "--h-max", 0.5)).json["settings"]["method"] == "adams"
+    assert run_cli(*pair(*options, "--atol", 1e-4)).json["settings"]["method"] == "dopri5"
+
+
+def test_failure_of_an_expert_alone_is_a_failure(run_cli, experts):
+    # Merged, the holed expert is asked below its hole only.
+    result = run_cli(
+        *("nll", "--data", "digits", "--likelihood-expert", experts("holed"), "--device", "cpu"),
+        *("--quality-expert", experts("quality"), "--gamma", "1.5", "--ids", "0:8", "--compare", "--json"),
+        *("--threads", 1, "--out", "run"),
+    )
+    assert result.json["n_failed"] == 0
+    assert result.code == result.json["code"] == 5
+    assert "failed under the likelihood expert alone" in result.json["error"]["message"]
+    assert {failure["model"] for failure in result.json["failures"]} == {"likelihood"}
+    assert run_cli("runs", "show", "run").code == 5
+
+
+def test_comparison_that_was_cut_off_is_incomplete(run_cli, pair):
+    options = ("--eta", 0.3, "--limit", 3, "--out", "run")
+    assert run_cli(*pair(*options)).code == 0
+    assert run_cli(*pair(*options, "--compare")).code == 0
+    (records,) = Path("run/quality").glob("images-*.jsonl")
+    lines = records.read_bytes().splitlines(keepends=True)
+    records.write_bytes(b"".join(lines[:1]))
+    shown = run_cli("runs", "show", "run", "--json")
+    assert shown.code == 9
+    assert shown.json["n_missing"] == 2

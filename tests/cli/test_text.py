@@ -14,6 +14,7 @@ from merged_diffusion.cli.text import lines
 )
 def test_failed_image_is_named_with_its_hint(hint: str | None, line: str) -> None:
     failure = {
+        "model": "likelihood",
         "id": 7,
         "status": "nonfinite",
         "gamma": -5.9,

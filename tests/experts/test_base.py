@@ -2,12 +2,13 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from merged_diffusion.errors import ExpertError, UsageError
-from merged_diffusion.experts.base import Expert, check_declaration, like_input
+from merged_diffusion.experts.base import Expert, check_declaration, check_labels, like_input
 
 
 class Stub:
@@ -66,3 +67,17 @@ def test_like_input_names_what_differs() -> None:
         like_input("net", z[:, :1], z)
     with pytest.raises(ExpertError, match=r"dtype torch.float64 for an input of dtype torch.float32"):
         like_input("net", z.double(), z)
+
+
+class Classes:
+    name, conditional, label_range = "classes", True, (-1, 9)
+
+
+@pytest.mark.parametrize(("labels", "wrong"), [([0, 10], "10"), ([-2, 3], "-2")])
+def test_class_that_the_expert_does_not_know_is_refused(labels, wrong):
+    with pytest.raises(UsageError, match=rf"label {wrong} is no class of expert classes: 0 to 9"):
+        check_labels(Classes(), np.array(labels))
+
+
+def test_labels_of_its_classes_pass():
+    check_labels(Classes(), np.array([-1, 0, 9]))

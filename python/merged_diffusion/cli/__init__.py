@@ -16,7 +16,7 @@ import click
 
 from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.signals import handled
-from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.errors import MergedDiffusionError, ResourceError
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
@@ -84,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return output.usage_error(error, as_json=as_json)
     except MergedDiffusionError as error:
         return output.refusal(error, as_json=as_json)
+    except MemoryError as error:
+        return output.refusal(ResourceError(f"the memory does not suffice ({error})"), as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         return output.stopped("interrupted", 130, as_json=as_json)
     except SystemExit as stop:

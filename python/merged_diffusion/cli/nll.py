@@ -67,17 +67,27 @@ how = options.stacked(
     options.choice("--dequantise", "truncated-normal", "Noise within a grey level.", alias="--dequantize"),
     click.option("--importance", type=int, show_default="1", help="Draws K in the importance bound."),
     click.option("--repeats", type=int, show_default="1", help="Independent draws, averaged."),
-    options.choice("--method", "dopri5", "Dormand-Prince 5(4)."),
+    options.choice("--method", "dopri5", "Dormand-Prince 5(4), or exponential Adams: one evaluation a step."),
     options.choice(
         "--step-control", "per-image", "shared: one step size for a whole block, as the paper's pipeline."
     ),
-    click.option("--rtol", type=float, show_default="1e-5", help="Relative tolerance."),
-    click.option("--atol", type=float, show_default="1e-5", help="Absolute tolerance."),
+    click.option("--rtol", type=float, show_default="1e-5", help="Relative tolerance of dopri5."),
+    click.option("--atol", type=float, show_default="1e-5", help="Absolute tolerance of dopri5."),
+    click.option("--tol", type=float, show_default="0.003", help="Tolerance of adams, in noise units."),
+    click.option("--h-max", type=float, show_default="0.7", help="Longest step of adams, in gamma."),
     options.choice(
-        "--probe", "fixed", "Trace: one Rademacher probe, a Gaussian one, or exact (small images)."
+        "--probe",
+        "fixed; adams: fresh",
+        "Trace: a Rademacher probe for a whole solve, one at every node (adams), a Gaussian one, or exact "
+        "(small images).",
     ),
     click.option("--probes", type=int, show_default="1", help="Probes averaged."),
-    options.choice("--preset", "default", "paper: shared steps, 1e-5, fixed probe, convention paper."),
+    options.choice(
+        "--preset",
+        "default",
+        "fast, tight: adams with tol 0.03 and 0.001; paper: dopri5, shared steps, 1e-5, fixed probe, "
+        "convention paper.",
+    ),
     click.option("--seed", type=int, show_default="0", help="Of all random numbers."),
     click.option("--allow-failed", is_flag=True, help="Give the mean over the images that did not fail."),
     click.option("--batch-coupled", is_flag=True, help="Accept an expert whose rows depend on each other."),
@@ -170,7 +180,7 @@ def command(
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Evaluation(plan, out=out, shard=shard, **keep) as evaluation:
                 try:
-                    with Progress(evaluation, quiet=quiet) as progress:
+                    with Progress(evaluation.left(), evaluation.notes, quiet=quiet) as progress:
                         evaluation.run(progress.update)
                     return workers.conclude(worker, evaluation, out, as_json=as_json)
                 except KeyboardInterrupt:

@@ -74,7 +74,7 @@ printing = stacked(
     click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
 )
 threads = click.option(
-    "--threads", type=int, show_default="all cores", help="Threads of torch and of the core."
+    "--threads", type=click.IntRange(1), show_default="all cores", help="Threads of torch and of the core."
 )
 device = click.option(
     "--device", show_default="auto", help="auto (cuda if usable, else cpu), cpu, cuda, cuda:N or mps."

@@ -105,7 +105,7 @@ def interrupted(summary: Summary, out: Path | None, *, as_json: bool) -> int:
     else:
         if summary["n"]:
             emit("\n".join(lines(summary)))
-        say(f"interrupted after {summary['n']} of {summary['n'] + summary['n_missing']} images\n{resume}")
+        say(f"interrupted, {summary['n_missing']} images are left\n{resume}")
     return INTERRUPT_CODE
 
 
@@ -115,11 +115,14 @@ def _kept(summary: Summary, path: Path) -> str:
 
 def _failure(summary: Summary) -> dict[str, Any]:
     """The error of a summary with failed images; empty without."""
-    if not summary["n_failed"]:
+    failed = {row["name"]: row["n_failed"] for row in summary["compare"] if row["n_failed"]}
+    if not summary["n_failed"] and not failed:
         return {}
+    told = [f"{summary['n_failed']} of {summary['n']} images failed"] if summary["n_failed"] else []
+    told += [f"{n} failed under the {name} expert alone" for name, n in failed.items()]
     return error_value(
         SolveError.__name__,
-        f"{summary['n_failed']} of {summary['n']} images failed",
+        ", ".join(told),
         SolveError.exit_code,
         hint="the others are unharmed; --allow-failed gives their mean"
         if not summary["settings"]["allow_failed"]

@@ -87,10 +87,14 @@ def _remarks(summary: Summary) -> Iterator[str]:
         ok = summary["n"] - summary["n_failed"]
         over = f"; the mean is over the {ok} others" if settings["allow_failed"] else ""
         yield f"{summary['n_failed']} of {summary['n']} images failed{over}"
+    for row in summary["compare"]:
+        if row["n_failed"]:
+            yield f"{row['n_failed']} of {row['n']} images failed under the {row['name']} expert alone"
     for failure in summary["failures"][:SHOWN_FAILURES]:
         hint = f"; {failure['hint']}" if failure.get("hint") else ""
         where = f"{failure['status']} at gamma {failure['gamma']} ({failure['leg']}){hint}"
-        yield f"  image {failure['id']}: {where}"
+        under = f" under the {failure['model']} expert alone" if failure["model"] != summary["model"] else ""
+        yield f"  image {failure['id']}{under}: {where}"
     if summary.get("n_missing"):
         yield f"{summary['n_missing']} images of the run have no record yet"
     if summary["extrapolated"]:

@@ -25,6 +25,7 @@ from merged_diffusion.evaluation.cost import Estimate, estimate, move
 from merged_diffusion.evaluation.machine import all_cores, resolve_device
 from merged_diffusion.evaluation.models import Models, build_models
 from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.experts.base import check_labels
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.likelihood import default_batch_size
 from merged_diffusion.runs import open_run, recorded_machine, versions
@@ -170,6 +171,7 @@ class Plan:
             device=settings.device or "cpu",
             dtype=settings.dtype or "float32",
             probes=int(np.prod(shape)) if settings.probe == "exact" else settings.probes,
+            method=settings.method or "dopri5",
             conditional=settings.labels != "none",
         )
 
@@ -213,7 +215,10 @@ def make_plan(settings: Settings) -> Plan:
     if not conditional and settings.labels != "none":
         notes.append("no expert is class-conditional: --labels changes nothing")
     plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models, tuple(notes))
-    plan.labels(plan.data)
+    found = plan.labels(whole)
+    if found is not None:
+        for expert in models.experts.values():
+            check_labels(expert, found)
     return plan
 
 

@@ -6,55 +6,45 @@ that is there, or the device suggest.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Self
 
+from merged_diffusion import methods
 from merged_diffusion.errors import UsageError
 
 THRESHOLDS: Final = ("eta", "gamma", "edm_sigma", "logsnr")
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "split": ("test", "train"),
     "dequantise": ("truncated-normal", "uniform", "decoder", "none"),
-    "method": ("dopri5",),
-    "step_control": ("per-image", "shared"),
-    "probe": ("fixed", "exact", "gaussian"),
+    **methods.WORDS,
     "convention": ("exact", "paper"),
     "range": ("native", "merged"),
     "dtype": ("float32", "float64"),
-    "preset": ("default", "paper"),
+    "preset": ("default", "fast", "tight", "paper"),
     "variant": ("old", "new"),
 }
 # Fields that a preset fills where they are not given.
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "default": {
-        "step_control": "per-image",
+    "default": {"convention": "exact"},
+    "fast": {"method": "adams", "tol": 3e-2, "h_max": 1.0, "convention": "exact"},
+    "tight": {"method": "adams", "tol": 1e-3, "h_max": 0.5, "convention": "exact"},
+    "paper": {
+        "method": "dopri5",
+        "step_control": "shared",
         "rtol": 1e-5,
         "atol": 1e-5,
         "probe": "fixed",
-        "convention": "exact",
+        "convention": "paper",
     },
-    "paper": {"step_control": "shared", "rtol": 1e-5, "atol": 1e-5, "probe": "fixed", "convention": "paper"},
 }
 # What `log_likelihood` takes under the same names.
 SOLVER: Final = (
-    *(
-        "seed",
-        "dequantise",
-        "importance",
-        "repeats",
-        "method",
-        "step_control",
-        "rtol",
-        "atol",
-        "probe",
-        "probes",
-    ),
+    *("seed", "dequantise", "importance", "repeats", "method", *methods.OPTIONS, "probes"),
     *("batch_size", "device", "dtype", "extrapolate", "batch_coupled"),
 )
-RESOLUTION: Final = 100 * 2.0**-52  # 100 ulp of the float64 state: no error estimate below it means anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +70,12 @@ class Settings:
     dequantise: str = "truncated-normal"
     importance: int = 1
     repeats: int = 1
-    method: str = "dopri5"
+    method: str | None = None
     step_control: str | None = None
     rtol: float | None = None
     atol: float | None = None
+    tol: float | None = None
+    h_max: float | None = None
     probe: str | None = None
     probes: int = 1
     preset: str = "default"
@@ -119,8 +111,7 @@ class Settings:
             _at_least_one(name, getattr(self, name))
         if not 0 <= self.seed < 2**64:
             raise UsageError(f"seed = {self.seed}, possible are 0 to 2**64 - 1")
-        for name in ("rtol", "atol"):
-            _tolerance(name, getattr(self, name))
+        methods.check(**{name: getattr(self, name) for name in methods.DEPENDENT})
         return self
 
     def _check_selection(self) -> None:
@@ -151,13 +142,21 @@ class Settings:
             _threshold(name, getattr(self, name))
 
     def completed(self) -> Self:
-        """With the preset's values where none were given."""
+        """With the preset's values, and those that suit the method, where none were given."""
         preset = PRESETS[self.preset]
-        return replace(self, **{k: v for k, v in preset.items() if getattr(self, k) is None})
+        method = self.method or preset.get("method")
+        if method != preset.get("method", method):
+            raise UsageError(
+                f"--preset {self.preset} is of method {preset['method']}, and --method is {method}",
+                hint="leave one of them out",
+            )
+        stated = {k: v for k, v in preset.items() if getattr(self, k) is None}
+        given = {name: stated.get(name, getattr(self, name)) for name in methods.OPTIONS}
+        return replace(self, **stated | methods.completed(method, given))
 
     def solver_options(self) -> dict[str, Any]:
         """Keyword arguments of `log_likelihood`."""
-        return {name: getattr(self, name) for name in SOLVER}
+        return {name: value for name in SOLVER if (value := getattr(self, name)) is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """All fields that say what is computed, as JSON values: all but the place of the cache."""
@@ -175,14 +174,6 @@ def _at_least_one(name: str, value: int | None) -> None:
         )
 
 
-def _tolerance(name: str, value: float | None) -> None:
-    if value is not None and not RESOLUTION <= value < math.inf:
-        raise UsageError(
-            f"{_option(name)} {value} lies below {RESOLUTION:.1e}, 100 units in the last place of float64",
-            hint="use a tolerance between 1e-3 and 1e-12",
-        )
-
-
 def _threshold(name: str, value: float | str) -> None:
     if name == "eta" and isinstance(value, str):
         if value not in ("min", "max"):
@@ -193,6 +184,6 @@ def _threshold(name: str, value: float | str) -> None:
         raise UsageError(
             f"--eta {number} lies outside [0, 1]", hint="0 is the quality expert alone, 1 the likelihood one"
         )
-    if not math.isfinite(number) or (name == "edm_sigma" and number <= 0):
+    if not isfinite(number) or (name == "edm_sigma" and number <= 0):
         wanted = "a positive finite number" if name == "edm_sigma" else "a finite number"
         raise UsageError(f"{_option(name)} {number} is not {wanted}")

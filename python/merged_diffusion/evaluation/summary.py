@@ -47,7 +47,12 @@ def summarise(
         **own,
         "compare": [_beside(identity, name, records[main], records[name]) for name in others],
         "paper": paper.beside(identity, len(records[main])),
-        "failures": [_failure(record) for record in records[main] if _failed(record)][:LISTED],
+        "failures": [
+            {"model": name} | _failure(record)
+            for name, series in records.items()
+            for record in series
+            if _failed(record)
+        ][:LISTED],
         "extrapolated": identity["extrapolated"],
         "rebatched": any(record.get("rebatched", False) for series in records.values() for record in series),
         "settings": identity["settings"],
@@ -119,9 +124,18 @@ def summary_of_run(run: Run) -> dict[str, Any]:
         parts = {}
     own = run.settings.get("model", "merged")
     records = {own: run.records()} | {name: part.records() for name, part in parts.items()}
-    missing = sorted(set(wanted_ids(run)) - {record["id"] for record in records[own]})
+    missing = sorted(missing_ids({own: run} | parts, records))
     result = summarise(run.settings, records, versions=run.settings["versions"])
     return result | {"n_missing": len(missing), "missing": missing[:LISTED]}
+
+
+def missing_ids(runs: Mapping[str, Run], records: Mapping[str, Sequence[Record]]) -> set[int]:
+    """The ids that a command asked for and that have no record under one of the models."""
+    return {
+        image
+        for name, run in runs.items()
+        for image in set(wanted_ids(run)) - {record["id"] for record in records[name]}
+    }
 
 
 def wanted_ids(run: Run) -> list[int]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from merged_diffusion import _core
-from merged_diffusion.errors import ExpertError
+from merged_diffusion.errors import ExpertError, UsageError
 
 Pixels = Literal["centred", "ends"]
 ImageShape = tuple[int | None, int | None, int | None]
@@ -83,6 +85,27 @@ def check_declaration(expert: Expert) -> None:
             f"expert {expert.name}: image_shape = {expert.image_shape}, where (C, H, W) is needed",
             hint="None stands for any size",
             expert=expert.name,
+        )
+
+
+def check_labels(expert: Expert, labels: npt.NDArray[np.int64]) -> None:
+    """Refuse classes that a conditional expert does not know, where it says in ``label_range`` which it does.
+
+    Raises
+    ------
+    UsageError
+    """
+    known: tuple[int, int] | None = getattr(expert, "label_range", None)
+    if not expert.conditional or known is None:
+        return
+    wrong = labels[(labels < known[0]) | (labels > known[1])]
+    if len(wrong):
+        raise UsageError(
+            f"label {wrong[0]} is no class of expert {expert.name}: {max(known[0], 0)} to {known[1]}",
+            hint="give one of these, or labels from the data set that it was trained on",
+            expert=expert.name,
+            expected=list(known),
+            found=int(wrong[0]),
         )
 
 

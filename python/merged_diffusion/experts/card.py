@@ -123,7 +123,7 @@ def read_card(path: str | Path) -> Card:
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: no such file",
-            hint="an expert is a folder with model.safetensors and card.toml",
+            hint="a card says what an expert is (docs/formats.md); recipes/ in the repository holds some to train from",
             file=str(path),
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

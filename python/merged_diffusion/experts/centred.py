@@ -34,6 +34,7 @@ class Centred(nn.Module):
         self.levels: int = expert.levels
         self.image_shape: ImageShape = expert.image_shape
         self.conditional: bool = expert.conditional
+        self.label_range: tuple[int, int] | None = getattr(expert, "label_range", None)
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
         """eps_hat [B, C, H, W] of z [B, C, H, W] at gamma [B]."""

@@ -82,6 +82,8 @@ class DiffusersExpert(CallableExpert):
             conditional=_is_conditional(config),
             name=type(unet).__name__ if name is None else name,
         )
+        if config.get("class_embed_type") is None and config.get("num_class_embeds"):
+            self.label_range = (0, config["num_class_embeds"] - 1)
         self.eval()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from merged_diffusion.errors import CheckpointError
 from merged_diffusion.experts.nets import ddpmpp, small
-from merged_diffusion.schedules import alpha, edm_sigma, per_image
+from merged_diffusion.schedules import alpha, as_input, edm_sigma, per_image
 
 
 class EdmExpert(nn.Module):
@@ -56,7 +56,9 @@ class EdmExpert(nn.Module):
                 key="architecture",
                 found=architecture,
             )
-        self.conditional = self.model is not None and self.model.label_dim > 0
+        n_classes = 0 if self.model is None else self.model.label_dim
+        self.conditional = n_classes > 0
+        self.label_range = (-1, n_classes - 1)
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
         """eps_hat [B, C, H, W] at ``z`` [B, C, H, W] and ``gamma`` [B].
@@ -79,5 +81,5 @@ class EdmExpert(nn.Module):
         if self.model is not None:
             out: Tensor = self.model(scaled, noise, cond, augment)
         else:
-            out = self.net(scaled, ((noise + 1.5) / 2.6).to(scaled.dtype))  # about [0, 1] for s in 0.002..80
+            out = self.net(scaled, as_input((noise + 1.5) / 2.6, scaled))  # about [0, 1] for s in 0.002..80
         return out

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from merged_diffusion.errors import CheckpointError
 from merged_diffusion.experts.nets import small, vdm_unet
-from merged_diffusion.schedules import alpha, per_image, sigma
+from merged_diffusion.schedules import alpha, as_input, per_image, sigma
 
 Predicts = Literal["eps", "velocity"]
 
@@ -93,11 +93,11 @@ class VdmExpert(nn.Module):
         low, high = self.time_range
         if self.model is None:
             u = (gamma - low) / (high - low)
-            predicted: Tensor = z + self.net(self.features(z, gamma), u.to(z.dtype))
+            predicted: Tensor = z + self.net(self.features(z, gamma), as_input(u, z))
         else:
             # In the network's precision from gamma on, as it was trained: 2e-8 more of t moves the fastest
             # phase, that of 1000 t, by 2e-5, and a single-precision network's eps_hat as much.
-            predicted = self.model(z, (gamma.to(z.dtype) - low) / (high - low))
+            predicted = self.model(z, (as_input(gamma, z) - low) / (high - low))
         return predicted
 
     def features(self, z: Tensor, gamma: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ from merged_diffusion.likelihood.given import as_data, as_points
 from merged_diffusion.likelihood.records import Record
 from merged_diffusion.likelihood.result import Likelihood
 from merged_diffusion.likelihood.scoring import Scoring
-from merged_diffusion.likelihood.settings import Settings, StepControl
+from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.merge import MergedModel, as_model
+from merged_diffusion.methods import Method, ProbeKind, StepControl
 from merged_diffusion.ode.items import Items
-from merged_diffusion.ode.probes import Kind as ProbeKind
-from merged_diffusion.ode.solve import Method, WorkspaceKind
+from merged_diffusion.ode.solve import WorkspaceKind
 
 
 def log_likelihood(
@@ -34,12 +34,12 @@ def log_likelihood(
     dequantise: DequantisationKind = "truncated-normal",
     importance: int = 1,
     repeats: int = 1,
-    method: Method = "dopri5",
-    step_control: StepControl = "per-image",
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    tol: float = 3e-3,
-    h_max: float = 0.7,
+    method: Method | None = None,
+    step_control: StepControl | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    tol: float | None = None,
+    h_max: float | None = None,
     probe: ProbeKind | None = None,
     probes: int = 1,
     batch_size: int | None = None,
@@ -64,8 +64,9 @@ def log_likelihood(
         ``truncated-normal``, ``uniform``, ``decoder`` or ``none``; K draws in the importance bound; how many
         independent ones of it are averaged.
     method
-        ``dopri5``, Dormand-Prince 5(4) with tolerances ``rtol`` and ``atol``; or ``adams``, one evaluation a
-        step with an error of at most ``tol`` in units of the noise and steps of at most ``h_max`` in gamma.
+        ``dopri5``, Dormand-Prince 5(4) with tolerances ``rtol`` and ``atol`` (1e-5); or ``adams``, one
+        evaluation a step with an error of at most ``tol`` (0.003) in units of the noise and steps of at most
+        ``h_max`` (0.7) in gamma. By default the one that the other arguments belong to, else dopri5.
     step_control
         ``per-image``; or ``shared``: blocks of ``batch_size`` images are one ODE, as in the paper.
     probe, probes
@@ -145,12 +146,12 @@ def log_density(
     ids: npt.ArrayLike | None = None,
     *,
     seed: int = 0,
-    method: Method = "dopri5",
-    step_control: StepControl = "per-image",
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    tol: float = 3e-3,
-    h_max: float = 0.7,
+    method: Method | None = None,
+    step_control: StepControl | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    tol: float | None = None,
+    h_max: float | None = None,
     probe: ProbeKind | None = None,
     probes: int = 1,
     batch_size: int | None = None,

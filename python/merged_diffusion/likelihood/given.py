@@ -11,6 +11,7 @@ from torch import Tensor
 
 from merged_diffusion.data.images import Data, check_images
 from merged_diffusion.errors import DataError, UsageError
+from merged_diffusion.experts.base import check_labels
 from merged_diffusion.merge import MergedModel
 
 Integers = npt.NDArray[np.int64]
@@ -43,7 +44,7 @@ def as_data(
         split,
         pixels,
         _ids(ids, len(pixels)),
-        _column(labels, len(pixels), "labels"),
+        _classes(labels, len(pixels), model),
         levels,
         clusters,
         sha256,
@@ -70,7 +71,7 @@ def as_points(
         at = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
         raise DataError(f"points hold {values[tuple(at)]} at {at}", index=at)
     n = len(values)
-    return values, _ids(ids, n).astype(np.uint64), _column(labels, n, "labels")
+    return values, _ids(ids, n).astype(np.uint64), _classes(labels, n, model)
 
 
 def _array(values: npt.NDArray[np.generic] | Tensor) -> np.ndarray[Any, Any]:
@@ -91,6 +92,14 @@ def _ids(ids: npt.ArrayLike | None, n: int) -> Integers:
             f"id {values[counts > 1][0]} names {counts.max()} images",
             hint="an id names an image's noise and record: give each its own",
         )
+    return found
+
+
+def _classes(labels: npt.ArrayLike | None, n: int, model: MergedModel) -> Integers | None:
+    found = _column(labels, n, "labels")
+    if found is not None:
+        for leg in model.legs():
+            check_labels(leg.expert, found)
     return found
 
 

@@ -33,6 +33,7 @@ ROWS_STEP: Final = 16  # on two threads a row's bits depended on its neighbours 
 CPU_ROWS: Final = 64
 DEVICE_ROWS: Final = 256
 SHARED_ROWS: Final = 256  # images that share their steps, as in the paper's pipeline
+HOST_ALLOCATOR: Final = "DefaultCPUAllocator"  # in the words of a RuntimeError: torch has no type for it
 PROBLEMS: Final = 1 << 16  # of one solve: memory does not grow with the draws, and few rows idle at its end
 
 Positions = npt.NDArray[np.int64]
@@ -144,7 +145,11 @@ class Scoring:
             flows += self._flows(rows)
             for keys in self._groups(pending, rows):
                 self._solve(flows, keys, rows, recorders)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, MemoryError):
+            return False
+        except RuntimeError as error:
+            if HOST_ALLOCATOR not in str(error):
+                raise
             return False
         finally:
             self.network_seconds += sum(flow.network.seconds for flow in flows)
@@ -169,14 +174,9 @@ class Scoring:
             finished=record,
             record_steps=self._has_spread,
             workspace=settings.workspace,
-            method=settings.method,
-            step_control=settings.step_control,
-            rtol=settings.rtol,
-            atol=settings.atol,
-            tol=settings.tol,
-            h_max=settings.h_max,
             branches=branches,
             stride=self._items.stride,
+            **settings.solver,
         )
         for flow in flows:
             if flow.spread is not None:
@@ -235,7 +235,7 @@ class Scoring:
 
     def _probes(self, rows: int) -> Probes:
         return make_probes(
-            self._settings.probe_kind,
+            self._settings.probe or "fixed",
             self._settings.probes,
             self._items,
             rows=rows,

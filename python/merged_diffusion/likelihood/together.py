@@ -26,7 +26,7 @@ from merged_diffusion.merge import Leg, MergedModel
 from merged_diffusion.ode.items import Items
 
 
-def can_share(models: Sequence[MergedModel], *, step_control: str, probes: int) -> bool:
+def can_share(models: Sequence[MergedModel], *, step_control: str | None, probes: int) -> bool:
     """Whether `log_likelihoods` takes these models together.
 
     They need the same experts in the same order from the same gamma on. Images that share their step size end

@@ -7,7 +7,7 @@ all d unit vectors, whose v^T J v add up to the trace itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,11 +15,10 @@ from torch import Tensor
 
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
+from merged_diffusion.methods import ProbeKind
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.transfer import placed
 
-Kind = Literal["fixed", "fresh", "gaussian", "exact"]
-KINDS: Final = get_args(Kind)
 EXACT_DIM: Final = 4096  # products a network call beyond which an exact trace is refused
 NEXT_PROBE: Final = np.uint64(1 << 32)  # between the draws that name the probes of one problem
 
@@ -37,7 +36,14 @@ class Probes(Protocol):
 
 
 def make_probes(
-    kind: Kind, count: int, items: Items, *, rows: int, dim: int, device: torch.device, dtype: torch.dtype
+    kind: ProbeKind,
+    count: int,
+    items: Items,
+    *,
+    rows: int,
+    dim: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Probes:
     """``count`` random probes a problem, or the unit vectors."""
     if kind == "exact":

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
+from merged_diffusion.methods import Method
 from merged_diffusion.ode.items import Keys
 from merged_diffusion.ode.workspace import Floats, Network, Start, TorchWorkspace
 
 Drift = Literal["probability-flow", "plain"]
 StepControl = Literal["per-image", "shared", "constant"]
 WorkspaceKind = Literal["host", "torch"]
-
-Method = Literal["dopri5", "adams"]
 
 # Network outputs that a driver keeps: the stages of a step, or the nodes of two.
 STORED: Final[Mapping[Method, int]] = {"dopri5": 7, "adams": 5}

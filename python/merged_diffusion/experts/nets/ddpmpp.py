@@ -149,7 +149,7 @@ class Ddpmpp(nn.Module):
         ``labels`` are classes, int64 [B], -1 for none, or weights of classes [B, label_dim]; ``augment`` is
         [B, augment_dim]. None is a row of zeros.
         """
-        e = self.embedding(noise, labels, augment, x.dtype)
+        e = self.embedding(noise, labels, augment, x)
         kept = []
         for layer in self.enc.values():
             x = layer(x, e) if isinstance(layer, Block) else layer(x)
@@ -161,11 +161,9 @@ class Ddpmpp(nn.Module):
         out: Tensor = conv(silu(norm(x)))
         return out
 
-    def embedding(
-        self, noise: Tensor, labels: Tensor | None, augment: Tensor | None, dtype: torch.dtype
-    ) -> Tensor:
+    def embedding(self, noise: Tensor, labels: Tensor | None, augment: Tensor | None, like: Tensor) -> Tensor:
         """The embedding [B, E] of noise level, labels and augmentations."""
-        e = sinusoids(noise, self.noise_channels).to(dtype)
+        e = sinusoids(noise, self.noise_channels, like)
         if self.map_label is not None:
             rows = _rows(labels, len(noise), self.label_dim, e)
             e = e + self.map_label(rows * math.sqrt(self.label_dim))

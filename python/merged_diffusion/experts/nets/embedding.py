@@ -8,13 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from merged_diffusion.schedules import as_input, widened
 
-def sinusoids(u: Tensor, n: int) -> Tensor:
-    """The embedding float64 [B, n] of ``u`` [B].
+
+def sinusoids(u: Tensor, n: int, like: Tensor) -> Tensor:
+    """The embedding [B, n] of ``u`` [B], in the dtype and on the device of ``like``.
 
     Differs from the public code: phases are formed in float64; in float32 that of u = 1000 loses 3e-5.
     """
-    half = n // 2
-    exponents = torch.arange(half, dtype=torch.float64, device=u.device) / max(half - 1, 1)
-    phases = u.double()[:, None] * 10000**-exponents
-    return torch.cat([phases.sin(), phases.cos()], dim=1)
+    half, wide = n // 2, widened(u)
+    exponents = torch.arange(half, dtype=torch.float64, device=wide.device) / max(half - 1, 1)
+    phases = wide[:, None] * 10000**-exponents
+    return as_input(torch.cat([phases.sin(), phases.cos()], dim=1), like)

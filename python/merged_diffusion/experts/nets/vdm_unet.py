@@ -116,7 +116,7 @@ class VdmUnet(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """What it predicts [B, C, H, W] of ``z`` [B, C, H, W] at ``t`` [B], about [0, 1]."""
-        e = self.embed_conditioning(sinusoids(1000 * t, self.embedding_dim).to(z.dtype))
+        e = self.embed_conditioning(sinusoids(1000 * t, self.embedding_dim, z))
         h = self.conv_in(self.features(z))
         kept = [h]
         for block in self.down_blocks:
