@@ -15,7 +15,7 @@ PACKAGE = ROOT / "python" / "merged_diffusion"
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"evaluation"},
+    {"evaluation", "sweeps"},
     {"likelihood", "training", "selftest"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},

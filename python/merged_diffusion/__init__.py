@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from merged_diffusion.merge import MergedModel, Threshold
     from merged_diffusion.pairs import load_pair
     from merged_diffusion.runs import open_run
+    from merged_diffusion.sweeps.sweep import sweep
     from merged_diffusion.training import train
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "log_likelihood",
     "open_run",
     "paired_difference",
+    "sweep",
     "train",
 ]
 
@@ -75,6 +77,7 @@ _HOMES = {
     "log_likelihood": "likelihood",
     "open_run": "runs",
     "paired_difference": "likelihood",
+    "sweep": "sweeps.sweep",
     "train": "training",
 }
 

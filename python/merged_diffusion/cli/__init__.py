@@ -20,6 +20,7 @@ from merged_diffusion.errors import MergedDiffusionError, ResourceError
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
+    "sweep": "Likelihood over thresholds: which eta, and how sure is that.",
     "train": "Train an expert from a card.",
     "selftest": "Closed forms on this machine: measured error and tolerance.",
     "runs": "Look at kept evaluations: show, compare.",
