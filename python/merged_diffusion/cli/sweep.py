@@ -42,7 +42,7 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> int:
-    """Exact likelihood over thresholds, the same images and noise for all; what they share is computed once."""
+    """Exact likelihood over thresholds: the same images and noise for all, and what they share once."""
     from merged_diffusion.sweeps.thresholds import parsed
 
     wanted = None if etas is None else parsed(etas)

@@ -117,18 +117,12 @@ class Sweep:
         self.course = course
         self.out = out
         self.cost = Cost()
-        self._begin = time.monotonic()
+        self.seconds = 0.0
         self._errors: dict[str, dict[str, Any]] = {}
         self._open = ExitStack()
         self.rows: list[Scored] = []
         if out is not None:
-            empty: dict[str, Any] = {
-                "rows": [],
-                "evaluations": {"spent": 0, "single_runs": 0},
-                "best": None,
-                "seconds": 0.0,
-            }
-            self.cost = Cost(**folder.begin(out, course.identity() | empty, allow_rebatch=allow_rebatch))
+            self.cost = Cost(**folder.begin(out, self._table([], None), allow_rebatch=allow_rebatch))
         try:
             for row in course.rows:
                 evaluation = Evaluation(
@@ -159,9 +153,11 @@ class Sweep:
         def failed(name: str, error: Exception) -> None:
             self._errors[name] = likelihood.told(error)
 
+        begin = time.monotonic()
         try:
             likelihood.score(self.rows, observe, self.cost, failed)
         finally:
+            self.seconds += time.monotonic() - begin
             self.write()
 
     def write(self) -> None:
@@ -177,12 +173,14 @@ class Sweep:
             summary = scored.evaluation.summary() if own else None
             error = self._errors.get(scored.row.name) or _failures(summary)
             lines.append(table.likelihood_line(scored.row, summary, error))
-        best = table.compare(lines, [scored.row.eta for scored in self.rows], records)
+        return self._table(lines, table.compare(lines, [scored.row.eta for scored in self.rows], records))
+
+    def _table(self, lines: list[table.Line], best: dict[str, Any] | None) -> dict[str, Any]:
         return self.course.identity() | {
             "rows": lines,
             "evaluations": {"spent": self.cost.spent, "single_runs": self.cost.single_runs},
             "best": best,
-            "seconds": time.monotonic() - self._begin,
+            "seconds": self.seconds,
         }
 
     def __enter__(self) -> Self:
