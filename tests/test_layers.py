@@ -32,8 +32,8 @@ CORE_CONCEPTS = {path.stem for path in CORE.iterdir()} - {"lib"}
 # What solver modules and diffusion modules of the core stand on; `field` is where the two meet.
 SHARED = {"error", "Error"}
 SOLVER = {
-    *("adams", "quadrature", "tableau", "control", "course", "workspace", "outcome", "runge_kutta"),
-    *("host", "lane"),
+    *("adams", "quadrature", "probe_noise", "tableau", "control", "course", "workspace", "outcome"),
+    *("runge_kutta", "host", "lane"),
 }
 DIFFUSION = {"gamma", "merge", "stream", "special", "truncated_normal", "bits"}
 

@@ -194,6 +194,20 @@ def test_error_of_the_probes_is_how_far_they_are_from_the_trace():
     assert np.mean(found.se_probe**2) == pytest.approx(off, rel=4 * math.sqrt(2 / 120 + 2 / 240))
 
 
+@pytest.mark.parametrize("probes", [1, 2])
+def test_fresh_probes_tell_their_error_even_one_at_a_node(probes):
+    model, _ = dense_pair()
+    pixels = np.zeros((300, 1, 8, 8), np.uint8)  # the same point, probed anew
+    options = {"dequantise": "none", "method": "adams", "probes": probes, "batch_size": 16}
+    found = log_likelihood(model, pixels, **options)
+    exact = log_density(model, np.full((1, 1, 8, 8), 1 / 256 - 1), method="adams", probe="exact")
+    off = np.mean((found.log_density_nats - exact) ** 2)
+    # 300 squares, and estimates of some 20 degrees of freedom each: 4 relative standard errors.
+    assert np.mean(found.se_probe**2) == pytest.approx(off, rel=4 * math.sqrt(2 / 300 + 2 / 6000))
+    again = log_likelihood(model, pixels[:5], **options)
+    np.testing.assert_array_equal(again.se_probe, found.se_probe[:5])
+
+
 def test_one_probe_knows_nothing_of_its_error_and_the_trace_has_none():
     one = log_likelihood(small(), SMALL, **QUICK)
     assert "se_probe" not in one.records[0]

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from merged_diffusion.experts.base import Expert
     from merged_diffusion.experts.callables import CallableExpert
     from merged_diffusion.experts.cards import load_expert
+    from merged_diffusion.experts.converting import convert_expert
     from merged_diffusion.experts.diffusers import DiffusersExpert
     from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert
+    from merged_diffusion.experts.inspection import inspect_expert
     from merged_diffusion.likelihood import Likelihood, log_density, log_likelihood, paired_difference
     from merged_diffusion.merge import MergedModel, Threshold
     from merged_diffusion.pairs import load_pair
@@ -44,7 +46,9 @@ __all__ = [
     "Settings",
     "Threshold",
     "__version__",
+    "convert_expert",
     "evaluate",
+    "inspect_expert",
     "load_data",
     "load_expert",
     "load_pair",
@@ -69,7 +73,9 @@ _HOMES = {
     "Settings": "evaluation.settings",
     "Threshold": "merge",
     "__version__": "_core",
+    "convert_expert": "experts.converting",
     "evaluate": "evaluation.evaluate",
+    "inspect_expert": "experts.inspection",
     "load_data": "data",
     "load_expert": "experts.cards",
     "load_pair": "pairs",

@@ -365,6 +365,20 @@ def clustered_error(
 def error_of_mean(errors: npt.NDArray[np.float64]) -> float:
     """Standard error of the mean of values that have independent errors [N] of their own."""
 
+def probe_variances(
+    times: npt.NDArray[np.float64], probes: list[npt.NDArray[np.float64]]
+) -> npt.NDArray[np.float64] | None:
+    """Parts [n], by node, of the variance of half the integral of q, where every node has probes of its own.
+
+    ``times`` [n] are the nodes of a leg, ``probes`` the values [n] of q of each probe. One probe's noise shows
+    in the distance of its values from their neighbours (Gasser et al. 1986); None with fewer than 4 nodes.
+
+    Raises
+    ------
+    ValueError
+        No probe, or lengths that differ.
+    """
+
 def paired_difference(
     a: npt.NDArray[np.float64],
     b: npt.NDArray[np.float64],

@@ -102,6 +102,11 @@ def latin1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin-1")
 
 
+def shown(value: object) -> str:
+    """A value in a message: its type where it may hold others, which may hold themselves a billion times."""
+    return repr(value)[:SHOWN] if isinstance(value, Scalar) else f"a {type(value).__name__}"
+
+
 def _key(value: Any) -> Any:
     # Only what hashes at once: nested tuples that share their parts take exponential time.
     if not isinstance(value, Scalar):

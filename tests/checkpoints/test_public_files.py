@@ -236,3 +236,38 @@ def test_unknown_content(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnsupportedCheckpointError, match="folder of no known format"):
         load_expert(tmp_path / "empty")
+
+
+# ---- damage
+
+
+def test_storage_under_another_name_than_it_is_listed_by(tmp_path):
+    path = edm_file(tmp_path)
+    content = bytearray(path.read_bytes())
+    # The key of the first storage, in the last of its five pickles: a list of one text.
+    at = content.index(b"]q\x00X")
+    content[at + 8] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="listed by another name"):
+        load_expert(path)
+
+
+def test_damaged_zip_of_torch_is_a_checkpoint_that_is_refused(tmp_path):
+    """With exit code 4: the archive's own error is one of data, 3."""
+    config, tensors = reference("vdm", "base")
+    path = writers.write_addtt(tmp_path / "a", config, tensors)
+    content = bytearray(path.read_bytes())
+    content[content.index(tensors["model.conv_in.weight"].numpy().tobytes())] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError) as error:
+        load_expert(path)
+    assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize("options", [{"num_blocks": 60_000}, {"num_blocks": 5, "channel_mult": [1] * 40}])
+def test_more_blocks_than_the_file_can_hold_are_not_begun(tmp_path, options):
+    """Making them would take minutes, though no memory."""
+    config, tensors = reference("edm", "uncond")
+    path = writers.write_edm(tmp_path / "a.pkl", config | {"img_resolution": 8} | options, tensors)
+    with pytest.raises(CheckpointError, match=r"num_blocks = \d+, in a file of \d+ tensors"):
+        load_expert(path)

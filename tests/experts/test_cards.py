@@ -258,3 +258,32 @@ def test_sources_that_are_not_there(source):
 def test_file_of_weights_is_as_good_as_its_folder(folder):
     one, two = load_expert(folder), load_expert(folder / "model.safetensors")
     assert all(torch.equal(value, two.state_dict()[key]) for key, value in one.state_dict().items())
+
+
+# What no network can be made of.
+
+
+def recarded(folder, old, new):
+    text = (folder / "card.toml").read_text()
+    assert old in text
+    (folder / "card.toml").write_text(text.replace(old, new))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("width = 8", "width = 99999999999999999999", "no network can be made"),
+        ("blocks = 1", "blocks = 1000000000", "in a file of"),
+        ("periods = [1]", "periods = [0]", "no network can be made"),
+        ("image_shape = [1, 8, 8]", "image_shape = [-1, 8, 8]", "no network can be made"),
+        ("dropout = 0.0", "dropout = nan", r"network\.dropout is neither text, a boolean, a finite number"),
+        ("dropout = 0.0", "dropout = 1979-05-27", r"network\.dropout is neither text"),
+        ("dropout = 0.0", "dropout = { a = 1 }", r"network\.dropout is neither text"),
+        ('precision = "float32"', 'precision = "float32"\ndata_std = nan', "data_std = nan is not positive"),
+    ],
+)
+def test_card_that_no_network_can_be_made_of(folder, old, new, message):
+    with pytest.raises(CheckpointError, match=message) as error:
+        load_expert(recarded(folder, old, new))
+    assert error.value.exit_code == 4

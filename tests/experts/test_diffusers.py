@@ -286,6 +286,9 @@ def test_what_is_not_known_is_refused_by_name(folder, file, changes, said):
         ("scheduler/scheduler_config.json", {"trained_betas": [0.1, -0.1, 0.1]}, "does not fall strictly"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "unheard"}, "makes no DDPMScheduler"),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type"),
+        ("scheduler/scheduler_config.json", {"prediction_type": ["epsilon"]}, "prediction_type"),
+        ("unet/config.json", {"sample_size": "large"}, "sample_size"),
+        ("unet/config.json", {"sample_size": [8, 8, 8]}, "sample_size"),
     ],
 )
 def test_what_does_not_fit_is_refused(folder, file, changes, said):

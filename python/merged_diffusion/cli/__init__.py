@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "train": "Train an expert from a card.",
     "selftest": "Closed forms on this machine: measured error and tolerance.",
     "runs": "Look at kept evaluations: show, compare.",
+    "experts": "Look at experts: list, inspect, convert.",
     "data": "Look at sets of images: list, verify, show.",
     "fetch": "Bring public experts and data into the cache.",
 }

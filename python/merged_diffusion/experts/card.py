@@ -2,7 +2,7 @@
 
 The card says what the numbers in the weights mean: kind, network, gamma range, data convention, how it was
 trained and measured. A recipe is the same file before training: ``[training]`` filled in, ``sha256`` and
-``[results]`` absent.
+``[results]`` absent. What `experts convert` wrote names in ``[converted]`` the file that it was.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from merged_diffusion.experts.vdm import VdmExpert
 
 FORMAT: Final = 1
 MAX_CARD_BYTES: Final = 1 << 20
-TABLES: Final = ("network", "training", "results")
+TABLES: Final = ("network", "training", "results", "converted")
 # What the two kinds of network may predict, and of which time and input.
 MEANING: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "vdm": {"predicts": ("eps", "velocity"), "time": ("gamma",), "input": ("vp",)},
@@ -53,6 +53,7 @@ class Card:
     sha256: str | None = None
     training: Mapping[str, Any] | None = None
     results: Mapping[str, Any] | None = None
+    converted: Mapping[str, Any] | None = None
 
     def expert(self, seed: int = 0) -> VdmExpert | EdmExpert:
         """The expert with its network newly initialised; torch's global generator is left as it was."""
@@ -66,8 +67,15 @@ class Card:
         Keys and shapes are known before memory is: a file's are compared with them first, and whatever sizes
         a card states, no more is used than the file has.
         """
-        with torch.device("meta"):
-            return self._expert()
+        try:
+            with torch.device("meta"):
+                return self._expert()
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.name}: no network can be made of [network] for images of {self.image_shape} "
+                f"({type(error).__name__}: {str(error)[:200]})",
+                key="network",
+            ) from error
 
     def _expert(self) -> VdmExpert | EdmExpert:
         if self.kind == "vdm":
@@ -109,8 +117,8 @@ class Card:
 
 
 def _line(key: str, value: object) -> str:
-    # JSON's strings, booleans, numbers and lists of them are TOML's.
-    return f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+    # JSON's strings (but for one control character), booleans, numbers and lists of them are TOML's.
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}\n".replace("\x7f", "\\u007f")
 
 
 def read_card(path: str | Path) -> Card:
@@ -123,7 +131,7 @@ def read_card(path: str | Path) -> Card:
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: no such file",
-            hint="a card says what an expert is (docs/formats.md); recipes/ in the repository holds some to train from",
+            hint="a card says what an expert is (docs/formats.md); recipes/ has some to train from",
             file=str(path),
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -168,6 +176,7 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "name": str, "kind": str, "predicts": str, "time": str, "input": str, "pixels": str, "levels": int,
     "image_shape": list, "gamma_range": list, "network": dict, "labels": bool, "licence": str, "source": str,
     "data_std": (float, int), "precision": str, "sha256": str, "training": dict, "results": dict,
+    "converted": dict,
 }  # fmt: skip
 _REQUIRED: Final = frozenset(f.name for f in fields(Card) if f.default is MISSING)
 _CHOICES: Final = {"kind": tuple(MEANING), "pixels": ("centred", "ends"), "precision": ("float16", "float32")}
@@ -187,7 +196,18 @@ def _fault(key: str, value: Any) -> str | None:
         return f"{key} = {value!r} is of type {type(value).__name__}"
     if key in _CHOICES and value not in _CHOICES[key]:
         return f"{key} = {value!r} is none of {', '.join(_CHOICES[key])}"
+    if isinstance(value, float) and not 0 < value < math.inf:  # data_std
+        return f"{key} = {value} is not positive and finite"
+    if isinstance(value, dict) and (strange := [entry for entry in value if not _is_plain(value[entry])]):
+        return f"{key}.{strange[0]} is neither text, a boolean, a finite number nor a list of these"
     numbers = value if isinstance(value, list) else []
     if key in _LENGTHS and [isinstance(v, int | float) for v in numbers] != [True] * _LENGTHS[key]:
         return f"{key} = {value!r} is not {_LENGTHS[key]} numbers"
     return None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a card can be written with it."""
+    if isinstance(value, list):
+        return all(not isinstance(entry, list) and _is_plain(entry) for entry in value)
+    return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))

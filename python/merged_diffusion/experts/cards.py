@@ -1,4 +1,7 @@
-"""Experts by name: ``load_expert("bundled:photos-vdm")``, a checkpoint, or the user's own code."""
+"""Experts by name: ``load_expert("bundled:photos-vdm")``, a checkpoint, or the user's own code.
+
+A checkpoint is read: recognised by its content, its tensors compared with the network that its card states.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ import importlib
 import importlib.util
 import logging
 import sys
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
-from merged_diffusion.cache import cache_folder, hub_folder
 from merged_diffusion.errors import CheckpointError, ExpertError, MergedDiffusionError
-from merged_diffusion.experts.catalogue import known
-from merged_diffusion.experts.checkpoints.recognise import contents, recognise
+from merged_diffusion.experts.absent import expert_paths
+from merged_diffusion.experts.catalogue import known, public
+from merged_diffusion.experts.checkpoints.recognise import Contents, Found, contents, recognise
 from merged_diffusion.experts.diffusers import load_diffusers
 from merged_diffusion.experts.weights import check_keys, finite
 
@@ -24,46 +28,62 @@ if TYPE_CHECKING:
 log = logging.getLogger("merged_diffusion")
 
 EXPECTED: Final = (
-    "expected bundled:NAME, a checkpoint (`merged-diffusion experts inspect` says what is read), "
-    "hf:owner/name@revision, module:name or file.py:name"
+    "expected a name that `merged-diffusion experts list` shows, a checkpoint, hf:owner/name@revision, "
+    "module:name or file.py:name"
 )
 HINTS: Final = {
     "addtt": "config.yaml and model.pt do not belong together, or the EMA is of another network",
     "edm-pickle": "the file's own arguments and its tensors do not belong together",
     "flax-msgpack": "a variant of VDM's network that is not known; pass it as a callable",
 }
+# Tensors of one entry, at least: a block down and its twin up, of DDPM++ in each of the levels.
+DEPTHS: Final = {"num_blocks": 20, "n_blocks": 18, "blocks": 8, "channels": 8}
 ATTRIBUTES: Final = ("gamma_range", "pixels", "levels", "image_shape")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint as it was read; ``held`` is None for a diffusers folder, which has no card."""
+
+    expert: Expert
+    found: Found
+    held: Contents | None
 
 
 def load_expert(source: str | Path, *, cache: str | Path | None = None) -> Expert:
     """The expert that ``source`` names, ready for evaluation.
 
-    ``bundled:NAME``; a checkpoint, file or folder, recognised by its content; ``hf:owner/name@revision`` in
-    ``cache``. ``module:name`` and ``file.py:name`` run that code, and say so in the log; all else is read.
+    ``bundled:NAME``; a public name or ``hf:owner/name@revision``, from ``cache``; a checkpoint, file or
+    folder, recognised by its content. ``module:name`` and ``file.py:name`` run that code, and say so in the
+    log; all else is read.
+    """
+    path = located(source, cache)
+    if path is not None:
+        return read_expert(path)
+    module, _, name = str(source).rpartition(":")
+    return _from_code(module, name)
+
+
+def located(source: str | Path, cache: str | Path | None = None) -> Path | None:
+    """Where the checkpoint lies that ``source`` names; None for ``module:name`` and ``file.py:name``: code.
+
+    Raises
+    ------
+    ExpertError
+        There is none.
     """
     text = str(source)
     if text.startswith("bundled:"):
-        return read_expert(bundled_folder(text.removeprefix("bundled:")))
-    if text.startswith("hf:"):
-        return read_expert(_hub(text, cache))
+        return bundled_folder(text.removeprefix("bundled:"))
+    if isinstance(source, str) and public("expert", source) is not None:
+        return Path(expert_paths([source], cache)[0])
     path = Path(source)
     if path.exists():
-        return read_expert(path)
+        return path
     module, _, name = text.rpartition(":")
     if module and name.isidentifier():
-        return _from_code(module, name)
+        return None
     raise ExpertError(f"expert {text!r} not found: no such file or folder", hint=EXPECTED, expert=text)
-
-
-def _hub(source: str, cache: str | Path | None) -> Path:
-    folder = cache_folder(cache) / hub_folder(source)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{source} is not in the cache: no folder {folder}",
-            hint=f"merged-diffusion fetch {source} brings it",
-            expert=source,
-        )
-    return folder
 
 
 def bundled_folder(name: str) -> Path:
@@ -78,21 +98,25 @@ def bundled_folder(name: str) -> Path:
 
 def read_expert(path: Path) -> Expert:
     """The expert in a checkpoint, its weights checked against the card and converted to float32."""
+    return open_expert(path).expert
+
+
+def open_expert(path: Path) -> Opened:
+    """The same with the format, the card and the hash that it was read from."""
     found = recognise(path)
     if found.format == "diffusers":
-        return load_diffusers(found.file)
+        return Opened(load_diffusers(found.file), found, None)
     held = contents(found)
-    if held.format == "safetensors":
-        if held.precision != held.card.precision:
-            stated = held.card.precision
-            log.warning(
-                "%s: weights are %s, the card states %s; used as they are", path, held.precision, stated
-            )
-    elif held.precision != "float32":
-        log.warning("%s: weights are %s, not float32; used as they are", path, held.precision)
+    _warn_of_precision(held, path)
+    _check_depth(held, found.file)
     expert = held.card.blank()
     check_keys(held.tensors, expert.state_dict(), str(found.file), hint=HINTS.get(found.format))
-    tensors = {key: finite(key, value, found.file).float() for key, value in held.tensors.items()}
+    # Flattened and shaped anew: strides of axes of length one, which a file may state in two ways, choose the
+    # algorithm of a convolution, and with it the last bits.
+    tensors = {
+        key: finite(key, value, found.file).float().reshape(-1).view(value.shape)
+        for key, value in held.tensors.items()
+    }
     expert.load_state_dict(tensors, assign=True)
     expert.eval().requires_grad_(requires_grad=False)
     expert.provenance = {
@@ -104,7 +128,33 @@ def read_expert(path: Path) -> Expert:
         "precision": held.precision,
         "licence": held.card.licence,
     }
-    return cast("Expert", expert)
+    return Opened(cast("Expert", expert), found, held)
+
+
+def _check_depth(held: Contents, file: Path) -> None:
+    """Refuse more blocks than the file can hold: even without memory for them, making them takes time."""
+    network, n_held = held.card.network, len(held.tensors)
+    for key, least in DEPTHS.items():
+        stated, levels = network.get(key, 0), network.get("channel_mult", [1])
+        count = len(stated) if isinstance(stated, list) else stated
+        if isinstance(count, int) and isinstance(levels, list) and least * count * len(levels) > n_held:
+            raise CheckpointError(
+                f"{file}: {key} = {str(stated)[:40]}, in a file of {n_held} tensors",
+                hint="the network's options and its weights do not belong together",
+                file=str(file),
+                key=key,
+            )
+
+
+def _warn_of_precision(held: Contents, path: Path) -> None:
+    stated = held.card.precision
+    if held.format == "safetensors":
+        if held.precision != stated:
+            log.warning(
+                "%s: weights are %s, the card states %s; used as they are", path, held.precision, stated
+            )
+    elif held.precision != "float32":
+        log.warning("%s: weights are %s, not float32; used as they are", path, held.precision)
 
 
 def _from_code(module: str, name: str) -> Expert:

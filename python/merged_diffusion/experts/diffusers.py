@@ -62,7 +62,7 @@ class DiffusersExpert(CallableExpert):
         config, schedule = _config(unet, "unet"), _config(scheduler, "scheduler")
         _check_unet(config, schedule)
         predicts = schedule.get("prediction_type", "epsilon")
-        if predicts not in PREDICTS:
+        if not isinstance(predicts, str) or predicts not in PREDICTS:
             raise ExpertError(
                 f"prediction_type = {predicts!r} of the scheduler is none of {', '.join(PREDICTS)}",
                 expected=list(PREDICTS),
@@ -138,9 +138,16 @@ def _check_unet(config: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
     channels, n_out = config.get("in_channels"), config.get("out_channels")
     is_double = schedule.get("variance_type") in LEARNED_VARIANCE and n_out == 2 * (channels or 0)
     facts = {**schedule, **config}
+    size = config.get("sample_size")
+    sizes = size if isinstance(size, list | tuple) else (size, size)
     time, labels = facts.get("time_embedding_type"), facts.get("class_embed_type")
     for key, sound, why in (
         ("in_channels", isinstance(channels, int), "it is no network of images"),
+        (
+            "sample_size",
+            len(sizes) == 2 and all(n is None or isinstance(n, int) for n in sizes),
+            "it is no height and width",
+        ),
         (
             "out_channels",
             n_out == channels or is_double,

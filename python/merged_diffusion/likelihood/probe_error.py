@@ -1,8 +1,8 @@
 """What the probes leave uncertain in a log P, and whether a few of them make up most of it.
 
-With D_p how far probe p of m would move a draw's bound, the variance of their mean is
-sum_p D_p^2 / (m (m - 1)); log P moves with the bound of a draw by the draw's weight (`_core.draw_weights`),
-to first order in D.
+The variance of a draw's bound is the sum of independent parts: of fixed probes, with D_p how far probe p of m
+would move the bound, sum_p D_p^2 / (m (m - 1)); of fresh ones, a part from every node (`Spread`). log P
+moves with the bound of a draw by the draw's weight (`_core.draw_weights`), to first order.
 """
 
 from __future__ import annotations
@@ -10,18 +10,39 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-Disagreement = npt.NDArray[np.float64]
-"""D_p [m] in nats, m >= 2; they add up to zero."""
+Floats = npt.NDArray[np.float64]
 
 HEAVY: Final = 0.5  # share of one probe in the variance
 # Independent deviations below which a share of a half says little: of 30 squares of normal numbers the
 # largest makes up more than half of the sum once in 4,000.
 LEAST_FREEDOM: Final = 30
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Variances of independent parts of a bound, in nats^2, and how many deviations they come from."""
+
+    variances: Floats
+    freedom: int
+
+    @classmethod
+    def of_deviations(cls, found: Floats) -> Self:
+        """From D_p [m], m >= 2, in nats; they add up to zero."""
+        m = len(found)
+        parts = found**2 / (m * (m - 1))
+        # Two probes deviate by as much in opposite directions: which of them is to blame nobody knows.
+        return cls(parts.sum(keepdims=True) if m == 2 else parts, m - 1)
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """Of an exact trace."""
+        return cls(np.zeros(1), 1)
 
 
 class HeavyTails:
@@ -32,19 +53,15 @@ class HeavyTails:
         self._largest = 0.0
         self._freedom = 0
 
-    def error(self, probes: Sequence[Disagreement], weights: npt.NDArray[np.float64]) -> float:
+    def error(self, draws: Sequence[Parts], weights: Floats) -> float:
         """Standard error, in nats, of an image's log P from the probes of its draws."""
-        parts = [
-            (weight * found) ** 2 / (len(found) * (len(found) - 1))
-            for weight, found in zip(weights, probes, strict=True)
-        ]
-        variance = float(sum(part.sum() for part in parts))
-        self._variance += variance
-        # Two probes deviate by as much in opposite directions: which of them is to blame nobody knows.
-        self._largest = max(
-            self._largest, *(float(part.max()) * (2 if len(part) == 2 else 1) for part in parts)
+        parts = np.concatenate(
+            [weight**2 * draw.variances for weight, draw in zip(weights, draws, strict=True)]
         )
-        self._freedom += sum(len(part) - 1 for part in parts)
+        variance = float(parts.sum())
+        self._variance += variance
+        self._largest = max(self._largest, float(parts.max()))
+        self._freedom += sum(draw.freedom for draw in draws)
         return math.sqrt(variance)
 
     def warn(self) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.likelihood.dequantisation import Starts
-from merged_diffusion.likelihood.probe_error import Disagreement, HeavyTails
+from merged_diffusion.likelihood.probe_error import HeavyTails, Parts
 from merged_diffusion.merge import Leg
 from merged_diffusion.ode.items import Items
 
@@ -23,11 +23,11 @@ NEAR: Final = 1.0  # in gamma: within it of the data end, a score that grows as 
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw of an image: how it ended, its dequantisation term, and how far its probes disagree."""
+    """One draw of an image: how it ended, its dequantisation term, and what its probes leave uncertain."""
 
     outcome: _core.Outcome
     nats: float
-    probes: Disagreement | None
+    probes: Parts | None
 
 
 class Recorder:
@@ -59,8 +59,8 @@ class Recorder:
         self.rows = 0
         """Rows of a network call, as they are now."""
 
-    def add(self, outcome: _core.Outcome, probes: Disagreement | None = None) -> None:
-        """Take one draw's outcome, and how far its probes disagree where that is known.
+    def add(self, outcome: _core.Outcome, probes: Parts | None = None) -> None:
+        """Take one draw's outcome, and what its probes leave uncertain where that is known.
 
         Exceptions of the one who is told come out unchanged.
         """

@@ -19,7 +19,7 @@ from merged_diffusion import _core
 from merged_diffusion.errors import ResourceError
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.likelihood.dequantisation import Starts
-from merged_diffusion.likelihood.probe_error import Disagreement
+from merged_diffusion.likelihood.probe_error import Parts
 from merged_diffusion.likelihood.records import Record, Recorder
 from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.merge import MergedModel
@@ -171,7 +171,11 @@ class Scoring:
             shape=(rows, self.dim),
             device=self._device,
             dtype=settings.torch_dtype,
+<<<<<<< HEAD
             finished=record,
+=======
+            finished=lambda outcome: recorder.add(outcome, self._uncertainty(flows, outcome)),
+>>>>>>> main
             record_steps=self._has_spread,
             workspace=settings.workspace,
             branches=branches,
@@ -185,20 +189,28 @@ class Scoring:
 
     @property
     def _has_spread(self) -> bool:
-        """Whether there are several probes, whose disagreement tells their error."""
-        return self._settings.probe != "exact" and self._settings.probes > 1
+        """Whether probes tell their error: several by their disagreement, fresh ones along the path."""
+        probe = self._settings.probe
+        return probe == "fresh" or (probe != "exact" and self._settings.probes > 1)
 
-    def _disagreement(self, flows: list[ProbabilityFlow], outcome: _core.Outcome) -> Disagreement | None:
+    def _uncertainty(self, flows: list[ProbabilityFlow], outcome: _core.Outcome) -> Parts | None:
+        """What the probes of a draw leave uncertain in its bound."""
         if outcome.status != "ok":
             return None
         if self._settings.probe == "exact":
-            return np.zeros(2)  # the trace itself
-        found = [
-            flow.spread.deviations(outcome.key, outcome.steps)
-            for flow in flows
-            if flow.spread is not None and outcome.steps is not None
-        ]
-        return sum(found[1:], start=found[0]) if found else None
+            return Parts.nothing()
+        spreads = [flow.spread for flow in flows if flow.spread is not None]
+        if not spreads or outcome.steps is None:
+            return None
+        if self._settings.probe != "fresh":
+            found = [spread.deviations(outcome.key, outcome.steps) for spread in spreads]
+            return Parts.of_deviations(sum(found[1:], start=found[0]))
+        parts = [spread.variances(outcome.key, outcome.steps) for spread in spreads]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        freedom = max(self._settings.probes - 1, 1)
+        return Parts(np.concatenate(known), freedom * sum(map(len, known)))
 
     def _groups(self, pending: list[Positions], rows: int) -> Iterator[Keys]:
         """The problems of one solve after another: as many as can be, or who shares a step size."""

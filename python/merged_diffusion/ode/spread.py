@@ -7,6 +7,9 @@ differs by
 
 so the variance of their mean is about sum_p D_p^2 / (m (m - 1)). The integral is over the ends of accepted
 steps, by the trapezoid rule with slopes from differences: h (f_0 + f_1)/2 - h^2 (f'_1 - f'_0)/12.
+
+Where every node has probes of its own, their errors add up by nodes instead (`_core.probe_variances`), and
+one probe a node tells its noise, too.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from merged_diffusion import _core
 from merged_diffusion.ode.items import Keys
 
 Floats = npt.NDArray[np.float64]
@@ -34,16 +38,25 @@ class Spread:
 
     def deviations(self, key: int, steps: Floats) -> Floats:
         """D_p [m] of a problem over this leg, from the ends of its accepted steps; it is forgotten then."""
-        self._read()
-        seen = self._seen.pop(key)
-        nodes = np.array([self._start, *steps[(steps > self._start) & (steps <= self._end)]])
-        q = np.stack([seen[node] for node in nodes])
+        nodes, q = self._values(key, steps)
         away = q - q.mean(axis=1, keepdims=True)
         slope = np.gradient(away, nodes, axis=0, edge_order=2 if len(nodes) > 2 else 1)
         h = np.diff(nodes)[:, None]
         areas = h * (away[1:] + away[:-1]) / 2 - h**2 * np.diff(slope, axis=0) / 12
         found: Floats = 0.5 * areas.sum(axis=0)
         return found
+
+    def variances(self, key: int, steps: Floats) -> Floats | None:
+        """Variances [n], by node, that fresh probes leave in the entry over this leg; forgotten then."""
+        nodes, q = self._values(key, steps)
+        return _core.probe_variances(nodes, [np.ascontiguousarray(column) for column in q.T])
+
+    def _values(self, key: int, steps: Floats) -> tuple[Floats, Floats]:
+        """The nodes [n] of a problem's solution on this leg, and q [n, m] there."""
+        self._read()
+        seen = self._seen.pop(key)
+        nodes = np.array([self._start, *steps[(steps > self._start) & (steps <= self._end)]])
+        return nodes, np.stack([seen[node] for node in nodes])
 
     def clear(self) -> None:
         """Forget all problems."""

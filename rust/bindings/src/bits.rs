@@ -2,11 +2,12 @@
 
 use merged_diffusion_core::Error;
 use merged_diffusion_core::bits::{self, Decoding, Dequantisation, ImageTerms};
+use merged_diffusion_core::probe_noise;
 use numpy::{
-    Element, IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArray,
-    PyUntypedArrayMethods,
+    Element, IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1,
+    PyUntypedArray, PyUntypedArrayMethods,
 };
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -181,6 +182,22 @@ fn error_of_mean(py: Python<'_>, errors: &Bound<'_, PyArray1<f64>>) -> PyResult<
 }
 
 #[pyfunction]
+fn probe_variances<'py>(
+    py: Python<'py>,
+    times: &Bound<'py, PyArray1<f64>>,
+    probes: Vec<PyReadonlyArray1<'py, f64>>,
+) -> PyResult<Option<Bound<'py, PyArray1<f64>>>> {
+    let times = owned(times);
+    let probes: Vec<Vec<f64>> = probes.iter().map(|q| q.as_array().to_vec()).collect();
+    if probes.is_empty() || probes.iter().any(|q| q.len() != times.len()) {
+        return Err(PyValueError::new_err(
+            "a value of every probe is needed at every time",
+        ));
+    }
+    Ok(probe_noise::variances(&times, &probes).map(|parts| parts.into_pyarray(py)))
+}
+
+#[pyfunction]
 #[pyo3(signature = (a, b, clusters = None))]
 fn paired_difference<'py>(
     py: Python<'py>,
@@ -210,5 +227,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(mean_and_error, module)?)?;
     module.add_function(wrap_pyfunction!(clustered_error, module)?)?;
     module.add_function(wrap_pyfunction!(error_of_mean, module)?)?;
+    module.add_function(wrap_pyfunction!(probe_variances, module)?)?;
     module.add_function(wrap_pyfunction!(paired_difference, module)?)
 }

@@ -17,6 +17,7 @@ pub mod host;
 pub mod lane;
 pub mod merge;
 pub mod outcome;
+pub mod probe_noise;
 pub mod quadrature;
 pub mod runge_kutta;
 pub mod special;

@@ -75,6 +75,19 @@ pub fn spline_integral(times: &[f64], values: &[f64]) -> f64 {
         .sum()
 }
 
+/// What each value is multiplied by in [`spline_integral`].
+pub fn spline_weights(times: &[f64]) -> Vec<f64> {
+    let mut unit = vec![0.0; times.len()];
+    (0..times.len())
+        .map(|i| {
+            unit[i] = 1.0;
+            let weight = spline_integral(times, &unit);
+            unit[i] = 0.0;
+            weight
+        })
+        .collect()
+}
+
 /// Second derivatives of the not-a-knot spline at its points, by elimination in the tridiagonal system
 /// of the inner points; the outer two follow from the third derivative's continuity.
 fn second_derivatives(h: &[f64], slope: &[f64]) -> Vec<f64> {

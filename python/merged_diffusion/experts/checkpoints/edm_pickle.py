@@ -43,16 +43,18 @@ def _persistent(meta: Any) -> inert.Record:
     if type(meta) is not dict or meta.get("type") != "class" or not isinstance(meta.get("class_name"), str):
         raise TypeError("a persistent object that is no class")
     if meta.get("version") not in VERSIONS or not isinstance(meta.get("state"), dict):
-        raise ValueError(f"a persistent object of version {str(meta.get('version'))[:20]}")
+        raise ValueError(f"a persistent object of version {inert.shown(meta.get('version'))}")
     return inert.Record(meta["class_name"], state=meta["state"])
 
 
 def _scalar(dtype: Any, content: Any) -> float:
     """What ``numpy.core.multiarray.scalar`` stands for."""
     name = dtype.arguments[0] if isinstance(dtype, inert.Record) and dtype.arguments else None
-    kind = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}.get(str(name))
+    kind = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}.get(
+        name if isinstance(name, str) else ""
+    )
     if kind is None:
-        raise ValueError(f"a number of type {str(name)[:20]}")
+        raise ValueError(f"a number of type {inert.shown(name)}")
     value: float = struct.unpack(kind, bytes(content))[0]
     return value
 
@@ -117,8 +119,10 @@ def _card(ema: inert.Record, where: str, name: str) -> Card:
         kind = network.kind if isinstance(network, inert.Record) else type(network).__name__
         raise _unknown(where, "network", kind, "SongUNet in its DDPM++ form")
     given = _attributes(network, where)
-    arguments = dict(given.get("_init_kwargs") or {})
-    arguments |= dict(zip(POSITIONAL, given.get("_init_args") or (), strict=False))
+    keywords, places = given.get("_init_kwargs", {}), given.get("_init_args", ())
+    if type(keywords) is not dict or type(places) is not tuple:
+        raise CheckpointError(f"{where}: a network without the arguments it was made with", file=where)
+    arguments = keywords | dict(zip(POSITIONAL, places, strict=False))
     size, channels = arguments.get("img_resolution"), arguments.get("in_channels")
     std = state.get("sigma_data", 0.5)
     if type(size) is not int or type(channels) is not int or not isinstance(std, int | float):
@@ -126,12 +130,12 @@ def _card(ema: inert.Record, where: str, name: str) -> Card:
             f"{where}: the network's arguments name no img_resolution and in_channels", file=where
         )
     if (
-        arguments.get("out_channels", channels) != channels
+        arguments.get("out_channels") not in (None, channels)
         or not 0 < size < 1 << 16
         or not 0 < channels < 1024
     ):
         raise _unknown(
-            where, "shape", f"{channels} x {size} in, {arguments.get('out_channels')} out", "alike"
+            where, "shape", f"{channels} x {size} in, {inert.shown(arguments.get('out_channels'))} out", "alike"
         )
     if not math.isfinite(std) or std <= 0:
         raise CheckpointError(f"{where}: sigma_data = {std} is not positive and finite", file=where)
@@ -199,7 +203,8 @@ def _views(
     count = [0] if count is None else count
     _count(count, depth, where)
     state = record.state if isinstance(record.state, dict) else {}
-    skipped = state.get("_non_persistent_buffers_set") or ()
+    skipped = state.get("_non_persistent_buffers_set")
+    skipped = skipped if isinstance(skipped, set | frozenset) else set()
     for group in ("_parameters", "_buffers"):
         values = state.get(group)
         for key, value in (values if isinstance(values, dict) else {}).items():

@@ -15,6 +15,7 @@ import msgpack
 import torch
 from torch import Tensor
 
+from merged_diffusion import inert
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card
 
@@ -119,7 +120,7 @@ def _extension(code: int, content: bytes) -> Any:
     known = DTYPES.get(dtype) if isinstance(dtype, str) else None
     sizes = isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
     if known is None or not sizes or not isinstance(buffer, bytes):
-        raise ValueError(f"an array of type {str(dtype)[:20]}")
+        raise ValueError(f"an array of type {inert.shown(dtype)}")
     if math.prod(shape) * known.itemsize != len(buffer):
         raise ValueError(f"an array of shape {shape} in {len(buffer)} bytes")
     return Array(tuple(shape), known, buffer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from typing import Final, Literal
 
 from torch import Tensor
 
-from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
+from merged_diffusion.errors import CheckpointError, DataIntegrityError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.catalogue import known
 from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
 from merged_diffusion.experts.weights import read_weights
+
+log = logging.getLogger("merged_diffusion")
 
 Format = Literal["safetensors", "edm-pickle", "addtt", "flax-msgpack", "diffusers"]
 MAX_FILE_BYTES: Final = 1 << 34
@@ -130,8 +133,17 @@ def contents(found: Found) -> Contents:
         else:
             card, tensors = flax_vdm.read(path.read_bytes(), where, name, predicts=_predicts(path))
         sha256 = file_sha256(path)
+    except DataIntegrityError as error:  # of an archive, which does not know what it holds
+        raise CheckpointError(error.message, hint=error.hint, **error.fields) from error
     except OSError as error:
         raise CheckpointError(f"{where}: cannot be read ({error.strerror or error})", file=where) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Whatever else a crafted file can make of the readers: they trust no type, but nobody is perfect.
+        raise CheckpointError(
+            f"{where}: does not hold what a file of this format holds ({type(error).__name__})",
+            hint="the file is damaged, or was made by other code",
+            file=where,
+        ) from error
     if stated.is_file():
         card = read_card(stated)
     kinds = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point()}
@@ -148,8 +160,14 @@ def _mapped(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
 def _predicts(path: Path) -> Literal["eps", "velocity"]:
     """What a flax network predicts: nothing in its file says so, but its place in the cache may."""
     for entry in known()["expert"].values():
-        if "predicts" in entry and Path(entry["at"]).name == path.parent.name:
-            return "velocity" if entry["predicts"] == "velocity" else "eps"
+        if Path(entry.get("at", "")).name == path.parent.name:
+            return "velocity" if entry.get("predicts") == "velocity" else "eps"
+    if not (path.parent / "card.toml").is_file():
+        log.warning(
+            "%s: nothing in it says what the network predicts; taken as eps, as Google's does (i-DODE's "
+            "predict the velocity: convert it, and state that in its card.toml)",
+            path,
+        )
     return "eps"
 
 

@@ -142,12 +142,18 @@ def legacy_storage(content: memoryview, where: str) -> Storage:
         return walked.value
 
     found: dict[str, memoryview] = {}
+
+    def fetch(key: str) -> memoryview:
+        if key not in found:
+            raise CheckpointError(f"{where}: a storage is called {key!r:.40} and listed by another name")
+        return found[key]
+
     magic, version, system = value(), value(), value()
     if magic != MAGIC or version != LEGACY_VERSION:
         raise CheckpointError(f"{where}: tensors of an unknown format of torch", file=where)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise CheckpointError(f"{where}: tensors of a big-endian machine are not read", file=where)
-    storage = value(lambda name: storage_id(name, lambda key: found[key]))
+    storage = value(lambda name: storage_id(name, fetch))
     keys = value()
     if not isinstance(storage, Storage) or not isinstance(keys, list) or len(keys) != 1:
         raise CheckpointError(f"{where}: not exactly one storage where one was pickled", file=where)

@@ -221,8 +221,9 @@ class Resampled(nn.Conv2d):
     ) -> None:
         super().__init__(c_in, c_out, kernel, padding=kernel // 2)
         self.resample = resample
-        row = torch.tensor(taps, dtype=torch.float32)
-        self.register_buffer("resample_filter", (row.outer(row) / row.sum().square())[None, None])
+        # Not `outer`: for parameters without storage torch would load its compiler, two seconds of it.
+        products = [[one * two / sum(taps) ** 2 for two in taps] for one in taps]
+        self.register_buffer("resample_filter", torch.tensor(products, dtype=torch.float32)[None, None])
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [B, c_in, H, W]; H and W halved or doubled, [B, c_out, ...]."""
