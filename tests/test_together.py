@@ -38,6 +38,8 @@ def images(n=6):
         {"method": "adams"},
         {"method": "adams", "probe": "exact"},
         {"method": "dopri5", "importance": 3, "repeats": 2},
+        {"method": "dopri5", "probes": 3},
+        {"method": "adams", "probes": 2},
         {"method": "dopri5", "dequantise": "uniform", "rtol": 1e-4, "atol": 1e-4},
         {"method": "dopri5", "dequantise": "none", "workspace": "torch"},
     ],
@@ -89,12 +91,12 @@ def test_models_that_do_not_begin_alike_are_refused():
     merged = MergedModel(likelihood, quality, Threshold.eta(0.3))
     other = MergedModel(gaussian("l", -8.0, 5.0, 0.9), quality, Threshold.eta(0.3))
     later = MergedModel(gaussian("l", -7.5, 5.0, 0.9), quality, Threshold.eta(0.3))
-    per_image = {"step_control": "per-image", "probes": 1}
+    per_image = {"step_control": "per-image"}
     assert can_share([merged, as_model(likelihood)], **per_image)
     for wrong in (as_model(quality, role="quality"), other, later):
         assert not can_share([merged, wrong], **per_image)
         with pytest.raises(UsageError, match="cannot share"):
             log_likelihoods({"one": merged, "two": wrong}, images(), Settings())
-    for settings in (Settings(step_control="shared"), Settings(probes=2)):
-        with pytest.raises(UsageError, match="cannot share"):
-            log_likelihoods({"one": merged, "two": as_model(likelihood)}, images(), settings)
+    together = {"one": merged, "two": as_model(likelihood)}
+    with pytest.raises(UsageError, match="cannot share"):
+        log_likelihoods(together, images(), Settings(step_control="shared"))

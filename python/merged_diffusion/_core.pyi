@@ -447,6 +447,10 @@ class Outcome:
     def steps(self) -> npt.NDArray[np.float64] | None:
         """Where its accepted steps ended, if a solve recorded them."""
 
+    @property
+    def origin(self) -> tuple[int, int] | None:
+        """The problem in whose row its first accepted steps were taken, and how many those are."""
+
 @final
 class HostStore:
     """States between legs, and at the end of the last where a solve keeps them, by key."""

@@ -7,6 +7,7 @@ problems, and share the steps that they have in common. A record is to the last 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -159,9 +160,16 @@ class Scoring:
         settings = self._settings
         legs, *branches = ([(leg.start, leg.end) for leg in course] for course in self._courses)
 
+        left = Counter((keys % np.uint64(self._items.stride)).tolist())
+
         def record(outcome: _core.Outcome) -> None:
-            course = self._items.course(outcome.key)
-            recorders[course].add(outcome, self._disagreement(flows, outcome))
+            course, problem = self._items.course(outcome.key), self._items.problem(outcome.key)
+            recorders[course].add(outcome, self._uncertainty(flows, outcome))
+            left[problem] -= 1
+            if not left[problem]:
+                for flow in flows:
+                    if flow.spread is not None:
+                        flow.spread.forget(problem)
 
         tally = solve(
             legs,
@@ -171,11 +179,7 @@ class Scoring:
             shape=(rows, self.dim),
             device=self._device,
             dtype=settings.torch_dtype,
-<<<<<<< HEAD
             finished=record,
-=======
-            finished=lambda outcome: recorder.add(outcome, self._uncertainty(flows, outcome)),
->>>>>>> main
             record_steps=self._has_spread,
             workspace=settings.workspace,
             branches=branches,
@@ -199,13 +203,14 @@ class Scoring:
             return None
         if self._settings.probe == "exact":
             return Parts.nothing()
-        spreads = [flow.spread for flow in flows if flow.spread is not None]
+        n_legs = len(outcome.evaluations)
+        spreads = [flow.spread for flow in flows[:n_legs] if flow.spread is not None]
         if not spreads or outcome.steps is None:
             return None
         if self._settings.probe != "fresh":
-            found = [spread.deviations(outcome.key, outcome.steps) for spread in spreads]
+            found = [spread.deviations(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
             return Parts.of_deviations(sum(found[1:], start=found[0]))
-        parts = [spread.variances(outcome.key, outcome.steps) for spread in spreads]
+        parts = [spread.variances(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return None
@@ -240,10 +245,15 @@ class Scoring:
                 self._shape,
                 self._probes(rows),
                 self._items,
-                Spread(leg.start, leg.end) if self._has_spread else None,
+                self._spread(lane) if self._has_spread else None,
             )
-            for leg in self._lanes
+            for lane, leg in enumerate(self._lanes)
         ]
+
+    def _spread(self, lane: int) -> Spread:
+        through = [course[lane : lane + 1] for course in self._courses]
+        legs = [(leg[0].start, leg[0].end) if leg else (math.inf, math.inf) for leg in through]
+        return Spread(legs, self._items.stride, is_first=lane == 0)
 
     def _probes(self, rows: int) -> Probes:
         return make_probes(

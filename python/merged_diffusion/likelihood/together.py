@@ -26,11 +26,11 @@ from merged_diffusion.merge import Leg, MergedModel
 from merged_diffusion.ode.items import Items
 
 
-def can_share(models: Sequence[MergedModel], *, step_control: str | None, probes: int) -> bool:
+def can_share(models: Sequence[MergedModel], *, step_control: str | None) -> bool:
     """Whether `log_likelihoods` takes these models together.
 
-    They need the same experts in the same order from the same gamma on. Images that share their step size end
-    together, and the disagreement of several probes is gathered along one course.
+    They need the same experts in the same order from the same gamma on; images that share their step size end
+    together.
     """
     courses = [model.legs(toward="noise") for model in models]
     lanes = max(courses, key=len)
@@ -39,7 +39,7 @@ def can_share(models: Sequence[MergedModel], *, step_control: str | None, probes
         and all(_is_same(leg, lane) for leg, lane in zip(course, lanes, strict=False))
         for course in courses
     )
-    return begin_alike and step_control == "per-image" and probes == 1
+    return begin_alike and step_control == "per-image"
 
 
 def log_likelihoods(
@@ -66,10 +66,10 @@ def log_likelihoods(
     """
     begin = time.perf_counter()
     names, courses = list(models), list(models.values())
-    if not can_share(courses, step_control=settings.step_control, probes=settings.probes):
+    if not can_share(courses, step_control=settings.step_control):
         raise UsageError(
             f"the models {', '.join(names)} cannot share their steps: they begin with different experts, or "
-            "several probes or images of shared steps are asked for",
+            "their images share step sizes",
             hint="score them one by one",
         )
     data = as_data(data, None, labels, courses[0])

@@ -73,8 +73,7 @@ def fan(rows: Sequence[Scored]) -> list[Scored]:
         return []
     settings = found[0].row.plan.settings
     models = [scored.row.model for scored in found]
-    shares = can_share(models, step_control=settings.step_control, probes=settings.probes)
-    return found if shares else []
+    return found if can_share(models, step_control=settings.step_control) else []
 
 
 def evaluations(record: Mapping[str, Any]) -> int:

@@ -51,6 +51,8 @@ pub struct Job {
     pub rejected: u64,
     /// Problems that have taken the same steps so far.
     pub riders: Vec<Rider>,
+    /// The problem in whose row its first accepted steps were taken, and how many those are.
+    pub origin: Option<(u64, u64)>,
 }
 
 impl Job {
@@ -66,6 +68,7 @@ impl Job {
             accepted: 0,
             rejected: 0,
             riders: Vec::new(),
+            origin: None,
         }
     }
 
@@ -74,6 +77,7 @@ impl Job {
         Self {
             key,
             riders: Vec::new(),
+            origin: Some((self.key, self.accepted)),
             ..self.clone()
         }
     }

@@ -135,7 +135,10 @@ def _card(ema: inert.Record, where: str, name: str) -> Card:
         or not 0 < channels < 1024
     ):
         raise _unknown(
-            where, "shape", f"{channels} x {size} in, {inert.shown(arguments.get('out_channels'))} out", "alike"
+            where,
+            "shape",
+            f"{channels} x {size} in, {inert.shown(arguments.get('out_channels'))} out",
+            "alike",
         )
     if not math.isfinite(std) or std <= 0:
         raise CheckpointError(f"{where}: sigma_data = {std} is not positive and finite", file=where)

@@ -150,7 +150,10 @@ impl DormandPrince {
             for rider in row.leaving(|_, rider| h0.abs() > rider.path.span()) {
                 frame.forked.push(Fork {
                     from: row.job.key,
-                    job: row.job.named(rider.key),
+                    job: Job {
+                        origin: None,
+                        ..row.job.named(rider.key)
+                    },
                 });
             }
         }
