@@ -70,7 +70,7 @@ def _dict(*pairs: Any) -> dict[Any, Any]:
     return inert.ordered_dict(*pairs)
 
 
-def _globals(where: str) -> dict[inert.Global, inert.Builder]:
+def _globals(where: str, size: int) -> dict[inert.Global, inert.Builder]:
     def storage(content: Any) -> tensors.Storage:
         return tensors.legacy_storage(memoryview(content), where)
 
@@ -86,7 +86,7 @@ def _globals(where: str) -> dict[inert.Global, inert.Builder]:
         ("numpy", "dtype"): _record("dtype"),
         ("builtins", "set"): inert.plain_set,
         ("__builtin__", "set"): inert.plain_set,
-        ("_codecs", "encode"): inert.latin1,
+        ("_codecs", "encode"): inert.latin1(size),
         ("dnnlib.util", "EasyDict"): _dict,
         ("torch", "Size"): _record("Size"),
         ("torch", "device"): _record("device"),
@@ -96,7 +96,7 @@ def _globals(where: str) -> dict[inert.Global, inert.Builder]:
 
 def read(content: memoryview, where: str, name: str) -> tuple[Card, dict[str, Tensor]]:
     """Card and state dict of the EMA network in a snapshot."""
-    top = inert.read(content, _globals(where), where).value
+    top = inert.read(content, _globals(where, len(content)), where).value
     if not isinstance(top, dict) or not isinstance(top.get("ema"), inert.Record):
         found = sorted(map(str, top))[:8] if isinstance(top, dict) else type(top).__name__
         raise UnsupportedCheckpointError(
