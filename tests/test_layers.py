@@ -15,7 +15,7 @@ PACKAGE = ROOT / "python" / "merged_diffusion"
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"evaluation"},
+    {"evaluation", "sweeps"},
     {"likelihood", "training", "selftest", "quality"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
@@ -32,16 +32,8 @@ CORE_CONCEPTS = {path.stem for path in CORE.iterdir()} - {"lib"}
 # What solver modules and diffusion modules of the core stand on; `field` is where the two meet.
 SHARED = {"error", "Error"}
 SOLVER = {
-    "adams",
-    "quadrature",
-    "probe_noise",
-    "tableau",
-    "control",
-    "workspace",
-    "outcome",
-    "runge_kutta",
-    "host",
-    "lane",
+    *("adams", "quadrature", "probe_noise", "tableau", "control", "course", "workspace", "outcome"),
+    *("runge_kutta", "host", "lane"),
 }
 DIFFUSION = {"gamma", "merge", "stream", "special", "truncated_normal", "bits"}
 

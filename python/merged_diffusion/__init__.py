@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from merged_diffusion.quality.assess import assess
     from merged_diffusion.quality.frechet import frechet_distance
     from merged_diffusion.runs import open_run
+    from merged_diffusion.sweeps.sweep import sweep
     from merged_diffusion.training import train
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "log_likelihood",
     "open_run",
     "paired_difference",
+    "sweep",
     "train",
 ]
 
@@ -87,6 +89,7 @@ _HOMES = {
     "log_likelihood": "likelihood",
     "open_run": "runs",
     "paired_difference": "likelihood",
+    "sweep": "sweeps.sweep",
     "train": "training",
 }
 

@@ -20,6 +20,7 @@ from merged_diffusion.errors import MergedDiffusionError, ResourceError
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
+    "sweep": "Likelihood over thresholds: which eta, and how sure is that.",
     "fid": "Distance of images from a reference.",
     "fid-ref": "Statistics of a reference set.",
     "train": "Train an expert from a card.",
