@@ -20,6 +20,7 @@ import torch
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.experts.weights import regular_size
 
 FORMAT: Final = 1
 MAX_GAMMA: Final = 60.0  # alpha and sigma have their digits up to there
@@ -126,7 +127,7 @@ def read_card(path: str | Path) -> Card:
     """The card in a file, checked; `CheckpointError` names what is wrong."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_CARD_BYTES:
+        if regular_size(path) > MAX_CARD_BYTES:
             raise UnsafeFileError(f"{path}: a card of over {MAX_CARD_BYTES} bytes is refused")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import stat
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +35,7 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
     ``sha256`` is the card's, which must agree; None leaves it unchecked.
     """
     try:
-        size = path.stat().st_size
+        size = regular_size(path)
         if size > MAX_FILE_BYTES:
             raise UnsafeFileError(
                 f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path)
@@ -61,6 +62,14 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
     return {name: finite(name, value, path).float() for name, value in tensors.items()}, dtype, found
 
 
+def regular_size(path: Path) -> int:
+    """Bytes of a file; `CheckpointError` where it is a pipe or a device, which may have no end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise CheckpointError(f"{path} is no regular file", file=str(path))
+    return found.st_size
+
+
 def check_header(content: bytes, where: str) -> str:
     """The dtype of the tensors; refuse a long header, and offsets that do not tile the file exactly."""
     length = int.from_bytes(content[:8], "little")
@@ -76,7 +85,10 @@ def check_header(content: bytes, where: str) -> str:
         header: dict[str, Any] = json.loads(content[8 : 8 + length])
         header.pop("__metadata__", None)
         entries = {name: (e["dtype"], e["shape"], *e["data_offsets"]) for name, e in header.items()}
-        spans = sorted((int(start), int(end)) for _, _, start, end in entries.values())
+        # Whole numbers, before anything is made of them: a product of a list and a number is a longer list.
+        if any(type(n) is not int for _, shape, *span in entries.values() for n in (*shape, *span)):
+            raise ValueError("a shape or an offset that is no whole number")
+        spans = sorted((start, end) for _, _, start, end in entries.values())
         sizes = [math.prod(shape) * ITEM_BYTES.get(dtype, 0) for dtype, shape, _, _ in entries.values()]
         lengths = [end - start for _, _, start, end in entries.values()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
