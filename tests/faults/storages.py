@@ -245,7 +245,8 @@ def amplified():
             for i in range(400)
         ) + b"u",
     )  # fmt: skip
-    padded = b"\x80\x02" + b"N" + b"\x94" * 100_000 + b"."
+    _, parts, _ = honest_parts()
+    padded = b"".join((parts | {"system": parts["system"][:-1] + b"\x94" * 100_000 + b"."}).values())
     slow = b"B" + struct.pack("<I", len(padded)) + padded
     return {
         "tables-made-again": b"\x80\x04](" + pairs + ordered + b"h\x01h\x00\x85R" * 50_000 + b"e.",
