@@ -1,4 +1,4 @@
-"""EDM snapshots whose tensors' bytes, each a stream of five pickles, or whose modules are not what they seem."""
+"""EDM snapshots whose storages, each a stream of five pickles, or modules are not what they seem."""
 
 import io
 import pickle
@@ -202,7 +202,9 @@ def modules():
             mapping(), x=first, _parameters=b"}" + text("..map_layer0.weight") + view() + b"s"
         ),
         "parameter-called-by-a-megabyte": network(
-            mapping(), x=first, _parameters=b"}X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + view() + b"s"
+            mapping(),
+            x=first,
+            _parameters=b"}X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + view() + b"s",
         ),
         "parameters-of-one-storage": network(
             mapping(), x=first,

@@ -40,7 +40,10 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
             raise UnsafeFileError(
                 f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path)
             )
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            _header_length(head, size, str(path))
+            content = head + stream.read(size)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror or error})",
@@ -70,24 +73,31 @@ def regular_size(path: Path) -> int:
     return found.st_size
 
 
-def check_header(content: bytes, where: str) -> str:
-    """The dtype of the tensors; refuse a long header, and offsets that do not tile the file exactly."""
-    length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or length > len(content) - 8:
+def _header_length(head: bytes, size: int, where: str) -> int:
+    """Bytes of the header of a file of ``size`` bytes that begins with ``head``; refused where too many."""
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < 8 or length > size - 8:
         raise CheckpointError(
-            f"{where}: truncated: a header of {length} bytes in a file of {len(content)}", file=where
+            f"{where}: truncated: a header of {length} bytes in a file of {size}", file=where
         )
     if length > MAX_HEADER_BYTES:
         raise UnsafeFileError(
             f"{where}: a header of {length} bytes exceeds the limit of {MAX_HEADER_BYTES}", file=where
         )
+    return length
+
+
+def check_header(content: bytes, where: str) -> str:
+    """The dtype of the tensors; refuse a long header, and offsets that do not tile the file exactly."""
+    length = _header_length(content, len(content), where)
     try:
         header: dict[str, Any] = json.loads(content[8 : 8 + length])
         header.pop("__metadata__", None)
         entries = {name: (e["dtype"], e["shape"], *e["data_offsets"]) for name, e in header.items()}
-        # Whole numbers, before anything is made of them: a product of a list and a number is a longer list.
-        if any(type(n) is not int for _, shape, *span in entries.values() for n in (*shape, *span)):
-            raise ValueError("a shape or an offset that is no whole number")
+        # Before anything is made of them: the product of a list and a number is a longer list.
+        numbers = (n for _, shape, *span in entries.values() for n in (*shape, *span))
+        if not all(type(n) is int and 0 <= n <= MAX_FILE_BYTES for n in numbers):
+            raise ValueError("a shape or an offset that is no number of a file")
         spans = sorted((start, end) for _, _, start, end in entries.values())
         sizes = [math.prod(shape) * ITEM_BYTES.get(dtype, 0) for dtype, shape, _, _ in entries.values()]
         lengths = [end - start for _, _, start, end in entries.values()]
