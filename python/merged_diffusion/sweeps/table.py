@@ -1,8 +1,8 @@
 """The table of a sweep: every row against the best one, and the thresholds that cannot be told from it.
 
 Rows have the same images and noise, so differences are paired image by image. A threshold counts as
-indistinguishable from the best while its difference is at most `SURE` standard errors; the interval is from the
-first of them to the last.
+indistinguishable from the best while its difference is at most `SURE` standard errors; the interval is from
+the first of them to the last.
 """
 
 from __future__ import annotations
