@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
 
-MAX_OPCODES: Final = 3_000_000  # the largest public file has 200,000
-MAX_STACK: Final = 1_000_000
+MAX_OPCODES: Final = 400_000  # the largest public file has 200,000
+MAX_STACK: Final = 100_000
 MAX_TEXT: Final = 1 << 20
 HIGHEST_PROTOCOL: Final = 5
 SHOWN: Final = 80
@@ -59,6 +59,7 @@ def read(
     *,
     start: int = 0,
     persistent: Callable[[object], object] | None = None,
+    max_text: int = MAX_TEXT,
 ) -> Walked:
     """The pickle that begins at ``start``. Bytes of it are views of ``content``, never copies.
 
@@ -69,7 +70,7 @@ def read(
     CheckpointError
         The pickle is truncated or contradicts itself.
     """
-    machine = _Machine(content, allowed, where, start, persistent)
+    machine = _Machine(content, allowed, where, start, persistent, max_text)
     try:
         return machine.run()
     except (IndexError, KeyError, ValueError, TypeError, struct.error, OverflowError) as error:
@@ -95,11 +96,20 @@ def plain_set(items: list[Any] | None = None) -> set[Any]:
     return {_key(item) for item in items or []}
 
 
-def latin1(text: str, encoding: str = "latin1") -> bytes:
-    """What ``_codecs.encode`` stands for: protocol 2's way to write bytes."""
-    if encoding.replace("-", "") != "latin1":
-        raise ValueError(f"text encoded as {encoding[:SHOWN]!r}")
-    return text.encode("latin-1")
+def latin1(budget: int) -> Builder:
+    """What ``_codecs.encode`` stands for, protocol 2's way to write bytes; ``budget`` of them in all."""
+    left = budget
+
+    def encode(text: str, encoding: str = "latin1") -> memoryview:
+        nonlocal left
+        if encoding.replace("-", "") != "latin1":
+            raise ValueError(f"text encoded as {encoding[:SHOWN]!r}")
+        left -= len(text)
+        if left < 0:
+            raise UnsafeFileError(f"more than the {budget} bytes that the file holds are made of its texts")
+        return memoryview(text.encode("latin-1"))
+
+    return encode
 
 
 def shown(value: object) -> str:
@@ -109,6 +119,8 @@ def shown(value: object) -> str:
 
 def _key(value: Any) -> Any:
     # Only what hashes at once: nested tuples that share their parts take exponential time.
+    if isinstance(value, memoryview) and len(value) <= SHOWN:
+        value = bytes(value)
     if not isinstance(value, Scalar):
         raise TypeError(f"a {type(value).__name__} as a key")
     return value
@@ -124,8 +136,10 @@ class _Machine:
         where: str,
         start: int,
         persistent: Callable[[object], object] | None,
+        max_text: int,
     ) -> None:
         self.at = start
+        self._max_text = max_text
         self._content, self._allowed, self._where = content, allowed, where
         self._persistent = persistent
         self._stack: list[Any] = []
@@ -143,8 +157,10 @@ class _Machine:
                     raise ValueError("values left on the stack")
                 return Walked(self._stack.pop(), self._position)
             step = STEPS.get(opcode)
+            if step is None and opcode not in NAMES:
+                raise ValueError(f"no opcode is {opcode:#x}")
             if step is None:
-                raise self._unsafe(f"the opcode {NAMES.get(opcode, hex(opcode))}")
+                raise self._unsafe(f"the opcode {NAMES[opcode]}")
             step(self)
             if len(self._stack) > MAX_STACK:
                 raise self._unsafe(f"more than {MAX_STACK} values on the stack")
@@ -153,7 +169,7 @@ class _Machine:
     def _unsafe(self, what: str) -> UnsafeFileError:
         return UnsafeFileError(
             f"{self._where}: {what} at offset {self.at} has no place in such a file; nothing was executed",
-            hint="if this file is honest, load it with its own code and pass the network as a callable",
+            hint="if the file is honest, read it with its own code and pass on from Python what it holds",
             file=self._where,
             offset=self.at,
         )
@@ -180,8 +196,8 @@ class _Machine:
         return window[:length].decode("utf-8")
 
     def _text(self, size: int) -> None:
-        if size > MAX_TEXT:
-            raise self._unsafe(f"a text of {size} bytes (the limit is {MAX_TEXT})")
+        if size > self._max_text:
+            raise self._unsafe(f"a text of {size} bytes (the limit is {self._max_text})")
         self._stack.append(bytes(self._bytes(size)).decode("utf-8", "surrogatepass"))
 
     # ---- the stack
@@ -301,6 +317,7 @@ STEPS: Final[dict[int, Callable[[_Machine], None]]] = {
         "C": _pushes(lambda m: m._bytes(m._number(1))),
         "B": _pushes(lambda m: m._bytes(m._number(4))),
         "\x8e": _pushes(lambda m: m._bytes(m._number(8))),
+        "\x96": _pushes(lambda m: m._bytes(m._number(8))),
         "]": _pushes(lambda _: []),
         "}": _pushes(lambda _: {}),
         ")": _pushes(lambda _: ()),
@@ -334,7 +351,7 @@ NAMES: Final = {
     for key, name in {
         "i": "INST", "o": "OBJ", "\x92": "NEWOBJ_EX", "\x82": "EXT1", "\x83": "EXT2", "\x84": "EXT4",
         "P": "PERSID", "I": "INT", "L": "LONG", "F": "FLOAT", "S": "STRING", "V": "UNICODE", "p": "PUT",
-        "g": "GET", "l": "LIST", "d": "DICT", "2": "DUP", "\x8b": "LONG4", "\x96": "BYTEARRAY8",
+        "g": "GET", "l": "LIST", "d": "DICT", "2": "DUP", "\x8b": "LONG4",
         "\x97": "NEXT_BUFFER", "\x98": "READONLY_BUFFER", "0": "POP", "1": "POP_MARK",
     }.items()
 }  # fmt: skip

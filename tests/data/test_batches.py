@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.data.makers import cifar_records, python2_batch, python3_batch
 
-from merged_diffusion.data import batches
+from merged_diffusion import inert
 from merged_diffusion.data.batches import read_pickled_batch
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
 
@@ -40,7 +40,7 @@ class Touch:
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_call_is_refused_and_not_run(tmp_path, protocol):
     content = pickle.dumps({"data": Touch(tmp_path / "canary"), "labels": []}, protocol=protocol)
-    with pytest.raises(UnsafeFileError, match=r"the name (posix|nt)\.system at offset \d+"):
+    with pytest.raises(UnsafeFileError, match=r"the global (posix|nt)\.system at offset \d+"):
         read_pickled_batch(content, "batch")
     assert not list(tmp_path.iterdir())
 
@@ -48,15 +48,15 @@ def test_call_is_refused_and_not_run(tmp_path, protocol):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"cbuiltins\neval\n.", "the name builtins.eval"),
+        (b"cbuiltins\neval\n.", "the global builtins.eval"),
         (b"(ios\nsystem\n.", "the opcode INST"),
         (b"\x82\x01.", "the opcode EXT1"),
         (b"Pid\n.", "the opcode PERSID"),
-        (b"Q.", "the opcode BINPERSID"),
+        (b"NQ.", "a persistent id"),
         (b"(o.", "the opcode OBJ"),
-        (b"\x81.", "the opcode NEWOBJ"),
+        (b"N)\x81.", "a call of a NoneType"),
         (b"\x92.", "the opcode NEWOBJ_EX"),
-        (b"\x8a\x01\x01.", "the opcode LONG1"),
+        (b"\x8b\x01\x00\x00\x00\x01.", "the opcode LONG4"),
         (b"\x97.", "the opcode NEXT_BUFFER"),
         (b"N2.", "the opcode DUP"),
     ],
@@ -75,7 +75,6 @@ def test_opcodes_and_names_that_have_no_place(content, what):
         b"\x80\x02e.",
         b"\x80\x02h\x07.",
         b"\x80\x02NR.",
-        b"\x80\x02)NR.",
         b"\x80\x02Nb.",
         b"\x80\x02](Ne",
         b"\x80\x02}(Nu.",
@@ -115,12 +114,12 @@ def test_pixels_as_text_that_is_no_bytes():
     content, greek = python2_batch(RECORDS), "Δ".encode() * (RECORDS[:, 1:].size // 2)
     begin = content.index(b"T" + struct.pack("<I", len(greek)))
     text = content[:begin] + b"X" + content[begin + 1 : begin + 5] + greek
-    with pytest.raises(DataIntegrityError, match="latin-1"):
+    with pytest.raises(DataIntegrityError, match="data, uint8"):
         read_pickled_batch(text + content[begin + 5 + len(greek) :], "batch")
 
 
 def test_opcodes_over_the_limit(monkeypatch):
-    monkeypatch.setattr(batches, "MAX_OPCODES", 50)
+    monkeypatch.setattr(inert, "MAX_OPCODES", 50)
     with pytest.raises(UnsafeFileError, match="more than 50 opcodes"):
         read_pickled_batch(python3_batch(cifar_records(60, 0)), "batch")
 
@@ -130,5 +129,5 @@ def test_text_encoded_again_and_again():
     again = b"c_codecs\nencode\nh\x01h\x02\x86R0" * 50
     with pytest.raises(UnsafeFileError, match="opcode POP"):
         read_pickled_batch(b"\x80\x02" + text + again + b"N.", "batch")
-    with pytest.raises(UnsafeFileError, match="more bytes made"):
+    with pytest.raises(UnsafeFileError, match="bytes that the file holds"):
         read_pickled_batch(b"\x80\x02" + text[:-1] + again.replace(b"R0", b"R") + b"N.", "batch")

@@ -53,7 +53,7 @@ def attacks():
         "empty-extension": msgpack.ExtType(1, b""),
         "unknown-extension": array((2,), "float32", eight, code=9),
         "extension-of-a-python-object": array((2,), "float32", eight, code=127),
-        "timestamp": msgpack.ExtType(-1, bytes(4)),
+        "timestamp": msgpack.Timestamp(1),
         "a-number": 5, "a-text": "kernel", "nothing": None, "a-list": [1.0, 2.0],
         "a-map": {"kernel": 1}, "complex": array((), "complex64", bytes(8), code=2),
         "scalar": array((), "float32", eight[:4], code=3),
@@ -87,7 +87,7 @@ def attacks():
     }  # fmt: skip
 
 
-def cases(folder: Path, canary: Path) -> list[Case]:  # noqa: ARG001  nothing here would run
+def cases(folder: Path, canary: Path) -> list[Case]:
     """Every file as ``ckpt-1.flax`` of a folder of its own."""
     made = []
     for name, content in attacks().items():

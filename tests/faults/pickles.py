@@ -91,11 +91,13 @@ def imports(canary):
 def calls(canary):
     """What is called is not a name, or is a known name on arguments that it should not get."""
     exec_, source = imported("builtins", "exec"), text(f"open({str(canary)!r}, 'w')")
-    ordered, persistent = imported("collections", "OrderedDict"), imported(
-        "torch_utils.persistence", "_reconstruct_persistent_obj"
+    ordered, persistent = (
+        imported("collections", "OrderedDict"),
+        imported("torch_utils.persistence", "_reconstruct_persistent_obj"),
     )
-    rebuild, from_bytes = imported("torch._utils", "_rebuild_tensor_v2"), imported(
-        "torch.storage", "_load_from_bytes"
+    rebuild, from_bytes = (
+        imported("torch._utils", "_rebuild_tensor_v2"),
+        imported("torch.storage", "_load_from_bytes"),
     )
     inner = b"\x80\x04" + exec_ + source + b"\x85R."
     return {

@@ -45,7 +45,7 @@ def faulty(tensors):
     }
 
 
-def cases(folder: Path, canary: Path) -> list[Case]:  # noqa: ARG001  nothing here would run
+def cases(folder: Path, canary: Path) -> list[Case]:
     """Every file, written into ``folder``."""
     folder.mkdir(parents=True)
     return [*edm(folder / "edm"), *addtt(folder / "addtt"), *flax(folder / "flax"), *own(folder / "own")]
@@ -77,7 +77,8 @@ def edm(folder):
 CONFIGS = {
     "tag": "embedding_dim: !!python/object/apply:os.system ['touch {canary}']\n",
     "new-object": "a: !!python/object/new:subprocess.Popen [['touch', '{canary}']]\n",
-    "anchors": "a: &a [x, x]\n" + "".join(f"k{i}: &k{i} [*{'a' if i == 0 else f'k{i - 1}'}]\n" for i in range(40)),
+    "anchors": "a: &a [x, x]\n"
+    + "".join(f"k{i}: &k{i} [*{'a' if i == 0 else f'k{i - 1}'}]\n" for i in range(40)),
     "merge": "a: &a {embedding_dim: 8}\n<<: *a\n",
     "deep": "a: " + "[" * 20_000,
     "list": "- 1\n- 2\n",
@@ -168,7 +169,9 @@ def own(folder):
         place = folder / name
         place.mkdir(parents=True)
         (place / "card.toml").write_text(card)
-        save_file({key: value.contiguous() for key, value in state.items()}, place / "model.safetensors", metadata)
+        save_file(
+            {key: value.contiguous() for key, value in state.items()}, place / "model.safetensors", metadata
+        )
         return place
 
     for name, state in faulty(tensors).items():

@@ -1,4 +1,4 @@
-"""The expert half of the corpus: each checkpoint is refused or loaded as it must be, none is ever executed."""
+"""The expert half of the corpus: each checkpoint is refused or loaded as it must be, none is executed."""
 
 import os
 
@@ -32,9 +32,7 @@ def test_family(name, tmp_path):
 
 def test_size_of_the_corpus(tmp_path):
     """As many attacks, and as many honest files, as the corpus is to have."""
-    cases = {
-        name: module.cases(tmp_path / name, tmp_path / "canary") for name, module in FAMILIES.items()
-    }
+    cases = {name: module.cases(tmp_path / name, tmp_path / "canary") for name, module in FAMILIES.items()}
     attacks = {name: [case for case in found if case.exit_code] for name, found in cases.items()}
     assert len(attacks["pickles"]) >= 60
     assert sum(len(attacks[name]) for name in ("safetensors_headers", "torch_zips", "msgpacks")) >= 30

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -26,7 +27,8 @@ def honest_zip(**options):
 
 def zipped(members, method=zipfile.ZIP_STORED):
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", method) as archive:
+    with zipfile.ZipFile(stream, "w", method) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that is there twice, on purpose
         for name, content in members.items() if isinstance(members, dict) else members:
             archive.writestr(name, content)
     return stream.getvalue()
@@ -69,7 +71,8 @@ def attacks(canary):
     def with_tensor(value, **members):
         return zipped({f"{root}/data.pkl": state_of(value)} | numbers | members)
 
-    evil = pickle.dumps({"ema": Run(exec, f"open({str(canary)!r}, 'w')")}, 2)
+    source = f"open({str(canary)!r}, 'w')"
+    evil = pickle.dumps({"ema": Run(exec, source)}, 2)
     claims = {
         "shape-too-large": tensor(shape=(1 << 40, 1), strides=(1, 1)),
         "shape-whose-product-wraps": tensor(shape=(1 << 32, 1 << 32), strides=(0, 0)),
@@ -98,7 +101,7 @@ def attacks(canary):
     return {
         **{f"tensor-{name}": with_tensor(value) for name, value in claims.items()},
         "exec": with_pickle(evil),
-        "exec-in-a-tensor": with_tensor(imported("builtins", "exec") + text(f"open({str(canary)!r}, 'w')") + b"\x85R"),
+        "exec-in-a-tensor": with_tensor(imported("builtins", "exec") + text(source) + b"\x85R"),
         "second-pickle": zipped([*whole.items(), (f"{root}/data.pkl", evil)]),
         "pickle-in-two-folders": zipped([*whole.items(), ("other/data.pkl", evil)]),
         "no-pickle": zipped({k: v for k, v in whole.items() if not k.endswith("data.pkl")}),
@@ -113,8 +116,9 @@ def attacks(canary):
         "absolute-name": zipped(whole | {"/etc/passwd": b"x"}),
         "name-that-climbs": zipped(whole | {f"{root}/../../x": b"x"}),
         "flood": zipped({**whole, **{f"{root}/x{i}": b"" for i in range(30_000)}}),
-        "torchscript": zipped(whole | {f"{root}/code/__torch__.py": b"import os", f"{root}/constants.pkl": evil}
-                              | {f"{root}/data.pkl": evil}),
+        "torchscript": zipped(
+            whole | {f"{root}/code/__torch__.py": b"import os", f"{root}/data.pkl": evil}
+        ),
         **{f"cut-off-{i:02d}": zipped(whole)[: 4 + len(zipped(whole)) * i // 12] for i in range(11)},
         "before-zips": legacy(),
         "raw-weights": saved({"step": 1, "model": vdm_reference()[1]}),

@@ -22,6 +22,7 @@ from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.vdm import VdmExpert
 
 FORMAT: Final = 1
+MAX_GAMMA: Final = 60.0  # alpha and sigma have their digits up to there
 MAX_CARD_BYTES: Final = 1 << 20
 TABLES: Final = ("network", "training", "results", "converted")
 # What the two kinds of network may predict, and of which time and input.
@@ -134,7 +135,7 @@ def read_card(path: str | Path) -> Card:
             hint="a card says what an expert is (docs/formats.md); recipes/ has some to train from",
             file=str(path),
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable TOML file ({error})", file=str(path)) from error
     return card_of(table, str(path))
 
@@ -165,11 +166,30 @@ def card_of(table: dict[str, Any], where: str) -> Card:
             key="labels",
         )
     low, high = table["gamma_range"]
-    if not -math.inf < low < high < math.inf:
-        raise CheckpointError(f"{where}: gamma_range = [{low}, {high}] is not an interval", key="gamma_range")
+    check_interval(low, high, where)
+    if table["levels"] < 2:
+        raise CheckpointError(
+            f"{where}: levels = {table['levels']}, where at least 2 are needed", key="levels"
+        )
+    channels, *sides = table["image_shape"]
+    if channels < 1 or min(sides) < 0:
+        raise CheckpointError(
+            f"{where}: image_shape = {table['image_shape']} is no channels, height and width",
+            hint="a height and a width of 0 stand for any",
+            key="image_shape",
+        )
     table["gamma_range"] = (float(low), float(high))
     table["image_shape"] = tuple(table["image_shape"])
     return Card(**table)
+
+
+def check_interval(low: float, high: float, where: str) -> None:
+    """`CheckpointError` unless gamma may run from ``low`` to ``high``."""
+    if not -MAX_GAMMA <= low < high <= MAX_GAMMA:
+        raise CheckpointError(
+            f"{where}: gamma from {low} to {high} is no interval within [-{MAX_GAMMA:g}, {MAX_GAMMA:g}]",
+            key="gamma_range",
+        )
 
 
 _TYPES: Final[dict[str, type | tuple[type, ...]]] = {

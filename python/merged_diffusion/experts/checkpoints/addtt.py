@@ -18,7 +18,7 @@ from merged_diffusion import inert
 from merged_diffusion.archives.limits import Limits
 from merged_diffusion.archives.zips import SafeZip, open_zip
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
-from merged_diffusion.experts.card import Card
+from merged_diffusion.experts.card import Card, check_interval
 from merged_diffusion.experts.checkpoints import tensors
 from merged_diffusion.experts.checkpoints.tensors import View
 
@@ -152,10 +152,7 @@ def _ends(ema: dict[str, Any], config: dict[str, Any], where: str) -> tuple[floa
 
 
 def _card(config: dict[str, Any], ends: tuple[float, float], name: str, where: str) -> Card:
-    if not ends[0] < ends[1]:
-        raise CheckpointError(
-            f"{where}: gamma runs from {ends[0]} to {ends[1]}, which is no interval", file=where
-        )
+    check_interval(*ends, where)
 
     def count(key: str, default: int | None = None) -> int:
         value = _number(config, key, default, where)

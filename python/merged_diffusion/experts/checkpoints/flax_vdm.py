@@ -17,7 +17,7 @@ from torch import Tensor
 
 from merged_diffusion import inert
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
-from merged_diffusion.experts.card import Card
+from merged_diffusion.experts.card import Card, check_interval
 
 CONFIGURED: Final = (-13.3, 5.0)
 EXPONENTS: Final = (6, 7)
@@ -141,8 +141,7 @@ def _ends(gamma: Any, where: str) -> tuple[float, float]:
             file=where,
         )
     width, start = (float(array.tensor().double().reshape(())) for array in numbers.values() if array)
-    if not (math.isfinite(width) and math.isfinite(start)) or width == 0:
-        raise CheckpointError(f"{where}: gamma runs from {start} with slope {width}", file=where)
+    check_interval(start, start + abs(width), where)
     return start, start + abs(width)
 
 
