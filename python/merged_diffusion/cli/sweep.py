@@ -31,7 +31,7 @@ Examples:
     help="Thresholds with commas between: numbers in [0, 1], min, max; 0 and 1: one expert alone.",
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range")
-@how
+@options.less(how, "bpd_tol")
 @options.less(where, "shard")
 def command(
     etas: str | None,
