@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from merged_diffusion.merge import MergedModel, Threshold
     from merged_diffusion.pairs import load_pair
     from merged_diffusion.runs import open_run
+    from merged_diffusion.sampling import Samples, draw, sample
     from merged_diffusion.training import train
 
 __all__ = [
@@ -42,10 +43,12 @@ __all__ = [
     "Likelihood",
     "MergedDiffusionError",
     "MergedModel",
+    "Samples",
     "Settings",
     "Threshold",
     "__version__",
     "convert_expert",
+    "draw",
     "evaluate",
     "inspect_expert",
     "load_data",
@@ -55,6 +58,7 @@ __all__ = [
     "log_likelihood",
     "open_run",
     "paired_difference",
+    "sample",
     "train",
 ]
 
@@ -68,10 +72,12 @@ _HOMES = {
     "Likelihood": "likelihood",
     "MergedDiffusionError": "errors",
     "MergedModel": "merge",
+    "Samples": "sampling",
     "Settings": "evaluation.settings",
     "Threshold": "merge",
     "__version__": "_core",
     "convert_expert": "experts.converting",
+    "draw": "sampling",
     "evaluate": "evaluation.evaluate",
     "inspect_expert": "experts.inspection",
     "load_data": "data",
@@ -81,6 +87,7 @@ _HOMES = {
     "log_likelihood": "likelihood",
     "open_run": "runs",
     "paired_difference": "likelihood",
+    "sample": "sampling",
     "train": "training",
 }
 
