@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from merged_diffusion.quality.assess import assess
     from merged_diffusion.quality.frechet import frechet_distance
     from merged_diffusion.runs import open_run
+    from merged_diffusion.sampling import Samples, draw, sample
     from merged_diffusion.sweeps.sweep import sweep
     from merged_diffusion.training import train
 
@@ -45,11 +46,13 @@ __all__ = [
     "Likelihood",
     "MergedDiffusionError",
     "MergedModel",
+    "Samples",
     "Settings",
     "Threshold",
     "__version__",
     "assess",
     "convert_expert",
+    "draw",
     "evaluate",
     "frechet_distance",
     "inspect_expert",
@@ -60,6 +63,7 @@ __all__ = [
     "log_likelihood",
     "open_run",
     "paired_difference",
+    "sample",
     "sweep",
     "train",
 ]
@@ -74,11 +78,13 @@ _HOMES = {
     "Likelihood": "likelihood",
     "MergedDiffusionError": "errors",
     "MergedModel": "merge",
+    "Samples": "sampling",
     "Settings": "evaluation.settings",
     "Threshold": "merge",
     "__version__": "_core",
     "assess": "quality.assess",
     "convert_expert": "experts.converting",
+    "draw": "sampling",
     "evaluate": "evaluation.evaluate",
     "frechet_distance": "quality.frechet",
     "inspect_expert": "experts.inspection",
@@ -89,6 +95,7 @@ _HOMES = {
     "log_likelihood": "likelihood",
     "open_run": "runs",
     "paired_difference": "likelihood",
+    "sample": "sampling",
     "sweep": "sweeps.sweep",
     "train": "training",
 }
