@@ -16,7 +16,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"evaluation", "sweeps"},
-    {"likelihood", "training", "selftest", "quality"},
+    {"likelihood", "training", "selftest", "quality", "bound"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
     {"errors", "cache", "archives", "inert", "methods", "_core"},
