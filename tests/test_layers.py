@@ -16,7 +16,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"evaluation", "sweeps"},
-    {"likelihood", "sampling", "training", "selftest", "quality"},
+    {"likelihood", "sampling", "training", "selftest", "quality", "bound"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
     {"errors", "cache", "archives", "inert", "methods", "samplers", "_core"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from merged_diffusion._core import __version__
+    from merged_diffusion.bound import Bound, loss_profile, variational_bound
     from merged_diffusion.data import load_data
     from merged_diffusion.data.images import Data
     from merged_diffusion.errors import MergedDiffusionError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from merged_diffusion.training import train
 
 __all__ = [
+    "Bound",
     "CallableExpert",
     "Data",
     "DiffusersExpert",
@@ -61,14 +63,17 @@ __all__ = [
     "load_pair",
     "log_density",
     "log_likelihood",
+    "loss_profile",
     "open_run",
     "paired_difference",
     "sample",
     "sweep",
     "train",
+    "variational_bound",
 ]
 
 _HOMES = {
+    "Bound": "bound",
     "CallableExpert": "experts.callables",
     "Data": "data.images",
     "DiffusersExpert": "experts.diffusers",
@@ -93,11 +98,13 @@ _HOMES = {
     "load_pair": "pairs",
     "log_density": "likelihood",
     "log_likelihood": "likelihood",
+    "loss_profile": "bound",
     "open_run": "runs",
     "paired_difference": "likelihood",
     "sample": "sampling",
     "sweep": "sweeps.sweep",
     "train": "training",
+    "variational_bound": "bound",
 }
 
 
