@@ -15,7 +15,7 @@ PACKAGE = ROOT / "python" / "merged_diffusion"
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"evaluation", "sweeps"},
+    {"evaluation", "sweeps", "thresholds"},
     {"likelihood", "sampling", "training", "selftest", "quality", "bound"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},

@@ -28,14 +28,14 @@ def expected(data, variance=0.4):
     return np.stack(losses, axis=1)
 
 
-@pytest.mark.parametrize("visits", [None, 6])
-def test_profile_is_the_expected_loss_within_its_error(visits):
+@pytest.mark.parametrize("stride", [1, 4])
+def test_profile_is_the_expected_loss_within_its_error(stride):
     data = images(600)
-    found = loss_profile(expert(), data, GRID, visits=visits, dtype="float64")
+    found = loss_profile(expert(), data, GRID, stride=stride, dtype="float64")
     # One image set for both: only the noise of eps is left, less than the error over images.
     away = np.nanmean(found.per_image - expected(data), axis=0)
     assert (np.abs(away) < 4 * found.se).all()
-    assert found.evaluations == 600 * (visits or len(GRID))
+    assert found.evaluations == 600 * len(GRID) // stride
     assert (found.n > 0).all()
 
 
@@ -51,10 +51,12 @@ def test_experts_of_a_pair_meet_the_same_noise():
 
 def test_a_comb_asks_a_part_of_what_the_whole_grid_asks():
     data = images(9)
-    whole, comb = (loss_profile(expert(), data, GRID, visits=v, dtype="float64") for v in (None, 8))
+    whole, comb = (loss_profile(expert(), data, GRID, stride=s, dtype="float64") for s in (1, 3))
     known = comb.is_known
     np.testing.assert_array_equal(comb.per_image[known], whole.per_image[known])
     assert (known.sum(axis=1) == 8).all()
+    part = loss_profile(expert(), data, GRID[5:], first=5, stride=3, dtype="float64")
+    np.testing.assert_array_equal(part.per_image, comb.per_image[:, 5:])
 
 
 def test_errors_of_clusters_are_those_of_their_sums():
@@ -75,7 +77,7 @@ def test_what_cannot_be_measured_is_refused():
         loss_profile(expert(), images(2), [0.0, 0.0])
     with pytest.raises(UsageError, match="leave"):
         loss_profile(expert(), images(2), [-20.0, 0.0])
-    with pytest.raises(UsageError, match="visits = 0"):
-        loss_profile(expert(), images(2), GRID, visits=0)
+    with pytest.raises(UsageError, match="stride = 0"):
+        loss_profile(expert(), images(2), GRID, stride=0)
     with pytest.raises(SolveError, match="not finite at gamma"):
         loss_profile(expert(kind=Broken), images(2), GRID)

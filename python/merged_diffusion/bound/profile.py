@@ -86,7 +86,7 @@ def loss_profile(
     gammas: npt.ArrayLike,
     *,
     first: int = 0,
-    visits: int | None = None,
+    stride: int = 1,
     seed: int = 0,
     labels: npt.ArrayLike | None = None,
     batch_size: int | None = None,
@@ -99,9 +99,10 @@ def loss_profile(
     Parameters
     ----------
     first
-        The number of the first gamma in the grid that names the noise.
-    visits
-        Ask each image at about this many gammas only, evenly spread, all gammas equally often (default: all).
+        The number of the first gamma, which names its noise.
+    stride
+        Ask every image at each ``stride``-th gamma only, the next image at those beside them. At one number
+        two experts meet the same images.
     convention
         As of `MergedModel`.
 
@@ -135,7 +136,7 @@ def loss_profile(
         place,
         settings.torch_dtype,
     )
-    is_asked = _asked(len(given), len(grid), visits)
+    is_asked = _asked(len(given), first + np.arange(len(grid)), stride)
     images, points = np.nonzero(is_asked)
     with (
         torch.inference_mode(False),
@@ -156,10 +157,10 @@ def loss_profile(
     return Profile(grid, per_image, given.clusters)
 
 
-def _asked(n_images: int, n_gammas: int, visits: int | None) -> npt.NDArray[np.bool_]:
-    """Which images meet which gammas [N, G]: every image a comb, the next image the comb beside it."""
-    if visits is not None and visits < 1:
-        raise UsageError(f"visits = {visits} is no whole number from 1 up")
-    stride = 1 if visits is None else min(max(n_gammas // visits, 1), n_images)
-    grid: npt.NDArray[np.bool_] = np.arange(n_gammas) % stride == (np.arange(n_images) % stride)[:, None]
+def _asked(n_images: int, numbers: npt.NDArray[np.int64], stride: int) -> npt.NDArray[np.bool_]:
+    """Which images meet the gammas of these numbers [N, G]: every image a comb."""
+    if stride < 1:
+        raise UsageError(f"stride = {stride} is no whole number from 1 up")
+    stride = min(stride, n_images)  # so that some image is at every gamma
+    grid: npt.NDArray[np.bool_] = numbers % stride == (np.arange(n_images) % stride)[:, None]
     return grid
