@@ -15,7 +15,8 @@ PACKAGE = ROOT / "python" / "merged_diffusion"
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"evaluation"},
+    {"reports"},
+    {"evaluation", "plots"},
     {"likelihood", "training", "selftest"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},

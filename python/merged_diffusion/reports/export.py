@@ -5,16 +5,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.reports import published
-from merged_diffusion.reports.results import Result, Row
-from merged_diffusion.reports.tables import Cell, Number, Table
+from merged_diffusion.reports.results import Result, Row, read_all
+from merged_diffusion.reports.tables import Cell, Number, Table, written
 
 WHAT: Final = {"nll": 1, "sample": 2, "literature": 3, "ends": 4, "vlb": 5}
 METRIC: Final = {1: "nll", 2: "sample", 5: "vlb"}
-NUMBERS: Final = (1, 2, 3, 4, 5, 6)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A table as text, its number in the paper, and what differs between its results."""
+
+    text: str
+    number: int
+    warnings: Sequence[str]
+
+
+def exported(
+    paths: Sequence[str | Path], *, form: str = "markdown", number: int | None = None, what: str | None = None
+) -> Exported:
+    """The table ``number`` (or ``what``: `WHAT`) of kept results; without either, that of the first result."""
+    if number is not None and what is not None:
+        raise UsageError("--table and --what were both given", hint="use one of them")
+    results, warnings = read_all(paths)
+    asked = number or WHAT[what or results[0].metric]
+    return Exported(written(table(asked, results, warnings), form), asked, warnings)
 
 
 def table(number: int, results: Sequence[Result], notes: Sequence[str] = ()) -> Table:
@@ -233,8 +254,8 @@ def _paired(row: Row) -> Cell:
 
 
 def _spread(row: Row) -> Cell:
-    found = ((row.summary or {}).get("bits_per_dim") or {}).get("sd_repeats")
-    return None if found is None else Number(found, 3)
+    found = (row.summary or {}).get("repeats")
+    return None if found is None else Number(found["std"], 3)
 
 
 def _sampler(result: Result) -> Cell:
