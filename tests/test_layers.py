@@ -16,8 +16,8 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"reports"},
-    {"evaluation", "plots"},
-    {"likelihood", "training", "selftest"},
+    {"evaluation", "sweeps", "plots"},
+    {"likelihood", "training", "selftest", "quality"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
     {"errors", "cache", "archives", "inert", "methods", "_core"},
@@ -33,16 +33,8 @@ CORE_CONCEPTS = {path.stem for path in CORE.iterdir()} - {"lib"}
 # What solver modules and diffusion modules of the core stand on; `field` is where the two meet.
 SHARED = {"error", "Error"}
 SOLVER = {
-    "adams",
-    "quadrature",
-    "probe_noise",
-    "tableau",
-    "control",
-    "workspace",
-    "outcome",
-    "runge_kutta",
-    "host",
-    "lane",
+    *("adams", "quadrature", "probe_noise", "tableau", "control", "course", "workspace", "outcome"),
+    *("runge_kutta", "host", "lane"),
 }
 DIFFUSION = {"gamma", "merge", "stream", "special", "truncated_normal", "bits"}
 

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from merged_diffusion.likelihood import Likelihood, log_density, log_likelihood, paired_difference
     from merged_diffusion.merge import MergedModel, Threshold
     from merged_diffusion.pairs import load_pair
+    from merged_diffusion.quality.assess import assess
+    from merged_diffusion.quality.frechet import frechet_distance
     from merged_diffusion.runs import open_run
+    from merged_diffusion.sweeps.sweep import sweep
     from merged_diffusion.training import train
 
 __all__ = [
@@ -45,8 +48,10 @@ __all__ = [
     "Settings",
     "Threshold",
     "__version__",
+    "assess",
     "convert_expert",
     "evaluate",
+    "frechet_distance",
     "inspect_expert",
     "load_data",
     "load_expert",
@@ -55,6 +60,7 @@ __all__ = [
     "log_likelihood",
     "open_run",
     "paired_difference",
+    "sweep",
     "train",
 ]
 
@@ -71,8 +77,10 @@ _HOMES = {
     "Settings": "evaluation.settings",
     "Threshold": "merge",
     "__version__": "_core",
+    "assess": "quality.assess",
     "convert_expert": "experts.converting",
     "evaluate": "evaluation.evaluate",
+    "frechet_distance": "quality.frechet",
     "inspect_expert": "experts.inspection",
     "load_data": "data",
     "load_expert": "experts.cards",
@@ -81,6 +89,7 @@ _HOMES = {
     "log_likelihood": "likelihood",
     "open_run": "runs",
     "paired_difference": "likelihood",
+    "sweep": "sweeps.sweep",
     "train": "training",
 }
 

@@ -447,6 +447,10 @@ class Outcome:
     def steps(self) -> npt.NDArray[np.float64] | None:
         """Where its accepted steps ended, if a solve recorded them."""
 
+    @property
+    def origin(self) -> tuple[int, int] | None:
+        """The problem in whose row its first accepted steps were taken, and how many those are."""
+
 @final
 class HostStore:
     """States between legs, and at the end of the last where a solve keeps them, by key."""
@@ -495,6 +499,8 @@ def solve(
     noise_floor: float = 0.0,
     keep: bool = False,
     record_steps: bool = False,
+    branches: Sequence[Sequence[tuple[float, float]]] = [],
+    stride: int = 0,
 ) -> dict[str, Any]:
     """Take every problem through all legs, on one workspace per leg.
 
@@ -510,14 +516,18 @@ def solve(
     ``finished(outcome)`` is called for each problem, in order of finishing; its exceptions and those of the
     callbacks come out unchanged.
 
+    ``branches`` are further courses that begin as ``legs`` does; problem ``key + c * stride`` goes course c, which
+    is ``legs`` for c = 0. The problems of one ``key`` share a row as long as they take the same steps; their outcomes
+    are to the last bit those of solves without branches, and count the evaluations that they would have taken alone.
+
     Returns ``calls`` (network calls, leg by leg), ``evaluations`` (their useful rows), and
     ``rows_before_drain``, ``evaluations_before_drain`` (the same while problems waited for their first row).
 
     Raises
     ------
     UsageError
-        No rows, legs or steps; a leg without extent; tolerances that are not positive or too fine; "adams" with
-        shared steps or a plain drift.
+        No rows, legs or steps; a leg without extent; tolerances that are not positive or too fine; "adams" or
+        branches with shared steps; "adams" with a plain drift; branches that begin elsewhere, a key of none.
     """
 
 # ---- threads

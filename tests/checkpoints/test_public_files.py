@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tests.checkpoints import writers
 
-from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
+from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.checkpoints.recognise import contents, recognise
 
@@ -141,6 +141,18 @@ def test_addtt_model_is_the_ema_of_the_reference(tmp_path, name, new_ema):
 def test_addtt_folder_is_as_good_as_its_file(tmp_path):
     file = writers.write_addtt(tmp_path / "run", *reference("vdm", "base"))
     assert torch.equal(eps_hat(load_expert(file)), eps_hat(load_expert(file.parent)))
+
+
+def test_attributes_of_a_state_dict_are_the_versions_of_its_modules_and_no_others(tmp_path):
+    """``Module.state_dict()`` pickles them behind the items, as a state."""
+    config, tensors = reference("vdm", "base")
+    file = writers.write_addtt(tmp_path / "a", config, tensors)
+    load_expert(file)
+    state = writers.addtt_state(config, tensors)
+    state["ema"].other = {}
+    torch.save(state, file)
+    with pytest.raises(UnsafeFileError, match="a state for a dict"):
+        load_expert(file)
 
 
 def test_learned_ends_of_gamma_do_not_touch_the_networks_clock(tmp_path):

@@ -1,7 +1,6 @@
 """Progress: one line that is rewritten on a terminal, a line a minute elsewhere."""
 
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,14 +12,6 @@ from merged_diffusion.cli.progress import Progress, RunningMean, duration
 class Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-def evaluation(n):
-    return SimpleNamespace(
-        plan=SimpleNamespace(models=SimpleNamespace(models={"merged": None})),
-        remaining=lambda name: n,
-        notes=[],
-    )
 
 
 def record(bits):
@@ -50,7 +41,7 @@ def test_running_mean_is_numpy_s():
 def test_terminal_shows_one_line_that_is_rewritten(stderr, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = stderr(Terminal(), seconds=1.0)
-    with Progress(evaluation(4), quiet=False) as shown:
+    with Progress({"merged": 4}, [], quiet=False) as shown:
         for bits in (3.0, 4.0):
             shown.update("merged", record(bits))
     assert "\n" not in stream.getvalue()
@@ -62,7 +53,7 @@ def test_without_a_terminal_or_with_no_color_there_is_a_line_a_minute(stderr, mo
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
     stream = stderr(Terminal() if no_color else io.StringIO(), seconds=25.0)
-    with Progress(evaluation(9), quiet=False) as shown:
+    with Progress({"merged": 9}, [], quiet=False) as shown:
         for bits in range(9):
             shown.update("merged", record(float(bits)))
     assert stream.getvalue().count("\n") == 3  # at 75, 150 and 225 s
@@ -75,7 +66,7 @@ def test_reader_of_standard_error_that_went_away_stops_nothing(stderr):
             raise BrokenPipeError
 
     stderr(Gone(), seconds=1.0)
-    with Progress(evaluation(2), quiet=False) as shown:
+    with Progress({"merged": 2}, [], quiet=False) as shown:
         shown.update("merged", record(3.0))
 
 

@@ -27,6 +27,8 @@ PROBE = """if 1:
         (["nll"], 2),
         (["nll", "--data", "digits", "--eta", "nan"], 2),
         (["nll", "--data", "digits", "--eta", "0.3", "--gamma", "1"], 2),
+        (["sweep", "--help"], 0),
+        (["sweep", "--data", "digits", "--etas", "0.2,0.2"], 2),
         (["nothing"], 2),
         (["fetch", "--help"], 0),
         (["fetch", "nothing"], 2),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from merged_diffusion import _core
+from merged_diffusion.errors import UsageError
 from merged_diffusion.ode import workspace as module
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.workspace import TorchWorkspace
@@ -258,3 +259,70 @@ def test_network_that_returns_its_input_is_stored_before_the_input_is_written(re
     growth = [np.arcsinh(np.exp(g / 2)) - np.log1p(np.exp(g)) / 2 for g in (-1.0, 1.0)]
     expected = states * np.exp(growth[1] - growth[0])
     np.testing.assert_allclose([store.take(key) for key in range(3)], expected, rtol=1e-8)
+
+
+def _flow(y, t, _node, keys):
+    """A network whose answer hangs on problem, time and state; q likewise."""
+    problem = torch.as_tensor(keys % 100, dtype=torch.float64) + 1
+    gamma = torch.as_tensor(t)
+    output = torch.sin(y.double() * problem[:, None]) + torch.cos(3 * gamma)[:, None]
+    return output.to(y.dtype), torch.cos(gamma * problem)
+
+
+@pytest.mark.parametrize("kind", ["host", "torch"])
+@pytest.mark.parametrize("method", ["dopri5", "adams"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_branch_is_to_the_last_bit_the_solve_of_its_own_legs(kind, method, dtype) -> None:
+    trunk, switches = (-8.0, 3.0), (-7.9, -2.0, -1.9, 1.5, 3.0)
+    branches = [[(trunk[0], switch), (switch, 5.0)] for switch in switches]
+    states = np.random.default_rng(1).standard_normal((5, 6))
+
+    def outcomes(legs, keys, branches=(), stride=0):
+        found = {}
+        tally = solve(
+            legs,
+            [_flow] * max(len(course) for course in [legs, *branches]),
+            np.array(keys, dtype=np.uint64),
+            lambda key: states[key % 100],
+            shape=(4, 6),
+            device=CPU,
+            dtype=dtype,
+            method=method,
+            workspace=kind,
+            finished=lambda outcome: found.__setitem__(outcome.key, outcome),
+            record_steps=True,
+            branches=branches,
+            stride=stride,
+        )
+        return found, tally
+
+    def told(outcome):
+        names = ("status", "leg", "gamma", "log_density", "path_correction", "square", "evaluations")
+        rest = ("accepted", "rejected", "ratio", "stage")
+        return [getattr(outcome, name) for name in (*names, *rest)] + [outcome.steps.tolist()]
+
+    keys = [problem + 100 * course for course in range(len(switches) + 1) for problem in range(5)]
+    together, tally = outcomes([trunk], keys, branches, 100)
+    single = 0
+    for course, legs in enumerate([[trunk], *branches]):
+        alone, own = outcomes(legs, range(5))
+        single += own["evaluations"]
+        for problem in range(5):
+            assert told(together[problem + 100 * course]) == told(alone[problem])
+    assert tally["evaluations"] < 0.85 * single
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"branches": [[(-7.0, 3.0)]]}, "does not begin"),
+        ({"step_control": "shared"}, "with branches"),
+        ({"stride": 0}, "stride"),
+        ({"keys": [250]}, "stride"),
+    ],
+)
+def test_branches_that_cannot_be_are_refused(change, message) -> None:
+    keys = np.array(change.pop("keys", [0, 100]), dtype=np.uint64)
+    options = {"branches": [[(-8.0, 1.0)]], "stride": 100, "finished": print, "shape": (2, D)} | change
+    with pytest.raises(UsageError, match=message):
+        solve([(-8.0, 3.0)], [_flow], keys, start, device=CPU, dtype=torch.float64, **options)

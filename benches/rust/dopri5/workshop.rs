@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 
 use merged_diffusion_core::control::{StepControl, Tolerance};
+use merged_diffusion_core::course::Path;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::host::{Arrival, Host, Slot};
 use merged_diffusion_core::outcome::Job;
@@ -148,18 +149,21 @@ pub(crate) fn spans(rows: usize) -> [Spans; STAGES] {
 /// The real driver along one leg of equal steps; returns its network calls.
 pub(crate) fn drive<S: Slot>(shape: Shape, workshop: &mut Workshop<S>) -> u64 {
     let plan = Plan {
-        start: -5.0,
-        end: 0.0,
+        idle: -5.0,
         field: Field::ProbabilityFlow { dim: shape.dim },
         control: StepControl::Constant { steps: STEPS },
         tolerance: tolerance(),
         dim: shape.dim,
+    };
+    let path = Path {
+        start: -5.0,
+        end: 0.0,
         square: true,
     };
     let mut driver = DormandPrince::new(plan, shape.rows);
     for row in 0..shape.rows {
         let Ok(()) = workshop.load(row, 0);
-        driver.admit(row, Job::new(row as u64));
+        driver.admit(row, Job::new(row as u64), path);
     }
     let mut calls = 0;
     while driver.active() > 0 {

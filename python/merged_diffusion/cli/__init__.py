@@ -20,6 +20,9 @@ from merged_diffusion.errors import MergedDiffusionError, ResourceError
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
+    "sweep": "Likelihood over thresholds: which eta, and how sure is that.",
+    "fid": "Distance of images from a reference.",
+    "fid-ref": "Statistics of a reference set.",
     "train": "Train an expert from a card.",
     "selftest": "Closed forms on this machine: measured error and tolerance.",
     "runs": "Look at kept evaluations: show, compare, export, report.",
@@ -47,7 +50,8 @@ class LazyGroup(click.Group):
         """The command, loaded."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"merged_diffusion.cli.{cmd_name}").command
+        module = importlib.import_module(f"merged_diffusion.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -180,7 +180,7 @@ def command(
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Evaluation(plan, out=out, shard=shard, **keep) as evaluation:
                 try:
-                    with Progress(evaluation, quiet=quiet) as progress:
+                    with Progress(evaluation.left(), evaluation.notes, quiet=quiet) as progress:
                         evaluation.run(progress.update)
                     return workers.conclude(worker, evaluation, out, as_json=as_json)
                 except KeyboardInterrupt:

@@ -69,6 +69,21 @@ def stacked(*decorators: Decorator) -> Decorator:
     return apply
 
 
+def less(decorator: Decorator, *names: str) -> Decorator:
+    """The options of a decorator but those of these parameters."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        def holder() -> None: ...
+
+        params: list[click.Parameter] = getattr(decorator(holder), "__click_params__", [])
+        held: list[click.Parameter] = getattr(function, "__click_params__", [])
+        kept = [param for param in params if param.name not in names]
+        function.__click_params__ = [*held, *kept]  # type: ignore[attr-defined]
+        return function
+
+    return apply
+
+
 printing = stacked(
     click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object, errors too."),
     click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),

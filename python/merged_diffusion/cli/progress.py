@@ -9,11 +9,11 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
-from merged_diffusion.evaluation.evaluate import Evaluation
 from merged_diffusion.runs import Record
 
 REDRAW_SECONDS: Final = 0.2
@@ -42,16 +42,16 @@ class RunningMean:
 
 
 class Progress:
-    """Follows an evaluation through `update`."""
+    """Follows an evaluation through `update`; ``totals`` are the images it has left, by model."""
 
-    def __init__(self, evaluation: Evaluation, *, quiet: bool) -> None:
+    def __init__(self, totals: Mapping[str, int], notes: Iterable[str], *, quiet: bool) -> None:
         self._quiet = quiet
         self._rewrites = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        self._totals = {name: evaluation.remaining(name) for name in evaluation.plan.models.models}
+        self._totals = totals
         self._bits: dict[str, RunningMean] = {name: RunningMean() for name in self._totals}
         self._evaluations: dict[str, RunningMean] = {name: RunningMean() for name in self._totals}
         self._start = self._shown = time.monotonic()
-        for note in evaluation.notes:
+        for note in notes:
             self._write(f"note: {note}\n")
 
     def update(self, model: str, record: Record) -> None:

@@ -31,9 +31,9 @@ def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool) -> No
         say(f"run: {out}")
 
 
-def estimate_line(plan: Plan, cost: Estimate) -> str:
-    """What the evaluation will take, and on what machine."""
-    n = len(plan.models.models)
+def estimate_line(plan: Plan, cost: Estimate, n: int | None = None) -> str:
+    """What the evaluation under ``n`` models (default: the plan's) will take, and on what machine."""
+    n = n or len(plan.models.models)
     models = "" if n == 1 else f" under {n} models"
     held = {key.replace("_", " "): getattr(plan.settings, key) for key in MACHINE}
     machine = ", ".join(f"{key} {value}" for key, value in held.items() if value is not None)
@@ -92,12 +92,7 @@ def show_kept(summary: Summary, path: Path, *, as_json: bool) -> int:
 
 def interrupted(summary: Summary, out: Path | None, *, as_json: bool) -> int:
     """The partial result after Ctrl-C and how to go on."""
-    resume = "nothing was kept; --out DIR keeps what is done"
-    if out is not None:
-        words = sys.argv[1:] if "--out" in sys.argv or any(w.startswith("--out=") for w in sys.argv) else [
-            *sys.argv[1:], "--out", str(out)
-        ]  # fmt: skip
-        resume = f"to go on: merged-diffusion {shlex.join(words)}"
+    resume = how_to_go_on(out)
     if as_json:
         emit_json(
             error_value("Interrupted", "interrupted", INTERRUPT_CODE, hint=resume, partial=dict(summary))
@@ -107,6 +102,16 @@ def interrupted(summary: Summary, out: Path | None, *, as_json: bool) -> int:
             emit("\n".join(lines(summary)))
         say(f"interrupted, {summary['n_missing']} images are left\n{resume}")
     return INTERRUPT_CODE
+
+
+def how_to_go_on(out: Path | None) -> str:
+    """The command that continues this one."""
+    if out is None:
+        return "nothing was kept; --out DIR keeps what is done"
+    words = sys.argv[1:] if "--out" in sys.argv or any(w.startswith("--out=") for w in sys.argv) else [
+        *sys.argv[1:], "--out", str(out)
+    ]  # fmt: skip
+    return f"to go on: merged-diffusion {shlex.join(words)}"
 
 
 def _kept(summary: Summary, path: Path) -> str:

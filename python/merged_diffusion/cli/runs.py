@@ -56,7 +56,12 @@ def compare(first: Path, second: Path, as_json: bool, quiet: bool) -> int:  # no
 @click.option("--table", type=click.IntRange(1, 6), help="The paper's table of that number.")
 @click.option("--what", type=click.Choice(WHAT), help="The same by name: tables 1, 5, 2, 3 and 4.")
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True, help="How it is written."
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="markdown",
+    show_default=True,
+    help="How it is written.",
 )
 @click.option("--out", type=FILE, show_default="standard output", help="The file to write.")
 @options.printing

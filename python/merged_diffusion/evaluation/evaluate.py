@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from merged_diffusion.data.images import Data
 from merged_diffusion.errors import MergedDiffusionError
 from merged_diffusion.evaluation.plan import Plan, place
 from merged_diffusion.evaluation.settings import Settings
@@ -52,7 +53,7 @@ class Evaluation:
                         n_expected=len(plan.data),
                     )
             except BaseException:
-                self._take_back()
+                self.take_back()
                 raise
 
     @property
@@ -65,10 +66,14 @@ class Evaluation:
         run = self._runs.get(name)
         return self._records[name] if run is None else run.records()
 
-    def remaining(self, name: str) -> int:
-        """Images that this process has still to score under a model."""
-        images = self.plan.share(self.shard, (record["id"] for record in self.held(name)))
-        return 0 if images is None else len(images)
+    def todo(self, name: str) -> Data | None:
+        """The images that this process has still to score under a model; None where none are left."""
+        return self.plan.share(self.shard, (record["id"] for record in self.held(name)))
+
+    def left(self) -> dict[str, int]:
+        """How many those are, by model."""
+        todo = {name: self.todo(name) for name in self.plan.models.models}
+        return {name: 0 if images is None else len(images) for name, images in todo.items()}
 
     def run(self, observe: Observer | None = None) -> None:
         """Score what is not recorded yet; ``observe(model, record)`` is called after each image."""
@@ -76,21 +81,28 @@ class Evaluation:
             for name in self.plan.models.models:
                 self._score(name, observe)
         except MergedDiffusionError:
-            self._take_back()
+            self.take_back()
             raise
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Keep the summary beside the records."""
         if self.out is not None:
             self._runs[self.plan.main].write_summary(self.summary)
 
+    def keep(self, name: str, record: Mapping[str, Any]) -> None:
+        """Take in an image's record under a model."""
+        if name in self._runs:
+            self._runs[name].append(record)
+        self._records[name].append(dict(record))
+
     def _score(self, name: str, observe: Observer | None) -> None:
-        run = self._runs.get(name)
-        images = self.plan.share(self.shard, (record["id"] for record in self.held(name)))
+        images = self.todo(name)
         if images is None:
             return
 
         def keep(record: Mapping[str, Any]) -> None:
-            if run is not None:
-                run.append(record)
-            self._records[name].append(dict(record))
+            self.keep(name, record)
             if observe is not None:
                 observe(name, dict(record))
 
@@ -123,7 +135,8 @@ class Evaluation:
         held = [{record["id"] for record in series} for series in records.values()]
         return {int(i) for i in self.plan.data.ids} - set.intersection(*held)
 
-    def _take_back(self) -> None:
+    def take_back(self) -> None:
+        """Remove the runs that this process began and that hold no record."""
         for run in reversed(self._runs.values()):
             run.discard_if_unused()
 

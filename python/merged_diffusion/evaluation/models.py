@@ -37,6 +37,10 @@ class Models:
     pair: PairCard | None = None
     notes: tuple[str, ...] = ()
 
+    def at(self, settings: Settings) -> Self:
+        """The same experts merged at another threshold."""
+        return replace(self, models=_models(settings, self.experts, self.pair))
+
     def compiled(self, settings: Settings) -> Self:
         """The same models of compiled networks."""
         from merged_diffusion.experts.compiling import compiled

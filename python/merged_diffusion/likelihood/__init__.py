@@ -10,5 +10,14 @@ with its own noise, probe and step size. Terms are in nats, bits/dim at the rim.
 from merged_diffusion.likelihood.evaluate import log_density, log_likelihood
 from merged_diffusion.likelihood.result import Likelihood, paired_difference
 from merged_diffusion.likelihood.scoring import default_batch_size
+from merged_diffusion.likelihood.together import can_share, log_likelihoods
 
-__all__ = ["Likelihood", "default_batch_size", "log_density", "log_likelihood", "paired_difference"]
+__all__ = [
+    "Likelihood",
+    "can_share",
+    "default_batch_size",
+    "log_density",
+    "log_likelihood",
+    "log_likelihoods",
+    "paired_difference",
+]

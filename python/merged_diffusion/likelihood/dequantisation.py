@@ -68,20 +68,21 @@ class Dequantisation:
         return math.exp(-self._gamma / 2) / self._levels
 
     def start(self, key: int) -> npt.NDArray[np.float64]:
-        """z_min [d] of a problem; what it costs is kept for `nats`."""
+        """z_min [d] of a problem, the same on every course; what it costs is kept for `nats`."""
         pixels = self._pixels[self._items.position(key)]
         x = pixel_values(pixels, self._levels)
+        problem = self._items.problem(key)
         if self._kind == "none":
-            self._nats[key] = self._constant
+            self._nats[problem] = self._constant
             return self._alpha * x
         noise = self._noise(key)
         z = self._alpha * x + (self._alpha if self._kind == "uniform" else self._sigma) * noise
-        self._nats[key] = self._cost(z, pixels, noise)
+        self._nats[problem] = self._cost(z, pixels, noise)
         return z
 
     def nats(self, key: int) -> float:
         """E[-log q] of a problem, or -log q of its draw where draws are weighted."""
-        return self._nats.pop(key)
+        return self._nats[self._items.problem(key)]
 
     def _noise(self, key: int) -> npt.NDArray[np.float64]:
         noise = np.empty((1, self._pixels.shape[1]))

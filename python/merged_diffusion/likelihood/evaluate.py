@@ -126,9 +126,12 @@ def log_likelihood(
         items=items,
         importance=importance,
     )
-    scoring = Scoring(model, settings, items, starts, data.images.shape[1:])
-    records = scoring.run(
-        clusters=data.clusters, batch_coupled=batch_coupled, on_record=on_record, progress=progress
+    scoring = Scoring([model], settings, items, starts, data.images.shape[1:])
+    (records,) = scoring.run(
+        clusters=data.clusters,
+        batch_coupled=batch_coupled,
+        on_record=None if on_record is None else lambda _, record: on_record(record),
+        progress=progress,
     )
     seconds = time.perf_counter() - begin
     outside = seconds - scoring.network_seconds
@@ -187,8 +190,8 @@ def log_density(
     points, names, classes = as_points(x, ids, labels, model)
     items = Items(names, 1, seed, classes)
     starts = Points(points, gamma_min=model.gamma_range[0], items=items)
-    scoring = Scoring(model, settings, items, starts, points.shape[1:])
-    records = scoring.run(batch_coupled=batch_coupled)
+    scoring = Scoring([model], settings, items, starts, points.shape[1:])
+    (records,) = scoring.run(batch_coupled=batch_coupled)
     return Likelihood(records, scoring.dim, dequantise="none").check().log_density_nats
 
 

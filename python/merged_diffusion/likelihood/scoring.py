@@ -1,9 +1,14 @@
-"""All draws of all images in one solve, on as many rows as the device's memory allows."""
+"""All draws of all images in one solve, on as many rows as the device's memory allows.
+
+Models that begin with the same expert at the same gamma are solved together: they are the courses of the same
+problems, and share the steps that they have in common. A record is to the last bit that of its model alone.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -44,11 +49,11 @@ def default_batch_size(n_images: int, device: str) -> int:
 
 
 class Scoring:
-    """A model, problems, and how they are solved; `run` gives the records."""
+    """Models, problems, and how they are solved; `run` gives the records."""
 
     def __init__(
         self,
-        model: MergedModel,
+        models: Sequence[MergedModel],
         settings: Settings,
         items: Items,
         starts: Starts,
@@ -58,7 +63,9 @@ class Scoring:
         self.dim = math.prod(image_shape)
         self.network_seconds = 0.0
         self.tally: dict[str, Any] = {}
-        self._legs = model.legs(toward="noise")
+        self._courses = [model.legs(toward="noise") for model in models]
+        # Courses that lead through a lane do so under the same expert: `together` sees to it.
+        self._lanes = max(self._courses, key=len)
         self._settings = settings
         self._items = items
         self._starts = starts
@@ -70,61 +77,76 @@ class Scoring:
         *,
         clusters: npt.NDArray[np.int64] | None = None,
         batch_coupled: bool = False,
-        on_record: Callable[[Record], object] | None = None,
+        on_record: Callable[[int, Record], object] | None = None,
         progress: bool = False,
-    ) -> tuple[Record, ...]:
-        """Records in the order of the items; ``on_record`` gets each as it is made."""
+        wanted: Sequence[Positions] | None = None,
+    ) -> list[tuple[Record, ...]]:
+        """Records of each model in the order of the items; ``on_record`` gets each, and its model's number.
+
+        ``wanted`` names the positions that each model scores (default: all).
+        """
         dtype = self._settings.torch_dtype
-        experts = [leg.expert for leg in self._legs]
+        experts = [leg.expert for leg in self._lanes]
+        everything = np.arange(len(self._items))
+        pending = [everything] * len(self._courses) if wanted is None else list(wanted)
         with (
             torch.inference_mode(False),
             torch.no_grad(),
             frozen(experts, device=self._device, dtype=dtype),
-            tqdm(total=len(self._items), unit="image", disable=not progress) as bar,
+            tqdm(total=sum(map(len, pending)), unit="image", disable=not progress) as bar,
         ):
             self._check_experts(batch_coupled=batch_coupled)
 
-            def pass_on(record: Record) -> None:
-                if on_record is not None:
-                    on_record(record)
-                bar.update()
+            def recorder(course: int) -> Recorder:
+                def pass_on(record: Record) -> None:
+                    if on_record is not None:
+                        on_record(course, record)
+                    bar.update()
 
-            recorder = Recorder(
-                self._legs,
-                self._items,
-                self._starts,
-                dim=self.dim,
-                importance=self._settings.importance,
-                is_density=self._settings.dequantise == "none",
-                clusters=clusters,
-                pass_on=pass_on,
-            )
-            self._solve_all(recorder)
-        recorder.tails.warn()
-        return tuple(recorder.records[position] for position in range(len(self._items)))
+                return Recorder(
+                    self._courses[course],
+                    self._items,
+                    self._starts,
+                    dim=self.dim,
+                    importance=self._settings.importance,
+                    is_density=self._settings.dequantise == "none",
+                    corrects=self._settings.corrects,
+                    clusters=clusters,
+                    pass_on=pass_on,
+                )
 
-    def _solve_all(self, recorder: Recorder) -> None:
+            recorders = [recorder(course) for course in range(len(self._courses))]
+            self._solve_all(recorders, pending)
+        for each in recorders:
+            each.tails.warn()
+        return [tuple(each.records[position] for position in sorted(each.records)) for each in recorders]
+
+    def _solve_all(self, recorders: list[Recorder], pending: list[Positions]) -> None:
         """Solve, and again with half the rows what the device's memory did not suffice for."""
-        recorder.rows = self._settings.batch_size or self._suitable_rows()
-        pending = np.arange(len(self._items))
-        while len(pending):
-            if self._fits(pending, recorder):
+        rows = self._settings.batch_size or self._suitable_rows()
+        while any(map(len, pending)):
+            for recorder in recorders:
+                recorder.rows = rows
+                recorder.forget_unfinished()
+            if self._fits(pending, rows, recorders):
                 return
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            if recorder.rows == 1 or self._settings.step_control == "shared":
-                raise _out_of_memory(recorder.rows, self._settings)
-            recorder.rows //= 2
-            recorder.forget_unfinished()
-            pending = np.array([p for p in pending if int(p) not in recorder.records], dtype=np.int64)
+            if rows == 1 or self._settings.step_control == "shared":
+                raise _out_of_memory(rows, self._settings)
+            rows //= 2
+            pending = [
+                np.array([p for p in positions if int(p) not in recorder.records], dtype=np.int64)
+                for positions, recorder in zip(pending, recorders, strict=True)
+            ]
 
-    def _fits(self, pending: Positions, recorder: Recorder) -> bool:
+    def _fits(self, pending: list[Positions], rows: int, recorders: list[Recorder]) -> bool:
         """Solve; False where memory ran out. Nothing of the attempt is held when it returns."""
         flows: list[ProbabilityFlow] = []
         try:
-            flows += self._flows(recorder.rows)
-            for keys in self._groups(pending, recorder.rows):
-                self._solve(flows, keys, recorder)
+            flows += self._flows(rows)
+            for keys in self._groups(pending, rows):
+                self._solve(flows, keys, rows, recorders)
         except (torch.OutOfMemoryError, MemoryError):
             return False
         except RuntimeError as error:
@@ -135,19 +157,34 @@ class Scoring:
             self.network_seconds += sum(flow.network.seconds for flow in flows)
         return True
 
-    def _solve(self, flows: list[ProbabilityFlow], keys: Keys, recorder: Recorder) -> None:
+    def _solve(self, flows: list[ProbabilityFlow], keys: Keys, rows: int, recorders: list[Recorder]) -> None:
         settings = self._settings
+        legs, *branches = ([(leg.start, leg.end) for leg in course] for course in self._courses)
+
+        left = Counter((keys % np.uint64(self._items.stride)).tolist())
+
+        def record(outcome: _core.Outcome) -> None:
+            course, problem = self._items.course(outcome.key), self._items.problem(outcome.key)
+            recorders[course].add(outcome, self._uncertainty(flows, outcome))
+            left[problem] -= 1
+            if not left[problem]:
+                for flow in flows:
+                    if flow.spread is not None:
+                        flow.spread.forget(problem)
+
         tally = solve(
-            [(leg.start, leg.end) for leg in self._legs],
+            legs,
             flows,
             keys,
             self._starts.start,
-            shape=(recorder.rows, self.dim),
+            shape=(rows, self.dim),
             device=self._device,
             dtype=settings.torch_dtype,
-            finished=lambda outcome: recorder.add(outcome, self._uncertainty(flows, outcome)),
+            finished=record,
             record_steps=self._has_spread,
             workspace=settings.workspace,
+            branches=branches,
+            stride=self._items.stride,
             **settings.solver,
         )
         for flow in flows:
@@ -167,31 +204,39 @@ class Scoring:
             return None
         if self._settings.probe == "exact":
             return Parts.nothing()
-        spreads = [flow.spread for flow in flows if flow.spread is not None]
+        n_legs = len(outcome.evaluations)
+        spreads = [flow.spread for flow in flows[:n_legs] if flow.spread is not None]
         if not spreads or outcome.steps is None:
             return None
         if self._settings.probe != "fresh":
-            found = [spread.deviations(outcome.key, outcome.steps) for spread in spreads]
+            found = [spread.deviations(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
             return Parts.of_deviations(sum(found[1:], start=found[0]))
-        parts = [spread.variances(outcome.key, outcome.steps) for spread in spreads]
+        parts = [spread.variances(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return None
         freedom = max(self._settings.probes - 1, 1)
         return Parts(np.concatenate(known), freedom * sum(map(len, known)))
 
-    def _groups(self, pending: Positions, rows: int) -> Iterator[Keys]:
+    def _groups(self, pending: list[Positions], rows: int) -> Iterator[Keys]:
         """The problems of one solve after another: as many as can be, or who shares a step size."""
         n_draws = self._settings.n_draws
+        positions = np.unique(np.concatenate(pending))
         if self._settings.step_control == "per-image":
-            images = max(1, PROBLEMS // n_draws)
-            for first in range(0, len(pending), images):
-                yield self._items.keys(pending[first : first + images], np.arange(n_draws))
+            images = max(1, PROBLEMS // (n_draws * len(pending)))
+            for first in range(0, len(positions), images):
+                chunk = positions[first : first + images]
+                yield np.concatenate(
+                    [
+                        self._items.keys(chunk[np.isin(chunk, own)], np.arange(n_draws), course)
+                        for course, own in enumerate(pending)
+                    ]
+                )
             return
         # Whole blocks of the selection: an out-of-memory error ends a shared solve, so none was cut.
-        for first in range(0, len(pending), rows):
+        for first in range(0, len(positions), rows):
             for draw in range(n_draws):
-                yield self._items.keys(pending[first : first + rows], np.array([draw]))
+                yield self._items.keys(positions[first : first + rows], np.array([draw]))
 
     def _flows(self, rows: int) -> list[ProbabilityFlow]:
         """One for each leg; a problem meets the same probes on all of them."""
@@ -201,10 +246,15 @@ class Scoring:
                 self._shape,
                 self._probes(rows),
                 self._items,
-                Spread(leg.start, leg.end) if self._has_spread else None,
+                self._spread(lane) if self._has_spread else None,
             )
-            for leg in self._legs
+            for lane, leg in enumerate(self._lanes)
         ]
+
+    def _spread(self, lane: int) -> Spread:
+        through = [course[lane : lane + 1] for course in self._courses]
+        legs = [(leg[0].start, leg[0].end) if leg else (math.inf, math.inf) for leg in through]
+        return Spread(legs, self._items.stride, is_first=lane == 0)
 
     def _probes(self, rows: int) -> Probes:
         return make_probes(
@@ -220,7 +270,7 @@ class Scoring:
     def _check_experts(self, *, batch_coupled: bool) -> None:
         labels = self._items.labels
         cond = None if labels is None else torch.as_tensor(np.resize(labels, 2), device=self._device)
-        for expert in {id(leg.expert): leg.expert for leg in self._legs}.values():
+        for expert in {id(leg.expert): leg.expert for leg in self._lanes}.values():
             try:
                 check_expert(
                     expert,

@@ -1,7 +1,8 @@
 """The problems of an evaluation: every draw of every image, named by one number.
 
-key = position of the image * draws + draw. Random numbers are named by (seed, image id, draw), never by a
-position or a row, so a result does not depend on which images are solved beside it.
+key = position of the image * draws + draw; where the same problem goes several courses, plus a multiple of
+the number of problems. Random numbers are named by (seed, image id, draw), never by a position, a row or a
+course, so a result does not depend on which images are solved beside it, and courses differ in nothing else.
 """
 
 from __future__ import annotations
@@ -26,25 +27,43 @@ class Items:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def keys(self, positions: npt.NDArray[np.integer], draws: npt.NDArray[np.integer]) -> Keys:
+    @property
+    def stride(self) -> int:
+        """Problems of one course: what lies between the keys of a problem on two courses."""
+        return len(self.ids) * self.n_draws
+
+    def keys(
+        self, positions: npt.NDArray[np.integer], draws: npt.NDArray[np.integer], course: int = 0
+    ) -> Keys:
         """Keys of all ``draws`` of the images at ``positions``, an image's draws beside each other."""
-        return (
-            positions.astype(np.uint64)[:, None] * np.uint64(self.n_draws) + draws.astype(np.uint64)
-        ).ravel()
+        first = positions.astype(np.uint64) * np.uint64(self.n_draws) + np.uint64(course * self.stride)
+        return (first[:, None] + draws.astype(np.uint64)).ravel()
+
+    def course(self, key: int) -> int:
+        """Which course a problem goes."""
+        return key // self.stride
+
+    def problem(self, key: int) -> int:
+        """The problem's key on the first course."""
+        return key % self.stride
 
     def position(self, key: int) -> int:
         """Position of a problem's image."""
-        return key // self.n_draws
+        return self.problem(key) // self.n_draws
 
     def draw(self, key: int) -> int:
         """Which of the image's draws a problem is."""
-        return key % self.n_draws
+        return self.problem(key) % self.n_draws
 
     def names(self, keys: Keys) -> tuple[Keys, Keys]:
         """Image ids and draws, uint64 [G]: what random numbers are named by, beside seed and purpose."""
-        positions, draws = np.divmod(keys, np.uint64(self.n_draws))
+        positions, draws = np.divmod(keys % np.uint64(self.stride), np.uint64(self.n_draws))
         return np.ascontiguousarray(self.ids[positions]), draws
 
     def labels_of(self, keys: Keys) -> npt.NDArray[np.int64] | None:
         """Labels [G] of the problems' images."""
-        return None if self.labels is None else self.labels[keys // np.uint64(self.n_draws)]
+        if self.labels is None:
+            return None
+        positions = keys % np.uint64(self.stride) // np.uint64(self.n_draws)
+        found: npt.NDArray[np.int64] = self.labels[positions]
+        return found

@@ -49,6 +49,8 @@ def solve(
     order: int = 3,
     keep: Callable[[int, Floats], object] | None = None,
     record_steps: bool = False,
+    branches: Sequence[Sequence[tuple[float, float]]] = (),
+    stride: int = 0,
 ) -> dict[str, Any]:
     """Integrate every problem from the first leg's start to the last leg's end.
 
@@ -68,6 +70,9 @@ def solve(
         ``host`` or ``torch``; by default what suits the device.
     method
         ``dopri5`` with ``rtol``, ``atol``; ``adams`` with ``tol``, ``h_max``, ``order`` (`_core.solve`).
+    branches, stride
+        Further courses from the same start, the i-th leg on the i-th network: problem ``key + c stride``
+        goes course c, 0 being ``legs``. Keys of one problem share what steps they have in common.
     keep
         Called with key and last state of every problem that reached the end, once all are over.
 
@@ -123,6 +128,8 @@ def solve(
         order=order,
         keep=keep is not None,
         record_steps=record_steps,
+        branches=branches,
+        stride=stride,
     )
     if keep is not None:
         for key in reached:

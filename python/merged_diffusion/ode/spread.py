@@ -14,6 +14,9 @@ one probe a node tells its noise, too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
@@ -22,13 +25,25 @@ from merged_diffusion import _core
 from merged_diffusion.ode.items import Keys
 
 Floats = npt.NDArray[np.float64]
+Origin = tuple[int, int] | None
+"""The problem in whose row the first steps of another were taken, and how many (`_core.Outcome`)."""
+
+ONE_COURSE: Final = 1 << 63
 
 
 class Spread:
-    """q of every probe, at the gammas where the problems of one leg, from gamma ``start``, were evaluated."""
+    """q of every probe, at the gammas where the problems of one lane were evaluated.
 
-    def __init__(self, start: float, end: float) -> None:
-        self._start, self._end = start, end
+    ``legs`` are the (start, end) of each course there, ``stride`` what lies between the keys of a problem on
+    two courses. In the first lane a problem may have taken its first steps in the row of another.
+    """
+
+    def __init__(
+        self, legs: Sequence[tuple[float, float]], stride: int = ONE_COURSE, *, is_first: bool = True
+    ) -> None:
+        self._legs = legs
+        self._stride = stride
+        self._is_first = is_first
         self._seen: dict[int, dict[float, Floats]] = {}
         self._queued: list[tuple[Floats, Keys, Tensor]] = []
 
@@ -36,9 +51,9 @@ class Spread:
         """Take q [m, G] of the problems ``keys`` [G] at ``gamma`` [G]; nothing waits for the device yet."""
         self._queued.append((gamma, keys.copy(), q))
 
-    def deviations(self, key: int, steps: Floats) -> Floats:
-        """D_p [m] of a problem over this leg, from the ends of its accepted steps; it is forgotten then."""
-        nodes, q = self._values(key, steps)
+    def deviations(self, key: int, steps: Floats, origin: Origin = None) -> Floats:
+        """D_p [m] of a problem over its leg here, from the ends of its accepted steps."""
+        nodes, q = self._values(key, steps, origin)
         away = q - q.mean(axis=1, keepdims=True)
         slope = np.gradient(away, nodes, axis=0, edge_order=2 if len(nodes) > 2 else 1)
         h = np.diff(nodes)[:, None]
@@ -46,17 +61,25 @@ class Spread:
         found: Floats = 0.5 * areas.sum(axis=0)
         return found
 
-    def variances(self, key: int, steps: Floats) -> Floats | None:
-        """Variances [n], by node, that fresh probes leave in the entry over this leg; forgotten then."""
-        nodes, q = self._values(key, steps)
+    def variances(self, key: int, steps: Floats, origin: Origin = None) -> Floats | None:
+        """Variances [n], by node, that fresh probes leave in the entry over its leg here."""
+        nodes, q = self._values(key, steps, origin)
         return _core.probe_variances(nodes, [np.ascontiguousarray(column) for column in q.T])
 
-    def _values(self, key: int, steps: Floats) -> tuple[Floats, Floats]:
-        """The nodes [n] of a problem's solution on this leg, and q [n, m] there."""
+    def _values(self, key: int, steps: Floats, origin: Origin) -> tuple[Floats, Floats]:
+        """The nodes [n] of a problem's solution on its leg, and q [n, m] there."""
         self._read()
-        seen = self._seen.pop(key)
-        nodes = np.array([self._start, *steps[(steps > self._start) & (steps <= self._end)]])
-        return nodes, np.stack([seen[node] for node in nodes])
+        start, end = self._legs[key // self._stride]
+        nodes = np.array([start, *steps[(steps > start) & (steps <= end)]])
+        bearer, shared = origin if origin is not None and self._is_first else (key, 0)
+        owners = [bearer] * (shared + 1) + [key] * (len(nodes) - shared - 1)
+        return nodes, np.stack([self._seen[owner][node] for owner, node in zip(owners, nodes, strict=True)])
+
+    def forget(self, problem: int) -> None:
+        """Forget a problem on all its courses."""
+        self._read()
+        for course in range(len(self._legs)):
+            self._seen.pop(problem + course * self._stride, None)
 
     def clear(self) -> None:
         """Forget all problems."""
@@ -73,6 +96,6 @@ class Spread:
             values = q.cpu().numpy()
             for row, (key, node) in enumerate(zip(keys.tolist(), gamma.tolist(), strict=True)):
                 seen = self._seen.setdefault(key, {})
-                if node != self._start or node not in seen:
+                if node != self._legs[key // self._stride][0] or node not in seen:
                     seen[node] = values[:, row]
         self._queued.clear()

@@ -40,7 +40,7 @@ class Workspace(Protocol):
         """Fill a row with what was saved under the key, else with the start of that problem."""
 
     def save(self, row: int, key: int, slots: list[int]) -> None:
-        """Keep the state of a row under the key; the row is free then."""
+        """Keep the state of a row under the key, and those slots for a branch that goes on here."""
 
     def combine(self, target: Target, scale: Floats, weights: Floats) -> None:
         """Write scale * state + sum over slots of weight * slot; the input may take the trial as scratch."""
@@ -92,6 +92,7 @@ class TorchWorkspace:
         self._trial = torch.zeros_like(self._state)
         self._slots = torch.zeros(rows, slots, dim, device=home, dtype=dtype)
         self._input = torch.zeros(rows, dim, device=device, dtype=dtype)
+        self._branches: dict[int, dict[int, Tensor]] = {}
         self._columns: list[Tensor] = []
         self._width = max(1, (CHUNK if home.type == "cpu" else DEVICE_CHUNK) // rows)
 
@@ -100,10 +101,14 @@ class TorchWorkspace:
         self._keys[row] = key
         saved = self._store.pop(key, None)
         self._state[row].copy_(placed(self._start(key), self._home) if saved is None else saved)
+        for slot, values in self._branches.pop(key, {}).items():
+            self._slots[row, slot].copy_(values)
 
-    def save(self, row: int, key: int, slots: list[int]) -> None:  # noqa: ARG002  (no solve branches yet)
-        """Keep the state of a row under the key."""
+    def save(self, row: int, key: int, slots: list[int]) -> None:
+        """Keep the state of a row under the key, and those of its slots."""
         self._store[key] = self._state[row].clone()
+        if slots:
+            self._branches[key] = {slot: self._slots[row, slot].clone() for slot in slots}
 
     def combine(self, target: Target, scale: Floats, weights: Floats) -> None:
         """Write scale * state + sum over slots of weight * slot, by way of the trial."""

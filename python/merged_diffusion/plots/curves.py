@@ -61,7 +61,9 @@ def over_eta(curves: Sequence[Curve], levels: Sequence[Level], *, unit: str) -> 
         colour = COLOURS[level.role]
         axes.axhline(level.value, color=colour, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
         if level.error is not None:
-            axes.axhspan(level.value - level.error, level.value + level.error, color=colour, alpha=0.1, linewidth=0)
+            axes.axhspan(
+                level.value - level.error, level.value + level.error, color=colour, alpha=0.1, linewidth=0
+            )
         labels.append((level.value, level.name, colour))
     for curve, colour in zip(curves, _colours(curves), strict=True):
         axes.errorbar(
@@ -208,7 +210,14 @@ def legs(
         words = f"γ = {switch:.2f}" if eta is None else f"η = {eta:.4g}, γ = {switch:.2f}"
         low, high = min(p["start"] for p in parts), max(p["end"] for p in parts)
         is_right = switch > (low + high) / 2
-        text(axes, switch, len(roles) - 0.42, words, xytext=(-5 if is_right else 5, 0), ha="right" if is_right else "left")
+        text(
+            axes,
+            switch,
+            len(roles) - 0.42,
+            words,
+            xytext=(-5 if is_right else 5, 0),
+            ha="right" if is_right else "left",
+        )
     axes.set_ylim(-0.5, len(roles) - (0.1 if len(parts) > 1 else 0.5))
     axes.set_yticks(range(len(roles)), [f"{role} expert" for role in reversed(roles)])
     axes.tick_params(axis="y", length=0)
@@ -256,10 +265,20 @@ def _label_points(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
         for dx, dy, ha in SIDES:
             left = x + dx * scale - (width if ha == "right" else 0)
             box = (left, y + dy * scale, left + width, y + dy * scale + height)
-            inside = box[0] >= border.x0 and box[2] <= border.x1 and box[1] >= border.y0 and box[3] <= border.y1
+            inside = (
+                box[0] >= border.x0 and box[2] <= border.x1 and box[1] >= border.y0 and box[3] <= border.y1
+            )
             if inside and not any(_touch(box, other) for other in taken):
                 taken.append(box)
-                text(axes, point.bits_per_dim, point.distance, point.name, xytext=(dx, dy), ha=ha, color=COLOURS[point.role])
+                text(
+                    axes,
+                    point.bits_per_dim,
+                    point.distance,
+                    point.name,
+                    xytext=(dx, dy),
+                    ha=ha,
+                    color=COLOURS[point.role],
+                )
                 break
 
 

@@ -24,7 +24,7 @@ COLOURS: Final[Mapping[str, str]] = {
 CYCLE: Final = ("#009E73", "#B8689B", "#E69F00", "#56B4E9")
 INK: Final = "#123321"  # occurs in no palette: `svg` replaces it
 FAINT: Final = 0.25
-FONT: Final = {
+FONT: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10,
     "svg.fonttype": "none",
@@ -38,7 +38,7 @@ FONT: Final = {
 
 def blank(width: float = 6.4, height: float = 3.8) -> tuple[Figure, Axes]:
     """A figure with one pair of axes: no frame above and to the right, a faint grid across."""
-    with mpl.rc_context(dict(FONT)):
+    with mpl.rc_context(FONT):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -49,11 +49,10 @@ def blank(width: float = 6.4, height: float = 3.8) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def text(axes: Axes, x: float, y: float, words: str, **style: Any) -> Any:
+def text(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:
     """Words at a point of the data, in ink unless another colour is given."""
-    return axes.annotate(
-        words, (x, y), textcoords="offset points", **({"color": INK, "fontsize": 9, "family": FONT["font.family"]} | style)
-    )
+    plain: dict[str, Any] = {"color": INK, "fontsize": 9, "family": FONT["font.family"]}
+    axes.annotate(words, (x, y), textcoords="offset points", **(plain | style))
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:

@@ -20,7 +20,7 @@ GAP = 1  # pixels between images
 
 
 def mosaic(images: Images, *, levels: int = 256, columns: int | None = None) -> npt.NDArray[np.uint8]:
-    """Images [N, C, H, W] as one RGBA picture [rows (H + 1) - 1, columns (W + 1) - 1, 4], clear between them."""
+    """Images [N, C, H, W] as one RGBA picture [rows (H + 1) - 1, columns (W + 1) - 1, 4], clear gaps."""
     n, channels, height, width = images.shape
     across = columns or ceil(sqrt(n))
     down = ceil(n / across)
@@ -46,9 +46,7 @@ def grid(images: Images, *, levels: int = 256, columns: int | None = None) -> Fi
 
 def strips(rows: Sequence[tuple[str, Images]], *, levels: int = 256) -> Figure:
     """Figures 3 and 6: a named row of images per model, column by column from the same noise."""
-    sheet = mosaic(
-        np.concatenate([images for _, images in rows]), levels=levels, columns=len(rows[0][1])
-    )
+    sheet = mosaic(np.concatenate([images for _, images in rows]), levels=levels, columns=len(rows[0][1]))
     height, width = sheet.shape[:2]
     figure, axes = blank(6.4, max(1.0, 5.7 * height / width + 0.1))
     axes.imshow(sheet, interpolation="nearest")

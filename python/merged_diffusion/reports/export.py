@@ -1,10 +1,13 @@
-"""The paper's tables from kept results: 1 (likelihood), 2 (distance of samples), 5 (bound), 3 and 6 (beside the
-literature) and 4 (the ends of the experts' ranges)."""
+"""The paper's tables from kept results.
+
+1 (likelihood), 2 (distance of samples) and 5 (bound) over the threshold, 3 and 6 beside the literature, 4 the
+ends of the experts' ranges.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +18,9 @@ from merged_diffusion.reports.results import Result, Row, read_all
 from merged_diffusion.reports.tables import Cell, Number, Table, written
 
 WHAT: Final = {"nll": 1, "sample": 2, "literature": 3, "ends": 4, "vlb": 5}
+Line = tuple[Result, Row, list[Cell]]
+Lookup = Callable[[Result, Row], tuple[float | None, ...] | None]
+Beside = tuple[Sequence[str], Callable[[Result, Row], list[Cell] | None]]
 METRIC: Final = {1: "nll", 2: "sample", 5: "vlb"}
 
 
@@ -30,7 +36,7 @@ class Exported:
 def exported(
     paths: Sequence[str | Path], *, form: str = "markdown", number: int | None = None, what: str | None = None
 ) -> Exported:
-    """The table ``number`` (or ``what``: `WHAT`) of kept results; without either, that of the first result."""
+    """The table ``number`` (or ``what``: `WHAT`) of kept results; without both that of the first."""
     if number is not None and what is not None:
         raise UsageError("--table and --what were both given", hint="use one of them")
     results, warnings = read_all(paths)
@@ -53,7 +59,7 @@ def table(number: int, results: Sequence[Result], notes: Sequence[str] = ()) -> 
     chosen = [result for result in results if result.metric == METRIC[number]]
     if not chosen:
         raise UsageError(
-            f"table {number} shows {METRIC[number]}; given are {', '.join(sorted({r.metric for r in results}))}",
+            f"table {number} shows {METRIC[number]}, these are {', '.join({r.metric: 1 for r in results})}",
             hint=f"name a run or a sweep of {METRIC[number]}",
         )
     return {1: likelihood, 2: distance, 5: bound}[number](chosen, notes)
@@ -61,29 +67,31 @@ def table(number: int, results: Sequence[Result], notes: Sequence[str] = ()) -> 
 
 def likelihood(results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Table 1: exact likelihood and evaluations over the threshold."""
-    lines, strong = _over_eta(results, lambda result, row: [_mean(row), _paired(row), *_evaluations(row)])
+    lines, strong = _over_eta(results, lambda _, row: [_mean(row), _paired(row), *_evaluations(row)])
     title = f"Exact likelihood of {_data(results[0])} over the threshold (table 1)"
     columns = ["model", "gamma", "bits/dim", "difference", "evaluations"]
-    beside = _beside(results, published.likelihood, ("paper bits/dim", "paper evaluations"), (2, 0))
+    beside = _beside(published.likelihood, ("paper bits/dim", "paper evaluations"), (2, 0))
     return _with_paper(title, columns, lines, strong, beside, [*_reading(results), *notes])
 
 
 def bound(results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Table 5: the variational bound over the threshold, with the spread of repeated draws."""
-    lines, strong = _over_eta(results, lambda result, row: [_mean(row), _paired(row), _spread(row)])
+    lines, strong = _over_eta(results, lambda _, row: [_mean(row), _paired(row), _spread(row)])
     title = f"Variational bound of {_data(results[0])} over the threshold (table 5)"
     columns = ["model", "gamma", "bits/dim", "difference", "sd of repeats"]
-    beside = _beside(results, published.bound, ("paper bits/dim", "paper sd"), (2, 3))
+    beside = _beside(published.bound, ("paper bits/dim", "paper sd"), (2, 3))
     return _with_paper(title, columns, lines, strong, beside, [*_reading(results), *notes])
 
 
 def distance(results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Table 2: the data set's primary metric of samples over the threshold, by sampler."""
-    lines, strong = _over_eta(results, lambda result, row: [_sampler(result), *_quality(row), *_evaluations(row)])
+    lines, strong = _over_eta(
+        results, lambda result, row: [_sampler(result), *_quality(row), *_evaluations(row)]
+    )
     names = {q["name"] for result in results for row in result.rows if (q := primary(row)) is not None}
     title = f"Distance of samples from {_data(results[0])} over the threshold (table 2)"
     columns = ["model", "gamma", "sampler", " / ".join(sorted(names)) or "distance", "images", "evaluations"]
-    beside = _beside(results, published.distance, ("paper FID", "paper evaluations"), (2, 0))
+    beside = _beside(published.distance, ("paper FID", "paper evaluations"), (2, 0))
     return _with_paper(title, columns, lines, strong, beside, [*_reading(results), *notes])
 
 
@@ -101,10 +109,16 @@ def literature(number: int, results: Sequence[Result], notes: Sequence[str]) -> 
     n_others = len(rows)
     rows += _ours(results)
     if family is None:
-        told.insert(0, f"The literature's rows are of CIFAR-10 and ImageNet32; these results are of {_data(results[0])}.")
+        told.insert(
+            0,
+            f"The literature's rows are of CIFAR-10 and ImageNet32; these results are of {_data(results[0])}.",
+        )
     else:
         marks = published.published()["marks"].items()
-        told.insert(0, "Truncated-normal dequantisation unless marked: " + "; ".join(f"{k} {v}" for k, v in marks) + ".")
+        told.insert(
+            0,
+            "Truncated-normal dequantisation unless marked: " + "; ".join(f"{k} {v}" for k, v in marks) + ".",
+        )
     name = published.TITLES.get(family or "", _data(results[0]))
     return Table(
         title=f"Likelihood and sample quality on {name}, beside the literature (table {number})",
@@ -136,7 +150,7 @@ def primary(row: Row) -> Mapping[str, Any] | None:
 def label(row: Row, experts: Mapping[str, Any]) -> str:
     """How a row is called: its threshold, or the expert that is alone."""
     if row.model == "merged":
-        return f"eta {row.eta:.4g}" if row.eta is not None else row.name
+        return row.name if row.eta is None else f"eta {row.eta:.4g}"
     name = experts.get(row.model, {}).get("name")
     return f"{row.model} expert alone" + ("" if name is None else f" ({name})")
 
@@ -147,7 +161,9 @@ def best_row(rows: Sequence[Row]) -> Row | None:
     return rows[min(known)[1]] if known else None
 
 
-def _over_eta(results: Sequence[Result], cells: Any) -> tuple[list[tuple[Result, Row, list[Cell]]], frozenset[int]]:
+def _over_eta(
+    results: Sequence[Result], cells: Any
+) -> tuple[list[tuple[Result, Row, list[Cell]]], frozenset[int]]:
     """A line per row of all results in the order of eta, and the position of each sampler's best."""
     pairs = sorted(
         ((result, row) for result in results for row in result.rows),
@@ -168,9 +184,9 @@ def _over_eta(results: Sequence[Result], cells: Any) -> tuple[list[tuple[Result,
 def _with_paper(
     title: str,
     columns: Sequence[str],
-    lines: Sequence[tuple[Result, Row, list[Cell]]],
+    lines: Sequence[Line],
     strong: frozenset[int],
-    beside: tuple[Sequence[str], Any],
+    beside: Beside,
     notes: Sequence[str],
 ) -> Table:
     """The table with the paper's columns where any row has them."""
@@ -179,13 +195,15 @@ def _with_paper(
     if all(pair is None for pair in extra):
         return Table(title, columns, [cells for _, _, cells in lines], notes, strong)
     empty: list[Cell] = [None] * len(names)
-    rows = [[*cells, *(empty if pair is None else pair)] for (_, _, cells), pair in zip(lines, extra, strict=True)]
+    rows = [
+        [*cells, *(empty if pair is None else pair)] for (_, _, cells), pair in zip(lines, extra, strict=True)
+    ]
     return Table(title, [*columns, *names], rows, notes, strong)
 
 
-def _beside(
-    results: Sequence[Result], lookup: Any, names: Sequence[str], digits: Sequence[int]
-) -> tuple[Sequence[str], Any]:
+def _beside(lookup: Lookup, names: Sequence[str], digits: Sequence[int]) -> Beside:
+    """The names of the paper's columns, and its figures for a row."""
+
     def cells(result: Result, row: Row) -> list[Cell] | None:
         found = lookup(result, row)
         if found is None:

@@ -74,8 +74,7 @@ def _legs(result: Result, row: Row) -> Shown:
 
 
 def _over_eta(results: Sequence[Result], metric: str) -> Shown:
-    name = (lambda r: "merged") if len(results) == 1 else (lambda r: str(r.path.name))
-    curves = [_curve(result, name(result)) for result in results]
+    curves = [_curve(result, result.path.name if len(results) > 1 else "merged") for result in results]
     levels = _levels(results[0])
     words = f"{NOUNS[metric]} over the threshold; dashed lines: each expert alone on its own range. Bars: one"
     return Shown(f"{words} standard error of the mean.", plots.over_eta(curves, levels, unit=UNITS[metric]))
@@ -101,8 +100,8 @@ def _differences(results: Sequence[Result], metric: str) -> Iterator[Shown]:
         ]
         figure = plots.over_eta([curve], levels, unit=f"difference to {pairs[0][1]['to']} (bits/dim)")
         yield Shown(
-            f"{NOUNS[metric]}: difference to the best row, paired image by image. Bars: one standard error of the"
-            " difference.",
+            f"{NOUNS[metric]}: difference to the best row, paired image by image. Bars: one standard error of"
+            " the difference.",
             figure,
         )
 
@@ -138,7 +137,7 @@ def _trade_off(results: Sequence[Result]) -> Iterator[Shown]:
         found = next((q for row in result.rows if (q := primary(row)) is not None), None)
         if len(points) > 1 and found is not None:
             yield Shown(
-                f"Likelihood against sample quality ({result.sampler}), points labelled with their threshold.",
+                f"Likelihood against sample quality ({result.sampler}); each point with its threshold.",
                 plots.trade_off(points, distance=found["name"]),
             )
 

@@ -66,7 +66,9 @@ def _facts(result: Result) -> dict[str, Any]:
     headline = None
     if best is not None:
         mean = best.mean()
-        digits, unit = (3, "bits/dim") if result.metric != "sample" else (2, (export.primary(best) or {})["name"])
+        digits, unit = (
+            (3, "bits/dim") if result.metric != "sample" else (2, (export.primary(best) or {})["name"])
+        )
         if mean is not None:
             headline = {"value": Number(mean[0], digits, mean[1]).text(), "unit": unit}
     return {
@@ -96,7 +98,9 @@ def _compared(result: Result, best: Row | None) -> list[str]:
         if result.metric == "sample":
             lines.append(f"merged − {row.model} expert alone: {difference} (same ids and noise)")
         else:
-            lines.append(f"merged − {row.model} expert alone: {difference} bits/dim (paired, {paired['n']} images)")
+            lines.append(
+                f"merged − {row.model} expert alone: {difference} bits/dim (paired, {paired['n']} images)"
+            )
     return lines
 
 
@@ -109,7 +113,8 @@ def _saved(result: Result) -> str | None:
     counts = result.evaluations
     if not counts or not counts.get("single_runs"):
         return None
-    return f"{counts['spent']:,.0f} evaluations, {counts['spent'] / counts['single_runs']:.2f} of those of single runs"
+    share = counts["spent"] / counts["single_runs"]
+    return f"{counts['spent']:,.0f} evaluations, {share:.2f} of those of single runs"
 
 
 def _tables(results: Sequence[Result]) -> list[Table]:
@@ -127,7 +132,9 @@ def _cell(cell: Number | str | None) -> str:
 def _extremes(result: Result) -> dict[str, Any] | None:
     if result.metric == "sample":
         return None
-    best = export.best_row([row for row in result.rows if row.model == "merged"]) or export.best_row(result.rows)
+    best = export.best_row([row for row in result.rows if row.model == "merged"]) or export.best_row(
+        result.rows
+    )
     if best is None:
         return None
     low, high, note = images.extremes(result, best)
@@ -143,7 +150,11 @@ def _grid(result: Result) -> dict[str, Any] | None:
         return None
     found = [(row, own) for row in result.rows if (own := images.drawn(row.folder)) is not None]
     if not found:
-        return {"name": result.kind, "rows": [], "note": f"{result.path}: no images were kept beside the figures."}
+        return {
+            "name": result.kind,
+            "rows": [],
+            "note": f"{result.path}: no images were kept beside the figures.",
+        }
     n = images.DRAWN if len(found) == 1 else STRIP
     common = found[0][1].ids
     for _, own in found[1:]:

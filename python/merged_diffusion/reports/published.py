@@ -46,9 +46,9 @@ def column(row: Row) -> str | None:
         return paper.OF_MODEL[row.model]
     threshold = row.threshold or {}
     low, high = paper.ETA_RANGE
-    for word, end in (("min", -12.43), ("max", 5.0)):
+    for end_word, end in (("min", -12.43), ("max", 5.0)):
         if abs(threshold.get("gamma", 0.0) - end) < ENDS_CLOSE:
-            return word
+            return end_word
     eta = threshold.get("eta")
     word = None if eta is None else f"{round(eta, 6):g}"
     is_its = eta is not None and abs(threshold["gamma"] - (low + eta * (high - low))) < ENDS_CLOSE

@@ -194,12 +194,22 @@ def _run(run: Run) -> Result:
         raise RunError(f"{run.path}: a run of {command}, which has no table", hint="name a run or a sweep")
     summary = _summary(run, command)
     model = run.settings.get("model", "merged")
-    rows = [Row(_name(model, summary.get("threshold")), model, summary.get("threshold"), summary, None, None, run.path)]
+    rows = [
+        Row(
+            _name(model, summary.get("threshold")),
+            model,
+            summary.get("threshold"),
+            summary,
+            None,
+            None,
+            run.path,
+        )
+    ]
     for part in summary.get("compare") or ():
         paired = part["paired"]
         if paired is not None:
             paired = {"to": rows[0].name, **paired, "difference": -paired["difference"]}
-        rows.append(Row(part["name"], part["name"], None, part, paired, None, run.path / part["name"]))
+        rows.append(Row(part["name"], part["name"], None, part, paired, folder=run.path / part["name"]))
     return Result(
         path=run.path,
         metric=command,

@@ -123,6 +123,8 @@ struct Opened<'py, S: Element> {
     start: Bound<'py, PyAny>,
     evaluate: Bound<'py, PyAny>,
     keys: Vec<u64>,
+    /// Slots that were saved with a row, by key: a branch goes on in this very workspace.
+    branches: HashMap<u64, Vec<(usize, Vec<S>)>>,
     columns: Vec<f64>,
     pending: Option<Pending<'py, S>>,
 }
@@ -169,6 +171,7 @@ impl<'py, S: Slot + Element> Opened<'py, S> {
             start: parts.start.bind(py).clone(),
             evaluate: parts.evaluate.bind(py).clone(),
             keys: vec![idle; rows],
+            branches: HashMap::new(),
             columns: Vec::new(),
             pending: None,
         })
@@ -218,6 +221,9 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
     fn load(&mut self, row: usize, key: u64) -> PyResult<()> {
         let py = self.input.py();
         self.keys[row] = key;
+        for (slot, values) in self.branches.remove(&key).into_iter().flatten() {
+            self.host.fill_slot(row, slot, &values);
+        }
         let filled = if let Some(state) = self.store.get().remove(key) {
             self.host.fill(row, &state)
         } else {
@@ -227,7 +233,11 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
         filled.map_err(|error| to_py(py, &error))
     }
 
-    fn save(&mut self, row: usize, key: u64, _slots: &[usize]) -> PyResult<()> {
+    fn save(&mut self, row: usize, key: u64, slots: &[usize]) -> PyResult<()> {
+        if !slots.is_empty() {
+            let kept = |&slot: &usize| (slot, self.host.slot(row, slot).to_vec());
+            self.branches.insert(key, slots.iter().map(kept).collect());
+        }
         self.store.get().insert(key, self.host.state(row).to_vec());
         Ok(())
     }

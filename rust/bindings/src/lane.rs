@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use merged_diffusion_core::Error;
 use merged_diffusion_core::adams::{MAX_ORDER, Precision};
 use merged_diffusion_core::control::{StepControl, Tolerance};
+use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{self, Method, Observer, Settings};
-use merged_diffusion_core::outcome::{Finished, Step};
+use merged_diffusion_core::outcome::{Finished, Job, Step};
 use merged_diffusion_core::workspace::Workspace;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
@@ -21,7 +22,7 @@ use crate::workspace::Forwarded;
 /// Tells Python of every problem that is over.
 struct Report<'py> {
     finished: Bound<'py, PyAny>,
-    n_legs: usize,
+    courses: &'py Courses,
     /// Times of accepted steps by problem, where they are wanted.
     steps: Option<HashMap<u64, Vec<f64>>>,
 }
@@ -33,13 +34,22 @@ impl Observer<PyErr> for Report<'_> {
         }
     }
 
+    fn forked(&mut self, from: u64, job: &Job) {
+        if let Some(steps) = &mut self.steps {
+            let shared = steps.get(&from).map_or(&[][..], Vec::as_slice);
+            let own = shared[..job.accepted as usize].to_vec();
+            steps.insert(job.key, own);
+        }
+    }
+
     fn finished(&mut self, leg: usize, finished: Finished) -> PyResult<()> {
         let steps = self
             .steps
             .as_mut()
             .map(|steps| steps.remove(&finished.job.key).unwrap_or_default());
         let py = self.finished.py();
-        let outcome = Outcome::new(py, finished, leg, self.n_legs, steps.as_deref());
+        let n_legs = self.courses.legs(finished.job.key).len();
+        let outcome = Outcome::new(py, finished, leg, n_legs, steps.as_deref());
         self.finished.call1((outcome,))?;
         Ok(())
     }
@@ -109,34 +119,45 @@ fn adams(
     })
 }
 
-fn check_legs(
-    legs: &[(f64, f64)],
+/// One course, or several that problems `key + stride * course` go.
+fn courses(
+    legs: Vec<(f64, f64)>,
+    branches: Vec<Vec<(f64, f64)>>,
+    stride: u64,
+    keys: &[u64],
     n_workspaces: usize,
-    rows: usize,
-    dim: usize,
-) -> Result<(), Error> {
-    if rows == 0 {
-        return Err(Error::Count { name: "rows" });
-    }
-    if dim == 0 {
-        return Err(Error::Count { name: "dim" });
-    }
-    if legs.is_empty() {
+) -> Result<Courses, Error> {
+    let all: Vec<Vec<(f64, f64)>> = std::iter::once(legs).chain(branches).collect();
+    let most = all.iter().map(Vec::len).max().unwrap_or(0);
+    if all.iter().any(Vec::is_empty) {
         return Err(Error::Count { name: "legs" });
     }
-    if n_workspaces != legs.len() {
+    if n_workspaces != most {
         return Err(Error::Length {
             name: "workspaces",
-            expected: legs.len(),
+            expected: most,
             found: n_workspaces,
         });
     }
-    match legs
+    let has_extent =
+        |&(start, end): &(f64, f64)| (end - start).abs() > 0.0 && (end - start).is_finite();
+    if let Some(&(min, max)) = all.iter().flatten().find(|leg| !has_extent(leg)) {
+        return Err(Error::GammaRange { min, max });
+    }
+    if let [legs] = all.as_slice() {
+        return Ok(Courses::one(legs));
+    }
+    let courses = Courses::new(all, stride)?;
+    match keys
         .iter()
-        .find(|(start, end)| !((end - start).abs() > 0.0 && (end - start).is_finite()))
+        .find(|&&key| key / stride >= courses.count() as u64)
     {
-        Some(&(min, max)) => Err(Error::GammaRange { min, max }),
-        None => Ok(()),
+        Some(key) => Err(Error::Choice {
+            name: "key",
+            value: key.to_string(),
+            allowed: "below stride times the number of courses",
+        }),
+        None => Ok(courses),
     }
 }
 
@@ -145,7 +166,7 @@ fn check_legs(
 #[pyo3(signature = (
     legs, workspaces, keys, *, rows, dim, finished, method = "dopri5", drift = "probability-flow",
     step_control = "per-image", steps = None, rtol = 1e-5, atol = 1e-5, tol = 3e-3, h_max = 0.7,
-    order = 3, noise_floor = 0.0, keep = false, record_steps = false
+    order = 3, noise_floor = 0.0, keep = false, record_steps = false, branches = vec![], stride = 0
 ))]
 fn solve<'py>(
     py: Python<'py>,
@@ -167,6 +188,8 @@ fn solve<'py>(
     noise_floor: f64,
     keep: bool,
     record_steps: bool,
+    branches: Vec<Vec<(f64, f64)>>,
+    stride: u64,
 ) -> PyResult<Bound<'py, PyDict>> {
     let choose = || -> Result<Method, Error> {
         match method {
@@ -183,17 +206,30 @@ fn solve<'py>(
             }),
         }
     };
-    let settings = || -> Result<Settings, Error> {
-        check_legs(&legs, workspaces.len(), rows, dim)?;
-        Ok(Settings {
+    let keys = keys.as_array().to_vec();
+    let settings = || -> Result<(Settings, Courses), Error> {
+        for (name, count) in [("rows", rows), ("dim", dim)] {
+            if count == 0 {
+                return Err(Error::Count { name });
+            }
+        }
+        if step_control == "shared" && !branches.is_empty() {
+            return Err(Error::Choice {
+                name: "step_control",
+                value: step_control.to_owned(),
+                allowed: "\"per-image\" or \"constant\" with branches",
+            });
+        }
+        let settings = Settings {
             method: choose()?,
             rows,
             dim,
             keep,
-        })
+        };
+        let courses = courses(legs, branches, stride, &keys, workspaces.len())?;
+        Ok((settings, courses))
     };
-    let settings = settings().map_err(|error| to_py(py, &error))?;
-    let keys = keys.as_array().to_vec();
+    let (settings, courses) = settings().map_err(|error| to_py(py, &error))?;
     let idle = keys.first().copied().unwrap_or(0);
     let mut opened = workspaces
         .into_iter()
@@ -206,10 +242,10 @@ fn solve<'py>(
         .collect::<PyResult<Vec<_>>>()?;
     let mut report = Report {
         finished,
-        n_legs: legs.len(),
+        courses: &courses,
         steps: record_steps.then(HashMap::new),
     };
-    let tally = lane::solve(&legs, &settings, &mut opened, &keys, &mut report)?;
+    let tally = lane::solve(&courses, &settings, &mut opened, &keys, &mut report)?;
     let counts = PyDict::new(py);
     counts.set_item("calls", tally.calls)?;
     counts.set_item("evaluations", tally.evaluations)?;

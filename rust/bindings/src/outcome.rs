@@ -20,6 +20,7 @@ pub(crate) struct Outcome {
     ratio: f64,
     stage: Option<usize>,
     steps: Option<Py<PyArray1<f64>>>,
+    origin: Option<(u64, u64)>,
 }
 
 impl Outcome {
@@ -45,6 +46,7 @@ impl Outcome {
             rejected: finished.job.rejected,
             ratio: finished.ratio,
             stage: finished.stage,
+            origin: finished.job.origin,
             steps: steps.map(|steps| steps.to_pyarray(py).unbind()),
         }
     }

@@ -132,6 +132,15 @@ pub enum Error {
         /// Number of levels.
         levels: u32,
     },
+    /// A course that does not begin as the others do.
+    Course {
+        /// Where its first leg begins.
+        from: f64,
+        /// Where its first leg ends.
+        to: f64,
+        /// Where the first course begins.
+        start: f64,
+    },
     /// Buffers that the system has no room for.
     Memory {
         /// Their size.
@@ -277,6 +286,11 @@ impl fmt::Display for Error {
             Self::Level { value, levels } => {
                 write!(f, "pixel value {value} is not below levels = {levels}")
             }
+            Self::Course { from, to, start } => write!(
+                f,
+                "a course from t = {from} to {to} does not begin as the others, which leave {start} in one \
+                 direction"
+            ),
             Self::Memory { bytes } => {
                 write!(f, "no memory for the solver's buffers of {bytes} bytes")
             }

@@ -4,12 +4,14 @@
 //! Finished rows leave and waiting problems take their place, so that the network sees full batches.
 //! The last lane whose queue fills its vacant rows runs the next frame; if none does, the first that
 //! has work. So at most about twice as many states as rows wait between lanes, and results appear from
-//! the start. A problem's result does not depend on the row, the neighbours or the moment it is given.
+//! the start. Problems that have left a shared row go before those that have not begun: at most as many
+//! of them wait as rows have riders. A problem's result does not depend on the row, the neighbours or the moment it is given.
 
 use std::collections::VecDeque;
 
 use crate::adams::{self, Adams, Precision};
 use crate::control::{StepControl, Tolerance};
+use crate::course::{Courses, Path};
 use crate::field::Field;
 use crate::outcome::{Finished, Frame, Job, Status, Step};
 use crate::runge_kutta::{self, DormandPrince};
@@ -74,6 +76,9 @@ pub trait Observer<E> {
     /// An accepted step.
     fn step(&mut self, step: Step);
 
+    /// A problem goes on alone; its accepted steps so far were the first ones of problem `from`.
+    fn forked(&mut self, from: u64, job: &Job);
+
     /// A problem that is over, in that leg.
     ///
     /// # Errors
@@ -100,7 +105,7 @@ enum Driver {
 }
 
 impl Driver {
-    fn new(settings: &Settings, (start, end): (f64, f64), square: bool) -> Self {
+    fn new(settings: &Settings, idle: f64) -> Self {
         let &Settings { rows, dim, .. } = settings;
         match settings.method {
             Method::DormandPrince {
@@ -109,13 +114,11 @@ impl Driver {
                 tolerance,
             } => Self::DormandPrince(DormandPrince::new(
                 runge_kutta::Plan {
-                    start,
-                    end,
+                    idle,
                     field,
                     control,
                     tolerance,
                     dim,
-                    square,
                 },
                 rows,
             )),
@@ -126,10 +129,8 @@ impl Driver {
                 constant,
             } => Self::Adams(Adams::new(
                 adams::Plan {
-                    start,
-                    end,
+                    idle,
                     dim,
-                    square,
                     precision,
                     order,
                     noise_floor,
@@ -154,10 +155,10 @@ impl Driver {
         }
     }
 
-    fn admit(&mut self, row: usize, job: Job) {
+    fn admit(&mut self, row: usize, job: Job, path: Path) {
         match self {
-            Self::DormandPrince(driver) => driver.admit(row, job),
-            Self::Adams(driver) => driver.admit(row, job),
+            Self::DormandPrince(driver) => driver.admit(row, job, path),
+            Self::Adams(driver) => driver.admit(row, job, path),
         }
     }
 
@@ -192,6 +193,7 @@ impl Lane {
         &mut self,
         workspace: &mut dyn Workspace<Error = E>,
         method: Method,
+        path: impl Fn(u64) -> Path,
     ) -> Result<(), E> {
         if method.is_shared() && self.driver.active() > 0 {
             return Ok(());
@@ -201,37 +203,51 @@ impl Lane {
                 break;
             };
             workspace.load(row, job.key)?;
-            self.driver.admit(row, job);
+            let path = path(job.key);
+            self.driver.admit(row, job, path);
         }
         Ok(())
     }
 }
 
-/// Takes every problem through all legs, given as (start, end), one workspace each.
+/// Takes every problem through all legs of its course, the i-th in the i-th workspace. Problems that
+/// differ in their courses alone share a row as long as they take the same steps.
 ///
 /// # Errors
 /// What a workspace or the observer raises, unchanged.
+///
+/// # Panics
+/// Where a key names no course, a course has more legs than there are workspaces, or problems of
+/// several courses would share their step sizes.
 pub fn solve<E>(
-    legs: &[(f64, f64)],
+    courses: &Courses,
     settings: &Settings,
     workspaces: &mut [Box<dyn Workspace<Error = E> + '_>],
     keys: &[u64],
     observer: &mut dyn Observer<E>,
 ) -> Result<Tally, E> {
-    let mut lanes: Vec<Lane> = legs
-        .iter()
-        .enumerate()
-        .map(|(index, &leg)| Lane {
-            driver: Driver::new(settings, leg, index + 1 == legs.len()),
+    assert!(
+        courses.count() == 1 || !settings.method.is_shared(),
+        "rows that share a step size end together"
+    );
+    let mut lanes: Vec<Lane> = (0..workspaces.len())
+        .map(|index| Lane {
+            driver: Driver::new(settings, courses.idle(index)),
             queue: VecDeque::new(),
         })
         .collect();
     let mut tally = Tally {
-        calls: vec![0; legs.len()],
+        calls: vec![0; lanes.len()],
         ..Tally::default()
     };
     if let Some(first) = lanes.first_mut() {
-        first.queue = keys.iter().copied().map(Job::new).collect();
+        let parties = courses.parties(keys).into_iter();
+        first.queue = parties
+            .map(|(key, riders)| Job {
+                riders,
+                ..Job::new(key)
+            })
+            .collect();
     }
     while let Some(index) = lanes
         .iter()
@@ -239,7 +255,7 @@ pub fn solve<E>(
         .or_else(|| lanes.iter().position(Lane::has_work))
     {
         let workspace = workspaces[index].as_mut();
-        lanes[index].refill(workspace, settings.method)?;
+        lanes[index].refill(workspace, settings.method, |key| courses.path(key, index))?;
         let is_draining = lanes[0].queue.is_empty();
         let frame = lanes[index]
             .driver
@@ -250,19 +266,31 @@ pub fn solve<E>(
             tally.rows_before_drain += frame.calls * settings.rows as u64;
             tally.evaluations_before_drain += frame.evaluations;
         }
-        for mut finished in frame.finished {
-            let is_last = index + 1 == legs.len();
-            let is_ok = finished.status == Status::Ok;
-            if is_ok && is_last && finished.job.missed {
-                finished.status = Status::ToleranceMissed;
-            }
-            if is_ok && (!is_last || settings.keep) {
-                workspace.save(finished.row, finished.job.key, &[])?;
-            }
-            if is_ok && !is_last {
-                lanes[index + 1].queue.push_back(finished.job);
-            } else {
-                observer.finished(index, finished)?;
+        // Before problems that have not begun: what they hold in the store is freed the sooner.
+        for fork in frame.forked.into_iter().rev() {
+            observer.forked(fork.from, &fork.job);
+            lanes[index].queue.push_front(fork.job);
+        }
+        for finished in frame.finished {
+            let bearer = finished.job.key;
+            for mut finished in finished.apart() {
+                let key = finished.job.key;
+                if key != bearer {
+                    observer.forked(bearer, &finished.job);
+                }
+                let is_last = index + 1 == courses.legs(key).len();
+                let is_ok = finished.status == Status::Ok;
+                if is_ok && is_last && finished.job.missed {
+                    finished.status = Status::ToleranceMissed;
+                }
+                if is_ok && (!is_last || settings.keep) {
+                    workspace.save(finished.row, key, &[])?;
+                }
+                if is_ok && !is_last {
+                    lanes[index + 1].queue.push_back(finished.job);
+                } else {
+                    observer.finished(index, finished)?;
+                }
             }
         }
     }

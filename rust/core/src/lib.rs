@@ -2,12 +2,14 @@
 //!
 //! Two vocabularies meet here. Diffusion speaks gamma = -log SNR, z and eps; the solver speaks
 //! t, y, h and k. Modules of the first kind: [`gamma`], [`merge`], [`truncated_normal`],
-//! [`bits`]. Of the second: [`tableau`], [`control`], [`workspace`], [`runge_kutta`], [`lane`].
+//! [`bits`]. Of the second: [`tableau`], [`control`], [`workspace`], [`runge_kutta`], [`course`],
+//! [`lane`].
 #![forbid(unsafe_code)]
 
 pub mod adams;
 pub mod bits;
 pub mod control;
+pub mod course;
 pub mod error;
 pub mod field;
 pub mod gamma;

@@ -1,5 +1,7 @@
 //! Problems on their way through the legs, and how they end.
 
+use crate::course::Rider;
+
 /// How an integration of one row ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -47,6 +49,10 @@ pub struct Job {
     pub accepted: u64,
     /// Rejected attempts over all legs.
     pub rejected: u64,
+    /// Problems that have taken the same steps so far.
+    pub riders: Vec<Rider>,
+    /// The problem in whose row its first accepted steps were taken, and how many those are.
+    pub origin: Option<(u64, u64)>,
 }
 
 impl Job {
@@ -61,6 +67,18 @@ impl Job {
             evaluations: Vec::new(),
             accepted: 0,
             rejected: 0,
+            riders: Vec::new(),
+            origin: None,
+        }
+    }
+
+    /// The same, under the name of one of its riders.
+    pub(crate) fn named(&self, key: u64) -> Self {
+        Self {
+            key,
+            riders: Vec::new(),
+            origin: Some((self.key, self.accepted)),
+            ..self.clone()
         }
     }
 }
@@ -76,7 +94,7 @@ pub struct Finished {
     pub status: Status,
     /// Where it ended.
     pub t: f64,
-    /// |y|^2 at the end of the last leg, else 0.
+    /// |y|^2 at the end, where that is the last leg's for it or a rider, else 0.
     pub square: f64,
     /// The last error estimate, in units of the tolerance.
     pub ratio: f64,
@@ -84,11 +102,38 @@ pub struct Finished {
     pub stage: Option<usize>,
 }
 
+impl Finished {
+    /// The riders that are still with the problem, which share its end, and then the problem itself.
+    pub(crate) fn apart(mut self) -> Vec<Self> {
+        let riders = std::mem::take(&mut self.job.riders);
+        let mut all: Vec<Self> = riders
+            .iter()
+            .map(|rider| Self {
+                job: self.job.named(rider.key),
+                ..self.clone()
+            })
+            .collect();
+        all.push(self);
+        all
+    }
+}
+
+/// A rider that has left its bearer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fork {
+    /// The bearer.
+    pub from: u64,
+    /// The rider's problem, as the bearer's was there.
+    pub job: Job,
+}
+
 /// What one attempt of every row came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frame {
     /// The rows that are done with this leg.
     pub finished: Vec<Finished>,
+    /// The riders that go on in this leg by themselves; where they stand is saved under their keys.
+    pub forked: Vec<Fork>,
     /// Network calls, each of all rows.
     pub calls: u64,
     /// Evaluations: the rows of those calls that had a problem which needed them.

@@ -5,9 +5,10 @@ mod problems;
 use std::convert::Infallible;
 
 use merged_diffusion_core::adams::{Precision, SLOTS};
+use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::gamma::{log_alpha, sigma, sigma_squared};
 use merged_diffusion_core::lane::{Method, Observer, Settings, solve};
-use merged_diffusion_core::outcome::{Finished, Status, Step};
+use merged_diffusion_core::outcome::{Finished, Job, Status, Step};
 use merged_diffusion_core::workspace::Workspace;
 use problems::{Naive, Store, variance};
 
@@ -47,6 +48,10 @@ impl Observer<Infallible> for Log {
         self.steps.push(step);
     }
 
+    fn forked(&mut self, _: u64, job: &Job) {
+        panic!("problem {} has one course", job.key);
+    }
+
     fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), Infallible> {
         self.finished.push((leg, finished));
         Ok(())
@@ -64,7 +69,13 @@ fn run(legs: &[(f64, f64)], settings: &Settings, keys: &[u64]) -> (Log, Store) {
         })
         .collect();
     let mut log = Log::default();
-    let Ok(_) = solve(legs, settings, &mut workspaces, keys, &mut log);
+    let Ok(_) = solve(
+        &Courses::one(legs),
+        settings,
+        &mut workspaces,
+        keys,
+        &mut log,
+    );
     (log, saved)
 }
 
@@ -189,7 +200,7 @@ fn a_row_is_unmoved_by_its_neighbours_and_costs_one_wait_an_attempt() {
     let mut boxed: Vec<Box<dyn Workspace<Error = Infallible> + '_>> =
         vec![Box::new(Counted(&mut workspace))];
     let Ok(tally) = solve(
-        &[RANGE],
+        &Courses::one(&[RANGE]),
         &settings(2, 1e-3, 3, None),
         &mut boxed,
         &keys,
@@ -271,7 +282,7 @@ fn with_failures(fails: impl Fn(u64, f64) -> bool + 'static) -> Finished {
         vec![Box::new(Naive::new(1, DIM, SLOTS, start, network))];
     let mut log = Log::default();
     let Ok(_) = solve(
-        &[RANGE],
+        &Courses::one(&[RANGE]),
         &settings(1, 1e-3, 3, None),
         &mut workspaces,
         &[1],
@@ -304,7 +315,7 @@ fn a_kink_that_no_step_resolves_is_told() {
     let mut log = Log::default();
     let legs = [(0.0, 0.5)];
     let Ok(_) = solve(
-        &legs,
+        &Courses::one(&legs),
         &settings(1, 1e-4, 3, None),
         &mut workspaces,
         &[1],
@@ -321,7 +332,7 @@ fn the_linear_part_of_the_entry_is_exact() {
         vec![Box::new(Naive::new(1, DIM, SLOTS, start, nothing))];
     let mut log = Log::default();
     let Ok(_) = solve(
-        &[RANGE],
+        &Courses::one(&[RANGE]),
         &settings(1, 1e-3, 3, None),
         &mut workspaces,
         &[1],

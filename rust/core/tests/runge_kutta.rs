@@ -8,10 +8,10 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use merged_diffusion_core::control::{StepControl, Tolerance};
+use merged_diffusion_core::course::{Courses, Path};
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{Method, Observer, Settings, Tally, solve};
-use merged_diffusion_core::outcome::Job;
-use merged_diffusion_core::outcome::{Finished, Status, Step};
+use merged_diffusion_core::outcome::{Finished, Job, Status, Step};
 use merged_diffusion_core::runge_kutta::{DormandPrince, Plan};
 use merged_diffusion_core::workspace::Workspace;
 use problems::{Calls, Naive, gaussian, variance};
@@ -49,6 +49,10 @@ impl Observer<Infallible> for Log {
         self.steps.entry(step.key).or_default().push(step.t);
     }
 
+    fn forked(&mut self, _: u64, job: &Job) {
+        panic!("problem {} has one course", job.key);
+    }
+
     fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), Infallible> {
         self.finished.push((leg, finished));
         Ok(())
@@ -77,7 +81,13 @@ fn run(
     let naive = Naive::new(rows, DIM, 7, start, network);
     let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> = vec![Box::new(naive)];
     let settings = settings(control, tolerance, rows);
-    let Ok(tally) = solve(&[RANGE], &settings, &mut workspaces, keys, &mut log);
+    let Ok(tally) = solve(
+        &Courses::one(&[RANGE]),
+        &settings,
+        &mut workspaces,
+        keys,
+        &mut log,
+    );
     (log, tally)
 }
 
@@ -188,12 +198,15 @@ fn evaluations_are_two_to_start_and_six_an_attempt() {
 #[test]
 fn a_frame_waits_once_and_once_more_where_rows_start() {
     let plan = Plan {
-        start: RANGE.0,
-        end: RANGE.1,
+        idle: RANGE.0,
         field: Field::ProbabilityFlow { dim: DIM },
         control: StepControl::PerImage,
         tolerance: Tolerance::new(1e-6, 1e-6).expect("positive"),
         dim: DIM,
+    };
+    let path = Path {
+        start: RANGE.0,
+        end: RANGE.1,
         square: true,
     };
     let mut workspace = Naive::new(2, DIM, 7, start, gaussian(0.5));
@@ -207,11 +220,11 @@ fn a_frame_waits_once_and_once_more_where_rows_start() {
         )
     };
     let Ok(()) = workspace.load(0, 5);
-    driver.admit(0, Job::new(5));
+    driver.admit(0, Job::new(5), path);
     assert_eq!(frame(&mut driver, &mut workspace), (2, 2), "all rows start");
     assert_eq!(frame(&mut driver, &mut workspace), (6, 1), "none starts");
     let Ok(()) = workspace.load(1, 6);
-    driver.admit(1, Job::new(6));
+    driver.admit(1, Job::new(6), path);
     assert_eq!(
         frame(&mut driver, &mut workspace),
         (6, 2),
@@ -311,7 +324,13 @@ fn lanes_are_full_until_the_drain_and_hand_over_exactly() {
         let mut log = Log::default();
         let mut settings = settings(StepControl::PerImage, 1e-9, rows);
         settings.keep = false;
-        let Ok(tally) = solve(&legs, &settings, &mut workspaces, keys, &mut log);
+        let Ok(tally) = solve(
+            &Courses::one(&legs),
+            &settings,
+            &mut workspaces,
+            keys,
+            &mut log,
+        );
         (log, tally, most.get())
     };
     let keys: Vec<u64> = (0..150).collect();
@@ -350,4 +369,23 @@ fn shared_groups_stay_whole() {
             assert_eq!(log.steps[&key], log.steps[&group[0]]);
         }
     }
+}
+
+#[test]
+fn a_step_to_the_end_is_the_last_whatever_is_rounded() {
+    // t + (end - t) may be a unit short of the end.
+    let mut rounded = 0;
+    for number in 1..200 {
+        let leg = (-0.1, 0.15 + 0.001 * f64::from(number));
+        rounded += u32::from(leg.0 + (leg.1 - leg.0) != leg.1);
+        let naive = Naive::new(1, DIM, 7, start, gaussian(0.5));
+        let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> = vec![Box::new(naive)];
+        let settings = settings(StepControl::Constant { steps: 1 }, 1e-5, 1);
+        let mut log = Log::default();
+        let courses = Courses::one(&[leg]);
+        let Ok(tally) = solve(&courses, &settings, &mut workspaces, &[1], &mut log);
+        assert_eq!(log.steps[&1], [leg.1]);
+        assert_eq!(tally.evaluations, 7);
+    }
+    assert!(rounded > 0);
 }

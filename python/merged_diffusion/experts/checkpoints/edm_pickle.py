@@ -134,12 +134,8 @@ def _card(ema: inert.Record, where: str, name: str) -> Card:
         or not 0 < size < 1 << 16
         or not 0 < channels < 1024
     ):
-        raise _unknown(
-            where,
-            "shape",
-            f"{channels} x {size} in, {inert.shown(arguments.get('out_channels'))} out",
-            "alike",
-        )
+        out = inert.shown(arguments.get("out_channels"))
+        raise _unknown(where, "shape", f"{channels} x {size} in, {out} out", "alike")
     if not math.isfinite(std) or std <= 0:
         raise CheckpointError(f"{where}: sigma_data = {std} is not positive and finite", file=where)
     table = {key: _plain(value) for key, value in arguments.items() if key not in ELSEWHERE}

@@ -10,9 +10,12 @@ mod row;
 
 use row::{Attempt, Row};
 
+use std::collections::HashMap;
+
 use crate::control::Tolerance;
+use crate::course::Path;
 use crate::error::Error;
-use crate::outcome::{Frame, Job, Step};
+use crate::outcome::{Fork, Frame, Job, Step};
 use crate::workspace::{Spans, Target, Workspace};
 
 /// Highest order of the predictor.
@@ -49,17 +52,13 @@ impl Precision {
     }
 }
 
-/// Where and how a leg is integrated.
+/// How a lane integrates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
-    /// First gamma.
-    pub start: f64,
-    /// Last gamma, landed on exactly.
-    pub end: f64,
+    /// The gamma of rows that hold no problem.
+    pub idle: f64,
     /// Values per row.
     pub dim: usize,
-    /// Whether |z|^2 is wanted at the end.
-    pub square: bool,
     /// Error and length of steps.
     pub precision: Precision,
     /// Order of the predictor once there are enough nodes, 1 to [`MAX_ORDER`].
@@ -75,6 +74,8 @@ pub struct Plan {
 pub struct Adams {
     plan: Plan,
     rows: Vec<Option<Row>>,
+    /// Riders that left and wait for a row.
+    branches: HashMap<u64, Row>,
     spans: Spans,
 }
 
@@ -92,6 +93,7 @@ impl Adams {
         Self {
             plan,
             rows: (0..rows).map(|_| None).collect(),
+            branches: HashMap::new(),
             spans: Spans::zeros(rows, SLOTS),
         }
     }
@@ -108,9 +110,31 @@ impl Adams {
         self.rows.iter().flatten().count()
     }
 
-    /// Gives a vacant, loaded row to a problem.
-    pub fn admit(&mut self, row: usize, job: Job) {
-        self.rows[row] = Some(Row::new(job));
+    /// Gives a vacant, loaded row to a problem; one that left another row goes on where it was.
+    pub fn admit(&mut self, row: usize, job: Job, path: Path) {
+        let branch = self.branches.remove(&job.key);
+        self.rows[row] = Some(branch.unwrap_or_else(|| Row::new(job, path)));
+    }
+
+    /// Lets go the riders whose next step would be another one; where they stand is saved.
+    fn part<W: Workspace + ?Sized>(
+        &mut self,
+        workspace: &mut W,
+        frame: &mut Frame,
+    ) -> Result<(), W::Error> {
+        for (index, row) in self.rows.iter_mut().enumerate() {
+            let Some(row) = row else { continue };
+            for rider in row.leaving(&self.plan) {
+                let branch = row.branch(&rider);
+                workspace.save(index, rider.key, &row.slots())?;
+                frame.forked.push(Fork {
+                    from: row.job.key,
+                    job: branch.job.clone(),
+                });
+                self.branches.insert(rider.key, branch);
+            }
+        }
+        Ok(())
     }
 
     /// One attempt of every row: a step, or the first evaluation of a row that starts. One network call
@@ -124,19 +148,18 @@ impl Adams {
         observe: &mut dyn FnMut(Step),
     ) -> Result<Frame, W::Error> {
         let plan = self.plan;
+        let mut frame = Frame::default();
+        self.part(workspace, &mut frame)?;
         let attempts: Vec<Option<Attempt>> = self
             .rows
             .iter_mut()
             .map(|row| row.as_mut().map(|row| row.attempt(&plan)))
             .collect();
         let active = attempts.iter().flatten().count();
-        let mut frame = Frame {
-            calls: 1,
-            evaluations: active as u64,
-            ..Frame::default()
-        };
+        frame.calls = 1;
+        frame.evaluations = active as u64;
         let n_rows = self.rows.len();
-        let mut t = vec![plan.start; n_rows];
+        let mut t = vec![plan.idle; n_rows];
         let mut node = vec![0; n_rows];
         let mut slot = vec![None; n_rows];
         for (index, attempt) in attempts.iter().enumerate() {
@@ -152,10 +175,13 @@ impl Adams {
         self.span(&attempts, |_| true, |attempt| &attempt.corrector);
         workspace.combine(Target::Trial, &self.spans)?;
         workspace.gram(&slot)?;
-        let ends = |attempt: &Attempt| attempt.is_step() && attempt.t == plan.end;
-        let square = plan.square && attempts.iter().flatten().any(ends);
+        let square = attempts.iter().flatten().any(|attempt| attempt.square);
         if square {
-            self.span(&attempts, ends, |attempt| &attempt.corrector);
+            self.span(
+                &attempts,
+                |attempt| attempt.square,
+                |attempt| &attempt.corrector,
+            );
             workspace.scaled_square(&self.spans, Tolerance::UNIT)?;
         }
         let columns = workspace.collect()?;
@@ -170,13 +196,11 @@ impl Adams {
             let (is_accepted, status) = row.settle(&plan, attempt, q[index], products);
             accepted[index] = is_accepted;
             if is_accepted {
-                observe(row.step(&plan));
+                observe(row.step());
             }
             if let Some((status, row)) = status.and_then(|s| Some((s, self.rows[index].take()?))) {
                 let square = if square { squares[index] } else { 0.0 };
-                frame
-                    .finished
-                    .push(row.finish(&plan, index, status, square));
+                frame.finished.push(row.finish(index, status, square));
             }
         }
         workspace.accept(&accepted)?;

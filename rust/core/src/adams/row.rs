@@ -3,6 +3,7 @@
 
 use super::Plan;
 use crate::control;
+use crate::course::{Path, Rider};
 use crate::field::{edm_sigma, log_alpha};
 use crate::outcome::{Finished, Job, Status, Step};
 use crate::quadrature::{MAX_NODES, lagrange_weights, spline_integral};
@@ -31,6 +32,7 @@ type Coefficients = [f64; SLOTS];
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) job: Job,
+    path: Path,
     /// The latest nodes, oldest first; at most as many as leave one slot free.
     nodes: Vec<Node>,
     /// Inner products of the slots.
@@ -61,6 +63,8 @@ pub(super) struct Attempt {
     delta: Coefficients,
     /// Nodes of the corrector.
     n_nodes: usize,
+    /// Whether |z|^2 is wanted at its end.
+    pub(super) square: bool,
 }
 
 impl Attempt {
@@ -70,9 +74,10 @@ impl Attempt {
 }
 
 impl Row {
-    pub(super) fn new(job: Job) -> Self {
+    pub(super) fn new(job: Job, path: Path) -> Self {
         Self {
             job,
+            path,
             nodes: Vec::with_capacity(SLOTS),
             gram: [[0.0; SLOTS]; SLOTS],
             delta: [0.0; SLOTS],
@@ -87,8 +92,8 @@ impl Row {
     }
 
     /// Where the row is; the leg's start before its first node.
-    fn t(&self, plan: &Plan) -> f64 {
-        self.nodes.last().map_or(plan.start, |node| node.t)
+    fn t(&self) -> f64 {
+        self.nodes.last().map_or(self.path.start, |node| node.t)
     }
 
     pub(super) fn attempt(&mut self, plan: &Plan) -> Attempt {
@@ -97,18 +102,19 @@ impl Row {
         let used = |slot: &usize| self.nodes.iter().any(|node| node.slot == *slot);
         let slot = (0..SLOTS).find(|slot| !used(slot)).unwrap_or(0);
         let mut attempt = Attempt {
-            t: plan.start,
+            t: self.path.start,
             slot,
             scale: 1.0,
             predictor: [0.0; SLOTS],
             corrector: [0.0; SLOTS],
             delta: [0.0; SLOTS],
             n_nodes: 0,
+            square: false,
         };
         if self.nodes.is_empty() {
             return attempt;
         }
-        let from = self.t(plan);
+        let from = self.t();
         let to = self.target(plan, from);
         // z = alpha y, and y' = (s/2) eps_hat: the linear part is in alpha.
         let order = plan.order.min(self.nodes.len());
@@ -126,6 +132,7 @@ impl Row {
             attempt.delta[node.slot] -= weight;
         }
         attempt.n_nodes = nodes.len();
+        attempt.square = to == self.path.end && self.wants_square();
         attempt
     }
 
@@ -134,18 +141,52 @@ impl Row {
         if let Some(steps) = plan.constant {
             let done = self.times.len() as f64; // the start is a node too
             return if self.times.len() == steps as usize {
-                plan.end
+                self.path.end
             } else {
-                plan.start + done / f64::from(steps) * (plan.end - plan.start)
+                self.path.start + done / f64::from(steps) * (self.path.end - self.path.start)
             };
         }
         let h = self.h.min(plan.precision.h_max);
-        let left = plan.end - from;
+        let left = self.path.end - from;
         if left.abs() < STRETCH * h {
-            plan.end
+            self.path.end
         } else {
             from + h.copysign(left)
         }
+    }
+
+    /// The riders whose own next step would be another one, who ride no more: theirs would go to its end.
+    pub(super) fn leaving(&mut self, plan: &Plan) -> Vec<Rider> {
+        if self.job.riders.is_empty() || self.nodes.is_empty() {
+            return Vec::new();
+        }
+        let reach = STRETCH * self.h.min(plan.precision.h_max);
+        let (t, end) = (self.t(), self.path.end);
+        let riders = std::mem::take(&mut self.job.riders);
+        let (leaving, staying) = riders.into_iter().partition(|rider| {
+            let is_near = (rider.path.end - t).abs() < reach;
+            rider.path.end != end && (is_near || plan.constant.is_some())
+        });
+        self.job.riders = staying;
+        leaving
+    }
+
+    /// The row that a rider leaves with.
+    pub(super) fn branch(&self, rider: &Rider) -> Self {
+        Self {
+            job: self.job.named(rider.key),
+            path: rider.path,
+            ..self.clone()
+        }
+    }
+
+    /// The slots that hold its nodes.
+    pub(super) fn slots(&self) -> Vec<usize> {
+        self.nodes.iter().map(|node| node.slot).collect()
+    }
+
+    fn wants_square(&self) -> bool {
+        self.path.square || self.job.riders.iter().any(|rider| rider.path.square)
     }
 
     /// Takes in what an attempt has measured: q, and the inner products of the new slot with all. Tells
@@ -170,7 +211,7 @@ impl Row {
             }
             return (false, (!finite).then_some(Status::Nonfinite));
         }
-        let size = (attempt.t - self.t(plan)).abs();
+        let size = (attempt.t - self.t()).abs();
         self.ratio = if finite {
             self.error(plan, attempt)
         } else {
@@ -201,12 +242,12 @@ impl Row {
     }
 
     fn verdict(&mut self, plan: &Plan, attempt: &Attempt, accepted: bool) -> Option<Status> {
-        if accepted && attempt.t == plan.end {
+        if accepted && attempt.t == self.path.end {
             self.end_leg(plan);
             Some(Status::Ok)
         } else if self.halvings > control::MAX_HALVINGS || (plan.constant.is_some() && !accepted) {
             Some(Status::Nonfinite)
-        } else if self.h < control::least_step(self.t(plan), 1.0) {
+        } else if self.h < control::least_step(self.t(), 1.0) {
             Some(Status::DtMin)
         } else if self.attempts >= control::MAX_ATTEMPTS && plan.constant.is_none() {
             Some(Status::MaxSteps)
@@ -270,26 +311,20 @@ impl Row {
         let mut at_end = [0.0; SLOTS];
         at_end[last.slot] = 1.0 / edm_sigma(last.t);
         self.job.path_correction -= self.product(&at_end, &self.delta);
-        let linear = plan.dim as f64 * (log_alpha(plan.end) - log_alpha(plan.start));
+        let linear = plan.dim as f64 * (log_alpha(self.path.end) - log_alpha(self.path.start));
         self.job.log_density += linear + 0.5 * spline_integral(&self.times, &self.traces);
     }
 
-    pub(super) fn step(&self, plan: &Plan) -> Step {
+    pub(super) fn step(&self) -> Step {
         Step {
             key: self.job.key,
-            t: self.t(plan),
+            t: self.t(),
             ratio: self.ratio,
         }
     }
 
-    pub(super) fn finish(
-        mut self,
-        plan: &Plan,
-        row: usize,
-        status: Status,
-        square: f64,
-    ) -> Finished {
-        let t = self.t(plan);
+    pub(super) fn finish(mut self, row: usize, status: Status, square: f64) -> Finished {
+        let t = self.t();
         self.job.evaluations.push(self.evaluations);
         Finished {
             row,

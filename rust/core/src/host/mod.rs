@@ -78,6 +78,15 @@ impl<S: Slot> Host<S> {
         Ok(())
     }
 
+    /// Sets a slot of a row.
+    ///
+    /// # Panics
+    /// Unless `values` has d values and the slot lies below S.
+    pub fn fill_slot(&mut self, row: usize, slot: usize, values: &[S]) {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        self.stored[(row * self.slots + slot) * self.dim..][..self.dim].copy_from_slice(values);
+    }
+
     /// State of a row, `[d]`.
     pub fn state(&self, row: usize) -> &[f64] {
         &self.halves[(2 * row + self.current[row]) * self.dim..][..self.dim]

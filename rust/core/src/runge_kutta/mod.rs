@@ -14,19 +14,20 @@ use attempt::Attempt;
 use columns::{Column, Columns};
 use row::Row;
 
+use std::collections::HashMap;
+
 use crate::control::{self, StepControl, Tolerance};
+use crate::course::Path;
 use crate::field::Field;
-use crate::outcome::{Frame, Job, Step};
+use crate::outcome::{Fork, Frame, Job, Step};
 use crate::tableau::{A, E, STAGES};
 use crate::workspace::{Spans, Target, Workspace};
 
-/// Where and how a leg is integrated.
+/// How a lane integrates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
-    /// First t.
-    pub start: f64,
-    /// Last t, landed on exactly.
-    pub end: f64,
+    /// The t of rows that hold no problem.
+    pub idle: f64,
     /// The right-hand side.
     pub field: Field,
     /// Who shares a step size.
@@ -35,14 +36,6 @@ pub struct Plan {
     pub tolerance: Tolerance,
     /// Values per row.
     pub dim: usize,
-    /// Whether |y|^2 is wanted at the end.
-    pub square: bool,
-}
-
-impl Plan {
-    fn direction(&self) -> f64 {
-        (self.end - self.start).signum()
-    }
 }
 
 /// The Euler probe of a starting row: its signed step, and the norm of the derivative there.
@@ -56,6 +49,8 @@ struct Probe {
 pub struct DormandPrince {
     plan: Plan,
     rows: Vec<Option<Row>>,
+    /// Riders that left and wait for a row.
+    branches: HashMap<u64, Row>,
     spans: Spans,
 }
 
@@ -65,6 +60,7 @@ impl DormandPrince {
         Self {
             plan,
             rows: vec![None; rows],
+            branches: HashMap::new(),
             spans: Spans::zeros(rows, STAGES),
         }
     }
@@ -81,9 +77,11 @@ impl DormandPrince {
         self.rows.iter().flatten().count()
     }
 
-    /// Puts a problem, already loaded by the workspace, into a vacant row.
-    pub fn admit(&mut self, row: usize, job: Job) {
-        self.rows[row] = Some(Row::new(job, self.plan.start));
+    /// Puts a problem, already loaded by the workspace, into a vacant row; one that left another row
+    /// goes on where it was.
+    pub fn admit(&mut self, row: usize, job: Job, path: Path) {
+        let branch = self.branches.remove(&job.key);
+        self.rows[row] = Some(branch.unwrap_or_else(|| Row::new(job, path)));
     }
 
     /// One attempt of every row. Rows that are done with this leg are vacant from now on.
@@ -97,7 +95,16 @@ impl DormandPrince {
     ) -> Result<Frame, W::Error> {
         let mut frame = Frame::default();
         let mut columns = Columns::default();
-        let attempts = self.attempts();
+        self.part(workspace, &mut frame)?;
+        let plan = self.plan;
+        let attempts: Vec<Option<Attempt>> = self
+            .rows
+            .iter_mut()
+            .map(|row| {
+                let row = row.as_mut().filter(|row| !row.starting)?;
+                Some(row.attempt(&plan))
+            })
+            .collect();
         let probes = self.evaluate_stages(workspace, &attempts, &mut columns, &mut frame)?;
         self.measure_error(workspace, &attempts, &probes)?;
         columns.names.push(Column::Error);
@@ -108,6 +115,48 @@ impl DormandPrince {
         let accepted = self.settle(&columns, &attempts, &probes, &mut frame, observe);
         workspace.accept(&accepted)?;
         Ok(frame)
+    }
+
+    /// Lets go the riders whose next attempt would be another one; where they stand is saved.
+    fn part<W: Workspace + ?Sized>(
+        &mut self,
+        workspace: &mut W,
+        frame: &mut Frame,
+    ) -> Result<(), W::Error> {
+        for (index, row) in self.rows.iter_mut().enumerate() {
+            let Some(row) = row.as_mut().filter(|row| !row.starting) else {
+                continue;
+            };
+            for rider in row.leaving(|row, rider| row.parts(&self.plan, rider)) {
+                let branch = row.branch(&rider);
+                // All that a step begins with: the state and what the network said there.
+                workspace.save(index, rider.key, &[row.slots[0]])?;
+                frame.forked.push(Fork {
+                    from: row.job.key,
+                    job: branch.job.clone(),
+                });
+                self.branches.insert(rider.key, branch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends back to the start the riders whose legs are shorter than the bearer's Euler probe.
+    fn part_at_start(&mut self, probes: &[Option<Probe>], frame: &mut Frame) {
+        for (row, probe) in self.rows.iter_mut().zip(probes) {
+            let (Some(row), Some(Probe { h0, .. })) = (row, probe) else {
+                continue;
+            };
+            for rider in row.leaving(|_, rider| h0.abs() > rider.path.span()) {
+                frame.forked.push(Fork {
+                    from: row.job.key,
+                    job: Job {
+                        origin: None,
+                        ..row.job.named(rider.key)
+                    },
+                });
+            }
+        }
     }
 
     /// Evaluates every stage of every row; returns the Euler probes of the rows that start.
@@ -138,6 +187,7 @@ impl DormandPrince {
                 self.measure_start(workspace, columns)?;
                 columns.values.extend(workspace.collect()?);
                 probes = self.probe_steps(columns);
+                self.part_at_start(&probes, frame);
             }
         }
         if any_starting && attempts.iter().all(Option::is_none) {
@@ -194,38 +244,6 @@ impl DormandPrince {
         accepted
     }
 
-    /// The attempt of every row that has a step size.
-    fn attempts(&mut self) -> Vec<Option<Attempt>> {
-        let plan = self.plan;
-        let direction = plan.direction();
-        self.rows
-            .iter_mut()
-            .map(|row| {
-                let row = row.as_mut().filter(|row| !row.starting)?;
-                row.attempts += 1;
-                if let StepControl::Constant { steps } = plan.control {
-                    let share = f64::from(row.steps + 1) / f64::from(steps);
-                    let t_new = if row.steps + 1 == steps {
-                        plan.end
-                    } else {
-                        plan.start + share * (plan.end - plan.start)
-                    };
-                    return Some(Attempt::new(plan.field, row.t, t_new));
-                }
-                if !row.retry {
-                    row.least = control::least_step(row.t, direction);
-                    row.h = row.h.max(row.least);
-                }
-                let mut t_new = row.t + row.h * direction;
-                // The last step lands on the end exactly: the next leg must start where this one ends.
-                if direction * (t_new - plan.end) > 0.0 {
-                    t_new = plan.end;
-                }
-                Some(Attempt::new(plan.field, row.t, t_new))
-            })
-            .collect()
-    }
-
     fn combine_stage<W: Workspace + ?Sized>(
         &mut self,
         workspace: &mut W,
@@ -243,7 +261,7 @@ impl DormandPrince {
                     self.spans.set_weight(index, row.slots[slot], weight);
                 }
             } else if let (2, Some(Probe { h0, .. })) = (stage, probes[index]) {
-                let (linear, gain) = self.start_rates();
+                let (linear, gain) = rates(self.plan.field, row.path.start);
                 self.spans.set_scale(index, 1.0 + h0 * linear);
                 self.spans.set_weight(index, row.slots[0], h0 * gain);
             } else {
@@ -263,17 +281,18 @@ impl DormandPrince {
         attempts: &[Option<Attempt>],
         probes: &[Option<Probe>],
     ) -> (Vec<f64>, Vec<Option<usize>>) {
-        let mut t = vec![self.plan.start; self.rows.len()];
+        let mut t = vec![self.plan.idle; self.rows.len()];
         let mut slot = vec![None; self.rows.len()];
         for (index, row) in self.rows.iter_mut().enumerate() {
             let Some(row) = row else { continue };
+            t[index] = row.path.start;
             if let Some(attempt) = &attempts[index] {
                 t[index] = attempt.t[stage];
                 slot[index] = Some(row.slots[stage]);
             } else if stage == 1 {
                 slot[index] = Some(row.slots[0]);
             } else if let (2, Some(Probe { h0, .. })) = (stage, probes[index]) {
-                t[index] = self.plan.start + h0;
+                t[index] += h0;
                 slot[index] = Some(row.slots[1]);
             }
             row.evaluations += u64::from(slot[index].is_some());
@@ -286,12 +305,14 @@ impl DormandPrince {
         workspace: &mut W,
         columns: &mut Columns,
     ) -> Result<(), W::Error> {
-        let (linear, gain) = self.start_rates();
-        for (column, scale, weight) in [(Column::Start0, 1.0, 0.0), (Column::Start1, linear, gain)]
-        {
+        for column in [Column::Start0, Column::Start1] {
             self.spans.clear();
             for (index, row) in self.rows.iter().enumerate() {
                 if let Some(row) = row.as_ref().filter(|row| row.starting) {
+                    let (scale, weight) = match column {
+                        Column::Start0 => (1.0, 0.0),
+                        _ => rates(self.plan.field, row.path.start),
+                    };
                     self.spans.set_scale(index, scale);
                     self.spans.set_weight(index, row.slots[0], weight);
                 }
@@ -304,23 +325,23 @@ impl DormandPrince {
 
     /// Euler probes of the starting rows; none where the start is not finite.
     fn probe_steps(&self, columns: &Columns) -> Vec<Option<Probe>> {
-        let span = (self.plan.end - self.plan.start).abs();
         let entry = |row: &Row| row.job.log_density;
         let d0 = self.norms(columns, Column::Start0, |row, _| {
             (entry(row), entry(row).abs())
         });
         let d1 = self.norms(columns, Column::Start1, |row, index| {
             let q = columns.get(Column::Q(1), index, self.rows.len());
-            (self.plan.field.trace(self.plan.start, q), entry(row).abs())
+            let rate = self.plan.field.trace(row.path.start, q);
+            (rate, entry(row).abs())
         });
         self.rows
             .iter()
             .zip(d0.iter().zip(&d1))
             .map(|(row, (&d0, &d1))| {
-                row.as_ref().filter(|row| row.starting)?;
+                let path = row.as_ref().filter(|row| row.starting)?.path;
                 let finite = d0.is_finite() && d1.is_finite();
                 finite.then(|| Probe {
-                    h0: self.plan.direction() * control::trial_step(d0, d1, span),
+                    h0: path.direction() * control::trial_step(d0, d1, path.span()),
                     d1,
                 })
             })
@@ -342,8 +363,8 @@ impl DormandPrince {
                     self.spans.set_weight(index, row.slots[slot], weight);
                 }
             } else if let Some(Probe { h0, .. }) = probes[index] {
-                let (linear, gain) = self.start_rates();
-                let t = self.plan.start + h0;
+                let (linear, gain) = rates(self.plan.field, row.path.start);
+                let t = row.path.start + h0;
                 let after = self.plan.field.linear(t);
                 self.spans
                     .set_scale(index, after * (1.0 + h0 * linear) - linear);
@@ -361,24 +382,24 @@ impl DormandPrince {
         workspace: &mut W,
         attempts: &[Option<Attempt>],
     ) -> Result<bool, W::Error> {
-        let ends = |attempt: &Attempt| attempt.t[STAGES - 1] == self.plan.end;
-        if !self.plan.square || !attempts.iter().flatten().any(ends) {
-            return Ok(false);
-        }
         self.spans.clear();
+        let mut any = false;
         for (index, row) in self.rows.iter().enumerate() {
             let (Some(row), Some(attempt)) = (row, &attempts[index]) else {
                 continue;
             };
-            if ends(attempt) {
+            if row.wants_square() && attempt.t[STAGES - 1] == row.path.end {
+                any = true;
                 self.spans.set_scale(index, attempt.scale[STAGES - 1]);
                 for (slot, &weight) in attempt.weights[STAGES - 1].iter().enumerate() {
                     self.spans.set_weight(index, row.slots[slot], weight);
                 }
             }
         }
-        workspace.scaled_square(&self.spans, Tolerance::UNIT)?;
-        Ok(true)
+        if any {
+            workspace.scaled_square(&self.spans, Tolerance::UNIT)?;
+        }
+        Ok(any)
     }
 
     /// Per row: the error of its attempt (of its Euler probe, while it starts) in units of the
@@ -405,7 +426,7 @@ impl DormandPrince {
                     entry_errors[index] += attempt.h * E[stage] * rate;
                 }
             } else if let Some(Probe { h0, .. }) = probes[index] {
-                let start = self.plan.start;
+                let start = row.path.start;
                 entry_errors[index] = field.trace(start + h0, q(2)) - field.trace(start, q(1));
             }
         }
@@ -447,9 +468,9 @@ impl DormandPrince {
             .map(|sum| sum.map_or(0.0, |sum| (sum / count).sqrt()))
             .collect()
     }
+}
 
-    fn start_rates(&self) -> (f64, f64) {
-        let field = self.plan.field;
-        (field.linear(self.plan.start), field.gain(self.plan.start))
-    }
+/// L and g at t.
+fn rates(field: Field, t: f64) -> (f64, f64) {
+    (field.linear(t), field.gain(t))
 }

@@ -3,12 +3,14 @@
 use super::attempt::Attempt;
 use super::{Plan, Probe};
 use crate::control::{self, StepControl};
+use crate::course::{Path, Rider};
 use crate::outcome::{Finished, Job, Status, Step};
 use crate::tableau::STAGES;
 
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) job: Job,
+    pub(super) path: Path,
     pub(super) t: f64,
     /// Physical slot of each stage; the first and the last swap on acceptance.
     pub(super) slots: [usize; STAGES],
@@ -29,10 +31,11 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(job: Job, t: f64) -> Self {
+    pub(super) fn new(job: Job, path: Path) -> Self {
         Self {
             job,
-            t,
+            path,
+            t: path.start,
             slots: std::array::from_fn(|stage| stage),
             q0: 0.0,
             h: 0.0,
@@ -76,11 +79,85 @@ impl Row {
         let d2 = change / h0;
         // An Euler probe that left the network's domain says nothing but that h0 is long enough.
         self.h = if d2.is_finite() {
-            control::starting_step(h0, d1, d2, (plan.end - plan.start).abs())
+            control::starting_step(h0, d1, d2, self.path.span())
         } else {
             h0
         };
         None
+    }
+
+    /// Where the next attempt ends.
+    pub(super) fn attempt(&mut self, plan: &Plan) -> Attempt {
+        self.attempts += 1;
+        if let StepControl::Constant { steps } = plan.control {
+            let share = f64::from(self.steps + 1) / f64::from(steps);
+            let t_new = if self.steps + 1 == steps {
+                self.path.end
+            } else {
+                self.path.start + share * (self.path.end - self.path.start)
+            };
+            return Attempt::new(plan.field, self.t, t_new);
+        }
+        if !self.retry {
+            self.least = control::least_step(self.t, self.path.direction());
+            self.h = self.h.max(self.least);
+        }
+        let mut t_new = self.t + self.h * self.path.direction();
+        // The last step lands on the end exactly: the next leg must start where this one ends.
+        if self.path.direction() * (t_new - self.path.end) > 0.0 {
+            t_new = self.path.end;
+        }
+        Attempt::new(plan.field, self.t, t_new)
+    }
+
+    /// Whether a rider's own next attempt would be another one: its starting step or a step to its end
+    /// is cut where the bearer's is not.
+    pub(super) fn parts(&self, plan: &Plan, rider: &Rider) -> bool {
+        if rider.path.end == self.path.end {
+            return false;
+        }
+        if let StepControl::Constant { .. } = plan.control {
+            return true;
+        }
+        let direction = self.path.direction();
+        let least = control::least_step(self.t, direction);
+        let h = if self.retry {
+            self.h
+        } else {
+            self.h.max(least)
+        };
+        // A starting step longer than the rider's leg passes its end, whatever is rounded.
+        direction * (self.t + h * direction - rider.path.end) >= 0.0
+    }
+
+    /// The riders for whom it is time, who ride no more.
+    pub(super) fn leaving(&mut self, is_time: impl Fn(&Self, &Rider) -> bool) -> Vec<Rider> {
+        if self.job.riders.is_empty() {
+            return Vec::new();
+        }
+        let riders = std::mem::take(&mut self.job.riders);
+        let (leaving, staying) = riders.into_iter().partition(|rider| is_time(self, rider));
+        self.job.riders = staying;
+        leaving
+    }
+
+    /// Whether |y|^2 is wanted at the end of the path.
+    pub(super) fn wants_square(&self) -> bool {
+        self.path.square || self.job.riders.iter().any(|rider| rider.path.square)
+    }
+
+    /// The row that a rider leaves with.
+    pub(super) fn branch(&self, rider: &Rider) -> Self {
+        let mut branch = Self {
+            job: self.job.named(rider.key),
+            path: rider.path,
+            ..self.clone()
+        };
+        if self.attempts == 0 {
+            // Alone, its starting step would not have been longer than its leg.
+            branch.h = branch.h.min(rider.path.span());
+        }
+        branch
     }
 
     /// Accepts or rejects the attempt, and sets the next one's size.
@@ -109,7 +186,7 @@ impl Row {
     /// Whether the leg is over for this row.
     pub(super) fn verdict(&self, plan: &Plan) -> Option<Status> {
         let constant = matches!(plan.control, StepControl::Constant { .. });
-        if !self.retry && self.t == plan.end {
+        if !self.retry && self.t == self.path.end {
             Some(Status::Ok)
         } else if self.halvings > control::MAX_HALVINGS || (constant && self.retry) {
             Some(Status::Nonfinite)

@@ -39,6 +39,8 @@ pub struct Naive {
     input: Vec<Vec<f64>>,
     stored: Vec<Vec<Vec<f64>>>,
     columns: Vec<f64>,
+    /// Slots of rows that branched, by key.
+    branches: HashMap<u64, Vec<(usize, Vec<f64>)>>,
     /// States between legs: give the workspaces of one solve the same.
     pub saved: Store,
     pub calls: Calls,
@@ -65,6 +67,7 @@ impl Naive {
             input: rubbish.clone(),
             stored: vec![vec![vec![f64::NAN; dim]; slots]; rows],
             columns: Vec::new(),
+            branches: HashMap::new(),
             saved: Store::default(),
             calls: Calls::default(),
         }
@@ -100,11 +103,20 @@ impl Workspace for Naive {
         self.keys[row] = key;
         let saved = self.saved.borrow_mut().remove(&key);
         self.state[row] = saved.unwrap_or_else(|| (self.start)(key));
+        // Whatever lies in a row is another problem's.
+        self.stored[row].fill(vec![f64::NAN; self.dim]);
+        for (slot, values) in self.branches.remove(&key).unwrap_or_default() {
+            self.stored[row][slot] = values;
+        }
         Ok(())
     }
 
-    fn save(&mut self, row: usize, key: u64, _slots: &[usize]) -> Result<(), Infallible> {
+    fn save(&mut self, row: usize, key: u64, slots: &[usize]) -> Result<(), Infallible> {
         self.calls.save += 1;
+        let kept = slots
+            .iter()
+            .map(|&slot| (slot, self.stored[row][slot].clone()));
+        self.branches.insert(key, kept.collect());
         self.saved.borrow_mut().insert(key, self.state[row].clone());
         Ok(())
     }

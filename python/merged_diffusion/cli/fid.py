@@ -1,0 +1,117 @@
+"""``fid``: Frechet and kernel distances of images from a reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from merged_diffusion.cli import measure, output
+
+if TYPE_CHECKING:
+    from merged_diffusion.data import Data
+    from merged_diffusion.quality.assess import Figure
+    from merged_diffusion.quality.features import Extractor
+    from merged_diffusion.quality.statistics import Statistics
+
+EPILOG: Final = """\b
+Examples:
+  merged-diffusion fid samples.npz --ref digits
+  merged-diffusion fid samples.zip --ref cifar10
+  merged-diffusion fid samples.npz --ref statistics.npz --json
+  merged-diffusion fid photos --ref other_images/ --features pixels
+"""
+
+
+@click.command("fid", epilog=EPILOG, context_settings={"max_content_width": 100})
+@click.argument("images", metavar="IMAGES")
+@click.option(
+    "--ref", "reference", required=True, metavar="STATS|IMAGES|NAME",
+    help="Statistics (.npz, EDM2's .pkl), images, or a set whose statistics are known.",
+)  # fmt: skip
+@measure.features
+@click.option("--data", metavar="NAME", help="Refuse statistics that say they are of another set.")
+@measure.images
+@measure.network
+def command(
+    images: str,
+    reference: str,
+    features: str | None,
+    data: str | None,
+    rows: int | None,
+    device: str | None,
+    threads: int | None,
+    cache: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **selection: Any,
+) -> int:
+    """Distance of IMAGES from a reference, with its standard error; biased below 10,000 images."""
+    from merged_diffusion.quality.assess import compare, describe
+    from merged_diffusion.quality.statistics import remarks
+
+    with measure.machine(device, threads, quiet=quiet) as place:
+        chosen = measure.loaded(images, cache, selection)
+        network = {"device": place, "cache": cache, "rows": rows, "like": chosen}
+        pairs = _yardsticks(reference, features, network)
+        figures: list[Figure] = []
+        with measure.progress(len(pairs) * len(chosen), quiet=quiet) as observe:
+            for statistics, extractor in pairs:
+                if data is not None:
+                    statistics.check_data(data)
+                figures += compare(chosen, statistics, extractor, observe)
+    statistics, extractor = pairs[0]
+    notes = remarks(len(chosen), extractor.dim)
+    if as_json:
+        value = {
+            "command": "fid",
+            "images": measure.facts(chosen),
+            "reference": describe(statistics),
+            "features": measure.feature_facts(extractor),
+            "metrics": [figure.as_dict() for figure in figures],
+            "remarks": notes,
+        }
+        output.emit_json(value)
+        return 0
+    for note in [] if quiet else notes:
+        output.say(f"warning: {note}")
+    about = statistics.about
+    of = statistics.name if about is None else f"{about.n} of {about.data}/{about.split}"
+    output.emit(f"{chosen.name}/{chosen.split}  {len(chosen)} images against {of}")
+    output.emit("\n".join(map(_line, figures)))
+    return 0
+
+
+def _line(figure: Figure) -> str:
+    text = f"{figure.name:<28} {figure.value:.4g}"
+    text += "" if figure.se is None else f" ± {figure.se:.2g}"
+    text += "" if figure.floor is None else f"   an ideal model at this n: {figure.floor:.3g}"
+    return text + ("   biased" if figure.biased else "")
+
+
+def _yardsticks(
+    reference: str, features: str | None, network: dict[str, Any]
+) -> list[tuple[Statistics, Extractor]]:
+    """What the images are compared with: known statistics, a file of them, or other images."""
+    from merged_diffusion.experts.catalogue import known
+    from merged_diffusion.quality.assess import yardstick_features, yardsticks
+    from merged_diffusion.quality.features import extractor
+    from merged_diffusion.quality.files import is_statistics, read_statistics
+    from merged_diffusion.quality.statistics import collect
+
+    chosen: Data = network["like"]
+    cache = network["cache"]
+    is_known = reference in known()["data"]
+    if is_known and features in (None, *yardstick_features(reference)):
+        named = [pair for pair in yardsticks(reference, cache) if features in (None, pair[1])]
+        return [(found, extractor(name, **network)) for found, name in named]
+    if is_statistics(Path(reference)):
+        found = read_statistics(Path(reference))
+        name = features or found.features or measure.by_kind(chosen)
+        return [(found, extractor(name, **network))]
+    # A set by its name stands for what models are trained on.
+    selection = {"split": "train"} if is_known else {"levels": chosen.levels}
+    other = measure.loaded(reference, cache, selection)
+    used = extractor(features or measure.by_kind(chosen), **network)
+    return [(collect(other, used), used)]

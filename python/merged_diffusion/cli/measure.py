@@ -1,0 +1,118 @@
+"""What ``fid`` and ``fid-ref`` share: options, the images, the machine, progress."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from merged_diffusion.cli import options, output
+
+if TYPE_CHECKING:
+    from merged_diffusion.data import Data
+    from merged_diffusion.quality.features import Extractor
+
+FEATURES: Final = ("inception", "digits", "photos", "pixels")
+LINE_SECONDS: Final = 60.0
+
+features = click.option(
+    "--features",
+    type=click.Choice(FEATURES),
+    show_default="those of the reference, else by the kind of images",
+    help="Feature network; pixels: none.",
+)
+images = options.stacked(
+    click.option("--split", type=click.Choice(("test", "train")), default="test", show_default=True),
+    click.option("--levels", type=int, help="Grey levels where the file does not say."),
+    click.option("--variant", type=click.Choice(("old", "new")), help="Which ImageNet32."),
+    click.option("--limit", type=int, help="This many images, by the published choice."),
+    click.option("--ids", type=options.id_range, metavar="A:B", help="Positions A <= p < B."),
+)
+network = options.stacked(
+    click.option(
+        "--batch-size", "--batch", "rows", type=click.IntRange(min=1), show_default="256; inception 32",
+        help="Rows of the network call.",
+    ),
+    options.device,
+    options.threads,
+    options.cache,
+    options.printing,
+)  # fmt: skip
+
+
+def loaded(source: str, cache: Path | None, selection: dict[str, Any]) -> Data:
+    """The images, as the options choose them."""
+    from merged_diffusion.data import load_data
+
+    limit, ids = (selection.pop(name, None) for name in ("limit", "ids"))
+    return load_data(source, cache=cache, **selection).select(limit, ids)
+
+
+def by_kind(data: Data) -> str:
+    """The features for images of this kind where nothing else says."""
+    from merged_diffusion.quality.features import SMALL
+
+    kind = (tuple(data.images.shape[1:]), data.levels)
+    fitting = [name for name, (_, shape, levels) in SMALL.items() if (shape, levels) == kind]
+    return fitting[0] if fitting else "inception"
+
+
+def facts(data: Data) -> dict[str, Any]:
+    """What the images are, as JSON values."""
+    return {
+        "name": data.name,
+        "split": data.split,
+        "n": len(data),
+        "image_shape": list(data.images.shape[1:]),
+        "levels": data.levels,
+        "sha256": data.sha256,
+        "modified": data.modified,
+    }
+
+
+def feature_facts(extractor: Extractor) -> dict[str, Any]:
+    """What the features are, as JSON values."""
+    return {key: getattr(extractor, key) for key in ("name", "dim", "sha256", "resize", "device")}
+
+
+@contextmanager
+def machine(device: str | None, threads: int | None, *, quiet: bool) -> Iterator[str]:
+    """Remarks, threads and torch's switches for the length of a command; the device."""
+    from merged_diffusion.evaluation.machine import all_cores, configured, resolve_device
+
+    place, reason = resolve_device(device or "auto")
+    if reason is not None and not quiet:
+        output.say(f"note: cuda is not usable, going on with the CPU: {reason}")
+    with output.remarks(quiet=quiet), configured(threads=threads or all_cores(), deterministic=False):
+        yield place
+
+
+@contextmanager
+def progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Images done so far: a bar on a terminal, else a line a minute."""
+    if not quiet and sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        from tqdm import tqdm
+
+        with tqdm(total=total, unit="image", leave=False) as bar:
+
+            def advance(n: int) -> None:
+                bar.update(n)
+
+            yield advance
+        return
+    done, shown = 0, time.monotonic()
+
+    def observe(n: int) -> None:
+        nonlocal done, shown
+        done += n
+        if not quiet and time.monotonic() - shown >= LINE_SECONDS:
+            shown = time.monotonic()
+            output.say(f"{done}/{total} images")
+
+    yield observe

@@ -1,0 +1,79 @@
+"""``sweep``: parses, builds, calls, prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from merged_diffusion.cli import options, output
+from merged_diffusion.cli.nll import ASK_SECONDS, how, model, what, where
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.evaluation.sources import check_present
+
+EPILOG: Final = """\b
+Examples:
+  merged-diffusion sweep --data digits --limit 64
+  merged-diffusion sweep --data photos --out results/sweep
+  merged-diffusion sweep --data photos --etas 0,min,0.1,0.2,0.3 --method adams --out results/adams
+  merged-diffusion sweep --data cifar10 --limit 512 --json
+"""
+
+
+@click.command("sweep", epilog=EPILOG, context_settings={"max_content_width": 100})
+@what
+@click.option(
+    "--etas",
+    metavar="LIST",
+    show_default="the set's grid and both experts alone",
+    help="Thresholds with commas between: numbers in [0, 1], min, max; 0 and 1: one expert alone.",
+)
+@options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range")
+@how
+@options.less(where, "shard")
+def command(
+    etas: str | None,
+    out: Path | None,
+    dry_run: bool,
+    yes: bool,
+    quiet: bool,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Exact likelihood over thresholds: the same images and noise for all, and what they share once."""
+    from merged_diffusion.sweeps.thresholds import parsed
+
+    wanted = None if etas is None else parsed(etas)
+    settings = Settings.of(given)
+    check_present(settings)
+    from merged_diffusion.cli import report, sweep_report
+    from merged_diffusion.cli.progress import Progress
+    from merged_diffusion.evaluation.machine import configured
+    from merged_diffusion.sweeps.sweep import Sweep, chart
+
+    with output.remarks(quiet=quiet):
+        course, out = chart(settings, wanted, out)
+        with configured(threads=course.base.threads, deterministic=settings.deterministic):
+            course.base.check_experts()
+            cost = course.estimate(out)
+            out = out or course.out_for(cost)
+            if not quiet:
+                for note in course.notes:
+                    output.say(f"note: {note}")
+                output.say(report.estimate_line(course.base, cost, len(course.rows)))
+                output.say("it is less where rows share their steps" if out is None else f"sweep: {out}")
+            if dry_run:
+                sweep_report.show_plan(course, cost, out, as_json=as_json)
+                return 0
+            if cost.seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
+                click.confirm("go on?", abort=True, err=True)
+            keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
+            with Sweep(course, out=out, **keep) as sweep:
+                try:
+                    with Progress(sweep.left(), sweep.notes, quiet=quiet) as progress:
+                        sweep.run(progress.update)
+                except KeyboardInterrupt:
+                    return sweep_report.interrupted(sweep.result(), out, as_json=as_json)
+                return sweep_report.show(sweep.result(), out, as_json=as_json)

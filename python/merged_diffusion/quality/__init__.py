@@ -1,0 +1,30 @@
+"""How far a set of images lies from a reference: Frechet and kernel distances of features."""
+
+from __future__ import annotations
+
+from merged_diffusion.quality.assess import Figure, assess
+from merged_diffusion.quality.features import Extractor, extractor
+from merged_diffusion.quality.files import read_statistics, write_statistics
+from merged_diffusion.quality.frechet import Distance, difference, frechet_distance
+from merged_diffusion.quality.kid import Kernel, KernelDistance, kid
+from merged_diffusion.quality.moments import Law, Moments
+from merged_diffusion.quality.statistics import Statistics, collect
+
+__all__ = [
+    "Distance",
+    "Extractor",
+    "Figure",
+    "Kernel",
+    "KernelDistance",
+    "Law",
+    "Moments",
+    "Statistics",
+    "assess",
+    "collect",
+    "difference",
+    "extractor",
+    "frechet_distance",
+    "kid",
+    "read_statistics",
+    "write_statistics",
+]

@@ -1,0 +1,131 @@
+"""Frechet distance of two Gaussian laws (Dowson & Landau 1982; Heusel et al. 2017, eq. 6), and its error.
+
+    d = |m_a - m_b|^2 + tr A + tr B - 2 tr (A B)^(1/2)
+
+With B = R R^T the eigenvalues of A B are those of the symmetric R^T A R, so that the root's trace is the sum
+of their square roots: real by construction, and no matrix root is taken. A covariance of n images has rank
+n - 1 at most; eigenvalues beyond it are rounding, whose roots (1e-8 each) would add up, and are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor
+
+from merged_diffusion.errors import UsageError
+from merged_diffusion.quality.moments import Law, Moments
+
+BLOCK: Final = 256
+# With fewer images the bias, about in 1/n, exceeds the differences one looks for (Chong & Forsyth 2020).
+UNBIASED_FROM: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Distance:
+    """``value`` and its standard error; ``replicates`` leave out one group of the first set each.
+
+    ``se`` is None where there are fewer than two groups. ``biased``: fewer than 10,000 images, which make the
+    distance too large by an amount that depends on their number; compare it at equal n only.
+    """
+
+    value: float
+    se: float | None
+    n_a: int | None
+    n_b: int | None
+    features: int
+    biased: bool
+    replicates: tuple[float, ...] = ()
+
+
+def frechet_distance(a: Law | Moments, b: Law | Moments) -> Distance:
+    """The distance of ``a`` (images) from ``b`` (reference).
+
+    The standard error is that of a delete-one-group jackknife over both sets, a reference without groups
+    counting as exact.
+    """
+    a, b = (law.law() if isinstance(law, Moments) else law for law in (a, b))
+    if a.dim != b.dim:
+        raise UsageError(
+            f"features of {a.dim} and of {b.dim} values cannot be compared",
+            hint="compute both with one feature network",
+        )
+    root_b = triangular_root(b.covariance)
+    value = _distance(a, b, root_b)
+    of_a = tuple(_distance(part, b, root_b) for part in a.delete_one())
+    root_a = triangular_root(a.covariance) if b.groups else root_b
+    of_b = tuple(_distance(part, a, root_a) for part in b.delete_one())
+    variances = [jackknife_variance(values) for values in (of_a, of_b) if values]
+    se = math.sqrt(sum(variances)) if variances else None
+    counts = [n for n in (a.n, b.n) if n is not None]
+    return Distance(value, se, a.n, b.n, a.dim, any(n < UNBIASED_FROM for n in counts), of_a)
+
+
+class Replicated(Protocol):
+    """A value with its delete-one-group values: a `Distance`, a `Figure`."""
+
+    @property
+    def value(self) -> float:
+        """Of all groups."""
+        ...
+
+    @property
+    def replicates(self) -> tuple[float, ...]:
+        """Without one group each."""
+        ...
+
+
+def difference(a: Replicated, b: Replicated) -> tuple[float, float | None]:
+    """``a - b`` and its standard error, where both come of the same ids and noise.
+
+    What two sets have in common, group by group, leaves no trace in the difference.
+    """
+    if len(a.replicates) != len(b.replicates) or not a.replicates:
+        return a.value - b.value, None
+    pairs = zip(a.replicates, b.replicates, strict=True)
+    return a.value - b.value, math.sqrt(jackknife_variance(tuple(x - y for x, y in pairs)))
+
+
+def jackknife_variance(values: tuple[float, ...]) -> float:
+    """(G - 1)/G times the sum of squares of delete-one-group values about their mean (Efron & Stein 1981)."""
+    mean = math.fsum(values) / len(values)
+    return (len(values) - 1) / len(values) * math.fsum((value - mean) ** 2 for value in values)
+
+
+def triangular_root(covariance: Tensor) -> Tensor:
+    """Lower triangular R with R R^T = ``covariance`` [D, D], which may be singular."""
+    root: Tensor
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    if not failed:
+        return root
+    values, vectors = torch.linalg.eigh(covariance)
+    upper: Tensor = torch.linalg.qr((vectors * values.clamp(min=0).sqrt()).T, mode="r").R
+    return upper.T
+
+
+def _distance(a: Law, b: Law, root_b: Tensor) -> float:
+    ranks = [a.dim, *(n - 1 for n in (a.n, b.n) if n is not None)]
+    eigenvalues = torch.linalg.eigvalsh(_sandwich(root_b, a.covariance))[-min(ranks) :]
+    shared = eigenvalues.clamp(min=0).sqrt().sum()
+    shift = (a.mean - b.mean).square().sum()
+    # This wait is the result.
+    return float(shift + a.covariance.trace() + b.covariance.trace() - 2 * shared)
+
+
+def _sandwich(root: Tensor, covariance: Tensor) -> Tensor:
+    """The lower triangle of R^T A R, whose upper one is left zero; R is lower triangular.
+
+    By blocks of columns, without the products of R's zeros: a third of the work of two full products.
+    """
+    dim = len(root)
+    right, result = torch.empty_like(root), torch.zeros_like(root)
+    for start in range(0, dim, BLOCK):
+        end = min(start + BLOCK, dim)
+        right[:, start:end] = covariance[:, start:] @ root[start:, start:end]
+    for start in range(0, dim, BLOCK):
+        end = min(start + BLOCK, dim)
+        result[start:end, :end] = root[start:, start:end].T @ right[start:, :end]
+    return result

@@ -1,0 +1,128 @@
+"""Inception's 2048 features by torch-fidelity (extra ``fid``), from a weight file that we read ourselves.
+
+The library would download the file, or unpickle it unsafely. So its bytes are hashed first, read with
+``weights_only=True``, and handed over as tensors that were written anew in memory. Its cache of features is
+part of functions that are not called here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from merged_diffusion.errors import CheckpointError, ExpertError, UnsafeFileError
+from merged_diffusion.experts.absent import absent
+from merged_diffusion.experts.catalogue import Public, public
+from merged_diffusion.quality.features import Extractor
+
+WEIGHTS: Final = "inception-2015-12-05"  # in cards.toml
+DIM: Final = 2048
+RESIZE: Final = "tensorflow-1-bilinear-299"
+ROWS: Final = 32  # 0.3 GB of activations at 299 x 299
+MAX_BYTES: Final = 1 << 28
+GREY: Final = 1
+
+
+def load_inception(cache: str | Path | None = None, device: str = "cpu") -> Extractor:
+    """The network with the published weights, from the cache.
+
+    Raises
+    ------
+    CheckpointError
+        They are not there; the message says which file, from where, to where.
+    """
+    weights = published()
+    check_present([weights], cache)
+    return inception(weights.path(cache), str(weights.downloads[0].sha256), device)
+
+
+def published() -> Public:
+    """What cards.toml says of the weights."""
+    entry = public("stats", WEIGHTS)
+    if entry is None:
+        raise LookupError(WEIGHTS)
+    return entry
+
+
+def check_present(entries: Sequence[Public], cache: str | Path | None) -> None:
+    """Refuse where some are not in the cache; `CheckpointError` where the weights are among them."""
+    missing = [entry for entry in entries if not entry.is_present(cache)]
+    if not missing:
+        return
+    error = absent(missing, cache)
+    if any(entry.name == WEIGHTS for entry in missing):
+        hint = "small images need no such file: --features pixels"
+        raise CheckpointError(error.message, hint=hint, **error.fields)
+    raise error
+
+
+def inception(path: Path, sha256: str, device: str = "cpu") -> Extractor:
+    """The network with the weights in the file ``path``, whose SHA-256 is ``sha256``."""
+    state = read_weights(path, sha256)
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except (ImportError, RuntimeError) as error:
+        # A torchvision of another torch fails with a RuntimeError.
+        raise ExpertError(
+            f"Inception features need torch-fidelity, which cannot be imported ({error})",
+            hint="pip install 'merged-diffusion[fid]', with a torchvision that fits torch",
+        ) from error
+    # The library reads what we wrote, not the file.
+    written = io.BytesIO()
+    torch.save(state, written)
+    written.seek(0)
+    try:
+        network = FeatureExtractorInceptionV3("inception-v3-compat", [str(DIM)], written)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: not the weights of this network ({error})", file=str(path)) from error
+    network = network.to(device)
+
+    def features(images: Tensor) -> Tensor:
+        # As EDM does: a grey image is three equal channels.
+        colour = images.expand(-1, 3, -1, -1) if images.shape[1] == GREY else images
+        found: Tensor = network(colour)[0]
+        return found
+
+    return Extractor("inception", DIM, sha256, 256, None, features, RESIZE, ROWS, device)
+
+
+def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The tensors of a file of torch by name, once its bytes have the hash ``sha256``.
+
+    Raises
+    ------
+    CheckpointError
+        Another hash, or no tensors.
+    UnsafeFileError
+        Reading it would execute code.
+    """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise UnsafeFileError(f"{path}: {size} bytes exceed the limit of {MAX_BYTES}", file=str(path))
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise CheckpointError(
+            f"{path} has SHA-256 {found}, the published weights have {sha256}",
+            hint="fetch them again; other weights give other distances",
+            file=str(path), expected=sha256, found=found,
+        )  # fmt: skip
+    try:
+        state: Any = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise UnsafeFileError(
+            f"{path} holds more than tensors, nothing was executed ({str(error).splitlines()[0]})",
+            file=str(path),
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is no file of torch's tensors ({error})", file=str(path)) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path} holds no table of tensors", file=str(path))
+    return state

@@ -1,0 +1,197 @@
+"""Statistics of a reference set: its law, and how it was made (`docs/formats.md`).
+
+EDM's files hold ``mu`` and ``sigma`` alone, so that nothing can be checked; ours add what they are of:
+images, feature network, resize, laws by group, features for the kernel distance.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion.data.images import Data, chosen_positions
+from merged_diffusion.errors import DataError
+from merged_diffusion.experts.catalogue import known
+from merged_diffusion.quality.features import Extractor
+from merged_diffusion.quality.frechet import UNBIASED_FROM
+from merged_diffusion.quality.kid import MAX_REFERENCE
+from merged_diffusion.quality.moments import Law, Moments
+
+log = logging.getLogger("merged_diffusion")
+INCEPTION: Final = 2048  # features
+BATCH: Final = 1024  # images whose features are held at a time
+
+Observer = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class About:
+    """What statistics are of; the names of ``fid-ref``'s ``about``."""
+
+    data: str
+    split: str
+    data_sha256: str
+    n: int
+    levels: int
+    image_shape: tuple[int, ...]
+    features: str
+    features_sha256: str
+    resize: str
+
+    @classmethod
+    def of(cls, data: Data, extractor: Extractor) -> About:
+        """Of all images of ``data``."""
+        return cls(
+            data.name, data.split, data.sha256, len(data), data.levels, data.images.shape[1:],
+            extractor.name, extractor.sha256, extractor.resize,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """A law, what it is of (None: a bare file), features [R, D] for the kernel distance, and a floor.
+
+    ``floor``: (n, the distance that an ideal model would have at n images), ascending.
+    """
+
+    law: Law
+    about: About | None
+    reference: npt.NDArray[np.floating] | None = None
+    floor: tuple[tuple[int, float], ...] = ()
+    file: str | None = None
+    sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.file or (f"{self.about.data}/{self.about.split}" if self.about else "statistics")
+
+    @property
+    def features(self) -> str | None:
+        """The name of the features, as far as the file tells; EDM's are Inception's."""
+        if self.about is not None:
+            return self.about.features
+        return "inception" if self.law.dim == INCEPTION else None
+
+    def floor_at(self, n: int) -> float | None:
+        """The distance of an ideal model at ``n`` images; straight lines in log n, log distance."""
+        if not self.floor:
+            return None
+        x, y = np.log(np.array(self.floor, dtype=np.float64)).T
+        # Beyond the ends the nearest segment goes on: there it is nearly the law 1/n.
+        at = int(np.clip(np.searchsorted(x, math.log(n)) - 1, 0, len(x) - 2))
+        slope = (y[at + 1] - y[at]) / (x[at + 1] - x[at])
+        return math.exp(y[at] + slope * (math.log(n) - x[at]))
+
+    def check(self, data: Data, extractor: Extractor) -> None:
+        """`DataError` where these statistics are of other features, another resize or other images."""
+        if self.law.dim != extractor.dim:
+            raise DataError(
+                f"{self.name}: statistics of {self.law.dim} features, {extractor.name} has {extractor.dim}",
+                hint="make them again: merged-diffusion fid-ref IMAGES OUT.npz",
+                expected=extractor.dim,
+                found=self.law.dim,
+            )
+        if self.about is None:
+            log.warning(
+                "%s holds mu and sigma alone: that they are of these features, this resize and the intended "
+                "images cannot be checked; SHA-256 %s",
+                self.name,
+                self.sha256,
+            )
+            return
+        expected = {
+            "features": extractor.name,
+            "features_sha256": extractor.sha256,
+            "resize": extractor.resize,
+            "levels": data.levels,
+            "image_shape": tuple(data.images.shape[1:]),
+        }
+        self._agree(expected, f"the images {data.name} with {extractor.name} features")
+        self._check_known(self.about)
+
+    def check_data(self, name: str) -> None:
+        """`DataError` where these statistics say that they are of another set than ``name``."""
+        if self.about is not None:
+            self._agree({"data": name}, "what was asked for")
+
+    def _check_known(self, about: About) -> None:
+        """A known set's statistics are those of its published images, all of them."""
+        card = known()["data"].get(about.data, {})
+        sha256 = card.get("sha256_train" if about.split == "train" else "sha256")
+        if "files" in card and sha256 is not None:
+            self._agree({"data_sha256": sha256}, f"the published {about.data}/{about.split}")
+        if "n_test" in card and about.split == "test":
+            self._agree({"n": card["n_test"]}, f"the published {about.data}/test")
+
+    def _agree(self, expected: dict[str, Any], what: str) -> None:
+        for key, wanted in expected.items():
+            found = getattr(self.about, key)
+            if found != wanted:
+                raise DataError(
+                    f"{self.name}: statistics with {key} = {_shown(found)}, but {what} have {_shown(wanted)}",
+                    hint="make them again: merged-diffusion fid-ref IMAGES OUT.npz",
+                    key=key,
+                    expected=wanted,
+                    found=found,
+                )
+
+
+def collect(
+    data: Data,
+    extractor: Extractor,
+    stored: int = MAX_REFERENCE,
+    *,
+    groups: bool = True,
+    observe: Observer | None = None,
+) -> Statistics:
+    """The statistics of all images of ``data``, with the features of ``stored`` of them.
+
+    Which ones is the rule of ``--limit``. Without ``groups`` the law counts as exact in a standard error.
+    """
+    extractor.check(data)
+    moments = Moments(extractor.dim)
+    kept = np.zeros(len(data), dtype=bool)
+    if stored:
+        kept[chosen_positions(len(data), min(stored, len(data), MAX_REFERENCE))] = True
+    reference = []
+    for positions, features in batches(data, extractor, observe):
+        moments.add(features, data.ids[positions])
+        reference.append(features[kept[positions]].astype(np.float32))
+    law = moments.law()
+    law = law if groups else replace(law, groups=())
+    return Statistics(law, About.of(data, extractor), np.concatenate(reference) if stored else None)
+
+
+def batches(
+    data: Data, extractor: Extractor, observe: Observer | None = None
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """(positions, features) of a thousand images at a time, in ascending order of their ids."""
+    order = np.argsort(data.ids, kind="stable")
+    # As many whole network calls as make about a thousand images.
+    step = max(1, BATCH // extractor.rows) * extractor.rows
+    for start in range(0, len(order), step):
+        positions = order[start : start + step]
+        yield positions, extractor(data.images[positions])
+        if observe is not None:
+            observe(len(positions))
+
+
+def remarks(n: int, dim: int) -> list[str]:
+    """What has to be said of a distance from ``n`` images with ``dim`` features."""
+    if n <= dim:
+        return [f"{n} images with {dim} features: their covariance has rank {n - 1} at most"]
+    if n < UNBIASED_FROM:
+        return [f"{n} images: biased upwards; compare it at equal n only ({UNBIASED_FROM} or more are usual)"]
+    return []
+
+
+def _shown(value: Any) -> str:
+    text = str(list(value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 80 else text[:80] + "..."

@@ -1,0 +1,99 @@
+"""The directory of a sweep: ``sweep.json`` and one ordinary run for each row.
+
+A sweep that was stopped goes on in its directory; one of other data, experts or settings is refused. Which
+thresholds and how many images a command asks for may differ.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError, StorageError
+from merged_diffusion.runs.settings import differences, is_machine, write_json
+
+FORMAT: Final = 1
+NAME: Final = "sweep.json"
+Counts = dict[str, int]
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The table of a sweep, or None where there is none.
+
+    Raises
+    ------
+    RunError
+        Written by a newer version, or damaged.
+    """
+    path = folder / NAME
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        version = found["format"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunCorruptError(
+            f"{path}: not the table of a sweep", hint="remove it: the runs beside it hold all", file=str(path)
+        ) from error
+    if not isinstance(version, int) or version > FORMAT:
+        raise RunError(
+            f"{path}: format {version}, but this version of merged-diffusion reads formats up to {FORMAT}",
+            hint="use the version that wrote it, or a newer one",
+            file=str(path),
+        )
+    return found
+
+
+def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False) -> Counts:
+    """Make the directory a sweep's, or agree with the one that is there; evaluations counted so far.
+
+    Raises
+    ------
+    RunError
+        The directory holds something else, or a sweep of other settings (`RunMismatchError`).
+    StorageError
+        It cannot be written.
+    """
+    held = read(folder)
+    if held is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            raise StorageError(f"{folder}: cannot be written ({error.strerror})", file=str(folder)) from error
+        if others:
+            raise RunError(
+                f"{folder}: is not empty and holds no {NAME} ({', '.join(others[:3])})",
+                hint="name a new or empty directory as --out",
+                file=str(folder),
+            )
+        write_json(folder / NAME, asked)
+        return {"spent": 0, "single_runs": 0}
+    found = differences(_identity(held), _identity(asked))
+    fatal = {key: pair for key, pair in found.items() if not (allow_rebatch and is_machine(key))}
+    if fatal:
+        listed = (f"{key.removeprefix('settings.')} {a} there, {b} here" for key, (a, b) in fatal.items())
+        raise RunMismatchError(
+            f"{folder}: holds a sweep of other settings: {'; '.join(listed)}",
+            hint="use another --out",
+            differences={key: {"recorded": a, "asked": b} for key, (a, b) in fatal.items()},
+        )
+    return {name: int(count) for name, count in held["evaluations"].items()}
+
+
+def write(folder: Path, table: Mapping[str, Any]) -> None:
+    """Replace the table."""
+    write_json(folder / NAME, table)
+
+
+def _identity(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "metric": table["metric"],
+        "data": {key: item for key, item in table["data"].items() if key != "n"},
+        "experts": table["pair"]["experts"],
+        "settings": table["settings"],
+    }

@@ -1,0 +1,154 @@
+"""Rows of a sweep scored by exact likelihood: those that begin alike together, the others one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from merged_diffusion.errors import MergedDiffusionError, ResourceError, RunError, StorageError
+from merged_diffusion.evaluation.evaluate import Evaluation
+from merged_diffusion.likelihood import can_share, log_likelihoods
+from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.runs import Record
+from merged_diffusion.sweeps.rows import Row
+
+Observer = Callable[[str, Record], None]
+
+
+@dataclass
+class Cost:
+    """Network evaluations: what was spent, and what the rows would have taken one by one."""
+
+    spent: int = 0
+    single_runs: int = 0
+
+    def add(self, spent: int, single_runs: int) -> None:
+        """Count in a solve that came to its end."""
+        self.spent += spent
+        self.single_runs += single_runs
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A row and its evaluation, open."""
+
+    row: Row
+    evaluation: Evaluation
+
+
+def score(
+    rows: Sequence[Scored], observe: Observer | None, cost: Cost, failed: Callable[[str, Exception], None]
+) -> None:
+    """Score what the rows have left; a row whose expert fails is told, and stops no other.
+
+    Raises
+    ------
+    StorageError, RunError, ResourceError
+        What would end every row alike.
+    """
+    together = fan(rows)
+    if together:
+        try:
+            _score_together(together, observe, cost)
+        except (StorageError, RunError, ResourceError):
+            raise
+        except Exception:  # noqa: BLE001  an expert may raise anything; whose row it spoils shows one by one
+            together = []
+        else:
+            for scored in together:
+                scored.evaluation.conclude()
+    names = {scored.row.name for scored in together}
+    for scored in rows:
+        if scored.row.name not in names:
+            _score_alone(scored, observe, cost, failed)
+
+
+def fan(rows: Sequence[Scored]) -> list[Scored]:
+    """The rows that begin with the likelihood expert, if there are several that can share its steps."""
+    found = [scored for scored in rows if scored.row.model.legs(toward="noise")[0].role == "likelihood"]
+    if len(found) < 2:
+        return []
+    settings = found[0].row.plan.settings
+    models = [scored.row.model for scored in found]
+    return found if can_share(models, step_control=settings.step_control) else []
+
+
+def evaluations(record: Mapping[str, Any]) -> int:
+    """Network evaluations of an image, over both experts."""
+    return sum(record["evaluations"].values())
+
+
+def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost) -> None:
+    by_name = {scored.row.name: scored for scored in rows}
+    todo = {name: scored.evaluation.todo(scored.row.plan.main) for name, scored in by_name.items()}
+    wanted = {
+        name: np.empty(0, dtype=np.int64) if images is None else images.ids for name, images in todo.items()
+    }
+    plan = rows[0].row.plan
+    is_wanted = np.isin(plan.data.ids, np.concatenate(list(wanted.values())))
+    if not is_wanted.any():
+        return
+    images = plan.data.where(is_wanted)
+    options = plan.settings.solver_options()
+    batch_coupled, _ = options.pop("batch_coupled"), options.pop("extrapolate")
+    counts = dict.fromkeys(by_name, 0)
+
+    def keep(name: str, record: Record) -> None:
+        scored = by_name[name]
+        scored.evaluation.keep(scored.row.plan.main, record)
+        counts[name] += evaluations(record)
+        if observe is not None:
+            observe(name, record)
+
+    results = log_likelihoods(
+        {name: scored.row.model for name, scored in by_name.items()},
+        images,
+        Settings(**options),
+        wanted=wanted,
+        labels=plan.labels(images),
+        batch_coupled=batch_coupled,
+        allow_failed=True,  # refused in the summary, once every image has had its turn
+        on_record=keep,
+    )
+    result = results[rows[0].row.name]
+    single_runs = sum(counts.values())
+    cost.add(result.tally["evaluations"], single_runs)
+    for name, scored in by_name.items():  # the time of all, in proportion to what each would have taken
+        share = counts[name] / single_runs
+        scored.evaluation.seconds += share * result.seconds
+        scored.evaluation.seconds_outside_network += share * result.seconds_outside_network
+
+
+def _score_alone(
+    scored: Scored, observe: Observer | None, cost: Cost, failed: Callable[[str, Exception], None]
+) -> None:
+    spent = 0
+
+    def note(_: str, record: Record) -> None:
+        nonlocal spent
+        spent += evaluations(record)
+        if observe is not None:
+            observe(scored.row.name, record)
+
+    try:
+        scored.evaluation.run(note)
+    except (StorageError, RunError, ResourceError):
+        raise
+    except Exception as error:  # noqa: BLE001  an expert may raise anything, and spoils its own row alone
+        failed(scored.row.name, error)
+    cost.add(spent, spent)
+
+
+def told(error: Exception) -> dict[str, Any]:
+    """An error as a row keeps it."""
+    if isinstance(error, MergedDiffusionError):
+        return {
+            "type": type(error).__name__,
+            "message": error.message,
+            "fields": error.fields,
+            "hint": error.hint,
+        }
+    return {"type": type(error).__name__, "message": str(error), "fields": {}, "hint": None}

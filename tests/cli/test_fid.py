@@ -1,0 +1,134 @@
+"""``fid`` and ``fid-ref``."""
+
+import numpy as np
+import pytest
+from tests.quality.writers import bare, pickled
+
+from merged_diffusion import load_data
+from merged_diffusion.quality import assess
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """Some images of train, as ``sample`` writes its own."""
+    train = load_data("digits", split="train")
+    np.savez(tmp_path / "samples.npz", images=train.images[:200], ids=np.arange(200), levels=17)
+    return train.images[:200]
+
+
+def test_known_set_gives_its_metrics(run_cli, samples):
+    found = run_cli("fid", "samples.npz", "--ref", "digits", "--json", "--device", "cpu").json
+    expected = assess(samples, "digits")
+    for figure, other in zip(found["metrics"], [expected["primary"], *expected["others"]], strict=True):
+        # Threads of the command line's own number: last bits.
+        assert (figure["name"], figure["n"]) == (other["name"], other["n"])
+        assert figure["value"] == pytest.approx(other["value"], rel=1e-6)
+    assert found["images"]["n"] == 200
+    assert found["reference"]["about"]["data"] == "digits"
+    assert found["features"]["name"] == "digits"
+    assert found["remarks"][0].startswith("200 images: biased upwards; compare it at equal n only")
+
+
+def test_what_is_printed(run_cli, samples):
+    shown = run_cli("fid", "samples.npz", "--ref", "digits", "--device", "cpu")
+    lines = shown.out.splitlines()
+    assert lines[0] == "samples.npz/test  200 images against 1437 of digits/train"
+    names = ["frechet-classifier", "kid-classifier", "frechet-pixels"]
+    assert [line.split()[0] for line in lines[1:]] == names
+    assert "an ideal model at this n: 1.62" in lines[1]
+    assert lines[1].endswith("biased")
+    assert "FID" not in shown.out
+    assert "biased upwards" in shown.err
+    assert run_cli("fid", "samples.npz", "--ref", "digits", "--device", "cpu", "--quiet").err == ""
+
+
+def test_statistics_made_here_are_taken(run_cli, samples):
+    count = ("--reference-features", "100")
+    made = run_cli("fid-ref", "digits", "s.npz", *count, "--json", "--device", "cpu").json
+    assert made["reference"]["n_reference_features"] == 100
+    assert made["reference"]["about"]["split"] == "test"
+    found = run_cli("fid", "samples.npz", "--ref", "s.npz", "--data", "digits", "--json").json
+    images = run_cli("fid", "samples.npz", "--ref", "digits", "--features", "pixels", "--json").json
+    assert [figure["name"] for figure in found["metrics"]] == ["frechet-classifier", "kid-classifier"]
+    assert images["reference"]["about"]["split"] == "train"
+    refused = run_cli("fid", "samples.npz", "--ref", "s.npz", "--data", "cifar10", "--json")
+    assert (refused.code, refused.json["code"]) == (3, 3)
+    assert run_cli("fid-ref", "digits", "s.npz", "--reference-features", "0", "--quiet").code == 0
+    bare_of_features = run_cli("fid", "samples.npz", "--ref", "s.npz", "--json").json
+    assert [figure["name"] for figure in bare_of_features["metrics"]] == ["frechet-classifier"]
+
+
+def test_statistics_and_images_as_reference_agree(run_cli, samples):
+    run_cli("fid-ref", "digits", "s.npz", "--device", "cpu")
+    np.savez("test.npz", images=load_data("digits").images, levels=17)
+    by_file, by_images = (
+        run_cli("fid", "samples.npz", "--ref", ref, "--json").json["metrics"] for ref in ("s.npz", "test.npz")
+    )
+    for one, other in zip(by_file, by_images, strict=True):
+        assert one["value"] == pytest.approx(other["value"], rel=1e-9)
+        # Groups are kept in float32.
+        assert (one["se"] or 0) == pytest.approx(other["se"] or 0, rel=1e-3)
+
+
+def test_bare_statistics_warn(run_cli, samples, tmp_path):
+    bare(tmp_path / "edm.npz", 32)
+    shown = run_cli("fid", "samples.npz", "--ref", "edm.npz", "--features", "digits", "--device", "cpu")
+    assert shown.code == 0
+    assert "edm.npz holds mu and sigma alone" in shown.err
+
+
+def test_edm2_pickles_are_taken_and_hostile_ones_refused(run_cli, samples, tmp_path):
+    table = {"fid": {"mu": np.zeros(32), "sigma": np.eye(32)}}
+    pickled(tmp_path / "edm2.pkl", table)
+    assert run_cli("fid", "samples.npz", "--ref", "edm2.pkl", "--features", "digits").code == 0
+    pickled(tmp_path / "edm2.pkl", {**table, "by": print})
+    refused = run_cli("fid", "samples.npz", "--ref", "edm2.pkl", "--json")
+    assert (refused.code, refused.json["error"]["type"]) == (4, "UnsafeFileError")
+
+
+def test_limit_and_ids_choose_images(run_cli):
+    for options in (["--limit", "50"], ["--ids", "10:60"]):
+        assert run_cli("fid", "digits", "--ref", "digits", *options, "--json").json["images"]["n"] == 50
+
+
+def test_absent_inception_weights_are_exit_code_4(run_cli, tmp_path):
+    images = np.random.default_rng(0).integers(256, size=(4, 3, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    for command in (["fid-ref", "images.npz", "s.npz"], ["fid", "images.npz", "--ref", "images.npz"]):
+        refused = run_cli(*command, "--cache", "cache", "--json")
+        assert refused.code == 4
+        assert "weights-inception-2015-12-05-6726825d.pth" in refused.json["error"]["message"]
+    assert not (tmp_path / "s.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["fid", "digits"], 2, "Missing option '--ref'"),
+        (["fid", "digits", "--ref", "nothing"], 2, "nor an existing path"),
+        (["fid", "nothing", "--ref", "digits"], 2, "nor an existing path"),
+        (["fid", "digits", "--ref", "digits", "--batch-size", "0"], 2, "--batch-size"),
+        (["fid", "digits", "--ref", "digits", "--features", "resnet"], 2, "resnet"),
+        (["fid", "digits", "--ref", "photos"], 3, "grey levels, photos features take 256"),
+        (["fid", "digits", "--ref", "digits", "--limit", "1"], 2, "1 images have no covariance"),
+        (["fid", "digits", "--ref", "digits", "--limit", "0"], 2, "does not lie in 1..360"),
+        (["fid-ref", "digits", "s.txt"], 2, "does not end in .npz"),
+        (["fid-ref", "digits", "no/s.npz"], 6, "there is no folder"),
+        (["fid-ref", "digits", "s.npz", "--reference-features", "20000"], 2, "0<=x<=10000"),
+    ],
+)
+def test_refusals(run_cli, arguments, code, words):
+    refused = run_cli(*arguments, "--json")
+    assert refused.code == code
+    assert words in refused.json["error"]["message"]
+
+
+def test_help_does_not_load_torch():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from merged_diffusion.cli import main; main(['fid', '--help']); main(['fid-ref', '-h']);"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,113 @@
+"""The metrics of a known set: the primary one of its card, 0 for train itself, the floor for draws of it."""
+
+import json
+
+import numpy as np
+import pytest
+from tests.quality.writers import bare
+
+from merged_diffusion import load_data
+from merged_diffusion.errors import CheckpointError, DataError, DataNotFoundError, UsageError
+from merged_diffusion.experts.catalogue import known
+from merged_diffusion.quality import assess
+from merged_diffusion.quality.assess import yardsticks
+from merged_diffusion.quality.statistics import Statistics
+
+NAMES = {
+    "digits": ["frechet-classifier", "kid-classifier", "frechet-pixels"],
+    "photos": ["frechet-random-convolution", "kid-random-convolution", "frechet-pixels"],
+}
+
+
+def drawn(name: str, n: int, seed: int = 0) -> np.ndarray:
+    """Images of train with replacement: an ideal model's."""
+    train = load_data(name, split="train")
+    return train.images[np.random.default_rng(seed).integers(len(train), size=n)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_primary_metric_is_that_of_the_card(name):
+    found = assess(load_data(name), name)
+    assert found["primary"]["name"] == known()["data"][name]["primary_metric"] == NAMES[name][0]
+    assert [figure["name"] for figure in found["others"]] == NAMES[name][1:]
+    assert found["primary"]["n"] == 360
+    assert found["primary"]["biased"]
+    assert len(found["primary"]["replicates"]) == 16
+    assert found["reference"]["about"]["split"] == "train"
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_are_those_of_train(name):
+    train = load_data(name, split="train")
+    for statistics, features in yardsticks(name):
+        assert statistics.about.data_sha256 == train.sha256 == known()["data"][name]["sha256_train"]
+        assert statistics.about.n == len(train)
+        assert statistics.features == features
+
+
+def test_train_itself_is_at_distance_0():
+    found = assess(load_data("digits", split="train"), "digits")
+    for figure in (found["primary"], found["others"][1]):
+        # The features were computed and summed the same way; what is left is the roots' rounding.
+        assert abs(figure["value"]) < 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_ideal_model_scores_the_floor(name):
+    figures = [assess(drawn(name, 1000, seed), name)["primary"] for seed in range(6)]
+    mean = np.mean([figure["value"] for figure in figures])
+    # Spread between draws: 0.3 of the value; 6 draws know the mean to 0.12.
+    assert mean == pytest.approx(figures[0]["floor"], rel=0.5)
+
+
+def test_blur_and_noise_are_farther_than_the_floor():
+    images = drawn("photos", 1000).astype(float)
+    noise = np.random.default_rng(1).standard_normal(images.shape)
+    blurred = np.mean([np.roll(images, (y, x), (2, 3)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
+    for changed in (images + 25 * noise, blurred):
+        primary = assess(changed.clip(0, 255).round().astype(np.uint8), "photos")["primary"]
+        assert primary["value"] - 3 * primary["se"] > primary["floor"]
+
+
+def test_result_does_not_depend_on_the_order_of_the_images():
+    images, ids = drawn("digits", 300), np.arange(300)
+    order = np.random.default_rng(2).permutation(300)
+    assert assess(images, "digits", ids=ids) == assess(images[order], "digits", ids=ids[order])
+
+
+def test_floor_follows_1_over_n_beyond_its_table():
+    statistics = Statistics(None, None, floor=((100, 2.0), (1000, 0.2), (10_000, 0.02)))
+    for n, floor in ((50, 4.0), (100, 2.0), (300, 2 / 3), (10_000, 0.02), (50_000, 0.004)):
+        assert statistics.floor_at(n) == pytest.approx(floor, rel=1e-12)
+    assert Statistics(None, None).floor_at(100) is None
+
+
+def test_unknown_sets_are_refused():
+    with pytest.raises(UsageError, match="no data set is called 'faces'"):
+        assess(drawn("digits", 20), "faces")
+
+
+def test_samples_of_another_kind_are_refused():
+    with pytest.raises(DataError, match="exceeds 16, the highest of 17 levels"):
+        assess(load_data("photos").images[:, :1], "digits")
+    with pytest.raises(DataError, match="grey levels, photos features take 256"):
+        assess(load_data("digits"), "photos")
+
+
+def test_cifar10_names_statistics_and_weights_that_are_missing(tmp_path):
+    images = np.random.default_rng(0).integers(256, size=(4, 3, 32, 32), dtype=np.uint8)
+    with pytest.raises(CheckpointError, match="cifar10-32x32") as caught:
+        assess(images, "cifar10", cache=tmp_path)
+    assert "weights-inception" in caught.value.message
+    (tmp_path / "stats").mkdir()
+    bare(tmp_path / "stats" / "cifar10-32x32.npz", 2048)
+    with pytest.raises(CheckpointError) as caught:
+        assess(images, "cifar10", cache=tmp_path)
+    assert "cifar10-32x32" not in caught.value.message
+
+
+def test_a_set_without_published_statistics_says_how_to_make_them(tmp_path):
+    images = np.zeros((4, 3, 32, 32), dtype=np.uint8)
+    with pytest.raises(DataNotFoundError, match="merged-diffusion fid-ref imagenet32 --variant old "):
+        assess(images, "imagenet32-old", cache=tmp_path)
