@@ -89,7 +89,7 @@ def over_eta(curves: Sequence[Curve], levels: Sequence[Level], *, unit: str) -> 
 
 def trade_off(points: Sequence[Point], *, distance: str) -> Figure:
     """Likelihood against sample quality; below and to the left is better, points carry their threshold."""
-    figure, axes = blank(6.4, 4.4)
+    figure, axes = blank(5.0, 4.0)
     merged = [point for point in points if point.role == "merged"]
     axes.plot(
         [point.bits_per_dim for point in merged],
@@ -192,7 +192,7 @@ def legs(
 
     ``parts`` are ``{"role", "start", "end"}`` from data to noise.
     """
-    figure, axes = blank(6.4, 1.9)
+    figure, axes = blank(5.0, 1.8)
     axes.grid(visible=False)
     axes.spines[["left"]].set_visible(False)
     roles = list(dict.fromkeys([*(part["role"] for part in parts), *ranges]))

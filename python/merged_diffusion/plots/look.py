@@ -36,7 +36,7 @@ FONT: Final[dict[Any, Any]] = {
 }
 
 
-def blank(width: float = 6.4, height: float = 3.8) -> tuple[Figure, Axes]:
+def blank(width: float = 5.0, height: float = 3.4) -> tuple[Figure, Axes]:
     """A figure with one pair of axes: no frame above and to the right, a faint grid across."""
     with mpl.rc_context(FONT):
         figure = Figure(figsize=(width, height), layout="constrained")

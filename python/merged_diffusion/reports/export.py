@@ -109,16 +109,10 @@ def literature(number: int, results: Sequence[Result], notes: Sequence[str]) -> 
     n_others = len(rows)
     rows += _ours(results)
     if family is None:
-        told.insert(
-            0,
-            f"The literature's rows are of CIFAR-10 and ImageNet32; these results are of {_data(results[0])}.",
-        )
+        told.insert(0, f"The literature's rows are of CIFAR-10 and ImageNet32, not of {_data(results[0])}.")
     else:
-        marks = published.published()["marks"].items()
-        told.insert(
-            0,
-            "Truncated-normal dequantisation unless marked: " + "; ".join(f"{k} {v}" for k, v in marks) + ".",
-        )
+        marks = "; ".join(f"{mark} {words}" for mark, words in published.published()["marks"].items())
+        told.insert(0, f"Truncated-normal dequantisation unless marked: {marks}.")
     name = published.TITLES.get(family or "", _data(results[0]))
     return Table(
         title=f"Likelihood and sample quality on {name}, beside the literature (table {number})",
@@ -231,7 +225,7 @@ def _ours(results: Sequence[Result]) -> Iterator[list[Cell]]:
 
 
 def _marked(entry: Mapping[str, Any]) -> str:
-    return entry["model"] + (f" ({entry['marks']})" if "marks" in entry else "")
+    return f"{entry['model']} ({entry['marks']})" if "marks" in entry else str(entry["model"])
 
 
 def _data(result: Result) -> str:

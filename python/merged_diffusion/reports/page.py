@@ -13,7 +13,7 @@ from markupsafe import Markup
 from merged_diffusion import plots
 from merged_diffusion.errors import UsageError
 from merged_diffusion.reports import export, figures, images
-from merged_diffusion.reports.repeat import command_line
+from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import Result, Row, read_all
 from merged_diffusion.reports.tables import Number, Table
 
@@ -80,7 +80,7 @@ def _facts(result: Result) -> dict[str, Any]:
         "model": None if best is None else export.label(best, result.experts),
         "compared": list(_compared(result, best)),
         "range": _range(result),
-        "command": command_line(result),
+        "command": command_lines(result),
         "experts": result.experts,
         "minutes": None if result.seconds is None else result.seconds / 60,
         "saved": _saved(result),
@@ -94,7 +94,7 @@ def _compared(result: Result, best: Row | None) -> list[str]:
         if row.model == "merged" or row.paired is None or best is None or row.paired["to"] != best.name:
             continue
         paired = row.paired
-        difference = Number(-paired["difference"], 3, paired["se"], signed=True).text()
+        difference = Number(-paired["difference"], 3, paired["se"], signed=True).text(minus="−")
         if result.metric == "sample":
             lines.append(f"merged − {row.model} expert alone: {difference} (same ids and noise)")
         else:
@@ -106,7 +106,7 @@ def _compared(result: Result, best: Row | None) -> list[str]:
 
 def _range(result: Result) -> str | None:
     found = None if result.best is None else result.best.get("indistinguishable")
-    return None if found is None else f"as good within its error: eta {found[0]:.4g} to {found[1]:.4g}"
+    return None if found is None else f"eta {found[0]:.4g} to {found[1]:.4g} cannot be told from it"
 
 
 def _saved(result: Result) -> str | None:

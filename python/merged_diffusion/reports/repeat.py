@@ -16,19 +16,22 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 UNSAID: Final = {"tf32"}  # set by the program
 
 
-def command_line(result: Result) -> str:
-    """``merged-diffusion nll --data digits …``: what differs from the defaults, quoted for a shell."""
-    words = ["merged-diffusion"]
-    words += ["sweep"] if result.is_sweep else [result.metric]
+def command_lines(result: Result) -> list[str]:
+    """``merged-diffusion nll``, ``--data digits``, …: what differs from the defaults, quoted for a shell."""
+    command = "sweep" if result.is_sweep else result.metric
+    lines = [f"merged-diffusion {command}"]
     if result.is_sweep and result.metric != "nll":
-        words += ["--metric", result.metric]
-    return shlex.join([*words, *_options(result.settings)])
+        lines.append(f"--metric {result.metric}")
+    return [*lines, *_options(result.settings)]
 
 
 def _options(settings: Mapping[str, Any]) -> Iterator[str]:
     for name, value in settings.items():
         if name in UNSAID or value is None or value is False or value == DEFAULTS.get(name):
             continue
-        yield f"--{name.replace('_', '-')}"
-        if value is not True:
-            yield f"{value[0]}:{value[1]}" if name == "ids" else str(value)
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            yield option
+        else:
+            words = f"{value[0]}:{value[1]}" if name == "ids" else str(value)
+            yield f"{option} {shlex.quote(words)}"
