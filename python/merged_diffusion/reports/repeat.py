@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.reports.results import Result
+from merged_diffusion.reports.results import Result, Row
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     field.name: None if field.default is MISSING else field.default for field in fields(Settings)
@@ -22,7 +22,17 @@ def command_lines(result: Result) -> list[str]:
     lines = [f"merged-diffusion {command}"]
     if result.is_sweep and result.metric != "nll":
         lines.append(f"--metric {result.metric}")
+    if result.is_sweep:
+        lines.append(f"--etas {','.join(map(_eta, result.rows))}")
     return [*lines, *_options(result.settings)]
+
+
+def _eta(row: Row) -> str:
+    """A threshold as it was asked for: ``min`` keeps the digits of its gamma."""
+    if row.model != "merged":
+        return "0" if row.model == "quality" else "1"
+    asked = ((row.summary or {}).get("settings") or {}).get("eta")
+    return str(row.eta if asked is None else asked)
 
 
 def _options(settings: Mapping[str, Any]) -> Iterator[str]:
