@@ -114,9 +114,9 @@ def trade_off(points: Sequence[Point], *, distance: str) -> Figure:
             capsize=0,
         )
     axes.margins(0.12)
-    _label_points(figure, axes, points)
     axes.set_xlabel("bits/dim (less is better)")
     axes.set_ylabel(f"{distance} (less is better)")
+    _label_points(figure, axes, points)
     return figure
 
 

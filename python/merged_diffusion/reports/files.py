@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from merged_diffusion.errors import StorageError
@@ -15,5 +16,6 @@ def write_text(out: Path, text: str) -> None:
         part.write_text(text, "utf-8")
         part.replace(out)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise StorageError(f"{out}: cannot be written ({error.strerror})", file=str(out)) from error
