@@ -15,7 +15,8 @@ PACKAGE = ROOT / "python" / "merged_diffusion"
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"evaluation", "sweeps", "thresholds"},
+    {"reports"},
+    {"evaluation", "sweeps", "thresholds", "plots"},
     {"likelihood", "sampling", "training", "selftest", "quality", "bound"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
