@@ -77,9 +77,7 @@ def by_dpmpp(model, steps):
     ("sampler", "order", "steps"),
     [(by_ode, 5, (16, 32, 64)), (by_heun, 2, (64, 128, 256)), (by_dpmpp, 2, (64, 128, 256))],
 )
-@pytest.mark.parametrize(
-    "gamma", [-4.5, -1.0]
-)  # nodes of the uniform grids: like first steps
+@pytest.mark.parametrize("gamma", [-4.5, -1.0])  # nodes of the uniform grids: like first steps
 def test_order_is_kept_across_the_switch(sampler, order, steps, gamma):
     model = merged(gamma)
     exact = flowed(model, basis())
