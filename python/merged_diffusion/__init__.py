@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from merged_diffusion.quality.frechet import frechet_distance
     from merged_diffusion.runs import open_run
     from merged_diffusion.sweeps.sweep import sweep
+    from merged_diffusion.thresholds import find_threshold
     from merged_diffusion.training import train
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "assess",
     "convert_expert",
     "evaluate",
+    "find_threshold",
     "frechet_distance",
     "inspect_expert",
     "load_data",
@@ -85,6 +87,7 @@ _HOMES = {
     "assess": "quality.assess",
     "convert_expert": "experts.converting",
     "evaluate": "evaluation.evaluate",
+    "find_threshold": "thresholds",
     "frechet_distance": "quality.frechet",
     "inspect_expert": "experts.inspection",
     "load_data": "data",
