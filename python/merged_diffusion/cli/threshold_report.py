@@ -30,7 +30,8 @@ def _lines(result: Result) -> Iterator[str]:
         f"chosen on {tune['n']} images of {tune['name']}/{tune['split']}"
     )
     yield f"likelihood   best at eta {found['eta']:.3f}; {low:.3f} to {high:.3f} are not told apart by it"
-    yield f"bound        best at eta {found['crossing']['eta']:.3f}; 95 % of resampled sets {first:.3f} to {last:.3f}"
+    crossing = found["crossing"]["eta"]
+    yield f"bound        best at eta {crossing:.3f}; {first:.3f} to {last:.3f} in 95 % of resampled sets"
     if found["at_edge"]:
         yield "at the edge: the best threshold found is an end of what the experts allow"
     if found["n_failed"]:

@@ -209,7 +209,7 @@ class BoundEvaluation:
 
 
 def summarise(identity: Mapping[str, Any], records: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-    """The summary over the records of each model, the model itself first; ``identity`` is ``settings.json``."""
+    """The summary over the records of each model, the model itself first; ``identity`` is `settings.json`."""
     main, *others = records
     is_failed = {name: [r for r in series if r["status"] != "ok"] for name, series in records.items()}
     allowed = identity["settings"]["allow_failed"]
