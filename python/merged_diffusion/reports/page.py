@@ -74,7 +74,7 @@ def _facts(result: Result) -> dict[str, Any]:
     return {
         "path": str(result.path),
         "kind": ("Sweep of " if result.is_sweep else "") + result.kind,
-        "n": result.data.get("n"),
+        "n": result.data.get("n") if quality is None else quality["n"],
         "rows": len(result.rows),
         "headline": headline,
         "model": None if best is None else export.label(best, result.experts),
