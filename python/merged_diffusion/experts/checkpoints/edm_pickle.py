@@ -70,9 +70,9 @@ def _dict(*pairs: Any) -> dict[Any, Any]:
     return inert.ordered_dict(*pairs)
 
 
-def _globals(where: str, size: int) -> dict[inert.Global, inert.Builder]:
+def _globals(where: str, size: int, steps: inert.Steps) -> dict[inert.Global, inert.Builder]:
     def storage(content: Any) -> tensors.Storage:
-        return tensors.legacy_storage(memoryview(content), where)
+        return tensors.legacy_storage(memoryview(content), where, steps)
 
     scalar: dict[inert.Global, inert.Builder] = {
         (f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")
@@ -96,7 +96,8 @@ def _globals(where: str, size: int) -> dict[inert.Global, inert.Builder]:
 
 def read(content: memoryview, where: str, name: str) -> tuple[Card, dict[str, Tensor]]:
     """Card and state dict of the EMA network in a snapshot."""
-    top = inert.read(content, _globals(where, len(content)), where).value
+    steps = inert.Steps()
+    top = inert.read(content, _globals(where, len(content), steps), where, steps=steps).value
     if not isinstance(top, dict) or not isinstance(top.get("ema"), inert.Record):
         found = sorted(map(str, top))[:8] if isinstance(top, dict) else type(top).__name__
         raise UnsupportedCheckpointError(
