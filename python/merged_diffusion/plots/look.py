@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito 2008; each stands out from white and from a dark page.
+# After Okabe and Ito's palette for the colour-blind; each stands out from white and from a dark page.
 COLOURS: Final[Mapping[str, str]] = {
     "merged": "#009E73",
     "likelihood": "#3A8FD1",

@@ -63,18 +63,14 @@ def _title(result: Result) -> str:
 def _facts(result: Result) -> dict[str, Any]:
     """What was run, and its headline."""
     best = export.best_row([row for row in result.rows if row.model == "merged"])
-    headline = None
-    if best is not None:
-        mean = best.mean()
-        digits, unit = (
-            (3, "bits/dim") if result.metric != "sample" else (2, (export.primary(best) or {})["name"])
-        )
-        if mean is not None:
-            headline = {"value": Number(mean[0], digits, mean[1]).text(), "unit": unit}
+    mean = None if best is None else best.mean()
+    quality = None if best is None else export.primary(best)
+    digits, unit = (3, "bits/dim") if quality is None else (2, quality["name"])
+    headline = None if mean is None else {"value": Number(mean[0], digits, mean[1]).text(), "unit": unit}
     return {
         "path": str(result.path),
         "kind": ("Sweep of " if result.is_sweep else "") + result.kind,
-        "n": result.data.get("n"),
+        "n": result.data.get("n") if quality is None else quality["n"],
         "rows": len(result.rows),
         "headline": headline,
         "model": None if best is None else export.label(best, result.experts),
