@@ -71,8 +71,10 @@ def _dict(*pairs: Any) -> dict[Any, Any]:
 
 
 def _globals(where: str) -> dict[inert.Global, inert.Builder]:
+    storages = tensors.LegacyStorages(where)
+
     def storage(content: Any) -> tensors.Storage:
-        return tensors.legacy_storage(memoryview(content), where)
+        return storages(memoryview(content))
 
     scalar: dict[inert.Global, inert.Builder] = {
         (f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")

@@ -131,40 +131,59 @@ GLOBALS: Final[dict[inert.Global, inert.Builder]] = {
 }
 
 
-def legacy_storage(content: memoryview, where: str) -> Storage:
-    """The storage in torch's format before zip: four pickles, a list of keys, then numbers."""
-    at = 0
+class LegacyStorages:
+    """Storages in torch's format before zip: four pickles, a list of keys, then numbers.
 
-    def value(persistent: Callable[[object], object] | None = None) -> Any:
-        nonlocal at
-        walked = inert.read(content, GLOBALS, where, start=at, persistent=persistent)
-        at = walked.end
-        return walked.value
+    The first three pickles are alike in all storages of a file: where they are, byte for byte, those of the
+    storage before, they are not read again.
+    """
 
-    found: dict[str, memoryview] = {}
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._head = b""
 
-    def fetch(key: str) -> memoryview:
-        if key not in found:
-            raise CheckpointError(f"{where}: a storage is called {key!r:.40} and listed by another name")
-        return found[key]
+    def __call__(self, content: memoryview) -> Storage:
+        """The storage in ``content``."""
+        at = len(self._head)
+        if not at or content[:at] != self._head:
+            at = self._check_head(content)
+            self._head = bytes(content[:at])
+        found: dict[str, memoryview] = {}
 
-    magic, version, system = value(), value(), value()
-    if magic != MAGIC or version != LEGACY_VERSION:
-        raise CheckpointError(f"{where}: tensors of an unknown format of torch", file=where)
-    if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise CheckpointError(f"{where}: tensors of a big-endian machine are not read", file=where)
-    storage = value(lambda name: storage_id(name, fetch))
-    keys = value()
-    if not isinstance(storage, Storage) or not isinstance(keys, list) or len(keys) != 1:
-        raise CheckpointError(f"{where}: not exactly one storage where one was pickled", file=where)
-    head, size = content[at : at + 8], storage.numel * storage.dtype.itemsize
-    if int.from_bytes(head, "little") != storage.numel or len(content) - at - 8 != size:
-        raise CheckpointError(
-            f"{where}: a storage of {storage.numel} numbers in {max(0, len(content) - at - 8)} bytes",
-            file=where,
+        def fetch(key: str) -> memoryview:
+            if key not in found:
+                raise self._broken(f"a storage is called {key!r:.40} and listed by another name")
+            return found[key]
+
+        named = inert.read(
+            content, GLOBALS, self._where, start=at, persistent=lambda name: storage_id(name, fetch)
         )
-    found[keys[0]] = content[at + 8 :]
-    return storage
+        listed = inert.read(content, GLOBALS, self._where, start=named.end)
+        storage, keys, at = named.value, listed.value, listed.end
+        if not isinstance(storage, Storage) or not isinstance(keys, list) or len(keys) != 1:
+            raise self._broken("not exactly one storage where one was pickled")
+        numbers, size = content[at + 8 :], storage.numel * storage.dtype.itemsize
+        if int.from_bytes(content[at : at + 8], "little") != storage.numel or len(numbers) != size:
+            raise self._broken(f"a storage of {storage.numel} numbers in {len(numbers)} bytes")
+        found[keys[0]] = numbers
+        return storage
+
+    def _check_head(self, content: memoryview) -> int:
+        """The offset behind magic number, version and system."""
+        values, at = [], 0
+        for _ in range(3):
+            walked = inert.read(content, GLOBALS, self._where, start=at)
+            values.append(walked.value)
+            at = walked.end
+        magic, version, system = values
+        if magic != MAGIC or version != LEGACY_VERSION:
+            raise self._broken("tensors of an unknown format of torch")
+        if not isinstance(system, dict) or system.get("little_endian") is not True:
+            raise self._broken("tensors of a big-endian machine are not read")
+        return at
+
+    def _broken(self, what: str) -> CheckpointError:
+        return CheckpointError(f"{self._where}: {what}", file=self._where)
 
 
 def tensors_of(views: Mapping[str, View], budget: int, where: str) -> dict[str, Tensor]:
