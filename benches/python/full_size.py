@@ -189,6 +189,9 @@ def main():
     if given.load:
         load(given.load)
         return
+    os.environ["GOMP_SPINCOUNT"] = (
+        "0"  # as merged-diffusion sets it: threads that wait take no time from others
+    )
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])]
     )

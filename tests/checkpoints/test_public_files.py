@@ -264,6 +264,18 @@ def test_storage_under_another_name_than_it_is_listed_by(tmp_path):
         load_expert(path)
 
 
+def test_head_of_a_later_storage_is_read_where_it_differs(tmp_path):
+    path = edm_file(tmp_path)
+    content = bytearray(path.read_bytes())
+    stated = b"little_endianq\x02"
+    at = content.rindex(stated) + len(stated)
+    assert content[at] == pickle.NEWTRUE[0]
+    content[at] = pickle.NEWFALSE[0]
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="big-endian"):
+        load_expert(path)
+
+
 def test_damaged_zip_of_torch_is_a_checkpoint_that_is_refused(tmp_path):
     """With exit code 4: the archive's own error is one of data, 3."""
     config, tensors = reference("vdm", "base")

@@ -12,7 +12,7 @@ So for a threshold at gamma_eta <= gamma_s, with d log(alpha_max/alpha_min) and 
     1/2 integral_{gamma_min}^{gamma_eta} q_1 + integral_{gamma_eta}^{gamma_s} G_2
         + 1/2 integral_{gamma_s}^{gamma_max} q_2,
 
-and above it G_1 from gamma_s to gamma_eta. Exact for a threshold at gamma_s, and right in first order round it
+and above it G_1 from gamma_s to gamma_eta. Exact for a threshold at gamma_s, right in first order round it
 as far as eps_2 is a score: just below a threshold the density still has the score of the flow above, so it is
 eps_2 in G_1 too, and the curve has no kink. gamma_s should be near the best threshold.
 """
