@@ -150,6 +150,14 @@ def test_one_class_for_all_is_the_call_from_python(nll, files):
     agree(labelled.bits, dict(enumerate(direct.bits_per_dim)))
 
 
+def test_converted_files_give_the_same_bits(nll, capsys):
+    labelled = nll("vdm", "cond.pkl", "--labels", "from-data")
+    for source, out in (("vdm", "converted-vdm"), ("cond.pkl", "converted-edm")):
+        assert main(["experts", "convert", source, out]) == 0
+    capsys.readouterr()
+    assert nll("converted-vdm", "converted-edm", "--labels", "from-data").bits == labelled.bits
+
+
 def test_without_labels_it_is_refused(nll):
     refused = nll("vdm", "cond.pkl")
     assert refused.code == refused.summary["code"] == 2

@@ -67,6 +67,18 @@ def test_edm_snapshot_in_every_protocol(tmp_path, protocol, ordered, old_numpy):
     assert torch.equal(eps_hat(expert), eps_hat(load_expert(edm_file(tmp_path))))
 
 
+def test_edm_network_without_arguments_has_those_of_its_preconditioning(tmp_path):
+    config, tensors = reference("edm", "cond")
+    ema = writers.edm_object(config, tensors)
+    ema._init_kwargs = {key: value for key, value in config.items() if key != "precond"}
+    ema.model._init_kwargs = {}
+    with writers.edm_modules():
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"ema": ema}))
+    expert, cond = load_expert(tmp_path / "a.pkl"), torch.tensor([0, 3, 9])
+    expected = load_expert(edm_file(tmp_path, "cond"))
+    assert torch.equal(eps_hat(expert, cond=cond), eps_hat(expected, cond=cond))
+
+
 def test_edm_snapshot_states_where_it_is_from(tmp_path, caplog):
     expert = load_expert(edm_file(tmp_path))
     assert expert.provenance["format"] == "edm-pickle"
