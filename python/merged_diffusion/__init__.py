@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from merged_diffusion.runs import open_run
     from merged_diffusion.sampling import Samples, draw, sample
     from merged_diffusion.sweeps.sweep import sweep
+    from merged_diffusion.thresholds import find_threshold
     from merged_diffusion.training import train
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "convert_expert",
     "draw",
     "evaluate",
+    "find_threshold",
     "frechet_distance",
     "inspect_expert",
     "load_data",
@@ -91,6 +93,7 @@ _HOMES = {
     "convert_expert": "experts.converting",
     "draw": "sampling",
     "evaluate": "evaluation.evaluate",
+    "find_threshold": "thresholds",
     "frechet_distance": "quality.frechet",
     "inspect_expert": "experts.inspection",
     "load_data": "data",

@@ -79,7 +79,7 @@ def test_sampled_profiles_are_within_three_of_their_standard_errors(stride):
 
 def test_the_bound_is_least_where_the_profiles_cross():
     # The one knows the variance of the data, the other their mean, which counts at high noise.
-    data, facts = images(200), {"likelihood": (0.3, 0.33), "quality": (0.0, 0.8)}
+    data, facts = images(2000), {"likelihood": (0.3, 0.33), "quality": (0.0, 0.8)}
     x = pixel_values(data.images, LEVELS).reshape(len(data), -1)
 
     def losses(role, gammas):

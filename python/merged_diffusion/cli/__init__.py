@@ -20,6 +20,8 @@ from merged_diffusion.errors import MergedDiffusionError, ResourceError
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
+    "vlb": "Variational bound of images.",
+    "threshold": "The best threshold of a pair, without a search.",
     "sweep": "Likelihood over thresholds: which eta, and how sure is that.",
     "fid": "Distance of images from a reference.",
     "fid-ref": "Statistics of a reference set.",

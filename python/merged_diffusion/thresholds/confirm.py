@@ -5,7 +5,7 @@ All rows have the same images, noise and probes; what they share is solved once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -82,17 +82,19 @@ def confirm_threshold(
     *,
     labels: npt.NDArray[np.int64] | None = None,
     convention: Convention = "exact",
-    neighbours: bool = True,
+    at: Sequence[float] | None = None,
     progress: bool = False,
 ) -> Confirmed:
     """Score ``data`` at the threshold found, at those 0.1 beside it and under both experts alone.
+
+    ``at`` names other thresholds to score in the place of the three, from those of the curves.
 
     Raises
     ------
     UsageError, DataError, ExpertError
         As of `log_likelihood`.
     """
-    etas = _etas(found, neighbours=neighbours)
+    etas = _etas(found, _near(found) if at is None else at)
     models: dict[str, MergedModel] = {
         name: MergedModel(
             likelihood,
@@ -117,12 +119,15 @@ def confirm_threshold(
     )
 
 
-def _etas(found: Found, *, neighbours: bool) -> dict[str, tuple[float, float]]:
-    """Eta and gamma of the thresholds to score, by the name of their row."""
-    all_etas = found.likelihood.eta
-    offsets = (-NEIGHBOUR, 0.0, NEIGHBOUR) if neighbours else (0.0,)
-    at = {int(np.argmin(np.abs(all_etas - (found.eta + offset)))) for offset in offsets}
-    return {f"eta {all_etas[i]:.4f}": (float(all_etas[i]), float(found.gammas[i])) for i in sorted(at)}
+def _near(found: Found) -> list[float]:
+    return [found.eta + offset for offset in (-NEIGHBOUR, 0.0, NEIGHBOUR)]
+
+
+def _etas(found: Found, wanted: Sequence[float]) -> dict[str, tuple[float, float]]:
+    """Eta and gamma of the thresholds to score, by the name of their row; the nearest of the curves."""
+    etas = found.likelihood.eta
+    at = sorted({int(np.argmin(np.abs(etas - eta))) for eta in wanted})
+    return {f"eta {etas[i]:.4f}": (float(etas[i]), float(found.gammas[i])) for i in at}
 
 
 def _scored(

@@ -56,6 +56,11 @@ class Found:
     """Of the ``profiles``, of ``one_pass``, and their sum ``finding``; a forward pass counts 1/2."""
     seconds: float
 
+    def threshold(self, eta: float) -> dict[str, float]:
+        """An eta of the curves in all words of a threshold."""
+        gamma = float(self.gammas[np.argmin(np.abs(self.likelihood.eta - eta))])
+        return {"eta": eta, "gamma": gamma, "edm_sigma": float(_core.edm_sigma(gamma)), "logsnr": -gamma}
+
     def summary(self) -> dict[str, Any]:
         """What was found as JSON values."""
         return {
