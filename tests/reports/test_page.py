@@ -13,7 +13,7 @@ from merged_diffusion.reports.page import report
 from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import read
 
-from .conftest import quality
+from .conftest import bits, quality
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 
@@ -57,7 +57,8 @@ def test_page_loads_nothing(make_sweep):
 
 
 def test_ids_of_figures_do_not_meet(make_sweep):
-    text, _ = report([make_sweep()])
+    several = [bits(1.75, 0.05), bits(1.70, 0.04), bits(1.71, 0.04), bits(1.80, 0.06)]
+    text, _ = report([make_sweep(etas=(0.3, 0.4), summaries=several)])
     ids = [a["id"] for _, a in Page(text).found if "id" in a]
     assert ids
     assert len(ids) == len(set(ids))
@@ -83,6 +84,14 @@ def test_headline_differences_and_command(make_sweep):
     assert "merged − quality expert alone: −0.050 ± 0.010 bits/dim (paired, 24 images)" in words
     assert "500 evaluations, 0.50 of those of single runs" in words
     assert "merged-diffusion sweep \\ --etas 0,0.3,1 \\ --data digits \\ --limit 24" in words
+
+
+def test_curves_need_more_than_one_threshold(make_sweep):
+    one, _ = report([make_sweep("one")])
+    several = [bits(1.75, 0.05), bits(1.70, 0.04), bits(1.71, 0.04), bits(1.80, 0.06)]
+    two, _ = report([make_sweep("two", etas=(0.3, 0.4), summaries=several)])
+    assert one.count("<figure>") == 0
+    assert two.count("<figure>") == 2  # the means, and the paired differences
 
 
 def test_mixed_seeds_are_warned_of_on_the_page(make_sweep):

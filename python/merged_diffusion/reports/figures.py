@@ -36,10 +36,10 @@ def shown(results: Sequence[Result]) -> Iterator[Shown]:
             break
     for metric in ("nll", "vlb"):
         of_metric = [result for result in results if result.metric == metric]
-        if any(len(_known(result)) > 1 for result in of_metric):
+        if any(_is_curve(result) for result in of_metric):
             yield _over_eta(of_metric, metric)
             yield from _differences(of_metric, metric)
-    drawn = [r for r in results if r.metric == "sample" and len(_known(r)) > 1]
+    drawn = [r for r in results if r.metric == "sample" and _is_curve(r)]
     if drawn:
         yield _distance(drawn)
     yield from _trade_off(results)
@@ -52,6 +52,11 @@ def _merged(result: Result) -> list[Row]:
 
 def _known(result: Result) -> list[Row]:
     return [row for row in result.rows if row.mean() is not None]
+
+
+def _is_curve(result: Result) -> bool:
+    """Whether there is more than one threshold to look at."""
+    return sum(row.mean() is not None for row in _merged(result)) > 1
 
 
 def _curve(result: Result, name: str) -> plots.Curve:
