@@ -175,6 +175,7 @@ def test_samples_alone_are_shown(tmp_path, form):
     assert "8 images" in words
     assert "--likelihood-expert bundled:small_vdm" in words
     assert "--gamma -2.5" in words
+    assert "--num 8" in words
 
 
 def test_record_that_is_too_large_is_refused(tmp_path):

@@ -130,7 +130,7 @@ def _tables(results: Sequence[Result]) -> list[Table]:
     judged = (r for r in results if r.metric != "sample" or any(map(export.primary, r.rows)))
     numbers = dict.fromkeys(TABLE[result.metric] for result in judged)
     tables = [export.table(number, results) for number in numbers]
-    if any(result.metric != "sample" for result in results) and any(result.experts for result in results):
+    if any(result.experts for result in results):
         tables.append(export.table(4, [result for result in results if result.experts]))
     return tables
 

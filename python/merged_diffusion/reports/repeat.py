@@ -32,6 +32,8 @@ def command_lines(result: Result) -> list[str]:
 def _drawn(result: Result) -> Iterator[str]:
     """What the record of samples says beside its settings: experts and threshold."""
     row = result.rows[0]
+    if row.summary is not None and "num" not in result.settings and "ids" not in result.settings:
+        yield f"--num {row.summary['n']}"
     if row.model == "merged" and row.threshold is not None:
         for role, expert in result.experts.items():
             yield f"--{role}-expert {shlex.quote(expert['source'])}"
