@@ -6,14 +6,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from merged_diffusion.data import load_data
-from merged_diffusion.errors import RunMismatchError
+from merged_diffusion.errors import RunError, RunMismatchError
 from merged_diffusion.reports.page import report
 from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import read
 
-from .conftest import bits, quality
+from .conftest import bits, expert, quality
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 
@@ -135,6 +136,52 @@ def test_samples_of_a_sweep_share_columns(make_sweep):
         np.savez(folder / name / "samples.npz", images=images[k : k + 8], ids=np.arange(8) + k, levels=17)
     alts = [a["alt"] for tag, a in Page(report([folder])[0]).found if tag == "img"]
     assert alts == [f"sample {image}" for image in range(2, 8)] * 3
+
+
+RECORD = {
+    "command": "sample",
+    "settings": {"sampler": "heun", "steps": 18, "seed": 2},
+    "threshold": {"eta": 0.3, "gamma": -2.5, "edm_sigma": 0.3, "logsnr": 2.5},
+    "legs": [
+        {"role": "likelihood", "start": -7.9, "end": -2.5},
+        {"role": "quality", "start": -2.5, "end": 8.8},
+    ],
+    "experts": {
+        "likelihood": expert("small_vdm", -7.9, 5.0),
+        "quality": expert("small_edm", -7.0, 8.8),
+    },
+    "result": {"n": 8, "evaluations": {"total": 37.0}},
+}
+
+
+@pytest.mark.parametrize("form", ["npz", "folder"])
+def test_samples_alone_are_shown(tmp_path, form):
+    images = load_data("digits").images[:8]
+    place = tmp_path / "drawn.npz"
+    if form == "npz":
+        np.savez(place, images=images, ids=np.arange(8), levels=17, settings=np.array(json.dumps(RECORD)))
+    else:
+        place = tmp_path / "drawn"
+        (place / "00000").mkdir(parents=True)
+        for k, image in enumerate(images):
+            pixels = np.rint(image[0] * (255 / 16)).astype(np.uint8)
+            Image.fromarray(pixels).save(place / "00000" / f"img{k:08d}.png")
+        (place / "settings.json").write_text(json.dumps(RECORD))
+    text, _ = report([place])
+    page = Page(text)
+    assert [a["alt"] for tag, a in page.found if tag == "img"] == [f"sample {k}" for k in range(8)]
+    words = " ".join(" ".join(page.words).split())
+    assert "samples (heun)" in words
+    assert "8 images" in words
+    assert "--likelihood-expert bundled:small_vdm" in words
+    assert "--gamma -2.5" in words
+    assert "--num 8" in words
+
+
+def test_record_that_is_too_large_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", settings=np.array(" " * 2**20))
+    with pytest.raises(RunError, match="larger than"):
+        report([tmp_path / "x.npz"])
 
 
 def test_command_quotes_for_a_shell(make_sweep):

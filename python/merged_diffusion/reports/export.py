@@ -89,7 +89,8 @@ def distance(results: Sequence[Result], notes: Sequence[str]) -> Table:
         results, lambda result, row: [_sampler(result), *_quality(row), *_evaluations(row)]
     )
     names = {q["name"] for result in results for row in result.rows if (q := primary(row)) is not None}
-    title = f"Distance of samples from {_data(results[0])} over the threshold (table 2)"
+    known = next((result for result in results if result.data), results[0])
+    title = f"Distance of samples from {_data(known)} over the threshold (table 2)"
     columns = ["model", "gamma", "sampler", " / ".join(sorted(names)) or "distance", "images", "evaluations"]
     beside = _beside(published.distance, ("paper FID", "paper evaluations"), (2, 0))
     return _with_paper(title, columns, lines, strong, beside, [*_reading(results), *notes])
@@ -230,6 +231,8 @@ def _marked(entry: Mapping[str, Any]) -> str:
 
 def _data(result: Result) -> str:
     data = result.data
+    if not data.get("name"):
+        return "an unnamed set"
     count = data.get("n")
     images = "" if count is None or result.metric == "sample" else f" ({count} images)"
     return f"{data.get('name')}/{data.get('split')}{images}"

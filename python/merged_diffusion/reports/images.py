@@ -79,10 +79,14 @@ def extremes(result: Result, row: Row) -> tuple[list[Picture], list[Picture], st
 
 
 def drawn(folder: Path | None) -> Drawn | None:
-    """The samples kept in a directory: an ``.npz`` with ``images``, a zip or PNG files; None without any."""
-    if folder is None or not folder.is_dir():
+    """The samples of a file or kept in a directory: an ``.npz``, a zip or PNG files; None without any."""
+    if folder is None or not folder.exists():
         return None
-    for place in [*sorted(folder.glob("*.npz")), *sorted(folder.glob("*.zip")), folder / "images", folder]:
+    for place in (
+        [folder]
+        if folder.is_file()
+        else [*sorted(folder.glob("*.npz")), *sorted(folder.glob("*.zip")), folder / "images", folder]
+    ):
         try:
             data = load_data(place)
         except MergedDiffusionError:

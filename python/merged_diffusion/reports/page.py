@@ -41,7 +41,7 @@ def report(paths: Sequence[str | Path]) -> tuple[str, list[str]]:
     )
     environment.filters["cell"] = _cell
     text = environment.get_template("page.html").render(
-        title=_title(results[0]),
+        title=_title(results),
         results=[_facts(result) for result in results],
         warnings=warnings,
         tables=_tables(results),
@@ -56,13 +56,16 @@ def report(paths: Sequence[str | Path]) -> tuple[str, list[str]]:
     return text, warnings
 
 
-def _title(result: Result) -> str:
-    return f"{result.data.get('name')}/{result.data.get('split')}"
+def _title(results: Sequence[Result]) -> str:
+    data = next((result.data for result in results if result.data.get("name")), None)
+    return "samples" if data is None else f"{data['name']}/{data.get('split')}"
 
 
 def _facts(result: Result) -> dict[str, Any]:
     """What was run, and its headline."""
-    best = export.best_row([row for row in result.rows if row.model == "merged"])
+    merged = [row for row in result.rows if row.model == "merged"]
+    best = export.best_row(merged)
+    shown = best or (result.rows[0] if len(result.rows) == 1 else None)
     mean = None if best is None else best.mean()
     quality = None if best is None else export.primary(best)
     digits, unit = (3, "bits/dim") if quality is None else (2, quality["name"])
@@ -70,10 +73,10 @@ def _facts(result: Result) -> dict[str, Any]:
     return {
         "path": str(result.path),
         "kind": ("Sweep of " if result.is_sweep else "") + result.kind,
-        "n": result.data.get("n") if quality is None else quality["n"],
+        "n": _count(result, shown),
         "rows": len(result.rows),
         "headline": headline,
-        "model": None if best is None else export.label(best, result.experts),
+        "model": None if shown is None else export.label(shown, result.experts),
         "compared": list(_compared(result, best)),
         "range": _range(result),
         "command": command_lines(result),
@@ -81,6 +84,16 @@ def _facts(result: Result) -> dict[str, Any]:
         "minutes": None if result.seconds is None else result.seconds / 60,
         "saved": _saved(result),
     }
+
+
+def _count(result: Result, row: Row | None) -> int | None:
+    """How many images were scored, or drawn."""
+    if result.metric != "sample":
+        return result.data.get("n")
+    quality = None if row is None else export.primary(row)
+    if quality is not None:
+        return int(quality["n"])
+    return None if row is None or row.summary is None else row.summary.get("n")
 
 
 def _compared(result: Result, best: Row | None) -> list[str]:
@@ -114,9 +127,10 @@ def _saved(result: Result) -> str | None:
 
 
 def _tables(results: Sequence[Result]) -> list[Table]:
-    numbers = dict.fromkeys(TABLE[result.metric] for result in results)
+    judged = (r for r in results if r.metric != "sample" or any(map(export.primary, r.rows)))
+    numbers = dict.fromkeys(TABLE[result.metric] for result in judged)
     tables = [export.table(number, results) for number in numbers]
-    if any(result.metric != "sample" for result in results) and any(result.experts for result in results):
+    if any(result.experts for result in results):
         tables.append(export.table(4, [result for result in results if result.experts]))
     return tables
 

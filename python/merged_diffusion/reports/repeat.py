@@ -24,7 +24,22 @@ def command_lines(result: Result) -> list[str]:
         lines.append(f"--metric {result.metric}")
     if result.is_sweep:
         lines.append(f"--etas {','.join(map(_eta, result.rows))}")
+    if result.metric == "sample" and not result.is_sweep:
+        lines += _drawn(result)
     return [*lines, *_options(result.settings)]
+
+
+def _drawn(result: Result) -> Iterator[str]:
+    """What the record of samples says beside its settings: experts and threshold."""
+    row = result.rows[0]
+    if row.summary is not None and "num" not in result.settings and "ids" not in result.settings:
+        yield f"--num {row.summary['n']}"
+    if row.model == "merged" and row.threshold is not None:
+        for role, expert in result.experts.items():
+            yield f"--{role}-expert {shlex.quote(expert['source'])}"
+        yield f"--gamma {row.threshold['gamma']!r}"
+    else:
+        yield f"--expert {shlex.quote(result.experts[row.model]['source'])}"
 
 
 def _eta(row: Row) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError
 from merged_diffusion.evaluation.summary import summary_of_run
+from merged_diffusion.reports.samples import sample_record
 from merged_diffusion.runs import Run, open_run
 
 METRICS: Final = ("nll", "vlb", "sample")
@@ -56,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """A sweep or a run: ``metric`` is ``nll``, ``vlb`` or ``sample``."""
+    """A sweep or a run: ``metric`` is ``nll``, ``vlb`` or ``sample``; ``data`` of samples may be unknown."""
 
     path: Path
     metric: str
@@ -83,16 +84,19 @@ class Result:
 
 
 def read(path: str | Path) -> Result:
-    """The result kept in a directory.
+    """The result kept in a directory; of ``sample``, also in an npz or zip.
 
     Raises
     ------
     RunError
-        It holds neither a sweep nor a run of ``nll``, ``vlb`` or ``sample``.
+        It holds neither a sweep, a run of ``nll`` or ``vlb``, nor images of ``sample``.
     """
     folder = Path(path)
     table = folder / "sweep.json"
-    return _sweep(folder, _loaded(table)) if table.is_file() else _run(open_run(folder))
+    if table.is_file():
+        return _sweep(folder, _loaded(table))
+    drawn = sample_record(folder) if folder.is_file() or (folder / "settings.json").is_file() else None
+    return _run(open_run(folder)) if drawn is None else _samples(folder, drawn)
 
 
 def read_all(paths: Sequence[str | Path]) -> tuple[list[Result], list[str]]:
@@ -104,8 +108,8 @@ def read_all(paths: Sequence[str | Path]) -> tuple[list[Result], list[str]]:
         They are of different data.
     """
     results = [read(path) for path in paths]
-    first = results[0]
-    for other in results[1:]:
+    first = next((result for result in results if result.data), results[0])
+    for other in results:
         for key in ("name", "split", "sha256"):
             a, b = first.data.get(key), other.data.get(key)
             if a != b and None not in (a, b):
@@ -218,6 +222,22 @@ def _run(run: Run) -> Result:
         settings=run.settings["settings"],
         rows=sorted(rows, key=lambda row: row.order),
         seconds=summary.get("seconds"),
+    )
+
+
+def _samples(path: Path, record: Mapping[str, Any]) -> Result:
+    """Images that were drawn and not judged: a row without a distance."""
+    legs = record["legs"]
+    model = "merged" if len(legs) > 1 else legs[0]["role"]
+    threshold = record.get("threshold")
+    summary = record["result"] | {"legs": legs}
+    return Result(
+        path=path,
+        metric="sample",
+        data={},
+        experts=record["experts"],
+        settings=record["settings"],
+        rows=[Row(_name(model, threshold), model, threshold, summary, folder=path)],
     )
 
 
