@@ -26,7 +26,8 @@ def choose(
     """The threshold of the plan's pair as JSON values.
 
     ``confirm`` scores the found threshold, its neighbours and both experts on the images that it was chosen
-    on, and the best of them is the eta; ``test`` scores that and both experts on the images of the plan. ``tell`` gets a line before each of the three.
+    on, and the best of them is the eta; ``test`` scores that and both experts on the images of the plan.
+    ``tell`` gets a line before each of the three.
     """
     start = time.perf_counter()
     settings, experts, pair = plan.settings, plan.models.experts, plan.models.pair
