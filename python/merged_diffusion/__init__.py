@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from merged_diffusion.quality.assess import assess
     from merged_diffusion.quality.frechet import frechet_distance
     from merged_diffusion.runs import open_run
+    from merged_diffusion.sampling import Samples, draw, sample
     from merged_diffusion.sweeps.sweep import sweep
     from merged_diffusion.thresholds import find_threshold
     from merged_diffusion.training import train
@@ -48,11 +49,13 @@ __all__ = [
     "Likelihood",
     "MergedDiffusionError",
     "MergedModel",
+    "Samples",
     "Settings",
     "Threshold",
     "__version__",
     "assess",
     "convert_expert",
+    "draw",
     "evaluate",
     "find_threshold",
     "frechet_distance",
@@ -65,6 +68,7 @@ __all__ = [
     "loss_profile",
     "open_run",
     "paired_difference",
+    "sample",
     "sweep",
     "train",
     "variational_bound",
@@ -81,11 +85,13 @@ _HOMES = {
     "Likelihood": "likelihood",
     "MergedDiffusionError": "errors",
     "MergedModel": "merge",
+    "Samples": "sampling",
     "Settings": "evaluation.settings",
     "Threshold": "merge",
     "__version__": "_core",
     "assess": "quality.assess",
     "convert_expert": "experts.converting",
+    "draw": "sampling",
     "evaluate": "evaluation.evaluate",
     "find_threshold": "thresholds",
     "frechet_distance": "quality.frechet",
@@ -98,6 +104,7 @@ _HOMES = {
     "loss_profile": "bound",
     "open_run": "runs",
     "paired_difference": "likelihood",
+    "sample": "sampling",
     "sweep": "sweeps.sweep",
     "train": "training",
     "variational_bound": "bound",

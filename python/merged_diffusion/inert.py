@@ -14,15 +14,17 @@ from typing import Any, Final
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
 
-MAX_OPCODES: Final = 400_000  # the largest public file has 200,000
+MAX_STEPS: Final = 400_000  # CIFAR-10's networks take 74,000
 MAX_STACK: Final = 100_000
 MAX_TEXT: Final = 1 << 20
 HIGHEST_PROTOCOL: Final = 5
 SHOWN: Final = 80
+METADATA: Final = "_metadata"  # versions of modules, an attribute of each state dict of torch; not kept
 
 Global = tuple[str, str]
 Builder = Callable[..., object]
 Scalar = (str, bytes, int, float, type(None))
+Containers = (list, tuple, dict, set, frozenset)
 
 
 class Opaque:
@@ -44,6 +46,16 @@ class Record:
     state: Any = field(default=None)
 
 
+@dataclass(slots=True)
+class Steps:
+    """How much work is left for all pickles of a file: a step an opcode, and one an item that a call gets.
+
+    What the memo holds can be handed to a call, or be read as another pickle, any number of times.
+    """
+
+    left: int = MAX_STEPS
+
+
 @dataclass(frozen=True, slots=True)
 class Walked:
     """The value of a pickle, and the offset behind it."""
@@ -60,8 +72,11 @@ def read(
     start: int = 0,
     persistent: Callable[[object], object] | None = None,
     max_text: int = MAX_TEXT,
+    steps: Steps | None = None,
 ) -> Walked:
     """The pickle that begins at ``start``. Bytes of it are views of ``content``, never copies.
+
+    ``steps`` are shared with other pickles of the same file.
 
     Raises
     ------
@@ -70,7 +85,7 @@ def read(
     CheckpointError
         The pickle is truncated or contradicts itself.
     """
-    machine = _Machine(content, allowed, where, start, persistent, max_text)
+    machine = _Machine(content, allowed, where, start, persistent, max_text, steps or Steps())
     try:
         return machine.run()
     except (IndexError, KeyError, ValueError, TypeError, struct.error, OverflowError) as error:
@@ -137,9 +152,10 @@ class _Machine:
         start: int,
         persistent: Callable[[object], object] | None,
         max_text: int,
+        steps: Steps,
     ) -> None:
         self.at = start
-        self._max_text = max_text
+        self._max_text, self._steps = max_text, steps
         self._content, self._allowed, self._where = content, allowed, where
         self._persistent = persistent
         self._stack: list[Any] = []
@@ -148,8 +164,9 @@ class _Machine:
         self._position = start
 
     def run(self) -> Walked:
-        for _ in range(MAX_OPCODES):
+        while True:
             self.at = self._position
+            self._spend(1)
             opcode = self._content[self._position]
             self._position += 1
             if opcode == STOP:
@@ -164,7 +181,11 @@ class _Machine:
             step(self)
             if len(self._stack) > MAX_STACK:
                 raise self._unsafe(f"more than {MAX_STACK} values on the stack")
-        raise self._unsafe(f"more than {MAX_OPCODES} opcodes")
+
+    def _spend(self, count: int) -> None:
+        self._steps.left -= count
+        if self._steps.left < 0:
+            raise self._unsafe(f"more than {MAX_STEPS} opcodes and items")
 
     def _unsafe(self, what: str) -> UnsafeFileError:
         return UnsafeFileError(
@@ -250,10 +271,13 @@ class _Machine:
         arguments, called = self._pop(), self._pop()
         if not isinstance(called, Opaque) or type(arguments) is not tuple:
             raise self._unsafe(f"a call of a {type(called).__name__}")
+        self._spend(sum(len(item) for item in arguments if isinstance(item, Containers)))
         self._stack.append(called.build(*arguments))
 
     def _build(self) -> None:
         state, target = self._pop(), self._stack[-1]
+        if type(target) is dict and type(state) is dict and set(state) == {METADATA}:
+            return
         if type(target) is not Record or target.state is not None:
             raise self._unsafe(f"a state for a {type(target).__name__}")
         target.state = state

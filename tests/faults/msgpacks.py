@@ -10,6 +10,7 @@ from tests.faults.case import Case
 from tests.faults.states import vdm_reference
 
 REFUSED = 4
+NOTHING = writers.packed(np.zeros(0, np.uint8))
 
 
 def array(shape, dtype, content, code=1):
@@ -20,6 +21,11 @@ def array(shape, dtype, content, code=1):
 def state(**changes):
     """An honest state with other entries at its top."""
     return writers.flax_state(vdm_reference()[1]) | changes
+
+
+def network():
+    """The layers of an honest state."""
+    return state()["ema_params"]["score_model"]
 
 
 def with_kernel(value):
@@ -65,6 +71,11 @@ def attacks():
         "map-of-2-to-the-32": b"\xdf\xff\xff\xff\xff",
         "map-of-a-million": b"\xdf\x00\x0f\x42\x40" + b"".join(
             b"\xce" + struct.pack(">I", i) + b"\xc0" for i in range(1_000_000)),
+        "empty-maps-without-end": b"\x81\xa1a\x9c" + 12 * (b"\xdc\xff\xff" + b"\x80" * 0xFFFF),
+        "empty-lists-in-a-million-lists": b"\x81\xa1a\x9c" + 12 * (b"\xdc\xff\xff" + b"\x90" * 0xFFFF),
+        "texts-without-end": b"\x81\xa1a\x9c" + 12 * (b"\xdc\xff\xff" + b"\xa3\xc3\xa9x" * 0xFFFF),
+        "fractions-without-end": b"\x81\xa1a\x9c" + 12 * (b"\xdc\xff\xff" + b"\xca\x3f\x80\0\0" * 0xFFFF),
+        "empty-arrays-without-end": b"\x81\xa1a\x9c" + 12 * (b"\xdc\xff\xff" + NOTHING * 0xFFFF),
         "array-of-2-to-the-32": b"\x81\xa1a\xdd\xff\xff\xff\xff",
         "text-of-2-to-the-32": b"\x81\xa1a\xdb\xff\xff\xff\xff",
         "bytes-of-2-to-the-32": b"\x81\xa1a\xc6\xff\xff\xff\xff",
@@ -72,6 +83,19 @@ def attacks():
         "keys-of-numbers": msgpack.packb({1: 2, 3: 4}),
         "keys-of-nothing": b"\x81\xc0\x01",
         "key-twice": b"\x82\xaaema_params\x80\xaaema_params\x80",
+        "key-twice-in-an-honest-file": b"\xdf" + struct.pack(">I", len(state()) + 1) + b"".join(
+            msgpack.packb(key) + writers.packed(value)
+            for key, value in [("ema_params", {}), *state().items()]),
+        "keys-of-bytes": msgpack.packb({b"ema_params": {b"score_model": {}}}),
+        "layers-of-bytes": writers.packed(state(ema_params={"score_model": {b"conv_in": {}}})),
+        "layer-called-by-a-number-without-end": writers.packed(
+            state(ema_params={"score_model": {**network(), "down.block_" + "9" * 4000: {}}})),
+        "layer-called-by-another-digit": writers.packed(
+            state(ema_params={"score_model": {**network(), "down.block_\u0663": {}}})),
+        "layers-without-end": writers.packed(
+            state(ema_params={"score_model": network() | {f"down.block_{i}": {} for i in range(50_000)}})),
+        "gamma-of-bytes": writers.packed(state(ema_params={"score_model": network(), "gamma": b"w"})),
+        "gamma-of-lists": writers.packed(state(ema_params={"score_model": network(), "gamma": [[], []]})),
         "text-that-is-no-utf8": b"\x81\xa2\xff\xfe\x01",
         "reserved-byte": b"\x81\xa1a\xc1",
         "empty-map": b"\x80",
@@ -83,6 +107,8 @@ def attacks():
         "without-network": writers.packed(state(ema_params={"gamma": {}})),
         "network-as-number": writers.packed(state(ema_params={"score_model": 5})),
         "network-of-nothing": writers.packed(state(ema_params={"score_model": {}})),
+        **{f"turned-bit-{at:02d}": whole[:at] + bytes([whole[at] ^ 0x80]) + whole[at + 1 :]
+           for at in (1, 2, 7, 15, 16, 18)},
         **{f"cut-off-{i:02d}": whole[: max(1, len(whole) * i // 12)] for i in range(12)},
     }  # fmt: skip
 

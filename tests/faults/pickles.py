@@ -167,8 +167,13 @@ def imports_of_honest():
 
 
 def doubled(times):
-    """A list of twice a list of twice ...: few bytes, 2^times parts."""
-    return b"]\x94" + b"".join(b"](h%ch%ce\x94" % (i, i) for i in range(times))
+    """A list of twice a list of twice ...: few bytes, 2^times parts; one value."""
+    return b"](" * times + b"]\x94" + b"".join(b"h%ce\x94" % i for i in range(times))
+
+
+def doubled_tuple(times):
+    """The same of tuples, whose hash asks every part."""
+    return b")\x94" + b"".join(b"h%c\x86\x94" % i for i in range(times))
 
 
 def nesting():
@@ -179,8 +184,14 @@ def nesting():
         "nested-dicts": b"\x80\x04" + b"}K\x01" * (DEEP // 4) + b"N" + b"s" * (DEEP // 4) + STOP,
         "nested-marks": b"\x80\x04" + b"(" * DEEP + STOP,
         "doubled-lists": b"\x80\x04" + doubled(200) + STOP,
-        "doubled-tuples-as-a-key": b"\x80\x04})" + b"\x94h\x00h\x00\x86" * 1 + b"".join(
-            b"\x94h%ch%c\x86" % (i, i) for i in range(1, 60)) + b"Ns.",
+        "doubled-tuples": b"\x80\x04" + doubled_tuple(200) + STOP,
+        "doubled-tuples-as-a-key": b"\x80\x04}" + doubled_tuple(60) + b"Ns.",
+        "doubled-tuples-in-a-set": b"\x80\x04\x8f(" + doubled_tuple(60) + b"\x90.",
+        "doubled-tuples-in-a-frozen-set": b"\x80\x04(" + doubled_tuple(60) + b"\x91.",
+        "doubled-tuples-as-an-ordered-key": b"\x80\x04" + imported("collections", "OrderedDict") + b"]"
+        + doubled_tuple(60) + b"N\x86a\x85R.",
+        "lists-in-lists-as-ema": b"\x80\x04}" + text("ema") + b"]" * 90_000 + b"a" * 89_999 + b"s.",
+        "tuples-in-tuples-as-ema": b"\x80\x04}" + text("ema") + b")" + b"\x85" * 300_000 + b"s.",
         "doubled-lists-as-ema": b"\x80\x04}" + text("ema") + doubled(200) + b"s.",
         "doubled-lists-as-a-name": b"\x80\x04}" + doubled(60) + b"Ns.",
         "list-of-itself": b"\x80\x04]\x94h\x00a.",
@@ -201,6 +212,14 @@ def sizes():
         "declares-a-huge-frame": b"\x80\x04\x95" + huge + b"N.",
         "declares-a-huge-number": b"\x80\x04\x8b\xff\xff\xff\x7f\x01.",
         "declares-a-negative-number": b"\x80\x04\x8b\xff\xff\xff\xff\x01.",
+        "remembers-far-away-in-line": b"\x80\x04Np99999999999999999999\n.",
+        "gets-from-far-away-in-line": b"\x80\x04g99999999999999999999\n.",
+        "declares-huge-frames-in-frames": b"\x80\x04" + (b"\x95" + huge) * 1000 + b"N.",
+        "declares-a-frame-of-nothing": b"\x80\x04\x95" + bytes(8) + b"N.",
+        "declares-a-huge-array": b"\x80\x05\x96" + huge + b"x.",
+        "number-of-255-bytes": b"\x80\x04\x8a\xff" + b"\x7f" * 255 + b".",
+        "number-of-digits-without-end": b"\x80\x02L" + b"9" * 100_000 + b"L\n.",
+        "string-of-4-gigabytes": b"\x80\x02T\xff\xff\xff\xffx.",
         "remembers-far-away": b"\x80\x04Nr\xff\xff\xff\xffj\xff\xff\xff\xff.",
         "asks-for-what-it-never-remembered": b"\x80\x04h\x05.",
         "takes-from-an-empty-stack": b"\x80\x04\x87.",
@@ -209,6 +228,10 @@ def sizes():
         "ends-with-two-values": b"\x80\x04NN.",
         "ends-with-none": b"\x80\x04.",
         "ends-within-a-mark": b"\x80\x04(N.",
+        "says-protocol-0": b"\x80\x00N.",
+        "says-protocol-1": b"\x80\x01N.",
+        "says-nothing-of-its-protocol": b"cos\nsystem\n(S'true'\ntR.",
+        "says-its-protocol-again-and-again": b"\x80\x04" * 1000 + b"N.",
         "says-protocol-6": b"\x80\x06N.",
         "says-protocol-255": b"\x80\xffN.",
         "text-that-is-no-utf8": b"\x80\x04\x8c\x02\xff\xfe.",
@@ -237,7 +260,7 @@ def snapshots(canary):
     }
     made = {}
     for name, (key, value) in hidden.items():
-        for protocol in (2, 5):
+        for protocol in range(6):
             top = {"ema": writers.edm_object(config, tensors), key: value}
             made[f"snapshot-{name}-{protocol}"] = dumped(top, protocol)
     for name, attribute, value in (

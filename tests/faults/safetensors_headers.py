@@ -42,6 +42,15 @@ def attacks():
         "shape-of-a-thousand-axes": file({"a": {**A, "shape": [1] * 1000 + [3]}, "b": B}),
         "shape-as-text": file({"a": {**A, "shape": "2"}, "b": B}),
         "shape-of-lists": file({"a": {**A, "shape": [[2]]}, "b": B}),
+        "shape-that-multiplies-a-text": file({"a": {**A, "shape": ["a" * 1000, 1 << 22]}, "b": B}),
+        "shape-that-multiplies-a-list": file({"a": {**A, "shape": [[0] * 1000, 1 << 22]}, "b": B}),
+        "shape-of-flags": file({"a": {**A, "shape": [True, 2]}, "b": B}),
+        "shape-of-fractions": file({"a": {**A, "shape": [2.0]}, "b": B}),
+        "shape-as-object": file({"a": {**A, "shape": {"2": 2}}, "b": B}),
+        "shape-of-huge-numbers": file({"a": {**A, "shape": [10**4000] * 200}, "b": B}),
+        "offset-of-infinity": file(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, Infinity]}}'),
+        "offset-over-any-float": file(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 1e999]}}'),
+        "offset-of-2-to-the-64": file({"a": {**A, "data_offsets": [0, (1 << 64) + 8]}, "b": B}),
         "shape-too-small": file({"a": {**A, "shape": [1]}, "b": B}),
         "unknown-dtype": file({"a": {**A, "dtype": "OBJECT"}, "b": B}),
         "dtype-as-number": file({"a": {**A, "dtype": 32}, "b": B}),
@@ -70,7 +79,15 @@ def attacks():
         "seven-bytes": b"\x01\x00\x00\x00\x00\x00\x00",
         "no-bytes": b"",
         "a-pickle": b"\x80\x04cos\nsystem\n.",
+        **{f"turned-bit-{at:02d}": turned(at) for at in range(0, 60, 4)},
     }
+
+
+def turned(at):
+    """A sound file with a bit of its header turned over."""
+    whole = bytearray(file({"a": A, "b": B}))
+    whole[at] ^= 0x10
+    return bytes(whole)
 
 
 def cases(folder: Path, canary: Path) -> list[Case]:

@@ -1,6 +1,9 @@
 """Sound files whose tensors or tables are not those of a network, in every format; and honest ones."""
 
+import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -48,7 +51,14 @@ def faulty(tensors):
 def cases(folder: Path, canary: Path) -> list[Case]:
     """Every file, written into ``folder``."""
     folder.mkdir(parents=True)
-    return [*edm(folder / "edm"), *addtt(folder / "addtt"), *flax(folder / "flax"), *own(folder / "own")]
+    return [
+        *edm(folder / "edm"),
+        *addtt(folder / "addtt"),
+        *flax(folder / "flax"),
+        *own(folder / "own"),
+        *turned(folder / "turned"),
+        *places(folder / "places"),
+    ]
 
 
 def made(name, path, code=REFUSED):
@@ -79,6 +89,28 @@ CONFIGS = {
     "new-object": "a: !!python/object/new:subprocess.Popen [['touch', '{canary}']]\n",
     "anchors": "a: &a [x, x]\n"
     + "".join(f"k{i}: &k{i} [*{'a' if i == 0 else f'k{i - 1}'}]\n" for i in range(40)),
+    "laughs": "a: &a [x]\n"
+    + "".join(f"k{i}: &k{i} [{', '.join(['*' + ('a' if i == 0 else f'k{i - 1}')] * 9)}]\n" for i in range(9)),
+    "list-of-itself": "a: &a [*a]\n",
+    "merge-of-itself": "a: &a\n  <<: *a\n",
+    "merges": "<<: [{embedding_dim: 8}, {n_blocks: 2}, 7]\n",
+    "name": "embedding_dim: !!python/name:os.system\n",
+    "module": "embedding_dim: !!python/module:os\n",
+    "apply-of-eval": "embedding_dim: !!python/object/apply:eval [\"open('{canary}', 'w')\"]\n",
+    "tag-of-its-own": "embedding_dim: !evil 32\n",
+    "binary": "embedding_dim: !!binary aGVsbG8=\n",
+    "set": "embedding_dim: !!set {a, b}\n",
+    "date": "embedding_dim: 2001-12-14t21:59:43.10-05:00\n",
+    "digits-without-end": "embedding_dim: " + "9" * 60_000 + "\nn_blocks: 2\n",
+    "sixties-without-end": "embedding_dim: 1" + ":59" * 15_000 + "\nn_blocks: 2\n",
+    "keys-of-lists": "? [a, b]\n: 1\n",
+    "keys-without-end": "".join(f"k{i}: 1\n" for i in range(6000)),
+    "documents": "embedding_dim: 32\n---\nn_blocks: 2\n",
+    "block-in-block": "".join(" " * i + "a:\n" for i in range(350)),
+    "exponents-without-end": "embedding_dim: 32\nn_blocks: 2\nfourier_exponents: [" + "1, " * 20_000 + "1]\n",
+    "exponents-as-number": "embedding_dim: 32\nn_blocks: 2\nfourier_exponents: 7\n",
+    "gamma-of-infinity": "embedding_dim: 32\nn_blocks: 2\ngamma_max: .inf\n",
+    "heads-of-none": "embedding_dim: 32\nn_blocks: 2\nn_attention_heads: 0\n",
     "merge": "a: &a {embedding_dim: 8}\n<<: *a\n",
     "deep": "a: " + "[" * 20_000,
     "list": "- 1\n- 2\n",
@@ -159,6 +191,34 @@ CARDS = {
     "deep": ("format = 1", "format = 1\nx = " + "[" * 5000 + "]" * 5000),
     "huge": ("format = 1", "format = 1\n# " + "x" * (1 << 22)),
     "no-text": ("format = 1", "\x00\x01"),
+    "number-without-end": ("n_blocks = 2", "n_blocks = " + "9" * 5000),
+    "number-of-4000-digits": ("n_blocks = 2", "n_blocks = " + "9" * 4000),
+    "list-without-end": ("n_blocks = 2", "n_blocks = 2\nfourier_exponents = [" + "1," * 300_000 + "]"),
+    "taps-without-end": (
+        '"vdm-unet"',
+        '"ddpmpp"\nmodel_channels = 8\nresample_filter = [' + "1," * 100_000 + "1]",
+    ),
+    "lists-in-lists": ("n_blocks = 2", "n_blocks = 2\nfourier_exponents = [[[[5]]]]"),
+    "table-for-a-number": ("n_blocks = 2", "n_blocks = { a = 1 }"),
+    "tables-in-tables": (
+        "n_blocks = 2",
+        "n_blocks = 2\n" + "".join(f"[network{'.a' * i}]\n" for i in range(1, 400)),
+    ),
+    "keys-of-dots": ("n_blocks = 2", "n_blocks" + ".a" * 100_000 + " = 2"),
+    "tables-of-dots": ("[network]", "[network" + ".a" * 100_000 + "]"),
+    "inline-tables-of-dots": ("n_blocks = 2", "n_blocks = { a" + ".a" * 100_000 + " = 1 }"),
+    "quoted-keys-of-dots": ("n_blocks = 2", '"="' + '.","' * 100_000 + " = 2"),
+    "keys-of-dots-in-other-lines": ("n_blocks = 2", "a" + (".a" * 60 + '."\u2028"') * 2000 + " = 2"),
+    "key-twice": ("n_blocks = 2", "n_blocks = 2\nn_blocks = 3"),
+    "flag-for-a-number": ("n_blocks = 2", "n_blocks = true"),
+    "groups-of-none": ("norm_groups = 8", "norm_groups = 0"),
+    "heads-of-2-to-the-60": ("norm_groups = 8", "norm_groups = 8\nn_attention_heads = 1152921504606846976"),
+    "shape-of-2-to-the-62": ("[3, 16, 16]", "[4611686018427387904, 16, 16]"),
+    "range-of-infinity": ("[-13.3, 5.0]", "[-inf, inf]"),
+    "range-of-text": ("[-13.3, 5.0]", '["-13.3", "5.0"]'),
+    "name-as-number": ('name = "a"', "name = 5"),
+    "hash-as-number": ("format = 1", "format = 1\nsha256 = 5"),
+    "date": ("format = 1", "format = 1979-05-27"),
 }
 
 
@@ -183,9 +243,77 @@ def own(folder):
         place = written(f"without-{name}")
         (place / name).unlink()
         yield made(f"own-without-{name}", place)
+    for name, sha256, code in (("hash-known", None, REFUSED), ("hash-unknown", "", 0)):
+        place = written(f"turned-{name}")
+        weights = place / "model.safetensors"
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest() if sha256 is None else sha256
+        if digest:
+            (place / "card.toml").write_text(f'sha256 = "{digest}"\n{CARD}')
+            yield made(f"own-honest-{name}", shutil.copytree(place, folder / name), 0)
+        turn(weights, -9)
+        yield made(f"own-turned-bit-of-a-weight-{name}", place, code)
     yield made("own-int-tensors", written("ints", {k: v.to(torch.int32) for k, v in tensors.items()}))
     yield made("own-double-tensors", written("doubles", {k: v.double() for k, v in tensors.items()}))
     yield made("own-honest", written("honest"), 0)
     yield made("own-honest-metadata", written("metadata", metadata={"format": "pt"}), 0)
     half = {key: value.half() for key, value in tensors.items()}
     yield made("own-honest-half", written("half", half, CARD.replace("float32", "float16")), 0)
+
+
+def turn(path, at, mask=1):
+    """One bit of a file turned over."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= mask
+    path.write_bytes(content)
+
+
+def turned(folder):
+    """A bit of a weight: seen where the format has a checksum, else the hash that is recorded differs."""
+    folder.mkdir()
+    config, tensors = edm_reference()
+    path = writers.write_edm(folder / "edm.pkl", config, tensors)
+    weight = tensors["model.map_layer0.weight"].numpy().tobytes()
+    turn(path, path.read_bytes().index(weight) + 4)
+    yield made("turned-bit-of-a-weight-edm-honest", path, 0)
+    _, tensors = vdm_reference()
+    weight = tensors["model.conv_in.weight"].numpy().tobytes()
+    path = writers.write_addtt(folder / "addtt", *vdm_reference())
+    turn(path, path.read_bytes().index(weight) + 4)
+    yield made("turned-bit-of-a-weight-addtt", path)
+    path = writers.write_flax(folder / "flax", tensors) / "ckpt-7.flax"
+    turn(path, path.read_bytes().index(tensors["model.conv_in.bias"].numpy().tobytes()) + 4)
+    yield made("turned-bit-of-a-weight-flax-honest", path, 0)
+
+
+def places(folder):
+    """What lies where a file should: pipes, devices, folders, links to none; each would wait or never end."""
+    kinds = {
+        "pipe": os.mkfifo,
+        "zeros": lambda path: path.symlink_to("/dev/zero"),
+        "folder": lambda path: path.mkdir(),
+        "link-to-none": lambda path: path.symlink_to("nowhere"),
+        "link-to-itself": lambda path: path.symlink_to(path.name),
+    }
+    _, tensors = vdm_reference()
+    for kind, make in kinds.items():
+        place = folder / kind
+        addtt = writers.write_addtt(place / "addtt", *vdm_reference())
+        flax = writers.write_flax(place / "flax", tensors)
+        both = place / "config"
+        shutil.copytree(addtt.parent, both)
+        own, card = place / "own", place / "card"
+        for target in (own, card):
+            target.mkdir()
+            (target / "card.toml").write_text(CARD)
+            save_file({k: v.contiguous() for k, v in tensors.items()}, target / "model.safetensors")
+        for name, path, load in (
+            ("model", addtt, addtt.parent),
+            ("config", both / "config.yaml", both),
+            ("flax", flax / "ckpt-7.flax", flax),
+            ("weights", own / "model.safetensors", own),
+            ("card", card / "card.toml", card),
+            ("file", place / "network.pkl", place / "network.pkl"),
+        ):
+            path.unlink(missing_ok=True)
+            make(path)
+            yield made(f"places-{kind}-for-{name}", load)

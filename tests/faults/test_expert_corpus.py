@@ -4,14 +4,22 @@ import os
 
 import pytest
 import torch
-from tests.faults import msgpacks, pickles, safetensors_headers, states, torch_zips
+from tests.faults import (
+    diffusers_folders,
+    msgpacks,
+    pickles,
+    safetensors_headers,
+    states,
+    storages,
+    torch_zips,
+)
 from tests.faults.harness import check_family
 
 from merged_diffusion.experts.cards import load_expert
 
 FAMILIES = {
     module.__name__.rsplit(".", 1)[1]: module
-    for module in (pickles, torch_zips, msgpacks, safetensors_headers, states)
+    for module in (pickles, storages, torch_zips, msgpacks, safetensors_headers, states, diffusers_folders)
 }
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),

@@ -2,11 +2,14 @@
 
 import io
 import pickle
+import stat
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from tests.checkpoints import writers
@@ -23,6 +26,11 @@ def honest_zip(**options):
     torch.save(writers.addtt_state(*vdm_reference(), **options), stream)
     with zipfile.ZipFile(stream) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def member(members, tensor):
+    """The name of what holds a tensor."""
+    return next(name for name, content in members.items() if content == tensor.numpy().tobytes())
 
 
 def zipped(members, method=zipfile.ZIP_STORED):
@@ -63,6 +71,7 @@ def state_of(value):
 def attacks(canary):
     whole = honest_zip()
     root = next(iter(whole)).split("/")[0]
+    first = member(whole, vdm_reference()[1]["model.conv_in.weight"])
     numbers = {f"{root}/data/0": torch.ones(4).numpy().tobytes()}
 
     def with_pickle(content):
@@ -113,6 +122,30 @@ def attacks(canary):
         "big-endian": zipped(whole | {f"{root}/byteorder": b"big"}),
         "bomb": zipped(whole | {f"{root}/data/0": bytes(1 << 28)}, bomb),
         "pickle-bomb": zipped(whole | {f"{root}/data.pkl": b"\x80\x04" + b"N" * (1 << 27)}, bomb),
+        "storage-bomb-under-the-ratio": zipped(whole | {first: packable(1 << 28)}, bomb),
+        "storage-bomb-declared-as-it-is": zipped(
+            {f"{root}/data.pkl": state_of(tensor(numel=1 << 26, shape=(1,), strides=(1,))),
+             f"{root}/data/0": packable(1 << 28)}, bomb),
+        "byteorder-bomb": zipped(whole | {f"{root}/byteorder": packable(1 << 28)}, bomb),
+        "pickle-of-64-megabytes": zipped(whole | {f"{root}/data.pkl": b"\x80\x04" + packable(1 << 25)}, bomb),
+        "storages-made-again": hungry(root),
+        "storage-in-two-ways": with_pickle(b"\x80\x04}" + text("ema") + b"}(" + text("ema_model.model.a")
+            + tensor() + text("ema_model.model.b") + tensor(kind="IntStorage") + b"us."),
+        "ids-read-again": with_pickle(b"\x80\x04](" + storage()[:-1] + b"\x94" + b"h\x00Q" * 99_000 + b"e."),
+        "byteorder-without-letters": zipped(whole | {f"{root}/byteorder": b""}),
+        "link": linked(whole, first, str(canary)),
+        "device": linked(whole, first, "", stat.S_IFCHR),
+        "bzip2": zipped(whole, zipfile.ZIP_BZIP2),
+        "lzma": zipped(whole, zipfile.ZIP_LZMA),
+        **{name: entry_with(zipped(whole), *change) for name, change in ENTRIES.items()},
+        "members-of-the-same-bytes": overlapping(zipped(whole)),
+        "directory-of-zeros": zipped(whole)[:-22 - 60] + bytes(60) + zipped(whole)[-22:],
+        "zip-before-text": zipped(whole) + b"x" * 70_000,
+        "drive-name": zipped(whole | {"C:/x": b"x"}),
+        "name-of-nul": zipped(whole | {"a?b": b"x"}).replace(b"a?b", b"a\0b"),
+        "root-that-is-empty": zipped({k.replace(root, "", 1): v for k, v in whole.items()}),
+        "no-root": zipped({k.replace(root + "/", "", 1): v for k, v in whole.items()}),
+        "storage-missing": zipped({k: v for k, v in whole.items() if k != first}),
         "absolute-name": zipped(whole | {"/etc/passwd": b"x"}),
         "name-that-climbs": zipped(whole | {f"{root}/../../x": b"x"}),
         "flood": zipped({**whole, **{f"{root}/x{i}": b"" for i in range(30_000)}}),
@@ -126,6 +159,59 @@ def attacks(canary):
         "a-tensor": saved(torch.ones(3)),
         "ema-of-numbers": saved({"ema": {"ema_model.model.conv_in.bias": 3}}),
     }  # fmt: skip
+
+
+# Bytes of a directory's entry: where, what.
+ENTRIES = {
+    "encrypted": (8, "<H", 1),
+    "unknown-method": (10, "<H", 99),
+    "wrong-checksum": (16, "<I", 17),
+    "packed-beyond-the-file": (20, "<I", 1 << 30),
+    "declares-less": (24, "<I", 10),
+    "declares-more": (24, "<I", 1 << 20),
+    "declares-gigabytes": (24, "<I", 0xFFFFFFF0),
+    "offset-beyond-the-file": (42, "<I", 1 << 30),
+    "offset-into-another": (42, "<I", 900),
+}
+
+
+def entry_with(content, at, form, value):
+    """The first entry of the directory with other bytes at an offset."""
+    at += content.index(b"PK\1\2")
+    changed = struct.pack(form, value)
+    return content[:at] + changed + content[at + len(changed) :]
+
+
+def overlapping(content):
+    """The last entry of the directory begins where the first does."""
+    at = content.rindex(b"PK\1\2") + 42
+    return content[:at] + bytes(4) + content[at + 4 :]
+
+
+def linked(members, name, target, mode=stat.S_IFLNK):
+    """A zip in which one member is a link."""
+    stream = io.BytesIO(zipped({k: v for k, v in members.items() if k != name}))
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = (mode | 0o777) << 16
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr(entry, target)
+    return stream.getvalue()
+
+
+def packable(size):
+    """Bytes that deflate to a hundredth: below the ratio of bombs."""
+    return (np.random.RandomState(0).bytes(size // 128) + bytes(size // 128 * 127))[:size]
+
+
+def hungry(root):
+    """A storage of 4 MB, named anew for each of 400 tensors that take one number of it."""
+    views = b"".join(
+        text(f"ema_model.model.a{i}") + tensor(numel=1 << 20, shape=(1,), strides=(1,), key=str(i % 2))
+        for i in range(400)
+    )
+    state = b"\x80\x04}" + text("ema") + b"}(" + views + b"us."
+    whole = {f"{root}/data.pkl": state} | {f"{root}/data/{i}": bytes(1 << 22) for i in range(2)}
+    return zipped(whole)
 
 
 def saved(value):

@@ -67,7 +67,10 @@ class SafeZip:
     def read(self, name: str) -> bytes:
         """All of a member."""
         with self.stream(name) as content:
-            return content.read()
+            found = content.read()
+            if len(found) != self.size(name):
+                raise EOFError(f"{len(found)} bytes where {self.size(name)} are declared")
+            return found
 
     def check(self) -> None:
         """Inflate every member once, so that damage in the last is known before the first is decoded."""
@@ -149,5 +152,10 @@ def _check_entry(entry: zipfile.ZipInfo, limits: Limits, where: str) -> None:
         raise UnsafeFileError(
             f"{at} is packed by method {entry.compress_type}; stored and deflated members are read",
             file=where, member=entry.filename, found=entry.compress_type,
+        )  # fmt: skip
+    if entry.compress_type == zipfile.ZIP_STORED and entry.file_size != entry.compress_size:
+        raise DataIntegrityError(
+            f"{at} is stored in {entry.compress_size} bytes and declared as {entry.file_size}",
+            file=where, member=entry.filename, found=entry.file_size,
         )  # fmt: skip
     limits.check_size(entry.file_size, entry.compress_size, at)

@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "fid-ref": "Statistics of a reference set.",
     "train": "Train an expert from a card.",
     "selftest": "Closed forms on this machine: measured error and tolerance.",
-    "runs": "Look at kept evaluations: show, compare.",
+    "runs": "Look at kept evaluations: show, compare, export, report.",
     "experts": "Look at experts: list, inspect, convert.",
     "data": "Look at sets of images: list, verify, show.",
     "fetch": "Bring public experts and data into the cache.",

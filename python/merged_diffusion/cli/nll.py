@@ -74,6 +74,11 @@ how = options.stacked(
     click.option("--rtol", type=float, show_default="1e-5", help="Relative tolerance of dopri5."),
     click.option("--atol", type=float, show_default="1e-5", help="Absolute tolerance of dopri5."),
     click.option("--tol", type=float, show_default="0.003", help="Tolerance of adams, in noise units."),
+    click.option(
+        "--bpd-tol",
+        type=float,
+        help="Discretisation error in bits/dim: a pilot on 16 images chooses adams' tolerance.",
+    ),
     click.option("--h-max", type=float, show_default="0.7", help="Longest step of adams, in gamma."),
     options.choice(
         "--probe",
@@ -161,6 +166,7 @@ def command(
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.evaluation.evaluate import Evaluation
     from merged_diffusion.evaluation.machine import configured
+    from merged_diffusion.evaluation.pilot import with_tolerance
     from merged_diffusion.evaluation.plan import place
 
     with output.remarks(quiet=quiet):
@@ -168,6 +174,7 @@ def command(
         plan, out = place(settings, out)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             plan.check_experts()
+            plan = with_tolerance(plan, out)
             cost = plan.estimate(shard, out)
             out = out or plan.out_for(cost)
             report.announce(plan, cost, out, quiet=quiet)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -20,10 +21,14 @@ import torch
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.experts.weights import regular_size
 
 FORMAT: Final = 1
 MAX_GAMMA: Final = 60.0  # alpha and sigma have their digits up to there
 MAX_CARD_BYTES: Final = 1 << 20
+# What tomllib spends on a dotted key grows with the square of its dots; a list of numbers may have as many.
+MAX_DOTS: Final = 64
+NUMBERS: Final = re.compile(r"(?:[\w-]+ *= *\[)?[-+.\w, ]*\]?,?")
 TABLES: Final = ("network", "training", "results", "converted")
 # What the two kinds of network may predict, and of which time and input.
 MEANING: Final[dict[str, dict[str, tuple[str, ...]]]] = {
@@ -126,16 +131,19 @@ def read_card(path: str | Path) -> Card:
     """The card in a file, checked; `CheckpointError` names what is wrong."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_CARD_BYTES:
+        if regular_size(path) > MAX_CARD_BYTES:
             raise UnsafeFileError(f"{path}: a card of over {MAX_CARD_BYTES} bytes is refused")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(line.count(".") > MAX_DOTS and not NUMBERS.fullmatch(line) for line in text.split("\n")):
+            raise UnsafeFileError(f"{path}: a line of over {MAX_DOTS} dots is refused", file=str(path))
+        table = tomllib.loads(text)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: no such file",
             hint="a card says what an expert is (docs/formats.md); recipes/ has some to train from",
             file=str(path),
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable TOML file ({error})", file=str(path)) from error
     return card_of(table, str(path))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import stat
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -34,12 +35,15 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
     ``sha256`` is the card's, which must agree; None leaves it unchecked.
     """
     try:
-        size = path.stat().st_size
+        size = regular_size(path)
         if size > MAX_FILE_BYTES:
             raise UnsafeFileError(
                 f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path)
             )
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            _header_length(head, size, str(path))
+            content = head + stream.read(size)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror or error})",
@@ -61,22 +65,40 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
     return {name: finite(name, value, path).float() for name, value in tensors.items()}, dtype, found
 
 
-def check_header(content: bytes, where: str) -> str:
-    """The dtype of the tensors; refuse a long header, and offsets that do not tile the file exactly."""
-    length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or length > len(content) - 8:
+def regular_size(path: Path) -> int:
+    """Bytes of a file; `CheckpointError` where it is a pipe or a device, which may have no end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise CheckpointError(f"{path} is no regular file", file=str(path))
+    return found.st_size
+
+
+def _header_length(head: bytes, size: int, where: str) -> int:
+    """Bytes of the header of a file of ``size`` bytes that begins with ``head``; refused where too many."""
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < 8 or length > size - 8:
         raise CheckpointError(
-            f"{where}: truncated: a header of {length} bytes in a file of {len(content)}", file=where
+            f"{where}: truncated: a header of {length} bytes in a file of {size}", file=where
         )
     if length > MAX_HEADER_BYTES:
         raise UnsafeFileError(
             f"{where}: a header of {length} bytes exceeds the limit of {MAX_HEADER_BYTES}", file=where
         )
+    return length
+
+
+def check_header(content: bytes, where: str) -> str:
+    """The dtype of the tensors; refuse a long header, and offsets that do not tile the file exactly."""
+    length = _header_length(content, len(content), where)
     try:
         header: dict[str, Any] = json.loads(content[8 : 8 + length])
         header.pop("__metadata__", None)
         entries = {name: (e["dtype"], e["shape"], *e["data_offsets"]) for name, e in header.items()}
-        spans = sorted((int(start), int(end)) for _, _, start, end in entries.values())
+        # Before anything is made of them: the product of a list and a number is a longer list.
+        numbers = (n for _, shape, *span in entries.values() for n in (*shape, *span))
+        if not all(type(n) is int and 0 <= n <= MAX_FILE_BYTES for n in numbers):
+            raise ValueError("a shape or an offset that is no number of a file")
+        spans = sorted((start, end) for _, _, start, end in entries.values())
         sizes = [math.prod(shape) * ITEM_BYTES.get(dtype, 0) for dtype, shape, _, _ in entries.values()]
         lengths = [end - start for _, _, start, end in entries.values()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -41,7 +41,6 @@ GLOBALS: Final[dict[inert.Global, inert.Builder]] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _record("array") for core in ("core", "_core")},
     ("numpy", "ndarray"): _refused("numpy.ndarray"),
     ("numpy", "dtype"): _record("dtype"),
-    ("_codecs", "encode"): inert.latin1,
 }
 
 
@@ -50,7 +49,9 @@ def read_pickle(path: Path) -> dict[str, Array]:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise UnsafeFileError(f"{path}: {size} bytes exceed the limit of {MAX_BYTES}", file=str(path))
-    value = inert.read(memoryview(path.read_bytes()), GLOBALS, str(path)).value
+    names = GLOBALS | {("_codecs", "encode"): inert.latin1(size)}
+    content = memoryview(path.read_bytes())
+    value = inert.read(content, names, str(path), max_text=2 * size).value  # a byte is two of UTF-8 at most
     table = value.get("fid", value) if isinstance(value, dict) else None
     if not isinstance(table, dict):
         raise DataError(f"{path}: a pickle that holds no statistics called fid", file=str(path))

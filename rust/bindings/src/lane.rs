@@ -58,11 +58,12 @@ impl Observer<PyErr> for Report<'_> {
 fn field(drift: &str, dim: usize) -> Result<Field, Error> {
     match drift {
         "probability-flow" => Ok(Field::ProbabilityFlow { dim }),
+        "flow" => Ok(Field::Flow),
         "plain" => Ok(Field::Plain),
         other => Err(Error::Choice {
             name: "drift",
             value: other.to_owned(),
-            allowed: "\"probability-flow\" or \"plain\"",
+            allowed: "\"probability-flow\", \"flow\" or \"plain\"",
         }),
     }
 }

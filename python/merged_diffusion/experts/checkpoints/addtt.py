@@ -6,7 +6,7 @@ The EMA's network is what evaluates; the training's own weights and the optimise
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -20,13 +20,15 @@ from merged_diffusion.archives.zips import SafeZip, open_zip
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, check_interval
 from merged_diffusion.experts.checkpoints import tensors
-from merged_diffusion.experts.checkpoints.tensors import View
+from merged_diffusion.experts.checkpoints.tensors import Storage, View, storage_id
+from merged_diffusion.experts.weights import regular_size
 
 log = logging.getLogger("merged_diffusion")
 
 LIMITS: Final = Limits(members=20_000, total=1 << 34)
 MAX_PICKLE: Final = 1 << 26
 MAX_CONFIG: Final = 1 << 16
+LITTLE: Final = b"little"
 EMA: Final = "ema_model."
 NETWORK: Final = "model."
 LICENCE: Final = "of whoever trained it; addtt's code is MIT"
@@ -63,22 +65,41 @@ def _pickled(path: Path) -> Iterator[tuple[Any, int]]:
     where = str(path)
     with open_zip(path, LIMITS) as archive:
         root = _root(archive, where)
-        if f"{root}/byteorder" in archive.names and archive.read(f"{root}/byteorder") != b"little":
+        order = f"{root}/byteorder"
+        if order in archive.names and (archive.size(order) != len(LITTLE) or archive.read(order) != LITTLE):
             raise CheckpointError(f"{where}: tensors of a big-endian machine are not read", file=where)
         if archive.size(f"{root}/data.pkl") > MAX_PICKLE:
             raise UnsafeFileError(f"{where}: a pickle of over {MAX_PICKLE} bytes", file=where)
         content = memoryview(archive.read(f"{root}/data.pkl"))
 
-        def fetch(key: str) -> memoryview:
-            return memoryview(archive.read(f"{root}/data/{key}"))
+        def fetch(key: str, nbytes: int) -> memoryview:
+            name = f"{root}/data/{key}"
+            if archive.size(name) != nbytes:
+                raise CheckpointError(
+                    f"{where}: the member {name} has {archive.size(name)} bytes, declared as {nbytes}",
+                    file=where,
+                )
+            return memoryview(archive.read(name))
 
-        walked = inert.read(
-            content, tensors.GLOBALS, where, persistent=lambda value: tensors.storage_id(value, fetch)
-        )
+        walked = inert.read(content, tensors.GLOBALS, where, persistent=_storages(fetch))
         try:
             yield walked.value, path.stat().st_size
         except KeyError as error:
             raise CheckpointError(f"{where}: the member {error} is missing", file=where) from error
+
+
+def _storages(fetch: Callable[[str, int], memoryview]) -> Callable[[object], object]:
+    """Storages by persistent id; the same one wherever the same key is named."""
+    known: dict[str, Storage] = {}
+
+    def storage(value: object) -> Storage:
+        found = storage_id(value, fetch)
+        known_before = known.setdefault(found.key, found)
+        if (known_before.dtype, known_before.numel) != (found.dtype, found.numel):
+            raise ValueError(f"the storage {found.key!r:.40} is described in two ways")
+        return known_before
+
+    return storage
 
 
 def _root(archive: SafeZip, where: str) -> str:
@@ -92,7 +113,7 @@ def _root(archive: SafeZip, where: str) -> str:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_CONFIG:
+        if regular_size(path) > MAX_CONFIG:
             raise UnsafeFileError(f"{path}: a configuration of over {MAX_CONFIG} bytes", file=str(path))
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)  # noqa: S506  (a SafeLoader)
     except FileNotFoundError as error:

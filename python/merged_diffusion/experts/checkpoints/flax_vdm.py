@@ -84,10 +84,31 @@ def read(
 
 def _unpacked(content: bytes, where: str) -> Any:
     limits = {f"max_{kind}_len": MAX_ENTRIES for kind in ("array", "map")}
+    left = MAX_ENTRIES
+
+    def spend(count: int) -> None:
+        nonlocal left
+        left -= count
+        if left < 0:
+            raise UnsafeFileError(f"more than {MAX_ENTRIES} entries of maps and lists")
+
+    def listed(items: list[Any]) -> list[Any]:
+        spend(len(items) + 1)
+        return items
+
+    def mapped(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        spend(len(pairs) + 1)
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a key that occurs twice in a map")
+        return found
+
     try:
         return msgpack.unpackb(
             content,
             ext_hook=_extension,
+            list_hook=listed,
+            object_pairs_hook=mapped,
             strict_map_key=True,
             max_str_len=MAX_TEXT,
             max_bin_len=len(content),

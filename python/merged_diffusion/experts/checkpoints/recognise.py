@@ -16,7 +16,7 @@ from merged_diffusion.errors import CheckpointError, DataIntegrityError, Unsuppo
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.catalogue import known
 from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
-from merged_diffusion.experts.weights import read_weights
+from merged_diffusion.experts.weights import read_weights, regular_size
 
 log = logging.getLogger("merged_diffusion")
 
@@ -62,6 +62,7 @@ def recognise(path: Path) -> Found:
     if path.is_dir():
         return _folder(path)
     try:
+        regular_size(path)
         with path.open("rb") as stream:
             head = stream.read(64)
     except OSError as error:
@@ -124,7 +125,7 @@ def contents(found: Found) -> Contents:
         return Contents(found.format, card, tensors, sha256, precision)
     name = _name(path)
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        if regular_size(path) > MAX_FILE_BYTES:
             raise CheckpointError(f"{where}: over {MAX_FILE_BYTES} bytes", file=where)
         if found.format == "addtt":
             card, tensors = addtt.read(path, name)

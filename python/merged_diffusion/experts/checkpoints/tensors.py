@@ -32,18 +32,24 @@ LEGACY_VERSION: Final = 1001
 
 @dataclass(eq=False)
 class Storage:
-    """``numel`` numbers whose bytes are fetched when a tensor is made of them."""
+    """``numel`` numbers whose bytes ``fetch(key, nbytes)`` gets when a tensor is made of them."""
 
+    key: str
     dtype: torch.dtype
     numel: int
-    fetch: Callable[[], memoryview]
+    fetch: Callable[[str, int], memoryview]
     _flat: Tensor | None = field(default=None, init=False)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its numbers take."""
+        return self.numel * self.dtype.itemsize
 
     def flat(self) -> Tensor:
         """The numbers, [numel]; the bytes are copied once."""
         if self._flat is None:
-            content = self.fetch()
-            if len(content) != self.numel * self.dtype.itemsize:
+            content = self.fetch(self.key, self.nbytes)
+            if len(content) != self.nbytes:
                 raise CheckpointError(
                     f"a storage of {len(content)} bytes, declared as {self.numel} of {self.dtype}"
                 )
@@ -111,7 +117,7 @@ def storage_class(name: str) -> Callable[..., object]:
     return refuse
 
 
-def storage_id(value: object, fetch: Callable[[str], memoryview]) -> Storage:
+def storage_id(value: object, fetch: Callable[[str, int], memoryview]) -> Storage:
     """The storage that a persistent id of torch names."""
     if not isinstance(value, tuple) or len(value) not in (5, 6) or value[0] != "storage":
         raise TypeError("a persistent id that names no storage")
@@ -120,7 +126,7 @@ def storage_id(value: object, fetch: Callable[[str], memoryview]) -> Storage:
         raise TypeError("a storage of no known type")
     if not isinstance(key, str) or type(numel) is not int or numel < 0 or view not in ([], [None]):
         raise TypeError("a storage without key and size, or a view of another")
-    return Storage(STORAGES[made.name[1]], numel, lambda: fetch(key))
+    return Storage(key, STORAGES[made.name[1]], numel, fetch)
 
 
 GLOBALS: Final[dict[inert.Global, inert.Builder]] = {
@@ -131,19 +137,19 @@ GLOBALS: Final[dict[inert.Global, inert.Builder]] = {
 }
 
 
-def legacy_storage(content: memoryview, where: str) -> Storage:
+def legacy_storage(content: memoryview, where: str, steps: inert.Steps) -> Storage:
     """The storage in torch's format before zip: four pickles, a list of keys, then numbers."""
     at = 0
 
     def value(persistent: Callable[[object], object] | None = None) -> Any:
         nonlocal at
-        walked = inert.read(content, GLOBALS, where, start=at, persistent=persistent)
+        walked = inert.read(content, GLOBALS, where, start=at, persistent=persistent, steps=steps)
         at = walked.end
         return walked.value
 
     found: dict[str, memoryview] = {}
 
-    def fetch(key: str) -> memoryview:
+    def fetch(key: str, _: int) -> memoryview:
         if key not in found:
             raise CheckpointError(f"{where}: a storage is called {key!r:.40} and listed by another name")
         return found[key]
@@ -157,8 +163,8 @@ def legacy_storage(content: memoryview, where: str) -> Storage:
     keys = value()
     if not isinstance(storage, Storage) or not isinstance(keys, list) or len(keys) != 1:
         raise CheckpointError(f"{where}: not exactly one storage where one was pickled", file=where)
-    head, size = content[at : at + 8], storage.numel * storage.dtype.itemsize
-    if int.from_bytes(head, "little") != storage.numel or len(content) - at - 8 != size:
+    head = content[at : at + 8]
+    if int.from_bytes(head, "little") != storage.numel or len(content) - at - 8 != storage.nbytes:
         raise CheckpointError(
             f"{where}: a storage of {storage.numel} numbers in {max(0, len(content) - at - 8)} bytes",
             file=where,
@@ -168,11 +174,17 @@ def legacy_storage(content: memoryview, where: str) -> Storage:
 
 
 def tensors_of(views: Mapping[str, View], budget: int, where: str) -> dict[str, Tensor]:
-    """The tensors, together at most ``budget`` bytes: a file does not describe more than it holds."""
-    total = sum(view.numel * view.storage.dtype.itemsize for view in views.values())
-    if total > budget:
+    """The tensors; they, and the storages that they are parts of, take at most ``budget`` bytes each.
+
+    A file does not describe more than it holds: not by views that repeat a storage, nor by many storages of
+    which little is used.
+    """
+    shown = sum(view.numel * view.storage.dtype.itemsize for view in views.values())
+    held = sum(storage.nbytes for storage in {id(v.storage): v.storage for v in views.values()}.values())
+    if max(shown, held) > budget:
         raise UnsafeFileError(
-            f"{where}: {len(views)} tensors of {total} bytes in a file of {budget}: they share their storage",
+            f"{where}: {len(views)} tensors of {shown} bytes, in storages of {held}, in a file of {budget}",
+            hint="they share their bytes or were compressed; save them as they are, one by one",
             file=where,
         )
     return {name: view.tensor() for name, view in views.items()}
