@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,7 +77,8 @@ def command(
                 tune_limit=tune_limit,
                 confirm=not no_confirm,
                 test=not no_test,
-                progress=not quiet,
+                progress=not quiet and sys.stderr.isatty(),
+                tell=(lambda _: None) if quiet else output.say,
             )
         if out is not None:
             _write(out, result)

@@ -29,7 +29,8 @@ def _lines(result: Result) -> Iterator[str]:
         f"eta {result['eta']:.3f} (gamma {at['gamma']:.3f}, edm_sigma {at['edm_sigma']:.4f}), "
         f"chosen on {tune['n']} images of {tune['name']}/{tune['split']}"
     )
-    yield f"likelihood   best at eta {found['eta']:.3f}; {low:.3f} to {high:.3f} are not told apart by it"
+    yield f"found        eta {found['eta']:.3f}; {low:.3f} to {high:.3f} are not told apart from it"
+    yield f"likelihood   best at eta {found['one_pass']['eta']:.3f} in one pass"
     crossing = found["crossing"]["eta"]
     yield f"bound        best at eta {crossing:.3f}; {first:.3f} to {last:.3f} in 95 % of resampled sets"
     if found["at_edge"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 from merged_diffusion.evaluation.plan import Plan
@@ -20,21 +21,25 @@ def choose(
     confirm: bool = True,
     test: bool = True,
     progress: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """The threshold of the plan's pair as JSON values.
 
     ``confirm`` scores the found threshold, its neighbours and both experts on the images that it was chosen
     on, and the best of them is the eta; ``test`` scores that and both experts on the images of the plan.
+    ``tell`` gets a line before each of the three.
     """
     start = time.perf_counter()
     settings, experts, pair = plan.settings, plan.models.experts, plan.models.pair
     tune = tuning_data(settings, tune_data, tune_limit)
+    tell(f"finding a threshold on {len(tune)} images of {tune.name}/{tune.split}")
     found = find_on(experts, tune, settings, eta_range=None if pair is None else pair.eta_range)
     convention = cast(Literal["exact", "paper"], settings.convention)
     how = _solver(plan)
     eta, summary = found.eta, found.summary()
     spent, confirmed, reported = summary.pop("evaluations"), None, None
     if confirm:
+        tell(f"found eta {eta:.3f} in {found.seconds:.0f} s; confirming it by exact runs on the same images")
         checked = confirm_threshold(
             experts["likelihood"],
             experts["quality"],
@@ -48,6 +53,9 @@ def choose(
         eta, confirmed = checked.eta, checked.summary()
         spent = spent | confirmed.pop("evaluations")
     if test:
+        tell(
+            f"eta {eta:.3f} and both experts on {len(plan.data)} images of {plan.data.name}/{plan.data.split}"
+        )
         on_test = confirm_threshold(
             experts["likelihood"],
             experts["quality"],

@@ -135,6 +135,13 @@ def likelihood_curve(
     return Curve(eta, mean, (bits_per_dim - mean) / len(bits_per_dim), clusters)
 
 
+def mean_curve(exact: Curve, bound: Curve, is_solved: npt.NDArray[np.bool_]) -> Curve:
+    """Half the likelihood's curve, of the images ``is_solved`` [N], and half the bound's, of all N."""
+    influence = 0.5 * bound.influence
+    influence[is_solved] += 0.5 * exact.influence
+    return Curve(exact.eta, 0.5 * (exact.value + bound.value), influence, bound.clusters)
+
+
 def gammas_of(eta: Floats, eta_range: tuple[float, float], ends: tuple[float, float]) -> Floats:
     """Gamma of every eta [E], kept within ``ends`` to the last bit."""
     found: Floats = np.clip(_core.gamma_of_eta(np.ascontiguousarray(eta), eta_range), *ends)

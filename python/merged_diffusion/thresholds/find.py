@@ -1,6 +1,8 @@
-"""The best threshold of a pair: by the bound's profiles, then by one pass of exact likelihood.
+"""The best threshold of a pair: by the bound's profiles and one pass of exact likelihood, half each.
 
-A forward pass counts 1/2, one with a vector-Jacobian product 1.
+On trained networks the two err on different sides. The one pass takes the quality expert's eps_hat for a
+score, and the further below gamma_1 a threshold lies the more bits that costs; the bound knows no path, and
+counts only how far each expert is off. A forward pass counts 1/2, one with a vector-Jacobian product 1.
 """
 
 from __future__ import annotations
@@ -22,7 +24,14 @@ from merged_diffusion.likelihood.dequantisation import DequantisationKind
 from merged_diffusion.likelihood.given import as_data
 from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
-from merged_diffusion.thresholds.curves import Curve, Floats, Profiles, gammas_of, likelihood_curve
+from merged_diffusion.thresholds.curves import (
+    Curve,
+    Floats,
+    Profiles,
+    gammas_of,
+    likelihood_curve,
+    mean_curve,
+)
 from merged_diffusion.thresholds.one_pass import one_pass
 
 SPACING: Final = 0.35  # of the profiles' gammas, at most; a network's loss changes over 1 to 2 of gamma
@@ -34,12 +43,13 @@ FORWARD: Final = 0.5
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Found:
-    """Where exact likelihood is best, and where the bound is; both curves are over the same ``eta`` [E]."""
+    """The best threshold, and the curves that it was read from, over the same ``eta`` [E]."""
 
     eta: float
+    """Where the mean of the likelihood's and the bound's curve is least."""
     gamma: float
     indistinguishable: tuple[float, float]
-    """Thresholds that one pass cannot tell from the best, images paired."""
+    """Thresholds that this mean cannot tell from the best, images paired."""
     crossing: float
     """Eta where the bound is least: where the loss profiles cross."""
     crossing_interval: tuple[float, float]
@@ -68,6 +78,7 @@ class Found:
             "gamma": self.gamma,
             "indistinguishable": list(self.indistinguishable),
             "at_edge": self.at_edge,
+            "one_pass": {"eta": float(self.likelihood.eta[self.likelihood.best])},
             "crossing": {"eta": self.crossing, "interval": list(self.crossing_interval)},
             "n": self.n,
             "n_failed": self.n_failed,
@@ -160,20 +171,21 @@ def find_threshold(
     profiles = _profiles(likelihood, quality, parts, given, settings, visits, convention)
     bound = profiles.curve(eta, gammas, _rest_nats(given, parts[0], parts[3], seed))
     in_space = [as_model(expert, convention=convention).legs()[0].expert for expert in (likelihood, quality)]
-    passed = one_pass((in_space[0], in_space[1]), parts, float(gammas[bound.best]), given, gammas, settings)
+    passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, settings)
     clusters = None if given.clusters is None else given.clusters[passed.is_solved]
     exact = likelihood_curve(eta, passed.bits_per_dim, clusters)
+    both = mean_curve(exact, bound, passed.is_solved)
     spent = {
         "profiles": FORWARD * (profiles.likelihood.evaluations + profiles.quality.evaluations),
         "one_pass": float(passed.evaluations),
     }
     return Found(
-        eta=float(eta[exact.best]),
-        gamma=float(gammas[exact.best]),
-        indistinguishable=exact.indistinguishable,
+        eta=float(eta[both.best]),
+        gamma=float(gammas[both.best]),
+        indistinguishable=both.indistinguishable,
         crossing=float(eta[bound.best]),
         crossing_interval=profiles.crossing_interval(eta, gammas, seed=seed),
-        at_edge=exact.best in (0, len(eta) - 1),
+        at_edge=both.best in (0, len(eta) - 1),
         bound=bound,
         likelihood=exact,
         profiles=profiles,

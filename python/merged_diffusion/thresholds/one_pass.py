@@ -1,20 +1,14 @@
 """The exact likelihood at every threshold from one solve.
 
-The path follows the likelihood expert (1) to gamma_s and the quality expert (2) from there; wherever both
-were trained, both are asked at every node. With q_i = sigma v^T (d eps_i/dz) v, the trace of the expert in
-charge adds q_i/2 to the log density where the path is its own flow. Where the path is that of the other one,
-j, the density of flow i is carried along it by its score, for which -eps_2/sigma is taken:
+The path follows the likelihood expert (1) to gamma_1, the end of its range, and the quality expert (2) from
+there. On the way both are asked at every node. With q_i = sigma v^T (d eps_i/dz) v,
 
-    G_i = q_i/2 + eps_2 . (eps_j - eps_i)/2.
+    log p_eta(z_min) = log N(z_max; 0, sigma_max^2 I) + d log(alpha_max/alpha_min)
+        + 1/2 integral_{gamma_min}^{gamma_eta} q_1 + integral_{gamma_eta}^{gamma_1} G
+        + 1/2 integral_{gamma_1}^{gamma_max} q_2,      G = q_2/2 + eps_2 . (eps_1 - eps_2)/2:
 
-So for a threshold at gamma_eta <= gamma_s, with d log(alpha_max/alpha_min) and the end density beside them,
-
-    1/2 integral_{gamma_min}^{gamma_eta} q_1 + integral_{gamma_eta}^{gamma_s} G_2
-        + 1/2 integral_{gamma_s}^{gamma_max} q_2,
-
-and above it G_1 from gamma_s to gamma_eta. Exact for a threshold at gamma_s, right in first order round it
-as far as eps_2 is a score: just below a threshold the density still has the score of the flow above, so it is
-eps_2 in G_1 too, and the curve has no kink. gamma_s should be near the best threshold.
+above the threshold the density is that of the second flow, carried along the first one's path by its score
+-eps_2/sigma. Exact for a threshold at gamma_1, and below it as far as expert 2's eps_hat is a score.
 """
 
 from __future__ import annotations
@@ -57,15 +51,12 @@ class OnePass:
 class _Beside:
     """A flow, and what another one says at the same nodes; kept by problem and gamma.
 
-    Columns: q/2 of the flow, and G of the other (0 without one).
+    Columns: q/2 of the flow, and G with the other (0 without one).
     """
 
-    def __init__(
-        self, flow: ProbabilityFlow, other: ProbabilityFlow | None, start: float, *, leads_score: bool
-    ) -> None:
+    def __init__(self, flow: ProbabilityFlow, other: ProbabilityFlow | None, start: float) -> None:
         self.n_experts = 1 if other is None else 2
         self._flow, self._other, self._start = flow, other, start
-        self._leads_score = leads_score  # whether eps_2 is that of the flow
         self._seen: dict[int, dict[float, tuple[float, float]]] = {}
 
     def __call__(self, z: Tensor, gamma: Floats, node: Keys, keys: Keys) -> tuple[Tensor, Tensor]:
@@ -74,9 +65,8 @@ class _Beside:
         gained = torch.zeros_like(q)
         if self._other is not None:
             eps_other, q_other = self._other(z, gamma, node, keys)
-            score = eps if self._leads_score else eps_other
-            away = (schedules.widened(score) * (schedules.widened(eps) - schedules.widened(eps_other))).sum(1)
-            gained = (q_other + away) / 2
+            score, away = schedules.widened(eps_other), schedules.widened(eps) - schedules.widened(eps_other)
+            gained = (q_other + (score * away).sum(1)) / 2
         values = torch.stack([q / 2, gained], dim=1).cpu().numpy()
         for key, at, row in zip(keys.tolist(), gamma.tolist(), values.tolist(), strict=True):
             seen = self._seen.setdefault(key, {})
@@ -95,7 +85,6 @@ class _Beside:
 def one_pass(
     experts: tuple[Expert, Expert],
     parts: tuple[float, float, float, float],
-    switch: float,
     data: Data,
     gammas: Floats,
     settings: Settings,
@@ -109,8 +98,6 @@ def one_pass(
     parts
         Where the likelihood expert begins, the quality expert begins, the likelihood expert ends, the quality
         expert ends; thresholds lie between the middle two.
-    switch
-        Where the path goes over from the one to the other, between the middle two.
     settings
         Of the method ``adams``: nodes are its accepted steps.
 
@@ -130,7 +117,7 @@ def one_pass(
     ):
         while True:
             try:
-                return _Pass(experts, parts, switch, data, gammas, settings, rows).run()
+                return _Pass(experts, parts, data, gammas, settings, rows).run()
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if rows == 1:
                     raise ResourceError(
@@ -146,7 +133,6 @@ class _Pass:
         self,
         experts: tuple[Expert, Expert],
         parts: tuple[float, float, float, float],
-        switch: float,
         data: Data,
         gammas: Floats,
         settings: Settings,
@@ -169,21 +155,14 @@ class _Pass:
         begin, low, high, end = parts
         wanted: Sequence[tuple[float, float, Expert, Expert | None]] = (
             (begin, low, likelihood, None),
-            (low, switch, likelihood, quality),
-            (switch, high, quality, likelihood),
+            (low, high, likelihood, quality),
             (high, end, quality, None),
         )
         self._legs = [leg for leg in wanted if leg[0] < leg[1]]
         self._networks = [
-            _Beside(
-                self._flow(lead),
-                None if other is None else self._flow(other),
-                start,
-                leads_score=lead is quality,
-            )
+            _Beside(self._flow(lead), None if other is None else self._flow(other), start)
             for start, _, lead, other in self._legs
         ]
-        self._switch = switch
         self._evaluations = 0
 
     def run(self) -> OnePass:
@@ -232,15 +211,12 @@ class _Pass:
         end_density = _core.end_density(np.array([outcome.square]), end, self._dim)[0]
         scale = self._dim * (_core.log_alpha(end) - _core.log_alpha(begin))
         nats = np.full(len(self._gammas), end_density + scale + outcome.path_correction)
-        for (start, stop, _, other), network in zip(self._legs, self._networks, strict=True):
+        for (_, stop, _, other), network in zip(self._legs, self._networks, strict=True):
             nodes, values = network.nodes(outcome.key, outcome.steps, stop)
-            # From the leg's start to the threshold the likelihood expert is in charge, from there the other.
-            upto = integral_weights(nodes, np.append(np.clip(self._gammas, start, stop), stop))
-            below, above = upto[:-1], upto[-1] - upto[:-1]
             if other is None:
-                nats += upto[-1] @ values[:, 0]
+                nats += integral_weights(nodes, np.array([stop]))[0] @ values[:, 0]
                 continue
-            led, beside = (below, above) if start < self._switch else (above, below)
-            nats += led @ values[:, 0] + beside @ values[:, 1]
+            upto = integral_weights(nodes, np.append(self._gammas, stop))
+            nats += upto[:-1] @ values[:, 0] + (upto[-1] - upto[:-1]) @ values[:, 1]
         if math.isfinite(float(nats.sum())):
             self._nats[self._items.position(outcome.key)] = nats + self._starts.nats(outcome.key)
