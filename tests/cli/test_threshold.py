@@ -117,3 +117,16 @@ def test_auto_eta_is_what_the_command_finds_without_confirming(run_cli, threshol
     made = {role: load_expert(experts(role)) for role in ("likelihood", "quality")}
     assert auto_eta(made, settings) == result["eta"]
     assert len(tuning_data(settings)) == 256
+
+
+def test_eta_auto_of_nll_is_found_on_train_and_kept_by_its_run(run_cli, threshold, pair, monkeypatch):
+    found = run_cli(*threshold("--no-confirm", "--no-test", "--tune-limit", 256, "--json")).json
+    options = ("--eta", "auto", "--out", "run", "--json")
+    first = run_cli(*pair("--limit", 2, *options))
+    assert first.code == 0, first.err
+    assert first.json["threshold"]["eta"] == pytest.approx(found["eta"], abs=1e-6)
+    assert "note: eta auto: " in first.err
+    monkeypatch.setattr("merged_diffusion.thresholds.auto.auto_eta", None)
+    more = run_cli(*pair("--limit", 3, *options))
+    assert more.code == 0, more.err
+    assert more.json["threshold"] == first.json["threshold"]

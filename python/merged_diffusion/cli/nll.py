@@ -49,9 +49,9 @@ model = options.stacked(
     click.option(
         "--eta",
         type=options.eta,
-        metavar="NUMBER|min|max",
+        metavar="NUMBER|min|max|auto",
         show_default="the pair's",
-        help="Threshold in [0, 1], min or max; 0 and 1: one expert alone.",
+        help="Threshold in [0, 1], min or max; 0 and 1: one expert alone; auto: found on train.",
     ),
     click.option("--gamma", type=float, help="The threshold as gamma = -log SNR."),
     click.option("--edm-sigma", type=float, help="The threshold as sigma / alpha."),
@@ -168,9 +168,14 @@ def command(
     from merged_diffusion.evaluation.machine import configured
     from merged_diffusion.evaluation.pilot import with_tolerance
     from merged_diffusion.evaluation.plan import place
+    from merged_diffusion.thresholds.auto import with_threshold
 
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.device)
+        if settings.eta == "auto":
+            settings = with_threshold(settings, out)
+            if not quiet:
+                output.say(f"note: eta auto: {settings.eta:.4f}")
         plan, out = place(settings, out)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             plan.check_experts()

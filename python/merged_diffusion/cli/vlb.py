@@ -17,7 +17,7 @@ from merged_diffusion.evaluation.sources import check_present
 # What `nll` is told of dequantisation and the ODE, which the bound has not.
 OF_THE_ODE: Final = (
     *("dequantise", "importance", "method", "step_control", "rtol", "atol", "tol", "h_max"),
-    *("probe", "probes", "preset"),
+    *("bpd_tol", "probe", "probes", "preset"),
 )
 EPILOG: Final = """\b
 Examples:

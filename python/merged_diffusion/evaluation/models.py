@@ -116,6 +116,10 @@ def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard
     # The ends of the experts' ranges, so that no digit of eta is lost on the way.
     if value == "min":
         return Threshold.gamma(experts["quality"].gamma_range[0])
+    if value == "auto":
+        raise UsageError(
+            "--eta auto has to be found first", hint="merged-diffusion threshold finds it; give the number"
+        )
     if value == "max":
         return Threshold.gamma(experts["likelihood"].gamma_range[1])
     made: Threshold = getattr(Threshold, name)(float(value))

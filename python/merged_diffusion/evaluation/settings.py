@@ -191,8 +191,8 @@ def _at_least_one(name: str, value: int | None) -> None:
 
 def _threshold(name: str, value: float | str) -> None:
     if name == "eta" and isinstance(value, str):
-        if value not in ("min", "max"):
-            raise UsageError(f"--eta {value!r} is neither a number in [0, 1] nor min or max")
+        if value not in ("min", "max", "auto"):
+            raise UsageError(f"--eta {value!r} is neither a number in [0, 1] nor min, max or auto")
         return
     number = float(value)
     if name == "eta" and not 0 <= number <= 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import numpy as np
@@ -14,8 +15,11 @@ from merged_diffusion.data.bundled import BUNDLED, hold_back
 from merged_diffusion.data.images import Data
 from merged_diffusion.data.places import PUBLIC
 from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.machine import configured
+from merged_diffusion.evaluation.plan import place
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.runs.settings import read_settings
 from merged_diffusion.thresholds.find import Found, find_threshold
 
 TUNE_LIMIT: Final = 256  # images; more narrow the interval, at their price
@@ -90,6 +94,21 @@ def auto_eta(
         Of the pair's card.
     """
     return find_on(experts, tuning_data(settings, tune_data), settings, eta_range=eta_range).eta
+
+
+def with_threshold(settings: Settings, out: Path | None) -> Settings:
+    """Settings whose ``--eta auto`` is a number: that of the run at ``out``, if there is one, else found."""
+    if settings.eta != "auto":
+        return settings
+    recorded = None if out is None else read_settings(out)
+    if recorded is not None and isinstance(recorded["settings"]["eta"], float):
+        return replace(settings, eta=recorded["settings"]["eta"])
+    plan, _ = place(without_threshold(settings), None)
+    with configured(threads=plan.threads, deterministic=settings.deterministic):
+        plan.check_experts()
+        pair = plan.models.pair
+        eta = auto_eta(plan.models.experts, plan.settings, eta_range=None if pair is None else pair.eta_range)
+    return replace(settings, eta=eta)
 
 
 def labels_of(data: Data, settings: Settings) -> npt.NDArray[np.int64] | None:
