@@ -46,7 +46,7 @@ def own(folder, tensors=None, card=CARD):
         (b"\x82\x01.", "the opcode EXT1 at offset 2"),
         (b"(ios\nsystem\n.", "the opcode INST at offset 3"),
         (b"]" * 200_000 + b".", "values on the stack at offset"),
-        (b"N" + b"\x94" * 500_000 + b".", "opcodes at offset"),
+        (b"N" + b"\x94" * 500_000 + b".", "opcodes and items at offset"),
     ],
     ids=["global", "extension opcode", "instance", "deep nesting", "memo expansion"],
 )
@@ -173,4 +173,4 @@ def test_data_convention_not_declared():
         "image_shape": (1, 8, 8),
     }
     with pytest.raises(TypeError, match="pixels"):
-        CallableExpert(lambda z, _: z, predicts="eps", image_shape=(1, 8, 8), **facts)
+        CallableExpert(lambda z, _: z, predicts="eps", **facts)
