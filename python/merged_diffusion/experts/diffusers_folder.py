@@ -28,7 +28,7 @@ from merged_diffusion.errors import (
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_TIMESTEPS: Final = 100_000
-MAX_LAYERS: Final = 64
+MAX_LAYERS: Final = 128  # in all blocks; the published have up to 60
 MAX_NUMBER: Final = 1 << 16
 MAX_LIST: Final = 16
 
@@ -121,7 +121,8 @@ def make_unet(path: Path) -> nn.Module:
     blocks = [*_list(options, "down_block_types"), *_list(options, "up_block_types")]
     strange += [str(block) for block in blocks if block not in BLOCKS]
     layers = options.get("layers_per_block", 1)
-    strange += [] if isinstance(layers, int) and layers <= MAX_LAYERS else ["layers_per_block"]
+    is_bounded = isinstance(layers, int) and layers * len(blocks) <= MAX_LAYERS
+    strange += [] if is_bounded else ["layers_per_block"]
     if unknown or strange:
         raise UnsupportedCheckpointError(
             f"{path}: options of {UNET} that are not known: {', '.join([*unknown, *strange][:8])}",
