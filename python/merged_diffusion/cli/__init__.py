@@ -21,6 +21,7 @@ from merged_diffusion.errors import MergedDiffusionError, ResourceError
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
     "vlb": "Variational bound of images.",
+    "sample": "Draw images from merged experts or from one.",
     "threshold": "The best threshold of a pair, without a search.",
     "sweep": "Likelihood over thresholds: which eta, and how sure is that.",
     "fid": "Distance of images from a reference.",
