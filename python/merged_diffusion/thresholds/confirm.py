@@ -108,15 +108,32 @@ def confirm_threshold(
     models["likelihood"] = as_model(likelihood, role="likelihood", convention=convention)
     models["quality"] = as_model(quality, role="quality", convention=convention)
     rows, spent = _scored(models, data, settings, labels, progress)
-    single = {
-        name: float(sum(counts.sum() for counts in row.evaluations.values())) for name, row in rows.items()
-    }
-    merged = float(np.mean([single[name] for name in etas]))
-    n_grid = len(_core.eta_grid(likelihood.gamma_range, quality.gamma_range, eta_range=found.eta_range))
-    grid = merged * n_grid + single["likelihood"] + single["quality"]
+    grid = _grid_cost(rows, {name: gamma for name, (_, gamma) in etas.items()}, likelihood, quality, found)
     return Confirmed(
         rows, {name: eta for name, (eta, _) in etas.items()}, {"confirming": spent, "grid": grid}
     )
+
+
+def _grid_cost(
+    rows: Mapping[str, Likelihood],
+    gammas: Mapping[str, float],
+    likelihood: Expert,
+    quality: Expert,
+    found: Found,
+) -> float:
+    """Evaluations of the pair's table by single runs: each expert's part, between the thresholds scored."""
+
+    def spent(name: str, role: str) -> float:
+        return float(rows[name].evaluations[role].sum())
+
+    (begin, high), (low, end) = likelihood.gamma_range, quality.gamma_range
+    at = list(gammas.values())
+    upto = [0.0, *(spent(name, "likelihood") for name in gammas), spent("likelihood", "likelihood")]
+    above = [spent("quality", "quality"), *(spent(name, "quality") for name in gammas), 0.0]
+    etas = _core.eta_grid(likelihood.gamma_range, quality.gamma_range, eta_range=found.eta_range)
+    grid = _core.gamma_of_eta(np.array(etas), found.eta_range)
+    merged = np.interp(grid, [begin, *at, high], upto) + np.interp(grid, [low, *at, end], above)
+    return float(merged.sum()) + upto[-1] + above[0]
 
 
 def _near(found: Found) -> list[float]:
