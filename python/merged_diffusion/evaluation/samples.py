@@ -91,7 +91,9 @@ class SamplePlan:
                 )
             return None
         if wish == "cycle":
-            ranges = [leg.expert.label_range for leg in model.legs() if hasattr(leg.expert, "label_range")]
+            ranges = [
+                getattr(leg.expert, "label_range", None) for leg in model.legs() if leg.expert.conditional
+            ]
             known = next((label_range for label_range in ranges if label_range is not None), None)
             if known is None:
                 raise UsageError(

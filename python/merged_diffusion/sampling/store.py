@@ -1,8 +1,8 @@
 """Samples on their way into a file: what is drawn is kept, so that a killed command goes on.
 
 Until all images are there they lie in ``<out>.part/``: ``settings.json`` says how they are drawn, a small npz
-holds each batch that is done, whole or not at all. Then the file is written beside them and moved into place in
-one step. Workers that draw a share each keep theirs in one folder; who finds all images there writes.
+holds each batch that is done, whole or not at all. Then the file is written beside them and moved into place
+in one step. Workers that draw a share each keep theirs in one folder; who finds all images there writes.
 """
 
 from __future__ import annotations
