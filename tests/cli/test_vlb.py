@@ -139,3 +139,20 @@ def test_a_dry_run_writes_nothing(run_cli, vlb, tmp_path):
 @pytest.mark.parametrize("option", [("--times", 0), ("--repeats", 0), ("--dequantise", "none"), ("--tol", 1)])
 def test_what_the_bound_has_not_is_refused(run_cli, vlb, option):
     assert run_cli(*vlb(*option)).code == 2
+
+
+def test_kept_bound_is_shown_and_compared_with_its_like_alone(run_cli, pair):
+    scored = pair("--eta", 0.3, "--limit", 3)
+    bound = run_cli("vlb", *scored[1:], "--out", "bound", "--json")
+    assert bound.code == 0, bound.err
+    shown = run_cli("runs", "show", "bound", "--json")
+    assert shown.code == 0, shown.err
+    for key in ("bits_per_dim", "terms_nats", "evaluations", "repeats", "profile", "paper"):
+        assert shown.json[key] == bound.json[key]
+    assert "reconstruction" in run_cli("runs", "show", "bound").out
+    same = run_cli("runs", "compare", "bound", "bound", "--json")
+    assert same.json["paired"]["difference"] == 0
+    assert run_cli(*scored, "--out", "exact").code == 0
+    other = run_cli("runs", "compare", "exact", "bound")
+    assert other.code == 7
+    assert "a bound is no likelihood" in other.err

@@ -51,8 +51,13 @@ def show(summary: Summary, out: Path | None, *, as_json: bool) -> int:
     """The result of a bound; its exit code (5 where images failed)."""
     code = show_result(summary, out, as_json=as_json)
     if not as_json:
-        emit("\n".join(_terms(summary)))
+        show_terms(summary)
     return code
+
+
+def show_terms(summary: Summary) -> None:
+    """What the bound is made of, and how its repeats differ."""
+    emit("\n".join(_terms(summary)))
 
 
 def _terms(summary: Summary) -> list[str]:

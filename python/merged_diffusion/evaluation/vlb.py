@@ -14,20 +14,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from merged_diffusion.bound import Bound, variational_bound
+from merged_diffusion.bound import variational_bound
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import MergedDiffusionError
 from merged_diffusion.evaluation.cost import Estimate, call_seconds
 from merged_diffusion.evaluation.plan import KEPT_SECONDS, Plan, held_ids, make_plan
 from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.evaluation.summary import LISTED, missing_ids, paired
+from merged_diffusion.evaluation.summary import missing_ids, summarise
 from merged_diffusion.runs import Record, Run, recorded_machine, versions
 from merged_diffusion.runs.settings import is_free, is_machine, leaves, read_settings
 
 Observer = Callable[[str, Record], None]
-COMPARED = ("n", "n_failed", "bits_per_dim", "terms_nats", "evaluations")
 
 
 @dataclass(frozen=True)
@@ -146,13 +143,14 @@ class BoundEvaluation:
     def summary(self) -> dict[str, Any]:
         """The summary over the records there are."""
         records = {name: self.held(name) for name in self._records}
-        result = summarise(self.plan.identity(self.plan.base.main), records)
-        return result | {
-            "versions": versions(),
-            "seconds": self.seconds,
-            "seconds_outside_network": self.seconds_outside_network,
-            "n_missing": len(self._missing(records)),
-        }
+        result = summarise(
+            self.plan.identity(self.plan.base.main),
+            records,
+            versions=versions(),
+            seconds=self.seconds,
+            seconds_outside_network=self.seconds_outside_network,
+        )
+        return result | {"n_missing": len(self._missing(records))}
 
     def _todo(self, name: str) -> Data | None:
         return self.plan.base.share(self.shard, (record["id"] for record in self.held(name)))
@@ -206,55 +204,3 @@ class BoundEvaluation:
     ) -> None:
         for run in self._runs.values():
             run.__exit__(kind, error, trace)
-
-
-def summarise(identity: Mapping[str, Any], records: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-    """The summary over the records of each model, the model itself first; ``identity`` is `settings.json`."""
-    main, *others = records
-    is_failed = {name: [r for r in series if r["status"] != "ok"] for name, series in records.items()}
-    allowed = identity["settings"]["allow_failed"]
-    compare = []
-    for name in others:
-        own = _result(identity, records[name])
-        is_whole = allowed or not (is_failed[main] or is_failed[name])
-        beside = {"name": name} | {key: own[key] for key in COMPARED}
-        compare.append(beside | {"paired": paired(records[main], records[name]) if is_whole else None})
-    return {
-        "command": identity["command"],
-        "model": main,
-        "data": {"modified": False}
-        | {k: v for k, v in identity["data"].items() if k != "ids"}
-        | {"n": len(records[main])},
-        "threshold": identity["threshold"],
-        "legs": identity["legs"],
-        **_result(identity, records[main]),
-        "profile": _profile(records[main]),
-        "compare": compare,
-        "failures": [
-            {"model": name} | {key: r.get(key) for key in ("id", "status", "gamma", "leg", "expert", "hint")}
-            for name, failed in is_failed.items()
-            for r in failed
-        ][:LISTED],
-        "extrapolated": identity["extrapolated"],
-        "rebatched": any(record.get("rebatched", False) for series in records.values() for record in series),
-        "settings": identity["settings"],
-        "experts": identity["experts"],
-    }
-
-
-def _result(identity: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
-    if not records:
-        return {"n": 0, "n_failed": 0} | dict.fromkeys(
-            ("bits_per_dim", "terms_nats", "evaluations", "repeats")
-        )
-    dim = int(np.prod(identity["data"]["image_shape"]))
-    return Bound.from_records(records, dim=dim, allow_failed=identity["settings"]["allow_failed"]).summary()
-
-
-def _profile(records: Sequence[Record]) -> dict[str, list[float]] | None:
-    """Mean loss in nats by gamma, one entry for each of the times; None where none were kept."""
-    kept = [record["profile"] for record in records if record["status"] == "ok" and "profile" in record]
-    if not kept:
-        return None
-    columns = {name: np.array([one[name] for one in kept], dtype=np.float64) for name in ("gamma", "loss")}
-    return {name: values.mean(axis=(0, 1)).tolist() for name, values in columns.items()}
