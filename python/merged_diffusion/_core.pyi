@@ -500,7 +500,7 @@ def solve(
     noise_floor: float = 0.0,
     keep: bool = False,
     record_steps: bool = False,
-    branches: Sequence[Sequence[tuple[float, float]]] = [],
+    branches: Sequence[Sequence[tuple[float, float]]] | None = None,
     stride: int = 0,
 ) -> dict[str, Any]:
     """Take every problem through all legs, on one workspace per leg.

@@ -14,7 +14,7 @@ const NEIGHBOURS: usize = 6;
 /// With fewer neighbours the least bend is taken for noise.
 const LEAST_NEIGHBOURS: usize = 3;
 
-/// Parts, by node, of the variance of half the integral of q, from the values [n] of q of each probe at the
+/// Parts, by node, of the variance of half the integral of q, from the values of q of each probe at all the
 /// nodes of a leg; None where they cannot tell: one probe and too few nodes.
 ///
 /// # Panics
