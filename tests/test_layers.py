@@ -15,11 +15,12 @@ PACKAGE = ROOT / "python" / "merged_diffusion"
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"evaluation", "sweeps"},
-    {"likelihood", "training", "selftest", "quality"},
+    {"reports"},
+    {"evaluation", "sweeps", "thresholds", "plots"},
+    {"likelihood", "sampling", "training", "selftest", "quality", "bound"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
-    {"errors", "cache", "archives", "inert", "methods", "_core"},
+    {"errors", "cache", "archives", "inert", "methods", "samplers", "_core"},
 )
 LAYER = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 CONCEPTS = {path.stem for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyi") or path.is_dir()} - {

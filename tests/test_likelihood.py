@@ -850,3 +850,41 @@ def test_paired_difference_is_by_id():
 )
 def test_default_batch_size_is_a_multiple_of_16_that_holds_all(n, device, rows):
     assert default_batch_size(n, device) == rows
+
+
+def dense_case():
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8)).astype(np.uint8)
+    return dense_pair()[0], pixels
+
+
+def mixture_case():
+    """Images of the mixture itself: of others the trace has a kink, which is no error of the path."""
+    random = np.random.default_rng(3)
+    means = 0.5 * random.standard_normal((6, 1, 8, 8))
+    x = means[random.integers(6, size=30)] + math.sqrt(0.1) * random.standard_normal((30, 1, 8, 8))
+    expert = GaussianMixtureExpert(torch.from_numpy(means), variance=0.1)
+    return as_model(expert), np.clip(np.floor(128 * (x + 1)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("case", [dense_case, mixture_case])
+def test_path_error_is_that_of_the_path_and_correcting_for_it_helps(case):
+    model, pixels = case()
+    options = {"probe": "exact", "dtype": "float64"}
+    exact = log_likelihood(model, pixels, rtol=1e-9, atol=1e-9, **options)
+    found = log_likelihood(model, pixels, method="adams", **options)
+    left = found.bits_per_dim - exact.bits_per_dim
+    off = left + found.terms_nats["path_correction"] / 64 / BITS
+    ratio = found.path_error / np.abs(off)
+    assert np.mean((ratio > 1 / 3) & (ratio < 3)) >= 0.8
+    assert np.median(np.abs(left)) < 0.5 * np.median(np.abs(off))
+
+
+def test_coarse_path_is_not_corrected_and_its_error_is_told():
+    pixels = np.zeros((2, 1, 8, 8), np.uint8)
+    found = log_likelihood(dense_pair()[0], pixels, method="adams", tol=0.03, h_max=1.0)
+    assert (found.terms_nats["path_correction"] == 0).all()
+    assert (found.path_error > 0).all()
+    assert found.summary()["path_error"] == pytest.approx(found.path_error.mean())
+    other = log_likelihood(dense_pair()[0], pixels, method="dopri5")
+    assert np.isnan(other.path_error).all()
+    assert "path_error" not in other.summary()

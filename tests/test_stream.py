@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
 
-PURPOSES = {"dequantisation": 1, "probe": 2, "start": 3, "training": 4}
+PURPOSES = {"dequantisation": 1, "probe": 2, "start": 3, "training": 4, "sampling": 5, "decoding": 6}
 TAU = 3.0187
 WORD = st.integers(0, 2**64 - 1)
 
@@ -181,7 +181,7 @@ def test_intervals_without_room_are_refused(interval: tuple[float, float]) -> No
 
 
 def test_unknown_purposes_are_refused() -> None:
-    with pytest.raises(UsageError, match='purpose = "noise" is not dequantisation, probe, start or training'):
+    with pytest.raises(UsageError, match='purpose = "noise" is not dequantisation, probe, start, training'):
         _core.fill_normal(np.empty((1, 2)), 0, "noise", words(0), words(0))
 
 

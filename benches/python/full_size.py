@@ -5,14 +5,15 @@
 FOLDER becomes a cache: EDM's CIFAR-10 network (55.7 M parameters) as a persistence pickle, the VDM (30.6 M)
 as addtt's model.pt, Google's clu directory and i-DODE's, some also converted, all newly initialised as the
 public code does; and a CIFAR-10 archive of the true layout with few images. Every file is loaded by a process
-of its own, which states seconds and the peak of its memory above what the imports take; networks of equal
-weights must agree in one forward call. Then ``nll --data cifar10`` runs once on the pair.
+of its own, which states seconds and the peak of its memory above what the imports take. Files of equal
+weights must hold the same bits and agree in one forward call, in which layers that begin at zero are drawn,
+alike in all. Then ``nll --data cifar10`` runs once on the pair.
 """
 
 import argparse
+import hashlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -49,7 +50,10 @@ FILES = {
     "EDM converted": "converted-edm/model.safetensors",
     "flax converted": "converted-google/model.safetensors",
 }
-SAME = [("EDM pickle", "EDM converted"), ("flax", "flax converted")]
+SAME = [("EDM pickle", "EDM converted"), ("flax", "flax converted"), ("flax", "i-DODE")]
+GAMMAS = (-8.0, 1.0)
+SEEN = 512  # numbers of a forward call that are compared
+MIB = 1 << 20
 
 
 def make(folder):
@@ -84,54 +88,93 @@ def resident(field):
 
 
 def load(path):
-    """Print what loading one file takes, and a number of one forward call."""
+    """Print what loading one file takes, what its weights are, and numbers of one forward call."""
     from merged_diffusion.experts.cards import load_expert
 
-    before, begin = resident("VmRSS"), time.perf_counter()
+    before, begin, busy = resident("VmRSS"), time.perf_counter(), time.process_time()
     expert = load_expert(path)
-    seconds, used = time.perf_counter() - begin, resident("VmHWM") - before
-    z = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = {
+        "seconds": time.perf_counter() - begin,
+        "cpu": time.process_time() - busy,
+        "used": resident("VmHWM") - before,
+        "parameters": sum(p.numel() for p in expert.parameters()),
+        "weights": digest(expert.state_dict()),
+        "predicts": getattr(expert, "predicts", "x0"),
+    }
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 3, 32, 32, generator=generator)
+    for _, parameter in sorted(expert.named_parameters()):
+        if not parameter.any():
+            parameter.normal_(std=0.02, generator=generator)
     with torch.no_grad():
-        eps_hat = expert(z, torch.tensor([-8.0, 1.0], dtype=torch.float64))
-    report = {"seconds": seconds, "used": used, "parameters": sum(p.numel() for p in expert.parameters())}
-    print(json.dumps(report | {"eps_hat": eps_hat.double().flatten().tolist()[:512]}))
+        eps_hat = expert(z, torch.tensor(GAMMAS, dtype=torch.float64)).double()
+    print(json.dumps(found | {"z": seen(z), "eps_hat": seen(eps_hat)}))
+
+
+def digest(state):
+    """SHA-256 of the tensors, by name."""
+    total = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        total.update(key.encode() + value.contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def seen(images):
+    return images.flatten(1)[:, :SEEN].tolist()
+
+
+def as_velocity(found):
+    """eps_hat = alpha F + sigma z of the network F that eps_hat is of, where the other is F itself."""
+    gamma = torch.tensor(GAMMAS, dtype=torch.float64)[:, None]
+    z, out = (torch.tensor(found[key], dtype=torch.float64) for key in ("z", "eps_hat"))
+    return torch.sigmoid(-gamma).sqrt() * out + torch.sigmoid(gamma).sqrt() * z
 
 
 def loaded(folder):
     """A line per file; equal weights must give equal outputs."""
-    outputs = {}
+    files = {}
     for name, file in FILES.items():
         path = folder / "experts" / file
         source = path.parent if path.suffix == ".safetensors" else path
         words = [sys.executable, __file__, str(folder), "--load", str(source)]
         found = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
         size = path.stat().st_size
-        outputs[name] = found["eps_hat"]
+        files[name] = found
         print(
             f"{name:<15} {found['parameters'] / 1e6:5.1f} M parameters, {size / 1e6:6.1f} MB: loaded in "
-            f"{found['seconds']:.2f} s, {found['used'] / size:.2f} times its size of memory",
+            f"{found['seconds']:.2f} s ({found['cpu']:.2f} s of processor), {found['used'] / size:.2f} times "
+            "its size of memory",
             flush=True,
         )
     for one, two in SAME:
-        assert outputs[one] == outputs[two], f"{one} and {two} differ"
-    print(f"equal to the last bit: {', '.join(' = '.join(pair) for pair in SAME)}")
+        first, second = files[one], files[two]
+        assert first["weights"] == second["weights"], f"{one} and {two} hold other weights"
+        if second["predicts"] == "velocity":
+            found = torch.tensor(second["eps_hat"], dtype=torch.float64)
+            torch.testing.assert_close(as_velocity(first), found, rtol=0, atol=1e-5)  # float32
+        else:
+            assert first["eps_hat"] == second["eps_hat"], f"{one} and {two} differ"
+    print(f"same bits, and the same outputs: {', '.join(' = '.join(pair) for pair in SAME)}")
 
 
 def evaluated(folder, threads):
     """The issue of the whole: the pair's likelihood of two images."""
     begin = time.perf_counter()
-    words = (
-        *("nll", "--data", "cifar10", "--eta", 0.4, "--limit", 2, "--rtol", 1e-2, "--batch-size", 2),
-        *("--threads", threads, "--cache", folder, "--quiet", "--json"),
-    )
-    found = json.loads(run(*words))
+    words = [sys.executable, "-m", "merged_diffusion", "nll", "--data", "cifar10", "--eta", "0.4"]
+    words += ["--limit", "2", "--rtol", "1e-2", "--batch-size", "2", "--threads", str(threads)]
+    words += ["--cache", str(folder), "--out", str(folder / "run"), "--quiet", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        found = json.loads(process.stdout.read())
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - begin
+    assert process.returncode == 0, found
     mean, calls = found["bits_per_dim"]["mean"], found["evaluations"]
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(
         f"nll: {mean:.3f} bits/dim, {calls['likelihood']:.0f} evaluations of the VDM, {calls['quality']:.0f} "
-        f"of the EDM an image, {seconds:.0f} s ({seconds / calls['total']:.2f} s a call of 2 rows with VJP), "
-        f"at most {memory:.0f} MiB"
+        f"of the EDM an image; {seconds:.0f} s, {used.ru_utime + used.ru_stime:.0f} s of processor: "
+        f"{found['seconds'] / calls['total']:.2f} s a call of 2 rows with VJP; at most "
+        f"{used.ru_maxrss * 1024 / MIB:.0f} MiB"
     )
 
 
@@ -146,6 +189,9 @@ def main():
     if given.load:
         load(given.load)
         return
+    os.environ["GOMP_SPINCOUNT"] = (
+        "0"  # as merged-diffusion sets it: threads that wait take no time from others
+    )
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])]
     )

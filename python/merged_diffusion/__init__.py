@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from merged_diffusion._core import __version__
+    from merged_diffusion.bound import Bound, loss_profile, variational_bound
     from merged_diffusion.data import load_data
     from merged_diffusion.data.images import Data
     from merged_diffusion.errors import MergedDiffusionError
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
     from merged_diffusion.quality.assess import assess
     from merged_diffusion.quality.frechet import frechet_distance
     from merged_diffusion.runs import open_run
+    from merged_diffusion.sampling import Samples, draw, sample
     from merged_diffusion.sweeps.sweep import sweep
+    from merged_diffusion.thresholds import find_threshold
     from merged_diffusion.training import train
 
 __all__ = [
+    "Bound",
     "CallableExpert",
     "Data",
     "DiffusersExpert",
@@ -45,12 +49,15 @@ __all__ = [
     "Likelihood",
     "MergedDiffusionError",
     "MergedModel",
+    "Samples",
     "Settings",
     "Threshold",
     "__version__",
     "assess",
     "convert_expert",
+    "draw",
     "evaluate",
+    "find_threshold",
     "frechet_distance",
     "inspect_expert",
     "load_data",
@@ -58,13 +65,17 @@ __all__ = [
     "load_pair",
     "log_density",
     "log_likelihood",
+    "loss_profile",
     "open_run",
     "paired_difference",
+    "sample",
     "sweep",
     "train",
+    "variational_bound",
 ]
 
 _HOMES = {
+    "Bound": "bound",
     "CallableExpert": "experts.callables",
     "Data": "data.images",
     "DiffusersExpert": "experts.diffusers",
@@ -74,12 +85,15 @@ _HOMES = {
     "Likelihood": "likelihood",
     "MergedDiffusionError": "errors",
     "MergedModel": "merge",
+    "Samples": "sampling",
     "Settings": "evaluation.settings",
     "Threshold": "merge",
     "__version__": "_core",
     "assess": "quality.assess",
     "convert_expert": "experts.converting",
+    "draw": "sampling",
     "evaluate": "evaluation.evaluate",
+    "find_threshold": "thresholds",
     "frechet_distance": "quality.frechet",
     "inspect_expert": "experts.inspection",
     "load_data": "data",
@@ -87,10 +101,13 @@ _HOMES = {
     "load_pair": "pairs",
     "log_density": "likelihood",
     "log_likelihood": "likelihood",
+    "loss_profile": "bound",
     "open_run": "runs",
     "paired_difference": "likelihood",
+    "sample": "sampling",
     "sweep": "sweeps.sweep",
     "train": "training",
+    "variational_bound": "bound",
 }
 
 

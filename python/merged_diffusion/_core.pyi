@@ -234,7 +234,8 @@ def fill_truncated_normal(
     A row depends on its own name only, never on the other rows, d, threads or time. float32 values are the
     float64 ones, rounded; none lies beyond tau. Number j inverts the distribution function at
     u = (k + 1/2) 2^-52, k the upper 52 bits of word j of a ChaCha8 keystream whose key is the four words of the
-    name (purposes are numbered 1 "dequantisation", 2 "probe", 3 "start", 4 "training"). So do the other fills.
+    name (purposes are numbered 1 "dequantisation", 2 "probe", 3 "start", 4 "training", 5 "sampling", 6 "decoding").
+    So do the other fills.
     """
 
 def fill_normal(
@@ -246,7 +247,7 @@ def fill_normal(
 ) -> None:
     """Fill row i of ``out`` [N, d] with standard normal numbers of (seed, purpose, images[i], draws[i]).
 
-    ``purpose`` is "dequantisation", "probe", "start" or "training"; UsageError otherwise.
+    ``purpose`` is one of those names; UsageError otherwise.
     """
 
 def fill_uniform(
@@ -499,7 +500,7 @@ def solve(
     noise_floor: float = 0.0,
     keep: bool = False,
     record_steps: bool = False,
-    branches: Sequence[Sequence[tuple[float, float]]] = [],
+    branches: Sequence[Sequence[tuple[float, float]]] | None = None,
     stride: int = 0,
 ) -> dict[str, Any]:
     """Take every problem through all legs, on one workspace per leg.
@@ -510,7 +511,8 @@ def solve(
     slots for the one, 5 for the other.
 
     ``workspaces`` holds HostWorkspace objects, or objects with the verbs of ``ode.workspace.Workspace``.
-    ``drift`` is "probability-flow", dz/dgamma = -sigma^2 z/2 + sigma eps_hat/2 with its log-density, or "plain",
+    ``drift`` is "probability-flow", dz/dgamma = -sigma^2 z/2 + sigma eps_hat/2 with its log-density, "flow", the
+    same without (dopri5), or "plain",
     dy/dt = what was evaluated. ``step_control`` is "per-image", "shared" (blocks of ``rows`` keys, one step size and
     one error norm each, as scipy's solve_ivp on the block) or "constant" (``steps`` equal steps a leg).
     ``finished(outcome)`` is called for each problem, in order of finishing; its exceptions and those of the

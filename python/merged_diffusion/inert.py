@@ -19,6 +19,7 @@ MAX_STACK: Final = 100_000
 MAX_TEXT: Final = 1 << 20
 HIGHEST_PROTOCOL: Final = 5
 SHOWN: Final = 80
+METADATA: Final = "_metadata"  # versions of modules, an attribute of each state dict of torch; not kept
 
 Global = tuple[str, str]
 Builder = Callable[..., object]
@@ -275,6 +276,8 @@ class _Machine:
 
     def _build(self) -> None:
         state, target = self._pop(), self._stack[-1]
+        if type(target) is dict and type(state) is dict and set(state) == {METADATA}:
+            return
         if type(target) is not Record or target.state is not None:
             raise self._unsafe(f"a state for a {type(target).__name__}")
         target.state = state

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tests.checkpoints import writers
 
-from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
+from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.checkpoints.recognise import contents, recognise
 
@@ -65,6 +65,18 @@ def test_edm_snapshot_in_every_protocol(tmp_path, protocol, ordered, old_numpy):
     path = edm_file(tmp_path, protocol=protocol, ordered=ordered, old_numpy=old_numpy)
     expert = load_expert(path)
     assert torch.equal(eps_hat(expert), eps_hat(load_expert(edm_file(tmp_path))))
+
+
+def test_edm_network_without_arguments_has_those_of_its_preconditioning(tmp_path):
+    config, tensors = reference("edm", "cond")
+    ema = writers.edm_object(config, tensors)
+    ema._init_kwargs = {key: value for key, value in config.items() if key != "precond"}
+    ema.model._init_kwargs = {}
+    with writers.edm_modules():
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"ema": ema}))
+    expert, cond = load_expert(tmp_path / "a.pkl"), torch.tensor([0, 3, 9])
+    expected = load_expert(edm_file(tmp_path, "cond"))
+    assert torch.equal(eps_hat(expert, cond=cond), eps_hat(expected, cond=cond))
 
 
 def test_edm_snapshot_states_where_it_is_from(tmp_path, caplog):
@@ -141,6 +153,18 @@ def test_addtt_model_is_the_ema_of_the_reference(tmp_path, name, new_ema):
 def test_addtt_folder_is_as_good_as_its_file(tmp_path):
     file = writers.write_addtt(tmp_path / "run", *reference("vdm", "base"))
     assert torch.equal(eps_hat(load_expert(file)), eps_hat(load_expert(file.parent)))
+
+
+def test_attributes_of_a_state_dict_are_the_versions_of_its_modules_and_no_others(tmp_path):
+    """``Module.state_dict()`` pickles them behind the items, as a state."""
+    config, tensors = reference("vdm", "base")
+    file = writers.write_addtt(tmp_path / "a", config, tensors)
+    load_expert(file)
+    state = writers.addtt_state(config, tensors)
+    state["ema"].other = {}
+    torch.save(state, file)
+    with pytest.raises(UnsafeFileError, match="a state for a dict"):
+        load_expert(file)
 
 
 def test_learned_ends_of_gamma_do_not_touch_the_networks_clock(tmp_path):
@@ -249,6 +273,18 @@ def test_storage_under_another_name_than_it_is_listed_by(tmp_path):
     content[at + 8] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(CheckpointError, match="listed by another name"):
+        load_expert(path)
+
+
+def test_head_of_a_later_storage_is_read_where_it_differs(tmp_path):
+    path = edm_file(tmp_path)
+    content = bytearray(path.read_bytes())
+    stated = b"little_endianq\x02"
+    at = content.rindex(stated) + len(stated)
+    assert content[at] == pickle.NEWTRUE[0]
+    content[at] = pickle.NEWFALSE[0]
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="big-endian"):
         load_expert(path)
 
 

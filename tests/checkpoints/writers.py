@@ -146,9 +146,17 @@ def addtt_state(config, tensors, *, new_ema=False, initted=True, schedule=None):
         ema |= {
             f"ema_model.gamma.{key}": torch.tensor(value) for key, value in zip("bw", schedule, strict=True)
         }
-    online = collections.OrderedDict((key, value + 1) for key, value in tensors.items())
+    online = {key: value + 1 for key, value in tensors.items()}
     opt = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 2e-4, "betas": (0.9, 0.99)}]}
-    return {"step": 7, "model": online, "opt": opt, "ema": collections.OrderedDict(ema)}
+    return {"step": 7, "model": state_dict(online), "opt": opt, "ema": state_dict(ema)}
+
+
+def state_dict(tensors):
+    """What ``Module.state_dict()`` returns: with the versions of the modules as an attribute."""
+    result = collections.OrderedDict(tensors)
+    paths = {""} | {key.rpartition(".")[0] for key in tensors}
+    result._metadata = collections.OrderedDict((path, {"version": 1}) for path in sorted(paths))
+    return result
 
 
 TRAINING = {

@@ -11,7 +11,7 @@ THRESHOLDS = [
     (["--eta", "1.5"], "outside [0, 1]"),
     (["--eta", "nan"], "outside [0, 1]"),
     (["--eta", "x"], "neither a number"),
-    (["--eta", "auto"], "not available yet"),
+    (["--eta", "auto", "--gamma", "1"], "--eta and --gamma"),
     (["--eta", "0.3", "--gamma", "-5"], "one threshold"),
     (["--gamma", "inf"], "finite"),
     (["--edm-sigma", "-1"], "positive"),

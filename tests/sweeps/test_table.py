@@ -41,12 +41,14 @@ def test_the_best_is_the_least_mean_and_all_differences_are_to_it():
     assert lines[1]["paired"]["difference"] == 0.0
 
 
-def test_thresholds_within_two_errors_are_as_good_up_to_the_first_that_is_not():
+def test_the_interval_is_from_the_first_to_the_last_threshold_within_two_errors():
     best = [1.0, 2.0, 3.0, 4.0]
     near, noisy = [1.1, 1.95, 3.1, 3.95], [0.7, 2.5, 2.7, 4.5]
     far = [1.5, 2.51, 3.5, 4.52]
     _, found = compared([far, noisy, best, near, far, near])
-    assert found["indistinguishable"] == [0.1, 0.3]
+    assert found["indistinguishable"] == [0.1, 0.5]
+    _, found = compared([far, far, best, near, far, far])
+    assert found["indistinguishable"] == [0.2, 0.3]
 
 
 def test_a_best_at_an_end_of_the_list_is_at_the_edge():

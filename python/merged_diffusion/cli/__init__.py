@@ -20,12 +20,15 @@ from merged_diffusion.errors import MergedDiffusionError, ResourceError
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
+    "vlb": "Variational bound of images.",
+    "sample": "Draw images from merged experts or from one.",
+    "threshold": "The best threshold of a pair, without a search.",
     "sweep": "Likelihood over thresholds: which eta, and how sure is that.",
     "fid": "Distance of images from a reference.",
     "fid-ref": "Statistics of a reference set.",
     "train": "Train an expert from a card.",
     "selftest": "Closed forms on this machine: measured error and tolerance.",
-    "runs": "Look at kept evaluations: show, compare.",
+    "runs": "Look at kept evaluations: show, compare, export, report.",
     "experts": "Look at experts: list, inspect, convert.",
     "data": "Look at sets of images: list, verify, show.",
     "fetch": "Bring public experts and data into the cache.",

@@ -49,9 +49,9 @@ model = options.stacked(
     click.option(
         "--eta",
         type=options.eta,
-        metavar="NUMBER|min|max",
+        metavar="NUMBER|min|max|auto",
         show_default="the pair's",
-        help="Threshold in [0, 1], min or max; 0 and 1: one expert alone.",
+        help="Threshold in [0, 1], min or max; 0 and 1: one expert alone; auto: found on train.",
     ),
     click.option("--gamma", type=float, help="The threshold as gamma = -log SNR."),
     click.option("--edm-sigma", type=float, help="The threshold as sigma / alpha."),
@@ -74,6 +74,11 @@ how = options.stacked(
     click.option("--rtol", type=float, show_default="1e-5", help="Relative tolerance of dopri5."),
     click.option("--atol", type=float, show_default="1e-5", help="Absolute tolerance of dopri5."),
     click.option("--tol", type=float, show_default="0.003", help="Tolerance of adams, in noise units."),
+    click.option(
+        "--bpd-tol",
+        type=float,
+        help="Discretisation error in bits/dim: a pilot on 16 images chooses adams' tolerance.",
+    ),
     click.option("--h-max", type=float, show_default="0.7", help="Longest step of adams, in gamma."),
     options.choice(
         "--probe",
@@ -161,13 +166,20 @@ def command(
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.evaluation.evaluate import Evaluation
     from merged_diffusion.evaluation.machine import configured
+    from merged_diffusion.evaluation.pilot import with_tolerance
     from merged_diffusion.evaluation.plan import place
+    from merged_diffusion.thresholds.auto import with_threshold
 
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.device)
+        if settings.eta == "auto":
+            settings = with_threshold(settings, out)
+            if not quiet:
+                output.say(f"note: eta auto: {settings.eta:.4f}")
         plan, out = place(settings, out)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             plan.check_experts()
+            plan = with_tolerance(plan, out)
             cost = plan.estimate(shard, out)
             out = out or plan.out_for(cost)
             report.announce(plan, cost, out, quiet=quiet)

@@ -31,15 +31,13 @@ def shard(value: str) -> tuple[int, int]:
 
 
 def eta(value: str) -> float | str:
-    """A number in [0, 1], ``min`` or ``max``; the settings check the number."""
-    if value in ("min", "max"):
+    """A number in [0, 1], ``min``, ``max`` or ``auto``; the settings check the number."""
+    if value in ("min", "max", "auto"):
         return value
-    if value == "auto":
-        raise click.BadParameter("'auto' is not available yet; give a number, min or max")
     try:
         return float(value)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is neither a number in [0, 1] nor min or max") from None
+        raise click.BadParameter(f"{value!r} is neither a number in [0, 1] nor min, max or auto") from None
 
 
 def labels(value: str) -> str | int:

@@ -1,4 +1,4 @@
-"""``runs show`` and ``runs compare``."""
+"""``runs show``, ``runs compare``, ``runs export`` and ``runs report``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import click
 from merged_diffusion.cli import options
 
 FOLDER = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, dir_okay=False)
+FORMATS = ("markdown", "latex", "csv")
+WHAT = ("nll", "vlb", "sample", "literature", "ends")
 
 
 @click.group("runs", epilog="\b\nExample:\n  merged-diffusion runs show results/photos\n")
@@ -21,11 +24,15 @@ def command() -> None:
 @options.printing
 def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
     """The summary over all records of a run; exit code 9 where images are missing."""
-    from merged_diffusion.cli import report
+    from merged_diffusion.cli import bound_report, report
     from merged_diffusion.evaluation.summary import summary_of_run
     from merged_diffusion.runs import open_run
 
-    return report.show_kept(summary_of_run(open_run(folder)), folder, as_json=as_json)
+    summary = summary_of_run(open_run(folder))
+    code = report.show_kept(summary, folder, as_json=as_json)
+    if summary["command"] == "vlb" and not as_json:
+        bound_report.show_terms(summary)
+    return code
 
 
 @command.command(
@@ -41,4 +48,73 @@ def compare(first: Path, second: Path, as_json: bool, quiet: bool) -> int:  # no
     from merged_diffusion.runs import open_run
 
     report.show_comparison(compare_runs(open_run(first), open_run(second)), as_json=as_json)
+    return 0
+
+
+@command.command(
+    "export",
+    epilog="\b\nExamples:\n  merged-diffusion runs export results/sweep --table 1"
+    "\n  merged-diffusion runs export results/nll results/sample --what literature --format latex\n",
+)
+@click.argument("folders", metavar="SWEEP_OR_RUN...", type=FOLDER, nargs=-1, required=True)
+@click.option("--table", type=click.IntRange(1, 6), help="The paper's table of that number.")
+@click.option("--what", type=click.Choice(WHAT), help="The same by name: tables 1, 5, 2, 3 and 4.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="markdown",
+    show_default=True,
+    help="How it is written.",
+)
+@click.option("--out", type=FILE, show_default="standard output", help="The file to write.")
+@options.printing
+def export(
+    folders: tuple[Path, ...],
+    table: int | None,
+    what: str | None,
+    form: str,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """One of the paper's tables from kept sweeps and runs; without --table, the one they belong in."""
+    from merged_diffusion.cli import output
+    from merged_diffusion.reports.export import exported
+    from merged_diffusion.reports.files import write_text
+
+    found = exported(folders, form=form, number=table, what=what)
+    if out is not None:
+        write_text(out, found.text)
+    for warning in found.warnings if not quiet else ():
+        output.say(f"warning: {warning}")
+    if as_json:
+        place = None if out is None else str(out)
+        output.emit_json({"command": "runs export", "table": found.number, "out": place, "text": found.text})
+    elif out is None:
+        output.emit(found.text.rstrip("\n"))
+    return 0
+
+
+@command.command(
+    "report",
+    epilog="\b\nExample:\n  merged-diffusion runs report results/sweep results/samples --out report.html\n",
+)
+@click.argument("folders", metavar="SWEEP_OR_RUN...", type=FOLDER, nargs=-1, required=True)
+@click.option("--out", type=FILE, default=Path("report.html"), show_default=True, help="The page to write.")
+@options.printing
+def report_page(folders: tuple[Path, ...], out: Path, as_json: bool, quiet: bool) -> int:
+    """A self-contained page of sweeps and runs on one data set: tables, figures, images, every setting."""
+    from merged_diffusion.cli import output
+    from merged_diffusion.reports.files import write_text
+    from merged_diffusion.reports.page import report
+
+    text, warnings = report(folders)
+    write_text(out, text)
+    for warning in warnings if not quiet else ():
+        output.say(f"warning: {warning}")
+    if as_json:
+        output.emit_json({"command": "runs report", "out": str(out), "warnings": warnings})
+    else:
+        output.emit(f"report: {out}")
     return 0

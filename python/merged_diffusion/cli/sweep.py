@@ -31,7 +31,7 @@ Examples:
     help="Thresholds with commas between: numbers in [0, 1], min, max; 0 and 1: one expert alone.",
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range")
-@how
+@options.less(how, "bpd_tol")
 @options.less(where, "shard")
 def command(
     etas: str | None,
@@ -51,26 +51,27 @@ def command(
     from merged_diffusion.cli import report, sweep_report
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.evaluation.machine import configured
-    from merged_diffusion.sweeps.sweep import Sweep, chart
+    from merged_diffusion.sweeps.plan import make_sweep_plan
+    from merged_diffusion.sweeps.sweep import Sweep
 
     with output.remarks(quiet=quiet):
-        course, out = chart(settings, wanted, out)
-        with configured(threads=course.base.threads, deterministic=settings.deterministic):
-            course.base.check_experts()
-            cost = course.estimate(out)
-            out = out or course.out_for(cost)
+        plan, out = make_sweep_plan(settings, wanted, out)
+        with configured(threads=plan.base.threads, deterministic=settings.deterministic):
+            plan.base.check_experts()
+            cost = plan.estimate(out)
+            out = out or plan.out_for(cost)
             if not quiet:
-                for note in course.notes:
+                for note in plan.notes:
                     output.say(f"note: {note}")
-                output.say(report.estimate_line(course.base, cost, len(course.rows)))
+                output.say(report.estimate_line(plan.base, cost, len(plan.rows)))
                 output.say("it is less where rows share their steps" if out is None else f"sweep: {out}")
             if dry_run:
-                sweep_report.show_plan(course, cost, out, as_json=as_json)
+                sweep_report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
             if cost.seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
                 click.confirm("go on?", abort=True, err=True)
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
-            with Sweep(course, out=out, **keep) as sweep:
+            with Sweep(plan, out=out, **keep) as sweep:
                 try:
                     with Progress(sweep.left(), sweep.notes, quiet=quiet) as progress:
                         sweep.run(progress.update)

@@ -12,7 +12,7 @@ from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, how_to_go_on
 from merged_diffusion.cli.text import error, evaluations, value
 from merged_diffusion.errors import SolveError
 from merged_diffusion.evaluation.cost import Estimate
-from merged_diffusion.sweeps.sweep import Course
+from merged_diffusion.sweeps.plan import SweepPlan
 
 Table = Mapping[str, Any]
 
@@ -41,14 +41,14 @@ def interrupted(table: Table, out: Path | None, *, as_json: bool) -> int:
     return INTERRUPT_CODE
 
 
-def show_plan(course: Course, cost: Estimate, out: Path | None, *, as_json: bool) -> None:
+def show_plan(plan: SweepPlan, cost: Estimate, out: Path | None, *, as_json: bool) -> None:
     """The plan of ``--dry-run``."""
-    rows = [{"name": row.name, "folder": row.folder, "eta": row.eta} for row in course.rows]
-    plan = course.identity() | {"rows": rows}
+    rows = [{"name": row.name, "folder": row.folder, "eta": row.eta} for row in plan.rows]
+    shown = plan.identity() | {"rows": rows}
     if as_json:
-        emit_json(plan | {"dry_run": True, "estimate": dataclasses.asdict(cost), "out": out})
+        emit_json(shown | {"dry_run": True, "estimate": dataclasses.asdict(cost), "out": out})
         return
-    emit("\n".join([_heading(plan), *(f"{row['name']:<11} eta {row['eta']:.6g}" for row in rows)]))
+    emit("\n".join([_heading(shown), *(f"{row['name']:<11} eta {row['eta']:.6g}" for row in rows)]))
     emit("nothing was written" + ("" if out is None else f"; the sweep would be {out}"))
 
 

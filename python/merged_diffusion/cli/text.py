@@ -23,7 +23,7 @@ def lines(summary: Summary) -> list[str]:
 def heading(summary: Summary) -> str:
     """Data, number of images, threshold."""
     data = summary["data"]
-    return f"{data['name']}/{data['split']}  {data['n']} images  {_threshold(summary)}"
+    return f"{data['name']}/{data['split']}  {data['n']} images  {threshold_words(summary)}"
 
 
 def leg_line(summary: Summary, leg: Summary) -> str:
@@ -32,7 +32,8 @@ def leg_line(summary: Summary, leg: Summary) -> str:
     return f"{leg['role']} expert {source}, gamma {leg['start']:.6g} to {leg['end']:.6g}"
 
 
-def _threshold(summary: Summary) -> str:
+def threshold_words(summary: Summary) -> str:
+    """The threshold as eta, gamma and EDM's sigma, or the one expert that is asked."""
     echo, legs = summary["threshold"], summary["legs"]
     if len(legs) == 1:
         eta = "" if echo is None or echo["eta"] is None else f"eta {echo['eta']:g}: "

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.evaluation.pilot import with_tolerance
 from merged_diffusion.evaluation.plan import Plan, place
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.summary import missing_ids, summarise
@@ -161,6 +162,7 @@ def evaluate(
     path = None if out is None else Path(out)
     plan, path = place(settings, path)
     plan.check_experts()
+    plan = with_tolerance(plan, path)
     with Evaluation(plan, out=path, shard=shard) as evaluation:
         evaluation.run(observe)
         return evaluation.summary()

@@ -50,7 +50,21 @@ class Models:
 
 
 def build_models(settings: Settings, data: Data) -> Models:
-    """Load the experts and merge them, or take one alone.
+    """`load_models` for a set of images.
+
+    Raises
+    ------
+    DataError
+        The images have not the shape or the grey levels of an expert.
+    """
+    models = load_models(settings, data.name)
+    for role, expert in models.experts.items():
+        _check_fits(expert, models.identity[role]["source"], data)
+    return models
+
+
+def load_models(settings: Settings, data: str = "") -> Models:
+    """Load the experts and merge them, or take one alone; ``data`` may imply the pair.
 
     Raises
     ------
@@ -58,14 +72,12 @@ def build_models(settings: Settings, data: Data) -> Models:
         No experts are known for this data, or no threshold.
     ExpertError
         An expert is not found, or is not one for its role.
-    DataError
-        The images have not the shape or the grey levels of an expert.
     """
     if settings.expert is not None:
         pair, given = None, {"expert": settings.expert}
     else:
-        pair = pair_of(settings, data.name)
-        given = both_sources(settings, pair, data.name)
+        pair = pair_of(settings, data)
+        given = both_sources(settings, pair, data)
     paths = expert_paths(given.values(), settings.cache)
     loaded = {role: load_expert(path) for role, path in zip(given, paths, strict=True)}
     for expert in loaded.values():
@@ -78,8 +90,6 @@ def build_models(settings: Settings, data: Data) -> Models:
     if settings.expert is None:
         _check_roles(loaded, identity)
     models = _models(settings, loaded, pair)
-    for role, expert in loaded.items():
-        _check_fits(expert, given[role], data)
     return Models(models, loaded, identity, pair, tuple(expert_notes(identity, settings.cache)))
 
 
@@ -116,6 +126,10 @@ def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard
     # The ends of the experts' ranges, so that no digit of eta is lost on the way.
     if value == "min":
         return Threshold.gamma(experts["quality"].gamma_range[0])
+    if value == "auto":
+        raise UsageError(
+            "--eta auto has to be found first", hint="merged-diffusion threshold finds it; give the number"
+        )
     if value == "max":
         return Threshold.gamma(experts["likelihood"].gamma_range[1])
     made: Threshold = getattr(Threshold, name)(float(value))

@@ -183,6 +183,8 @@ class Plan:
         """``runs/nll-photos-1a2b3c4d``: the same command finds it again."""
         identity = leaves(self.identity(self.main))
         kept = {k: v for k, v in identity.items() if not is_free(k) and not is_machine(k)}
+        if self.settings.bpd_tol is not None:  # what a pilot chooses follows from all else
+            kept |= dict.fromkeys(("settings.tol", "settings.h_max"))
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
         return Path("runs") / f"nll-{Path(self.whole.name).stem}-{digest}"
 

@@ -76,6 +76,7 @@ class Settings:
     atol: float | None = None
     tol: float | None = None
     h_max: float | None = None
+    bpd_tol: float | None = None
     probe: str | None = None
     probes: int = 1
     preset: str = "default"
@@ -112,7 +113,21 @@ class Settings:
         if not 0 <= self.seed < 2**64:
             raise UsageError(f"seed = {self.seed}, possible are 0 to 2**64 - 1")
         methods.check(**{name: getattr(self, name) for name in methods.DEPENDENT})
+        if self.bpd_tol is not None:
+            self._check_bpd_tol(self.bpd_tol)
         return self
+
+    def _check_bpd_tol(self, wish: float) -> None:
+        if not 0 < wish < 1:
+            raise UsageError(f"--bpd-tol {wish} is no error between 0 and 1 bits/dim", hint="use 1e-3, say")
+        other = {"tol": self.tol, "rtol": self.rtol, "atol": self.atol}
+        given = next((name for name, value in other.items() if value is not None), None)
+        if given is not None or self.method == "dopri5" or self.step_control == "shared":
+            reason = f"--{given}" if given else "method dopri5"
+            raise UsageError(
+                f"--bpd-tol chooses the tolerance of method adams, and {reason} was given, too",
+                hint="leave one of them out",
+            )
 
     def _check_selection(self) -> None:
         if self.limit is not None and self.ids is not None:
@@ -144,7 +159,7 @@ class Settings:
     def completed(self) -> Self:
         """With the preset's values, and those that suit the method, where none were given."""
         preset = PRESETS[self.preset]
-        method = self.method or preset.get("method")
+        method = self.method or preset.get("method") or (None if self.bpd_tol is None else "adams")
         if method != preset.get("method", method):
             raise UsageError(
                 f"--preset {self.preset} is of method {preset['method']}, and --method is {method}",
@@ -176,8 +191,8 @@ def _at_least_one(name: str, value: int | None) -> None:
 
 def _threshold(name: str, value: float | str) -> None:
     if name == "eta" and isinstance(value, str):
-        if value not in ("min", "max"):
-            raise UsageError(f"--eta {value!r} is neither a number in [0, 1] nor min or max")
+        if value not in ("min", "max", "auto"):
+            raise UsageError(f"--eta {value!r} is neither a number in [0, 1] nor min, max or auto")
         return
     number = float(value)
     if name == "eta" and not 0 <= number <= 1:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from merged_diffusion import _core
+from merged_diffusion.bound import Bound
 from merged_diffusion.data.images import chosen_positions
 from merged_diffusion.errors import RunError, RunMismatchError
 from merged_diffusion.evaluation import paper
@@ -36,6 +37,8 @@ def summarise(
     """
     main, *others = records
     own = _result(identity, records[main])
+    if identity["command"] == "vlb":
+        own |= {"profile": _profile(records[main])}
     return {
         "command": identity["command"],
         "model": main,
@@ -46,7 +49,7 @@ def summarise(
         "legs": identity["legs"],
         **own,
         "compare": [_beside(identity, name, records[main], records[name]) for name in others],
-        "paper": paper.beside(identity, len(records[main])),
+        "paper": paper.beside(identity, len(records[main])) if identity["command"] == "nll" else None,
         "failures": [
             {"model": name} | _failure(record)
             for name, series in records.items()
@@ -64,19 +67,16 @@ def summarise(
 
 
 def _result(identity: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    is_bound = identity["command"] == "vlb"
     if not records:
-        return {
-            "n": 0,
-            "n_failed": 0,
-            "bits_per_dim": None,
-            "terms_nats": None,
-            "evaluations": None,
-            "steps": None,
-        }
-    settings = identity["settings"]
+        unknown = ("bits_per_dim", "terms_nats", "evaluations", "repeats" if is_bound else "steps")
+        return {"n": 0, "n_failed": 0} | dict.fromkeys(unknown)
+    settings, dim = identity["settings"], int(np.prod(identity["data"]["image_shape"]))
+    if is_bound:
+        return Bound.from_records(records, dim=dim, allow_failed=settings["allow_failed"]).summary()
     likelihood = Likelihood.from_records(
         records,
-        dim=int(np.prod(identity["data"]["image_shape"])),
+        dim=dim,
         importance=settings["importance"],
         dequantise=settings["dequantise"],
         allow_failed=settings["allow_failed"],
@@ -88,10 +88,20 @@ def _beside(
     identity: Mapping[str, Any], name: str, merged: Sequence[Record], alone: Sequence[Record]
 ) -> dict[str, Any]:
     own = _result(identity, alone)
-    kept = {key: own[key] for key in KEPT if key in own}
+    is_bound = identity["command"] == "vlb"
+    kept = {key: own[key] for key in (*KEPT, *(["terms_nats"] if is_bound else [])) if key in own}
     is_whole = identity["settings"]["allow_failed"] or not any(map(_failed, (*merged, *alone)))
     result = {"name": name} | kept | {"paired": paired(merged, alone) if is_whole else None}
-    return result | {"paper": paper.of_expert(identity, name)}
+    return result | {"paper": None if is_bound else paper.of_expert(identity, name)}
+
+
+def _profile(records: Sequence[Record]) -> dict[str, list[float]] | None:
+    """Mean loss in nats by gamma, one entry for each of the times; None where none were kept."""
+    kept = [record["profile"] for record in records if record["status"] == "ok" and "profile" in record]
+    if not kept:
+        return None
+    columns = {name: np.array([one[name] for one in kept], dtype=np.float64) for name in ("gamma", "loss")}
+    return {name: values.mean(axis=(0, 1)).tolist() for name, values in columns.items()}
 
 
 def paired(one: Sequence[Record], two: Sequence[Record]) -> dict[str, Any] | None:
@@ -162,6 +172,14 @@ def compare_runs(one: Run, two: Run) -> dict[str, Any]:
         They have no image in common.
     """
     hashes = [run.settings["data"]["sha256"] for run in (one, two)]
+    commands = [run.settings["command"] for run in (one, two)]
+    if commands[0] != commands[1]:
+        raise RunMismatchError(
+            f"{one.path} is of {commands[0]} and {two.path} of {commands[1]}: a bound is no likelihood",
+            hint="compare two runs of one command",
+            expected=commands[0],
+            found=commands[1],
+        )
     if hashes[0] != hashes[1]:
         raise RunMismatchError(
             f"{one.path} and {two.path} scored different images"

@@ -106,7 +106,7 @@ def _words(gamma: float, pairs: list[PairCard]) -> Facts:
     return {
         "gamma": gamma,
         "edm_sigma": _core.edm_sigma(gamma),
-        "logsnr": _core.log_snr(gamma),
+        "logsnr": -gamma,
         "eta": {
             pair.name: _core.eta_of_gamma(gamma, pair.eta_range)
             if pair.eta_range[0] <= gamma <= pair.eta_range[1]

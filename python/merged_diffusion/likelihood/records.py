@@ -31,7 +31,10 @@ class Draw:
 
 
 class Recorder:
-    """Gathers outcomes until an image's draws are all there, and passes its record on."""
+    """Gathers outcomes until an image's draws are all there, and passes its record on.
+
+    ``corrects`` says whether the path's correction belongs to log P; None: the solver knows of none.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Recorder:
         dim: int,
         importance: int,
         is_density: bool,
+        corrects: bool | None = None,
         clusters: npt.NDArray[np.int64] | None,
         pass_on: Callable[[Record], object],
     ) -> None:
@@ -52,6 +56,7 @@ class Recorder:
         self._dim = dim
         self._importance = importance
         self._is_density = is_density
+        self._corrects = corrects
         self._clusters = clusters
         self._pass_on = pass_on
         self._open: dict[int, dict[int, Draw]] = {}
@@ -106,7 +111,8 @@ class Recorder:
         square = np.array([draw.outcome.square for draw in draws])
         end = _core.end_density(square, self._legs[-1].end, self._dim)
         trace = np.array([draw.outcome.log_density for draw in draws])
-        path = np.array([draw.outcome.path_correction for draw in draws])
+        corrections = np.array([draw.outcome.path_correction for draw in draws])
+        path = corrections if self._corrects else np.zeros_like(corrections)
         dequantisation = np.array([draw.nats for draw in draws])
         found = _core.image_terms(end, trace, path, dequantisation, self._importance)
         terms = {name: float(found[name]) for name in TERMS}
@@ -119,12 +125,17 @@ class Recorder:
         bounds = end + trace + path + dequantisation
         if len(draws) > 1:
             values["draws"] = bounds.tolist()
+        weights = _core.draw_weights(bounds, self._importance)
+        if self._corrects is not None:
+            values["path_error"] = self._error(abs(float(weights @ corrections)))
         probes = [draw.probes for draw in draws if draw.probes is not None]
         if len(probes) == len(draws):
-            weights = _core.draw_weights(bounds, self._importance)
-            error = self.tails.error(probes, weights)
-            values["se_probe"] = error if self._is_density else float(_core.bits_per_dim(-error, self._dim))
+            values["se_probe"] = self._error(self.tails.error(probes, weights))
         return values
+
+    def _error(self, nats: float) -> float:
+        """An error of log P in the unit of the record."""
+        return nats if self._is_density else float(_core.bits_per_dim(-nats, self._dim))
 
     def _failure(self, outcome: _core.Outcome) -> Record:
         leg = self._legs[outcome.leg]

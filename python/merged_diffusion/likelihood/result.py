@@ -88,6 +88,14 @@ class Likelihood:
         return _floats(record.get("se_probe") for record in self.records)
 
     @property
+    def path_error(self) -> Floats:
+        """How far adams' path was off to first order [N], in the unit of the value; NaN for dopri5.
+
+        Up to ``tol`` = 0.01 it is corrected for (``terms_nats["path_correction"]``); less is left then.
+        """
+        return _floats(record.get("path_error") for record in self.records)
+
+    @property
     def log_density_nats(self) -> Floats:
         """Log p at gamma_min [N], where nothing was dequantised."""
         return _floats(record.get("log_density_nats") for record in self.records)
@@ -142,6 +150,9 @@ class Likelihood:
                 for kind in ("accepted", "rejected")
             },
         }
+        errors = [record["path_error"] for record in scored if "path_error" in record]
+        if errors:
+            result["path_error"] = _mean(errors)
         if self.is_density:
             result["log_density_nats"] = found
         return result

@@ -110,6 +110,7 @@ class Scoring:
                     dim=self.dim,
                     importance=self._settings.importance,
                     is_density=self._settings.dequantise == "none",
+                    corrects=self._settings.corrects,
                     clusters=clusters,
                     pass_on=pass_on,
                 )

@@ -17,6 +17,7 @@ from merged_diffusion.ode.devices import resolve_device
 from merged_diffusion.ode.solve import WorkspaceKind
 
 SINGLE_RTOL: Final = 1e-6  # below it the rounding of a float32 network is a part of the error estimate
+CORRECTED_TOL: Final = 0.01  # of adams; at 0.03 the first order of the path's error is not yet most of it
 DTYPES: Final = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -76,6 +77,11 @@ class Settings:
         """What `ode.solve.solve` is told of the method."""
         names = ("method", *(name for name in methods.OPTIONS if name != "probe"))
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def corrects(self) -> bool | None:
+        """Whether adams' path correction is applied; None for dopri5, which has none."""
+        return None if self.tol is None else self.tol <= CORRECTED_TOL
 
     @property
     def n_draws(self) -> int:

@@ -19,7 +19,7 @@ from merged_diffusion.methods import Method
 from merged_diffusion.ode.items import Keys
 from merged_diffusion.ode.workspace import Floats, Network, Start, TorchWorkspace
 
-Drift = Literal["probability-flow", "plain"]
+Drift = Literal["probability-flow", "flow", "plain"]
 StepControl = Literal["per-image", "shared", "constant"]
 WorkspaceKind = Literal["host", "torch"]
 
@@ -47,6 +47,7 @@ def solve(
     tol: float = 3e-3,
     h_max: float = 0.7,
     order: int = 3,
+    noise_floor: float = 0.0,
     keep: Callable[[int, Floats], object] | None = None,
     record_steps: bool = False,
     branches: Sequence[Sequence[tuple[float, float]]] = (),
@@ -69,12 +70,13 @@ def solve(
     workspace
         ``host`` or ``torch``; by default what suits the device.
     method
-        ``dopri5`` with ``rtol``, ``atol``; ``adams`` with ``tol``, ``h_max``, ``order`` (`_core.solve`).
+        ``dopri5`` with ``rtol``, ``atol``; ``adams`` with ``tol``, ``h_max``, ``order``, ``noise_floor``
+        (`_core.solve`).
     branches, stride
         Further courses from the same start, the i-th leg on the i-th network: problem ``key + c stride``
         goes course c, 0 being ``legs``. Keys of one problem share what steps they have in common.
     keep
-        Called with key and last state of every problem that reached the end, once all are over.
+        Called with key and last state of every problem that reached the end, before ``finished`` is.
 
     Returns
     -------
@@ -103,14 +105,13 @@ def solve(
             slots=STORED[method],
         )
 
-    reached: list[int] = []
-
     def note(outcome: _core.Outcome) -> None:
-        if keep is not None and outcome.status == "ok":
-            reached.append(outcome.key)
+        if keep is not None and outcome.status in ("ok", "tolerance_missed"):
+            key = outcome.key
+            keep(key, host_store.take(key) if on_host else torch_store.pop(key).cpu().numpy())
         finished(outcome)
 
-    tally = _core.solve(
+    return _core.solve(
         legs,
         [build(network) for network in networks],
         keys,
@@ -126,15 +127,12 @@ def solve(
         tol=tol,
         h_max=h_max,
         order=order,
+        noise_floor=noise_floor,
         keep=keep is not None,
         record_steps=record_steps,
         branches=branches,
         stride=stride,
     )
-    if keep is not None:
-        for key in reached:
-            keep(key, host_store.take(key) if on_host else torch_store.pop(key).cpu().numpy())
-    return tally
 
 
 def _on_host(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
@@ -116,7 +116,7 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         )  # fmt: skip
     try:
         state: Any = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise UnsafeFileError(
             f"{path} holds more than tensors, nothing was executed ({str(error).splitlines()[0]})",
             file=str(path),

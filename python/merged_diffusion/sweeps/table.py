@@ -1,8 +1,8 @@
 """The table of a sweep: every row against the best one, and the thresholds that cannot be told from it.
 
 Rows have the same images and noise, so differences are paired image by image. A threshold counts as
-indistinguishable from the best while its difference is at most `SURE` standard errors, together with all that
-lie between it and the best.
+indistinguishable from the best while its difference is at most `SURE` standard errors; the interval is from
+the first of them to the last.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def compare(
 
 
 def _interval(lines: Sequence[Line], etas: Sequence[float], best: int) -> list[float] | None:
-    """The thresholds around the best whose differences are within their errors; None without errors."""
+    """From the first to the last threshold that is as good within its error; None without errors."""
 
     def is_close(position: int) -> bool:
         found = lines[position]["paired"]
@@ -72,9 +72,5 @@ def _interval(lines: Sequence[Line], etas: Sequence[float], best: int) -> list[f
     known = [line["paired"]["se"] for i, line in enumerate(lines) if i != best and line["paired"] is not None]
     if not known or None in known:
         return None
-    low = high = best
-    while low > 0 and is_close(low - 1):
-        low -= 1
-    while high + 1 < len(lines) and is_close(high + 1):
-        high += 1
-    return [etas[low], etas[high]]
+    close = [eta for position, eta in enumerate(etas) if position == best or is_close(position)]
+    return [min(close), max(close)]

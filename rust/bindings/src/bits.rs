@@ -188,7 +188,7 @@ fn probe_variances<'py>(
     probes: Vec<PyReadonlyArray1<'py, f64>>,
 ) -> PyResult<Option<Bound<'py, PyArray1<f64>>>> {
     let times = owned(times);
-    let probes: Vec<Vec<f64>> = probes.iter().map(|q| q.as_array().to_vec()).collect();
+    let probes: Vec<Vec<f64>> = probes.into_iter().map(|q| q.as_array().to_vec()).collect();
     if probes.is_empty() || probes.iter().any(|q| q.len() != times.len()) {
         return Err(PyValueError::new_err(
             "a value of every probe is needed at every time",

@@ -58,11 +58,12 @@ impl Observer<PyErr> for Report<'_> {
 fn field(drift: &str, dim: usize) -> Result<Field, Error> {
     match drift {
         "probability-flow" => Ok(Field::ProbabilityFlow { dim }),
+        "flow" => Ok(Field::Flow),
         "plain" => Ok(Field::Plain),
         other => Err(Error::Choice {
             name: "drift",
             value: other.to_owned(),
-            allowed: "\"probability-flow\" or \"plain\"",
+            allowed: "\"probability-flow\", \"flow\" or \"plain\"",
         }),
     }
 }
@@ -166,7 +167,7 @@ fn courses(
 #[pyo3(signature = (
     legs, workspaces, keys, *, rows, dim, finished, method = "dopri5", drift = "probability-flow",
     step_control = "per-image", steps = None, rtol = 1e-5, atol = 1e-5, tol = 3e-3, h_max = 0.7,
-    order = 3, noise_floor = 0.0, keep = false, record_steps = false, branches = vec![], stride = 0
+    order = 3, noise_floor = 0.0, keep = false, record_steps = false, branches = None, stride = 0
 ))]
 fn solve<'py>(
     py: Python<'py>,
@@ -188,9 +189,10 @@ fn solve<'py>(
     noise_floor: f64,
     keep: bool,
     record_steps: bool,
-    branches: Vec<Vec<(f64, f64)>>,
+    branches: Option<Vec<Vec<(f64, f64)>>>,
     stride: u64,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let branches = branches.unwrap_or_default();
     let choose = || -> Result<Method, Error> {
         match method {
             "dopri5" => Ok(Method::DormandPrince {

@@ -14,6 +14,8 @@ pub enum Field {
         /// Values per row, d.
         dim: usize,
     },
+    /// The same flow without its log-density entry: q tells what was not finite and nothing else.
+    Flow,
     /// y' = f(t, y): slots hold f, and there is no log-density entry.
     Plain,
 }
@@ -22,7 +24,7 @@ impl Field {
     /// L(t).
     pub fn linear(self, t: f64) -> f64 {
         match self {
-            Self::ProbabilityFlow { .. } => -0.5 * sigma_squared(t),
+            Self::ProbabilityFlow { .. } | Self::Flow => -0.5 * sigma_squared(t),
             Self::Plain => 0.0,
         }
     }
@@ -30,7 +32,7 @@ impl Field {
     /// g(t).
     pub fn gain(self, t: f64) -> f64 {
         match self {
-            Self::ProbabilityFlow { .. } => 0.5 * sigma_squared(t).sqrt(),
+            Self::ProbabilityFlow { .. } | Self::Flow => 0.5 * sigma_squared(t).sqrt(),
             Self::Plain => 1.0,
         }
     }
@@ -40,7 +42,7 @@ impl Field {
         match self {
             Self::ProbabilityFlow { dim } => 0.5 * (q - sigma_squared(t) * dim as f64),
             // A value that is not finite is told by q, and must reach the error norm.
-            Self::Plain => 0.0 * q,
+            Self::Flow | Self::Plain => 0.0 * q,
         }
     }
 
@@ -48,7 +50,7 @@ impl Field {
     pub fn extra_entries(self) -> usize {
         match self {
             Self::ProbabilityFlow { .. } => 1,
-            Self::Plain => 0,
+            Self::Flow | Self::Plain => 0,
         }
     }
 }

@@ -4,7 +4,8 @@
 //! Finished rows leave and waiting problems take their place, so that the network sees full batches.
 //! The last lane whose queue fills its vacant rows runs the next frame; if none does, the first that
 //! has work. So at most about twice as many states as rows wait between lanes, and results appear from
-//! the start. A problem's result does not depend on the row, the neighbours or the moment it is given.
+//! the start. Problems that have left a shared row go before those that have not begun: at most as many
+//! of them wait as rows have riders. A problem's result does not depend on the row, the neighbours or the moment it is given.
 
 use std::collections::VecDeque;
 

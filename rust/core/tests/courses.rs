@@ -14,7 +14,6 @@ use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{Method, Observer, Settings, Tally, solve};
 use merged_diffusion_core::outcome::{Finished, Job, Status, Step};
-use merged_diffusion_core::tableau::STAGES;
 use merged_diffusion_core::workspace::Workspace;
 use problems::{Naive, Store, gaussian};
 
@@ -193,17 +192,23 @@ fn order_and_choice_of_courses_change_nothing() {
     assert_equal_to_single_runs(adams(1e-3), 3, &[301, 501, 200], [first, second]);
 }
 
-/// A flow with narrow features, which reject steps wherever a switch may lie.
+/// A flow of short steps with narrow features, which reject some wherever a switch may lie.
 fn bumpy() -> Expert {
     let smooth = gaussian(0.5);
     Rc::new(move |t, key, z| {
         let (mut output, q) = smooth(t, key, z);
-        let bump = 3.0 * (-(((t * 1.7).sin() / 0.05).powi(2))).exp();
+        let bump = 60.0 * (-(((t * 1.7).sin() / 0.05).powi(2))).exp();
         for value in &mut output {
-            *value += bump;
+            *value += 20.0 * (2.0 * t).cos() + bump;
         }
         (output, q + bump)
     })
+}
+
+/// Problems that left another's row after some steps of its.
+fn n_branched(log: &Log) -> usize {
+    let origins = log.finished.values().map(|(_, found)| found.job.origin);
+    origins.flatten().filter(|&(_, steps)| steps > 0).count()
 }
 
 #[test]
@@ -216,8 +221,59 @@ fn rejected_steps_at_a_branch_are_those_of_the_single_run() {
             .values()
             .filter(|(_, found)| found.job.rejected > 0);
         assert!(rejected.count() > SWITCHES.len());
+        assert!(n_branched(&log) >= 2 * (SWITCHES.len() - 2));
         assert_equal_to_single_runs(method, 4, &every_key(2), [first, second]);
     }
+}
+
+/// One leg, and the shorter one of problem `STRIDE`, which rides along or goes alone.
+fn along(leg: (f64, f64), end: f64, method: Method, expert: &Expert, rides: bool) -> Log {
+    let expert = Rc::clone(expert);
+    let mut naive: Vec<Box<dyn Workspace<Error = Infallible>>> = vec![Box::new(Naive::new(
+        2,
+        DIM,
+        method.slots(),
+        |_| vec![0.3, 0.1, -0.1],
+        move |t, key, z| expert(t, key % STRIDE, z),
+    ))];
+    let settings = Settings {
+        method,
+        rows: 2,
+        dim: DIM,
+        keep: false,
+    };
+    let mut log = Log::default();
+    let fan = vec![vec![leg], vec![(leg.0, end)]];
+    let courses = Courses::new(fan, STRIDE).expect("all begin together");
+    let keys = if rides { vec![0, STRIDE] } else { vec![STRIDE] };
+    let Ok(_) = solve(&courses, &settings, &mut naive, &keys, &mut log);
+    log
+}
+
+fn assert_same(branched: &Log, alone: &Log, end: f64) {
+    let ((_, found), (_, own)) = (&branched.finished[&STRIDE], &alone.finished[&STRIDE]);
+    assert_eq!(without_origin(&found.job), own.job, "end {end}");
+    assert_eq!(found.square.to_bits(), own.square.to_bits());
+    assert_eq!(branched.steps[&STRIDE], alone.steps[&STRIDE]);
+}
+
+#[test]
+fn a_switch_within_the_first_step_cuts_it_as_alone() {
+    // A flow so easy that the starting step passes the ends; near zero, end - start is rounded, so that
+    // a step of that length may stop short of the end.
+    let easy: Expert = Rc::new(|_, _, z| (vec![0.0; z.len()], 0.0));
+    let mut stopped_short = 0;
+    for number in 1..400 {
+        let end = -0.05 + 0.001 * f64::from(number);
+        let start = -0.1;
+        stopped_short += u32::from(start + (end - start) < end);
+        for method in [dopri5(1.0), adams(1e-3)] {
+            let branched = along((start, 3.0), end, method, &easy, true);
+            let alone = along((start, 3.0), end, method, &easy, false);
+            assert_same(&branched, &alone, end);
+        }
+    }
+    assert!(stopped_short > 0);
 }
 
 #[test]
@@ -226,42 +282,20 @@ fn switches_anywhere_along_rejected_steps_branch_alike() {
     let (first, [_, second]) = (&bumpy(), &experts());
     let (trunk, _, _) = run(dopri5(1e-4), 1, &[0], [first, second]);
     let nodes = &trunk.steps[&0];
+    let mut n_shared = 0;
     for pair in nodes.windows(2) {
         let middle = 0.5 * (pair[0] + pair[1]);
         for end in [middle, pair[1], pair[1].next_up(), pair[1].next_down()] {
             if end >= END {
                 continue;
             }
-            let outcome = |courses: Vec<Vec<(f64, f64)>>, keys: &[u64]| {
-                let mut naive: Vec<Box<dyn Workspace<Error = Infallible>>> = Vec::new();
-                let expert = Rc::clone(first);
-                naive.push(Box::new(Naive::new(
-                    2,
-                    DIM,
-                    STAGES,
-                    |_| vec![0.3, 0.1, -0.1],
-                    move |t, key, z| expert(t, key % STRIDE, z),
-                )));
-                let settings = Settings {
-                    method: dopri5(1e-4),
-                    rows: 2,
-                    dim: DIM,
-                    keep: false,
-                };
-                let mut log = Log::default();
-                let courses = Courses::new(courses, STRIDE).expect("all begin together");
-                let Ok(_) = solve(&courses, &settings, &mut naive, keys, &mut log);
-                log
-            };
-            let fan = vec![vec![(START, END)], vec![(START, end)]];
-            let branched = outcome(fan.clone(), &[0, STRIDE]);
-            let alone = outcome(fan, &[STRIDE]);
-            let ((_, found), (_, own)) = (&branched.finished[&STRIDE], &alone.finished[&STRIDE]);
-            assert_eq!(without_origin(&found.job), own.job, "end {end}");
-            assert_eq!(found.square.to_bits(), own.square.to_bits());
-            assert_eq!(branched.steps[&STRIDE], alone.steps[&STRIDE]);
+            let branched = along((START, END), end, dopri5(1e-4), first, true);
+            let alone = along((START, END), end, dopri5(1e-4), first, false);
+            assert_same(&branched, &alone, end);
+            n_shared += n_branched(&branched);
         }
     }
+    assert!(n_shared > nodes.len());
 }
 
 #[test]

@@ -370,3 +370,22 @@ fn shared_groups_stay_whole() {
         }
     }
 }
+
+#[test]
+fn a_step_to_the_end_is_the_last_whatever_is_rounded() {
+    // t + (end - t) may be a unit short of the end.
+    let mut rounded = 0;
+    for number in 1..200 {
+        let leg = (-0.1, 0.15 + 0.001 * f64::from(number));
+        rounded += u32::from(leg.0 + (leg.1 - leg.0) != leg.1);
+        let naive = Naive::new(1, DIM, 7, start, gaussian(0.5));
+        let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> = vec![Box::new(naive)];
+        let settings = settings(StepControl::Constant { steps: 1 }, 1e-5, 1);
+        let mut log = Log::default();
+        let courses = Courses::one(&[leg]);
+        let Ok(tally) = solve(&courses, &settings, &mut workspaces, &[1], &mut log);
+        assert_eq!(log.steps[&1], [leg.1]);
+        assert_eq!(tally.evaluations, 7);
+    }
+    assert!(rounded > 0);
+}

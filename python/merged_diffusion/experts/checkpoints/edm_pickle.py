@@ -26,6 +26,8 @@ MAX_PARTS: Final = 20_000
 MAX_DEPTH: Final = 32
 # Arguments of the network that say nothing about the weights, or stand elsewhere in the card.
 ELSEWHERE: Final = frozenset(("img_resolution", "in_channels", "out_channels", "label_dropout"))
+# Arguments of the preconditioning that are not the network's.
+OUTER: Final = frozenset(("img_channels", "use_fp16", "sigma_min", "sigma_max", "sigma_data", "model_type"))
 POSITIONAL: Final = ("img_resolution", "in_channels", "out_channels")
 # What SongUNet takes where its arguments do not say.
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -119,11 +121,7 @@ def _card(ema: inert.Record, where: str, name: str) -> Card:
     if not isinstance(network, inert.Record) or network.kind != "SongUNet":
         kind = network.kind if isinstance(network, inert.Record) else type(network).__name__
         raise _unknown(where, "network", kind, "SongUNet in its DDPM++ form")
-    given = _attributes(network, where)
-    keywords, places = given.get("_init_kwargs", {}), given.get("_init_args", ())
-    if type(keywords) is not dict or type(places) is not tuple:
-        raise CheckpointError(f"{where}: a network without the arguments it was made with", file=where)
-    arguments = keywords | dict(zip(POSITIONAL, places, strict=False))
+    arguments = _arguments(state, _attributes(network, where), where)
     size, channels = arguments.get("img_resolution"), arguments.get("in_channels")
     std = state.get("sigma_data", 0.5)
     if type(size) is not int or type(channels) is not int or not isinstance(std, int | float):
@@ -135,12 +133,8 @@ def _card(ema: inert.Record, where: str, name: str) -> Card:
         or not 0 < size < 1 << 16
         or not 0 < channels < 1024
     ):
-        raise _unknown(
-            where,
-            "shape",
-            f"{channels} x {size} in, {inert.shown(arguments.get('out_channels'))} out",
-            "alike",
-        )
+        out = inert.shown(arguments.get("out_channels"))
+        raise _unknown(where, "shape", f"{channels} x {size} in, {out} out", "alike")
     if not math.isfinite(std) or std <= 0:
         raise CheckpointError(f"{where}: sigma_data = {std} is not positive and finite", file=where)
     table = {key: _plain(value) for key, value in arguments.items() if key not in ELSEWHERE}
@@ -161,6 +155,18 @@ def _card(ema: inert.Record, where: str, name: str) -> Card:
         data_std=float(std),
         precision="float32",
     )
+
+
+def _arguments(outer: Mapping[str, Any], inner: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What the network was made with: its own record, else the preconditioning's, which passed it on."""
+    keywords, places = inner.get("_init_kwargs"), inner.get("_init_args", ())
+    if not keywords and not places:
+        given = outer.get("_init_kwargs")
+        keywords = {k: v for k, v in given.items() if k not in OUTER} if type(given) is dict else None
+        places = tuple(outer.get(key) for key in ("img_resolution", "img_channels", "img_channels"))
+    if type(keywords) is not dict or type(places) is not tuple:
+        raise CheckpointError(f"{where}: a network without the arguments it was made with", file=where)
+    return keywords | dict(zip(POSITIONAL, places, strict=False))
 
 
 def _unknown(where: str, what: str, found: str, known: str) -> UnsupportedCheckpointError:

@@ -33,6 +33,9 @@ impl Attempt {
             error_scale: 0.0,
             error_weights: [0.0; STAGES],
         };
+        // The step ends where it was told to, as SciPy's: t + (t_new - t) may round to a unit before it,
+        // and to reach an end from there would take another step.
+        attempt.t[STAGES - 1] = t_new;
         // k_l = slope_scale[l] y_n + sum_j slopes[l][j] slot_j.
         let mut slope_scale = [0.0; STAGES];
         let mut slopes = [[0.0; STAGES]; STAGES];

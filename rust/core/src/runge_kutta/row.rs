@@ -126,8 +126,8 @@ impl Row {
         } else {
             self.h.max(least)
         };
-        let passes = direction * (self.t + h * direction - rider.path.end) >= 0.0;
-        passes || (self.attempts == 0 && self.h > rider.path.span())
+        // A starting step longer than the rider's leg passes its end, whatever is rounded.
+        direction * (self.t + h * direction - rider.path.end) >= 0.0
     }
 
     /// The riders for whom it is time, who ride no more.

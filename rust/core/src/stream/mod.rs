@@ -33,6 +33,10 @@ pub enum Purpose {
     Start = 3,
     /// Everything that training draws.
     Training = 4,
+    /// Noise added in steps of a sampler.
+    Sampling = 5,
+    /// Grey levels drawn at the end of one.
+    Decoding = 6,
 }
 
 impl FromStr for Purpose {
@@ -44,10 +48,12 @@ impl FromStr for Purpose {
             "probe" => Ok(Self::Probe),
             "start" => Ok(Self::Start),
             "training" => Ok(Self::Training),
+            "sampling" => Ok(Self::Sampling),
+            "decoding" => Ok(Self::Decoding),
             _ => Err(Error::Choice {
                 name: "purpose",
                 value: name.to_owned(),
-                allowed: "dequantisation, probe, start or training",
+                allowed: "dequantisation, probe, start, training, sampling or decoding",
             }),
         }
     }

@@ -1,0 +1,14 @@
+"""The variational bound of images under experts, and the loss by gamma that it is made of.
+
+    -log P(v) <= prior + reconstruction + diffusion,
+    diffusion = 1/2 (gamma_max - gamma_min) E_t |eps - eps_hat(z_t, gamma(t))|^2
+
+(Kingma et al. 2021, eq. 11-17), the expert in charge of each gamma giving eps_hat. All noise is named by
+(seed, image, repeat, time), so a value does not depend on the images beside it.
+"""
+
+from merged_diffusion.bound.evaluate import variational_bound
+from merged_diffusion.bound.profile import Profile, loss_profile
+from merged_diffusion.bound.result import Bound
+
+__all__ = ["Bound", "Profile", "loss_profile", "variational_bound"]

@@ -1,0 +1,233 @@
+"""`variational_bound`: images in, records out, an image at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from merged_diffusion import _core
+from merged_diffusion.bound import noise, terms
+from merged_diffusion.bound.losses import Losses, Positions
+from merged_diffusion.bound.noise import Floats
+from merged_diffusion.bound.result import TERMS, Bound
+from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.errors import UsageError
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.likelihood import default_batch_size
+from merged_diffusion.likelihood.given import as_data
+from merged_diffusion.likelihood.records import ROLES, Record
+from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.merge import MergedModel, as_model
+from merged_diffusion.ode.flow import frozen
+
+
+def variational_bound(
+    model: Expert | MergedModel,
+    images: Data | npt.NDArray[np.uint8] | Tensor,
+    ids: npt.ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    times: int = 16,
+    repeats: int = 1,
+    profile: bool = False,
+    batch_size: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    labels: npt.ArrayLike | None = None,
+    batch_coupled: bool = False,
+    allow_failed: bool = False,
+    on_record: Callable[[Record], object] | None = None,
+    progress: bool = False,
+) -> Bound:
+    """Variational bound of images in bits/dim; two calls with the same ids and seed use the same noise.
+
+    Parameters
+    ----------
+    images, ids
+        uint8 [N, C, H, W], and what names each image's random numbers (default: its own in `Data`, else its
+        position).
+    times
+        Network evaluations an image and repeat, at t_j = (j + u)/times with u of the image and repeat.
+    repeats
+        How often times and noise are drawn afresh and averaged.
+    profile
+        Keep every loss with its gamma in the records.
+    batch_size, device, dtype, labels, batch_coupled, allow_failed, on_record
+        As of `log_likelihood`.
+
+    Raises
+    ------
+    UsageError, DataError, ExpertError
+        An argument, the images or an expert is not sound; nothing has been computed then.
+    ResourceError
+        The memory does not suffice for one row.
+    """
+    begin = time.perf_counter()
+    _check_counts(times=times, repeats=repeats)
+    settings = Settings(seed=seed, batch_size=batch_size, device=device, dtype=dtype)
+    model = as_model(model)
+    data = as_data(images, ids, labels, model)
+    place = torch.device(settings.device)
+    losses = Losses(
+        pixel_values(data.images, data.levels),
+        data.ids.astype(np.uint64),
+        data.labels,
+        seed,
+        settings.batch_size or default_batch_size(len(data), settings.device),
+        place,
+        settings.torch_dtype,
+    )
+    found: list[Record] = []
+    experts = [leg.expert for leg in model.legs()]
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        frozen(experts, device=place, dtype=settings.torch_dtype),
+        tqdm(total=len(data), unit="image", disable=not progress) as bar,
+    ):
+        cond = None if data.labels is None else torch.as_tensor(np.resize(data.labels, 2), device=place)
+        for expert in {id(expert): expert for expert in experts}.values():
+            check_expert(
+                expert,
+                data.images.shape[1:],
+                device=place,
+                dtype=settings.torch_dtype,
+                cond=cond,
+                batch_coupled=batch_coupled,
+            )
+        for record in _Draws(model, data, losses, times, repeats, profile).records():
+            found.append(record)
+            if on_record is not None:
+                on_record(record)
+            bar.update()
+    seconds = time.perf_counter() - begin
+    outside = seconds - losses.network_seconds
+    return Bound(tuple(found), int(np.prod(data.images.shape[1:])), allow_failed, seconds, outside)
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """All times of all repeats of the images, under the model."""
+
+    model: MergedModel
+    data: Data
+    losses: Losses
+    times: int
+    repeats: int
+    keeps_profile: bool
+
+    def records(self) -> Iterator[Record]:
+        """One per image, in their order."""
+        for first in range(0, len(self.data), max(1, self.losses.rows)):
+            chunk = np.arange(first, min(first + self.losses.rows, len(self.data)))
+            gamma, loss = zip(*(self._repeat(chunk, repeat) for repeat in range(self.repeats)), strict=True)
+            gammas, squares = np.stack(gamma, axis=1), np.stack(loss, axis=1)
+            reconstructed = np.stack([self._reconstruction(chunk, r) for r in range(self.repeats)], axis=1)
+            prior = terms.prior(self.losses.x[chunk].reshape(len(chunk), -1), self.model.gamma_range[1])
+            for row, position in enumerate(chunk):
+                values = self._values(prior[row], reconstructed[row], gammas[row], squares[row])
+                yield self._record(int(position), gammas[row], squares[row], values)
+
+    def _repeat(self, chunk: Positions, repeat: int) -> tuple[Floats, Floats]:
+        """Gammas and losses [n, T] of the images at the positions ``chunk`` [n]."""
+        low, high = self.model.gamma_range
+        index = np.arange(self.times)
+        offsets = noise.time_offsets(self.losses.seed, self.losses.ids[chunk], repeat)
+        gamma = low + (high - low) * ((index + offsets[:, None]) / self.times)
+        positions = np.repeat(chunk, self.times)
+        draws = np.tile(noise.time_draws(repeat, index), len(chunk))
+        clock, squares = gamma.ravel(), np.empty(gamma.size)
+        in_charge = self._legs_of(clock)
+        for number, leg in enumerate(self.model.legs()):
+            own = np.flatnonzero(in_charge == number)
+            squares[own] = self.losses(leg.expert, positions[own], clock[own], draws[own])
+        return gamma, squares.reshape(gamma.shape)
+
+    def _legs_of(self, gamma: Floats) -> npt.NDArray[np.int64]:
+        """Which leg has each gamma; t <= eta is the likelihood expert's."""
+        ends = np.array([leg.end for leg in self.model.legs()[:-1]])
+        return np.searchsorted(ends, gamma, side="left")
+
+    def _reconstruction(self, chunk: Positions, repeat: int) -> Floats:
+        x = self.losses.x[chunk].reshape(len(chunk), -1)
+        pixels = self.data.images[chunk].reshape(len(chunk), -1)
+        drawn = noise.reconstruction_noise(self.losses.seed, self.losses.ids[chunk], repeat, x.shape[1])
+        return terms.reconstruction(x, pixels, drawn, self.model.gamma_range[0], self.data.levels)
+
+    def _values(self, prior: float, reconstruction: Floats, gamma: Floats, squares: Floats) -> Record:
+        """The terms of one image with ``reconstruction`` [R] and losses ``squares`` [R, T] at ``gamma``."""
+        if not np.isfinite(squares).all():
+            return self._failure(gamma[~np.isfinite(squares)][0])
+        low, high = self.model.gamma_range
+        diffusion = 0.5 * (high - low) * squares.mean(axis=1)
+        draws = -(prior + reconstruction + diffusion)
+        costs = (prior, reconstruction.mean(), diffusion.mean())
+        found = {name: -float(cost) for name, cost in zip(TERMS, costs, strict=True)}
+        dim = int(np.prod(self.data.images.shape[1:]))
+        error = _se_times(draws, squares, 0.5 * (high - low))
+        values: Record = {
+            "status": "ok",
+            "bits_per_dim": float(_core.bits_per_dim(sum(found.values()), dim)),
+            "terms_nats": found,
+            "se_times": None if error is None else float(_core.bits_per_dim(-error, dim)),
+        }
+        return values | ({"draws": draws.tolist()} if self.repeats > 1 else {})
+
+    def _failure(self, gamma: float) -> Record:
+        leg = self.model.legs()[int(self._legs_of(np.array([gamma]))[0])]
+        return {
+            "status": "nonfinite",
+            "bits_per_dim": None,
+            "terms_nats": None,
+            "se_times": None,
+            "gamma": float(gamma),
+            "leg": leg.role,
+            "expert": leg.expert.name,
+            "hint": None,
+        }
+
+    def _record(self, position: int, gamma: Floats, squares: Floats, values: Record) -> Record:
+        roles = [leg.role for leg in self.model.legs()]
+        in_charge = self._legs_of(gamma.ravel())
+        counts = dict.fromkeys(ROLES, 0)
+        for number, role in enumerate(roles):
+            counts[role] += int((in_charge == number).sum())
+        clusters = self.data.clusters
+        record: Record = {
+            "id": int(self.data.ids[position]),
+            **values,
+            "evaluations": counts,
+            "cluster": None if clusters is None else int(clusters[position]),
+            "rows": self.losses.rows,
+        }
+        if self.keeps_profile:
+            record["profile"] = {"gamma": gamma.tolist(), "loss": squares.tolist()}
+        return record
+
+
+def _se_times(draws: Floats, squares: Floats, width: float) -> float | None:
+    """Standard error in nats of one image's bound: over repeats, else from second differences of losses."""
+    repeats, n_times = squares.shape
+    if repeats > 1:
+        return float(draws.std(ddof=1) / np.sqrt(repeats))
+    if n_times < 3:
+        return None
+    # A value less the mean of its neighbours has 3/2 of the noise's variance (Gasser et al. 1986).
+    away = squares[0, 1:-1] - (squares[0, :-2] + squares[0, 2:]) / 2
+    return float(width * np.sqrt(np.square(away).mean() / 1.5 / n_times))
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, Integral) or not 1 <= int(value) < noise.MOST:
+            raise UsageError(f"{name} = {value} is no whole number from 1 to {noise.MOST - 1}")

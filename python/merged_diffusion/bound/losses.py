@@ -1,0 +1,98 @@
+"""|eps - eps_hat(alpha x + sigma eps, gamma)|^2 of many (image, gamma, draw), in calls of one size."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from merged_diffusion import schedules
+from merged_diffusion.bound.noise import Floats, diffusion_noise
+from merged_diffusion.errors import ResourceError
+from merged_diffusion.experts.base import Expert, like_input
+from merged_diffusion.likelihood.scoring import HOST_ALLOCATOR
+from merged_diffusion.ode.items import Keys
+from merged_diffusion.ode.transfer import placed
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass
+class Losses:
+    """Squared errors of images ``x`` [N, C, H, W] with ``ids`` [N]; every network call has ``rows`` rows.
+
+    ``rows`` is halved, for good, where the device's memory does not suffice.
+    """
+
+    x: Floats
+    ids: Keys
+    labels: npt.NDArray[np.int64] | None
+    seed: int
+    rows: int
+    device: torch.device
+    dtype: torch.dtype
+    network_seconds: float = field(default=0.0, init=False)
+
+    def __call__(self, expert: Expert, positions: Positions, gamma: Floats, draws: Keys) -> Floats:
+        """The squared error [M], summed over an image's values, of the images at ``positions`` [M].
+
+        Raises
+        ------
+        ResourceError
+            The memory does not suffice for one row.
+        """
+        found = np.empty(len(positions))
+        first = 0
+        while first < len(positions):
+            part = slice(first, first + self.rows)
+            try:
+                found[part] = self._call(expert, positions[part], gamma[part], draws[part])
+            except (torch.OutOfMemoryError, MemoryError):
+                self._halve()
+                continue
+            except RuntimeError as error:
+                if HOST_ALLOCATOR not in str(error):
+                    raise
+                self._halve()
+                continue
+            first = part.stop
+        return found
+
+    def _call(self, expert: Expert, positions: Positions, gamma: Floats, draws: Keys) -> Floats:
+        # Filled up with its first row: a network may give a row other bits in a call of another size.
+        n_asked = len(positions)
+        filled = np.concatenate([np.arange(n_asked), np.zeros(self.rows - n_asked, np.int64)])
+        positions, gamma, draws = positions[filled], gamma[filled], draws[filled]
+        noise = np.empty((self.rows, math.prod(self.x.shape[1:])))
+        diffusion_noise(noise, self.seed, np.ascontiguousarray(self.ids[positions]), draws)
+        home = schedules.home(self.device)
+        x = placed(np.ascontiguousarray(self.x[positions]), home)
+        eps, clock = placed(noise, home).view_as(x), placed(gamma, home)
+        z = schedules.per_image(schedules.alpha(clock), x) * x
+        z += schedules.per_image(schedules.sigma(clock), x) * eps
+        cond = None if self.labels is None else placed(self.labels[positions], self.device)
+        begin = time.perf_counter()
+        away = schedules.widened(self._predicted(expert, z, clock, cond)) - eps
+        squares: Floats = away.flatten(1).square().sum(1).cpu().numpy()
+        self.network_seconds += time.perf_counter() - begin
+        return squares[:n_asked]
+
+    def _predicted(self, expert: Expert, z: Tensor, clock: Tensor, cond: Tensor | None) -> Tensor:
+        given = z.to(self.dtype).to(self.device)
+        return like_input(expert.name, expert(given, clock, cond), given)
+
+    def _halve(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self.rows == 1:
+            raise ResourceError(
+                f"the memory of {self.device} does not suffice for a network call of one row",
+                hint="use a smaller network or another device",
+                device=str(self.device),
+            )
+        self.rows //= 2

@@ -1,0 +1,166 @@
+"""The loss of one expert by gamma: l(gamma) = E |eps - eps_hat(z, gamma)|^2, summed over an image's values.
+
+Half its integral is the diffusion term of the bound in nats, so the profiles of two experts give the bound of
+every merge of them (`merged_diffusion.thresholds.curve`). Both meet the same noise at the same gamma.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from merged_diffusion.bound import noise
+from merged_diffusion.bound.losses import Losses
+from merged_diffusion.bound.noise import Floats
+from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.errors import SolveError, UsageError
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.likelihood import default_batch_size
+from merged_diffusion.likelihood.given import as_data
+from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.merge import Convention, as_model
+from merged_diffusion.ode.flow import frozen
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Losses in nats [N, G] of N images at the gammas [G]; NaN where an image was not asked."""
+
+    gamma: Floats
+    per_image: Floats
+    clusters: npt.NDArray[np.int64] | None = None
+
+    @property
+    def n(self) -> npt.NDArray[np.int64]:
+        """Images at each gamma [G]."""
+        counts: npt.NDArray[np.int64] = self.is_known.sum(axis=0)
+        return counts
+
+    @property
+    def is_known(self) -> npt.NDArray[np.bool_]:
+        """Where a loss was measured [N, G]."""
+        return ~np.isnan(self.per_image)
+
+    @property
+    def mean(self) -> Floats:
+        """Mean over the images [G]."""
+        return cast(Floats, np.nanmean(self.per_image, axis=0))
+
+    @property
+    def influence(self) -> Floats:
+        """What each image adds to the mean's error [N, G]; their squares add up to its variance."""
+        return np.where(self.is_known, (self.per_image - self.mean) / self.n, 0.0)
+
+    @property
+    def se(self) -> Floats:
+        """Standard error of the mean [G], clustered where images have clusters."""
+        return error_of(self.influence, self.clusters)
+
+    @property
+    def evaluations(self) -> int:
+        """Forward passes spent."""
+        return int(self.n.sum())
+
+
+def error_of(influence: Floats, clusters: npt.NDArray[np.int64] | None) -> Floats:
+    """Standard errors [E] of estimates with ``influence`` [N, E], with a factor G/(G - 1) for G groups."""
+    if clusters is not None:
+        _, group = np.unique(clusters, return_inverse=True)
+        summed = np.zeros((int(group.max()) + 1, influence.shape[1]))
+        np.add.at(summed, group, influence)
+        influence = summed
+    n = len(influence)
+    if n < 2:
+        return np.full(influence.shape[1], np.nan)
+    found: Floats = np.sqrt(np.square(influence).sum(axis=0) * n / (n - 1))
+    return found
+
+
+def loss_profile(
+    expert: Expert,
+    data: Data,
+    gammas: npt.ArrayLike,
+    *,
+    first: int = 0,
+    stride: int = 1,
+    seed: int = 0,
+    labels: npt.ArrayLike | None = None,
+    batch_size: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    convention: Convention = "exact",
+) -> Profile:
+    """The loss of ``expert`` at ``gammas`` [G] on every image of ``data``.
+
+    Parameters
+    ----------
+    first
+        The number of the first gamma, which names its noise.
+    stride
+        Ask every image at each ``stride``-th gamma only, the next image at those beside them. At one number
+        two experts meet the same images.
+    convention
+        As of `MergedModel`.
+
+    Raises
+    ------
+    UsageError
+        Gammas that do not increase, or outside the expert's range.
+    SolveError
+        A loss that is not finite.
+    """
+    grid = np.asarray(gammas, dtype=np.float64)
+    low, high = expert.gamma_range
+    if grid.ndim != 1 or len(grid) < 2 or not (np.diff(grid) > 0).all():
+        raise UsageError("gammas do not increase, or are fewer than two")
+    if grid[0] < low or grid[-1] > high:
+        raise UsageError(
+            f"gammas from {grid[0]:g} to {grid[-1]:g} leave {low:g} to {high:g}, where expert {expert.name} "
+            "was trained"
+        )
+    settings = Settings(seed=seed, batch_size=batch_size, device=device, dtype=dtype)
+    model = as_model(expert, convention=convention)
+    given = as_data(data, None, labels, model)
+    (leg,) = model.legs()
+    place = torch.device(settings.device)
+    losses = Losses(
+        pixel_values(given.images, given.levels),
+        given.ids.astype(np.uint64),
+        given.labels,
+        seed,
+        settings.batch_size or default_batch_size(len(given), settings.device),
+        place,
+        settings.torch_dtype,
+    )
+    is_asked = _asked(len(given), first + np.arange(len(grid)), stride)
+    images, points = np.nonzero(is_asked)
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        frozen([leg.expert], device=place, dtype=settings.torch_dtype),
+    ):
+        values = losses(leg.expert, images, grid[points], noise.profile_draws(points + first))
+    if not np.isfinite(values).all():
+        where = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise SolveError(
+            f"the loss of expert {expert.name} is not finite at gamma = {grid[points[where]]:.4g} "
+            f"(image {given.ids[images[where]]})",
+            gamma=float(grid[points[where]]),
+            expert=expert.name,
+        )
+    per_image = np.full(is_asked.shape, np.nan)
+    per_image[is_asked] = values
+    return Profile(grid, per_image, given.clusters)
+
+
+def _asked(n_images: int, numbers: npt.NDArray[np.int64], stride: int) -> npt.NDArray[np.bool_]:
+    """Which images meet the gammas of these numbers [N, G]: every image a comb."""
+    if stride < 1:
+        raise UsageError(f"stride = {stride} is no whole number from 1 up")
+    stride = min(stride, n_images)  # so that some image is at every gamma
+    grid: npt.NDArray[np.bool_] = numbers % stride == (np.arange(n_images) % stride)[:, None]
+    return grid

@@ -1,0 +1,233 @@
+"""``sample``: parses, builds, calls, prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from merged_diffusion import samplers
+from merged_diffusion.cli import options, output, text, workers
+from merged_diffusion.cli.nll import model
+from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.evaluation.sources import check_present
+
+if TYPE_CHECKING:
+    from merged_diffusion.sampling import Samples
+
+DEFAULT_OUT: Final = "samples.png"
+DEFAULT_NUM: Final = 16
+INTERRUPT_CODE: Final = 130
+REDRAW_SECONDS: Final = 0.2
+LINE_SECONDS: Final = 60.0
+
+
+def labels(value: str) -> str | int:
+    """``none``, ``cycle`` or a class number."""
+    if value in ("none", "cycle"):
+        return value
+    if value.isdecimal():
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither none, cycle (all classes in turn) nor a class number")
+
+
+def shape(value: str) -> tuple[int, ...]:
+    """``C,H,W``."""
+    sizes = value.split(",")
+    if len(sizes) == 3 and all(size.isdecimal() and int(size) > 0 for size in sizes):
+        return tuple(map(int, sizes))
+    raise click.BadParameter(f"{value!r} is not C,H,W, for instance 3,32,32")
+
+
+what = options.stacked(
+    click.option("--num", type=int, show_default=str(DEFAULT_NUM), help="Images: the ids 0 to N - 1."),
+    click.option("--ids", type=options.id_range, metavar="A:B", help="The ids A <= id < B instead."),
+    click.option("--labels", type=labels, metavar="CLASS|cycle|none", show_default="none",
+                 help="For class-conditional experts; cycle: all classes in turn by id."),
+    click.option("--image-shape", type=shape, metavar="C,H,W", help="Where the experts take any size."),
+    options.cache,
+)  # fmt: skip
+how = options.stacked(
+    click.option("--sampler", type=click.Choice(samplers.SAMPLERS), show_default="ode",
+                 help="Probability flow, ancestral, EDM's Heun, or DPM-Solver++(2M)."),
+    click.option("--steps", type=int, show_default="heun 18, dpmpp-2m 20, ancestral 256",
+                 help="Steps of a fixed grid."),
+    options.choice("--method", "dopri5", "ode: Dormand-Prince 5(4), or exponential Adams."),
+    options.choice("--step-control", "per-image", "ode: shared couples the images of a block."),
+    click.option("--rtol", type=float, show_default="1e-5", help="Relative tolerance of dopri5."),
+    click.option("--atol", type=float, show_default="1e-5", help="Absolute tolerance of dopri5."),
+    click.option("--tol", type=float, show_default="0.003", help="Tolerance of adams, at most 0.01."),
+    click.option("--h-max", type=float, show_default="0.7", help="Longest step of adams, in gamma."),
+    click.option("--clip", is_flag=True, default=None,
+                 help="ancestral: keep predicted clean images within [-1, 1]."),
+    click.option("--s-churn", type=float, show_default="0", help="heun: noise added on the way (EDM)."),
+    click.option("--s-min", type=float, show_default="0", help="heun: churn from this sigma/alpha on."),
+    click.option("--s-max", type=float, show_default="none", help="heun: churn up to this sigma/alpha."),
+    click.option("--s-noise", type=float, show_default="1", help="heun: scale of the noise that is added."),
+    click.option("--decode", type=click.Choice(samplers.DECODES), show_default="argmax",
+                 help="The nearest grey level, or one drawn from p(v | z)."),
+    click.option("--seed", type=int, show_default="0", help="Of all random numbers."),
+    click.option("--batch-coupled", is_flag=True, help="Accept an expert whose rows depend on each other."),
+)  # fmt: skip
+where = options.stacked(
+    click.option("--batch-size", "--batch", "batch_size", type=int, show_default="16 on a CPU, else 256",
+                 help="Rows of a network call."),
+    options.threads,
+    options.device,
+    options.dtype,
+    click.option("--compile", is_flag=True, default=None, help="Compile the networks (torch.compile)."),
+    click.option("--deterministic", is_flag=True, help="Fail where a kernel has no deterministic form."),
+    click.option("--shard", type=options.shard, metavar="I/N",
+                 show_default="0/1; RANK/WORLD_SIZE under torchrun", help="The share of worker I of N."),
+    click.option("--out", type=click.Path(path_type=Path), show_default=DEFAULT_OUT,
+                 help="FILE.npz, FILE.zip, FILE.png (one picture of all) or a directory of PNG."),
+    options.printing,
+)  # fmt: skip
+
+EPILOG: Final = """\b
+Examples:
+  merged-diffusion sample --pair digits
+  merged-diffusion sample --pair photos --eta 0.3 --num 1000 --out photos.npz
+  merged-diffusion sample --pair photos --sampler heun --steps 18 --out photos.zip
+  merged-diffusion sample --expert bundled:photos-edm --ids 100:116 --out more.png
+"""
+
+
+@click.command("sample", epilog=EPILOG, context_settings={"max_content_width": 100})
+@what
+@options.less(model, "compare")
+@how
+@where
+def command(
+    out: Path | None,
+    shard: tuple[int, int] | None,
+    num: int | None,
+    ids: tuple[int, int] | None,
+    image_shape: tuple[int, int, int] | None,
+    quiet: bool,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Draw images from merged experts, reproducibly: an id is the same image in any command."""
+    sampling = _sampling(given)
+    asked = {name: value for name, value in given.items() if name not in samplers.ODE}
+    settings = Settings.of(asked | {"data": ""})
+    _check_model(settings)
+    wanted = _ids(num, ids)
+    worker = workers.worker_share(shard, os.environ)
+    worker.check_out(out)
+    check_present(settings)
+    target, quiet = out or Path(DEFAULT_OUT), quiet or not worker.speaks
+    from merged_diffusion.evaluation.machine import configured
+    from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
+
+    with output.remarks(quiet=quiet):
+        workers.take_gpu(worker, settings.device)
+        plan = SamplePlan.make(settings, sampling, wanted, target, image_shape)
+        with (
+            configured(threads=plan.settings.threads or 1, deterministic=settings.deterministic),
+            SampleRun(plan, target, worker.shard) as run,
+        ):
+            progress = Progress(len(run.todo), quiet=quiet)
+            for note in plan.notes:
+                progress.write(f"note: {note}\n")
+            try:
+                summary = run.run(progress.update)
+            except KeyboardInterrupt:
+                progress.clear()
+                kept = f"interrupted: {len(run.store.held())} of {len(plan.ids)} images are kept"
+                return output.stopped(f"{kept}; the same command goes on", INTERRUPT_CODE, as_json=as_json)
+            progress.clear()
+    if worker.speaks:
+        show(summary, as_json=as_json)
+    return 0
+
+
+def show(summary: dict[str, Any], *, as_json: bool) -> None:
+    """What was drawn, for people or as JSON."""
+    if as_json:
+        output.emit_json(summary)
+        return
+    output.emit(f"{summary['n']} images  {summary['sampler']}  {text.threshold_words(summary)}")
+    if summary["n_missing"]:
+        left = f"{summary['n_missing']} images are other workers' to draw"
+        output.emit(f"{left}; {summary['out']} is written once all are there")
+        return
+    count = f"{summary['evaluations']['total']:.0f} evaluations/image"
+    output.emit(f"{count}   {summary['seconds']:.1f} s   sha256 {summary['sha256'][:16]}")
+    output.emit(f"written to {summary['out']}")
+
+
+class Progress:
+    """Images done, evaluations per image, finishing time: a line rewritten, or one a minute."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._total = total
+        self._quiet = quiet
+        self._rewrites = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        self._done, self._evaluations = 0, 0.0
+        self._start = self._shown = time.monotonic()
+
+    def update(self, samples: Samples) -> None:
+        """Take a batch and redraw when it is time."""
+        self._done += len(samples)
+        self._evaluations += sum(float(counts.sum()) for counts in samples.evaluations.values())
+        now = time.monotonic()
+        if now - self._shown >= (REDRAW_SECONDS if self._rewrites else LINE_SECONDS):
+            self._shown = now
+            line = self.line(now)
+            self.write(f"\r\x1b[2K{line}" if self._rewrites else f"{line}\n")
+
+    def line(self, now: float) -> str:
+        """The line of progress."""
+        left = (now - self._start) / self._done * (self._total - self._done)
+        return (
+            f"{self._done}/{self._total} images  {self._evaluations / self._done:.0f} evaluations/image  "
+            f"done at {datetime.now() + timedelta(seconds=left):%H:%M:%S}"
+        )
+
+    def clear(self) -> None:
+        """Leave no line behind."""
+        if self._rewrites:
+            self.write("\r\x1b[2K")
+
+    def write(self, words: str) -> None:
+        """Words on standard error, as long as somebody reads it."""
+        if self._quiet:
+            return
+        try:
+            sys.stderr.write(words)
+            sys.stderr.flush()
+        except OSError:
+            self._quiet = True
+
+
+def _sampling(given: dict[str, Any]) -> samplers.Sampling:
+    names = ("seed", "sampler", "decode", *samplers.OWNERS)
+    return samplers.Sampling(**{name: given[name] for name in names if given.get(name) is not None})
+
+
+def _check_model(settings: Settings) -> None:
+    both = settings.likelihood_expert is not None and settings.quality_expert is not None
+    if settings.pair is None and settings.expert is None and not both:
+        raise UsageError(
+            "no experts to draw from",
+            hint="give --pair digits, photos or cifar10, --expert X, or an expert of each role",
+        )
+
+
+def _ids(num: int | None, ids: tuple[int, int] | None) -> tuple[int, int]:
+    if num is not None and ids is not None:
+        raise UsageError("--num and --ids were both given", hint="use one of them")
+    if num is not None and num < 1:
+        raise UsageError(f"--num {num} lies below 1", hint="use a number from 1 up")
+    first, end = ids or (0, num or DEFAULT_NUM)
+    if not 0 <= first < end < 2**63:
+        raise UsageError(f"ids {first}:{end} name no image", hint="use 0 <= A < B, half open")
+    return first, end

@@ -1,0 +1,96 @@
+"""``threshold``: parses, builds, calls, prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from merged_diffusion.cli import options, output
+from merged_diffusion.cli.nll import how, model, what, where
+from merged_diffusion.errors import StorageError, UsageError
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.evaluation.sources import check_present
+
+NAME: Final = "threshold.json"
+EPILOG: Final = """\b
+Examples:
+  merged-diffusion threshold --data digits
+  merged-diffusion threshold --data photos --tune-limit 512 --out results/threshold
+  merged-diffusion threshold --data images.npz --tune-data others.npz --pair photos --no-confirm
+"""
+
+
+@click.command("threshold", epilog=EPILOG, context_settings={"max_content_width": 100})
+@what
+@click.option(
+    "--tune-data",
+    show_default="train of the known set: its held-back part",
+    help="Images to choose on: a path.",
+)
+@click.option(
+    "--tune-limit", type=click.IntRange(2), default=256, show_default=True, help="How many of them, at most."
+)
+@options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range", "extrapolate")
+@options.less(how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol")
+@options.less(where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile")
+@click.option("--no-confirm", is_flag=True, help="Leave out the exact runs on the images chosen on.")
+@click.option("--no-test", is_flag=True, help="Leave the images of --data alone.")
+def command(
+    tune_data: str | None,
+    tune_limit: int,
+    no_confirm: bool,
+    no_test: bool,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """The best threshold of a pair: found on train by two loss profiles and one solve, reported on test."""
+    settings = Settings.of(given)
+    if settings.split != "test":
+        raise UsageError(
+            f"--split {settings.split}: a threshold is chosen on train and reported on test",
+            hint="leave --split out; --tune-data names other images to choose on",
+        )
+    if out is not None and (out / NAME).exists():
+        raise UsageError(f"--out {out}: holds a {NAME} already", hint="use another --out")
+    check_present(settings)
+    from merged_diffusion.cli import threshold_report
+    from merged_diffusion.evaluation.machine import configured
+    from merged_diffusion.evaluation.plan import place
+    from merged_diffusion.thresholds.auto import without_threshold
+    from merged_diffusion.thresholds.choose import choose
+
+    with output.remarks(quiet=quiet):
+        plan, _ = place(without_threshold(settings), None)
+        with configured(threads=plan.threads, deterministic=settings.deterministic):
+            plan.check_experts()
+            if not quiet:
+                for note in plan.notes:
+                    output.say(f"note: {note}")
+            result = choose(
+                plan,
+                tune_data=tune_data,
+                tune_limit=tune_limit,
+                confirm=not no_confirm,
+                test=not no_test,
+                progress=not quiet and sys.stderr.isatty(),
+                tell=(lambda _: None) if quiet else output.say,
+            )
+        if out is not None:
+            _write(out, result)
+        threshold_report.show(result, out, as_json=as_json)
+    return 0
+
+
+def _write(out: Path, result: dict[str, Any]) -> None:
+    from merged_diffusion.runs.settings import write_json
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{out}: cannot be made ({error.strerror})", file=str(out)) from error
+    write_json(out / NAME, result)

@@ -1,0 +1,144 @@
+"""The tolerance of adams that an error asked for needs: tried on a few of the images before all are scored.
+
+The discretisation error of a tolerance is what a finer one changes, on the same images with the same fixed
+probe. Where it exceeds the wish, both the tolerance and the longest step are lowered for all images, so that
+every image is treated alike, whatever its neighbours or its shard.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.plan import Plan
+from merged_diffusion.likelihood import Likelihood, log_likelihood
+from merged_diffusion.methods import DEFAULTS, LEAST_TOL
+from merged_diffusion.runs.settings import read_settings
+
+PILOT_IMAGES: Final = 16
+FINER: Final = 4.0  # a level's tolerance over the next one's; the longest step falls by its fourth root
+LEVELS: Final = 6
+NOISE_SHARE: Final = 0.1  # of the probe noise: a discretisation error below it is lost in it
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A tolerance and the root mean square of its error over the images tried, with an error of its own."""
+
+    tol: float
+    h_max: float
+    error: float
+    se: float
+    n: int
+    evaluations: float
+
+    def words(self) -> str:
+        """As a remark."""
+        return (
+            f"tol {self.tol:.3g} with steps up to {self.h_max:.3g} has a discretisation error of "
+            f"{self.error:.1e} ± {self.se:.0e} bits/dim on {self.n} images "
+            f"({self.evaluations:.0f} evaluations an image)"
+        )
+
+
+def with_tolerance(plan: Plan, out: Path | None) -> Plan:
+    """The plan with the tolerance that ``--bpd-tol`` needs: as its run recorded it, else by a pilot.
+
+    Raises
+    ------
+    UsageError
+        The wish lies below what the probe noise hides, or no tolerance reaches it.
+    """
+    wish = plan.settings.bpd_tol
+    if wish is None:
+        return plan
+    recorded = {} if out is None else (read_settings(out) or {}).get("settings", {})
+    if recorded.get("bpd_tol") == wish:
+        found = {name: recorded[name] for name in ("tol", "h_max")}
+        return replace(plan, settings=replace(plan.settings, **found))
+    trial = _search(plan, wish)
+    settings = replace(plan.settings, tol=trial.tol, h_max=trial.h_max)
+    return replace(plan, settings=settings, notes=(*plan.notes, f"bpd-tol {wish:g}: {trial.words()}"))
+
+
+def _search(plan: Plan, wish: float) -> Trial:
+    default = DEFAULTS["adams"]
+    tol, h_max = plan.settings.tol or default["tol"], plan.settings.h_max or default["h_max"]
+    # At long steps what the trace bends between nodes would be taken for noise.
+    _check_wish(plan, wish, min(tol, default["tol"]), min(h_max, default["h_max"]))
+    coarse = _scored(plan, tol, h_max)
+    trial = None
+    for _ in range(LEVELS):
+        finer = tol / FINER, h_max / FINER**0.25
+        if finer[0] < LEAST_TOL:
+            break
+        fine = _scored(plan, *finer)
+        trial = _trial(tol, h_max, coarse, fine)
+        if trial.error + trial.se <= wish:
+            return trial
+        (tol, h_max), coarse = finer, fine
+    raise UsageError(
+        f"bpd-tol {wish:g} was not reached" + ("" if trial is None else f": {trial.words()}"),
+        hint="ask for less; a network that is rough in gamma or in z may allow no more",
+        bpd_tol=wish,
+        found=None if trial is None else trial.error,
+    )
+
+
+def _check_wish(plan: Plan, wish: float, tol: float, h_max: float) -> None:
+    """Refuse an error that the probe noise would hide: it says what noise, and what fewer would cost."""
+    if plan.settings.probe == "exact":
+        return
+    scored = _scored(plan, tol, h_max, probe="fresh", probes=plan.settings.probes)
+    noise = math.sqrt(float(np.nanmean(scored.se_probe**2)))
+    floor = NOISE_SHARE * noise
+    if wish < floor:
+        probes = math.ceil(plan.settings.probes * (floor / wish) ** 2)
+        raise UsageError(
+            f"bpd-tol {wish:g} lies below {floor:.1e}, a tenth of the probe noise of an image "
+            f"({noise:.1e} bits/dim)",
+            hint=f"ask for {floor:.1e} or more, or for {_less_noise(plan, probes)}",
+            bpd_tol=wish,
+            floor=floor,
+        )
+
+
+def _less_noise(plan: Plan, probes: int) -> str:
+    dim = math.prod(plan.data.images.shape[1:])
+    option, products = ("--probe exact", dim) if probes >= dim else (f"--probes {probes}", probes)
+    return f"{option} ({products} products an evaluation in place of {plan.settings.probes})"
+
+
+def _scored(plan: Plan, tol: float, h_max: float, **changes: Any) -> Likelihood:
+    """The images of the pilot at a tolerance: the same for every shard, one draw, one fixed probe."""
+    options = plan.settings.solver_options() | {"importance": 1, "repeats": 1, "probes": 1}
+    if plan.settings.probe != "exact":
+        options["probe"] = "fixed"
+    images = plan.data.select(limit=min(PILOT_IMAGES, len(plan.data)))
+    return log_likelihood(
+        plan.models.models[plan.main],
+        images,
+        **options | {"tol": tol, "h_max": h_max} | changes,
+        labels=plan.labels(images),
+        allow_failed=True,
+    )
+
+
+def _trial(tol: float, h_max: float, coarse: Likelihood, fine: Likelihood) -> Trial:
+    """Images that failed in either are left out: their status will say so."""
+    nats = coarse.is_density
+    one, two = (r.log_density_nats if nats else r.bits_per_dim for r in (coarse, fine))
+    squares = (one - two) ** 2
+    squares = squares[np.isfinite(squares)]
+    n = len(squares)
+    if n == 0:
+        raise UsageError("no image of the pilot could be scored", hint="leave --bpd-tol out to see why")
+    error = math.sqrt(float(squares.mean()))
+    spread = float(squares.std(ddof=1)) / math.sqrt(n) if n > 1 else float(squares[0])
+    se = 0.5 * spread / error if error > 0 else 0.0
+    return Trial(tol, h_max, error, se, n, float(coarse.summary()["evaluations"]["total"]))

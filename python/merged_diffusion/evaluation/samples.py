@@ -1,0 +1,212 @@
+"""Samples of named experts, drawn into a file: what ``merged-diffusion sample`` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.machine import all_cores, resolve_device
+from merged_diffusion.evaluation.models import Models, load_models
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.experts.base import check_labels
+from merged_diffusion.merge import MergedModel
+from merged_diffusion.runs import versions
+from merged_diffusion.samplers import Sampling
+from merged_diffusion.sampling import Samples, draw, files
+from merged_diffusion.sampling.machine import Machine
+from merged_diffusion.sampling.store import Store, recorded_machine
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """Which images of which model on which machine; nothing is written yet."""
+
+    settings: Settings
+    how: Sampling
+    models: Models
+    ids: Integers
+    image_shape: tuple[int, int, int]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def make(
+        cls,
+        settings: Settings,
+        how: Sampling,
+        ids: tuple[int, int],
+        out: Path,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> Self:
+        """Load the experts and refuse what does not fit.
+
+        Batch size, threads, device and dtype are as given, else as in the samples that are there, else what
+        suits the device.
+        """
+        form = files.form_of(out)
+        recorded = recorded_machine(out)
+        device, reason = resolve_device(settings.device or recorded.get("device") or "auto")
+        dtype = settings.dtype or recorded.get("dtype") or "float32"
+        wished = settings.batch_size or recorded.get("batch_size")
+        settings = replace(
+            settings,
+            device=device,
+            dtype=dtype,
+            batch_size=Machine.of(device=device, dtype=dtype, batch_size=wished).rows,
+            threads=settings.threads or recorded.get("threads") or all_cores(),
+            compile=settings.compile or recorded.get("compile"),
+        )
+        models = load_models(settings)
+        model = next(iter(models.models.values()))
+        notes = [*models.notes, *([] if model.snapped is None else [model.snapped])]
+        if reason is not None:
+            notes.append(f"cuda is not usable, going on with the CPU: {reason}")
+        models = models.compiled(settings) if settings.compile else models
+        plan = cls(settings, how, models, np.arange(*ids), _shape(model, image_shape), tuple(notes))
+        files.check_form(form, model.levels, len(plan.ids))
+        plan.labels(plan.ids)
+        return plan
+
+    @property
+    def model(self) -> MergedModel:
+        """The model that is drawn from."""
+        return next(iter(self.models.models.values()))
+
+    def labels(self, ids: Integers) -> Integers | None:
+        """Labels of images: one class for all, or all classes in turn by id."""
+        wish, model = self.settings.labels, self.model
+        if wish == "none":
+            if model.conditional:
+                raise UsageError(
+                    "the model is class-conditional, and no labels are given",
+                    hint="give --labels CLASS, or cycle for all classes in turn",
+                )
+            return None
+        if wish == "cycle":
+            ranges = [
+                getattr(leg.expert, "label_range", None) for leg in model.legs() if leg.expert.conditional
+            ]
+            known = next((label_range for label_range in ranges if label_range is not None), None)
+            if known is None:
+                raise UsageError(
+                    "--labels cycle, but no expert says which classes it knows", hint="give a class"
+                )
+            found: Integers = ids % (known[1] + 1)
+            return found
+        labels = np.full(len(ids), int(wish), dtype=np.int64)
+        for leg in model.legs():
+            check_labels(leg.expert, labels)
+        return labels
+
+    def identity(self) -> dict[str, Any]:
+        """All that the images depend on, as JSON values."""
+        model, settings = self.model, self.settings
+        machine = {k: getattr(settings, k) for k in ("batch_size", "threads", "device", "dtype", "compile")}
+        model_words = {k: getattr(settings, k) for k in ("convention", "range", "extrapolate", "labels")}
+        return {
+            "command": "sample",
+            "settings": self.how.as_dict() | model_words | machine,
+            "threshold": model.threshold,
+            "legs": [{"role": leg.role, "start": leg.start, "end": leg.end} for leg in model.legs()],
+            "extrapolated": model.extrapolated,
+            "experts": {
+                leg.role: self.models.identity[leg.role]
+                for leg in model.legs()
+                if leg.role in self.models.identity
+            },
+            "image_shape": list(self.image_shape),
+            "levels": model.levels,
+        }
+
+    def share(self, shard: tuple[int, int], held: set[int]) -> Integers:
+        """The ids that worker I of N has to draw still: whole blocks where a block shares its steps."""
+        index, count = shard
+        positions = np.arange(len(self.ids))
+        done = np.isin(self.ids, np.fromiter(held, dtype=np.int64))
+        if self.how.is_shared:
+            positions = positions // (self.settings.batch_size or 1)
+            done = ~np.isin(positions, positions[~done])
+        todo: Integers = self.ids[(positions % count == index) & ~done]
+        return todo
+
+
+class SampleRun:
+    """A plan being carried out into ``out``."""
+
+    def __init__(self, plan: SamplePlan, out: Path, shard: tuple[int, int] = (0, 1)) -> None:
+        self.plan = plan
+        self.store = Store(out, plan.ids, plan.identity(), shard)
+        self.todo = plan.share(shard, self.store.held())
+        self.seconds = 0.0
+
+    def run(self, observe: Callable[[Samples], object] = lambda _: None) -> dict[str, Any]:
+        """Draw what is not there yet and write the output once all is; the summary.
+
+        ``n_missing`` counts the images that other workers have still to draw.
+        """
+        begin = time.perf_counter()
+        if len(self.todo):
+            self._draw(observe)
+        result = self.store.finish()
+        self.seconds = time.perf_counter() - begin
+        return self._summary(result)
+
+    def _draw(self, observe: Callable[[Samples], object]) -> None:
+        plan = self.plan
+
+        def keep(samples: Samples) -> None:
+            self.store.append(samples)
+            observe(samples)
+
+        draw(
+            plan.model,
+            self.todo,
+            **plan.how.as_dict(),
+            labels=plan.labels(self.todo),
+            image_shape=plan.image_shape,
+            batch_size=plan.settings.batch_size,
+            device=plan.settings.device or "cpu",
+            dtype=plan.settings.dtype or "float32",
+            batch_coupled=plan.settings.batch_coupled,
+            on_images=keep,
+        )
+
+    def _summary(self, result: dict[str, Any] | None) -> dict[str, Any]:
+        n_missing = 0 if result is not None else len(self.plan.ids) - len(self.store.held())
+        found = {"n": len(self.plan.ids) - n_missing, "sha256": None, "evaluations": None} | (result or {})
+        identity = self.plan.identity()
+        return {
+            **identity,
+            **found,
+            "ids": [int(self.plan.ids[0]), int(self.plan.ids[-1]) + 1],
+            "n_drawn": len(self.todo),
+            "n_missing": n_missing,
+            "sampler": self.plan.how.sampler,
+            "out": str(self.store.out),
+            "versions": versions(),
+            "seconds": self.seconds,
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+
+def _shape(model: MergedModel, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    channels, height, width = given or model.image_shape
+    if channels is None or height is None or width is None:
+        raise UsageError(
+            f"the experts take images of any size ({list(model.image_shape)})",
+            hint="give --image-shape C,H,W",
+        )
+    return channels, height, width

@@ -1,0 +1,1 @@
+"""What was measured, for others to read: the paper's tables and figures from kept runs, and a page."""

@@ -1,0 +1,161 @@
+"""The figures of a page, from results: each with a caption and as an element of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from merged_diffusion import plots
+from merged_diffusion.reports.export import best_row, primary
+from merged_diffusion.reports.images import records_of
+from merged_diffusion.reports.results import Result, Row
+
+UNITS: Final = {"nll": "bits/dim", "vlb": "bound in bits/dim"}
+NOUNS: Final = {"nll": "Exact likelihood", "vlb": "Variational bound"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure of a page."""
+
+    caption: str
+    figure: Figure
+
+
+def shown(results: Sequence[Result]) -> Iterator[Shown]:
+    """What there is to see in these results."""
+    for result in results:
+        merged = next((row for row in _merged(result) if (row.summary or {}).get("legs")), None)
+        best = best_row(_merged(result)) or merged
+        if best is not None and (best.summary or {}).get("legs"):
+            yield _legs(result, best)
+            break
+    for metric in ("nll", "vlb"):
+        of_metric = [result for result in results if result.metric == metric]
+        if any(_is_curve(result) for result in of_metric):
+            yield _over_eta(of_metric, metric)
+            yield from _differences(of_metric, metric)
+    drawn = [r for r in results if r.metric == "sample" and _is_curve(r)]
+    if drawn:
+        yield _distance(drawn)
+    yield from _trade_off(results)
+    yield from (found for result in results if (found := _histogram(result)) is not None)
+
+
+def _merged(result: Result) -> list[Row]:
+    return [row for row in result.rows if row.model == "merged" and row.eta is not None]
+
+
+def _known(result: Result) -> list[Row]:
+    return [row for row in result.rows if row.mean() is not None]
+
+
+def _is_curve(result: Result) -> bool:
+    """Whether there is more than one threshold to look at."""
+    return sum(row.mean() is not None for row in _merged(result)) > 1
+
+
+def _curve(result: Result, name: str) -> plots.Curve:
+    rows = [(row.eta, *found) for row in _merged(result) if (found := row.mean()) is not None]
+    return plots.Curve(name, [r[0] or 0.0 for r in rows], [r[1] for r in rows], [r[2] for r in rows])
+
+
+def _levels(result: Result, suffix: str = "") -> list[plots.Level]:
+    return [
+        plots.Level(row.model, f"{row.model} expert{suffix}", *found)
+        for row in result.rows
+        if row.model != "merged" and (found := row.mean()) is not None
+    ]
+
+
+def _legs(result: Result, row: Row) -> Shown:
+    ranges = {role: (e["gamma_range"][0], e["gamma_range"][1]) for role, e in result.experts.items()}
+    figure = plots.legs((row.summary or {})["legs"], ranges, eta=row.eta)
+    return Shown("The legs: where each expert was trained (pale) and where it is in charge (full).", figure)
+
+
+def _over_eta(results: Sequence[Result], metric: str) -> Shown:
+    curves = [_curve(result, result.path.name if len(results) > 1 else "merged") for result in results]
+    levels = _levels(results[0])
+    words = f"{NOUNS[metric]} over the threshold; dashed lines: each expert alone on its own range. Bars: one"
+    return Shown(f"{words} standard error of the mean.", plots.over_eta(curves, levels, unit=UNITS[metric]))
+
+
+def _differences(results: Sequence[Result], metric: str) -> Iterator[Shown]:
+    """Paired differences show what the spread over images hides in the means."""
+    for result in results:
+        pairs = [(row, row.paired) for row in result.rows if row.paired is not None]
+        if len(pairs) < 3:
+            continue
+        merged = [(row.eta, paired) for row, paired in pairs if row.model == "merged" and row.eta is not None]
+        curve = plots.Curve(
+            "merged",
+            [eta for eta, _ in merged],
+            [paired["difference"] for _, paired in merged],
+            [paired["se"] for _, paired in merged],
+        )
+        levels = [
+            plots.Level(row.model, f"{row.model} expert", paired["difference"], paired["se"])
+            for row, paired in pairs
+            if row.model != "merged"
+        ]
+        figure = plots.over_eta([curve], levels, unit=f"difference to {pairs[0][1]['to']} (bits/dim)")
+        yield Shown(
+            f"{NOUNS[metric]}: difference to the best row, paired image by image. Bars: one standard error of"
+            " the difference.",
+            figure,
+        )
+
+
+def _distance(results: Sequence[Result]) -> Shown:
+    several = len(results) > 1
+    curves = [_curve(r, (r.sampler or "merged") if several else "merged") for r in results]
+    levels = [
+        level for r in results for level in _levels(r, f", {r.sampler}" if several and r.sampler else "")
+    ]
+    name = next(q["name"] for r in results for row in r.rows if (q := primary(row)) is not None)
+    samplers = ", ".join(sorted({str(r.sampler) for r in results}))
+    return Shown(
+        f"Distance of samples over the threshold, {samplers}. Bars: one standard error.",
+        plots.over_eta(curves, levels, unit=name),
+    )
+
+
+def _trade_off(results: Sequence[Result]) -> Iterator[Shown]:
+    """Rows whose likelihood and samples were both measured."""
+    scored = {row.name: row for r in results if r.metric == "nll" for row in _known(r)}
+    for result in results:
+        if result.metric != "sample":
+            continue
+        points = []
+        for row in result.rows:
+            one, two = scored.get(row.name), row.mean()
+            bits = None if one is None else one.mean()
+            if bits is None or two is None:
+                continue
+            name = f"{row.eta:.3g}" if row.eta is not None else f"{row.model} expert"
+            points.append(plots.Point(name, row.model, bits[0], two[0], bits[1], two[1]))
+        found = next((q for row in result.rows if (q := primary(row)) is not None), None)
+        if len(points) > 1 and found is not None:
+            yield Shown(
+                f"Likelihood against sample quality ({result.sampler}); each point with its threshold.",
+                plots.trade_off(points, distance=found["name"]),
+            )
+
+
+def _histogram(result: Result) -> Shown | None:
+    """Bits/dim of single images: the best merged row and the experts alone."""
+    if result.metric == "sample":
+        return None
+    best = best_row(_merged(result))
+    rows = [row for row in result.rows if row is best or row.model != "merged"]
+    values = {row.model: np.array([r["bits_per_dim"] for r in records_of(row)]) for row in rows}
+    values = {role: own for role, own in values.items() if own.size > 1}
+    if not values:
+        return None
+    at = "" if best is None or "merged" not in values else f" (merged at {best.name})"
+    return Shown(f"{NOUNS[result.metric]} of single images{at}.", plots.histogram(values))

@@ -1,0 +1,82 @@
+"""What the paper and the literature report (`published.toml`), for the columns beside results on their data.
+
+The paper's figures stand only beside results on the unmodified test set of CIFAR-10 or ImageNet32.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from merged_diffusion.evaluation import paper
+from merged_diffusion.reports.results import Result, Row
+
+# The literature's rows are of these sets; what of ImageNet32 is of its old release is marked there.
+FAMILIES: Final = {"cifar10": "cifar10", "imagenet32-old": "imagenet32", "imagenet32-new": "imagenet32"}
+TITLES: Final = {"cifar10": "CIFAR-10", "imagenet32": "ImageNet32"}
+ENDS_CLOSE: Final = 1e-4  # in gamma, as a user's threshold snaps to an end
+
+
+@cache
+def published() -> Mapping[str, Any]:
+    """The content of ``published.toml``."""
+    text = resources.files("merged_diffusion.reports").joinpath("published.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def set_of(data: Mapping[str, Any]) -> str | None:
+    """The paper's name of a data set, if these are its published test images."""
+    name = str(data.get("name"))
+    is_its = name in paper.TABLE_1 and data.get("split") == "test" and not data.get("modified")
+    return name if is_its else None
+
+
+def family(data: Mapping[str, Any]) -> str | None:
+    """The set under which the literature lists results on these images."""
+    is_whole = data.get("split") == "test" and not data.get("modified")
+    return FAMILIES.get(str(data.get("name"))) if is_whole else None
+
+
+def column(row: Row) -> str | None:
+    """The column of the paper's tables that a row repeats: ``0`` (EDM), ``min``, ``0.1``, ``max``, ``1``."""
+    if row.model in paper.OF_MODEL:
+        return paper.OF_MODEL[row.model]
+    threshold = row.threshold or {}
+    low, high = paper.ETA_RANGE
+    for end_word, end in (("min", -12.43), ("max", 5.0)):
+        if abs(threshold.get("gamma", 0.0) - end) < ENDS_CLOSE:
+            return end_word
+    eta = threshold.get("eta")
+    word = None if eta is None else f"{round(eta, 6):g}"
+    is_its = eta is not None and abs(threshold["gamma"] - (low + eta * (high - low))) < ENDS_CLOSE
+    return word if is_its and word in paper.COLUMNS else None
+
+
+def likelihood(result: Result, row: Row) -> tuple[float, int] | None:
+    """Table 1: bits/dim and evaluations."""
+    name, word = set_of(result.data), column(row)
+    return None if name is None or word is None else paper.TABLE_1[name][word]
+
+
+def bound(result: Result, row: Row) -> tuple[float, float] | None:
+    """Table 5: bits/dim, mean and standard deviation of its ten runs."""
+    name, word = set_of(result.data), column(row)
+    if name is None or word is None:
+        return None
+    table = published()["table5"]
+    position = table["columns"].index(word)
+    return table[name]["mean"][position], table[name]["sd"][position]
+
+
+def distance(result: Result, row: Row) -> tuple[float, int | None] | None:
+    """Table 2: FID and evaluations (256 steps of the ancestral sampler)."""
+    name, word = set_of(result.data), column(row)
+    if name is None or word is None or result.sampler not in ("ode", "ancestral"):
+        return None
+    table = published()["table2"]
+    position = table["columns"].index(word)
+    counts = table[name].get(f"{result.sampler}_evaluations")
+    return table[name][result.sampler][position], 256 if counts is None else counts[position]

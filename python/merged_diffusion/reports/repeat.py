@@ -1,0 +1,62 @@
+"""The command line that makes a result again, from its settings."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Final
+
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.reports.results import Result, Row
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    field.name: None if field.default is MISSING else field.default for field in fields(Settings)
+}
+UNSAID: Final = {"tf32"}  # set by the program
+
+
+def command_lines(result: Result) -> list[str]:
+    """``merged-diffusion nll``, ``--data digits``, …: what differs from the defaults, quoted for a shell."""
+    command = "sweep" if result.is_sweep else result.metric
+    lines = [f"merged-diffusion {command}"]
+    if result.is_sweep and result.metric != "nll":
+        lines.append(f"--metric {result.metric}")
+    if result.is_sweep:
+        lines.append(f"--etas {','.join(map(_eta, result.rows))}")
+    if result.metric == "sample" and not result.is_sweep:
+        lines += _drawn(result)
+    return [*lines, *_options(result.settings)]
+
+
+def _drawn(result: Result) -> Iterator[str]:
+    """What the record of samples says beside its settings: experts and threshold."""
+    row = result.rows[0]
+    if row.summary is not None and "num" not in result.settings and "ids" not in result.settings:
+        yield f"--num {row.summary['n']}"
+    if row.model == "merged" and row.threshold is not None:
+        for role, expert in result.experts.items():
+            yield f"--{role}-expert {shlex.quote(expert['source'])}"
+        yield f"--gamma {row.threshold['gamma']!r}"
+    else:
+        yield f"--expert {shlex.quote(result.experts[row.model]['source'])}"
+
+
+def _eta(row: Row) -> str:
+    """A threshold as it was asked for: ``min`` keeps the digits of its gamma."""
+    if row.model != "merged":
+        return "0" if row.model == "quality" else "1"
+    asked = ((row.summary or {}).get("settings") or {}).get("eta")
+    return str(row.eta if asked is None else asked)
+
+
+def _options(settings: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in settings.items():
+        if name in UNSAID or value is None or value is False or value == DEFAULTS.get(name):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            yield option
+        else:
+            words = f"{value[0]}:{value[1]}" if name == "ids" else str(value)
+            yield f"{option} {shlex.quote(words)}"

@@ -1,0 +1,144 @@
+"""A table of cells that know their digits, written as markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+FORMATS: Final = ("markdown", "latex", "csv")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A value shown with ``digits`` decimals, its standard error beside it; CSV keeps all digits of both."""
+
+    value: float
+    digits: int = 3
+    error: float | None = None
+    signed: bool = False
+
+    def text(self, between: str = " ± ", minus: str = "-") -> str:
+        """As in print."""
+        sign = "+" if self.signed else ""
+        shown = f"{self.value:{sign}.{self.digits}f}".replace("-", minus)
+        return shown if self.error is None else f"{shown}{between}{self.error:.{self.digits}f}"
+
+
+Cell = Number | str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows of as many cells, and notes below; ``strong`` names the rows to stand out."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
+    strong: frozenset[int] = field(default_factory=frozenset)
+
+
+def written(table: Table, form: str) -> str:
+    """The table in one of `FORMATS`."""
+    return {"markdown": markdown, "latex": latex, "csv": comma_separated}[form](table)
+
+
+def markdown(table: Table) -> str:
+    """GitHub's tables; what is Markdown in a name is escaped."""
+    numeric = _numeric(table)
+    lines = [f"**{_md(table.title)}**", "", "| " + " | ".join(map(_md, table.columns)) + " |"]
+    lines.append("|" + "|".join("---:" if column else "---" for column in numeric) + "|")
+    for position, row in enumerate(table.rows):
+        cells = [_md(_plain(cell)) for cell in row]
+        if position in table.strong:
+            cells = [f"**{cell}**" if cell else cell for cell in cells]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {_md(note)}" for note in table.notes)] if table.notes else []
+    return "\n".join(lines) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A ``tabular`` with booktabs' rules, in a ``table``."""
+    numeric = _numeric(table)
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{_tex(table.title)}}}",
+        f"  \\begin{{tabular}}{{{''.join('r' if column else 'l' for column in numeric)}}}",
+        "    \\toprule",
+        "    " + " & ".join(map(_tex, table.columns)) + " \\\\",
+        "    \\midrule",
+    ]
+    for position, row in enumerate(table.rows):
+        cells = [_tex_cell(cell, strong=position in table.strong) for cell in row]
+        lines.append("    " + " & ".join(cells) + " \\\\")
+    lines += ["    \\bottomrule", "  \\end{tabular}"]
+    lines += [f"  \\par\\footnotesize {_tex(note)}" for note in table.notes]
+    return "\n".join([*lines, "\\end{table}"]) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """RFC 4180; a column ``se`` behind each that has standard errors. Title and notes are left out."""
+    with_error = [
+        any(isinstance(row[k], Number) and row[k].error is not None for row in table.rows)  # type: ignore[union-attr]
+        for k in range(len(table.columns))
+    ]
+    lines: list[list[str]] = [[]]
+    for name, has_error in zip(table.columns, with_error, strict=True):
+        lines[0] += [name, f"{name} se"] if has_error else [name]
+    for row in table.rows:
+        line: list[str] = []
+        for cell, has_error in zip(row, with_error, strict=True):
+            is_number = isinstance(cell, Number)
+            line.append(repr(cell.value) if isinstance(cell, Number) else cell or "")
+            if has_error:
+                error = cell.error if isinstance(cell, Number) and is_number else None
+                line.append("" if error is None else repr(error))
+        lines.append(line)
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(lines)
+    return stream.getvalue()
+
+
+def _numeric(table: Table) -> list[bool]:
+    """Which columns hold numbers, which stand to the right."""
+    return [any(isinstance(row[k], Number) for row in table.rows) for k in range(len(table.columns))]
+
+
+def _plain(cell: Cell) -> str:
+    return cell.text() if isinstance(cell, Number) else cell or ""
+
+
+MARKDOWN: Final[Mapping[int, str]] = str.maketrans({c: "\\" + c for c in "\\|*_`<>[]"})
+LATEX: Final[Mapping[int, str]] = str.maketrans(
+    {c: "\\" + c for c in "&%$#_{}"}
+    | {
+        "\\": "\\textbackslash{}",
+        "~": "\\textasciitilde{}",
+        "^": "\\textasciicircum{}",
+        "<": "\\textless{}",
+        ">": "\\textgreater{}",
+        "±": "$\\pm$",
+        "\n": " ",
+    }
+)
+
+
+def _md(text: str) -> str:
+    return text.translate(MARKDOWN).replace("\n", " ")
+
+
+def _tex(text: str) -> str:
+    return text.translate(LATEX)
+
+
+def _tex_cell(cell: Cell, *, strong: bool) -> str:
+    if isinstance(cell, Number):
+        inner = cell.text(between=" \\pm ")
+        return f"$\\mathbf{{{inner}}}$" if strong else f"${inner}$"
+    text = _tex(cell or "")
+    return f"\\textbf{{{text}}}" if strong and text else text

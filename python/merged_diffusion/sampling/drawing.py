@@ -1,0 +1,213 @@
+"""A sampler at work: batches of rows for fixed grids, one solve for the ODE, images as they are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from merged_diffusion import _core
+from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.merge import MergedModel
+from merged_diffusion.ode.flow import frozen
+from merged_diffusion.ode.items import Items
+from merged_diffusion.samplers import CHURN, ODE, Sampling
+from merged_diffusion.sampling import decode
+from merged_diffusion.sampling.ancestral import ancestral
+from merged_diffusion.sampling.dpmpp import dpmpp_2m
+from merged_diffusion.sampling.heun import ends_clean, heun
+from merged_diffusion.sampling.machine import Machine
+from merged_diffusion.sampling.network import Network
+from merged_diffusion.sampling.noise import Noise, decoding_uniforms, normal
+from merged_diffusion.sampling.ode import integrate
+from merged_diffusion.sampling.samples import Samples
+
+FAILED: Final[Mapping[str, str]] = {
+    "nonfinite": "its state is not finite",
+    "dt_min": "its steps became too short",
+    "max_steps": "it took too many steps",
+}
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+OnImages = Callable[[Samples], object]
+
+
+class Drawing:
+    """A model, a sampler and a machine; `run` gives images. ``failures`` says why an id has none."""
+
+    def __init__(
+        self, model: MergedModel, how: Sampling, machine: Machine, shape: tuple[int, int, int]
+    ) -> None:
+        self.failures: dict[int, str] = {}
+        self._legs = model.legs(toward="data")
+        self._levels = model.levels
+        self._how = how
+        self._machine = machine
+        self._shape = shape
+        self._dim = int(np.prod(shape))
+        is_clean = how.sampler == "heun" and ends_clean(self._legs)
+        end = self._legs[-1].end
+        # Of what samplers return: alpha of z_min and the noise in units of the data.
+        self._alpha, self._noise = (1.0, 0.0) if is_clean else (_core.alpha(end), _core.edm_sigma(end))
+
+    def run(
+        self,
+        ids: Integers,
+        labels: Integers | None,
+        *,
+        latents: bool = False,
+        batch_coupled: bool = False,
+        on_images: OnImages | None = None,
+        progress: bool = False,
+    ) -> list[Samples]:
+        """The images in parts, in order of finishing; those that failed are in none."""
+        parts: list[Samples] = []
+        experts = [leg.expert for leg in self._legs]
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            frozen(experts, device=self._machine.device, dtype=self._machine.dtype),
+            tqdm(total=len(ids), unit="image", disable=not progress) as bar,
+        ):
+            self._check_experts(labels, batch_coupled=batch_coupled)
+
+            def ready(part: Samples) -> None:
+                if on_images is not None:
+                    on_images(part)
+                parts.append(part)
+                bar.update(len(part))
+
+            maker = _Maker(self._how, self._levels, self._shape, self._alpha, self._noise, latents)
+            if self._how.sampler == "ode":
+                self._solve(ids, labels, maker, ready)
+            else:
+                self._walk(ids, labels, maker, ready)
+        return parts
+
+    def _walk(self, ids: Integers, labels: Integers | None, maker: _Maker, ready: OnImages) -> None:
+        """Batches down a fixed grid; the last one is padded with its first image."""
+        rows = self._machine.rows
+        for first in range(0, len(ids), rows):
+            at = np.arange(first, min(first + rows, len(ids)))
+            padded = np.concatenate([at, np.full(rows - len(at), first)])
+            cond = None if labels is None else torch.as_tensor(labels[padded], device=self._machine.device)
+            network = Network(self._machine.device, self._machine.dtype, cond)
+            noise = Noise(self._how.seed, ids[padded].astype(np.uint64), self._shape, self._machine.device)
+            z = self._batch(noise, network)[: len(at)].cpu().numpy().reshape(len(at), -1)
+            is_finite = np.isfinite(z).all(1)
+            self.failures |= dict.fromkeys(ids[at][~is_finite].tolist(), FAILED["nonfinite"])
+            at, z = at[is_finite], z[is_finite]
+            if len(at):
+                calls = self._by_role(np.full(len(at), float(network.calls[leg.role])) for leg in self._legs)
+                ready(maker.images(z, ids[at], None if labels is None else labels[at], calls))
+
+    def _batch(self, noise: Noise, network: Network) -> Tensor:
+        """z_min of one batch."""
+        how, legs = self._how, self._legs
+        start, steps = noise.start(), how.steps or 0
+        if how.sampler == "ancestral":
+            return ancestral(start, legs, network, noise.step, steps=steps, clip=bool(how.clip))
+        z = _core.sigma(legs[0].start) * start
+        if how.sampler == "heun":
+            churn = {name: getattr(how, name) for name in CHURN}
+            return heun(z, legs, network, noise.step, steps=steps, **churn)
+        return dpmpp_2m(z, legs, network, steps=steps)
+
+    def _solve(self, ids: Integers, labels: Integers | None, maker: _Maker, ready: OnImages) -> None:
+        """One solve of all; images are handed on in as many as a batch has rows."""
+        items = Items(ids.astype(np.uint64), seed=self._how.seed, labels=labels)
+        sigma = _core.sigma(self._legs[0].start)
+        arrived: dict[int, Floats] = {}
+        waiting: list[tuple[int, Floats, list[int]]] = []
+
+        def start(key: int) -> Floats:
+            z: Floats = sigma * normal(self._how.seed, "start", items.ids[key : key + 1], self._dim)[0]
+            return z
+
+        def finished(outcome: _core.Outcome) -> None:
+            if outcome.key not in arrived:
+                where = f"{FAILED[outcome.status]} at gamma = {outcome.gamma:.4g}"
+                self.failures[int(ids[outcome.key])] = f"{where} ({self._legs[outcome.leg].role} expert)"
+                return
+            waiting.append((outcome.key, arrived.pop(outcome.key), outcome.evaluations))
+            if len(waiting) == self._machine.rows:
+                hand_on()
+
+        def hand_on() -> None:
+            waiting.sort(key=lambda item: item[0])
+            keys, states, counts = zip(*waiting, strict=True)
+            at = np.array(keys)
+            calls = self._by_role(np.array(column, dtype=np.float64) for column in zip(*counts, strict=True))
+            waiting.clear()
+            ready(maker.images(np.stack(states), ids[at], None if labels is None else labels[at], calls))
+
+        integrate(
+            self._legs,
+            items,
+            np.arange(len(ids), dtype=np.uint64),
+            start,
+            rows=self._machine.rows,
+            shape=self._shape,
+            device=self._machine.device,
+            dtype=self._machine.dtype,
+            arrived=arrived.__setitem__,
+            finished=finished,
+            **{name: value for name in ODE if (value := getattr(self._how, name)) is not None},
+        )
+        if waiting:
+            hand_on()
+
+    def _by_role(self, columns: Iterable[Floats]) -> dict[str, Floats]:
+        """Columns, leg by leg, under the roles."""
+        return {leg.role: column for leg, column in zip(self._legs, columns, strict=True)}
+
+    def _check_experts(self, labels: Integers | None, *, batch_coupled: bool) -> None:
+        cond = None if labels is None else torch.as_tensor(np.resize(labels, 2), device=self._machine.device)
+        for expert in {id(leg.expert): leg.expert for leg in self._legs}.values():
+            check_expert(
+                expert,
+                self._shape,
+                device=self._machine.device,
+                dtype=self._machine.dtype,
+                cond=cond,
+                batch_coupled=batch_coupled,
+            )
+
+
+class _Maker:
+    """From z_min to `Samples`."""
+
+    def __init__(
+        self,
+        how: Sampling,
+        levels: int,
+        shape: tuple[int, int, int],
+        alpha: float,
+        noise: float,
+        latents: bool,
+    ) -> None:
+        self._how = how
+        self._levels = levels
+        self._shape = shape
+        self._alpha = alpha
+        self._noise = noise
+        self._latents = latents
+
+    def images(
+        self, z: Floats, ids: Integers, labels: Integers | None, calls: Mapping[str, Floats]
+    ) -> Samples:
+        """Images of z_min [N, d]."""
+        x = z / self._alpha
+        if self._how.decode == "argmax":
+            pixels = decode.argmax(x, self._levels)
+        else:
+            uniforms = decoding_uniforms(self._how.seed, ids.astype(np.uint64), x.shape[1])
+            pixels = decode.sampled(x, self._noise, self._levels, uniforms)
+        images = pixels.reshape(-1, *self._shape)
+        return Samples(images, ids, labels, self._levels, dict(calls), z if self._latents else None)

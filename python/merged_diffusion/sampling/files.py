@@ -1,0 +1,186 @@
+"""Samples as files: an npz, a zip or a folder of PNG named as EDM names them, or one PNG of all.
+
+Every form holds a record of how it was made (``settings`` in an npz, ``settings.json`` in a zip or folder, a
+text chunk of a PNG) and no time of day, so that the same samples are the same bytes. Levels L < 256 are shown
+as round(255 v/(L - 1)); only an npz keeps them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from merged_diffusion.data.images import MAX_LEVELS
+from merged_diffusion.errors import RunError, UsageError
+from merged_diffusion.runs.records import plain
+from merged_diffusion.sampling.samples import Samples
+
+Form = Literal["npz", "zip", "png", "folder"]
+FORMS: Final[Mapping[str, Form]] = {".npz": "npz", ".zip": "zip", ".png": "png", "": "folder"}
+STRANGE: Final = frozenset(
+    (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".npy", ".pt", ".tar", ".h5")
+)
+RECORD: Final = "settings"
+LABELS: Final = "dataset.json"  # EDM's table of classes
+TILE: Final = 64  # pixels, at least, of an image in a grid
+MOST_TILES: Final = 10_000
+
+Record = Mapping[str, Any]
+
+
+def form_of(out: Path) -> Form:
+    """What a path asks for by its ending; `UsageError` for the ending of another kind of file."""
+    suffix = out.suffix.lower()
+    if suffix in STRANGE:
+        raise UsageError(
+            f"--out {out}: samples are not written as {suffix}",
+            hint="use FILE.npz, FILE.zip, FILE.png (one picture of all), or a directory",
+        )
+    return FORMS.get(suffix, "folder")
+
+
+def check_form(form: Form, levels: int, n: int) -> None:
+    """`UsageError` where a form cannot hold ``n`` images of so many levels."""
+    if form != "npz" and levels > MAX_LEVELS:
+        raise UsageError(
+            f"PNG files here hold 256 grey levels, the samples have {levels}", hint="write FILE.npz"
+        )
+    if form == "png" and n > MOST_TILES:
+        raise UsageError(
+            f"{n} images in one picture, at most {MOST_TILES} are shown", hint="write FILE.zip or a directory"
+        )
+
+
+def write(form: Form, path: Path, samples: Samples, record: Record) -> None:
+    """All samples, in their order, at a path where nothing is."""
+    {"npz": _write_npz, "zip": _write_zip, "png": _write_grid, "folder": _write_folder}[form](
+        path, samples, json.dumps(plain(record), indent=1, allow_nan=False)
+    )
+
+
+def read_record(form: Form, path: Path) -> dict[str, Any]:
+    """How a file was made.
+
+    Raises
+    ------
+    RunError
+        It was not made by this package.
+    """
+    readers: dict[Form, Callable[[Path], str]] = {
+        "npz": _npz_record,
+        "zip": _zip_record,
+        "png": _png_record,
+        "folder": lambda folder: (folder / f"{RECORD}.json").read_text("utf-8"),
+    }
+    try:
+        record = json.loads(readers[form](path))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{path}: is there and holds no samples of this package; nothing was written",
+            hint="use another --out",
+            file=str(path),
+        ) from error
+    if not isinstance(record, dict):
+        raise RunError(f"{path}: its record is no JSON object", hint="use another --out", file=str(path))
+    return record
+
+
+def grid(samples: Samples) -> npt.NDArray[np.uint8]:
+    """All images side by side [H', W', 3], small ones enlarged pixel by pixel, with a line between."""
+    images = shown(samples)
+    n, _, height, width = images.shape
+    scale = max(1, TILE // max(height, width))
+    across = math.ceil(math.sqrt(n))
+    down = math.ceil(n / across)
+    tiles = images.transpose(0, 2, 3, 1).repeat(scale, 1).repeat(scale, 2)
+    step = height * scale + 1, width * scale + 1
+    page = np.full((down * step[0] - 1, across * step[1] - 1, 3), 255, dtype=np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = (i * length for i, length in zip(divmod(number, across), step, strict=True))
+        page[top : top + tile.shape[0], left : left + tile.shape[1]] = tile  # grey is broadcast
+    return page
+
+
+def shown(samples: Samples) -> npt.NDArray[np.uint8]:
+    """Images [N, C, H, W] of 256 levels."""
+    if samples.levels == MAX_LEVELS:
+        return samples.images
+    return np.rint(255.0 * samples.images / (samples.levels - 1)).astype(np.uint8)
+
+
+def name(image: int) -> str:
+    """Of the PNG file of an id: thousands in a folder, so that names sort as ids do."""
+    return f"{image // 1000:05d}/img{image:08d}.png"
+
+
+def _write_npz(path: Path, samples: Samples, record: str) -> None:
+    columns: dict[str, npt.NDArray[Any]] = {"images": samples.images, "ids": samples.ids}
+    if samples.labels is not None:
+        columns["labels"] = samples.labels
+    columns |= {"levels": np.array(samples.levels), "settings": np.array(record)}
+    save_columns(path, columns)
+
+
+def save_columns(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    """An npz at exactly this path, on the disk when it returns."""
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **columns)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_zip(path: Path, samples: Samples, record: str) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for member, content in _members(samples, record):
+            archive.writestr(zipfile.ZipInfo(member), content)  # a ZipInfo has no time of day of its own
+
+
+def _write_folder(path: Path, samples: Samples, record: str) -> None:
+    path.mkdir()
+    for member, content in _members(samples, record):
+        target = path / member
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(content)
+
+
+def _write_grid(path: Path, samples: Samples, record: str) -> None:
+    text = PngInfo()
+    text.add_text(RECORD, record)
+    Image.fromarray(grid(samples)).save(path, format="PNG", pnginfo=text)
+
+
+def _members(samples: Samples, record: str) -> Iterator[tuple[str, bytes]]:
+    names = [name(int(image)) for image in samples.ids]
+    for member, pixels in zip(names, shown(samples), strict=True):
+        content = io.BytesIO()
+        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(content, "PNG")
+        yield member, content.getvalue()
+    if samples.labels is not None:
+        yield LABELS, json.dumps({"labels": list(zip(names, samples.labels.tolist(), strict=True))}).encode()
+    yield f"{RECORD}.json", record.encode()
+
+
+def _npz_record(path: Path) -> str:
+    with np.load(path, allow_pickle=False) as columns:
+        return str(columns[RECORD])
+
+
+def _zip_record(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(f"{RECORD}.json").decode()
+
+
+def _png_record(path: Path) -> str:
+    with Image.open(path) as picture:
+        return str(picture.info[RECORD])

@@ -1,0 +1,86 @@
+"""The probability flow from noise to data (the paper's algorithm 1).
+
+    dz/dgamma = -1/2 sigma^2 z + 1/2 sigma eps_hat(z, gamma)
+
+Each image is a problem of its own with its own step size, taken through the legs by the core's drivers; no
+trace is carried, so an evaluation is a forward call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from merged_diffusion import _core, schedules
+from merged_diffusion.experts.base import like_input
+from merged_diffusion.merge import Leg
+from merged_diffusion.ode.items import Items, Keys
+from merged_diffusion.ode.solve import solve
+from merged_diffusion.ode.transfer import placed
+
+NOISE_FLOOR: Final = 0.1  # of adams' errors, in units of the data: finer noise is below half an 8-bit level
+
+Floats = npt.NDArray[np.float64]
+
+
+class ForwardFlow:
+    """eps_hat of G problems at their own gammas; the trace that a likelihood needs is left out."""
+
+    def __init__(self, leg: Leg, shape: tuple[int, int, int], items: Items) -> None:
+        self._expert = leg.expert
+        self._shape = shape
+        self._items = items
+
+    def __call__(self, z: Tensor, gamma: Floats, node: Keys, keys: Keys) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Eps_hat [G, d] like z [G, d], and zeros float64 [G] in the place of q."""
+        home = schedules.home(z.device)
+        labels = self._items.labels_of(keys)
+        cond = None if labels is None else placed(labels, z.device)
+        state = z.view(len(z), *self._shape)
+        eps_hat = like_input(
+            self._expert.name, self._expert(state, placed(gamma, home), cond), state
+        ).reshape(z.shape)
+        if eps_hat.untyped_storage().data_ptr() == z.untyped_storage().data_ptr():
+            eps_hat = eps_hat.clone()  # an identity expert returned its input, which is written again
+        return eps_hat.contiguous(), torch.zeros(len(z), dtype=torch.float64, device=home)
+
+
+def integrate(
+    legs: Sequence[Leg],
+    items: Items,
+    keys: Keys,
+    start: Callable[[int], Floats],
+    *,
+    rows: int,
+    shape: tuple[int, int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    arrived: Callable[[int, Floats], object],
+    finished: Callable[[_core.Outcome], object],
+    **solver: Any,
+) -> None:
+    """Take the problems ``keys`` through legs toward data.
+
+    ``arrived`` gets each key and its z_min [d] as it is there, then ``finished`` its outcome; ``solver`` is
+    what `ode.solve.solve` is told of the method.
+    """
+    is_adams = solver.get("method") == "adams"
+    solve(
+        [(leg.start, leg.end) for leg in legs],
+        [ForwardFlow(leg, shape, items) for leg in legs],
+        keys,
+        start,
+        shape=(rows, int(np.prod(shape))),
+        device=device,
+        dtype=dtype,
+        keep=arrived,
+        finished=finished,
+        drift="probability-flow" if is_adams else "flow",
+        noise_floor=NOISE_FLOOR if is_adams else 0.0,
+        **solver,
+    )

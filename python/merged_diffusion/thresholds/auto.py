@@ -1,0 +1,127 @@
+"""``--eta auto``: the threshold found on images that are neither trained nor reported on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion.data import load_data
+from merged_diffusion.data.bundled import BUNDLED, hold_back
+from merged_diffusion.data.images import Data
+from merged_diffusion.data.places import PUBLIC
+from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.machine import configured
+from merged_diffusion.evaluation.plan import place
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.runs.settings import read_settings
+from merged_diffusion.thresholds.find import Found, find_threshold
+
+TUNE_LIMIT: Final = 256  # images; more narrow the interval, at their price
+
+
+def tuning_data(settings: Settings, tune_data: str | None = None, limit: int = TUNE_LIMIT) -> Data:
+    """At most ``limit`` images to choose a threshold on: of a path, else of the train split of the known set.
+
+    Of digits and photos it is the held-back fifth, which the bundled experts were not fitted to.
+
+    Raises
+    ------
+    UsageError
+        The images to report on are a path, so nothing is known of others like them.
+    DataNotFoundError
+        The train split is not here.
+    """
+    if tune_data is not None:
+        data = load_data(tune_data, "train", settings.levels, cache=settings.cache)
+    elif settings.data in BUNDLED:
+        _, data = hold_back(load_data(settings.data, "train"))
+    elif settings.data in PUBLIC:
+        data = load_data(settings.data, "train", cache=settings.cache, variant=settings.variant)
+    else:
+        raise UsageError(
+            f"{settings.data} has no train images that are known, and a threshold is not chosen on the "
+            "images that it is reported on",
+            hint="give other images of the same kind by --tune-data",
+        )
+    return data.select(limit=min(limit, len(data)))
+
+
+def find_on(
+    experts: Mapping[str, Expert],
+    data: Data,
+    settings: Settings,
+    *,
+    eta_range: tuple[float, float] | None = None,
+) -> Found:
+    """The threshold of the experts, by role, on ``data``; how is taken from the settings of an evaluation."""
+    return find_threshold(
+        experts["likelihood"],
+        experts["quality"],
+        data,
+        eta_range=eta_range,
+        seed=settings.seed,
+        dequantise=cast(Any, settings.dequantise),
+        labels=labels_of(data, settings),
+        convention=cast(Literal["exact", "paper"], settings.convention),
+        batch_size=settings.batch_size,
+        device=settings.device or "cpu",
+        dtype=settings.dtype or "float32",
+    )
+
+
+def auto_eta(
+    experts: Mapping[str, Expert],
+    settings: Settings,
+    *,
+    eta_range: tuple[float, float] | None = None,
+    tune_data: str | None = None,
+) -> float:
+    """The eta that ``--eta auto`` stands for, found on the `tuning_data` of the settings.
+
+    Parameters
+    ----------
+    experts
+        By role: ``likelihood``, ``quality``.
+    settings
+        On their machine: with batch size, device and dtype.
+    eta_range
+        Of the pair's card.
+    """
+    return find_on(experts, tuning_data(settings, tune_data), settings, eta_range=eta_range).eta
+
+
+def with_threshold(settings: Settings, out: Path | None) -> Settings:
+    """Settings whose ``--eta auto`` is a number: that of the run at ``out``, if there is one, else found."""
+    if settings.eta != "auto":
+        return settings
+    recorded = None if out is None else read_settings(out)
+    if recorded is not None and isinstance(recorded["settings"]["eta"], float):
+        return replace(settings, eta=recorded["settings"]["eta"])
+    plan, _ = place(without_threshold(settings), None)
+    with configured(threads=plan.threads, deterministic=settings.deterministic):
+        plan.check_experts()
+        pair = plan.models.pair
+        eta = auto_eta(plan.models.experts, plan.settings, eta_range=None if pair is None else pair.eta_range)
+    return replace(settings, eta=eta)
+
+
+def labels_of(data: Data, settings: Settings) -> npt.NDArray[np.int64] | None:
+    """Labels [N] for class-conditional experts, or None."""
+    if settings.labels == "none":
+        return None
+    if settings.labels != "from-data":
+        return np.full(len(data), int(settings.labels), dtype=np.int64)
+    if data.labels is None:
+        raise UsageError(f"--labels from-data, but {data.name} has no labels", hint="give a class number")
+    return data.labels
+
+
+def without_threshold(settings: Settings) -> Settings:
+    """Settings that a pair without a recommended eta can be loaded with."""
+    return replace(settings, eta="max", gamma=None, edm_sigma=None, logsnr=None)

@@ -1,0 +1,175 @@
+"""Exact runs at a threshold that was found, at its neighbours and under both experts alone.
+
+All rows have the same images, noise and probes; what they share is solved once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion import _core
+from merged_diffusion.data.images import Data
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.likelihood import (
+    Likelihood,
+    can_share,
+    log_likelihood,
+    log_likelihoods,
+    paired_difference,
+)
+from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
+from merged_diffusion.thresholds.find import Found
+
+NEIGHBOUR: Final = 0.1  # in eta: the spacing of the tables' grid
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Confirmed:
+    """Exact likelihoods by row: thresholds ("eta 0.300") in ascending order, then both experts."""
+
+    rows: Mapping[str, Likelihood]
+    etas: Mapping[str, float]
+    evaluations: dict[str, float]
+    """``confirming``: spent; ``grid``: about what every row of the pair's table would take, run singly."""
+
+    @property
+    def best(self) -> str:
+        """The row of a threshold with the least bits/dim; images that failed in any row count in none."""
+        return min(self.etas, key=lambda name: self._common_mean(name))
+
+    @property
+    def eta(self) -> float:
+        """Its eta."""
+        return self.etas[self.best]
+
+    def summary(self) -> dict[str, Any]:
+        """The rows as JSON values, each against the best threshold."""
+        best = self.rows[self.best]
+        rows = [
+            {
+                "name": name,
+                "eta": self.etas.get(name),
+                "bits_per_dim": row.summary()["bits_per_dim"],
+                "n_failed": row.n_failed,
+                "evaluations": row.summary()["evaluations"],
+                "paired": None if name == self.best else {"to": self.best, **paired_difference(row, best)},
+            }
+            for name, row in self.rows.items()
+        ]
+        return {"eta": self.eta, "rows": rows, "evaluations": dict(self.evaluations)}
+
+    def _common_mean(self, name: str) -> float:
+        is_ok = np.all([row.status == "ok" for row in self.rows.values()], axis=0)
+        bits = self.rows[name].bits_per_dim
+        return float(bits[is_ok].mean()) if is_ok.any() else float("inf")
+
+    def __repr__(self) -> str:
+        return f"Confirmed({', '.join(self.rows)}; best {self.best})"
+
+
+def confirm_threshold(
+    likelihood: Expert,
+    quality: Expert,
+    data: Data,
+    found: Found,
+    settings: Settings,
+    *,
+    labels: npt.NDArray[np.int64] | None = None,
+    convention: Convention = "exact",
+    at: Sequence[float] | None = None,
+    progress: bool = False,
+) -> Confirmed:
+    """Score ``data`` at the threshold found, at those 0.1 beside it and under both experts alone.
+
+    ``at`` names other thresholds to score in the place of the three, from those of the curves.
+
+    Raises
+    ------
+    UsageError, DataError, ExpertError
+        As of `log_likelihood`.
+    """
+    etas = _etas(found, _near(found) if at is None else at)
+    models: dict[str, MergedModel] = {
+        name: MergedModel(
+            likelihood,
+            quality,
+            Threshold.gamma(gamma),
+            eta_range=found.eta_range,
+            convention=convention,
+        )
+        for name, (_, gamma) in etas.items()
+    }
+    models["likelihood"] = as_model(likelihood, role="likelihood", convention=convention)
+    models["quality"] = as_model(quality, role="quality", convention=convention)
+    rows, spent = _scored(models, data, settings, labels, progress)
+    grid = _grid_cost(rows, {name: gamma for name, (_, gamma) in etas.items()}, likelihood, quality, found)
+    return Confirmed(
+        rows, {name: eta for name, (eta, _) in etas.items()}, {"confirming": spent, "grid": grid}
+    )
+
+
+def _grid_cost(
+    rows: Mapping[str, Likelihood],
+    gammas: Mapping[str, float],
+    likelihood: Expert,
+    quality: Expert,
+    found: Found,
+) -> float:
+    """Evaluations of the pair's table by single runs: each expert's part, between the thresholds scored."""
+
+    def spent(name: str, role: str) -> float:
+        return float(rows[name].evaluations[role].sum())
+
+    (begin, high), (low, end) = likelihood.gamma_range, quality.gamma_range
+    at = list(gammas.values())
+    upto = [0.0, *(spent(name, "likelihood") for name in gammas), spent("likelihood", "likelihood")]
+    above = [spent("quality", "quality"), *(spent(name, "quality") for name in gammas), 0.0]
+    etas = _core.eta_grid(likelihood.gamma_range, quality.gamma_range, eta_range=found.eta_range)
+    grid = _core.gamma_of_eta(np.array(etas), found.eta_range)
+    merged = np.interp(grid, [begin, *at, high], upto) + np.interp(grid, [low, *at, end], above)
+    return float(merged.sum()) + upto[-1] + above[0]
+
+
+def _near(found: Found) -> list[float]:
+    return [found.eta + offset for offset in (-NEIGHBOUR, 0.0, NEIGHBOUR)]
+
+
+def _etas(found: Found, wanted: Sequence[float]) -> dict[str, tuple[float, float]]:
+    """Eta and gamma of the thresholds to score, by the name of their row; the nearest of the curves."""
+    etas = found.likelihood.eta
+    at = sorted({int(np.argmin(np.abs(etas - eta))) for eta in wanted})
+    return {f"eta {etas[i]:.4f}": (float(etas[i]), float(found.gammas[i])) for i in at}
+
+
+def _scored(
+    models: Mapping[str, MergedModel],
+    data: Data,
+    settings: Settings,
+    labels: npt.NDArray[np.int64] | None,
+    progress: bool,
+) -> tuple[dict[str, Likelihood], float]:
+    """Every model's likelihood, and the evaluations that were spent."""
+    fan = {name: model for name, model in models.items() if model.legs()[0].role == "likelihood"}
+    rows: dict[str, Likelihood] = {}
+    spent = 0.0
+    if can_share(list(fan.values()), step_control=settings.step_control):
+        rows = log_likelihoods(fan, data, settings, labels=labels, allow_failed=True, progress=progress)
+        spent = float(next(iter(rows.values())).tally["evaluations"])
+    for name, model in models.items():
+        if name not in rows:
+            rows[name] = log_likelihood(
+                model, data, labels=labels, allow_failed=True, progress=progress, **_options(settings)
+            )
+            spent += float(sum(counts.sum() for counts in rows[name].evaluations.values()))
+    return {name: rows[name] for name in models}, spent
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """Settings as keyword arguments."""
+    return {name: getattr(settings, name) for name in (field.name for field in fields(settings))}

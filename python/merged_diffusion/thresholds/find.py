@@ -1,0 +1,268 @@
+"""The best threshold of a pair: by the bound's profiles and one pass of exact likelihood, half each.
+
+On trained networks the two err on different sides. The one pass takes the quality expert's eps_hat for a
+score, and the further below gamma_1 a threshold lies the more bits that costs; the bound knows no path, and
+counts only how far each expert is off. A forward pass counts 1/2, one with a vector-Jacobian product 1.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion import _core
+from merged_diffusion.bound import loss_profile, noise, terms
+from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.errors import UsageError
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.likelihood.dequantisation import DequantisationKind
+from merged_diffusion.likelihood.given import as_data
+from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
+from merged_diffusion.thresholds.curves import (
+    Curve,
+    Floats,
+    Profiles,
+    gammas_of,
+    likelihood_curve,
+    mean_curve,
+)
+from merged_diffusion.thresholds.one_pass import one_pass
+
+SPACING: Final = 0.35  # of the profiles' gammas, at most; a network's loss changes over 1 to 2 of gamma
+VISITS: Final = 8  # gammas at which an image is asked, of both experts
+STEP: Final = 0.005  # of eta
+TOL: Final = 1e-2  # of adams: 0.003 moves the curve by less than its errors, and takes a third more
+FORWARD: Final = 0.5
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Found:
+    """The best threshold, and the curves that it was read from, over the same ``eta`` [E]."""
+
+    eta: float
+    """Where the mean of the likelihood's and the bound's curve is least."""
+    gamma: float
+    indistinguishable: tuple[float, float]
+    """Thresholds that this mean cannot tell from the best, images paired."""
+    crossing: float
+    """Eta where the bound is least: where the loss profiles cross."""
+    crossing_interval: tuple[float, float]
+    """The middle 95 % of that over resampled images."""
+    at_edge: bool
+    bound: Curve
+    likelihood: Curve
+    profiles: Profiles
+    gammas: Floats
+    eta_range: tuple[float, float]
+    n: int
+    n_failed: int
+    evaluations: dict[str, float]
+    """Of the ``profiles``, of ``one_pass``, and their sum ``finding``; a forward pass counts 1/2."""
+    seconds: float
+
+    def threshold(self, eta: float) -> dict[str, float]:
+        """An eta of the curves in all words of a threshold."""
+        gamma = float(self.gammas[np.argmin(np.abs(self.likelihood.eta - eta))])
+        return {"eta": eta, "gamma": gamma, "edm_sigma": float(_core.edm_sigma(gamma)), "logsnr": -gamma}
+
+    def summary(self) -> dict[str, Any]:
+        """What was found as JSON values."""
+        return {
+            "eta": self.eta,
+            "gamma": self.gamma,
+            "indistinguishable": list(self.indistinguishable),
+            "at_edge": self.at_edge,
+            "one_pass": {"eta": float(self.likelihood.eta[self.likelihood.best])},
+            "crossing": {"eta": self.crossing, "interval": list(self.crossing_interval)},
+            "n": self.n,
+            "n_failed": self.n_failed,
+            "evaluations": dict(self.evaluations),
+            "curves": {
+                "eta": self.likelihood.eta.tolist(),
+                "gamma": self.gammas.tolist(),
+                "vlb": self.bound.as_dict(),
+                "nll": self.likelihood.as_dict(),
+            },
+            "profiles": {
+                name: {
+                    "gamma": profile.gamma.tolist(),
+                    "loss": profile.mean.tolist(),
+                    "se": profile.se.tolist(),
+                }
+                for name, profile in (
+                    ("likelihood", self.profiles.likelihood),
+                    ("quality", self.profiles.quality),
+                )
+            },
+            "seconds": self.seconds,
+        }
+
+    def __repr__(self) -> str:
+        low, high = self.indistinguishable
+        return f"Found(eta {self.eta:.3f}, {low:.3f} to {high:.3f} alike, {self.n} images)"
+
+
+def find_threshold(
+    likelihood: Expert,
+    quality: Expert,
+    data: Data,
+    *,
+    eta_range: tuple[float, float] | None = None,
+    seed: int = 0,
+    visits: int = VISITS,
+    tol: float = TOL,
+    h_max: float | None = None,
+    dequantise: DequantisationKind = "truncated-normal",
+    labels: npt.ArrayLike | None = None,
+    convention: Convention = "exact",
+    batch_size: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Found:
+    """The threshold with the least bits/dim on ``data``, which should be neither trained nor reported on.
+
+    Parameters
+    ----------
+    eta_range
+        The gammas of eta = 0 and 1, as of `MergedModel`.
+    visits
+        Gammas at which an image is asked for the profiles.
+    tol, h_max
+        Of the one pass, by adams.
+    dequantise, labels, convention, batch_size, device, dtype
+        As of `log_likelihood` and `MergedModel`.
+
+    Raises
+    ------
+    UsageError, DataError, ExpertError
+        An argument, the images or an expert is not sound.
+    SolveError
+        A loss is not finite, or no image could be solved.
+    """
+    start = time.perf_counter()
+    settings = Settings(
+        seed=seed,
+        dequantise=dequantise,
+        method="adams",
+        tol=tol,
+        h_max=h_max,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+    )
+    parts = _parts(likelihood, quality)
+    eta_range = (parts[0], parts[3]) if eta_range is None else eta_range
+    eta = _candidates(parts[1:3], eta_range)
+    gammas = gammas_of(eta, eta_range, parts[1:3])
+    model = MergedModel(
+        likelihood,
+        quality,
+        Threshold.gamma(float(gammas[len(gammas) // 2])),
+        eta_range=eta_range,
+        convention=convention,
+    )
+    given = as_data(data, None, labels, model)
+    profiles = _profiles(likelihood, quality, parts, given, settings, visits, convention)
+    bound = profiles.curve(eta, gammas, _rest_nats(given, parts[0], parts[3], seed))
+    in_space = [as_model(expert, convention=convention).legs()[0].expert for expert in (likelihood, quality)]
+    passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, settings)
+    clusters = None if given.clusters is None else given.clusters[passed.is_solved]
+    exact = likelihood_curve(eta, passed.bits_per_dim, clusters)
+    both = mean_curve(exact, bound, passed.is_solved)
+    spent = {
+        "profiles": FORWARD * (profiles.likelihood.evaluations + profiles.quality.evaluations),
+        "one_pass": float(passed.evaluations),
+    }
+    return Found(
+        eta=float(eta[both.best]),
+        gamma=float(gammas[both.best]),
+        indistinguishable=both.indistinguishable,
+        crossing=float(eta[bound.best]),
+        crossing_interval=profiles.crossing_interval(eta, gammas, seed=seed),
+        at_edge=both.best in (0, len(eta) - 1),
+        bound=bound,
+        likelihood=exact,
+        profiles=profiles,
+        gammas=gammas,
+        eta_range=eta_range,
+        n=len(given),
+        n_failed=int((~passed.is_solved).sum()),
+        evaluations=spent | {"finding": sum(spent.values())},
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _parts(likelihood: Expert, quality: Expert) -> tuple[float, float, float, float]:
+    """Ends of the merged range, and between them the ends of what both experts were trained on."""
+    begin, stop = likelihood.gamma_range
+    low, end = quality.gamma_range
+    low, high = max(begin, low), min(stop, end)
+    if not low < high:
+        raise UsageError(
+            f"the experts {likelihood.name} {likelihood.gamma_range} and {quality.name} "
+            f"{quality.gamma_range} have no gammas in common, so there is no threshold to choose",
+            hint="take experts whose ranges overlap",
+        )
+    return begin, low, high, end
+
+
+def _candidates(ends: tuple[float, float], eta_range: tuple[float, float]) -> Floats:
+    """Both ends of the common range and every multiple of `STEP` between them."""
+    low, high = (float(_core.eta_of_gamma(end, eta_range)) for end in ends)
+    inside = np.arange(np.floor(low / STEP) + 1, np.ceil(high / STEP)) * STEP
+    return np.concatenate([[low], inside, [high]])
+
+
+def _grid(parts: tuple[float, float, float, float]) -> tuple[Floats, int, int]:
+    """Gammas of both profiles together, and where the quality's begin and the likelihood's end."""
+    pieces = [
+        np.linspace(a, b, max(int(np.ceil((b - a) / SPACING)), 1) + 1)[:-1]
+        for a, b in pairwise(parts)
+        if a < b
+    ]
+    grid = np.append(np.concatenate(pieces), parts[3])
+    first, last = (int(np.flatnonzero(grid == end)[0]) for end in parts[1:3])
+    return grid, first, last
+
+
+def _profiles(
+    likelihood: Expert,
+    quality: Expert,
+    parts: tuple[float, float, float, float],
+    data: Data,
+    settings: Settings,
+    visits: int,
+    convention: Convention,
+) -> Profiles:
+    grid, first, last = _grid(parts)
+    given: dict[str, Any] = {
+        "seed": settings.seed,
+        "labels": data.labels,
+        "batch_size": settings.batch_size,
+        "device": settings.device,
+        "dtype": settings.dtype,
+        "convention": convention,
+    }
+    stride = max(len(grid) // visits, 1) if visits >= 1 else 0
+    if not stride:
+        raise UsageError(f"visits = {visits} is no whole number from 1 up")
+    return Profiles(
+        loss_profile(likelihood, data, grid[: last + 1], stride=stride, **given),
+        loss_profile(quality, data, grid[first:], first=first, stride=stride, **given),
+        int(np.prod(data.images.shape[1:])),
+    )
+
+
+def _rest_nats(data: Data, gamma_min: float, gamma_max: float, seed: int) -> float:
+    """Mean prior and reconstruction terms, which no threshold moves."""
+    x = pixel_values(data.images, data.levels).reshape(len(data), -1)
+    drawn = noise.reconstruction_noise(seed, data.ids.astype(np.uint64), 0, x.shape[1])
+    pixels = data.images.reshape(len(data), -1)
+    cost = terms.prior(x, gamma_max) + terms.reconstruction(x, pixels, drawn, gamma_min, data.levels)
+    return float(cost.mean())

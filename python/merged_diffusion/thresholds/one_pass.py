@@ -1,0 +1,222 @@
+"""The exact likelihood at every threshold from one solve.
+
+The path follows the likelihood expert (1) to gamma_1, the end of its range, and the quality expert (2) from
+there. On the way both are asked at every node. With q_i = sigma v^T (d eps_i/dz) v,
+
+    log p_eta(z_min) = log N(z_max; 0, sigma_max^2 I) + d log(alpha_max/alpha_min)
+        + 1/2 integral_{gamma_min}^{gamma_eta} q_1 + integral_{gamma_eta}^{gamma_1} G
+        + 1/2 integral_{gamma_1}^{gamma_max} q_2,      G = q_2/2 + eps_2 . (eps_1 - eps_2)/2:
+
+above the threshold the density is that of the second flow, carried along the first one's path by its score
+-eps_2/sigma. Exact for a threshold at gamma_1, and below it as far as expert 2's eps_hat is a score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from merged_diffusion import _core, schedules
+from merged_diffusion.data.images import Data
+from merged_diffusion.errors import ResourceError, SolveError
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.likelihood import default_batch_size
+from merged_diffusion.likelihood.dequantisation import Dequantisation
+from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.ode.flow import ProbabilityFlow, frozen
+from merged_diffusion.ode.items import Items, Keys
+from merged_diffusion.ode.probes import make_probes
+from merged_diffusion.ode.solve import solve
+from merged_diffusion.thresholds.splines import integral_weights
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class OnePass:
+    """Bits/dim [N, E] of the images that were solved, at every threshold, and what it took."""
+
+    bits_per_dim: Floats
+    is_solved: npt.NDArray[np.bool_]
+    evaluations: int
+    """Forward passes with a vector-Jacobian product."""
+
+
+class _Beside:
+    """A flow, and what another one says at the same nodes; kept by problem and gamma.
+
+    Columns: q/2 of the flow, and G with the other (0 without one).
+    """
+
+    def __init__(self, flow: ProbabilityFlow, other: ProbabilityFlow | None, start: float) -> None:
+        self.n_experts = 1 if other is None else 2
+        self._flow, self._other, self._start = flow, other, start
+        self._seen: dict[int, dict[float, tuple[float, float]]] = {}
+
+    def __call__(self, z: Tensor, gamma: Floats, node: Keys, keys: Keys) -> tuple[Tensor, Tensor]:
+        """What the flow says."""
+        eps, q = self._flow(z, gamma, node, keys)
+        gained = torch.zeros_like(q)
+        if self._other is not None:
+            eps_other, q_other = self._other(z, gamma, node, keys)
+            score, away = schedules.widened(eps_other), schedules.widened(eps) - schedules.widened(eps_other)
+            gained = (q_other + (score * away).sum(1)) / 2
+        values = torch.stack([q / 2, gained], dim=1).cpu().numpy()
+        for key, at, row in zip(keys.tolist(), gamma.tolist(), values.tolist(), strict=True):
+            seen = self._seen.setdefault(key, {})
+            # An attempt that is repeated counts last; rows that sit out a call are given the start.
+            if at != self._start or at not in seen:
+                seen[at] = (row[0], row[1])
+        return eps, q
+
+    def nodes(self, key: int, steps: Floats, end: float) -> tuple[Floats, Floats]:
+        """The nodes [n] of a problem on this leg and the two columns [n, 2] there; forgotten then."""
+        seen = self._seen.pop(key)
+        found = np.array([self._start, *steps[(steps > self._start) & (steps <= end)]])
+        return found, np.array([seen[at] for at in found])
+
+
+def one_pass(
+    experts: tuple[Expert, Expert],
+    parts: tuple[float, float, float, float],
+    data: Data,
+    gammas: Floats,
+    settings: Settings,
+) -> OnePass:
+    """The likelihood of ``data`` at thresholds ``gammas`` [E].
+
+    Parameters
+    ----------
+    experts
+        Likelihood and quality expert, in the model's space.
+    parts
+        Where the likelihood expert begins, the quality expert begins, the likelihood expert ends, the quality
+        expert ends; thresholds lie between the middle two.
+    settings
+        Of the method ``adams``: nodes are its accepted steps.
+
+    Raises
+    ------
+    SolveError
+        No image could be solved.
+    ResourceError
+        The memory does not suffice for one row.
+    """
+    rows = settings.batch_size or default_batch_size(len(data), settings.device)
+    device = torch.device(settings.device)
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        frozen(experts, device=device, dtype=settings.torch_dtype),
+    ):
+        while True:
+            try:
+                return _Pass(experts, parts, data, gammas, settings, rows).run()
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                if rows == 1:
+                    raise ResourceError(
+                        f"the memory of {settings.device} does not suffice for a network call of one row",
+                        hint="use a smaller network or another device",
+                        device=settings.device,
+                    ) from error
+                rows //= 2
+
+
+class _Pass:
+    def __init__(
+        self,
+        experts: tuple[Expert, Expert],
+        parts: tuple[float, float, float, float],
+        data: Data,
+        gammas: Floats,
+        settings: Settings,
+        rows: int,
+    ) -> None:
+        self._settings, self._rows, self._gammas, self._parts = settings, rows, gammas, parts
+        channels, height, width = data.images.shape[1:]
+        self._shape, self._dim = (channels, height, width), channels * height * width
+        self._items = Items(data.ids.astype(np.uint64), 1, settings.seed, data.labels)
+        self._starts = Dequantisation(
+            settings.dequantise,
+            data.images,
+            levels=data.levels,
+            gamma_min=parts[0],
+            items=self._items,
+            importance=1,
+        )
+        self._nats = np.full((len(data), len(gammas)), np.nan)
+        likelihood, quality = experts
+        begin, low, high, end = parts
+        wanted: Sequence[tuple[float, float, Expert, Expert | None]] = (
+            (begin, low, likelihood, None),
+            (low, high, likelihood, quality),
+            (high, end, quality, None),
+        )
+        self._legs = [leg for leg in wanted if leg[0] < leg[1]]
+        self._networks = [
+            _Beside(self._flow(lead), None if other is None else self._flow(other), start)
+            for start, _, lead, other in self._legs
+        ]
+        self._evaluations = 0
+
+    def run(self) -> OnePass:
+        """Solve all images."""
+        settings = self._settings
+        solve(
+            [(start, end) for start, end, _, _ in self._legs],
+            self._networks,
+            np.arange(len(self._items), dtype=np.uint64),
+            self._starts.start,
+            shape=(self._rows, self._dim),
+            device=torch.device(settings.device),
+            dtype=settings.torch_dtype,
+            finished=self._finished,
+            workspace=settings.workspace,
+            record_steps=True,
+            **settings.solver,
+        )
+        is_solved = ~np.isnan(self._nats).any(axis=1)
+        if not is_solved.any():
+            raise SolveError(
+                f"none of {len(is_solved)} images could be solved along the likelihood expert's path",
+                hint="score one by nll --eta max, which names the gamma",
+            )
+        bits = _core.bits_per_dim(np.ascontiguousarray(self._nats[is_solved].ravel()), self._dim)
+        return OnePass(bits.reshape(-1, len(self._gammas)), is_solved, self._evaluations)
+
+    def _flow(self, expert: Expert) -> ProbabilityFlow:
+        probes = make_probes(
+            self._settings.probe or "fresh",
+            self._settings.probes,
+            self._items,
+            rows=self._rows,
+            dim=self._dim,
+            device=torch.device(self._settings.device),
+            dtype=self._settings.torch_dtype,
+        )
+        return ProbabilityFlow(expert, self._shape, probes, self._items)
+
+    def _finished(self, outcome: _core.Outcome) -> None:
+        asked = zip(outcome.evaluations, self._networks, strict=True)
+        self._evaluations += sum(count * network.n_experts for count, network in asked)
+        if outcome.status != "ok" or outcome.steps is None:
+            return
+        begin, _, _, end = self._parts
+        end_density = _core.end_density(np.array([outcome.square]), end, self._dim)[0]
+        scale = self._dim * (_core.log_alpha(end) - _core.log_alpha(begin))
+        nats = np.full(len(self._gammas), end_density + scale + outcome.path_correction)
+        for (_, stop, _, other), network in zip(self._legs, self._networks, strict=True):
+            nodes, values = network.nodes(outcome.key, outcome.steps, stop)
+            if other is None:
+                nats += integral_weights(nodes, np.array([stop]))[0] @ values[:, 0]
+                continue
+            upto = integral_weights(nodes, np.append(self._gammas, stop))
+            nats += upto[:-1] @ values[:, 0] + (upto[-1] - upto[:-1]) @ values[:, 1]
+        if math.isfinite(float(nats.sum())):
+            self._nats[self._items.position(outcome.key)] = nats + self._starts.nats(outcome.key)

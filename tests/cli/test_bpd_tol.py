@@ -1,0 +1,66 @@
+"""``--bpd-tol``: a pilot chooses the tolerance, or says why it cannot."""
+
+import pytest
+
+from merged_diffusion.evaluation import pilot
+
+
+def test_finer_tolerance_is_chosen_and_the_error_kept(run_cli, pair):
+    # The trace of these experts is the same for every Rademacher probe: all that differs is the path.
+    options = ("--eta", 0.3, "--limit", 6, "--json")
+    exact = run_cli(*pair(*options, "--rtol", 1e-10, "--atol", 1e-10, "--dtype", "float64")).json
+    error = {}
+    for wish in (5e-2, 2e-4):
+        found = run_cli(*pair(*options, "--preset", "fast", "--bpd-tol", wish, "--dtype", "float64"))
+        assert found.code == 0, found.err
+        assert "discretisation error" in found.err
+        asked = found.json["settings"]
+        assert (asked["method"], asked["bpd_tol"]) == ("adams", wish)
+        assert (asked["tol"] == 0.03) == (wish == 5e-2)
+        error[wish] = abs(found.json["bits_per_dim"]["mean"] - exact["bits_per_dim"]["mean"])
+        assert error[wish] < wish
+    assert error[2e-4] < error[5e-2]
+
+
+def test_wish_below_the_probe_noise_is_refused_with_the_floor_and_the_cost(run_cli):
+    result = run_cli("nll", "--data", "digits", "--limit", 4, "--bpd-tol", 1e-5, "--out", "run", "--json")
+    assert result.code == 2
+    fields = result.json["error"]["fields"]
+    assert 1e-3 < fields["floor"] < 1e-2
+    assert "--probe exact (64 products an evaluation in place of 1)" in result.json["error"]["hint"]
+
+
+def test_run_goes_on_with_the_tolerance_that_it_recorded(run_cli, pair, monkeypatch):
+    options = ("--eta", 0.3, "--preset", "fast", "--bpd-tol", 2e-4, "--out", "run", "--json")
+    first = run_cli(*pair("--limit", 2, *options))
+    assert first.code == 0, first.err
+    monkeypatch.setattr(pilot, "_search", None)
+    more = run_cli(*pair("--limit", 4, *options))
+    assert more.code == 0, more.err
+    assert more.json["settings"]["tol"] == first.json["settings"]["tol"] < 0.03
+    other = run_cli(*pair("--limit", 4, "--eta", 0.3, "--out", "run", "--tol", 0.003))
+    assert other.code == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--bpd-tol", "0"], "--bpd-tol 0.0 is no error"),
+        (["--bpd-tol", "nan"], "--bpd-tol nan is no error"),
+        (["--bpd-tol", "1e-3", "--tol", "0.01"], "--tol was given, too"),
+        (["--bpd-tol", "1e-3", "--rtol", "1e-4"], "--rtol was given, too"),
+        (["--bpd-tol", "1e-3", "--method", "dopri5"], "method dopri5 was given, too"),
+        (["--bpd-tol", "1e-3", "--preset", "paper"], "belongs to method"),
+    ],
+)
+def test_contradiction_is_refused(run_cli, pair, options, text):
+    result = run_cli(*pair("--eta", 0.3, *options))
+    assert result.code == 2
+    assert text in result.err
+
+
+def test_error_that_no_tolerance_reaches_is_told(monkeypatch, run_cli, pair):
+    monkeypatch.setattr(pilot, "LEVELS", 1)
+    result = run_cli(*pair("--eta", 0.3, "--limit", 4, "--preset", "fast", "--bpd-tol", 2e-4))
+    assert result.code == 2
+    assert "bpd-tol 0.0002 was not reached: tol 0.03" in result.err

@@ -1,0 +1,132 @@
+"""``threshold``: what is chosen on which images, printed, kept and refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from merged_diffusion.data import load_data
+from merged_diffusion.data.bundled import hold_back
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.experts.cards import load_expert
+from merged_diffusion.thresholds import auto_eta
+from merged_diffusion.thresholds.auto import tuning_data
+
+FEW = ("--tune-limit", 24, "--limit", 16, "--method", "adams", "--tol", 0.01)
+
+
+@pytest.fixture
+def threshold(experts):
+    """Arguments of ``threshold`` on digits with a pair of the file."""
+
+    def arguments(*more, data="digits", quality="quality"):
+        return (
+            *("threshold", "--data", data, "--likelihood-expert", experts("likelihood")),
+            *("--quality-expert", experts(quality), "--threads", 1, "--device", "cpu", "--quiet", *more),
+        )
+
+    return arguments
+
+
+@pytest.mark.filterwarnings("ignore:at gamma_min")
+def test_chosen_on_held_back_train_and_reported_on_test(run_cli, threshold):
+    found = run_cli(*threshold(*FEW, "--json"))
+    assert found.code == 0
+    result = found.json
+    assert result["command"] == "threshold"
+    assert result["tune"] == {
+        "name": "digits", "split": "train", "n": 24, "sha256": load_data("digits", "train").sha256,
+    }  # fmt: skip
+    assert (result["data"]["split"], result["data"]["n"]) == ("test", 16)
+    confirmed, test = result["confirmed"], result["test"]
+    assert result["eta"] == confirmed["eta"] == test["eta"]
+    assert result["threshold"]["logsnr"] == -result["threshold"]["gamma"]
+    assert [row["name"] for row in test["rows"]] == [f"eta {result['eta']:.4f}", "likelihood", "quality"]
+    best = min((row for row in confirmed["rows"] if row["eta"]), key=lambda r: r["bits_per_dim"]["mean"])
+    assert best["eta"] == result["eta"]
+    spent = result["evaluations"]
+    assert spent["finding"] == spent["profiles"] + spent["one_pass"]
+    assert spent["confirming"] <= spent["grid"] / 2
+    curves = result["found"]["curves"]
+    assert len(curves["eta"]) == len(curves["vlb"]["value"]) == len(curves["nll"]["se_difference"])
+    low, high = result["found"]["indistinguishable"]
+    assert low <= result["found"]["eta"] <= high
+
+
+def test_reported_value_is_that_of_nll(run_cli, threshold, pair):
+    result = run_cli(*threshold(*FEW, "--no-confirm", "--json")).json
+    assert result["confirmed"] is None
+    row = result["test"]["rows"][0]
+    nll = pair("--limit", 16, "--method", "adams", "--tol", 0.01, "--gamma", result["threshold"]["gamma"])
+    single = run_cli(*nll, "--json").json
+    assert row["bits_per_dim"]["mean"] == pytest.approx(single["bits_per_dim"]["mean"], rel=1e-12)
+
+
+def test_people_read_what_was_found_and_what_it_took(run_cli, threshold, tmp_path):
+    found = run_cli(*threshold(*FEW, "--no-test", "--out", "kept"))
+    assert found.code == 0
+    assert found.out.startswith("eta 0.")
+    for word in ("chosen on 24 images of digits/train", "confirmed:", "evaluations per image", "kept in"):
+        assert word in found.out
+    assert "test:" not in found.out
+    kept = json.loads((tmp_path / "kept" / "threshold.json").read_text())
+    assert kept["found"]["profiles"]["quality"]["gamma"][-1] == 8.764
+    again = run_cli(*threshold(*FEW, "--out", "kept"))
+    assert again.code == 2
+    assert "holds a threshold.json" in again.err
+
+
+def test_a_path_needs_other_images_to_choose_on(run_cli, threshold, tmp_path):
+    _, held = hold_back(load_data("digits", "train"))
+    images = held.images
+    np.savez(tmp_path / "own.npz", images=images[:8], levels=17)
+    np.savez(tmp_path / "others.npz", images=images[8:24], levels=17)
+    refused = run_cli(*threshold("--no-confirm", data="own.npz"))
+    assert refused.code == 2
+    assert "--tune-data" in refused.err
+    found = run_cli(
+        *threshold("--no-confirm", "--no-test", "--tune-data", "others.npz", "--json", data="own.npz")
+    )
+    assert found.json["tune"]["n"] == 16
+
+
+@pytest.mark.parametrize(
+    ("option", "code"),
+    [
+        (("--split", "train"), 2),
+        (("--tune-limit", 1), 2),
+        (("--eta", 0.3), 2),
+        (("--tune-data", "none.npz"), 2),
+    ],
+)
+def test_bad_options_are_refused(run_cli, threshold, option, code):
+    assert run_cli(*threshold(*option)).code == code
+
+
+def test_an_expert_that_is_not_finite_is_named(run_cli, threshold):
+    found = run_cli(*threshold(*FEW, "--json", quality="holed"))
+    assert found.code == 5
+    assert "holed" in found.json["error"]["message"]
+
+
+def test_auto_eta_is_what_the_command_finds_without_confirming(run_cli, threshold, experts):
+    result = run_cli(*threshold("--no-confirm", "--no-test", "--tune-limit", 256, "--json")).json
+    settings = Settings.of(
+        {"data": "digits", "device": "cpu", "batch_size": result["settings"]["batch_size"]}
+    )
+    made = {role: load_expert(experts(role)) for role in ("likelihood", "quality")}
+    assert auto_eta(made, settings) == result["eta"]
+    assert len(tuning_data(settings)) == 256
+
+
+def test_eta_auto_of_nll_is_found_on_train_and_kept_by_its_run(run_cli, threshold, pair, monkeypatch):
+    found = run_cli(*threshold("--no-confirm", "--no-test", "--tune-limit", 256, "--json")).json
+    options = ("--eta", "auto", "--out", "run", "--json")
+    first = run_cli(*pair("--limit", 2, *options))
+    assert first.code == 0, first.err
+    assert first.json["threshold"]["eta"] == pytest.approx(found["eta"], abs=1e-6)
+    assert "note: eta auto: " in first.err
+    monkeypatch.setattr("merged_diffusion.thresholds.auto.auto_eta", None)
+    more = run_cli(*pair("--limit", 3, *options))
+    assert more.code == 0, more.err
+    assert more.json["threshold"] == first.json["threshold"]

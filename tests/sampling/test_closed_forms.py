@@ -1,0 +1,182 @@
+"""Samplers of Gaussian experts, where every answer is known (`experts/gaussian.py`).
+
+The probability flow of two merged Gaussians multiplies each coordinate by sqrt(v(end)/v(start)), leg by leg;
+an ancestral step is linear, so that its law is a recursion of variances.
+"""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from merged_diffusion import _core
+from merged_diffusion.experts.gaussian import GaussianExpert
+from merged_diffusion.merge import MergedModel, Threshold, as_model
+from merged_diffusion.ode.items import Items
+from merged_diffusion.sampling import draw
+from merged_diffusion.sampling.ancestral import Coefficients, ancestral, in_charge
+from merged_diffusion.sampling.dpmpp import dpmpp_2m
+from merged_diffusion.sampling.heun import heun
+from merged_diffusion.sampling.network import Network
+from merged_diffusion.sampling.ode import integrate
+
+CPU = torch.device("cpu")
+SHAPE = (1, 2, 2)
+GENERATOR = torch.Generator().manual_seed(0)
+ROTATION = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=GENERATOR))[0]
+
+
+def covariance(*variances):
+    return ROTATION @ torch.diag(torch.tensor(variances, dtype=torch.float64)) @ ROTATION.T
+
+
+LIKELIHOOD = GaussianExpert(SHAPE, covariance=covariance(0.002, 0.02, 0.4, 0.9), gamma_range=(-8.0, 4.0))
+QUALITY = GaussianExpert(SHAPE, covariance=covariance(0.003, 0.015, 0.5, 0.7), gamma_range=(-7.0, 6.0))
+
+
+def merged(gamma=-4.5):
+    return MergedModel(LIKELIHOOD, QUALITY, Threshold.gamma(gamma))
+
+
+def basis():
+    """Four starts along the axes [4, C, H, W]: a linear map of them shows its matrix."""
+    return torch.eye(4, dtype=torch.float64).view(4, *SHAPE)
+
+
+def flowed(model, z):
+    """What the exact flows of all legs make of z."""
+    for leg in model.legs(toward="data"):
+        z = leg.expert.flow(z, leg.start, leg.end)
+    return z
+
+
+def by_ode(model, steps):
+    ends = {}
+    starts = basis().reshape(4, 4).numpy()
+    keys = np.arange(4, dtype=np.uint64)
+    integrate(
+        model.legs(toward="data"), Items(keys), keys, starts.__getitem__,
+        rows=4, shape=SHAPE, device=CPU, dtype=torch.float64, arrived=ends.__setitem__,
+        finished=lambda outcome: None, step_control="constant", steps=steps,
+    )  # fmt: skip
+    return torch.from_numpy(np.stack([ends[key] for key in range(4)])).view(4, *SHAPE)
+
+
+def by_heun(model, steps):
+    network = Network(CPU, torch.float64)
+    return heun(basis(), model.legs(toward="data"), network, lambda _: torch.zeros(1), steps=steps)
+
+
+def by_dpmpp(model, steps):
+    return dpmpp_2m(basis(), model.legs(toward="data"), Network(CPU, torch.float64), steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order", "steps"),
+    [(by_ode, 5, (16, 32, 64)), (by_heun, 2, (64, 128, 256)), (by_dpmpp, 2, (64, 128, 256))],
+)
+@pytest.mark.parametrize("gamma", [-4.5, -1.0])  # nodes of the uniform grids: like first steps
+def test_order_is_kept_across_the_switch(sampler, order, steps, gamma):
+    model = merged(gamma)
+    exact = flowed(model, basis())
+    errors = [float((sampler(model, n) - exact).abs().max()) for n in steps]
+    observed = [math.log2(a / b) for a, b in pairwise(errors)]
+    assert observed[-1] == pytest.approx(order, abs=0.15)
+    assert errors[-1] < 1e-3
+
+
+@pytest.mark.parametrize("sampler", [by_ode, by_heun, by_dpmpp])
+def test_covariance_is_that_of_the_merged_flow(sampler):
+    model = merged()
+    legs = model.legs(toward="data")
+    start = _core.sigma_squared(legs[0].start)
+    maps = [z.view(4, 4) for z in (sampler(model, 400), flowed(model, basis()))]
+    found, exact = (start * z.T @ z for z in maps)
+    # 400 steps of a method of order 2: its errors there are 2e-5 (the test above).
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-4 if sampler is not by_ode else 1e-9)
+
+
+def test_nodes_of_a_grid_do_not_crowd_at_the_switch():
+    # gamma_eta on a node of the uniform grid but for rounding: no step of an ulp, no evaluation more.
+    model = merged(gamma=-8.0 + 14.0 * 0.3)
+    network = Network(CPU, torch.float64)
+    dpmpp_2m(basis(), model.legs(toward="data"), network, steps=10)
+    assert sum(network.calls.values()) == 10
+
+
+def test_quality_expert_alone_goes_on_to_no_noise_as_edm_does():
+    network = Network(CPU, torch.float64)
+    legs = as_model(QUALITY, role="quality").legs(toward="data")
+    heun(basis(), legs, network, lambda _: torch.zeros(1), steps=18)
+    assert network.calls["quality"] == 35
+    zero = MergedModel(LIKELIHOOD, QUALITY, Threshold.eta(0.0)).legs(toward="data")
+    heun(basis(), zero, network, lambda _: torch.zeros(1), steps=18)
+    assert network.calls["quality"] == 70
+    network = Network(CPU, torch.float64)
+    heun(basis(), merged().legs(toward="data"), network, lambda _: torch.zeros(1), steps=18)
+    assert sum(network.calls.values()) == 2 * 18  # 17 steps and one more for the switch
+
+
+@pytest.mark.parametrize("steps", [7, 64])
+def test_ancestral_law_is_its_recursion_of_variances(steps):
+    model = MergedModel(
+        GaussianExpert(SHAPE, variance=0.1, gamma_range=(-8.0, 4.0)),
+        GaussianExpert(SHAPE, variance=0.4, gamma_range=(-7.0, 6.0)),
+        Threshold.gamma(-1.3),
+    )
+    legs = model.legs(toward="data")
+    # The gain of the start and of every step's noise, one at a time.
+    ones, zeros = torch.ones(1, *SHAPE, dtype=torch.float64), torch.zeros(1, *SHAPE, dtype=torch.float64)
+    gains = [ancestral(ones, legs, Network(CPU, torch.float64), lambda _: zeros, steps=steps)]
+    for only in range(steps):
+        noise = lambda number, only=only: ones if number == only else zeros  # noqa: E731
+        gains.append(ancestral(zeros, legs, Network(CPU, torch.float64), noise, steps=steps))
+    found = sum(float(gain[0, 0, 0, 0]) ** 2 for gain in gains)
+    expected = 1.0
+    gammas = np.linspace(6.0, -8.0, steps + 1)
+    for t, s in pairwise(gammas):
+        s2 = 0.1 if t <= -1.3 else 0.4
+        alpha, sigma = (lambda g: 1 / math.sqrt(1 + math.exp(g))), (lambda g: 1 / math.sqrt(1 + math.exp(-g)))
+        c = -math.expm1(s - t)
+        v = alpha(t) ** 2 * s2 + sigma(t) ** 2
+        # eps_hat = sigma z/v, and the kernel's own mean and variance.
+        gain = alpha(s) / alpha(t) * (1 - c * sigma(t) ** 2 / v)
+        expected = gain**2 * expected + sigma(s) ** 2 * c
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_ancestral_law_tends_to_its_limit():
+    # V(end) = v(end) + c^2 (V(start) - v(start)), c = alpha(start)/alpha(end) v(end)/v(start), leg by leg.
+    likelihood = GaussianExpert(SHAPE, variance=0.1, gamma_range=(-8.0, 4.0))
+    quality = GaussianExpert(SHAPE, variance=0.4, gamma_range=(-7.0, 6.0))
+    legs = MergedModel(likelihood, quality, Threshold.gamma(-1.3)).legs(toward="data")
+    limit = 1.0
+    for leg in legs:
+        v0, v1 = (float(leg.expert.noised_variance(g)[0, 0]) for g in (leg.start, leg.end))
+        c = _core.alpha(leg.start) / _core.alpha(leg.end) * v1 / v0
+        limit = v1 + c**2 * (limit - v0)
+
+    def variance(steps):
+        v = 1.0
+        gammas = np.linspace(legs[0].start, legs[-1].end, steps + 1)
+        for t, s in pairwise(gammas):
+            step = Coefficients.of(t, s)
+            variance_t = float(in_charge(legs, t).expert.noised_variance(t)[0, 0])
+            gain = step.scale * (1 - step.shrink * _core.sigma(t) / variance_t)
+            v = gain**2 * v + step.std**2
+        return v
+
+    errors = [abs(variance(n) / limit - 1) for n in (500, 2000, 8000)]
+    assert errors[-1] < 1e-3
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.2)  # first order in 1/T
+
+
+def test_drawn_start_has_the_variance_that_a_likelihood_ends_with():
+    expert = GaussianExpert((1, 16, 16), variance=0.3, gamma_range=(-8.0, 1.0))
+    found = draw(expert, np.arange(64), sampler="dpmpp-2m", steps=64, dtype="float64", latents=True)
+    v0, v1 = (float(expert.noised_variance(g)[0, 0]) for g in (1.0, -8.0))
+    expected = _core.sigma_squared(1.0) * v1 / v0
+    n = found.latents.size
+    assert found.latents.var() == pytest.approx(expected, rel=5 * math.sqrt(2 / n) + 1e-3)

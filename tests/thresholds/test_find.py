@@ -1,0 +1,179 @@
+"""One pass against exact likelihoods, and planted crossings of Gaussian-mixture experts."""
+
+import numpy as np
+import pytest
+import torch
+
+from merged_diffusion import _core
+from merged_diffusion.data.images import make_data
+from merged_diffusion.errors import SolveError, UsageError
+from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert
+from merged_diffusion.likelihood import log_likelihood
+from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.merge import MergedModel, Threshold
+from merged_diffusion.thresholds import confirm_threshold, find_threshold
+from merged_diffusion.thresholds.one_pass import one_pass
+
+SHAPE, LEVELS = (1, 2, 2), 256
+RANGES = {"likelihood": (-13.3, 5.0), "quality": (-12.43, 8.764)}
+PARTS = (-13.3, -12.43, 5.0, 8.764)
+MERGED = (-13.3, 8.764)
+
+
+def gaussian(role, variance, mean=0.0):
+    return GaussianExpert(
+        SHAPE, variance=variance, mean=mean, gamma_range=RANGES[role], levels=LEVELS, name=role
+    )
+
+
+def pixels(x):
+    return np.clip(np.floor((x + 1) / 2 * LEVELS), 0, LEVELS - 1).astype(np.uint8)
+
+
+def gaussian_images(n, std=0.3):
+    x = np.random.RandomState(0).normal(scale=std, size=(n, *SHAPE))
+    return make_data("gaussian", "test", pixels(x), LEVELS)
+
+
+def solver(tol):
+    return Settings(method="adams", tol=tol, h_max=0.3, probe="exact", dtype="float64", batch_size=32)
+
+
+def test_one_pass_is_the_exact_likelihood_at_every_threshold_of_gaussians():
+    # A Gaussian's eps_hat is its flow's score, but for the end density N(0, sigma^2) at gamma_max.
+    experts, data = (gaussian("likelihood", 0.1), gaussian("quality", 0.3, mean=0.1)), gaussian_images(24)
+    gammas = np.array([-12.43, -9.0, -4.0, 0.0, 2.5, 5.0])
+    settings = solver(1e-4)
+    found = one_pass(experts, PARTS, data, gammas, settings)
+    assert found.is_solved.all()
+    for column, gamma in enumerate(gammas):
+        model = MergedModel(*experts, Threshold.gamma(float(gamma)))
+        exact = log_likelihood(
+            model, data, dtype="float64", probe="exact", method="adams", tol=1e-4, h_max=0.3, batch_size=32
+        )
+        away = np.abs(found.bits_per_dim[:, column] - exact.bits_per_dim)
+        assert away.max() < 2e-3, f"{gamma}: {away.max()}"
+
+
+def test_one_pass_counts_both_experts_where_both_are_asked():
+    experts, data = (gaussian("likelihood", 0.1), gaussian("quality", 0.1)), gaussian_images(8)
+    calls = []
+
+    class Counted(GaussianExpert):
+        def forward(self, z, gamma, cond=None):
+            calls.append(len(z))
+            return super().forward(z, gamma, cond)
+
+    counted = [
+        Counted(SHAPE, variance=0.1, gamma_range=expert.gamma_range, levels=LEVELS) for expert in experts
+    ]
+    settings = Settings(method="adams", tol=1e-2, dtype="float64", batch_size=8)
+    found = one_pass(tuple(counted), PARTS, data, np.array([0.0]), settings)
+    # Rows that have ended are still in the call, so the count of useful ones is at most that of all.
+    assert 0.8 * sum(calls) < found.evaluations <= sum(calls)
+
+
+class Blend(GaussianMixtureExpert):
+    """The mixture's own eps_hat, and towards one end of gamma more and more that of another mixture."""
+
+    other: GaussianMixtureExpert
+    middle: float
+    sign: float
+
+    def forward(self, z, gamma, cond=None):
+        weight = torch.sigmoid(self.sign * (gamma - self.middle) / 0.7).view(-1, 1, 1, 1).to(z)
+        return super().forward(z, gamma) * (1 - weight) + weight * self.other(z, gamma)
+
+
+def planted_pair(eta, seed=0):
+    """Experts whose losses cross at eta: each leaves the true mixture on the other's side of it."""
+    random = torch.Generator().manual_seed(seed)
+    means = torch.rand((3, *SHAPE), generator=random, dtype=torch.float64) * 1.2 - 0.6
+    gamma = float(_core.gamma_of_eta(eta, MERGED))
+    # What is wrong must show where the crossing is: a width about the noise there.
+    variance = 0.004
+    wrong = GaussianMixtureExpert(0.5 * means, variance=max(4 * variance, np.exp(gamma)), levels=LEVELS)
+    made = []
+    for role, sign in (("likelihood", 1.0), ("quality", -1.0)):
+        expert = Blend(means, variance=variance, gamma_range=RANGES[role], levels=LEVELS, name=role)
+        expert.other, expert.middle, expert.sign = wrong, gamma, sign
+        made.append(expert)
+    x = means[torch.arange(400) % 3].numpy() + np.random.RandomState(seed).normal(
+        scale=variance**0.5, size=(400, *SHAPE)
+    )
+    return *made, make_data("mixture", "train", pixels(x), LEVELS)
+
+
+@pytest.mark.parametrize("eta", [0.15, 0.6])
+def test_a_planted_crossing_is_found(eta):
+    likelihood, quality, data = planted_pair(eta)
+    found = find_threshold(likelihood, quality, data, dtype="float64", batch_size=128)
+    assert abs(found.crossing - eta) < 0.03, found.crossing
+    assert abs(found.eta - eta) < 0.03, found.eta
+    low, high = found.crossing_interval
+    assert low - 0.005 <= eta <= high + 0.005
+    low, high = found.indistinguishable
+    assert low <= found.eta <= high
+    assert not found.at_edge
+
+
+@pytest.mark.filterwarnings("ignore:at gamma_min")
+def test_finding_is_cheap_and_counted():
+    likelihood, quality, data = planted_pair(0.6)
+    data = data.select(limit=64)
+    found = find_threshold(likelihood, quality, data, dtype="float64")
+    spent = found.evaluations
+    asked = found.profiles.likelihood.evaluations + found.profiles.quality.evaluations
+    assert spent["profiles"] == 0.5 * asked
+    assert asked / len(data) <= 2 * 8.5
+    assert spent["finding"] == spent["profiles"] + spent["one_pass"]
+    confirmed = confirm_threshold(likelihood, quality, data, found, Settings(dtype="float64"))
+    assert spent["finding"] < confirmed.evaluations["grid"] / 6
+    assert confirmed.evaluations["confirming"] < confirmed.evaluations["grid"] / 3
+
+
+@pytest.mark.filterwarnings("ignore:at gamma_min")
+def test_confirming_scores_the_threshold_its_neighbours_and_both_experts():
+    likelihood, quality, data = planted_pair(0.6)
+    data = data.select(limit=16)
+    found = find_threshold(likelihood, quality, data, dtype="float64")
+    confirmed = confirm_threshold(likelihood, quality, data, found, Settings(dtype="float64"))
+    etas = [confirmed.etas[name] for name in list(confirmed.rows)[:3]]
+    np.testing.assert_allclose(etas, [found.eta - 0.1, found.eta, found.eta + 0.1], atol=0.005)
+    assert list(confirmed.rows)[3:] == ["likelihood", "quality"]
+    name = confirmed.best
+    gamma = found.threshold(confirmed.eta)["gamma"]
+    single = log_likelihood(
+        MergedModel(likelihood, quality, Threshold.gamma(gamma)), data, dtype="float64", batch_size=16
+    )
+    np.testing.assert_allclose(confirmed.rows[name].bits_per_dim, single.bits_per_dim, rtol=1e-12)
+    rows = {row["name"]: row for row in confirmed.summary()["rows"]}
+    assert rows[name]["paired"] is None
+    assert rows["likelihood"]["paired"]["to"] == name
+
+
+def test_the_same_seed_finds_the_same_whatever_the_order():
+    likelihood, quality, data = planted_pair(0.6)
+    data = data.select(limit=40)
+    one, two = (find_threshold(likelihood, quality, data, seed=3, batch_size=32) for _ in range(2))
+    assert one.eta == two.eta
+    np.testing.assert_array_equal(one.likelihood.value, two.likelihood.value)
+    np.testing.assert_array_equal(one.bound.value, two.bound.value)
+
+
+def test_experts_without_common_gammas_have_no_threshold():
+    one = GaussianExpert(SHAPE, variance=0.1, gamma_range=(-13.3, -5.0), levels=LEVELS, name="low")
+    two = GaussianExpert(SHAPE, variance=0.1, gamma_range=(-4.0, 8.0), levels=LEVELS, name="high")
+    with pytest.raises(UsageError, match="no gammas in common"):
+        find_threshold(one, two, gaussian_images(4))
+
+
+class Broken(GaussianExpert):
+    def forward(self, z, gamma, cond=None):
+        return super().forward(z, gamma, cond) / (gamma < 3).view(-1, 1, 1, 1).to(z)
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    broken = Broken(SHAPE, variance=0.1, gamma_range=RANGES["likelihood"], levels=LEVELS, name="broken")
+    with pytest.raises(SolveError, match="broken is not finite at gamma"):
+        find_threshold(broken, gaussian("quality", 0.1), gaussian_images(20))
