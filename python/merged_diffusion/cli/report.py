@@ -6,8 +6,9 @@ import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from merged_diffusion.cli import bound_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.progress import duration
 from merged_diffusion.cli.text import Summary, error, evaluations, heading, leg_line, lines, value
@@ -18,6 +19,8 @@ from merged_diffusion.runs.settings import MACHINE
 
 NOT_KEPT = "not kept; --out DIR keeps it, to go on, compare or report"
 INTERRUPT_CODE = 130
+# What an estimate counts, and what is in a network call.
+WORK: Final = {"nll": ("solves", " with VJP"), "vlb": ("bounds", "")}
 
 
 def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool) -> None:
@@ -37,10 +40,11 @@ def estimate_line(plan: Plan, cost: Estimate, n: int | None = None) -> str:
     models = "" if n == 1 else f" under {n} models"
     held = {key.replace("_", " "): getattr(plan.settings, key) for key in MACHINE}
     machine = ", ".join(f"{key} {value}" for key, value in held.items() if value is not None)
+    work, call = WORK[plan.metric.name]
     return (
-        f"estimate: {cost.n_solves} solves ({len(plan.data)} images{models}) take"
+        f"estimate: {cost.n_solves} {work} ({len(plan.data)} images{models}) take"
         f" about {duration(cost.seconds)}"
-        f" ({1e3 * cost.call_seconds:.3g} ms a network call with VJP,"
+        f" ({1e3 * cost.call_seconds:.3g} ms a network call{call},"
         f" {cost.evaluations_per_image:.0f} evaluations per image; {machine})"
     )
 
@@ -64,7 +68,7 @@ def show(summary: Summary, out: Path | None, *, as_json: bool) -> int:
     if as_json:
         emit_json(dict(summary) | failure)
     else:
-        emit("\n".join([*lines(summary), NOT_KEPT if out is None else _kept(summary, out)]))
+        emit("\n".join([*_lines(summary), NOT_KEPT if out is None else _kept(summary, out)]))
         if failure:
             say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
     return int(failure.get("code", 0))
@@ -85,7 +89,7 @@ def show_kept(summary: Summary, path: Path, *, as_json: bool) -> int:
     if as_json:
         emit_json(dict(summary) | failure)
     else:
-        emit("\n".join([*lines(summary), _kept(summary, path)]))
+        emit("\n".join([*_lines(summary), _kept(summary, path)]))
         say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
     return int(failure["code"])
 
@@ -99,7 +103,7 @@ def interrupted(summary: Summary, out: Path | None, *, as_json: bool) -> int:
         )
     else:
         if summary["n"]:
-            emit("\n".join(lines(summary)))
+            emit("\n".join(_lines(summary)))
         say(f"interrupted, {summary['n_missing']} images are left\n{resume}")
     return INTERRUPT_CODE
 
@@ -112,6 +116,11 @@ def how_to_go_on(out: Path | None) -> str:
         *sys.argv[1:], "--out", str(out)
     ]  # fmt: skip
     return f"to go on: merged-diffusion {shlex.join(words)}"
+
+
+def _lines(summary: Summary) -> list[str]:
+    """The rows of a summary, and what a bound is made of."""
+    return [*lines(summary), *(bound_report.terms(summary) if summary["command"] == "vlb" else [])]
 
 
 def _kept(summary: Summary, path: Path) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import options, output
-from merged_diffusion.cli.nll import ASK_SECONDS, how, model, what, where
+from merged_diffusion.cli import options, output, scoring
+from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.sources import check_present
 
@@ -68,8 +67,7 @@ def command(
             if dry_run:
                 sweep_report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
-            if cost.seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
-                click.confirm("go on?", abort=True, err=True)
+            scoring.confirm(cost.seconds, yes=yes)
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Sweep(plan, out=out, **keep) as sweep:
                 try:

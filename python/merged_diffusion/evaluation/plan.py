@@ -21,8 +21,9 @@ import torch
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.cost import Estimate, estimate, move
+from merged_diffusion.evaluation.cost import Estimate, move
 from merged_diffusion.evaluation.machine import all_cores, resolve_device
+from merged_diffusion.evaluation.metrics import LIKELIHOOD, Metric
 from merged_diffusion.evaluation.models import Models, build_models
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import check_labels
@@ -44,6 +45,7 @@ class Plan:
     whole: Data
     models: Models
     notes: tuple[str, ...] = ()
+    metric: Metric = LIKELIHOOD
 
     @property
     def main(self) -> str:
@@ -80,9 +82,9 @@ class Plan:
         roles = {leg.role for leg in model.legs(toward="noise")}
         shape = self.whole.images.shape
         result: dict[str, Any] = {
-            "command": "nll",
+            "command": self.metric.name,
             "model": name,
-            "settings": settings | {"tf32": False},
+            "settings": settings | {"tf32": False} | self.metric.settings,
             "data": {
                 "name": self.whole.name,
                 "split": self.whole.split,
@@ -159,20 +161,12 @@ class Plan:
 
     def estimate(self, shard: tuple[int, int] = (0, 1), out: Path | None = None) -> Estimate:
         """The cost of what one worker has left to score, from one timed call of the slowest expert."""
-        settings = self.settings
-        draws = settings.importance * settings.repeats
         left = [self.share(shard, held_ids(self.folder(out, name))) for name in self.models.models]
-        shape = tuple(self.data.images.shape[1:])
-        return estimate(
+        return self.metric.estimate(
             list(self.models.experts.values()),
-            n_solves=draws * sum(len(data) for data in left if data is not None),
-            shape=shape,
-            rows=settings.batch_size or 1,
-            device=settings.device or "cpu",
-            dtype=settings.dtype or "float32",
-            probes=int(np.prod(shape)) if settings.probe == "exact" else settings.probes,
-            method=settings.method or "dopri5",
-            conditional=settings.labels != "none",
+            tuple(self.data.images.shape[1:]),
+            sum(len(data) for data in left if data is not None),
+            self.settings,
         )
 
     def out_for(self, cost: Estimate) -> Path | None:
@@ -186,7 +180,7 @@ class Plan:
         if self.settings.bpd_tol is not None:  # what a pilot chooses follows from all else
             kept |= dict.fromkeys(("settings.tol", "settings.h_max"))
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
-        return Path("runs") / f"nll-{Path(self.whole.name).stem}-{digest}"
+        return Path("runs") / f"{self.metric.name}-{Path(self.whole.name).stem}-{digest}"
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -197,7 +191,7 @@ class Plan:
         }
 
 
-def make_plan(settings: Settings) -> Plan:
+def make_plan(settings: Settings, metric: Metric = LIKELIHOOD) -> Plan:
     """Load data and experts and refuse what does not fit; nothing is computed or written."""
     whole = load_data(
         settings.data, settings.split, settings.levels, cache=settings.cache, variant=settings.variant
@@ -216,7 +210,8 @@ def make_plan(settings: Settings) -> Plan:
         )
     if not conditional and settings.labels != "none":
         notes.append("no expert is class-conditional: --labels changes nothing")
-    plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models, tuple(notes))
+    selected = whole.select(settings.limit, settings.ids)
+    plan = Plan(settings, selected, whole, models, tuple(notes), metric)
     found = plan.labels(whole)
     if found is not None:
         for expert in models.experts.values():
@@ -224,9 +219,9 @@ def make_plan(settings: Settings) -> Plan:
     return plan
 
 
-def place(settings: Settings, out: Path | None) -> tuple[Plan, Path | None]:
+def place(settings: Settings, out: Path | None, metric: Metric = LIKELIHOOD) -> tuple[Plan, Path | None]:
     """The plan on the machine that an existing run recorded, and that run (``out``, or the default one)."""
-    plan = make_plan(settings)
+    plan = make_plan(settings, metric)
     if out is None and read_settings(plan.default_out()) is not None:
         out = plan.default_out()
     return plan.on({} if out is None else recorded_machine(out)), out

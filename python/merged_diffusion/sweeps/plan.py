@@ -54,15 +54,16 @@ class SweepPlan:
 
     def estimate(self, out: Path | None) -> Estimate:
         """The cost if the rows shared nothing, from one timed call of the slowest expert."""
-        one = self.base.estimate()
-        draws = self.base.settings.importance * self.base.settings.repeats
+        base = self.base
         todo = [
             row.plan.share((0, 1), held_ids(None if out is None else out / row.folder)) for row in self.rows
         ]
-        n_solves = draws * sum(len(images) for images in todo if images is not None)
-        rows = self.base.settings.batch_size or 1
-        calls = -(-n_solves // rows)
-        return replace(one, n_solves=n_solves, seconds=calls * one.evaluations_per_image * one.call_seconds)
+        return base.metric.estimate(
+            list(base.models.experts.values()),
+            tuple(base.data.images.shape[1:]),
+            sum(len(images) for images in todo if images is not None),
+            base.settings,
+        )
 
     def out_for(self, cost: Estimate) -> Path | None:
         """Where a sweep goes that nobody gave a place: nowhere if it is short."""
