@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from merged_diffusion.cli import bound_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
@@ -15,12 +15,11 @@ from merged_diffusion.cli.text import Summary, error, evaluations, heading, leg_
 from merged_diffusion.errors import IncompleteError, SolveError
 from merged_diffusion.evaluation.cost import Estimate
 from merged_diffusion.evaluation.plan import Plan
+from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.runs.settings import MACHINE
 
 NOT_KEPT = "not kept; --out DIR keeps it, to go on, compare or report"
 INTERRUPT_CODE = 130
-# What an estimate counts, and what is in a network call.
-WORK: Final = {"nll": ("solves", " with VJP"), "vlb": ("bounds", "")}
 
 
 def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool) -> None:
@@ -34,17 +33,21 @@ def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool) -> No
         say(f"run: {out}")
 
 
-def estimate_line(plan: Plan, cost: Estimate, n: int | None = None) -> str:
-    """What the evaluation under ``n`` models (default: the plan's) will take, and on what machine."""
-    n = n or len(plan.models.models)
-    models = "" if n == 1 else f" under {n} models"
-    held = {key.replace("_", " "): getattr(plan.settings, key) for key in MACHINE}
+def estimate_line(plan: Plan, cost: Estimate) -> str:
+    """What the evaluation will take, and on what machine."""
+    n = len(plan.models.models)
+    work = "solves" if plan.metric.name == "nll" else "bounds"
+    models = f"{len(plan.data)} images" + ("" if n == 1 else f" under {n} models")
+    return cost_line(cost, f"{cost.n_solves} {work} ({models})", plan.settings)
+
+
+def cost_line(cost: Estimate, work: str, settings: Settings) -> str:
+    """What some ``work`` will take, and on what machine."""
+    held = {key.replace("_", " "): getattr(settings, key) for key in MACHINE}
     machine = ", ".join(f"{key} {value}" for key, value in held.items() if value is not None)
-    work, call = WORK[plan.metric.name]
     return (
-        f"estimate: {cost.n_solves} {work} ({len(plan.data)} images{models}) take"
-        f" about {duration(cost.seconds)}"
-        f" ({1e3 * cost.call_seconds:.3g} ms a network call{call},"
+        f"estimate: {work} take about {duration(cost.seconds)}"
+        f" ({1e3 * cost.call_seconds:.3g} ms a network call,"
         f" {cost.evaluations_per_image:.0f} evaluations per image; {machine})"
     )
 

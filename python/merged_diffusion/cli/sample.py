@@ -38,12 +38,15 @@ def shape(value: str) -> tuple[int, ...]:
     raise click.BadParameter(f"{value!r} is not C,H,W, for instance 3,32,32")
 
 
+image_shape = click.option(
+    "--image-shape", type=shape, metavar="C,H,W", help="Of samples, where the experts take any size."
+)
 what = options.stacked(
     click.option("--num", type=int, show_default=str(DEFAULT_NUM), help="Images: the ids 0 to N - 1."),
     click.option("--ids", type=options.id_range, metavar="A:B", help="The ids A <= id < B instead."),
     click.option("--labels", type=labels, metavar="CLASS|cycle|none", show_default="none",
                  help="For class-conditional experts; cycle: all classes in turn by id."),
-    click.option("--image-shape", type=shape, metavar="C,H,W", help="Where the experts take any size."),
+    image_shape,
     options.cache,
 )  # fmt: skip
 how = options.stacked(
@@ -121,12 +124,14 @@ def command(
     from merged_diffusion.cli.report import INTERRUPT_CODE
     from merged_diffusion.evaluation.machine import configured
     from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
+    from merged_diffusion.sampling import files
 
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.device)
-        plan = SamplePlan.make(settings, sampling, wanted, target, image_shape)
+        files.form_of(target)
+        plan = SamplePlan.make(settings, sampling, wanted, image_shape).into(target)
         with (
-            configured(threads=plan.settings.threads or 1, deterministic=settings.deterministic),
+            configured(threads=plan.threads, deterministic=settings.deterministic),
             SampleRun(plan, target, worker.shard) as run,
         ):
             try:

@@ -14,6 +14,17 @@ OF_THE_ODE: Final = (
     *("dequantise", "importance", "method", "step_control", "rtol", "atol", "tol", "h_max"),
     *("bpd_tol", "probe", "probes", "preset"),
 )
+DEFAULT_TIMES: Final = 16
+# What belongs to the bound alone.
+bound = options.stacked(
+    click.option(
+        "--times",
+        type=click.IntRange(1),
+        show_default=str(DEFAULT_TIMES),
+        help="Network evaluations an image and repeat, evenly spread over gamma from a random start.",
+    ),
+    click.option("--profile", is_flag=True, help="Keep every loss with its gamma in the records."),
+)
 EPILOG: Final = """\b
 Examples:
   merged-diffusion vlb --data photos --compare
@@ -26,16 +37,9 @@ Examples:
 @click.command("vlb", epilog=EPILOG, context_settings={"max_content_width": 100})
 @what
 @model
-@click.option(
-    "--times",
-    type=click.IntRange(1),
-    default=16,
-    show_default=True,
-    help="Network evaluations an image and repeat, evenly spread over gamma from a random start.",
-)
+@bound
 @options.less(how, *OF_THE_ODE)
-@click.option("--profile", is_flag=True, help="Keep every loss with its gamma in the records.")
 @where
-def command(times: int, profile: bool, **given: Any) -> int:
+def command(times: int | None, profile: bool, **given: Any) -> int:
     """Variational bound of images, in bits per dimension: prior, reconstruction and diffusion."""
-    return scoring.command(given, times=times, profile=profile)
+    return scoring.command(given, times=times or DEFAULT_TIMES, profile=profile)

@@ -29,6 +29,7 @@ from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import check_labels
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.likelihood import default_batch_size
+from merged_diffusion.merge import MergedModel
 from merged_diffusion.runs import open_run, recorded_machine, versions
 from merged_diffusion.runs.settings import is_free, is_machine, leaves, read_settings
 
@@ -51,6 +52,11 @@ class Plan:
     def main(self) -> str:
         """The model whose records a run holds at its top: "merged", or the role of one expert alone."""
         return next(iter(self.models.models))
+
+    @property
+    def model(self) -> MergedModel:
+        """Of that name."""
+        return self.models.models[self.main]
 
     @property
     def threads(self) -> int:
@@ -175,11 +181,9 @@ class Plan:
 
     def default_out(self) -> Path:
         """``runs/nll-photos-1a2b3c4d``: the same command finds it again."""
-        identity = leaves(self.identity(self.main))
-        kept = {k: v for k, v in identity.items() if not is_free(k) and not is_machine(k)}
-        if self.settings.bpd_tol is not None:  # what a pilot chooses follows from all else
-            kept |= dict.fromkeys(("settings.tol", "settings.h_max"))
-        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+        # What a pilot chooses follows from all else.
+        chosen = () if self.settings.bpd_tol is None else ("settings.tol", "settings.h_max")
+        digest = meaning_digest(self.identity(self.main), chosen)
         return Path("runs") / f"{self.metric.name}-{Path(self.whole.name).stem}-{digest}"
 
     def describe(self) -> dict[str, Any]:
@@ -225,6 +229,13 @@ def place(settings: Settings, out: Path | None, metric: Metric = LIKELIHOOD) -> 
     if out is None and read_settings(plan.default_out()) is not None:
         out = plan.default_out()
     return plan.on({} if out is None else recorded_machine(out)), out
+
+
+def meaning_digest(identity: Mapping[str, Any], chosen: Iterable[str] = ()) -> str:
+    """Eight hex digits of what records depend on, whatever the machine; ``chosen`` fields count as empty."""
+    kept = {k: v for k, v in leaves(dict(identity)).items() if not is_free(k) and not is_machine(k)}
+    kept |= dict.fromkeys(chosen)
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def held_ids(folder: Path | None) -> list[int]:

@@ -21,6 +21,7 @@ WHAT: Final = {"nll": 1, "sample": 2, "literature": 3, "ends": 4, "vlb": 5}
 Line = tuple[Result, Row, list[Cell]]
 Lookup = Callable[[Result, Row], tuple[float | None, ...] | None]
 Beside = tuple[Sequence[str], Callable[[Result, Row], list[Cell] | None]]
+PAIRED: Final = "paired image by image"
 METRIC: Final = {1: "nll", 2: "sample", 5: "vlb"}
 
 
@@ -85,13 +86,19 @@ def bound(results: Sequence[Result], notes: Sequence[str]) -> Table:
 
 def distance(results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Table 2: the data set's primary metric of samples over the threshold, by sampler."""
-    lines, strong = _over_eta(
-        results, lambda result, row: [_sampler(result), *_quality(row), *_evaluations(row)]
-    )
+    has_differences = any(row.paired is not None for result in results for row in result.rows)
+
+    def cells(result: Result, row: Row) -> list[Cell]:
+        value, count = _quality(row)
+        beside = [_paired(row, digits=2)] if has_differences else []
+        return [_sampler(result), value, *beside, count, *_evaluations(row)]
+
+    lines, strong = _over_eta(results, cells)
     names = {q["name"] for result in results for row in result.rows if (q := primary(row)) is not None}
     known = next((result for result in results if result.data), results[0])
     title = f"Distance of samples from {_data(known)} over the threshold (table 2)"
-    columns = ["model", "gamma", "sampler", " / ".join(sorted(names)) or "distance", "images", "evaluations"]
+    columns = ["model", "gamma", "sampler", " / ".join(sorted(names)) or "distance"]
+    columns += [*(["difference"] if has_differences else []), "images", "evaluations"]
     beside = _beside(published.distance, ("paper FID", "paper evaluations"), (2, 0))
     return _with_paper(title, columns, lines, strong, beside, [*_reading(results), *notes])
 
@@ -248,7 +255,8 @@ def _reading(results: Sequence[Result]) -> Iterator[str]:
     )
     yield "± is one standard error" + (", clustered where images are not independent." if clustered else ".")
     if to:
-        yield f"Differences are to {', '.join(to)}, paired image by image."
+        is_drawn = results[0].metric == "sample"
+        yield f"Differences are to {', '.join(to)}, {'of the same ids and noise' if is_drawn else PAIRED}."
 
 
 def _gamma(row: Row) -> Cell:
@@ -262,10 +270,10 @@ def _mean(row: Row) -> Cell:
     return Number(found[0], 3, found[1])
 
 
-def _paired(row: Row) -> Cell:
+def _paired(row: Row, digits: int = 3) -> Cell:
     if row.paired is None or row.paired["to"] == row.name:
         return None
-    return Number(row.paired["difference"], 3, row.paired["se"], signed=True)
+    return Number(row.paired["difference"], digits, row.paired["se"], signed=True)
 
 
 def _spread(row: Row) -> Cell:

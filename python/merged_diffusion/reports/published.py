@@ -1,6 +1,7 @@
 """What the paper and the literature report (`published.toml`), for the columns beside results on their data.
 
-The paper's figures stand only beside results on the unmodified test set of CIFAR-10 or ImageNet32.
+The paper's figures stand only beside results on the unmodified test set of CIFAR-10 or ImageNet32, and beside
+distances of samples from those sets.
 """
 
 from __future__ import annotations
@@ -73,10 +74,10 @@ def bound(result: Result, row: Row) -> tuple[float, float] | None:
 
 def distance(result: Result, row: Row) -> tuple[float, int | None] | None:
     """Table 2: FID and evaluations (256 steps of the ancestral sampler)."""
-    name, word = set_of(result.data), column(row)
-    if name is None or word is None or result.sampler not in ("ode", "ancestral"):
-        return None
+    name, word = str(result.data.get("name")), column(row)
     table = published()["table2"]
+    if name not in table or word is None or result.sampler not in ("ode", "ancestral"):
+        return None
     position = table["columns"].index(word)
     counts = table[name].get(f"{result.sampler}_evaluations")
     return table[name][result.sampler][position], 256 if counts is None else counts[position]
