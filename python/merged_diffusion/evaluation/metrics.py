@@ -1,7 +1,6 @@
 """What an evaluation computes of each image: its exact likelihood, or its variational bound.
 
-A `Plan` holds one. ``settings`` are what it is asked for beyond `Settings`; `score` hands every image's
-record on as soon as it is there.
+A `Plan` holds one. `score` hands every image's record on as soon as it is there.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from merged_diffusion import methods
 from merged_diffusion.bound import variational_bound
 from merged_diffusion.data.images import Data
 from merged_diffusion.evaluation.cost import Estimate, call_seconds, estimate
@@ -34,9 +34,8 @@ class Metric(Protocol):
     def name(self) -> str:
         """``nll`` or ``vlb``."""
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What its records depend on beyond `Settings`, as JSON values."""
+    def described(self, settings: Settings) -> dict[str, Any]:
+        """What it is asked for, as JSON values: settings that it knows, and its own."""
 
     def estimate(
         self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
@@ -61,10 +60,9 @@ class ExactLikelihood:
 
     name: ClassVar[str] = "nll"
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Nothing: `Settings` are its own."""
-        return {}
+    def described(self, settings: Settings) -> dict[str, Any]:
+        """All settings."""
+        return settings.as_dict()
 
     def estimate(
         self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
@@ -113,10 +111,10 @@ class VariationalBound:
     profile: bool = False
     name: ClassVar[str] = "vlb"
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Its fields."""
-        return asdict(self)
+    def described(self, settings: Settings) -> dict[str, Any]:
+        """Without the ODE's solver, whose default may change and leaves a bound what it is."""
+        solver = ("method", *methods.OPTIONS)
+        return {k: v for k, v in settings.as_dict().items() if k not in solver} | asdict(self)
 
     def estimate(
         self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings

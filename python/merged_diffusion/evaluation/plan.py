@@ -84,13 +84,13 @@ class Plan:
 
     def identity(self, name: str) -> dict[str, Any]:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
-        model, settings = self.models.models[name], self.settings.as_dict()
+        model, settings = self.models.models[name], self.metric.described(self.settings)
         roles = {leg.role for leg in model.legs(toward="noise")}
         shape = self.whole.images.shape
         result: dict[str, Any] = {
             "command": self.metric.name,
             "model": name,
-            "settings": settings | {"tf32": False} | self.metric.settings,
+            "settings": settings | {"tf32": False},
             "data": {
                 "name": self.whole.name,
                 "split": self.whole.split,

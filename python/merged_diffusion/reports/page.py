@@ -57,7 +57,8 @@ def report(paths: Sequence[str | Path]) -> tuple[str, list[str]]:
 
 
 def _title(results: Sequence[Result]) -> str:
-    data = next((result.data for result in results if result.data.get("name")), None)
+    scored_first = sorted(results, key=lambda result: result.metric == "sample")
+    data = next((result.data for result in scored_first if result.data.get("name")), None)
     return "samples" if data is None else f"{data['name']}/{data.get('split')}"
 
 
@@ -122,8 +123,9 @@ def _saved(result: Result) -> str | None:
     counts = result.evaluations
     if not counts or not counts.get("single_runs"):
         return None
-    share = counts["spent"] / counts["single_runs"]
-    return f"{counts['spent']:,.0f} evaluations, {share:.2f} of those of single runs"
+    spent, single = counts["spent"], counts["single_runs"]
+    share = f", {spent / single:.2f} of those of single runs" if spent != single else ""
+    return f"{spent:,.0f} evaluations{share}"
 
 
 def _tables(results: Sequence[Result]) -> list[Table]:

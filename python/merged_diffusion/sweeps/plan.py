@@ -101,7 +101,7 @@ class ScorePlan:
         """What ``sweep.json`` says of metric, data, pair and settings."""
         base = self.base
         data = base.identity(base.main)["data"] | {"n": self.n_images}
-        settings = replace(base.settings, eta=None, compare=False).as_dict() | base.metric.settings
+        settings = base.metric.described(replace(base.settings, eta=None, compare=False))
         return _identity(base.metric.name, data, base.models, settings)
 
     def default_out(self) -> Path:
