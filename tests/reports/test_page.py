@@ -214,3 +214,11 @@ def test_the_command_that_repeats_a_sweep_goes_on_in_its_directory(metric, more,
     again = json.loads(capsys.readouterr().out)
     assert again["evaluations"] == first["evaluations"]
     assert [row["paired"] for row in again["rows"]] == [row["paired"] for row in first["rows"]]
+
+
+def test_the_headline_says_where_an_expert_alone_is_better(make_sweep):
+    text = report([make_sweep("one")])[0]
+    assert "eta 0.3, the best of 3 rows; eta 0.2 to 0.4 cannot be told from it" in text
+    summaries = [bits(1.6, 0.05), bits(1.7, 0.04), bits(1.8, 0.06)]
+    text = report([make_sweep("two", summaries=summaries)])[0]
+    assert "the best threshold; the best of 3 rows is likelihood expert alone (small_vdm); eta" in text

@@ -75,7 +75,7 @@ def _facts(result: Result) -> dict[str, Any]:
         "path": str(result.path),
         "kind": ("Sweep of " if result.is_sweep else "") + result.kind,
         "n": _count(result, shown),
-        "rows": len(result.rows),
+        "standing": _standing(result, shown),
         "headline": headline,
         "model": None if shown is None else export.label(shown, result.experts),
         "compared": list(_compared(result, best)),
@@ -112,6 +112,16 @@ def _compared(result: Result, best: Row | None) -> list[str]:
                 f"merged − {row.model} expert alone: {difference} bits/dim (paired, {paired['n']} images)"
             )
     return lines
+
+
+def _standing(result: Result, shown: Row | None) -> str | None:
+    """What a headline's row is among the others; an expert alone may be the best of all."""
+    best = export.best_row(result.rows)
+    if len(result.rows) == 1 or best is None:
+        return None
+    if best is shown:
+        return f"the best of {len(result.rows)} rows"
+    return f"the best threshold; the best of {len(result.rows)} rows is {export.label(best, result.experts)}"
 
 
 def _range(result: Result) -> str | None:
