@@ -154,7 +154,7 @@ def test_what_is_drawn_and_measured_is_not_done_again_but_by_other_statistics(ru
     assert second["evaluations"] == first["evaluations"]
     assert second["rows"][0]["summary"]["quality"]["primary"]["value"] == 7.0
     kept["quality"]["reference"]["sha256"] = "of another file"
-    for damaged in (json.dumps(kept), "{"):
+    for damaged in (json.dumps(kept), "{", "{}", "[]"):
         path.write_text(damaged)
         again = run_cli(*options).json["rows"][0]
         assert again["summary"]["quality"] == first["rows"][0]["summary"]["quality"]

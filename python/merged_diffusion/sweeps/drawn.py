@@ -18,7 +18,7 @@ import numpy as np
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import ResourceError, RunError, StorageError
 from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
-from merged_diffusion.quality.assess import assess
+from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.runs.settings import write_json
 from merged_diffusion.sampling import Samples
@@ -78,7 +78,8 @@ class DrawnRows:
                 raise
             except Exception as error:  # noqa: BLE001  an expert may raise anything, and spoils its row alone
                 failed(row.name, error)
-            cost.add(round(spent), round(spent))
+            finally:
+                cost.add(round(spent), round(spent))
 
     def lines(self, errors: Mapping[str, Mapping[str, Any]]) -> tuple[list[table.Line], table.Paired]:
         """The rows that were measured, and the difference of two of them from the same ids and noise."""
@@ -88,7 +89,7 @@ class DrawnRows:
         ]
 
         def paired(one: int, two: int) -> dict[str, Any]:
-            a, b = (_Figure(lines[k]["summary"]["quality"]["primary"]) for k in (one, two))
+            a, b = (Figure(**lines[k]["summary"]["quality"]["primary"]) for k in (one, two))
             value, se = difference(a, b)
             return {"difference": value, "se": se, "n": a.n}
 
@@ -101,10 +102,10 @@ class DrawnRows:
     def _summary(self, row: Row[SamplePlan]) -> dict[str, Any] | None:
         """What was kept of a row; one that is damaged is measured again."""
         try:
-            found: dict[str, Any] = json.loads((self._folder / row.folder / SUMMARY).read_text("utf-8"))
-        except (OSError, ValueError):
+            found = json.loads((self._folder / row.folder / SUMMARY).read_text("utf-8"))
+            return found if found["sha256"] and found["quality"]["primary"] else None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return found
 
     def _measure(self, row: Row[SamplePlan], drawn: Mapping[str, Any]) -> None:
         """Keep the summary of samples that are complete."""
@@ -123,12 +124,3 @@ class DrawnRows:
         summary = {key: item for key, item in drawn.items() if key not in LEFT_OUT}
         asked = {"settings": summary["settings"] | {"eta": settings.eta}}
         write_json(self._folder / row.folder / SUMMARY, summary | asked | {"quality": quality})
-
-
-class _Figure:
-    """A figure that was read back."""
-
-    def __init__(self, kept: Mapping[str, Any]) -> None:
-        self.value: float = kept["value"]
-        self.n: int = kept["n"]
-        self.replicates: tuple[float, ...] = tuple(kept["replicates"])
