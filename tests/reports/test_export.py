@@ -125,6 +125,17 @@ def test_a_sweep_of_samples_stands_beside_scores_of_the_other_split(make_sweep):
     )
     with pytest.raises(RunMismatchError):
         exported([scored, elsewhere])
+    train = make_sweep("train", data={"split": "train"})
+    with pytest.raises(RunMismatchError, match="split"):
+        exported([samples, scored, train])
+
+
+def test_the_literature_stands_beside_samples_of_its_sets(make_sweep):
+    drawn = [quality(v, 0.1) for v in (9.0, 2.0, 2.5)]
+    data = {"name": "cifar10", "split": "train", "sha256": None}
+    samples = make_sweep("drawn", metric="sample", sampler="ode", summaries=drawn, data=data)
+    for results in ([samples], [samples, make_sweep("scored", data=CIFAR)]):
+        assert "Kingma et al. 2021" in exported(results, number=3).text
 
 
 @pytest.mark.parametrize("number", [3, 6])

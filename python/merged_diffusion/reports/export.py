@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.reports import published
-from merged_diffusion.reports.results import Result, Row, read_all
+from merged_diffusion.reports.results import Result, Row, read_all, reference
 from merged_diffusion.reports.tables import Cell, Number, Table, written
 
 WHAT: Final = {"nll": 1, "sample": 2, "literature": 3, "ends": 4, "vlb": 5}
@@ -105,8 +105,8 @@ def distance(results: Sequence[Result], notes: Sequence[str]) -> Table:
 
 def literature(number: int, results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Tables 3 and 6: the literature's rows, and ours under them; other data have only ours."""
-    data = results[0].data
-    family = published.family(data)
+    scored = reference(results)
+    family = published.family(scored)
     rows: list[list[Cell]] = []
     told = list(notes)
     for entry in published.published()["literature"] if family is not None else ():
@@ -117,11 +117,11 @@ def literature(number: int, results: Sequence[Result], notes: Sequence[str]) -> 
     n_others = len(rows)
     rows += _ours(results)
     if family is None:
-        told.insert(0, f"The literature's rows are of CIFAR-10 and ImageNet32, not of {_data(results[0])}.")
+        told.insert(0, f"The literature's rows are of CIFAR-10 and ImageNet32, not of {_data(scored)}.")
     else:
         marks = "; ".join(f"{mark} {words}" for mark, words in published.published()["marks"].items())
         told.insert(0, f"Truncated-normal dequantisation unless marked: {marks}.")
-    name = published.TITLES.get(family or "", _data(results[0]))
+    name = published.TITLES.get(family or "", _data(scored))
     return Table(
         title=f"Likelihood and sample quality on {name}, beside the literature (table {number})",
         columns=["model", "source", "NLL (bits/dim)", "FID" if family else "distance", "evaluations"],

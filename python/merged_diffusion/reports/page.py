@@ -14,7 +14,7 @@ from merged_diffusion import plots
 from merged_diffusion.errors import UsageError
 from merged_diffusion.reports import export, figures, images
 from merged_diffusion.reports.repeat import command_lines
-from merged_diffusion.reports.results import Result, Row, read_all
+from merged_diffusion.reports.results import Result, Row, read_all, reference
 from merged_diffusion.reports.tables import Number, Table
 
 TABLE: Final = {"nll": 1, "sample": 2, "vlb": 5}
@@ -57,9 +57,8 @@ def report(paths: Sequence[str | Path]) -> tuple[str, list[str]]:
 
 
 def _title(results: Sequence[Result]) -> str:
-    scored_first = sorted(results, key=lambda result: result.metric == "sample")
-    data = next((result.data for result in scored_first if result.data.get("name")), None)
-    return "samples" if data is None else f"{data['name']}/{data.get('split')}"
+    data = reference(results).data
+    return "samples" if not data.get("name") else f"{data['name']}/{data.get('split')}"
 
 
 def _facts(result: Result) -> dict[str, Any]:

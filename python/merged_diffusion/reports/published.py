@@ -35,9 +35,10 @@ def set_of(data: Mapping[str, Any]) -> str | None:
     return name if is_its else None
 
 
-def family(data: Mapping[str, Any]) -> str | None:
+def family(result: Result) -> str | None:
     """The set under which the literature lists results on these images."""
-    is_whole = data.get("split") == "test" and not data.get("modified")
+    data = result.data
+    is_whole = not data.get("modified") and (result.metric == "sample" or data.get("split") == "test")
     return FAMILIES.get(str(data.get("name"))) if is_whole else None
 
 
