@@ -85,15 +85,15 @@ def command(
     from merged_diffusion.cli import sweep_report
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.evaluation.machine import configured
-    from merged_diffusion.sweeps.plan import make_sweep_plan, out_for
+    from merged_diffusion.sweeps.place import place
     from merged_diffusion.sweeps.sweep import Sweep
 
     with output.remarks(quiet=quiet):
-        plan, out = make_sweep_plan(settings, wanted, out, request)
+        plan, out = place(settings, wanted, out, request)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             plan.check_experts()
             cost = plan.estimate(out)
-            out = out or out_for(plan, cost)
+            out = out or plan.out_for(cost)
             if not quiet:
                 sweep_report.announce(plan, cost, out)
             if dry_run:

@@ -43,20 +43,19 @@ def interrupted(table: Table, out: Path | None, *, as_json: bool) -> int:
     return INTERRUPT_CODE
 
 
-def announce(plan: SweepPlan, cost: Estimate, out: Path | None) -> None:
+def announce(plan: SweepPlan[Any], cost: Estimate, out: Path | None) -> None:
     """The remarks of a plan and what it will take, on standard error."""
     for note in plan.notes:
         say(f"note: {note}")
-    metric = plan.identity()["metric"]
-    work = f"{cost.n_solves} {WORK[metric]} ({plan.n_images} images at {len(plan.rows)} thresholds)"
+    work = f"{cost.n_solves} {WORK[plan.metric]} ({plan.n_images} images at {len(plan.rows)} thresholds)"
     say(cost_line(cost, work, plan.settings))
     if out is not None:
         say(f"sweep: {out}")
-    elif metric == "nll":
+    elif plan.metric == "nll":
         say("it is less where rows share their steps")
 
 
-def show_plan(plan: SweepPlan, cost: Estimate, out: Path | None, *, as_json: bool) -> None:
+def show_plan(plan: SweepPlan[Any], cost: Estimate, out: Path | None, *, as_json: bool) -> None:
     """The plan of ``--dry-run``."""
     rows = [{"name": row.name, "folder": row.folder, "eta": row.eta} for row in plan.rows]
     shown = plan.identity() | {"rows": rows}

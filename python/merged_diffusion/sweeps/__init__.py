@@ -2,6 +2,6 @@
 
 `thresholds` and `request` (no torch) say which, and what of each; `rows` makes each one a command by itself,
 `plan` puts them side by side. `scored` rows are evaluations (`scoring` computes once what they share),
-`drawn` ones are samples, measured against a `reference`. `table` compares them, `folder` keeps them, `sweep`
-does it all.
+`drawn` ones are samples, measured against a `reference`; `place` decides. `table` compares them, `folder`
+keeps them, `sweep` does it all.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -17,20 +18,78 @@ import numpy as np
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import ResourceError, RunError, StorageError
+from merged_diffusion.evaluation.cost import Estimate
+from merged_diffusion.evaluation.plan import meaning_digest
 from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
 from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.runs.settings import write_json
 from merged_diffusion.sampling import Samples
+from merged_diffusion.sampling.store import is_taken
 from merged_diffusion.sweeps import table
 from merged_diffusion.sweeps.cost import Cost
+from merged_diffusion.sweeps.plan import Failed, SweepPlan
 from merged_diffusion.sweeps.reference import Reference
 from merged_diffusion.sweeps.rows import Row
-from merged_diffusion.sweeps.scoring import Failed
 
 SAMPLES: Final = "samples.npz"
 SUMMARY: Final = "summary.json"
+# What samples depend on beside how they are drawn.
+OF_MODELS: Final = (
+    *("data", "variant", "pair", "likelihood_expert", "quality_expert", "convention", "extrapolate"),
+    *("labels", "batch_coupled", "deterministic", "batch_size", "threads", "device", "dtype", "compile"),
+)
 LEFT_OUT: Final = ("out", "n_drawn", "n_missing")  # of one command, or of its place
+
+
+@dataclass(frozen=True)
+class DrawPlan(SweepPlan[SamplePlan]):
+    """Of images that are drawn, and what they are measured against."""
+
+    reference: Reference
+
+    @property
+    def metric(self) -> str:
+        """The command of each row."""
+        return "sample"
+
+    @property
+    def n_images(self) -> int:
+        """Those that are drawn."""
+        return len(self.base.ids)
+
+    def data(self) -> dict[str, Any]:
+        """The set that they are measured against."""
+        return self.reference.data
+
+    def described(self) -> dict[str, Any]:
+        """Models, sampler and machine."""
+        named = {name: getattr(self.settings, name) for name in OF_MODELS}
+        count = {"num": self.n_images, "image_shape": list(self.base.image_shape)}
+        return named | self.base.how.as_dict() | count
+
+    def default_out(self) -> Path:
+        """Named after the set."""
+        identity = {"settings": self.described(), "experts": self.base.models.identity}
+        return Path("runs") / f"sweep-sample-{self.reference.data_name}-{meaning_digest(identity)}"
+
+    def check_experts(self) -> None:
+        """Nothing: each row checks the experts that it is drawn from."""
+
+    def estimate(self, out: Path | None) -> Estimate:
+        """Of the rows that are not complete."""
+        done = [out is not None and is_taken(out / row.folder / SAMPLES) for row in self.rows]
+        return self.base.estimate(self.n_images * done.count(False))
+
+    def opened(
+        self,
+        out: Path | None,
+        *,
+        allow_rebatch: bool,  # noqa: ARG002  samples are of one machine
+        strict_env: bool,  # noqa: ARG002
+    ) -> DrawnRows:
+        """The samples, about to be drawn."""
+        return DrawnRows(self.rows, out, self.reference)
 
 
 class DrawnRows:
@@ -56,13 +115,7 @@ class DrawnRows:
         return {row.name: len(run.todo) for row, run in zip(self.rows, self._runs, strict=True)}
 
     def run(self, observe: Callable[[str, Samples], None] | None, cost: Cost, failed: Failed) -> None:
-        """Draw and measure what is not there yet; a row that fails is told, and stops no other.
-
-        Raises
-        ------
-        StorageError, RunError, ResourceError
-            What would end every row alike.
-        """
+        """Draw and measure what is not there yet."""
         for row, run in zip(self.rows, self._runs, strict=True):
             spent = 0.0
 

@@ -26,7 +26,7 @@ class Reference:
     """The statistics of the known set ``data_name``, by the hash of their file."""
 
     data_name: str
-    sha256: str | None
+    sha256: str | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -35,6 +35,11 @@ class Row(Generic[P]):
         """What is scored, or drawn from."""
         return self.plan.model
 
+    @property
+    def note(self) -> str | None:
+        """That the threshold was moved to the end of an expert's range."""
+        return self.model.snapped
+
 
 def make_rows(base: P, etas: Sequence[Eta] | None) -> list[Row[P]]:
     """A row for each threshold, ascending; ``base`` is a plan of the pair at any threshold, with ``compare``.

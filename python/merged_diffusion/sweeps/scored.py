@@ -4,18 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from merged_diffusion.errors import SolveError
+from merged_diffusion.evaluation.cost import Estimate
 from merged_diffusion.evaluation.evaluate import Evaluation
-from merged_diffusion.evaluation.plan import Plan
+from merged_diffusion.evaluation.plan import Plan, held_ids
 from merged_diffusion.evaluation.summary import paired
 from merged_diffusion.runs import Record
 from merged_diffusion.sweeps import scoring, table
 from merged_diffusion.sweeps.cost import Cost
+from merged_diffusion.sweeps.plan import Failed, SweepPlan
 from merged_diffusion.sweeps.rows import Row
-from merged_diffusion.sweeps.scoring import Failed, Scored
+from merged_diffusion.sweeps.scoring import Scored
+
+
+@dataclass(frozen=True)
+class ScorePlan(SweepPlan[Plan]):
+    """Of images of the set, by likelihood or bound."""
+
+    @property
+    def metric(self) -> str:
+        """The command of each row."""
+        return self.base.metric.name
+
+    @property
+    def n_images(self) -> int:
+        """Those that are asked for."""
+        return len(self.base.data)
+
+    def data(self) -> dict[str, Any]:
+        """As in a row's ``settings.json``."""
+        return dict(self.base.identity(self.base.main)["data"])
+
+    def described(self) -> dict[str, Any]:
+        """The settings without a threshold."""
+        return self.base.metric.described(replace(self.settings, eta=None, compare=False))
+
+    def default_out(self) -> Path:
+        """Named after the run of a single row."""
+        single = self.base.default_out()
+        return single.with_name(single.name.replace(self.metric, "sweep", 1))
+
+    def check_experts(self) -> None:
+        """Probe both."""
+        self.base.check_experts()
+
+    def estimate(self, out: Path | None) -> Estimate:
+        """Of the images that have no record yet."""
+        base = self.base
+        todo = [
+            row.plan.share((0, 1), held_ids(None if out is None else out / row.folder)) for row in self.rows
+        ]
+        return base.metric.estimate(
+            list(base.models.experts.values()),
+            tuple(base.data.images.shape[1:]),
+            sum(len(images) for images in todo if images is not None),
+            base.settings,
+        )
+
+    def opened(self, out: Path | None, *, allow_rebatch: bool, strict_env: bool) -> ScoredRows:
+        """The evaluations, open."""
+        return ScoredRows(self.rows, out, allow_rebatch=allow_rebatch, strict_env=strict_env)
 
 
 class ScoredRows:

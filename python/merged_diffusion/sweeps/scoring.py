@@ -16,10 +16,10 @@ from merged_diffusion.likelihood import can_share, log_likelihoods
 from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.runs import Record
 from merged_diffusion.sweeps.cost import Cost
+from merged_diffusion.sweeps.plan import Failed
 from merged_diffusion.sweeps.rows import Row
 
 Observer = Callable[[str, Record], None]
-Failed = Callable[[str, Exception], None]
 
 
 @dataclass(frozen=True)

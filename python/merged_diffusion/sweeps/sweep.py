@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,11 +12,10 @@ from merged_diffusion.errors import MergedDiffusionError
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.sweeps import folder, table
 from merged_diffusion.sweeps.cost import Cost
-from merged_diffusion.sweeps.plan import SweepPlan, make_sweep_plan
+from merged_diffusion.sweeps.place import place
+from merged_diffusion.sweeps.plan import Observer, SweepPlan
 from merged_diffusion.sweeps.request import Metric, Request, stated
 from merged_diffusion.sweeps.thresholds import Eta
-
-Observer = Callable[[str, Any], None]
 
 
 class Sweep:
@@ -24,7 +23,7 @@ class Sweep:
 
     def __init__(
         self,
-        plan: SweepPlan,
+        plan: SweepPlan[Any],
         *,
         out: Path | None = None,
         allow_rebatch: bool = False,
@@ -124,7 +123,7 @@ def sweep(
     """
     own = {"times": times, "profile": profile, "num": num, "sampling": sampling, "image_shape": image_shape}
     request = Request.of(metric, stated(settings) | own)
-    plan, path = make_sweep_plan(settings, etas, None if out is None else Path(out), request)
+    plan, path = place(settings, etas, None if out is None else Path(out), request)
     plan.check_experts()
     with Sweep(plan, out=path) as running:
         running.run(observe)
