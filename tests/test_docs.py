@@ -71,8 +71,16 @@ def test_the_lines_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None
     assert len(capsys.readouterr().out.splitlines()) >= 3
 
 
+FEWER = {"trade_off.py": ["--limit", "4", "--num", "32"]}
+
+
+@pytest.mark.filterwarnings("ignore:at gamma_min")
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=shown)
-def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_run(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(path), *FEWER.get(path.name, [])])
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
 

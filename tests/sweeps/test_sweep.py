@@ -31,6 +31,13 @@ def test_rows_compared_and_kept(tmp_path):
     )["name"]  # fmt: skip
 
 
+def test_a_sweep_that_is_complete_keeps_its_cost(tmp_path):
+    first = md.sweep(Settings.of(FEW), [0.4, 0.1], out=tmp_path / "swept")
+    again = md.sweep(Settings.of(FEW), [0.4, 0.1], out=tmp_path / "swept")
+    assert again["evaluations"] == first["evaluations"]
+    assert first["seconds"] <= again["seconds"] < 2 * first["seconds"]
+
+
 @pytest.mark.parametrize("given", [{"eta": 0.3}, {"gamma": -3.0}, {"expert": "bundled:digits-vdm"}])
 def test_settings_of_one_threshold_are_refused(given):
     with pytest.raises(UsageError, match="was given, but a sweep"):

@@ -176,8 +176,14 @@ def _identity(expert: Expert, source: str) -> dict[str, Any]:
         "levels": expert.levels,
         "weights_sha256": weights_sha256(expert),
         "code_sha256": code_sha256(source),
-        "provenance": dict(getattr(expert, "provenance", {})),
+        "provenance": _provenance(expert, source),
     }
+
+
+def _provenance(expert: Expert, source: str) -> dict[str, Any]:
+    """What its checkpoint says; a bundled one lies elsewhere on every machine."""
+    found = dict(getattr(expert, "provenance", {}))
+    return found | {"source": source} if source.startswith("bundled:") else found
 
 
 def code_sha256(source: str) -> str | None:

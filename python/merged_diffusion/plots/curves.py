@@ -254,7 +254,11 @@ def _label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
 
 
 def _label_points(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
-    """Each point's name on that side of it where it covers no other point or name; none where all do."""
+    """Each point's name on that side of it where it covers no other point or name; none where all do.
+
+    The experts' come first.
+    """
+    points = sorted(points, key=lambda point: point.role == "merged")
     figure.draw_without_rendering()
     scale = figure.dpi / 72
     where = axes.transData.transform([(p.bits_per_dim, p.distance) for p in points])

@@ -48,8 +48,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False) -> Counts:
-    """Make the directory a sweep's, or agree with the one that is there; evaluations counted so far.
+def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False) -> tuple[Counts, float]:
+    """Make the directory a sweep's, or agree with the one that is there; evaluations and seconds so far.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False
                 file=str(folder),
             )
         write_json(folder / NAME, asked)
-        return {"spent": 0, "single_runs": 0}
+        return {"spent": 0, "single_runs": 0}, 0.0
     found = differences(_identity(held), _identity(asked))
     fatal = {key: pair for key, pair in found.items() if not (allow_rebatch and is_machine(key))}
     if fatal:
@@ -82,7 +82,7 @@ def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False
             hint="use another --out",
             differences={key: {"recorded": a, "asked": b} for key, (a, b) in fatal.items()},
         )
-    return {name: int(count) for name, count in held["evaluations"].items()}
+    return {name: int(count) for name, count in held["evaluations"].items()}, float(held["seconds"])
 
 
 def write(folder: Path, table: Mapping[str, Any]) -> None:

@@ -35,7 +35,8 @@ class Sweep:
         self.seconds = 0.0
         self._errors: dict[str, dict[str, Any]] = {}
         if out is not None:
-            self.cost = Cost(**folder.begin(out, self._table([], None), allow_rebatch=allow_rebatch))
+            spent, self.seconds = folder.begin(out, self._table([], None), allow_rebatch=allow_rebatch)
+            self.cost = Cost(**spent)
         self._rows = plan.opened(out, allow_rebatch=allow_rebatch, strict_env=strict_env)
 
     @property

@@ -1,0 +1,83 @@
+"""From two experts to the trade-off plot: likelihood and samples of a merged model over its threshold.
+
+    python examples/trade_off.py
+    python examples/trade_off.py photos --all --num 1000 --out results/photos
+
+Writes trade-off.svg, likelihood.svg and same-noise.svg beside two sweeps; the same command goes on.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import merged_diffusion as md
+from merged_diffusion import plots
+from merged_diffusion.evaluation.settings import Settings
+
+SHOWN = 14  # images of the same noise, side by side
+
+
+def main() -> None:
+    """Score, draw, plot."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("pair", nargs="?", default="digits", choices=["digits", "photos"])
+    parser.add_argument("--limit", type=int, default=64, help="images to score at every threshold")
+    parser.add_argument("--all", action="store_true", help="all test images instead")
+    parser.add_argument("--num", type=int, default=200, help="images to draw at every threshold")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("runs/trade-off"))
+    given = parser.parse_args()
+
+    common = {"data": given.pair, "threads": given.threads, "batch_size": 64}
+    scored = md.sweep(
+        Settings.of(common | {"limit": None if given.all else given.limit}), out=given.out / "nll"
+    )
+    drawn = md.sweep(Settings.of(common), metric="sample", num=given.num, out=given.out / "sample-ode")
+
+    quality = {row["name"]: row["summary"]["quality"]["primary"] for row in drawn["rows"]}
+    bits = {row["name"]: row["summary"]["bits_per_dim"] for row in scored["rows"]}
+    points = [point(row, bits[row["name"]], quality[row["name"]]) for row in scored["rows"]]
+    distance = next(iter(quality.values()))["name"]
+    plots.trade_off(points, distance=distance).savefig(given.out / "trade-off.svg")
+
+    merged = [row for row in scored["rows"] if role(row) == "merged"]
+    curve = plots.Curve(
+        "merged",
+        [row["threshold"]["eta"] for row in merged],
+        [row["paired"]["difference"] for row in merged],
+        [row["paired"]["se"] for row in merged],
+    )
+    alone = [
+        plots.Level(row["name"], f"{row['name']} expert", row["paired"]["difference"], row["paired"]["se"])
+        for row in scored["rows"]
+        if role(row) != "merged"
+    ]
+    figure = plots.over_eta([curve], alone, unit=f"bits/dim minus those of {scored['best']['name']}")
+    figure.savefig(given.out / "likelihood.svg")
+
+    strips = []
+    for row in drawn["rows"]:
+        with np.load(given.out / "sample-ode" / row["folder"] / "samples.npz", allow_pickle=False) as kept:
+            strips.append((row["name"], kept["images"][:SHOWN]))
+            levels_of_grey = int(kept["levels"])
+    plots.strips(strips, levels=levels_of_grey).savefig(given.out / "same-noise.svg")
+
+    for row in scored["rows"]:
+        one, two = bits[row["name"]], quality[row["name"]]
+        print(f"{row['name']:12} {one['mean']:.4f} bits/dim   {two['name']} {two['value']:.3f}")
+
+
+def role(row: dict) -> str:
+    """Whether a row is the merged model's or an expert's."""
+    return row["name"] if row["threshold"] is None else "merged"
+
+
+def point(row: dict, bits: dict, quality: dict) -> plots.Point:
+    """A row in the trade-off."""
+    name = f"{row['threshold']['eta']:.2g}" if role(row) == "merged" else f"{row['name']} expert"
+    return plots.Point(name, role(row), bits["mean"], quality["value"], None, quality["se"])
+
+
+if __name__ == "__main__":
+    main()
