@@ -348,9 +348,10 @@ def results(result):
     return {record["id"]: record for record in result.records}
 
 
+@pytest.mark.parametrize("solver", [QUICK, {"method": "adams", "tol": 0.01}], ids=["dopri5", "adams"])
 @pytest.mark.parametrize("workspace", ["host", "torch"])
-def test_neighbours_order_rows_and_refill_change_no_bit(digits, workspace):
-    options = {"batch_size": 16, "workspace": workspace, **QUICK}
+def test_neighbours_order_rows_and_refill_change_no_bit(digits, workspace, solver):
+    options = {"batch_size": 16, "workspace": workspace, **solver}
     whole = results(log_likelihood(digits.model, digits.data, **options))
     pixels, ids = digits.data.images, digits.data.ids
     for chosen in (slice(None, None, -1), slice(7, 9)):

@@ -18,7 +18,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.runs import Run, open_run, others_at_work
 from merged_diffusion.runs.journal import Journal, is_at_work
 
-NLL = ("nll", "--data", "digits", "--ids", "0:8", "--rtol", "1e-3", "--atol", "1e-3", "--seed", "5")
+NLL = ("nll", "--data", "digits", "--ids", "0:8", "--tol", "0.01", "--seed", "5")
 NLL += ("--batch-size", "1", "--threads", "1", "--device", "cpu")
 SETTINGS = {"command": "nll", "model": "merged", "settings": {"batch_size": 1}, "data": {"n_set": 4}}
 

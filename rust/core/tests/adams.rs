@@ -221,6 +221,76 @@ fn a_row_is_unmoved_by_its_neighbours_and_costs_one_wait_an_attempt() {
     assert_eq!(workspace.calls.gram, tally.calls[0]);
 }
 
+#[test]
+fn a_step_that_is_repeated_keeps_its_probe() {
+    let mut workspace = Naive::new(1, DIM, SLOTS, start, gaussian());
+    let mut boxed: Vec<Box<dyn Workspace<Error = Infallible> + '_>> =
+        vec![Box::new(Counted(&mut workspace))];
+    let mut log = Log::default();
+    let Ok(_) = solve(
+        &Courses::one(&[RANGE]),
+        &settings(1, 1e-4, 3, None),
+        &mut boxed,
+        &[1],
+        &mut log,
+    );
+    drop(boxed);
+    let job = &log.finished[0].1.job;
+    assert!(job.rejected > 0, "no step was repeated");
+    let mut nodes: Vec<u64> = workspace.asked.iter().map(|&(_, node)| node).collect();
+    assert_eq!(nodes.len() as u64, job.nodes + job.rejected);
+    nodes.dedup();
+    assert_eq!(nodes, (0..job.nodes).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_leg_knows_nothing_of_the_one_before() {
+    // Experts of opposite sign: what the one says is nothing for the other to go on with.
+    let middle = -2.7;
+    let there = gaussian();
+    let back = move |gamma: f64, key: u64, z: &[f64]| {
+        let (output, q) = there(gamma, key, z);
+        (output.into_iter().map(|value: f64| -value).collect(), -q)
+    };
+    let saved = Store::default();
+    let mut first = Naive::new(1, DIM, SLOTS, start, gaussian());
+    let mut second = Naive::new(1, DIM, SLOTS, start, back);
+    first.saved = Store::clone(&saved);
+    second.saved = Store::clone(&saved);
+    let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> =
+        vec![Box::new(first), Box::new(second)];
+    let mut log = Log::default();
+    let Ok(_) = solve(
+        &Courses::one(&[(RANGE.0, middle), (middle, RANGE.1)]),
+        &settings(1, 1e-6, 3, None),
+        &mut workspaces,
+        &[1],
+        &mut log,
+    );
+    // With eps_hat reversed, z/alpha shrinks as it grew: y goes as 1 / growth of y.
+    let (entry, growth) = exact(RANGE.0, middle);
+    let (entry_back, growth_back) = exact(middle, RANGE.1);
+    let scale = log_alpha(RANGE.1) - log_alpha(middle);
+    let growth = growth
+        .iter()
+        .zip(growth_back)
+        .map(|(there, back)| there * (2.0 * scale).exp() / back);
+    let wanted: Vec<f64> = start(1)
+        .into_iter()
+        .zip(growth)
+        .map(|(z, g)| z * g)
+        .collect();
+    let entry = entry - entry_back + 2.0 * DIM as f64 * scale;
+    for (found, wanted) in saved.borrow()[&1].iter().zip(&wanted) {
+        assert!(
+            (found - wanted).abs() <= 1e-3 * wanted.abs(),
+            "{found} {wanted}"
+        );
+    }
+    let found = log.finished[0].1.job.log_density;
+    assert!((found - entry).abs() < 1e-6, "{found} {entry}");
+}
+
 /// Lends a workspace to a solve, so that its counts can be read afterwards.
 struct Counted<'a>(&'a mut Naive);
 

@@ -44,6 +44,8 @@ pub struct Naive {
     /// States between legs: give the workspaces of one solve the same.
     pub saved: Store,
     pub calls: Calls,
+    /// Gamma and node of every evaluation of the first row.
+    pub asked: Vec<(f64, u64)>,
 }
 
 impl Naive {
@@ -70,6 +72,7 @@ impl Naive {
             branches: HashMap::new(),
             saved: Store::default(),
             calls: Calls::default(),
+            asked: Vec::new(),
         }
     }
 
@@ -144,10 +147,11 @@ impl Workspace for Naive {
     fn evaluate(
         &mut self,
         t: &[f64],
-        _node: &[u64],
+        node: &[u64],
         slot: &[Option<usize>],
     ) -> Result<(), Infallible> {
         self.calls.evaluate += 1;
+        self.asked.push((t[0], node[0]));
         for row in 0..self.keys.len() {
             let Some(slot) = slot[row] else {
                 self.columns.push(f64::NAN);
