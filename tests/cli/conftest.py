@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -61,6 +62,19 @@ def other_levels():
     expert = Normal("other")
     expert.levels = 256
     return expert
+"""
+
+
+TOUCHY = """
+class Touchy(Normal):
+    def forward(self, z, gamma, cond=None):
+        if bool(((gamma > -6.5) & (gamma < -5.5)).any()) and len(z) > 2:
+            raise RuntimeError("not at this noise")
+        return super().forward(z, gamma, cond)
+
+def touchy(): return Touchy("touchy", low=-7.006, std=0.72)
+def slow_likelihood(): return Slow("slow likelihood", high=5.0)
+def holed_likelihood(): return Holed("holed likelihood", high=5.0)
 """
 
 
@@ -143,5 +157,25 @@ def pair(experts):
             *("nll", "--data", "digits", "--likelihood-expert", likelihood, "--quality-expert", quality),
             *("--threads", 1, "--device", "cpu", *more),
         )
+
+    return arguments
+
+
+@pytest.fixture(scope="session")
+def more_experts(experts, tmp_path_factory):
+    """As ``experts``, with some that fail or dawdle at some thresholds only."""
+    source = Path(experts("").rstrip(":")).read_text()
+    path = tmp_path_factory.mktemp("more") / "more.py"
+    path.write_text(source + TOUCHY)
+    return lambda name: f"{path}:{name}"
+
+
+@pytest.fixture
+def sweep(more_experts):
+    """Arguments of ``sweep`` on digits under a pair of the file."""
+
+    def arguments(*more, likelihood="likelihood", quality="quality"):
+        both = ("--likelihood-expert", more_experts(likelihood), "--quality-expert", more_experts(quality))
+        return ("sweep", "--data", "digits", *both, "--threads", 1, "--device", "cpu", *more)
 
     return arguments

@@ -8,42 +8,12 @@ import pytest
 
 from merged_diffusion.runs import open_run
 
-TOUCHY = """
-class Touchy(Normal):
-    def forward(self, z, gamma, cond=None):
-        if bool(((gamma > -6.5) & (gamma < -5.5)).any()) and len(z) > 2:
-            raise RuntimeError("not at this noise")
-        return super().forward(z, gamma, cond)
-
-def touchy(): return Touchy("touchy", low=-7.006, std=0.72)
-def slow_likelihood(): return Slow("slow likelihood", high=5.0)
-def holed_likelihood(): return Holed("holed likelihood", high=5.0)
-"""
 FAST = ("--rtol", "1e-3", "--atol", "1e-3")
 
 
 def numbers(folder):
     apart = ("environment", "rebatched")
     return [{k: v for k, v in r.items() if k not in apart} for r in open_run(folder).records()]
-
-
-@pytest.fixture(scope="module")
-def more_experts(experts, tmp_path_factory):
-    source = Path(experts("").rstrip(":")).read_text()
-    path = tmp_path_factory.mktemp("more") / "more.py"
-    path.write_text(source + TOUCHY)
-    return lambda name: f"{path}:{name}"
-
-
-@pytest.fixture
-def sweep(more_experts):
-    """Arguments of ``sweep`` on digits under a pair of the file."""
-
-    def arguments(*more, likelihood="likelihood", quality="quality"):
-        both = ("--likelihood-expert", more_experts(likelihood), "--quality-expert", more_experts(quality))
-        return ("sweep", "--data", "digits", *both, "--threads", 1, "--device", "cpu", *more)
-
-    return arguments
 
 
 def single(sweep_arguments, eta):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from merged_diffusion.cli import main, workers
 from merged_diffusion.runs.records import read_records
 
 
@@ -104,6 +105,23 @@ def test_a_killed_bound_goes_on_where_it_stopped(run_cli, start, vlb, tmp_path):
     assert all(whole[key] == record for key, record in kept.items())
     assert run_cli(*vlb(*common, "--out", tmp_path / "other", likelihood="slow")).code == 0
     assert bits(tmp_path / "other") == bits(tmp_path / "run")
+
+
+def test_ranks_bound_shares_and_lost_images_are_code_9_with_their_list(run_cli, vlb, monkeypatch):
+    monkeypatch.setattr(workers, "GRACE_SECONDS", 0.0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ranked = vlb("--ids", "0:8", "--times", 2, "--batch-size", 16, "--out", "run", "--json")
+
+    monkeypatch.setenv("RANK", "0")
+    lost = run_cli(*ranked)
+    assert lost.code == lost.json["code"] == 9
+    assert lost.json["missing"] == lost.json["error"]["fields"]["missing"] == [1, 3, 5, 7]
+    monkeypatch.setenv("RANK", "1")
+    assert main([str(word) for word in ranked]) == 0
+    monkeypatch.setenv("RANK", "0")
+    whole = run_cli(*ranked)
+    assert whole.code == whole.json["n_missing"] == 0
+    assert whole.json["n"] == 8
 
 
 def test_other_times_are_refused_in_the_same_run(run_cli, vlb):

@@ -107,11 +107,35 @@ def test_table_2_shows_both_samplers(make_sweep):
         for sampler, values in (("ode", (9.0, 2.0, 2.5)), ("ancestral", (9.5, 3.0, 3.5)))
     ]
     text = exported(sweeps).text
-    assert (
-        "| **eta 0.3** | **-6.681** | **ode** | **2.00 ± 0.10** | **1000** | **120** | **2.01** | **169** |"
-        in text
+    best = "| **eta 0.3** | **-6.681** | **ode** | **2.00 ± 0.10** |  | **1000** | **120** "
+    assert best + "| **2.01** | **169** |" in text
+    assert "| 2.50 ± 0.10 | +0.05 ± 0.01 | 1000 | 120 |" in text
+    assert "Differences are to eta 0.3000, of the same ids and noise." in text
+    assert "| **ancestral** | **3.00 ± 0.10** |  | **1000** | **120** | **3.39** | **256** |" in text
+
+
+def test_a_sweep_of_samples_stands_beside_scores_of_the_other_split(make_sweep):
+    scored = make_sweep("scored")
+    drawn = [quality(v, 0.1) for v in (9.0, 2.0, 2.5)]
+    other = {"split": "train", "sha256": None}
+    samples = make_sweep("drawn", metric="sample", sampler="heun", summaries=drawn, data=other)
+    assert "Distance of samples from digits/train" in exported([scored, samples], number=2).text
+    elsewhere = make_sweep(
+        "photos", metric="sample", sampler="heun", summaries=drawn, data={"name": "photos"}
     )
-    assert "| **ancestral** | **3.00 ± 0.10** | **1000** | **120** | **3.39** | **256** |" in text
+    with pytest.raises(RunMismatchError):
+        exported([scored, elsewhere])
+    train = make_sweep("train", data={"split": "train"})
+    with pytest.raises(RunMismatchError, match="split"):
+        exported([samples, scored, train])
+
+
+def test_the_literature_stands_beside_samples_of_its_sets(make_sweep):
+    drawn = [quality(v, 0.1) for v in (9.0, 2.0, 2.5)]
+    data = {"name": "cifar10", "split": "train", "sha256": None}
+    samples = make_sweep("drawn", metric="sample", sampler="ode", summaries=drawn, data=data)
+    for results in ([samples], [samples, make_sweep("scored", data=CIFAR)]):
+        assert "Kingma et al. 2021" in exported(results, number=3).text
 
 
 @pytest.mark.parametrize("number", [3, 6])

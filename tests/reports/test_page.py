@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from merged_diffusion.cli import main
 from merged_diffusion.data import load_data
 from merged_diffusion.errors import RunError, RunMismatchError
 from merged_diffusion.reports.page import report
@@ -192,3 +194,31 @@ def test_command_quotes_for_a_shell(make_sweep):
         "--ids 0:16",
         "--compare",
     ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "more"),
+    [
+        ("nll", ("--limit", "2", "--rtol", "1e-3", "--atol", "1e-3")),
+        ("vlb", ("--limit", "2", "--times", "2", "--profile")),
+        ("sample", ("--num", "32", "--sampler", "heun", "--steps", "3", "--image-shape", "1,8,8")),
+    ],
+)
+def test_the_command_that_repeats_a_sweep_goes_on_in_its_directory(metric, more, tmp_path, capsys):
+    out = ("--out", str(tmp_path / "swept"), "--json", "--quiet")
+    words = ("sweep", "--data", "digits", "--metric", metric, "--etas", "0,min,0.3", "--threads", "1", *more)
+    assert main([*words, *out]) == 0
+    first = json.loads(capsys.readouterr().out)
+    command = " ".join(command_lines(read(tmp_path / "swept")))
+    assert main([*shlex.split(command)[1:], *out]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["evaluations"] == first["evaluations"]
+    assert [row["paired"] for row in again["rows"]] == [row["paired"] for row in first["rows"]]
+
+
+def test_the_headline_says_where_an_expert_alone_is_better(make_sweep):
+    text = report([make_sweep("one")])[0]
+    assert "eta 0.3, the best of 3 rows; eta 0.2 to 0.4 cannot be told from it" in text
+    summaries = [bits(1.6, 0.05), bits(1.7, 0.04), bits(1.8, 0.06)]
+    text = report([make_sweep("two", summaries=summaries)])[0]
+    assert "the best threshold; the best of 3 rows is likelihood expert alone (small_vdm); eta" in text

@@ -1,13 +1,17 @@
 """`sweep` in Python: the table of the command line, from settings that name no threshold."""
 
+import numpy as np
 import pytest
 
 import merged_diffusion as md
 from merged_diffusion import Settings, sweep
 from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.metrics import VariationalBound
 from merged_diffusion.runs import open_run
 
 FEW = {"data": "digits", "limit": 2, "rtol": 1e-3, "atol": 1e-3, "device": "cpu", "threads": 1}
+
+FEW_BOUNDS = {"data": "digits", "limit": 2, "device": "cpu", "threads": 1}
 
 
 def test_rows_compared_and_kept(tmp_path):
@@ -31,3 +35,50 @@ def test_rows_compared_and_kept(tmp_path):
 def test_settings_of_one_threshold_are_refused(given):
     with pytest.raises(UsageError, match="was given, but a sweep"):
         sweep(Settings.of(FEW | given))
+
+
+SAMPLES = {"data": "digits", "device": "cpu", "threads": 1, "seed": 3}
+HEUN = {"sampler": "heun", "steps": 3}
+
+
+def test_bounds_are_those_of_evaluate():
+    table = sweep(Settings.of(FEW_BOUNDS), [0.4, 0.1], metric="vlb", times=4, profile=True)
+    alone = md.evaluate(Settings.of(FEW_BOUNDS | {"eta": 0.1}), metric=VariationalBound(4, profile=True))
+    assert table["rows"][0]["summary"]["bits_per_dim"] == alone["bits_per_dim"]
+    assert table["rows"][0]["summary"]["profile"] == alone["profile"]
+
+
+def test_samples_are_those_of_draw_and_are_given_as_they_are_made(tmp_path):
+    seen = {}
+    table = sweep(
+        Settings.of(SAMPLES),
+        [0.4, 0.1],
+        metric="sample",
+        num=20,
+        sampling=HEUN,
+        out=tmp_path / "swept",
+        observe=lambda row, samples: seen.setdefault(row, []).append(len(samples)),
+    )
+    assert {row: sum(counts) for row, counts in seen.items()} == {"eta 0.1000": 20, "eta 0.4000": 20}
+    pair = md.load_pair("digits", eta=0.4)
+    drawn = md.draw(pair, range(20), seed=3, **HEUN)
+    with np.load(tmp_path / "swept" / "eta-0.4000" / "samples.npz") as kept:
+        assert (kept["images"] == drawn.images).all()
+    found = md.assess(drawn.images, "digits")["primary"]
+    assert table["rows"][1]["summary"]["quality"]["primary"] == found
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "told"),
+    [
+        ({"limit": 4}, {"metric": "sample"}, "limit 4 belongs to metric nll and vlb"),
+        ({}, {"metric": "vlb", "num": 10}, "num 10 belongs to metric sample"),
+        ({}, {"sampling": HEUN}, "belongs to metric sample, and the metric is nll"),
+        ({"preset": "fast"}, {"metric": "vlb"}, "preset fast belongs to metric nll"),
+        ({}, {"metric": "fid"}, "possible are nll, vlb, sample"),
+        ({}, {"metric": "vlb", "times": 0}, "times 0 lies below 1"),
+    ],
+)
+def test_options_of_another_metric_are_refused(given, options, told):
+    with pytest.raises(UsageError, match=told):
+        sweep(Settings.of(SAMPLES | given), **options)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.summary import paired
 from merged_diffusion.sweeps import table
 from merged_diffusion.sweeps.thresholds import checked, grid, parsed
 
@@ -25,12 +26,11 @@ def compared(series, etas=None):
     ]
     lines = []
     for number, row in enumerate(series):
-        plan = SimpleNamespace(main="merged", identity=lambda _: {"threshold": None})
         found = None if None in row else {"mean": sum(row) / len(row), "se": 0.1}
-        row_of = SimpleNamespace(name=f"row {number}", folder=f"row-{number}", plan=plan)
-        lines.append(table.likelihood_line(row_of, {"bits_per_dim": found}, None))
+        row_of = SimpleNamespace(name=f"row {number}", folder=f"row-{number}")
+        lines.append(table.line(row_of, None, {"bits_per_dim": found}, None))
     etas = etas or [number / 10 for number in range(len(series))]
-    return lines, table.compare(lines, etas, records)
+    return lines, table.compare(lines, etas, lambda one, two: paired(records[one], records[two]))
 
 
 def test_the_best_is_the_least_mean_and_all_differences_are_to_it():

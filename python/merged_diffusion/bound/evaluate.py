@@ -111,8 +111,13 @@ def variational_bound(
                 on_record(record)
             bar.update()
     seconds = time.perf_counter() - begin
-    outside = seconds - losses.network_seconds
-    return Bound(tuple(found), int(np.prod(data.images.shape[1:])), allow_failed, seconds, outside)
+    return Bound(
+        tuple(found),
+        int(np.prod(data.images.shape[1:])),
+        allow_failed=allow_failed,
+        seconds=seconds,
+        seconds_outside_network=seconds - losses.network_seconds,
+    )
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import options, output, workers
-from merged_diffusion.evaluation.settings import CHOICES, Settings
-from merged_diffusion.evaluation.sources import check_present
-
-ASK_SECONDS: Final = 86400.0
+from merged_diffusion.cli import options, scoring
+from merged_diffusion.evaluation.settings import CHOICES
 
 what = options.stacked(
     click.option(
@@ -147,55 +141,6 @@ Examples:
 @model
 @how
 @where
-def command(
-    out: Path | None,
-    shard: tuple[int, int] | None,
-    dry_run: bool,
-    yes: bool,
-    quiet: bool,
-    as_json: bool,
-    **given: Any,
-) -> int:
+def command(**given: Any) -> int:
     """Exact likelihood of images by the probability-flow ODE, in bits per dimension."""
-    settings = Settings.of(given)
-    check_present(settings)
-    worker = workers.worker_share(shard, os.environ)
-    worker.check_out(out)
-    shard, quiet = worker.shard, quiet or not worker.speaks
-    from merged_diffusion.cli import report
-    from merged_diffusion.cli.progress import Progress
-    from merged_diffusion.evaluation.evaluate import Evaluation
-    from merged_diffusion.evaluation.machine import configured
-    from merged_diffusion.evaluation.pilot import with_tolerance
-    from merged_diffusion.evaluation.plan import place
-    from merged_diffusion.thresholds.auto import with_threshold
-
-    with output.remarks(quiet=quiet):
-        workers.take_gpu(worker, settings.device)
-        if settings.eta == "auto":
-            settings = with_threshold(settings, out)
-            if not quiet:
-                output.say(f"note: eta auto: {settings.eta:.4f}")
-        plan, out = place(settings, out)
-        with configured(threads=plan.threads, deterministic=settings.deterministic):
-            plan.check_experts()
-            plan = with_tolerance(plan, out)
-            cost = plan.estimate(shard, out)
-            out = out or plan.out_for(cost)
-            report.announce(plan, cost, out, quiet=quiet)
-            if dry_run and worker.speaks:
-                report.show_plan(plan, cost, out, as_json=as_json)
-            if dry_run:
-                return 0
-            if cost.seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
-                click.confirm("go on?", abort=True, err=True)
-            keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
-            with Evaluation(plan, out=out, shard=shard, **keep) as evaluation:
-                try:
-                    with Progress(evaluation.left(), evaluation.notes, quiet=quiet) as progress:
-                        evaluation.run(progress.update)
-                    return workers.conclude(worker, evaluation, out, as_json=as_json)
-                except KeyboardInterrupt:
-                    if not worker.speaks:
-                        return report.INTERRUPT_CODE
-                    return report.interrupted(evaluation.summary(), out, as_json=as_json)
+    return scoring.command(given)

@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from merged_diffusion.runs import Record
+if TYPE_CHECKING:
+    from merged_diffusion.runs import Record
+    from merged_diffusion.sampling import Samples
 
 REDRAW_SECONDS: Final = 0.2
 LINE_SECONDS: Final = 60.0
@@ -42,23 +44,33 @@ class RunningMean:
 
 
 class Progress:
-    """Follows an evaluation through `update`; ``totals`` are the images it has left, by model."""
+    """Follows images as they are done; ``totals`` are those that are left, by model."""
 
     def __init__(self, totals: Mapping[str, int], notes: Iterable[str], *, quiet: bool) -> None:
         self._quiet = quiet
         self._rewrites = sys.stderr.isatty() and "NO_COLOR" not in os.environ
         self._totals = totals
         self._bits: dict[str, RunningMean] = {name: RunningMean() for name in self._totals}
-        self._evaluations: dict[str, RunningMean] = {name: RunningMean() for name in self._totals}
+        self._done = dict.fromkeys(self._totals, 0)
+        self._evaluations = dict.fromkeys(self._totals, 0.0)
         self._start = self._shown = time.monotonic()
         for note in notes:
             self._write(f"note: {note}\n")
 
     def update(self, model: str, record: Record) -> None:
-        """Take one record and redraw when it is time."""
-        self._evaluations[model].add(sum(record["evaluations"].values()))
+        """Take the record of an image."""
         if record["bits_per_dim"] is not None and record["status"] == "ok":
             self._bits[model].add(record["bits_per_dim"])
+        self._count(model, 1, sum(record["evaluations"].values()))
+
+    def drawn(self, model: str, samples: Samples) -> None:
+        """Take images that were drawn."""
+        evaluations = sum(float(counts.sum()) for counts in samples.evaluations.values())
+        self._count(model, len(samples), evaluations)
+
+    def _count(self, model: str, n: int, evaluations: float) -> None:
+        self._done[model] += n
+        self._evaluations[model] += evaluations
         now = time.monotonic()
         if now - self._shown >= (REDRAW_SECONDS if self._rewrites else LINE_SECONDS):
             self._shown = now
@@ -66,12 +78,12 @@ class Progress:
 
     def line(self, model: str, now: float) -> str:
         """The line of progress."""
-        done, bits = self._evaluations[model].n, self._bits[model]
+        done, bits = self._done[model], self._bits[model]
         parts = [f"{model} {done}/{self._totals[model]}"]
         if bits.n:
             parts.append(f"{bits.mean:.3f}" + (f" ± {bits.se:.3f}" if bits.n > 1 else "") + " bits/dim")
-        parts.append(f"{self._evaluations[model].mean:.0f} evaluations/image")
-        finished = sum(mean.n for mean in self._evaluations.values())
+        parts.append(f"{self._evaluations[model] / done:.0f} evaluations/image")
+        finished = sum(self._done.values())
         left = (now - self._start) / finished * (sum(self._totals.values()) - finished)
         parts.append(f"done at {datetime.now() + timedelta(seconds=left):%H:%M:%S}")
         return "  ".join(parts)

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from merged_diffusion.cli import bound_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.progress import duration
 from merged_diffusion.cli.text import Summary, error, evaluations, heading, leg_line, lines, value
 from merged_diffusion.errors import IncompleteError, SolveError
 from merged_diffusion.evaluation.cost import Estimate
 from merged_diffusion.evaluation.plan import Plan
+from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.runs.settings import MACHINE
 
 NOT_KEPT = "not kept; --out DIR keeps it, to go on, compare or report"
@@ -31,16 +33,21 @@ def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool) -> No
         say(f"run: {out}")
 
 
-def estimate_line(plan: Plan, cost: Estimate, n: int | None = None) -> str:
-    """What the evaluation under ``n`` models (default: the plan's) will take, and on what machine."""
-    n = n or len(plan.models.models)
-    models = "" if n == 1 else f" under {n} models"
-    held = {key.replace("_", " "): getattr(plan.settings, key) for key in MACHINE}
+def estimate_line(plan: Plan, cost: Estimate) -> str:
+    """What the evaluation will take, and on what machine."""
+    n = len(plan.models.models)
+    work = "solves" if plan.metric.name == "nll" else "bounds"
+    models = f"{len(plan.data)} images" + ("" if n == 1 else f" under {n} models")
+    return cost_line(cost, f"{cost.n_solves} {work} ({models})", plan.settings)
+
+
+def cost_line(cost: Estimate, work: str, settings: Settings) -> str:
+    """What some ``work`` will take, and on what machine."""
+    held = {key.replace("_", " "): getattr(settings, key) for key in MACHINE}
     machine = ", ".join(f"{key} {value}" for key, value in held.items() if value is not None)
     return (
-        f"estimate: {cost.n_solves} solves ({len(plan.data)} images{models}) take"
-        f" about {duration(cost.seconds)}"
-        f" ({1e3 * cost.call_seconds:.3g} ms a network call with VJP,"
+        f"estimate: {work} take about {duration(cost.seconds)}"
+        f" ({1e3 * cost.call_seconds:.3g} ms a network call,"
         f" {cost.evaluations_per_image:.0f} evaluations per image; {machine})"
     )
 
@@ -64,7 +71,7 @@ def show(summary: Summary, out: Path | None, *, as_json: bool) -> int:
     if as_json:
         emit_json(dict(summary) | failure)
     else:
-        emit("\n".join([*lines(summary), NOT_KEPT if out is None else _kept(summary, out)]))
+        emit("\n".join([*_lines(summary), NOT_KEPT if out is None else _kept(summary, out)]))
         if failure:
             say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
     return int(failure.get("code", 0))
@@ -85,7 +92,7 @@ def show_kept(summary: Summary, path: Path, *, as_json: bool) -> int:
     if as_json:
         emit_json(dict(summary) | failure)
     else:
-        emit("\n".join([*lines(summary), _kept(summary, path)]))
+        emit("\n".join([*_lines(summary), _kept(summary, path)]))
         say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
     return int(failure["code"])
 
@@ -99,7 +106,7 @@ def interrupted(summary: Summary, out: Path | None, *, as_json: bool) -> int:
         )
     else:
         if summary["n"]:
-            emit("\n".join(lines(summary)))
+            emit("\n".join(_lines(summary)))
         say(f"interrupted, {summary['n_missing']} images are left\n{resume}")
     return INTERRUPT_CODE
 
@@ -112,6 +119,11 @@ def how_to_go_on(out: Path | None) -> str:
         *sys.argv[1:], "--out", str(out)
     ]  # fmt: skip
     return f"to go on: merged-diffusion {shlex.join(words)}"
+
+
+def _lines(summary: Summary) -> list[str]:
+    """The rows of a summary, and what a bound is made of."""
+    return [*lines(summary), *(bound_report.terms(summary) if summary["command"] == "vlb" else [])]
 
 
 def _kept(summary: Summary, path: Path) -> str:

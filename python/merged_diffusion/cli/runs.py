@@ -24,15 +24,11 @@ def command() -> None:
 @options.printing
 def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
     """The summary over all records of a run; exit code 9 where images are missing."""
-    from merged_diffusion.cli import bound_report, report
+    from merged_diffusion.cli import report
     from merged_diffusion.evaluation.summary import summary_of_run
     from merged_diffusion.runs import open_run
 
-    summary = summary_of_run(open_run(folder))
-    code = report.show_kept(summary, folder, as_json=as_json)
-    if summary["command"] == "vlb" and not as_json:
-        bound_report.show_terms(summary)
-    return code
+    return report.show_kept(summary_of_run(open_run(folder)), folder, as_json=as_json)
 
 
 @command.command(

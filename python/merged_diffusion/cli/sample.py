@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
-from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
@@ -18,14 +16,9 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.sources import check_present
 
-if TYPE_CHECKING:
-    from merged_diffusion.sampling import Samples
-
 DEFAULT_OUT: Final = "samples.png"
 DEFAULT_NUM: Final = 16
-INTERRUPT_CODE: Final = 130
-REDRAW_SECONDS: Final = 0.2
-LINE_SECONDS: Final = 60.0
+IMAGES: Final = "images"  # what progress is of
 
 
 def labels(value: str) -> str | int:
@@ -45,12 +38,15 @@ def shape(value: str) -> tuple[int, ...]:
     raise click.BadParameter(f"{value!r} is not C,H,W, for instance 3,32,32")
 
 
+image_shape = click.option(
+    "--image-shape", type=shape, metavar="C,H,W", help="Of samples, where the experts take any size."
+)
 what = options.stacked(
     click.option("--num", type=int, show_default=str(DEFAULT_NUM), help="Images: the ids 0 to N - 1."),
     click.option("--ids", type=options.id_range, metavar="A:B", help="The ids A <= id < B instead."),
     click.option("--labels", type=labels, metavar="CLASS|cycle|none", show_default="none",
                  help="For class-conditional experts; cycle: all classes in turn by id."),
-    click.option("--image-shape", type=shape, metavar="C,H,W", help="Where the experts take any size."),
+    image_shape,
     options.cache,
 )  # fmt: skip
 how = options.stacked(
@@ -124,26 +120,26 @@ def command(
     worker.check_out(out)
     check_present(settings)
     target, quiet = out or Path(DEFAULT_OUT), quiet or not worker.speaks
+    from merged_diffusion.cli.progress import Progress
+    from merged_diffusion.cli.report import INTERRUPT_CODE
     from merged_diffusion.evaluation.machine import configured
     from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
+    from merged_diffusion.sampling import files
 
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.device)
-        plan = SamplePlan.make(settings, sampling, wanted, target, image_shape)
+        files.form_of(target)
+        plan = SamplePlan.make(settings, sampling, wanted, image_shape).into(target)
         with (
-            configured(threads=plan.settings.threads or 1, deterministic=settings.deterministic),
+            configured(threads=plan.threads, deterministic=settings.deterministic),
             SampleRun(plan, target, worker.shard) as run,
         ):
-            progress = Progress(len(run.todo), quiet=quiet)
-            for note in plan.notes:
-                progress.write(f"note: {note}\n")
             try:
-                summary = run.run(progress.update)
+                with Progress({IMAGES: len(run.todo)}, plan.notes, quiet=quiet) as progress:
+                    summary = run.run(partial(progress.drawn, IMAGES))
             except KeyboardInterrupt:
-                progress.clear()
                 kept = f"interrupted: {len(run.store.held())} of {len(plan.ids)} images are kept"
                 return output.stopped(f"{kept}; the same command goes on", INTERRUPT_CODE, as_json=as_json)
-            progress.clear()
     if worker.speaks:
         show(summary, as_json=as_json)
     return 0
@@ -162,50 +158,6 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
     count = f"{summary['evaluations']['total']:.0f} evaluations/image"
     output.emit(f"{count}   {summary['seconds']:.1f} s   sha256 {summary['sha256'][:16]}")
     output.emit(f"written to {summary['out']}")
-
-
-class Progress:
-    """Images done, evaluations per image, finishing time: a line rewritten, or one a minute."""
-
-    def __init__(self, total: int, *, quiet: bool) -> None:
-        self._total = total
-        self._quiet = quiet
-        self._rewrites = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        self._done, self._evaluations = 0, 0.0
-        self._start = self._shown = time.monotonic()
-
-    def update(self, samples: Samples) -> None:
-        """Take a batch and redraw when it is time."""
-        self._done += len(samples)
-        self._evaluations += sum(float(counts.sum()) for counts in samples.evaluations.values())
-        now = time.monotonic()
-        if now - self._shown >= (REDRAW_SECONDS if self._rewrites else LINE_SECONDS):
-            self._shown = now
-            line = self.line(now)
-            self.write(f"\r\x1b[2K{line}" if self._rewrites else f"{line}\n")
-
-    def line(self, now: float) -> str:
-        """The line of progress."""
-        left = (now - self._start) / self._done * (self._total - self._done)
-        return (
-            f"{self._done}/{self._total} images  {self._evaluations / self._done:.0f} evaluations/image  "
-            f"done at {datetime.now() + timedelta(seconds=left):%H:%M:%S}"
-        )
-
-    def clear(self) -> None:
-        """Leave no line behind."""
-        if self._rewrites:
-            self.write("\r\x1b[2K")
-
-    def write(self, words: str) -> None:
-        """Words on standard error, as long as somebody reads it."""
-        if self._quiet:
-            return
-        try:
-            sys.stderr.write(words)
-            sys.stderr.flush()
-        except OSError:
-            self._quiet = True
 
 
 def _sampling(given: dict[str, Any]) -> samplers.Sampling:

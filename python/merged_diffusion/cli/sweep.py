@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import options, output
-from merged_diffusion.cli.nll import ASK_SECONDS, how, model, what, where
+from merged_diffusion import samplers
+from merged_diffusion.cli import options, output, sample, scoring, vlb
+from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.evaluation.sources import check_present
+from merged_diffusion.evaluation.sources import check_present, pair_of
+from merged_diffusion.sweeps.request import METRICS, Request
 
+# What samples share with likelihoods under one word.
+SHARED: Final = (*samplers.ODE, "seed", "batch_coupled")
 EPILOG: Final = """\b
 Examples:
   merged-diffusion sweep --data digits --limit 64
   merged-diffusion sweep --data photos --out results/sweep
   merged-diffusion sweep --data photos --etas 0,min,0.1,0.2,0.3 --method adams --out results/adams
+  merged-diffusion sweep --data photos --metric vlb --repeats 10 --out results/bound
+  merged-diffusion sweep --data digits --metric sample --sampler heun --num 5000 --out results/heun
   merged-diffusion sweep --data cifar10 --limit 512 --json
 """
 
 
+def labels(value: str) -> str | int:
+    """``from-data``, ``cycle``, ``none`` or a class number."""
+    if value in ("from-data", "cycle", "none"):
+        return value
+    if value.isdecimal():
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither from-data, cycle, none nor a class number")
+
+
 @click.command("sweep", epilog=EPILOG, context_settings={"max_content_width": 100})
-@what
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    default="nll",
+    show_default=True,
+    help="Exact likelihood, variational bound, or samples and their distance from the data.",
+)
+@options.less(what, "labels")
+@click.option(
+    "--labels",
+    type=labels,
+    metavar="from-data|cycle|CLASS|none",
+    show_default="none",
+    help="For class-conditional experts; from-data: nll, vlb; cycle: sample.",
+)
 @click.option(
     "--etas",
     metavar="LIST",
@@ -32,8 +61,13 @@ Examples:
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range")
 @options.less(how, "bpd_tol")
+@vlb.bound
+@click.option("--num", type=int, show_default="1000", help="sample: images of each row, ids 0 to N - 1.")
+@sample.image_shape
+@options.less(sample.how, *SHARED)
 @options.less(where, "shard")
 def command(
+    metric: str,
     etas: str | None,
     out: Path | None,
     dry_run: bool,
@@ -42,39 +76,48 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> int:
-    """Exact likelihood over thresholds: the same images and noise for all, and what they share once."""
+    """A metric over thresholds: the same images and noise for all, and what likelihoods share once."""
     from merged_diffusion.sweeps.thresholds import parsed
 
     wanted = None if etas is None else parsed(etas)
-    settings = Settings.of(given)
-    check_present(settings)
-    from merged_diffusion.cli import report, sweep_report
+    request = Request.of(metric, given)
+    settings = _settings(given, request)
+    from merged_diffusion.cli import sweep_report
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.evaluation.machine import configured
-    from merged_diffusion.sweeps.plan import make_sweep_plan
+    from merged_diffusion.sweeps.place import place
     from merged_diffusion.sweeps.sweep import Sweep
 
     with output.remarks(quiet=quiet):
-        plan, out = make_sweep_plan(settings, wanted, out)
-        with configured(threads=plan.base.threads, deterministic=settings.deterministic):
-            plan.base.check_experts()
+        plan, out = place(settings, wanted, out, request)
+        with configured(threads=plan.threads, deterministic=settings.deterministic):
+            plan.check_experts()
             cost = plan.estimate(out)
             out = out or plan.out_for(cost)
             if not quiet:
-                for note in plan.notes:
-                    output.say(f"note: {note}")
-                output.say(report.estimate_line(plan.base, cost, len(plan.rows)))
-                output.say("it is less where rows share their steps" if out is None else f"sweep: {out}")
+                sweep_report.announce(plan, cost, out)
             if dry_run:
                 sweep_report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
-            if cost.seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
-                click.confirm("go on?", abort=True, err=True)
+            scoring.confirm(cost.seconds, yes=yes)
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Sweep(plan, out=out, **keep) as sweep:
                 try:
                     with Progress(sweep.left(), sweep.notes, quiet=quiet) as progress:
-                        sweep.run(progress.update)
+                        sweep.run(progress.drawn if metric == "sample" else progress.update)
                 except KeyboardInterrupt:
                     return sweep_report.interrupted(sweep.result(), out, as_json=as_json)
                 return sweep_report.show(sweep.result(), out, as_json=as_json)
+
+
+def _settings(given: dict[str, Any], request: Request) -> Settings:
+    """Of the models and, but for samples, of the evaluation; refused where public files are missing."""
+    if request.metric != "sample":
+        settings = Settings.of(given)
+        check_present(settings)
+        return settings
+    settings = Settings.of({name: value for name, value in given.items() if name not in samplers.ODE})
+    pair = pair_of(settings, settings.data)
+    # The images of the set are not needed to draw others.
+    check_present(replace(settings, data="", variant=None, pair=None if pair is None else pair.name))
+    return settings

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
-from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, how_to_go_on
-from merged_diffusion.cli.text import error, evaluations, value
+from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, cost_line, how_to_go_on
+from merged_diffusion.cli.text import evaluations, value
 from merged_diffusion.errors import SolveError
 from merged_diffusion.evaluation.cost import Estimate
 from merged_diffusion.sweeps.plan import SweepPlan
 
 Table = Mapping[str, Any]
+WORK: Final = {"nll": "solves", "vlb": "bounds", "sample": "samples"}
 
 
 def show(table: Table, out: Path | None, *, as_json: bool) -> int:
@@ -41,7 +43,19 @@ def interrupted(table: Table, out: Path | None, *, as_json: bool) -> int:
     return INTERRUPT_CODE
 
 
-def show_plan(plan: SweepPlan, cost: Estimate, out: Path | None, *, as_json: bool) -> None:
+def announce(plan: SweepPlan[Any], cost: Estimate, out: Path | None) -> None:
+    """The remarks of a plan and what it will take, on standard error."""
+    for note in plan.notes:
+        say(f"note: {note}")
+    work = f"{cost.n_solves} {WORK[plan.metric]} ({plan.n_images} images at {len(plan.rows)} thresholds)"
+    say(cost_line(cost, work, plan.settings))
+    if out is not None:
+        say(f"sweep: {out}")
+    elif plan.metric == "nll":
+        say("it is less where rows share their steps")
+
+
+def show_plan(plan: SweepPlan[Any], cost: Estimate, out: Path | None, *, as_json: bool) -> None:
     """The plan of ``--dry-run``."""
     rows = [{"name": row.name, "folder": row.folder, "eta": row.eta} for row in plan.rows]
     shown = plan.identity() | {"rows": rows}
@@ -58,39 +72,62 @@ def lines(table: Table) -> list[str]:
 
 
 def _heading(table: Table) -> str:
-    data = table["data"]
-    return f"{data['name']}/{data['split']}  {data['n']} images  {len(table['rows'])} thresholds"
+    data, n = table["data"], f"{table['data']['n']} images"
+    of = f"{n} of {table['settings']['sampler']}" if table["metric"] == "sample" else n
+    return f"{data['name']}/{data['split']}  {of}  {len(table['rows'])} thresholds"
 
 
 def _row(line: Table) -> str:
-    summary, failed = line["summary"], line["error"]
+    summary, failed, paired = line["summary"], line["error"], line["paired"]
     if summary is None:
-        return f"{line['name']:<11} {'no image was scored' if failed is None else failed['message']}"
-    text = f"{line['name']:<11} {value(summary)}{evaluations(summary)}"
-    paired, paper = line["paired"], summary["paper"]
+        return f"{line['name']:<11} {'nothing is there yet' if failed is None else failed['message']}"
+    figure = (summary.get("quality") or {}).get("primary")
+    digits = 3 if figure is None else _digits(figure)
+    found = value(summary) if figure is None else _distance(figure, digits)
+    text = f"{line['name']:<11} {found}{evaluations(summary)}"
     if paired is not None and paired["to"] != line["name"]:
-        text += f"   it - best: {paired['difference']:+.3f}{error(paired['se'])}"
+        text += f"   it - best: {paired['difference']:+.{digits}f}{_error(paired['se'], digits)}"
+    paper = summary.get("paper")
     if paper is not None:
         text += f"   paper: {paper['bits_per_dim']:.2f}, {paper['evaluations']}"
     return text if failed is None else f"{text}   {failed['message']}"
 
 
+def _digits(figure: Table) -> int:
+    """Decimals that show two digits of a distance's standard error."""
+    error = figure["se"] or abs(figure["value"]) or 1.0
+    return min(8, max(0, 1 - math.floor(math.log10(error))))
+
+
+def _distance(figure: Table, digits: int) -> str:
+    return f"{figure['value']:.{digits}f}{_error(figure['se'], digits)} {figure['name']}"
+
+
+def _error(se: float | None, digits: int) -> str:
+    return "" if se is None else f" ± {se:.{digits}f}"
+
+
 def _remarks(table: Table) -> Iterator[str]:
     best = table["best"]
     if best is None:
-        yield "no row has a mean"
+        yield "no row has a value"
         return
-    yield f"best: {best['name']} (differences are paired image by image)"
+    is_drawn = table["metric"] == "sample"
+    how = "are of the same ids and noise" if is_drawn else "are paired image by image"
+    yield f"best: {best['name']} (differences {how})"
     if best["indistinguishable"] is None:
-        yield "one image, or one cluster of images, does not say which thresholds are as good"
+        few = "one group of images" if is_drawn else "one image, or one cluster of images,"
+        yield f"{few} does not say which thresholds are as good"
     else:
         low, high = best["indistinguishable"]
         yield f"as good within 2 standard errors: eta {low:.4g} to {high:.4g}"
     if best["at_edge"]:
         yield "warning: the best threshold is at the edge of the list; a wider one may hold a better"
     spent, single = table["evaluations"]["spent"], table["evaluations"]["single_runs"]
-    if single:
+    if table["metric"] == "nll" and single:
         yield f"evaluations: {spent}, {spent / single:.3f} of the {single} of single runs"
+    elif spent:
+        yield f"evaluations: {spent}"
 
 
 def _failure(failed: list[Table], n: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """An evaluation: the images of a set under one model or several, kept in a run where one is given.
 
-``evaluate(settings, out="results/photos")`` is what ``merged-diffusion nll`` does. It goes on where an
-earlier command in the same directory stopped; its summary is over all records of the run.
+``evaluate(settings, out="results/photos")`` is what ``merged-diffusion nll`` does; with
+``metric=VariationalBound()`` it is ``vlb``. It goes on where an earlier command in the same directory
+stopped; its summary is over all records of the run.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any, Self
 
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.evaluation.metrics import LIKELIHOOD, Metric
 from merged_diffusion.evaluation.pilot import with_tolerance
 from merged_diffusion.evaluation.plan import Plan, place
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.summary import missing_ids, summarise
-from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.runs import Record, Run, versions
 
 Observer = Callable[[str, Record], None]
@@ -107,12 +108,11 @@ class Evaluation:
             if observe is not None:
                 observe(name, dict(record))
 
-        result = log_likelihood(
+        result = self.plan.metric.score(
             self.plan.models.models[name],
             images,
-            **self.plan.settings.solver_options(),
+            self.plan.settings,
             labels=self.plan.labels(images),
-            allow_failed=True,  # refused in the summary, once every image has had its turn
             on_record=keep,
         )
         self.seconds += result.seconds
@@ -154,13 +154,13 @@ class Evaluation:
 def evaluate(
     settings: Settings,
     *,
+    metric: Metric = LIKELIHOOD,
     out: str | Path | None = None,
     shard: tuple[int, int] = (0, 1),
     observe: Observer | None = None,
 ) -> dict[str, Any]:
     """Score the images that the settings name; the summary (`interface`, section 3)."""
-    path = None if out is None else Path(out)
-    plan, path = place(settings, path)
+    plan, path = place(settings, None if out is None else Path(out), metric)
     plan.check_experts()
     plan = with_tolerance(plan, path)
     with Evaluation(plan, out=path, shard=shard) as evaluation:

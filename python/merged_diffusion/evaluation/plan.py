@@ -21,13 +21,15 @@ import torch
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.cost import Estimate, estimate, move
+from merged_diffusion.evaluation.cost import Estimate, move
 from merged_diffusion.evaluation.machine import all_cores, resolve_device
+from merged_diffusion.evaluation.metrics import LIKELIHOOD, Metric
 from merged_diffusion.evaluation.models import Models, build_models
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import check_labels
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.likelihood import default_batch_size
+from merged_diffusion.merge import MergedModel
 from merged_diffusion.runs import open_run, recorded_machine, versions
 from merged_diffusion.runs.settings import is_free, is_machine, leaves, read_settings
 
@@ -44,11 +46,17 @@ class Plan:
     whole: Data
     models: Models
     notes: tuple[str, ...] = ()
+    metric: Metric = LIKELIHOOD
 
     @property
     def main(self) -> str:
         """The model whose records a run holds at its top: "merged", or the role of one expert alone."""
         return next(iter(self.models.models))
+
+    @property
+    def model(self) -> MergedModel:
+        """Of that name."""
+        return self.models.models[self.main]
 
     @property
     def threads(self) -> int:
@@ -76,11 +84,11 @@ class Plan:
 
     def identity(self, name: str) -> dict[str, Any]:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
-        model, settings = self.models.models[name], self.settings.as_dict()
+        model, settings = self.models.models[name], self.metric.described(self.settings)
         roles = {leg.role for leg in model.legs(toward="noise")}
         shape = self.whole.images.shape
         result: dict[str, Any] = {
-            "command": "nll",
+            "command": self.metric.name,
             "model": name,
             "settings": settings | {"tf32": False},
             "data": {
@@ -159,20 +167,12 @@ class Plan:
 
     def estimate(self, shard: tuple[int, int] = (0, 1), out: Path | None = None) -> Estimate:
         """The cost of what one worker has left to score, from one timed call of the slowest expert."""
-        settings = self.settings
-        draws = settings.importance * settings.repeats
         left = [self.share(shard, held_ids(self.folder(out, name))) for name in self.models.models]
-        shape = tuple(self.data.images.shape[1:])
-        return estimate(
+        return self.metric.estimate(
             list(self.models.experts.values()),
-            n_solves=draws * sum(len(data) for data in left if data is not None),
-            shape=shape,
-            rows=settings.batch_size or 1,
-            device=settings.device or "cpu",
-            dtype=settings.dtype or "float32",
-            probes=int(np.prod(shape)) if settings.probe == "exact" else settings.probes,
-            method=settings.method or "dopri5",
-            conditional=settings.labels != "none",
+            tuple(self.data.images.shape[1:]),
+            sum(len(data) for data in left if data is not None),
+            self.settings,
         )
 
     def out_for(self, cost: Estimate) -> Path | None:
@@ -181,12 +181,10 @@ class Plan:
 
     def default_out(self) -> Path:
         """``runs/nll-photos-1a2b3c4d``: the same command finds it again."""
-        identity = leaves(self.identity(self.main))
-        kept = {k: v for k, v in identity.items() if not is_free(k) and not is_machine(k)}
-        if self.settings.bpd_tol is not None:  # what a pilot chooses follows from all else
-            kept |= dict.fromkeys(("settings.tol", "settings.h_max"))
-        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
-        return Path("runs") / f"nll-{Path(self.whole.name).stem}-{digest}"
+        # What a pilot chooses follows from all else.
+        chosen = () if self.settings.bpd_tol is None else ("settings.tol", "settings.h_max")
+        digest = meaning_digest(self.identity(self.main), chosen)
+        return Path("runs") / f"{self.metric.name}-{Path(self.whole.name).stem}-{digest}"
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -197,7 +195,7 @@ class Plan:
         }
 
 
-def make_plan(settings: Settings) -> Plan:
+def make_plan(settings: Settings, metric: Metric = LIKELIHOOD) -> Plan:
     """Load data and experts and refuse what does not fit; nothing is computed or written."""
     whole = load_data(
         settings.data, settings.split, settings.levels, cache=settings.cache, variant=settings.variant
@@ -216,7 +214,8 @@ def make_plan(settings: Settings) -> Plan:
         )
     if not conditional and settings.labels != "none":
         notes.append("no expert is class-conditional: --labels changes nothing")
-    plan = Plan(settings, whole.select(settings.limit, settings.ids), whole, models, tuple(notes))
+    selected = whole.select(settings.limit, settings.ids)
+    plan = Plan(settings, selected, whole, models, tuple(notes), metric)
     found = plan.labels(whole)
     if found is not None:
         for expert in models.experts.values():
@@ -224,12 +223,19 @@ def make_plan(settings: Settings) -> Plan:
     return plan
 
 
-def place(settings: Settings, out: Path | None) -> tuple[Plan, Path | None]:
+def place(settings: Settings, out: Path | None, metric: Metric = LIKELIHOOD) -> tuple[Plan, Path | None]:
     """The plan on the machine that an existing run recorded, and that run (``out``, or the default one)."""
-    plan = make_plan(settings)
+    plan = make_plan(settings, metric)
     if out is None and read_settings(plan.default_out()) is not None:
         out = plan.default_out()
     return plan.on({} if out is None else recorded_machine(out)), out
+
+
+def meaning_digest(identity: Mapping[str, Any], chosen: Iterable[str] = ()) -> str:
+    """Eight hex digits of what records depend on, whatever the machine; ``chosen`` fields count as empty."""
+    kept = {k: v for k, v in leaves(dict(identity)).items() if not is_free(k) and not is_machine(k)}
+    kept |= dict.fromkeys(chosen)
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def held_ids(folder: Path | None) -> list[int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.cost import NOMINAL_EVALUATIONS, Estimate, call_seconds
 from merged_diffusion.evaluation.machine import all_cores, resolve_device
 from merged_diffusion.evaluation.models import Models, load_models
 from merged_diffusion.evaluation.settings import Settings
@@ -43,37 +45,52 @@ class SamplePlan:
         settings: Settings,
         how: Sampling,
         ids: tuple[int, int],
-        out: Path,
         image_shape: tuple[int, int, int] | None = None,
+        data: str = "",
     ) -> Self:
-        """Load the experts and refuse what does not fit.
+        """Load the experts; ``data`` may imply the pair, as it does for a likelihood."""
+        models = load_models(settings, data)
+        model = next(iter(models.models.values()))
+        notes = [*models.notes, *([] if model.snapped is None else [model.snapped])]
+        return cls(settings, how, models, np.arange(*ids), _shape(model, image_shape), tuple(notes))
 
-        Batch size, threads, device and dtype are as given, else as in the samples that are there, else what
-        suits the device.
-        """
-        form = files.form_of(out)
-        recorded = recorded_machine(out)
-        device, reason = resolve_device(settings.device or recorded.get("device") or "auto")
-        dtype = settings.dtype or recorded.get("dtype") or "float32"
-        wished = settings.batch_size or recorded.get("batch_size")
+    def on(self, recorded: Mapping[str, Any]) -> Self:
+        """With batch size, threads, device, dtype: as given, else as recorded, else what suits the device."""
+        given, notes = self.settings, list(self.notes)
+        device, reason = resolve_device(given.device or recorded.get("device") or "auto")
+        if reason is not None:
+            notes.append(f"cuda is not usable, going on with the CPU: {reason}")
+        dtype = given.dtype or recorded.get("dtype") or "float32"
+        wished = given.batch_size or recorded.get("batch_size")
         settings = replace(
-            settings,
+            given,
             device=device,
             dtype=dtype,
             batch_size=Machine.of(device=device, dtype=dtype, batch_size=wished).rows,
-            threads=settings.threads or recorded.get("threads") or all_cores(),
-            compile=settings.compile or recorded.get("compile"),
+            threads=given.threads or recorded.get("threads") or all_cores(),
+            compile=given.compile or recorded.get("compile"),
         )
-        models = load_models(settings)
-        model = next(iter(models.models.values()))
-        notes = [*models.notes, *([] if model.snapped is None else [model.snapped])]
-        if reason is not None:
-            notes.append(f"cuda is not usable, going on with the CPU: {reason}")
-        models = models.compiled(settings) if settings.compile else models
-        plan = cls(settings, how, models, np.arange(*ids), _shape(model, image_shape), tuple(notes))
-        files.check_form(form, model.levels, len(plan.ids))
-        plan.labels(plan.ids)
-        return plan
+        models = self.models.compiled(settings) if settings.compile else self.models
+        return replace(self, settings=settings, models=models, notes=tuple(notes))
+
+    def into(self, out: Path) -> Self:
+        """On the machine of the samples that are there, if ``out`` can hold these.
+
+        Raises
+        ------
+        UsageError
+            They do not fit in a file of that kind; labels are missing, or no expert knows them.
+        """
+        form = files.form_of(out)
+        placed = self.on(recorded_machine(out))
+        files.check_form(form, placed.model.levels, len(placed.ids))
+        placed.labels(placed.ids)
+        return placed
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch and of the core."""
+        return self.settings.threads or all_cores()
 
     @property
     def model(self) -> MergedModel:
@@ -125,6 +142,26 @@ class SamplePlan:
             "image_shape": list(self.image_shape),
             "levels": model.levels,
         }
+
+    def estimate(self, n_images: int) -> Estimate:
+        """The cost of as many images, from one timed forward pass of the slowest expert."""
+        settings, how = self.settings, self.how
+        rows = settings.batch_size or 1
+        call = max(
+            call_seconds(
+                expert,
+                shape=(rows, *self.image_shape),
+                device=settings.device or "cpu",
+                dtype=settings.dtype or "float32",
+                probes=0,
+                conditional=settings.labels != "none",
+            )
+            for expert in self.models.experts.values()
+        )
+        # Heun's method asks twice a step, but once in the last one.
+        nominal = {"heun": 2.0 * (how.steps or 0) - 1}.get(how.sampler, float(how.steps or 0))
+        per_image = NOMINAL_EVALUATIONS[how.method] if how.method is not None else nominal
+        return Estimate(n_images, rows, call, math.ceil(n_images / rows) * per_image * call, per_image)
 
     def share(self, shard: tuple[int, int], held: set[int]) -> Integers:
         """The ids that worker I of N has to draw still: whole blocks where a block shares its steps."""

@@ -134,9 +134,15 @@ def log_likelihood(
         progress=progress,
     )
     seconds = time.perf_counter() - begin
-    outside = seconds - scoring.network_seconds
     return Likelihood(
-        records, scoring.dim, importance, dequantise, allow_failed, seconds, outside, scoring.tally
+        records,
+        scoring.dim,
+        importance=importance,
+        dequantise=dequantise,
+        allow_failed=allow_failed,
+        seconds=seconds,
+        seconds_outside_network=seconds - scoring.network_seconds,
+        tally=scoring.tally,
     )
 
 

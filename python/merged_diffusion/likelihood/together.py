@@ -97,12 +97,12 @@ def log_likelihoods(
         name: Likelihood(
             own,
             scoring.dim,
-            settings.importance,
-            settings.dequantise,
-            allow_failed,
-            seconds,
-            seconds - scoring.network_seconds,
-            scoring.tally,
+            importance=settings.importance,
+            dequantise=settings.dequantise,
+            allow_failed=allow_failed,
+            seconds=seconds,
+            seconds_outside_network=seconds - scoring.network_seconds,
+            tally=scoring.tally,
         )
         for name, own in zip(names, records, strict=True)
     }

@@ -14,13 +14,14 @@ from typing import Any, Final
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.reports import published
-from merged_diffusion.reports.results import Result, Row, read_all
+from merged_diffusion.reports.results import Result, Row, read_all, reference
 from merged_diffusion.reports.tables import Cell, Number, Table, written
 
 WHAT: Final = {"nll": 1, "sample": 2, "literature": 3, "ends": 4, "vlb": 5}
 Line = tuple[Result, Row, list[Cell]]
 Lookup = Callable[[Result, Row], tuple[float | None, ...] | None]
 Beside = tuple[Sequence[str], Callable[[Result, Row], list[Cell] | None]]
+PAIRED: Final = "paired image by image"
 METRIC: Final = {1: "nll", 2: "sample", 5: "vlb"}
 
 
@@ -85,21 +86,27 @@ def bound(results: Sequence[Result], notes: Sequence[str]) -> Table:
 
 def distance(results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Table 2: the data set's primary metric of samples over the threshold, by sampler."""
-    lines, strong = _over_eta(
-        results, lambda result, row: [_sampler(result), *_quality(row), *_evaluations(row)]
-    )
+    has_differences = any(row.paired is not None for result in results for row in result.rows)
+
+    def cells(result: Result, row: Row) -> list[Cell]:
+        value, count = _quality(row)
+        beside = [_paired(row, digits=2)] if has_differences else []
+        return [_sampler(result), value, *beside, count, *_evaluations(row)]
+
+    lines, strong = _over_eta(results, cells)
     names = {q["name"] for result in results for row in result.rows if (q := primary(row)) is not None}
     known = next((result for result in results if result.data), results[0])
     title = f"Distance of samples from {_data(known)} over the threshold (table 2)"
-    columns = ["model", "gamma", "sampler", " / ".join(sorted(names)) or "distance", "images", "evaluations"]
+    columns = ["model", "gamma", "sampler", " / ".join(sorted(names)) or "distance"]
+    columns += [*(["difference"] if has_differences else []), "images", "evaluations"]
     beside = _beside(published.distance, ("paper FID", "paper evaluations"), (2, 0))
     return _with_paper(title, columns, lines, strong, beside, [*_reading(results), *notes])
 
 
 def literature(number: int, results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Tables 3 and 6: the literature's rows, and ours under them; other data have only ours."""
-    data = results[0].data
-    family = published.family(data)
+    scored = reference(results)
+    family = published.family(scored)
     rows: list[list[Cell]] = []
     told = list(notes)
     for entry in published.published()["literature"] if family is not None else ():
@@ -110,11 +117,11 @@ def literature(number: int, results: Sequence[Result], notes: Sequence[str]) -> 
     n_others = len(rows)
     rows += _ours(results)
     if family is None:
-        told.insert(0, f"The literature's rows are of CIFAR-10 and ImageNet32, not of {_data(results[0])}.")
+        told.insert(0, f"The literature's rows are of CIFAR-10 and ImageNet32, not of {_data(scored)}.")
     else:
         marks = "; ".join(f"{mark} {words}" for mark, words in published.published()["marks"].items())
         told.insert(0, f"Truncated-normal dequantisation unless marked: {marks}.")
-    name = published.TITLES.get(family or "", _data(results[0]))
+    name = published.TITLES.get(family or "", _data(scored))
     return Table(
         title=f"Likelihood and sample quality on {name}, beside the literature (table {number})",
         columns=["model", "source", "NLL (bits/dim)", "FID" if family else "distance", "evaluations"],
@@ -248,7 +255,8 @@ def _reading(results: Sequence[Result]) -> Iterator[str]:
     )
     yield "± is one standard error" + (", clustered where images are not independent." if clustered else ".")
     if to:
-        yield f"Differences are to {', '.join(to)}, paired image by image."
+        is_drawn = results[0].metric == "sample"
+        yield f"Differences are to {', '.join(to)}, {'of the same ids and noise' if is_drawn else PAIRED}."
 
 
 def _gamma(row: Row) -> Cell:
@@ -262,10 +270,10 @@ def _mean(row: Row) -> Cell:
     return Number(found[0], 3, found[1])
 
 
-def _paired(row: Row) -> Cell:
+def _paired(row: Row, digits: int = 3) -> Cell:
     if row.paired is None or row.paired["to"] == row.name:
         return None
-    return Number(row.paired["difference"], 3, row.paired["se"], signed=True)
+    return Number(row.paired["difference"], digits, row.paired["se"], signed=True)
 
 
 def _spread(row: Row) -> Cell:

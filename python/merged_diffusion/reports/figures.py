@@ -15,7 +15,12 @@ from merged_diffusion.reports.images import records_of
 from merged_diffusion.reports.results import Result, Row
 
 UNITS: Final = {"nll": "bits/dim", "vlb": "bound in bits/dim"}
-NOUNS: Final = {"nll": "Exact likelihood", "vlb": "Variational bound"}
+NOUNS: Final = {"nll": "Exact likelihood", "vlb": "Variational bound", "sample": "Distance of samples"}
+PAIRED: Final = {
+    "nll": "paired image by image",
+    "vlb": "paired image by image",
+    "sample": "same ids and noise",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ def shown(results: Sequence[Result]) -> Iterator[Shown]:
     drawn = [r for r in results if r.metric == "sample" and _is_curve(r)]
     if drawn:
         yield _distance(drawn)
+        yield from _differences(drawn, "sample")
     yield from _trade_off(results)
     yield from (found for result in results if (found := _histogram(result)) is not None)
 
@@ -103,12 +109,19 @@ def _differences(results: Sequence[Result], metric: str) -> Iterator[Shown]:
             for row, paired in pairs
             if row.model != "merged"
         ]
-        figure = plots.over_eta([curve], levels, unit=f"difference to {pairs[0][1]['to']} (bits/dim)")
-        yield Shown(
-            f"{NOUNS[metric]}: difference to the best row, paired image by image. Bars: one standard error of"
-            " the difference.",
-            figure,
-        )
+        figure = plots.over_eta([curve], levels, unit=f"difference to {pairs[0][1]['to']} ({_unit(result)})")
+        noun = NOUNS[metric] + ("" if result.sampler is None else f", {result.sampler}")
+        words = f"{noun}: difference to the best row, {PAIRED[metric]}. Bars: one standard error of the"
+        yield Shown(f"{words} difference.", figure)
+
+
+def _unit(result: Result) -> str:
+    return "bits/dim" if result.metric != "sample" else _metric_name([result])
+
+
+def _metric_name(results: Sequence[Result]) -> str:
+    """The primary metric of samples."""
+    return str(next(q["name"] for r in results for row in r.rows if (q := primary(row)) is not None))
 
 
 def _distance(results: Sequence[Result]) -> Shown:
@@ -117,11 +130,10 @@ def _distance(results: Sequence[Result]) -> Shown:
     levels = [
         level for r in results for level in _levels(r, f", {r.sampler}" if several and r.sampler else "")
     ]
-    name = next(q["name"] for r in results for row in r.rows if (q := primary(row)) is not None)
     samplers = ", ".join(sorted({str(r.sampler) for r in results}))
     return Shown(
         f"Distance of samples over the threshold, {samplers}. Bars: one standard error.",
-        plots.over_eta(curves, levels, unit=name),
+        plots.over_eta(curves, levels, unit=_metric_name(results)),
     )
 
 

@@ -14,7 +14,7 @@ from merged_diffusion import plots
 from merged_diffusion.errors import UsageError
 from merged_diffusion.reports import export, figures, images
 from merged_diffusion.reports.repeat import command_lines
-from merged_diffusion.reports.results import Result, Row, read_all
+from merged_diffusion.reports.results import Result, Row, read_all, reference
 from merged_diffusion.reports.tables import Number, Table
 
 TABLE: Final = {"nll": 1, "sample": 2, "vlb": 5}
@@ -57,8 +57,8 @@ def report(paths: Sequence[str | Path]) -> tuple[str, list[str]]:
 
 
 def _title(results: Sequence[Result]) -> str:
-    data = next((result.data for result in results if result.data.get("name")), None)
-    return "samples" if data is None else f"{data['name']}/{data.get('split')}"
+    data = reference(results).data
+    return "samples" if not data.get("name") else f"{data['name']}/{data.get('split')}"
 
 
 def _facts(result: Result) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _facts(result: Result) -> dict[str, Any]:
         "path": str(result.path),
         "kind": ("Sweep of " if result.is_sweep else "") + result.kind,
         "n": _count(result, shown),
-        "rows": len(result.rows),
+        "standing": _standing(result, shown),
         "headline": headline,
         "model": None if shown is None else export.label(shown, result.experts),
         "compared": list(_compared(result, best)),
@@ -113,6 +113,16 @@ def _compared(result: Result, best: Row | None) -> list[str]:
     return lines
 
 
+def _standing(result: Result, shown: Row | None) -> str | None:
+    """What a headline's row is among the others; an expert alone may be the best of all."""
+    best = export.best_row(result.rows)
+    if len(result.rows) == 1 or best is None:
+        return None
+    if best is shown:
+        return f"the best of {len(result.rows)} rows"
+    return f"the best threshold; the best of {len(result.rows)} rows is {export.label(best, result.experts)}"
+
+
 def _range(result: Result) -> str | None:
     found = None if result.best is None else result.best.get("indistinguishable")
     return None if found is None else f"eta {found[0]:.4g} to {found[1]:.4g} cannot be told from it"
@@ -122,8 +132,9 @@ def _saved(result: Result) -> str | None:
     counts = result.evaluations
     if not counts or not counts.get("single_runs"):
         return None
-    share = counts["spent"] / counts["single_runs"]
-    return f"{counts['spent']:,.0f} evaluations, {share:.2f} of those of single runs"
+    spent, single = counts["spent"], counts["single_runs"]
+    share = f", {spent / single:.2f} of those of single runs" if spent != single else ""
+    return f"{spent:,.0f} evaluations{share}"
 
 
 def _tables(results: Sequence[Result]) -> list[Table]:

@@ -1,6 +1,7 @@
 """What the paper and the literature report (`published.toml`), for the columns beside results on their data.
 
-The paper's figures stand only beside results on the unmodified test set of CIFAR-10 or ImageNet32.
+The paper's figures stand only beside results on the unmodified test set of CIFAR-10 or ImageNet32, and beside
+distances of samples from those sets.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ def set_of(data: Mapping[str, Any]) -> str | None:
     return name if is_its else None
 
 
-def family(data: Mapping[str, Any]) -> str | None:
+def family(result: Result) -> str | None:
     """The set under which the literature lists results on these images."""
-    is_whole = data.get("split") == "test" and not data.get("modified")
+    data = result.data
+    is_whole = not data.get("modified") and (result.metric == "sample" or data.get("split") == "test")
     return FAMILIES.get(str(data.get("name"))) if is_whole else None
 
 
@@ -73,10 +75,10 @@ def bound(result: Result, row: Row) -> tuple[float, float] | None:
 
 def distance(result: Result, row: Row) -> tuple[float, int | None] | None:
     """Table 2: FID and evaluations (256 steps of the ancestral sampler)."""
-    name, word = set_of(result.data), column(row)
-    if name is None or word is None or result.sampler not in ("ode", "ancestral"):
-        return None
+    name, word = str(result.data.get("name")), column(row)
     table = published()["table2"]
+    if name not in table or word is None or result.sampler not in ("ode", "ancestral"):
+        return None
     position = table["columns"].index(word)
     counts = table[name].get(f"{result.sampler}_evaluations")
     return table[name][result.sampler][position], 256 if counts is None else counts[position]

@@ -58,5 +58,5 @@ def _options(settings: Mapping[str, Any]) -> Iterator[str]:
         if value is True:
             yield option
         else:
-            words = f"{value[0]}:{value[1]}" if name == "ids" else str(value)
-            yield f"{option} {shlex.quote(words)}"
+            parts = list(map(str, value)) if isinstance(value, list | tuple) else [str(value)]
+            yield f"{option} {shlex.quote((':' if name == 'ids' else ',').join(parts))}"

@@ -108,9 +108,10 @@ def read_all(paths: Sequence[str | Path]) -> tuple[list[Result], list[str]]:
         They are of different data.
     """
     results = [read(path) for path in paths]
-    first = next((result for result in results if result.data), results[0])
+    first = reference(results)
     for other in results:
-        for key in ("name", "split", "sha256"):
+        # Samples are measured against the train split, whatever else was scored on.
+        for key in ("name",) if "sample" in (first.metric, other.metric) else ("name", "split", "sha256"):
             a, b = first.data.get(key), other.data.get(key)
             if a != b and None not in (a, b):
                 raise RunMismatchError(
@@ -120,6 +121,12 @@ def read_all(paths: Sequence[str | Path]) -> tuple[list[Result], list[str]]:
                     found=b,
                 )
     return results, list(_warnings(results))
+
+
+def reference(results: Sequence[Result]) -> Result:
+    """The result whose data the others have to have: one that was scored, if there is any."""
+    of_data = [result for result in results if result.data]
+    return next((result for result in of_data if result.metric != "sample"), (*of_data, *results)[0])
 
 
 def _warnings(results: Sequence[Result]) -> Iterator[str]:

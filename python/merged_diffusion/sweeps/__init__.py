@@ -1,5 +1,7 @@
-"""One evaluation over many thresholds: which eta, and how sure is that?
+"""One command over many thresholds: which eta, and how sure is that?
 
-`thresholds` (no torch) says which, `rows` makes each one an evaluation by itself, `plan` puts them side by
-side, `likelihood` scores them together, `table` compares them, `folder` keeps them, `sweep` does it all.
+`thresholds` and `request` (no torch) say which, and what of each; `rows` makes each one a command by itself,
+`plan` puts them side by side. `scored` rows are evaluations (`scoring` computes once what they share),
+`drawn` ones are samples, measured against a `reference`; `place` decides. `table` compares them, `folder`
+keeps them, `sweep` does it all.
 """

@@ -2,97 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol
 
-from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.cost import Estimate
-from merged_diffusion.evaluation.plan import KEPT_SECONDS, Plan, held_ids, make_plan
-from merged_diffusion.evaluation.settings import THRESHOLDS, Settings
-from merged_diffusion.runs import recorded_machine
+from merged_diffusion.evaluation.plan import KEPT_SECONDS
+from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.sweeps import folder
-from merged_diffusion.sweeps.rows import Row, make_rows
-from merged_diffusion.sweeps.thresholds import Eta, checked
+from merged_diffusion.sweeps.cost import Cost
+from merged_diffusion.sweeps.rows import P, Row
+from merged_diffusion.sweeps.table import Line, Paired
+
+Observer = Callable[[str, Any], None]
+Failed = Callable[[str, Exception], None]
+
+
+class Rows(Protocol):
+    """The rows of a sweep, open."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What opening them found worth saying."""
+
+    def left(self) -> dict[str, int]:
+        """Images to score or to draw, by row."""
+
+    def run(self, observe: Observer | None, cost: Cost, failed: Failed) -> None:
+        """Compute what is not there yet; a row that fails is told, and stops no other.
+
+        Raises
+        ------
+        StorageError, RunError, ResourceError
+            What would end every row alike.
+        """
+
+    def lines(self, errors: Mapping[str, Mapping[str, Any]]) -> tuple[list[Line], Paired]:
+        """The rows over what there is, and the paired difference of two of them."""
+
+    def close(self) -> None:
+        """Leave them to other processes."""
 
 
 @dataclass(frozen=True)
-class SweepPlan:
+class SweepPlan(ABC, Generic[P]):
     """What a sweep will do: the rows, and a plan of the pair for what they have in common."""
 
-    base: Plan
-    rows: list[Row]
+    base: P
+    rows: Sequence[Row[P]]
+
+    @property
+    def settings(self) -> Settings:
+        """On their machine."""
+        return self.base.settings
+
+    @property
+    def threads(self) -> int:
+        """Of torch and of the core."""
+        return self.base.threads
 
     @property
     def notes(self) -> list[str]:
         """What a user should know of files and thresholds."""
-        return [*self.base.notes, *(row.model.snapped for row in self.rows if row.model.snapped is not None)]
+        return [*self.base.notes, *(row.note for row in self.rows if row.note is not None)]
 
-    def identity(self) -> dict[str, Any]:
-        """What ``sweep.json`` says of data, pair and settings."""
-        experts = self.base.models.identity
-        pair = self.base.models.pair
-        whole = self.base.identity(self.base.main)
-        return {
-            "command": "sweep",
-            "format": folder.FORMAT,
-            "metric": "nll",
-            "data": whole["data"] | {"n": len(self.base.data)},
-            "pair": {
-                "name": None if pair is None else pair.name,
-                "eta_range": None if pair is None else list(pair.eta_range),
-                "experts": dict(experts),
-            },
-            "settings": replace(self.base.settings, eta=None, compare=False).as_dict(),
-        }
+    @property
+    @abstractmethod
+    def metric(self) -> str:
+        """``nll``, ``vlb`` or ``sample``."""
 
+    @property
+    @abstractmethod
+    def n_images(self) -> int:
+        """Of each row."""
+
+    @abstractmethod
+    def data(self) -> dict[str, Any]:
+        """The set, as JSON values."""
+
+    @abstractmethod
+    def described(self) -> dict[str, Any]:
+        """What all rows depend on, as JSON values."""
+
+    @abstractmethod
     def default_out(self) -> Path:
         """``runs/sweep-photos-1a2b3c4d``: the same command finds it again."""
-        single = self.base.default_out()
-        return single.with_name(single.name.replace("nll", "sweep", 1))
 
+    @abstractmethod
+    def check_experts(self) -> None:
+        """`ExpertError` where no row could be computed."""
+
+    @abstractmethod
     def estimate(self, out: Path | None) -> Estimate:
         """The cost if the rows shared nothing, from one timed call of the slowest expert."""
-        one = self.base.estimate()
-        draws = self.base.settings.importance * self.base.settings.repeats
-        todo = [
-            row.plan.share((0, 1), held_ids(None if out is None else out / row.folder)) for row in self.rows
-        ]
-        n_solves = draws * sum(len(images) for images in todo if images is not None)
-        rows = self.base.settings.batch_size or 1
-        calls = -(-n_solves // rows)
-        return replace(one, n_solves=n_solves, seconds=calls * one.evaluations_per_image * one.call_seconds)
+
+    @abstractmethod
+    def opened(self, out: Path | None, *, allow_rebatch: bool, strict_env: bool) -> Rows:
+        """The rows, about to be computed."""
 
     def out_for(self, cost: Estimate) -> Path | None:
         """Where a sweep goes that nobody gave a place: nowhere if it is short."""
         return self.default_out() if cost.seconds > KEPT_SECONDS else None
 
-
-def make_sweep_plan(
-    settings: Settings, etas: Sequence[Eta] | None, out: Path | None
-) -> tuple[SweepPlan, Path | None]:
-    """The plan of a sweep on the machine that an existing one recorded, and where that one is.
-
-    Raises
-    ------
-    UsageError
-        A threshold lies outside of what both experts allow.
-    """
-    given = [name for name in (*THRESHOLDS, "expert") if getattr(settings, name) is not None]
-    if given:
-        raise UsageError(
-            f"{given[0]} was given, but a sweep is over thresholds of two experts",
-            hint="give etas, likelihood_expert and quality_expert",
-        )
-    # One expert alone is a threshold that every pair has.
-    base = make_plan(replace(settings, eta=1.0, compare=True))
-    plan = SweepPlan(base, make_rows(base, None if etas is None else checked(etas)))
-    if out is None and folder.read(plan.default_out()) is not None:
-        out = plan.default_out()
-    recorded: dict[str, Any] = {}
-    if out is not None:
-        found = (recorded_machine(out / row.folder) for row in plan.rows)
-        recorded = next((machine for machine in found if machine), {})
-    base = base.on(recorded)
-    return SweepPlan(base, make_rows(base, etas)), out
+    def identity(self) -> dict[str, Any]:
+        """What ``sweep.json`` says of metric, data, pair and settings."""
+        models = self.base.models
+        pair = models.pair
+        return {
+            "command": "sweep",
+            "format": folder.FORMAT,
+            "metric": self.metric,
+            "data": self.data() | {"n": self.n_images},
+            "pair": {
+                "name": None if pair is None else pair.name,
+                "eta_range": None if pair is None else list(pair.eta_range),
+                "experts": dict(models.identity),
+            },
+            "settings": self.described(),
+        }

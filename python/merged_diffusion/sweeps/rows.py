@@ -1,7 +1,8 @@
-"""The rows of a sweep: one threshold each, with the plan of the evaluation that it is by itself.
+"""The rows of a sweep: one threshold each, with the plan of what it is by itself.
 
 All rows have the same images, noise and probes. Only where an expert alone begins at another gamma than the
-merged models (the quality expert) the noise is cut elsewhere, from the same uniform numbers.
+merged models (the quality expert) the noise is cut elsewhere, from the same uniform numbers. Samples have the
+same start noise, whatever they are drawn from.
 """
 
 from __future__ import annotations
@@ -9,29 +10,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Generic, TypeVar
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.plan import Plan
+from merged_diffusion.evaluation.samples import SamplePlan
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.sweeps.thresholds import ALONE, Eta, grid, row_name
 
+P = TypeVar("P", Plan, SamplePlan)
+
 
 @dataclass(frozen=True)
-class Row:
-    """One threshold: ``plan`` scores it alone, as ``nll`` would; its run lies in ``folder`` of the sweep."""
+class Row(Generic[P]):
+    """One threshold: ``plan`` is the command for it alone; what it gives lies in ``folder`` of the sweep."""
 
     name: str
     folder: str
     eta: float
-    plan: Plan
+    plan: P
 
     @property
     def model(self) -> MergedModel:
-        """What is scored."""
-        return self.plan.models.models[self.plan.main]
+        """What is scored, or drawn from."""
+        return self.plan.model
+
+    @property
+    def note(self) -> str | None:
+        """That the threshold was moved to the end of an expert's range."""
+        return self.model.snapped
 
 
-def make_rows(base: Plan, etas: Sequence[Eta] | None) -> list[Row]:
+def make_rows(base: P, etas: Sequence[Eta] | None) -> list[Row[P]]:
     """A row for each threshold, ascending; ``base`` is a plan of the pair at any threshold, with ``compare``.
 
     Raises
@@ -53,7 +63,7 @@ def make_rows(base: Plan, etas: Sequence[Eta] | None) -> list[Row]:
     return rows
 
 
-def _row(base: Plan, eta: Eta) -> Row:
+def _row(base: P, eta: Eta) -> Row[P]:
     role = None if isinstance(eta, str) else ALONE.get(eta)
     if role is not None:
         settings = replace(base.settings, eta=None, compare=False)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from merged_diffusion.errors import SolveError
-from merged_diffusion.evaluation.evaluate import Evaluation
+from merged_diffusion.errors import MergedDiffusionError
 from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.runs import Record
-from merged_diffusion.sweeps import folder, likelihood, table
-from merged_diffusion.sweeps.likelihood import Cost, Scored
-from merged_diffusion.sweeps.plan import SweepPlan, make_sweep_plan
+from merged_diffusion.sweeps import folder, table
+from merged_diffusion.sweeps.cost import Cost
+from merged_diffusion.sweeps.place import place
+from merged_diffusion.sweeps.plan import Observer, SweepPlan
+from merged_diffusion.sweeps.request import Metric, Request, stated
 from merged_diffusion.sweeps.thresholds import Eta
-
-Observer = Callable[[str, Record], None]
 
 
 class Sweep:
@@ -26,7 +23,7 @@ class Sweep:
 
     def __init__(
         self,
-        plan: SweepPlan,
+        plan: SweepPlan[Any],
         *,
         out: Path | None = None,
         allow_rebatch: bool = False,
@@ -37,43 +34,28 @@ class Sweep:
         self.cost = Cost()
         self.seconds = 0.0
         self._errors: dict[str, dict[str, Any]] = {}
-        self._open = ExitStack()
-        self.rows: list[Scored] = []
         if out is not None:
             self.cost = Cost(**folder.begin(out, self._table([], None), allow_rebatch=allow_rebatch))
-        try:
-            for row in plan.rows:
-                evaluation = Evaluation(
-                    row.plan,
-                    out=None if out is None else out / row.folder,
-                    allow_rebatch=allow_rebatch,
-                    strict_env=strict_env,
-                )
-                self.rows.append(Scored(row, self._open.enter_context(evaluation)))
-        except BaseException:
-            for scored in self.rows:
-                scored.evaluation.take_back()
-            self._open.close()
-            raise
+        self._rows = plan.opened(out, allow_rebatch=allow_rebatch, strict_env=strict_env)
 
     @property
     def notes(self) -> list[str]:
-        """What opening the runs found worth saying."""
-        return [note for scored in self.rows for note in scored.evaluation.notes]
+        """What opening the rows found worth saying."""
+        return self._rows.notes
 
     def left(self) -> dict[str, int]:
-        """Images to score, by row."""
-        return {scored.row.name: sum(scored.evaluation.left().values()) for scored in self.rows}
+        """Images to score or to draw, by row."""
+        return self._rows.left()
 
     def run(self, observe: Observer | None = None) -> None:
-        """Score what is not recorded yet; ``observe(row, record)`` is called after each image."""
+        """Compute what is not there yet; ``observe(row, record or samples)`` is called as they are made."""
 
         def failed(name: str, error: Exception) -> None:
-            self._errors[name] = likelihood.told(error)
+            self._errors[name] = told(error)
 
         begin = time.monotonic()
         try:
-            likelihood.score(self.rows, observe, self.cost, failed)
+            self._rows.run(observe, self.cost, failed)
         finally:
             self.seconds += time.monotonic() - begin
             self.write()
@@ -84,14 +66,9 @@ class Sweep:
             folder.write(self.out, self.result())
 
     def result(self) -> dict[str, Any]:
-        """The table over the records there are: the content of ``sweep.json``."""
-        records = [scored.evaluation.held(scored.row.plan.main) for scored in self.rows]
-        lines = []
-        for scored, own in zip(self.rows, records, strict=True):
-            summary = scored.evaluation.summary() if own else None
-            error = self._errors.get(scored.row.name) or _failures(summary)
-            lines.append(table.likelihood_line(scored.row, summary, error))
-        return self._table(lines, table.compare(lines, [scored.row.eta for scored in self.rows], records))
+        """The table over what there is: the content of ``sweep.json``."""
+        lines, paired = self._rows.lines(self._errors)
+        return self._table(lines, table.compare(lines, [row.eta for row in self.plan.rows], paired))
 
     def _table(self, lines: list[table.Line], best: dict[str, Any] | None) -> dict[str, Any]:
         return self.plan.identity() | {
@@ -107,38 +84,59 @@ class Sweep:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.__exit__(kind, error, trace)
+        self._rows.close()
 
 
 def sweep(
     settings: Settings,
     etas: Sequence[Eta] | None = None,
     *,
+    metric: Metric = "nll",
+    times: int | None = None,
+    profile: bool = False,
+    num: int | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
     out: str | Path | None = None,
     observe: Observer | None = None,
 ) -> dict[str, Any]:
-    """Score the images under the pair at every threshold; by default the set's grid and both experts alone.
+    """Compute a metric of the pair at every threshold; by default the set's grid and both experts alone.
 
-    Images, noise and probes are the same for all; what the rows have in common is computed once. Each row's
-    records are to the last bit those of `evaluate` at that threshold. ``settings`` name no threshold.
+    ``settings`` name no threshold. Noise is the same for all rows, and each row is to the last bit what a
+    command gives at that threshold: `evaluate` for ``nll`` and ``vlb``, `draw` for ``sample``.
+
+    Parameters
+    ----------
+    metric
+        ``nll``, exact likelihood, what rows have in common computed once; ``vlb``, the variational bound;
+        ``sample``, ``num`` images of each row and their distance from the known set by its primary metric.
+    times, profile
+        vlb: as of `variational_bound`.
+    num, sampling, image_shape
+        sample: how many images (1,000), and ``{"sampler": "heun", "steps": 18}``: options of `draw`, whose
+        seed is that of the settings.
+    observe
+        Called with a row's name and a record, or `Samples`, as they are made.
 
     Returns the table that ``sweep.json`` holds (docs/formats.md): rows with their summaries, paired
     differences to the best, thresholds that cannot be told from it, evaluations spent and saved.
     """
-    plan, path = make_sweep_plan(settings, etas, None if out is None else Path(out))
-    plan.base.check_experts()
+    own = {"times": times, "profile": profile, "num": num, "sampling": sampling, "image_shape": image_shape}
+    request = Request.of(metric, stated(settings) | own)
+    plan, path = place(settings, etas, None if out is None else Path(out), request)
+    plan.check_experts()
     with Sweep(plan, out=path) as running:
         running.run(observe)
         return running.result()
 
 
-def _failures(summary: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The error of a row with failed images."""
-    if summary is None or not summary["n_failed"]:
-        return None
-    return {
-        "type": SolveError.__name__,
-        "message": f"{summary['n_failed']} of {summary['n']} images failed",
-        "fields": {"failures": summary["failures"]},
-        "hint": "the others are unharmed; --allow-failed gives their mean",
-    }
+def told(error: Exception) -> dict[str, Any]:
+    """An error as a row keeps it."""
+    if isinstance(error, MergedDiffusionError):
+        return {
+            "type": type(error).__name__,
+            "message": error.message,
+            "fields": error.fields,
+            "hint": error.hint,
+        }
+    return {"type": type(error).__name__, "message": str(error), "fields": {}, "hint": None}

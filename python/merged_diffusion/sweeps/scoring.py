@@ -1,4 +1,4 @@
-"""Rows of a sweep scored by exact likelihood: those that begin alike together, the others one by one."""
+"""Rows of a sweep scored: those of an exact likelihood that begin alike together, the others one by one."""
 
 from __future__ import annotations
 
@@ -8,40 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from merged_diffusion.errors import MergedDiffusionError, ResourceError, RunError, StorageError
+from merged_diffusion.errors import ResourceError, RunError, StorageError
 from merged_diffusion.evaluation.evaluate import Evaluation
+from merged_diffusion.evaluation.metrics import LIKELIHOOD
+from merged_diffusion.evaluation.plan import Plan
 from merged_diffusion.likelihood import can_share, log_likelihoods
 from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.runs import Record
+from merged_diffusion.sweeps.cost import Cost
+from merged_diffusion.sweeps.plan import Failed
 from merged_diffusion.sweeps.rows import Row
 
 Observer = Callable[[str, Record], None]
-
-
-@dataclass
-class Cost:
-    """Network evaluations: what was spent, and what the rows would have taken one by one."""
-
-    spent: int = 0
-    single_runs: int = 0
-
-    def add(self, spent: int, single_runs: int) -> None:
-        """Count in a solve that came to its end."""
-        self.spent += spent
-        self.single_runs += single_runs
 
 
 @dataclass(frozen=True)
 class Scored:
     """A row and its evaluation, open."""
 
-    row: Row
+    row: Row[Plan]
     evaluation: Evaluation
 
 
-def score(
-    rows: Sequence[Scored], observe: Observer | None, cost: Cost, failed: Callable[[str, Exception], None]
-) -> None:
+def score(rows: Sequence[Scored], observe: Observer | None, cost: Cost, failed: Failed) -> None:
     """Score what the rows have left; a row whose expert fails is told, and stops no other.
 
     Raises
@@ -68,6 +57,8 @@ def score(
 
 def fan(rows: Sequence[Scored]) -> list[Scored]:
     """The rows that begin with the likelihood expert, if there are several that can share its steps."""
+    if any(scored.row.plan.metric is not LIKELIHOOD for scored in rows):
+        return []
     found = [scored for scored in rows if scored.row.model.legs(toward="noise")[0].role == "likelihood"]
     if len(found) < 2:
         return []
@@ -122,9 +113,7 @@ def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost
         scored.evaluation.seconds_outside_network += share * result.seconds_outside_network
 
 
-def _score_alone(
-    scored: Scored, observe: Observer | None, cost: Cost, failed: Callable[[str, Exception], None]
-) -> None:
+def _score_alone(scored: Scored, observe: Observer | None, cost: Cost, failed: Failed) -> None:
     spent = 0
 
     def note(_: str, record: Record) -> None:
@@ -140,15 +129,3 @@ def _score_alone(
     except Exception as error:  # noqa: BLE001  an expert may raise anything, and spoils its own row alone
         failed(scored.row.name, error)
     cost.add(spent, spent)
-
-
-def told(error: Exception) -> dict[str, Any]:
-    """An error as a row keeps it."""
-    if isinstance(error, MergedDiffusionError):
-        return {
-            "type": type(error).__name__,
-            "message": error.message,
-            "fields": error.fields,
-            "hint": error.hint,
-        }
-    return {"type": type(error).__name__, "message": str(error), "fields": {}, "hint": None}

@@ -1,0 +1,80 @@
+"""What ``nll`` and ``vlb`` do once their options are read: plan, announce, score, tell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from merged_diffusion.cli import output, workers
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.evaluation.sources import check_present
+
+if TYPE_CHECKING:
+    from merged_diffusion.evaluation.metrics import Metric
+
+ASK_SECONDS: Final = 86400.0
+
+
+def command(given: Mapping[str, Any], **bound: Any) -> int:
+    """Score images as the options ``given`` say, by exact likelihood or by a ``bound``; the exit code."""
+    settings = Settings.of(given)
+    check_present(settings)
+    worker = workers.worker_share(given["shard"], os.environ)
+    out: Path | None = given["out"]
+    worker.check_out(out)
+    quiet = given["quiet"] or not worker.speaks
+    as_json = given["as_json"]
+    from merged_diffusion.cli import report
+    from merged_diffusion.cli.progress import Progress
+    from merged_diffusion.evaluation.evaluate import Evaluation
+    from merged_diffusion.evaluation.machine import configured
+    from merged_diffusion.evaluation.pilot import with_tolerance
+    from merged_diffusion.evaluation.plan import place
+    from merged_diffusion.thresholds.auto import with_threshold
+
+    with output.remarks(quiet=quiet):
+        workers.take_gpu(worker, settings.device)
+        if settings.eta == "auto":
+            settings = with_threshold(settings, out)
+            if not quiet:
+                output.say(f"note: eta auto: {settings.eta:.4f}")
+        plan, out = place(settings, out, metric(**bound))
+        with configured(threads=plan.threads, deterministic=settings.deterministic):
+            plan.check_experts()
+            plan = with_tolerance(plan, out)
+            cost = plan.estimate(worker.shard, out)
+            out = out or plan.out_for(cost)
+            report.announce(plan, cost, out, quiet=quiet)
+            if given["dry_run"]:
+                if worker.speaks:
+                    report.show_plan(plan, cost, out, as_json=as_json)
+                return 0
+            confirm(cost.seconds, yes=given["yes"])
+            keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
+            with Evaluation(plan, out=out, shard=worker.shard, **keep) as evaluation:
+                try:
+                    with Progress(evaluation.left(), evaluation.notes, quiet=quiet) as progress:
+                        evaluation.run(progress.update)
+                    return workers.conclude(worker, evaluation, out, as_json=as_json)
+                except KeyboardInterrupt:
+                    if not worker.speaks:
+                        return report.INTERRUPT_CODE
+                    return report.interrupted(evaluation.summary(), out, as_json=as_json)
+
+
+def metric(**bound: Any) -> Metric:
+    """The exact likelihood, or the bound with these options."""
+    from merged_diffusion.evaluation.metrics import LIKELIHOOD, VariationalBound
+
+    return VariationalBound(**bound) if bound else LIKELIHOOD
+
+
+def confirm(seconds: float, *, yes: bool) -> None:
+    """Ask before more than a day, where somebody can answer."""
+    if seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
+        click.confirm("go on?", abort=True, err=True)

@@ -1,0 +1,162 @@
+"""What an evaluation computes of each image: its exact likelihood, or its variational bound.
+
+A `Plan` holds one. `score` hands every image's record on as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion import methods
+from merged_diffusion.bound import variational_bound
+from merged_diffusion.data.images import Data
+from merged_diffusion.evaluation.cost import Estimate, call_seconds, estimate
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.likelihood import log_likelihood
+from merged_diffusion.likelihood.scores import Scores
+from merged_diffusion.merge import MergedModel
+from merged_diffusion.runs import Record
+
+Labels = npt.NDArray[np.int64] | None
+
+
+class Metric(Protocol):
+    """A number for each image; ``name`` is the command that computes it."""
+
+    @property
+    def name(self) -> str:
+        """``nll`` or ``vlb``."""
+
+    def described(self, settings: Settings) -> dict[str, Any]:
+        """What it is asked for, as JSON values: settings that it knows, and its own."""
+
+    def estimate(
+        self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
+    ) -> Estimate:
+        """The cost of ``n_images`` of a shape, by one timed call of the slowest expert."""
+
+    def score(
+        self,
+        model: MergedModel,
+        images: Data,
+        settings: Settings,
+        *,
+        labels: Labels,
+        on_record: Callable[[Record], object],
+    ) -> Scores:
+        """Score images; those that fail have a record that says so, and stop no other."""
+
+
+@dataclass(frozen=True)
+class ExactLikelihood:
+    """By the probability-flow ODE."""
+
+    name: ClassVar[str] = "nll"
+
+    def described(self, settings: Settings) -> dict[str, Any]:
+        """All settings."""
+        return settings.as_dict()
+
+    def estimate(
+        self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
+    ) -> Estimate:
+        """As `Metric.estimate`."""
+        return estimate(
+            list(experts),
+            n_solves=settings.importance * settings.repeats * n_images,
+            shape=shape,
+            rows=settings.batch_size or 1,
+            device=settings.device or "cpu",
+            dtype=settings.dtype or "float32",
+            probes=math.prod(shape) if settings.probe == "exact" else settings.probes,
+            method=settings.method or "dopri5",
+            conditional=settings.labels != "none",
+        )
+
+    def score(
+        self,
+        model: MergedModel,
+        images: Data,
+        settings: Settings,
+        *,
+        labels: Labels,
+        on_record: Callable[[Record], object],
+    ) -> Scores:
+        """As `Metric.score`."""
+        return log_likelihood(
+            model,
+            images,
+            **settings.solver_options(),
+            labels=labels,
+            allow_failed=True,  # refused in the summary, once every image has had its turn
+            on_record=on_record,
+        )
+
+
+LIKELIHOOD: Final = ExactLikelihood()
+
+
+@dataclass(frozen=True)
+class VariationalBound:
+    """At ``times`` noise levels an image and repeat; ``profile`` keeps the loss at each."""
+
+    times: int = 16
+    profile: bool = False
+    name: ClassVar[str] = "vlb"
+
+    def described(self, settings: Settings) -> dict[str, Any]:
+        """Without the ODE's solver, whose default may change and leaves a bound what it is."""
+        solver = ("method", *methods.OPTIONS)
+        return {k: v for k, v in settings.as_dict().items() if k not in solver} | asdict(self)
+
+    def estimate(
+        self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
+    ) -> Estimate:
+        """As `Metric.estimate`; forward passes alone."""
+        rows = settings.batch_size or 1
+        call = max(
+            call_seconds(
+                expert,
+                shape=(rows, *shape),
+                device=settings.device or "cpu",
+                dtype=settings.dtype or "float32",
+                probes=0,
+                conditional=settings.labels != "none",
+            )
+            for expert in experts
+        )
+        per_image = float(self.times * settings.repeats)
+        return Estimate(n_images, rows, call, math.ceil(n_images * per_image / rows) * call, per_image)
+
+    def score(
+        self,
+        model: MergedModel,
+        images: Data,
+        settings: Settings,
+        *,
+        labels: Labels,
+        on_record: Callable[[Record], object],
+    ) -> Scores:
+        """As `Metric.score`."""
+        return variational_bound(
+            model,
+            images,
+            seed=settings.seed,
+            times=self.times,
+            repeats=settings.repeats,
+            profile=self.profile,
+            batch_size=settings.batch_size,
+            device=settings.device or "cpu",
+            dtype=settings.dtype or "float32",
+            labels=labels,
+            batch_coupled=settings.batch_coupled,
+            allow_failed=True,  # refused in the summary, once every image has had its turn
+            on_record=on_record,
+        )

@@ -1,0 +1,179 @@
+"""Rows that are samples: as many images of every model from the same noise, measured against the data.
+
+A row keeps what ``sample --out ROW/samples.npz`` writes, and in ``ROW/summary.json`` how far it is from the
+data by the set's primary metric; a row that is there is neither drawn nor measured again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+
+from merged_diffusion.data.images import make_data
+from merged_diffusion.errors import ResourceError, RunError, StorageError
+from merged_diffusion.evaluation.cost import Estimate
+from merged_diffusion.evaluation.plan import meaning_digest
+from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
+from merged_diffusion.quality.assess import Figure, assess
+from merged_diffusion.quality.frechet import difference
+from merged_diffusion.runs.settings import write_json
+from merged_diffusion.sampling import Samples
+from merged_diffusion.sampling.store import is_taken
+from merged_diffusion.sweeps import table
+from merged_diffusion.sweeps.cost import Cost
+from merged_diffusion.sweeps.plan import Failed, SweepPlan
+from merged_diffusion.sweeps.reference import Reference
+from merged_diffusion.sweeps.rows import Row
+
+SAMPLES: Final = "samples.npz"
+SUMMARY: Final = "summary.json"
+# What samples depend on beside how they are drawn.
+OF_MODELS: Final = (
+    *("data", "variant", "pair", "likelihood_expert", "quality_expert", "convention", "extrapolate"),
+    *("labels", "batch_coupled", "deterministic", "batch_size", "threads", "device", "dtype", "compile"),
+)
+LEFT_OUT: Final = ("out", "n_drawn", "n_missing")  # of one command, or of its place
+
+
+@dataclass(frozen=True)
+class DrawPlan(SweepPlan[SamplePlan]):
+    """Of images that are drawn, and what they are measured against."""
+
+    reference: Reference
+
+    @property
+    def metric(self) -> str:
+        """The command of each row."""
+        return "sample"
+
+    @property
+    def n_images(self) -> int:
+        """Those that are drawn."""
+        return len(self.base.ids)
+
+    def data(self) -> dict[str, Any]:
+        """The set that they are measured against."""
+        return self.reference.data
+
+    def described(self) -> dict[str, Any]:
+        """Models, sampler and machine."""
+        named = {name: getattr(self.settings, name) for name in OF_MODELS}
+        count = {"num": self.n_images, "image_shape": list(self.base.image_shape)}
+        return named | self.base.how.as_dict() | count
+
+    def default_out(self) -> Path:
+        """Named after the set."""
+        identity = {"settings": self.described(), "experts": self.base.models.identity}
+        return Path("runs") / f"sweep-sample-{self.reference.data_name}-{meaning_digest(identity)}"
+
+    def check_experts(self) -> None:
+        """Nothing: each row checks the experts that it is drawn from."""
+
+    def estimate(self, out: Path | None) -> Estimate:
+        """Of the rows that are not complete."""
+        done = [out is not None and is_taken(out / row.folder / SAMPLES) for row in self.rows]
+        return self.base.estimate(self.n_images * done.count(False))
+
+    def opened(
+        self,
+        out: Path | None,
+        *,
+        allow_rebatch: bool,  # noqa: ARG002  samples are of one machine
+        strict_env: bool,  # noqa: ARG002
+    ) -> DrawnRows:
+        """The samples, about to be drawn."""
+        return DrawnRows(self.rows, out, self.reference)
+
+
+class DrawnRows:
+    """The samples of a sweep; without ``out`` they last as long as this object."""
+
+    def __init__(self, rows: Sequence[Row[SamplePlan]], out: Path | None, reference: Reference) -> None:
+        self.notes: list[str] = []
+        self.rows = rows
+        self._reference = reference
+        self._open = ExitStack()
+        self._folder = out or Path(self._open.enter_context(TemporaryDirectory()))
+        try:
+            self._runs = [
+                self._open.enter_context(SampleRun(row.plan, self._folder / row.folder / SAMPLES))
+                for row in rows
+            ]
+        except BaseException:
+            self.close()
+            raise
+
+    def left(self) -> dict[str, int]:
+        """Images to draw, by row."""
+        return {row.name: len(run.todo) for row, run in zip(self.rows, self._runs, strict=True)}
+
+    def run(self, observe: Callable[[str, Samples], None] | None, cost: Cost, failed: Failed) -> None:
+        """Draw and measure what is not there yet."""
+        for row, run in zip(self.rows, self._runs, strict=True):
+            spent = 0.0
+
+            def count(samples: Samples, name: str = row.name) -> None:
+                nonlocal spent
+                spent += sum(float(counts.sum()) for counts in samples.evaluations.values())
+                if observe is not None:
+                    observe(name, samples)
+
+            try:
+                self._measure(row, run.run(count))
+            except (StorageError, RunError, ResourceError):
+                raise
+            except Exception as error:  # noqa: BLE001  an expert may raise anything, and spoils its row alone
+                failed(row.name, error)
+            finally:
+                cost.add(round(spent), round(spent))
+
+    def lines(self, errors: Mapping[str, Mapping[str, Any]]) -> tuple[list[table.Line], table.Paired]:
+        """The rows that were measured, and the difference of two of them from the same ids and noise."""
+        lines = [
+            table.line(row, row.model.threshold, self._summary(row), errors.get(row.name))
+            for row in self.rows
+        ]
+
+        def paired(one: int, two: int) -> dict[str, Any]:
+            a, b = (Figure(**lines[k]["summary"]["quality"]["primary"]) for k in (one, two))
+            value, se = difference(a, b)
+            return {"difference": value, "se": se, "n": a.n}
+
+        return lines, paired
+
+    def close(self) -> None:
+        """Leave the samples to others."""
+        self._open.close()
+
+    def _summary(self, row: Row[SamplePlan]) -> dict[str, Any] | None:
+        """What was kept of a row; one that is damaged is measured again."""
+        try:
+            found = json.loads((self._folder / row.folder / SUMMARY).read_text("utf-8"))
+            return found if found["sha256"] and found["quality"]["primary"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _measure(self, row: Row[SamplePlan], drawn: Mapping[str, Any]) -> None:
+        """Keep the summary of samples that are complete."""
+        held = self._summary(row)
+        if held is not None and held["sha256"] == drawn["sha256"] and self._reference.is_of(held["quality"]):
+            return
+        with np.load(self._folder / row.folder / SAMPLES, allow_pickle=False) as columns:
+            images, ids, levels = columns["images"], columns["ids"], int(columns["levels"])
+        settings = row.plan.settings
+        quality = assess(
+            make_data("samples", "test", images, levels, ids=ids),
+            self._reference.data_name,
+            device=settings.device or "cpu",
+            cache=settings.cache,
+        )
+        summary = {key: item for key, item in drawn.items() if key not in LEFT_OUT}
+        asked = {"settings": summary["settings"] | {"eta": settings.eta}}
+        write_json(self._folder / row.folder / SUMMARY, summary | asked | {"quality": quality})

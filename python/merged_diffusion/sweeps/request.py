@@ -1,0 +1,85 @@
+"""What the rows of a sweep compute, and which options belong to that; torch is not needed to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Final, Literal, Self, get_args
+
+from merged_diffusion import methods
+from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.samplers import CHURN, ODE, Sampling
+
+Metric = Literal["nll", "vlb", "sample"]
+METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+SCORED: Final = ("nll", "vlb")
+OF_SAMPLES: Final = ("sampler", "steps", "clip", "decode", *CHURN)
+# Who takes an option that not every metric takes.
+OWNERS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("dequantise", "importance", "probe", "probes", "preset"), ("nll",)),
+    **dict.fromkeys(ODE, ("nll", "sample")),
+    **dict.fromkeys(("times", "profile"), ("vlb",)),
+    **dict.fromkeys(("split", "levels", "limit", "ids", "repeats"), SCORED),
+    **dict.fromkeys(("allow_failed", "allow_rebatch", "strict_env"), SCORED),
+    **dict.fromkeys(("num", "image_shape", "sampling", *OF_SAMPLES), ("sample",)),
+}
+LABELS: Final[Mapping[str, tuple[str, ...]]] = {"from-data": SCORED, "cycle": ("sample",)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """``times`` and ``profile`` of a bound; ``num`` images, drawn as ``how`` says, of samples."""
+
+    metric: Metric = "nll"
+    times: int = 16
+    profile: bool = False
+    num: int = 1000
+    image_shape: tuple[int, int, int] | None = None
+    how: Sampling = Sampling()  # noqa: RUF009  frozen
+
+    @classmethod
+    def of(cls, metric: str, given: Mapping[str, Any]) -> Self:
+        """From options by name; None and False were not given. ``sampling`` may hold those of samples.
+
+        Raises
+        ------
+        UsageError
+            An option belongs to another metric, or its value is not possible.
+        """
+        chosen = next((word for word in METRICS if word == metric), None)
+        if chosen is None:
+            raise UsageError(f"metric = {metric!r}, possible are {', '.join(METRICS)}")
+        stated = {name: value for name, value in given.items() if value is not None and value is not False}
+        for name, value in stated.items():
+            owners = LABELS.get(value) if name == "labels" else OWNERS.get(name)
+            if owners is not None and chosen not in owners:
+                shown = "" if value is True else f" {value}"
+                raise UsageError(
+                    f"{name.replace('_', '-')}{shown} belongs to metric {' and '.join(owners)}, and the"
+                    f" metric is {chosen}",
+                    hint=f"leave it out, or use metric {owners[0]}",
+                )
+        names: tuple[str, ...] = ("times", "profile", "num", "image_shape")
+        own = {name: stated[name] for name in names if name in stated}
+        for name, least in (("times", 1), ("num", 2)):
+            if own.get(name, least) < least:
+                raise UsageError(
+                    f"{name} {own[name]} lies below {least}", hint=f"use a number from {least} up"
+                )
+        if chosen == "sample":
+            how = {name: stated[name] for name in ("seed", *OF_SAMPLES, *ODE) if name in stated}
+            own["how"] = Sampling(**how | dict(stated.get("sampling", {})))
+        return cls(metric=chosen, **own)
+
+
+def stated(settings: Settings) -> dict[str, Any]:
+    """The fields of settings that differ from their defaults, but for those that the method fills in."""
+    filled = ("method", *methods.OPTIONS)
+    return {
+        field.name: value
+        for field in fields(settings)
+        if field.name not in filled
+        and field.default is not MISSING
+        and (value := getattr(settings, field.name)) != field.default
+    }

@@ -1,0 +1,234 @@
+"""``sweep --metric vlb`` and ``sample``: rows are what the single commands give, and their table."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from merged_diffusion.runs import open_run
+
+HEUN = ("--metric", "sample", "--sampler", "heun", "--steps", 4, "--num", 40)
+
+
+def records(folder):
+    apart = ("environment", "rebatched")
+    return [{k: v for k, v in r.items() if k not in apart} for r in open_run(folder).records()]
+
+
+def drawn(folder):
+    return (Path(folder) / "samples.npz").read_bytes()
+
+
+def test_rows_of_a_bound_are_the_runs_of_vlb_to_the_last_bit(run_cli, sweep):
+    options = ("--limit", 6, "--times", 5, "--repeats", 2, "--profile", "--batch-size", 4)
+    result = run_cli(*sweep("--metric", "vlb", *options, "--etas", "0,0.3,1", "--out", "swept", "--json"))
+    assert result.code == 0, result.err
+    table = result.json
+    assert (table["metric"], table["settings"]["times"]) == ("vlb", 5)
+    for eta, folder in [(0, "quality"), (0.3, "eta-0.3000"), (1, "likelihood")]:
+        alone = run_cli("vlb", *sweep(*options, "--eta", eta, "--out", f"alone-{eta}")[1:])
+        assert alone.code == 0, alone.err
+        assert records(f"swept/{folder}") == records(f"alone-{eta}")
+    assert table["evaluations"] == {"spent": 6 * 3 * 10, "single_runs": 6 * 3 * 10}
+    for line in table["rows"]:
+        assert line["summary"]["repeats"]["n"] == 2
+        best = next(row for row in table["rows"] if row["name"] == table["best"]["name"])
+        means = [row["summary"]["bits_per_dim"]["mean"] for row in (line, best)]
+        assert line["paired"]["difference"] == pytest.approx(means[0] - means[1], abs=1e-12)
+    assert json.loads(Path("swept/sweep.json").read_text()) == table
+    again = run_cli(*sweep("--metric", "vlb", *options, "--etas", "0,0.3,1", "--out", "swept", "--json"))
+    assert again.json["evaluations"] == table["evaluations"]
+
+
+def test_merged_rows_of_a_bound_have_the_same_times(run_cli, sweep):
+    options = ("--metric", "vlb", "--ids", "0:3", "--times", 4, "--profile", "--etas", "0.2,0.5")
+    assert run_cli(*sweep(*options, "--out", "swept")).code == 0
+    gammas = [[r["profile"]["gamma"] for r in records(f"swept/eta-0.{k}000")] for k in (2, 5)]
+    assert gammas[0] == gammas[1]
+
+
+def test_other_times_and_another_metric_are_refused_in_the_same_sweep(run_cli, sweep):
+    options = ("--ids", "0:2", "--etas", "0.2,0.5", "--out", "swept", "--json")
+    assert run_cli(*sweep("--metric", "vlb", *options)).code == 0
+    for other, told in [(("--metric", "vlb", "--times", 3), "times"), ((), "metric")]:
+        result = run_cli(*sweep(*other, *options))
+        assert (result.code, result.json["error"]["type"]) == (7, "RunMismatchError")
+        assert told in result.json["error"]["message"]
+
+
+def test_an_expert_that_raises_at_one_threshold_leaves_the_other_bounds_alone(run_cli, sweep):
+    options = ("--metric", "vlb", "--ids", "0:4", "--times", 16, "--etas", "0.08,0.3,0.5", "--json")
+    result = run_cli(*sweep(*options, quality="touchy"))
+    assert result.code == 5
+    errors = [line["error"] and line["error"]["message"] for line in result.json["rows"]]
+    assert errors == ["not at this noise", None, None]
+
+
+def test_rows_of_samples_are_what_sample_writes_byte_for_byte(run_cli, sweep, more_experts):
+    table = run_cli(*sweep(*HEUN, "--etas", "0,0.3,1", "--out", "swept", "--json")).json
+    common = (*HEUN[2:], "--threads", 1, "--device", "cpu")
+    both = [word for role in ("likelihood", "quality") for word in (f"--{role}-expert", more_experts(role))]
+    for model, folder in [
+        ((*both, "--eta", 0.3), "eta-0.3000"),
+        (("--expert", more_experts("likelihood")), "likelihood"),
+    ]:
+        assert run_cli("sample", *model, *common, "--out", f"{folder}.npz").code == 0
+        assert drawn(f"swept/{folder}") == Path(f"{folder}.npz").read_bytes()
+    assert table["data"] == {"name": "digits", "split": "train", "n": 40}
+    assert table["settings"]["num"] == 40
+    with np.load("swept/quality/samples.npz") as alone, np.load("swept/eta-0.3000/samples.npz") as merged:
+        assert (alone["ids"] == merged["ids"]).all()
+
+
+def test_samples_are_measured_as_fid_does_and_the_least_distance_is_best(run_cli, sweep):
+    table = run_cli(*sweep(*HEUN, "--etas", "0.1,0.3,0.6", "--out", "swept", "--json")).json
+    figures = [line["summary"]["quality"]["primary"] for line in table["rows"]]
+    assert {figure["name"] for figure in figures} == {"frechet-classifier"}
+    for line, figure in zip(table["rows"], figures, strict=True):
+        folder = line["folder"]
+        fid = run_cli("fid", f"swept/{folder}/samples.npz", "--ref", "digits", "--json", "--threads", 1).json
+        (same,) = (one for one in fid["metrics"] if one["name"] == figure["name"])
+        assert (same["value"], same["se"]) == (figure["value"], figure["se"])
+        assert line["summary"]["evaluations"]["total"] > 0
+    best = min(table["rows"], key=lambda line: line["summary"]["quality"]["primary"]["value"])
+    assert table["best"]["name"] == best["name"]
+    for line, figure in zip(table["rows"], figures, strict=True):
+        least = best["summary"]["quality"]["primary"]
+        assert line["paired"]["difference"] == figure["value"] - least["value"]
+        # The delete-one-group values of both come of the same groups of ids.
+        steps = np.subtract(figure["replicates"], least["replicates"])
+        n = len(steps)
+        assert line["paired"]["se"] == pytest.approx(math.sqrt((n - 1) * steps.var()), abs=1e-12)
+
+
+def test_text_of_samples_has_a_distance_for_each_threshold(run_cli, sweep, tmp_path):
+    result = run_cli(*sweep(*HEUN, "--etas", "0.1,0.3"))
+    assert result.code == 0, result.err
+    heading, *rows, best, _close, _edge, evaluations, kept = result.out.splitlines()
+    assert heading == "digits/train  40 images of heun  2 thresholds"
+    assert all("frechet-classifier" in row and "evaluations/image" in row for row in rows)
+    assert best.endswith("(differences are of the same ids and noise)")
+    assert evaluations.startswith("evaluations: ")
+    assert kept.startswith("not kept")
+    assert not list(tmp_path.iterdir())
+
+
+def test_samples_that_were_killed_go_on_to_the_same_files(run_cli, sweep, start, tmp_path):
+    options = ("--metric", "sample", "--sampler", "dpmpp-2m", "--num", 24, "--batch-size", 2)
+    arguments = sweep(*options, "--etas", "0.2,0.5", "--out", "swept", likelihood="slow_likelihood")
+    process = start(*arguments)
+    deadline = time.monotonic() + 60
+    part = tmp_path / "swept" / "eta-0.2000" / "samples.npz.part"
+    while len(list(part.glob("0*.npz"))) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    held = {path.name: path.read_bytes() for path in part.glob("0*.npz")}
+    assert 2 <= len(held) < 12
+    result = run_cli(*arguments, "--json")
+    assert result.code == 0, result.err
+    assert result.json["evaluations"]["spent"] < 2 * 24 * 20
+    whole = sweep(*options, "--etas", "0.2,0.5", "--out", "unbroken", likelihood="slow_likelihood")
+    assert run_cli(*whole).code == 0
+    for folder in ("eta-0.2000", "eta-0.5000"):
+        assert drawn(f"swept/{folder}") == drawn(f"unbroken/{folder}")
+        assert [path.name for path in sorted(Path("swept", folder).iterdir())] == [
+            "samples.npz",
+            "summary.json",
+        ]
+
+
+def test_what_is_drawn_and_measured_is_not_done_again_but_by_other_statistics(run_cli, sweep):
+    options = sweep(*HEUN, "--etas", "0.2,0.5", "--out", "swept", "--json")
+    first = run_cli(*options).json
+    path = Path("swept/eta-0.2000/summary.json")
+    kept = json.loads(path.read_text())
+    kept["quality"]["primary"]["value"] = 7.0
+    path.write_text(json.dumps(kept))
+    second = run_cli(*options).json
+    assert second["evaluations"] == first["evaluations"]
+    assert second["rows"][0]["summary"]["quality"]["primary"]["value"] == 7.0
+    kept["quality"]["reference"]["sha256"] = "of another file"
+    for damaged in (json.dumps(kept), "{", "{}", "[]"):
+        path.write_text(damaged)
+        again = run_cli(*options).json["rows"][0]
+        assert again["summary"]["quality"] == first["rows"][0]["summary"]["quality"]
+
+
+def test_an_expert_that_raises_at_one_threshold_leaves_the_other_samples_alone(run_cli, sweep):
+    options = (*HEUN[:-2], "--steps", 40, "--num", 32, "--etas", "0.08,0.3,0.5", "--out", "swept", "--json")
+    result = run_cli(*sweep(*options, quality="touchy"))
+    assert result.code == 5
+    errors = [line["error"] and line["error"]["message"] for line in result.json["rows"]]
+    assert errors == ["not at this noise", None, None]
+    assert result.json["best"]["eta"] in (0.3, 0.5)
+    assert not Path("swept/eta-0.0800/samples.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            ("--metric", "sample", "--limit", 5),
+            "limit 5 belongs to metric nll and vlb, and the metric is sample",
+        ),
+        (("--metric", "sample", "--ids", "0:4"), "belongs to metric nll and vlb"),
+        (("--metric", "sample", "--preset", "fast"), "preset fast belongs to metric nll"),
+        (("--metric", "sample", "--labels", "from-data"), "labels from-data belongs to metric nll and vlb"),
+        (("--metric", "sample", "--steps", 5), "steps 5 belongs to ancestral and heun and dpmpp-2m"),
+        (("--metric", "sample", "--times", 5), "times 5 belongs to metric vlb"),
+        (("--metric", "sample", "--num", 1), "num 1 lies below 2"),
+        (("--metric", "sample", "--etas", "0.2,0.99"), "not trained"),
+        (("--metric", "vlb", "--dequantise", "none"), "dequantise none belongs to metric nll"),
+        (("--metric", "vlb", "--rtol", "1e-3"), "rtol 0.001 belongs to metric nll and sample"),
+        (("--metric", "vlb", "--num", 5), "num 5 belongs to metric sample, and the metric is vlb"),
+        (("--metric", "vlb", "--times", 0), "0"),
+        (("--profile",), "profile belongs to metric vlb, and the metric is nll"),
+        (("--sampler", "heun"), "sampler heun belongs to metric sample"),
+        (("--labels", "cycle"), "labels cycle belongs to metric sample"),
+        (("--metric", "fid"), "fid"),
+    ],
+)
+def test_options_of_another_metric_are_refused_and_nothing_is_written(run_cli, sweep, tmp_path, more, told):
+    result = run_cli(*sweep(*more, "--out", "swept"))
+    assert result.code == 2
+    assert told in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_samples_of_a_public_set_need_its_statistics_before_anything_is_drawn(run_cli, sweep, tmp_path):
+    words = list(sweep(*HEUN, "--cache", "cache", "--out", "swept"))
+    words[words.index("digits")] = "cifar10"
+    result = run_cli(*words)
+    assert result.code == 4
+    assert "inception-2015-12-05" in result.err
+    assert "cifar10-32x32.npz" in result.err
+    assert not (tmp_path / "swept").exists()
+
+
+def test_samples_of_an_unknown_set_have_nothing_to_be_measured_by(run_cli, sweep, tmp_path):
+    images = np.random.RandomState(0).randint(17, size=(20, 1, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images, levels=17)
+    words = list(sweep(*HEUN))
+    words[words.index("digits")] = "mine.npz"
+    result = run_cli(*words)
+    assert result.code == 2
+    assert "nothing is known of mine.npz to measure samples against" in result.err
+    words[words.index("mine.npz")] = "photos"
+    result = run_cli(*words)
+    assert result.code == 3
+    assert "17 grey levels" in result.err
+
+
+def test_a_dry_run_of_samples_names_the_rows_and_writes_nothing(run_cli, sweep, tmp_path):
+    result = run_cli(*sweep(*HEUN, "--dry-run", "--json", "--out", "swept"))
+    assert result.code == 0, result.err
+    assert (result.json["metric"], result.json["settings"]["sampler"]) == ("sample", "heun")
+    assert result.json["estimate"]["n_solves"] == 40 * len(result.json["rows"])
+    assert result.json["estimate"]["evaluations_per_image"] == 7
+    assert not list(tmp_path.iterdir())
