@@ -40,7 +40,11 @@ def test_what_cannot_be_meant_is_refused(options, message):
 
 def test_options_of_a_sampler_are_completed_and_no_others():
     assert Sampling().as_dict() == {
-        "seed": 0, "sampler": "ode", "method": "dopri5", "step_control": "per-image", "rtol": 1e-5,
+        "seed": 0, "sampler": "ode", "method": "adams", "step_control": "per-image", "tol": 1e-3,
+        "h_max": 0.7, "decode": "argmax",
+    }  # fmt: skip
+    assert Sampling(rtol=1e-4).as_dict() == {
+        "seed": 0, "sampler": "ode", "method": "dopri5", "step_control": "per-image", "rtol": 1e-4,
         "atol": 1e-5, "decode": "argmax",
     }  # fmt: skip
     assert Sampling(sampler="ancestral").as_dict() == {

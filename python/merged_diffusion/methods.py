@@ -24,7 +24,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "dopri5": {"step_control": "per-image", "rtol": 1e-5, "atol": 1e-5, "probe": "fixed"},
     "adams": {"step_control": "per-image", "tol": 3e-3, "h_max": 0.7, "probe": "fresh"},
 }
-DEFAULT: Final[Method] = "dopri5"
+DEFAULT: Final[Method] = "adams"
 OPTIONS: Final = ("step_control", "rtol", "atol", "tol", "h_max", "probe")
 DEPENDENT: Final = ("rtol", "atol", "tol", "h_max", "probe", "probes", "dequantise", "importance")
 

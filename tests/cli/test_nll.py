@@ -141,9 +141,9 @@ def test_compare_may_be_added_to_a_kept_run(run_cli, pair):
 def test_other_settings_are_refused_and_named(run_cli, nll, experts):
     assert run_cli(*nll("one", "--limit", 2, "--out", "run")).code == 0
     before = numbers("run")
-    result = run_cli(*nll("one", "--limit", 2, "--out", "run", "--rtol", "1e-4", "--json"))
+    result = run_cli(*nll("one", "--limit", 2, "--out", "run", "--tol", "1e-2", "--json"))
     assert result.code == result.json["code"] == 7
-    assert list(result.json["error"]["fields"]["differences"]) == ["settings.rtol"]
+    assert list(result.json["error"]["fields"]["differences"]) == ["settings.tol"]
     assert run_cli(*nll("two", "--limit", 2, "--out", "run")).code == 7
     machine = run_cli(*nll("one", "--limit", 3, "--out", "run", "--batch-size", 3))
     assert machine.code == 7

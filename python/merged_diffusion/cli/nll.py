@@ -61,7 +61,7 @@ how = options.stacked(
     options.choice("--dequantise", "truncated-normal", "Noise within a grey level.", alias="--dequantize"),
     click.option("--importance", type=int, show_default="1", help="Draws K in the importance bound."),
     click.option("--repeats", type=int, show_default="1", help="Independent draws, averaged."),
-    options.choice("--method", "dopri5", "Dormand-Prince 5(4), or exponential Adams: one evaluation a step."),
+    options.choice("--method", "adams", "Exponential Adams, one evaluation a step, or Dormand-Prince 5(4)."),
     options.choice(
         "--step-control", "per-image", "shared: one step size for a whole block, as the paper's pipeline."
     ),
@@ -76,8 +76,8 @@ how = options.stacked(
     click.option("--h-max", type=float, show_default="0.7", help="Longest step of adams, in gamma."),
     options.choice(
         "--probe",
-        "fixed; adams: fresh",
-        "Trace: a Rademacher probe for a whole solve, one at every node (adams), a Gaussian one, or exact "
+        "fresh; dopri5: fixed",
+        "Trace: a Rademacher probe at every node (adams), one for a whole solve, a Gaussian one, or exact "
         "(small images).",
     ),
     click.option("--probes", type=int, show_default="1", help="Probes averaged."),

@@ -21,7 +21,7 @@ EPILOG: Final = """\b
 Examples:
   merged-diffusion sweep --data digits --limit 64
   merged-diffusion sweep --data photos --out results/sweep
-  merged-diffusion sweep --data photos --etas 0,min,0.1,0.2,0.3 --method adams --out results/adams
+  merged-diffusion sweep --data photos --etas 0,min,0.1,0.2,0.3 --preset paper --out results/paper
   merged-diffusion sweep --data photos --metric vlb --repeats 10 --out results/bound
   merged-diffusion sweep --data digits --metric sample --sampler heun --num 5000 --out results/heun
   merged-diffusion sweep --data cifar10 --limit 512 --json

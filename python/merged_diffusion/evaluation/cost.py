@@ -38,7 +38,7 @@ def estimate(
     device: str,
     dtype: str,
     probes: int,
-    method: str = "dopri5",
+    method: str,
     conditional: bool = False,
 ) -> Estimate:
     """Time the slowest of the experts; ``n_solves`` counts images times draws times models."""

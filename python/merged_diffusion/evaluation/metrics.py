@@ -76,7 +76,7 @@ class ExactLikelihood:
             device=settings.device or "cpu",
             dtype=settings.dtype or "float32",
             probes=math.prod(shape) if settings.probe == "exact" else settings.probes,
-            method=settings.method or "dopri5",
+            method=settings.method or methods.DEFAULT,
             conditional=settings.labels != "none",
         )
 

@@ -66,7 +66,7 @@ def log_likelihood(
     method
         ``dopri5``, Dormand-Prince 5(4) with tolerances ``rtol`` and ``atol`` (1e-5); or ``adams``, one
         evaluation a step with an error of at most ``tol`` (0.003) in units of the noise and steps of at most
-        ``h_max`` (0.7) in gamma. By default the one that the other arguments belong to, else dopri5.
+        ``h_max`` (0.7) in gamma. By default the one that the other arguments belong to, else adams.
     step_control
         ``per-image``; or ``shared``: blocks of ``batch_size`` images are one ODE, as in the paper.
     probe, probes
