@@ -8,9 +8,11 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+
 from merged_diffusion import _core
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.dequantisation import Points
@@ -18,12 +20,12 @@ from merged_diffusion.likelihood.scoring import Scoring
 from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.ode.flow import frozen
 from merged_diffusion.ode.items import Items
-
 from suite.network import DTYPES, Network
 from suite.peers import PEERS, Solved
 from suite.problems import Problem
 from suite.setting import Floats, Found, Setting
 
+T = TypeVar("T")
 ROUNDS = 9
 STATUS, REFERENCED = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -39,9 +41,7 @@ def _by_peer(problem: Problem, setting: Setting) -> Found:
     device = torch.device("cpu")
     with torch.no_grad(), frozen(experts, device=device, dtype=DTYPES[setting.dtype]):
         network = Network(problem, setting)
-        solved, seconds, peak = _watched(
-            lambda: PEERS[setting.solver](network, problem.starts, setting.tol)
-        )
+        solved, seconds, peak = _watched(lambda: PEERS[setting.solver](network, problem.starts, setting.tol))
         nats, evaluations = _log_density(problem, solved)
     return Found(nats, evaluations, seconds, network.seconds, peak)
 
@@ -106,7 +106,7 @@ def _median(call: Callable[[], object]) -> float:
     return statistics.median(taken)
 
 
-def _watched[T](work: Callable[[], T]) -> tuple[T, float, float | None]:
+def _watched(work: Callable[[], T]) -> tuple[T, float, float | None]:
     """Its result, seconds, and the peak of resident memory above what was there."""
     gc.collect()
     before = _restart_peak()

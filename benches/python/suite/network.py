@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from merged_diffusion import schedules
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.probes import make_probes
-from torch import Tensor
-
 from suite.problems import Problem
 from suite.setting import Setting
 

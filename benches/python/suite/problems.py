@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from merged_diffusion import _core
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import pixel_values
@@ -22,7 +23,6 @@ from merged_diffusion.experts.gaussian import GaussianMixtureExpert, merged_log_
 from merged_diffusion.merge import MergedModel, Threshold
 from merged_diffusion.pairs import load_pair
 from merged_diffusion.training import train
-
 from suite.spectral import SpectralGaussian
 
 RECIPE: Final = Path(__file__).with_name("photos-rough.toml")
@@ -62,7 +62,7 @@ class Problem:
 
     @property
     def starts(self) -> Floats:
-        """z [N, d] = alpha x at gamma_min."""
+        """Z [N, d] = alpha x at gamma_min."""
         return _core.alpha(self.model.gamma_range[0]) * self.points.reshape(len(self.points), -1)
 
     def bits_per_dim(self, nats: Floats) -> Floats:
@@ -113,7 +113,7 @@ def rough(n: int, out: Path) -> Problem:
     Trained on photos' train split (4 minutes) where ``out`` does not hold it; 16 images.
     """
     likelihood = load_expert(train(RECIPE, out / "photos-rough"))
-    quality = load_expert("photos-edm")
+    quality = load_expert("bundled:photos-edm")
     model = MergedModel(likelihood, quality, Threshold.eta(0.4), eta_range=RANGE)
     return _of_images("photos", "rough network, d = 192", model, min(n, 16), AFFORDABLE, name="rough")
 
@@ -135,9 +135,7 @@ def _of_images(
     low = model.gamma_range[0]
     noise = np.empty((n, math.prod(images.images.shape[1:])))
     ids = images.ids.astype(np.uint64)
-    _core.fill_truncated_normal(
-        noise, math.exp(-low / 2) / images.levels, SEED, ids, np.zeros(n, np.uint64)
-    )
+    _core.fill_truncated_normal(noise, math.exp(-low / 2) / images.levels, SEED, ids, np.zeros(n, np.uint64))
     x = pixel_values(images.images, images.levels)
     points = x + _core.edm_sigma(low) * noise.reshape(x.shape)
     return Problem(name or data, title, model, points, exact_by=exact_by)

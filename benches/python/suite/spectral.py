@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-from merged_diffusion.experts.gaussian import GaussianExpert
 from torch import Tensor
+
+from merged_diffusion.experts.gaussian import GaussianExpert
 
 MEAN_VARIANCE = 0.25  # of a pixel
 COLOUR = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # luminance and two opponent colours
