@@ -1,0 +1,70 @@
+"""``python -m suite``: measure what is not there yet, and print the report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from merged_diffusion import _core
+from suite import __doc__ as question
+from suite.peers import missing
+from suite.plan import measure_problem
+from suite.problems import PROBLEMS
+from suite.report import written
+from suite.store import Store
+
+N_IMAGES, QUICK = 64, 4
+BPD_TOL = 5e-3
+
+
+@click.command(help=question)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="What is measured is kept here, and not measured again.",
+)
+@click.option(
+    "--problem",
+    "names",
+    type=click.Choice(list(PROBLEMS)),
+    multiple=True,
+    help="One of the problems; may be repeated. All without it.",
+)
+@click.option("--quick", is_flag=True, help="A few images, tolerances and seeds: to see whether it works.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+def main(out: Path, names: tuple[str, ...], quick: bool, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _core.set_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    store = Store(out / ("quick" if quick else "full"))
+    left_out = missing()
+    measured = {
+        name: measure_problem(
+            PROBLEMS[name](QUICK if quick else N_IMAGES, out), store, missing=left_out, quick=quick
+        )
+        for name in names or PROBLEMS
+    }
+    print(written(measured, left_out, out))
+    if "rough" in measured:
+        asked = store.kept("rough", "bpd-tol", lambda: _bpd_tol(out))
+        print(f"\n--bpd-tol {BPD_TOL:g} on the rough network: {json.dumps(asked)}")
+
+
+def _bpd_tol(out: Path) -> dict[str, Any]:
+    """What a user is told who asks for an error."""
+    data = "nll --data photos --limit 16 --eta 0.4 --quality-expert bundled:photos-edm --json --quiet"
+    asked = ["--likelihood-expert", str(out / "photos-rough"), "--bpd-tol", str(BPD_TOL)]
+    command = [sys.executable, "-m", "merged_diffusion", *data.split(), *asked]
+    found = json.loads(subprocess.run(command, capture_output=True, check=False).stdout)
+    return {key: found[key] for key in ("pilot", "error", "warnings", "evaluations") if key in found}
+
+
+if __name__ == "__main__":
+    main()
