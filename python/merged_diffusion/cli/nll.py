@@ -23,7 +23,7 @@ what = options.stacked(
     click.option("--ids", type=options.id_range, metavar="A:B", help="Positions A <= p < B instead."),
     click.option(
         "--labels",
-        type=options.labels,
+        type=options.labels("from-data", "none"),
         metavar="from-data|CLASS|none",
         show_default="none",
         help="For class-conditional experts.",

@@ -40,13 +40,18 @@ def eta(value: str) -> float | str:
         raise click.BadParameter(f"{value!r} is neither a number in [0, 1] nor min, max or auto") from None
 
 
-def labels(value: str) -> str | int:
-    """``from-data``, ``none`` or a class number."""
-    if value in ("from-data", "none"):
-        return value
-    if value.isdecimal():
-        return int(value)
-    raise click.BadParameter(f"{value!r} is neither from-data, none nor a class number")
+def labels(*words: str) -> Callable[[str], str | int]:
+    """One of ``words``, what stands behind a blank being an explanation, or a class number."""
+    known = [word.partition(" ")[0] for word in words]
+
+    def parse(value: str) -> str | int:
+        if value in known:
+            return value
+        if value.isdecimal():
+            return int(value)
+        raise click.BadParameter(f"{value!r} is neither {', '.join(words)} nor a class number")
+
+    return parse
 
 
 def choice(name: str, default: str, text: str, *, alias: str | None = None) -> Decorator:

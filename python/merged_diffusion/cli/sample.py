@@ -21,15 +21,6 @@ DEFAULT_NUM: Final = 16
 IMAGES: Final = "images"  # what progress is of
 
 
-def labels(value: str) -> str | int:
-    """``none``, ``cycle`` or a class number."""
-    if value in ("none", "cycle"):
-        return value
-    if value.isdecimal():
-        return int(value)
-    raise click.BadParameter(f"{value!r} is neither none, cycle (all classes in turn) nor a class number")
-
-
 def shape(value: str) -> tuple[int, ...]:
     """``C,H,W``."""
     sizes = value.split(",")
@@ -44,7 +35,8 @@ image_shape = click.option(
 what = options.stacked(
     click.option("--num", type=int, show_default=str(DEFAULT_NUM), help="Images: the ids 0 to N - 1."),
     click.option("--ids", type=options.id_range, metavar="A:B", help="The ids A <= id < B instead."),
-    click.option("--labels", type=labels, metavar="CLASS|cycle|none", show_default="none",
+    click.option("--labels", type=options.labels("none", "cycle (all classes in turn)"),
+                 metavar="CLASS|cycle|none", show_default="none",
                  help="For class-conditional experts; cycle: all classes in turn by id."),
     image_shape,
     options.cache,

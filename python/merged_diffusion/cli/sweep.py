@@ -28,15 +28,6 @@ Examples:
 """
 
 
-def labels(value: str) -> str | int:
-    """``from-data``, ``cycle``, ``none`` or a class number."""
-    if value in ("from-data", "cycle", "none"):
-        return value
-    if value.isdecimal():
-        return int(value)
-    raise click.BadParameter(f"{value!r} is neither from-data, cycle, none nor a class number")
-
-
 @click.command("sweep", epilog=EPILOG, context_settings={"max_content_width": 100})
 @click.option(
     "--metric",
@@ -48,7 +39,7 @@ def labels(value: str) -> str | int:
 @options.less(what, "labels")
 @click.option(
     "--labels",
-    type=labels,
+    type=options.labels("from-data", "cycle", "none"),
     metavar="from-data|cycle|CLASS|none",
     show_default="none",
     help="For class-conditional experts; from-data: nll, vlb; cycle: sample.",
@@ -60,7 +51,13 @@ def labels(value: str) -> str | int:
     help="Thresholds with commas between: numbers in [0, 1], min, max; 0 and 1: one expert alone.",
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range")
-@options.less(how, "bpd_tol")
+@options.less(how, "bpd_tol", "tol")
+@click.option(
+    "--tol",
+    type=float,
+    show_default="0.003; sample: 0.001",
+    help="Tolerance of adams, in noise units; sample: at most 0.01.",
+)
 @vlb.bound
 @click.option("--num", type=int, show_default="1000", help="sample: images of each row, ids 0 to N - 1.")
 @sample.image_shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,11 +44,8 @@ def estimate(
 ) -> Estimate:
     """Time the slowest of the experts; ``n_solves`` counts images times draws times models."""
     timed = min(probes, TIMED_PROBES)
-    call = max(
-        call_seconds(
-            expert, shape=(rows, *shape), device=device, dtype=dtype, probes=timed, conditional=conditional
-        )
-        for expert in experts
+    call = call_seconds(
+        experts, shape=(rows, *shape), device=device, dtype=dtype, probes=timed, conditional=conditional
     )
     call *= probes / timed
     evaluations = NOMINAL_EVALUATIONS[method]
@@ -55,9 +53,24 @@ def estimate(
 
 
 def call_seconds(
+    experts: Iterable[Expert],
+    *,
+    shape: tuple[int, ...],
+    device: str,
+    dtype: str,
+    probes: int,
+    conditional: bool,
+) -> float:
+    """Seconds of the slowest one's forward call at z [B, C, H, W] and ``probes`` vector-Jacobian products."""
+    return max(
+        _call_seconds(expert, shape=shape, device=device, dtype=dtype, probes=probes, conditional=conditional)
+        for expert in experts
+    )
+
+
+def _call_seconds(
     expert: Expert, *, shape: tuple[int, ...], device: str, dtype: str, probes: int, conditional: bool
 ) -> float:
-    """Seconds of one forward call at z [B, C, H, W] and ``probes`` vector-Jacobian products."""
     move(expert, device=device, dtype=dtype)
     network = getattr(torch, dtype)
     low, high = expert.gamma_range

@@ -121,16 +121,13 @@ class VariationalBound:
     ) -> Estimate:
         """As `Metric.estimate`; forward passes alone."""
         rows = settings.batch_size or 1
-        call = max(
-            call_seconds(
-                expert,
-                shape=(rows, *shape),
-                device=settings.device or "cpu",
-                dtype=settings.dtype or "float32",
-                probes=0,
-                conditional=settings.labels != "none",
-            )
-            for expert in experts
+        call = call_seconds(
+            experts,
+            shape=(rows, *shape),
+            device=settings.device or "cpu",
+            dtype=settings.dtype or "float32",
+            probes=0,
+            conditional=settings.labels != "none",
         )
         per_image = float(self.times * settings.repeats)
         return Estimate(n_images, rows, call, math.ceil(n_images * per_image / rows) * call, per_image)

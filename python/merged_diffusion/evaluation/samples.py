@@ -147,16 +147,13 @@ class SamplePlan:
         """The cost of as many images, from one timed forward pass of the slowest expert."""
         settings, how = self.settings, self.how
         rows = settings.batch_size or 1
-        call = max(
-            call_seconds(
-                expert,
-                shape=(rows, *self.image_shape),
-                device=settings.device or "cpu",
-                dtype=settings.dtype or "float32",
-                probes=0,
-                conditional=settings.labels != "none",
-            )
-            for expert in self.models.experts.values()
+        call = call_seconds(
+            self.models.experts.values(),
+            shape=(rows, *self.image_shape),
+            device=settings.device or "cpu",
+            dtype=settings.dtype or "float32",
+            probes=0,
+            conditional=settings.labels != "none",
         )
         # Heun's method asks twice a step, but once in the last one.
         nominal = {"heun": 2.0 * (how.steps or 0) - 1}.get(how.sampler, float(how.steps or 0))

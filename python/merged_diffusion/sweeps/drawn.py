@@ -17,7 +17,6 @@ from typing import Any, Final
 import numpy as np
 
 from merged_diffusion.data.images import make_data
-from merged_diffusion.errors import ResourceError, RunError, StorageError
 from merged_diffusion.evaluation.cost import Estimate
 from merged_diffusion.evaluation.plan import meaning_digest
 from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
@@ -28,7 +27,7 @@ from merged_diffusion.sampling import Samples
 from merged_diffusion.sampling.store import is_taken
 from merged_diffusion.sweeps import table
 from merged_diffusion.sweeps.cost import Cost
-from merged_diffusion.sweeps.plan import Failed, SweepPlan
+from merged_diffusion.sweeps.plan import Failed, SweepPlan, spoiling_one_row
 from merged_diffusion.sweeps.reference import Reference
 from merged_diffusion.sweeps.rows import Row
 
@@ -126,11 +125,8 @@ class DrawnRows:
                     observe(name, samples)
 
             try:
-                self._measure(row, run.run(count))
-            except (StorageError, RunError, ResourceError):
-                raise
-            except Exception as error:  # noqa: BLE001  an expert may raise anything, and spoils its row alone
-                failed(row.name, error)
+                with spoiling_one_row(row.name, failed):
+                    self._measure(row, run.run(count))
             finally:
                 cost.add(round(spent), round(spent))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol
 
+from merged_diffusion.errors import ResourceError, RunError, StorageError
 from merged_diffusion.evaluation.cost import Estimate
 from merged_diffusion.evaluation.plan import KEPT_SECONDS
 from merged_diffusion.evaluation.settings import Settings
@@ -18,6 +20,17 @@ from merged_diffusion.sweeps.table import Line, Paired
 
 Observer = Callable[[str, Any], None]
 Failed = Callable[[str, Exception], None]
+
+
+@contextmanager
+def spoiling_one_row(name: str, failed: Failed) -> Iterator[None]:
+    """An expert may raise anything, which is told of its row; what would end every row alike goes on up."""
+    try:
+        yield
+    except (StorageError, RunError, ResourceError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        failed(name, error)
 
 
 class Rows(Protocol):

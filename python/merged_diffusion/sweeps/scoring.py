@@ -16,7 +16,7 @@ from merged_diffusion.likelihood import can_share, log_likelihoods
 from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.runs import Record
 from merged_diffusion.sweeps.cost import Cost
-from merged_diffusion.sweeps.plan import Failed
+from merged_diffusion.sweeps.plan import Failed, spoiling_one_row
 from merged_diffusion.sweeps.rows import Row
 
 Observer = Callable[[str, Record], None]
@@ -122,10 +122,6 @@ def _score_alone(scored: Scored, observe: Observer | None, cost: Cost, failed: F
         if observe is not None:
             observe(scored.row.name, record)
 
-    try:
+    with spoiling_one_row(scored.row.name, failed):
         scored.evaluation.run(note)
-    except (StorageError, RunError, ResourceError):
-        raise
-    except Exception as error:  # noqa: BLE001  an expert may raise anything, and spoils its own row alone
-        failed(scored.row.name, error)
     cost.add(spent, spent)

@@ -58,6 +58,17 @@ impl Observer<Infallible> for Log {
     }
 }
 
+fn solved<'a>(
+    workspaces: &mut [Box<dyn Workspace<Error = Infallible> + 'a>],
+    legs: &[(f64, f64)],
+    settings: &Settings,
+    keys: &[u64],
+) -> Log {
+    let mut log = Log::default();
+    let Ok(_) = solve(&Courses::one(legs), settings, workspaces, keys, &mut log);
+    log
+}
+
 fn run(legs: &[(f64, f64)], settings: &Settings, keys: &[u64]) -> (Log, Store) {
     let saved = Store::default();
     let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> = legs
@@ -68,14 +79,7 @@ fn run(legs: &[(f64, f64)], settings: &Settings, keys: &[u64]) -> (Log, Store) {
             Box::new(workspace) as Box<dyn Workspace<Error = Infallible>>
         })
         .collect();
-    let mut log = Log::default();
-    let Ok(_) = solve(
-        &Courses::one(legs),
-        settings,
-        &mut workspaces,
-        keys,
-        &mut log,
-    );
+    let log = solved(&mut workspaces, legs, settings, keys);
     (log, saved)
 }
 
@@ -226,18 +230,11 @@ fn a_step_that_is_repeated_keeps_its_probe() {
     let mut workspace = Naive::new(1, DIM, SLOTS, start, gaussian());
     let mut boxed: Vec<Box<dyn Workspace<Error = Infallible> + '_>> =
         vec![Box::new(Counted(&mut workspace))];
-    let mut log = Log::default();
-    let Ok(_) = solve(
-        &Courses::one(&[RANGE]),
-        &settings(1, 1e-4, 3, None),
-        &mut boxed,
-        &[1],
-        &mut log,
-    );
+    let log = solved(&mut boxed, &[RANGE], &settings(1, 1e-4, 3, None), &[1]);
     drop(boxed);
     let job = &log.finished[0].1.job;
     assert!(job.rejected > 0, "no step was repeated");
-    let mut nodes: Vec<u64> = workspace.asked.iter().map(|&(_, node)| node).collect();
+    let mut nodes = workspace.nodes;
     assert_eq!(nodes.len() as u64, job.nodes + job.rejected);
     nodes.dedup();
     assert_eq!(nodes, (0..job.nodes).collect::<Vec<_>>());
@@ -259,13 +256,11 @@ fn a_leg_knows_nothing_of_the_one_before() {
     second.saved = Store::clone(&saved);
     let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> =
         vec![Box::new(first), Box::new(second)];
-    let mut log = Log::default();
-    let Ok(_) = solve(
-        &Courses::one(&[(RANGE.0, middle), (middle, RANGE.1)]),
-        &settings(1, 1e-6, 3, None),
+    let log = solved(
         &mut workspaces,
+        &[(RANGE.0, middle), (middle, RANGE.1)],
+        &settings(1, 1e-6, 3, None),
         &[1],
-        &mut log,
     );
     // With eps_hat reversed, z/alpha shrinks as it grew: y goes as 1 / growth of y.
     let (entry, growth) = exact(RANGE.0, middle);
@@ -350,14 +345,7 @@ fn with_failures(fails: impl Fn(u64, f64) -> bool + 'static) -> Finished {
     };
     let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> =
         vec![Box::new(Naive::new(1, DIM, SLOTS, start, network))];
-    let mut log = Log::default();
-    let Ok(_) = solve(
-        &Courses::one(&[RANGE]),
-        &settings(1, 1e-3, 3, None),
-        &mut workspaces,
-        &[1],
-        &mut log,
-    );
+    let mut log = solved(&mut workspaces, &[RANGE], &settings(1, 1e-3, 3, None), &[1]);
     log.finished.remove(0).1
 }
 
@@ -382,15 +370,8 @@ fn a_kink_that_no_step_resolves_is_told() {
     };
     let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> =
         vec![Box::new(Naive::new(1, DIM, SLOTS, start, network))];
-    let mut log = Log::default();
     let legs = [(0.0, 0.5)];
-    let Ok(_) = solve(
-        &Courses::one(&legs),
-        &settings(1, 1e-4, 3, None),
-        &mut workspaces,
-        &[1],
-        &mut log,
-    );
+    let log = solved(&mut workspaces, &legs, &settings(1, 1e-4, 3, None), &[1]);
     assert_eq!(log.finished[0].1.status, Status::ToleranceMissed);
 }
 
@@ -400,14 +381,7 @@ fn the_linear_part_of_the_entry_is_exact() {
     let nothing = |_: f64, _: u64, z: &[f64]| (vec![0.0; z.len()], 0.0);
     let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> =
         vec![Box::new(Naive::new(1, DIM, SLOTS, start, nothing))];
-    let mut log = Log::default();
-    let Ok(_) = solve(
-        &Courses::one(&[RANGE]),
-        &settings(1, 1e-3, 3, None),
-        &mut workspaces,
-        &[1],
-        &mut log,
-    );
+    let log = solved(&mut workspaces, &[RANGE], &settings(1, 1e-3, 3, None), &[1]);
     let entry = DIM as f64 * (log_alpha(RANGE.1) - log_alpha(RANGE.0));
     assert!((log.finished[0].1.job.log_density - entry).abs() < 1e-12);
     let square: f64 = start(1).iter().map(|z| z * z).sum();

@@ -44,8 +44,8 @@ pub struct Naive {
     /// States between legs: give the workspaces of one solve the same.
     pub saved: Store,
     pub calls: Calls,
-    /// Gamma and node of every evaluation of the first row.
-    pub asked: Vec<(f64, u64)>,
+    /// Node of every evaluation of the first row.
+    pub nodes: Vec<u64>,
 }
 
 impl Naive {
@@ -72,7 +72,7 @@ impl Naive {
             branches: HashMap::new(),
             saved: Store::default(),
             calls: Calls::default(),
-            asked: Vec::new(),
+            nodes: Vec::new(),
         }
     }
 
@@ -151,7 +151,7 @@ impl Workspace for Naive {
         slot: &[Option<usize>],
     ) -> Result<(), Infallible> {
         self.calls.evaluate += 1;
-        self.asked.push((t[0], node[0]));
+        self.nodes.push(node[0]);
         for row in 0..self.keys.len() {
             let Some(slot) = slot[row] else {
                 self.columns.push(f64::NAN);
