@@ -13,7 +13,6 @@ import numpy as np
 
 import merged_diffusion as md
 from merged_diffusion import plots
-from merged_diffusion.evaluation.settings import Settings
 
 SHOWN = 14  # images of the same noise, side by side
 
@@ -31,9 +30,9 @@ def main() -> None:
 
     common = {"data": given.pair, "threads": given.threads, "batch_size": 64}
     scored = md.sweep(
-        Settings.of(common | {"limit": None if given.all else given.limit}), out=given.out / "nll"
+        md.Settings.of(common | {"limit": None if given.all else given.limit}), out=given.out / "nll"
     )
-    drawn = md.sweep(Settings.of(common), metric="sample", num=given.num, out=given.out / "sample-ode")
+    drawn = md.sweep(md.Settings.of(common), metric="sample", num=given.num, out=given.out / "sample-ode")
 
     quality = {row["name"]: row["summary"]["quality"]["primary"] for row in drawn["rows"]}
     bits = {row["name"]: row["summary"]["bits_per_dim"] for row in scored["rows"]}

@@ -1,6 +1,7 @@
 """The whole eta grid of a bundled set on all 360 test images, with the same noise and probes in every row.
 
     python recipes/eta_grid.py photos
+    python recipes/eta_grid.py photos --method dopri5
 
 Prints a markdown table: both experts alone, every threshold of the grid, and the full-covariance Gaussian.
 The recommended eta was chosen on the held-back part of train; nothing here chooses.
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 import merged_diffusion as md
-from merged_diffusion import _core
+from merged_diffusion import _core, methods
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.merge import as_model
 from merged_diffusion.pairs import pair_card
@@ -26,6 +27,7 @@ def main() -> None:
     """Score, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", choices=["digits", "photos"])
+    parser.add_argument("--method", choices=methods.METHODS, default=methods.DEFAULT)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -36,7 +38,7 @@ def main() -> None:
     likelihood, quality = md.load_expert(card.likelihood), md.load_expert(card.quality)
 
     def score(model: object) -> Likelihood:
-        return md.log_likelihood(model, data)  # type: ignore[arg-type]
+        return md.log_likelihood(model, data, method=options.method)  # type: ignore[arg-type]
 
     alone = {
         "likelihood": score(as_model(likelihood, role="likelihood")),

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 import merged_diffusion as md
 from merged_diffusion.pairs import pair_card
@@ -47,7 +48,7 @@ def main() -> None:
         print(f"| {seed} | {shown} | {value:+.4f} ± {se:.4f} |")
     found = np.array([difference(a, b)[0] / b.value for a, b in zip(merged, better, strict=True)])
     means = " | ".join(f"{np.mean([f.value for f in figures]):.4f}" for figures in (merged, *experts))
-    half = 2.776 * found.std(ddof=1) / len(found) ** 0.5  # Student's t, 4 degrees of freedom
+    half = stats.t.ppf(0.975, len(found) - 1) * stats.sem(found)
     print(
         f"| mean | {means} | {found.mean():+.1%} ({found.mean() - half:+.1%} to {found.mean() + half:+.1%}) |"
     )

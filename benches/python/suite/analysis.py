@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from suite.plan import PAPER, Measured
-from suite.setting import Floats, Found, Setting
+from suite.plan import PAPER, Cell, Measured
+from suite.setting import Floats
 
 RESAMPLES: Final = 1000
 Images = npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ def over_images(figure: Callable[[Images], float], n: int) -> Interval:
     return Interval(figure(np.arange(n)), float(low), float(high))
 
 
-def evaluations_curve(cells: Sequence[tuple[Setting, Found, Floats]]) -> Curve:
+def evaluations_curve(cells: Sequence[Cell]) -> Curve:
     """Of network evaluations an image."""
     cost = np.array([found.evaluations.mean() for _, found, _ in cells])
     return Curve(cost, np.array([errors**2 for *_, errors in cells]))

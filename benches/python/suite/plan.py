@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
+from merged_diffusion import methods
+from merged_diffusion.evaluation.settings import PRESETS as PACKAGE
 from suite import measure
 from suite.problems import Problem
 from suite.setting import Floats, Found, Setting
 from suite.store import Store
 
 PAPER: Final = 1e-5
-DEFAULT: Final = (3e-3, 0.7)
-PRESETS: Final = {"fast": (3e-2, 1.0), "default": DEFAULT, "tight": (1e-3, 0.5)}
+USED: Final = {"fast": PACKAGE["fast"], "default": methods.DEFAULTS["adams"], "tight": PACKAGE["tight"]}
+PRESETS: Final = {name: (used["tol"], used["h_max"]) for name, used in USED.items()}
+DEFAULT: Final = PRESETS["default"]
 ADAMS: Final = (
     *((1e-1, 1.4), PRESETS["fast"], (1e-2, 0.85), DEFAULT, PRESETS["tight"]),
     *((3e-4, 0.35), (1e-4, 0.25), (3e-5, 0.18)),
@@ -24,18 +27,19 @@ REFERENCE: Final = Setting("dopri5", 1e-8, dtype="float64")
 # Probes that the paper's pipeline averages, and how many seeds of each.
 AVERAGED: Final = {1: 8, 2: 8, 4: 4, 8: 4, 16: 2, 32: 2, 64: 1}
 SEEDS: Final = 8
+Cell = tuple[Setting, Found, Floats]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Measured:
     """A problem's cells: errors of one probe's curves, and of what a user gets."""
 
     title: str
     n: int
     product_cost: float
-    curves: dict[str, list[tuple[Setting, Found, Floats]]] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[Cell]]
     """By solver, loosest first: with errors [N] in bits/dim against a tight solution with the same probe."""
-    total: dict[str, list[tuple[Setting, Found, Floats]]] = field(default_factory=dict)
+    total: Mapping[str, Sequence[Cell]]
     """By name, a seed each: with errors [N] in bits/dim against the exact trace."""
 
 
@@ -48,23 +52,19 @@ def measure_problem(
     def found(setting: Setting) -> Found:
         return store.found(problem.name, setting, lambda: measure.measured(problem, setting))
 
-    cells = Measured(problem.title, len(problem.points), cost["ratio"])
+    def errors(settings: Sequence[Setting], truth: Floats) -> list[Cell]:
+        cells = [found(setting) for setting in settings]
+        return [
+            (setting, cell, problem.bits_per_dim(cell.nats) - problem.bits_per_dim(truth))
+            for setting, cell in zip(settings, cells, strict=True)
+        ]
+
     solvers = [name for name in RUNGE_KUTTA if name not in missing]
     reference = found(REFERENCE).nats
-    for name, settings in _curves(solvers, quick).items():
-        cells.curves[name] = [
-            (setting, cell, problem.bits_per_dim(cell.nats) - problem.bits_per_dim(reference))
-            for setting in settings
-            for cell in [found(setting)]
-        ]
+    curves = {name: errors(settings, reference) for name, settings in _curves(solvers, quick).items()}
     exact = _exact(problem, found)
-    for name, settings in _totals(quick).items():
-        cells.total[name] = [
-            (setting, cell, problem.bits_per_dim(cell.nats) - problem.bits_per_dim(exact))
-            for setting in settings
-            for cell in [found(setting)]
-        ]
-    return cells
+    total = {name: errors(settings, exact) for name, settings in _totals(quick).items()}
+    return Measured(problem.title, len(problem.points), cost["ratio"], curves, total)
 
 
 def _curves(solvers: Sequence[str], quick: bool) -> dict[str, list[Setting]]:

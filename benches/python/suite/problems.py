@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from merged_diffusion import _core
@@ -23,6 +22,7 @@ from merged_diffusion.experts.gaussian import GaussianMixtureExpert, merged_log_
 from merged_diffusion.merge import MergedModel, Threshold
 from merged_diffusion.pairs import load_pair
 from merged_diffusion.training import train
+from suite.setting import Floats
 from suite.spectral import SpectralGaussian
 
 RECIPE: Final = Path(__file__).with_name("photos-rough.toml")
@@ -32,8 +32,6 @@ SEED: Final = 2024
 # How the exact trace is integrated: d products an evaluation, so no more nodes than its error needs.
 TIGHT: Final = {"tol": 1e-5, "h_max": 0.15}
 AFFORDABLE: Final = {"tol": 1e-4, "h_max": 0.25}
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

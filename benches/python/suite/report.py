@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 
 from suite import analysis
 from suite.analysis import Interval
-from suite.plan import DEFAULT, PAPER, PRESETS, Measured
-from suite.setting import Floats, Found, Setting
+from suite.plan import DEFAULT, PAPER, PRESETS, Cell, Measured
+from suite.setting import Floats
 
 MEBI = 2**20
 LOOK = {
@@ -23,7 +23,6 @@ LOOK = {
     "dopri5": ("dopri5, a step size per image", "tab:blue", "o"),
     "adams": ("adams", "tab:red", "D"),
 }
-Cell = tuple[Setting, Found, Floats]
 
 
 def written(problems: Mapping[str, Measured], missing: Mapping[str, str], out: Path) -> str:
