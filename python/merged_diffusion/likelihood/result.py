@@ -12,7 +12,6 @@ from merged_diffusion import _core
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.likelihood import records as fields
 from merged_diffusion.likelihood.scores import Floats, Scores, floats, mean
-from merged_diffusion.ode.time_profile import TimeProfile
 
 UNITS: Final = {
     "none": "nats (log density)",
@@ -31,8 +30,6 @@ class Likelihood(Scores):
     dequantise: str = "truncated-normal"
     tally: Mapping[str, Any] = field(default_factory=dict)
     """Network calls by leg and their useful rows, also before the last image had a row (`_core.solve`)."""
-    time_profile: TimeProfile | None = None
-    """Where the time went, where that was asked for."""
 
     @classmethod
     def from_records(
