@@ -135,7 +135,7 @@ class Evaluation:
         )
         result["n_missing"] = len(self._missing(records))
         if self.time_profile is not None:
-            result["time_profile"] = self.time_profile.and_data(self.plan.data_seconds).as_dict()
+            result["time_profile"] = self.time_profile.with_data(self.plan.data_seconds).as_dict()
         return result
 
     def _missing(self, records: Mapping[str, Sequence[Record]]) -> set[int]:

@@ -93,7 +93,7 @@ class TimeProfile:
             useful_rows=self.useful_rows + other.useful_rows,
         )
 
-    def and_data(self, seconds: float) -> TimeProfile:
+    def with_data(self, seconds: float) -> TimeProfile:
         """With seconds for images that were loaded before."""
         return self + TimeProfile(dict.fromkeys(PARTS, 0.0) | {"data": seconds})
 

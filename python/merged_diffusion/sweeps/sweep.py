@@ -36,7 +36,7 @@ class Sweep:
         self._errors: dict[str, dict[str, Any]] = {}
         if out is not None:
             spent, self.seconds = folder.begin(out, self._table([], None), allow_rebatch=allow_rebatch)
-            self.cost = Cost(**spent)
+            self.cost = Cost(spent["spent"], spent["single_runs"])
         self._rows = plan.opened(out, allow_rebatch=allow_rebatch, strict_env=strict_env)
 
     @property
@@ -80,7 +80,7 @@ class Sweep:
         }
         if self.plan.settings.profile_time:
             loaded = self.plan.base.data_seconds
-            found["time_profile"] = self.cost.time_profile.and_data(loaded).as_dict()
+            found["time_profile"] = self.cost.time_profile.with_data(loaded).as_dict()
         return found
 
     def __enter__(self) -> Self:
