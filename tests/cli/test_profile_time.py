@@ -57,6 +57,18 @@ def test_a_run_goes_on_with_it_and_without(run_cli, nll):
     assert "time_profile" not in run_cli("runs", "show", "run", "--json").json
 
 
+def test_what_was_interrupted_has_none(run_cli, nll, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("merged_diffusion.cli.progress.Progress.update", stop)
+    result = run_cli(*nll("one", "--limit", 4, "--profile-time", "--json"))
+    assert result.code == 130
+    partial = result.json["error"]["fields"]["partial"]
+    assert partial["n"] == 1
+    assert "time_profile" not in partial
+
+
 def test_sweep_has_one_of_all_its_rows(run_cli, sweep):
     asked = sweep("--limit", 3, "--etas", "0,0.2,0.4", "--out", "sweep", "--json")
     found = run_cli(*asked, "--profile-time").json
@@ -69,6 +81,10 @@ def test_sweep_has_one_of_all_its_rows(run_cli, sweep):
     again = run_cli(*asked)
     assert again.code == 0
     assert "time_profile" not in again.json
+    # With nothing left to do a row that was solved with others has none either.
+    idle = run_cli(*asked, "--profile-time").json
+    assert idle["time_profile"]["network_calls"] == 0
+    assert {line["name"]: "time_profile" in line["summary"] for line in idle["rows"]} == shown
     refused = run_cli(*sweep("--limit", 3, "--metric", "vlb", "--profile-time"))
     assert refused.code == 2
     assert "profile-time belongs to metric nll" in refused.err

@@ -85,8 +85,10 @@ class Evaluation:
         try:
             for name in self.plan.models.models:
                 self._score(name, observe)
-        except MergedDiffusionError:
-            self.take_back()
+        except BaseException as error:
+            self.time_profile = None  # where the time of what was cut short went is not known
+            if isinstance(error, MergedDiffusionError):
+                self.take_back()
             raise
         self.conclude()
 

@@ -48,6 +48,7 @@ def score(rows: Sequence[Scored], observe: Observer | None, cost: Cost, failed: 
             together = []
         else:
             for scored in together:
+                scored.evaluation.time_profile = None  # that of all is the sweep's
                 scored.evaluation.conclude()
     names = {scored.row.name for scored in together}
     for scored in rows:
@@ -109,7 +110,6 @@ def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost
     cost.add(result.tally["evaluations"], single_runs, result.time_profile)
     for name, scored in by_name.items():  # the time of all, in proportion to what each would have taken
         share = counts[name] / single_runs
-        scored.evaluation.time_profile = None  # that of all is the sweep's
         scored.evaluation.seconds += share * result.seconds
         scored.evaluation.seconds_outside_network += share * result.seconds_outside_network
 
