@@ -36,7 +36,7 @@ DIFFUSION_WORDS = {"gamma", "eps", "eps_hat", "alpha", "sigma", "sigma_squared",
 SOLVER_WORDS = {"stage", "stages", "tableau", "slot", "slots", "trial", "frame", "lane", "workspace"}
 HOMELESS = {"utils", "util", "helpers", "common", "misc", "manager", "shared", "stuff"}
 
-SOLVER = ("tableau", "control", "workspace", "outcome", "lane")
+SOLVER = ("tableau", "control", "workspace", "timed", "outcome", "lane")
 SOLVER_FILES = [
     *(RUST / "core" / "src" / f"{name}.rs" for name in SOLVER),
     *sorted((RUST / "core" / "src" / "runge_kutta").glob("*.rs")),

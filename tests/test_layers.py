@@ -34,7 +34,7 @@ CORE_CONCEPTS = {path.stem for path in CORE.iterdir()} - {"lib"}
 SHARED = {"error", "Error"}
 SOLVER = {
     *("adams", "quadrature", "probe_noise", "tableau", "control", "course", "workspace", "outcome"),
-    *("runge_kutta", "host", "lane"),
+    *("runge_kutta", "host", "lane", "timed"),
 }
 DIFFUSION = {"gamma", "merge", "stream", "special", "truncated_normal", "bits"}
 

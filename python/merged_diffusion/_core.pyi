@@ -502,6 +502,7 @@ def solve(
     record_steps: bool = False,
     branches: Sequence[Sequence[tuple[float, float]]] | None = None,
     stride: int = 0,
+    time_verbs: bool = False,
 ) -> dict[str, Any]:
     """Take every problem through all legs, on one workspace per leg.
 
@@ -522,8 +523,10 @@ def solve(
     is ``legs`` for c = 0. The problems of one ``key`` share a row as long as they take the same steps; their outcomes
     are to the last bit those of solves without branches, and count the evaluations that they would have taken alone.
 
-    Returns ``calls`` (network calls, leg by leg), ``evaluations`` (their useful rows), and
-    ``rows_before_drain``, ``evaluations_before_drain`` (the same while problems waited for their first row).
+    Returns ``frames`` (attempts of all rows of a leg at once), ``calls`` (network calls, leg by leg),
+    ``evaluations`` (their useful rows), and ``rows_before_drain``, ``evaluations_before_drain`` (the same while
+    problems waited for their first row). With ``time_verbs`` also ``verbs``: calls and seconds of each verb of the
+    workspaces, by name; what a callback takes is part of the verb that calls it.
 
     Raises
     ------

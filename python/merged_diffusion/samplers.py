@@ -117,6 +117,14 @@ class Sampling:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
+    def check_profiled(self) -> None:
+        """`UsageError` where no solver is at work whose time could be told."""
+        if self.sampler != "ode":
+            raise UsageError(
+                f"profile-time belongs to ode, and the sampler is {self.sampler}",
+                hint="leave it out, or use sampler ode",
+            )
+
     @property
     def is_shared(self) -> bool:
         """Whether the images of a block share their steps, so that they depend on each other."""

@@ -67,3 +67,14 @@ def test_nothing_waits_for_the_device_but_collect_and_save(device, digits, monke
     for name in ("load", "combine", "evaluate", "scaled_square", "gram", "accept"):
         monkeypatch.setattr(TorchWorkspace, name, watched(getattr(TorchWorkspace, name)))
     log_likelihood(model, digits, **options)
+
+
+def test_seconds_of_the_device_stand_beside_those_of_the_host(device, digits):
+    found = log_likelihood(load_pair("digits"), digits, device=device, batch_size=4, profile_time=True)
+    profile = found.time_profile
+    assert profile.total == pytest.approx(found.seconds, rel=1e-12)
+    assert min(profile.seconds.values()) >= 0
+    is_queued = torch.device(device).type == "cuda"
+    assert (profile.device_seconds is not None) == is_queued
+    for seconds in (profile.device_seconds or {}).values():
+        assert 0 < seconds < found.seconds

@@ -105,6 +105,7 @@ where = options.stacked(
     options.dtype,
     click.option("--compile", is_flag=True, default=None, help="Compile the networks (torch.compile)."),
     click.option("--deterministic", is_flag=True, help="Fail where a kernel has no deterministic form."),
+    click.option("--profile-time", is_flag=True, help="Say where the time goes; changes no result."),
     click.option(
         "--shard",
         type=options.shard,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from merged_diffusion.cli import bound_report
+from merged_diffusion.cli import bound_report, time_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.progress import duration
 from merged_diffusion.cli.text import Summary, error, evaluations, heading, leg_line, lines, value
@@ -122,8 +122,9 @@ def how_to_go_on(out: Path | None) -> str:
 
 
 def _lines(summary: Summary) -> list[str]:
-    """The rows of a summary, and what a bound is made of."""
-    return [*lines(summary), *(bound_report.terms(summary) if summary["command"] == "vlb" else [])]
+    """The rows of a summary, what a bound is made of, and where the time went."""
+    terms = bound_report.terms(summary) if summary["command"] == "vlb" else []
+    return [*lines(summary), *terms, *time_report.lines(summary.get("time_profile"))]
 
 
 def _kept(summary: Summary, path: Path) -> str:

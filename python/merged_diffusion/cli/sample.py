@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from merged_diffusion import samplers
-from merged_diffusion.cli import options, output, text, workers
+from merged_diffusion.cli import options, output, text, time_report, workers
 from merged_diffusion.cli.nll import model
 from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.settings import Settings
@@ -71,6 +71,7 @@ where = options.stacked(
     options.dtype,
     click.option("--compile", is_flag=True, default=None, help="Compile the networks (torch.compile)."),
     click.option("--deterministic", is_flag=True, help="Fail where a kernel has no deterministic form."),
+    click.option("--profile-time", is_flag=True, help="ode: say where the time goes; changes no image."),
     click.option("--shard", type=options.shard, metavar="I/N",
                  show_default="0/1; RANK/WORLD_SIZE under torchrun", help="The share of worker I of N."),
     click.option("--out", type=click.Path(path_type=Path), show_default=DEFAULT_OUT,
@@ -104,6 +105,8 @@ def command(
 ) -> int:
     """Draw images from merged experts, reproducibly: an id is the same image in any command."""
     sampling = _sampling(given)
+    if given["profile_time"]:
+        sampling.check_profiled()
     asked = {name: value for name, value in given.items() if name not in samplers.ODE}
     settings = Settings.of(asked | {"data": ""})
     _check_model(settings)
@@ -149,7 +152,7 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
         return
     count = f"{summary['evaluations']['total']:.0f} evaluations/image"
     output.emit(f"{count}   {summary['seconds']:.1f} s   sha256 {summary['sha256'][:16]}")
-    output.emit(f"written to {summary['out']}")
+    output.emit("\n".join([*time_report.lines(summary.get("time_profile")), f"written to {summary['out']}"]))
 
 
 def _sampling(given: dict[str, Any]) -> samplers.Sampling:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from merged_diffusion.cli import time_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, cost_line, how_to_go_on
 from merged_diffusion.cli.text import evaluations, value
@@ -68,7 +69,8 @@ def show_plan(plan: SweepPlan[Any], cost: Estimate, out: Path | None, *, as_json
 
 def lines(table: Table) -> list[str]:
     """Heading, a row per threshold, remarks."""
-    return [_heading(table), *map(_row, table["rows"]), *_remarks(table)]
+    timed = time_report.lines(table.get("time_profile"))
+    return [_heading(table), *map(_row, table["rows"]), *_remarks(table), *timed]
 
 
 def _heading(table: Table) -> str:

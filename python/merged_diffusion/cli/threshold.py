@@ -35,7 +35,7 @@ Examples:
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range", "extrapolate")
 @options.less(how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol")
-@options.less(where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile")
+@options.less(where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time")
 @click.option("--no-confirm", is_flag=True, help="Leave out the exact runs on the images chosen on.")
 @click.option("--no-test", is_flag=True, help="Leave the images of --data alone.")
 def command(

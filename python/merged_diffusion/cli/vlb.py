@@ -39,7 +39,7 @@ Examples:
 @model
 @bound
 @options.less(how, *OF_THE_ODE)
-@where
+@options.less(where, "profile_time")
 def command(times: int | None, profile: bool, **given: Any) -> int:
     """Variational bound of images, in bits per dimension: prior, reconstruction and diffusion."""
     return scoring.command(given, times=times or DEFAULT_TIMES, profile=profile)

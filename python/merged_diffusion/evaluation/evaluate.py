@@ -19,6 +19,7 @@ from merged_diffusion.evaluation.pilot import with_tolerance
 from merged_diffusion.evaluation.plan import Plan, place
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.summary import missing_ids, summarise
+from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import Record, Run, versions
 
 Observer = Callable[[str, Record], None]
@@ -40,6 +41,8 @@ class Evaluation:
         self.out = out
         self.shard = shard
         self.seconds = self.seconds_outside_network = 0.0
+        self.time_profile = TimeProfile() if plan.settings.profile_time else None
+        """Of the images that were scored, where it is wanted; what loading them took is the plan's."""
         self._records: dict[str, list[Record]] = {name: [] for name in plan.models.models}
         self._runs: dict[str, Run] = {}
         if out is not None:
@@ -82,8 +85,10 @@ class Evaluation:
         try:
             for name in self.plan.models.models:
                 self._score(name, observe)
-        except MergedDiffusionError:
-            self.take_back()
+        except BaseException as error:
+            self.time_profile = None  # where the time of what was cut short went is not known
+            if isinstance(error, MergedDiffusionError):
+                self.take_back()
             raise
         self.conclude()
 
@@ -117,6 +122,8 @@ class Evaluation:
         )
         self.seconds += result.seconds
         self.seconds_outside_network += result.seconds_outside_network
+        if self.time_profile is not None and result.time_profile is not None:
+            self.time_profile += result.time_profile
 
     def summary(self) -> dict[str, Any]:
         """The summary over the records there are."""
@@ -128,7 +135,10 @@ class Evaluation:
             seconds=self.seconds,
             seconds_outside_network=self.seconds_outside_network,
         )
-        return result | {"n_missing": len(self._missing(records))}
+        result["n_missing"] = len(self._missing(records))
+        if self.time_profile is not None:
+            result["time_profile"] = self.time_profile.with_data(self.plan.data_seconds).as_dict()
+        return result
 
     def _missing(self, records: Mapping[str, Sequence[Record]]) -> set[int]:
         if self._runs:

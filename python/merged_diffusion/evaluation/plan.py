@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ class Plan:
     models: Models
     notes: tuple[str, ...] = ()
     metric: Metric = LIKELIHOOD
+    data_seconds: float = 0.0  # what loading took
 
     @property
     def main(self) -> str:
@@ -197,9 +199,11 @@ class Plan:
 
 def make_plan(settings: Settings, metric: Metric = LIKELIHOOD) -> Plan:
     """Load data and experts and refuse what does not fit; nothing is computed or written."""
+    begin = time.perf_counter()
     whole = load_data(
         settings.data, settings.split, settings.levels, cache=settings.cache, variant=settings.variant
     )
+    data_seconds = time.perf_counter() - begin
     order = np.argsort(whole.ids, kind="stable")
     if not np.array_equal(order, np.arange(len(order))):
         raise UsageError(f"{settings.data}: its ids are not ascending", hint="sort the file by ids")
@@ -215,7 +219,7 @@ def make_plan(settings: Settings, metric: Metric = LIKELIHOOD) -> Plan:
     if not conditional and settings.labels != "none":
         notes.append("no expert is class-conditional: --labels changes nothing")
     selected = whole.select(settings.limit, settings.ids)
-    plan = Plan(settings, selected, whole, models, tuple(notes), metric)
+    plan = Plan(settings, selected, whole, models, tuple(notes), metric, data_seconds)
     found = plan.labels(whole)
     if found is not None:
         for expert in models.experts.values():

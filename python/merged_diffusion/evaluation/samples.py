@@ -19,6 +19,7 @@ from merged_diffusion.evaluation.models import Models, load_models
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import check_labels
 from merged_diffusion.merge import MergedModel
+from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
 from merged_diffusion.samplers import Sampling
 from merged_diffusion.sampling import Samples, draw, files
@@ -180,6 +181,7 @@ class SampleRun:
         self.store = Store(out, plan.ids, plan.identity(), shard)
         self.todo = plan.share(shard, self.store.held())
         self.seconds = 0.0
+        self.time_profile = TimeProfile() if plan.settings.profile_time else None
 
     def run(self, observe: Callable[[Samples], object] = lambda _: None) -> dict[str, Any]:
         """Draw what is not there yet and write the output once all is; the summary.
@@ -200,7 +202,7 @@ class SampleRun:
             self.store.append(samples)
             observe(samples)
 
-        draw(
+        drawn = draw(
             plan.model,
             self.todo,
             **plan.how.as_dict(),
@@ -211,7 +213,10 @@ class SampleRun:
             dtype=plan.settings.dtype or "float32",
             batch_coupled=plan.settings.batch_coupled,
             on_images=keep,
+            profile_time=plan.settings.profile_time,
         )
+        if drawn.time_profile is not None:
+            self.time_profile = drawn.time_profile
 
     def _summary(self, result: dict[str, Any] | None) -> dict[str, Any]:
         n_missing = 0 if result is not None else len(self.plan.ids) - len(self.store.held())
@@ -227,6 +232,7 @@ class SampleRun:
             "out": str(self.store.out),
             "versions": versions(),
             "seconds": self.seconds,
+            **({} if self.time_profile is None else {"time_profile": self.time_profile.as_dict()}),
         }
 
     def __enter__(self) -> Self:

@@ -43,8 +43,10 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 # What `log_likelihood` takes under the same names.
 SOLVER: Final = (
     *("seed", "dequantise", "importance", "repeats", "method", *methods.OPTIONS, "probes"),
-    *("batch_size", "device", "dtype", "extrapolate", "batch_coupled"),
+    *("batch_size", "device", "dtype", "extrapolate", "batch_coupled", "profile_time"),
 )
+# What no record depends on, and no run keeps.
+APART: Final = ("cache", "profile_time")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,7 @@ class Settings:
     compile: bool | None = None
     seed: int = 0
     cache: str | Path | None = None
+    profile_time: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -174,8 +177,8 @@ class Settings:
         return {name: value for name in SOLVER if (value := getattr(self, name)) is not None}
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields that say what is computed, as JSON values: all but the place of the cache."""
-        return {name: value for name, value in asdict(self).items() if name != "cache"}
+        """All fields that say what is computed, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name not in APART}
 
 
 def _option(name: str) -> str:

@@ -52,6 +52,7 @@ def log_likelihood(
     on_record: Callable[[Record], object] | None = None,
     progress: bool = False,
     workspace: WorkspaceKind | None = None,
+    profile_time: bool = False,
 ) -> Likelihood:
     """Likelihood of images in bits/dim; two calls with the same ids and seed use the same noise and probes.
 
@@ -87,6 +88,8 @@ def log_likelihood(
         Called with each image's record, in order of finishing. Its exceptions come out unchanged.
     workspace
         ``host`` or ``torch``; by default what suits the device.
+    profile_time
+        Whether the result's ``time_profile`` says where the time went. No number depends on it.
 
     Raises
     ------
@@ -113,6 +116,7 @@ def log_likelihood(
         device=device,
         dtype=dtype,
         workspace=workspace,
+        profile_time=profile_time,
     )
     model = as_model(model)
     _check_range(model, extrapolate)
@@ -143,6 +147,7 @@ def log_likelihood(
         seconds=seconds,
         seconds_outside_network=seconds - scoring.network_seconds,
         tally=scoring.tally,
+        time_profile=scoring.time_profile(seconds),
     )
 
 

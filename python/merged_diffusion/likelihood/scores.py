@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.likelihood.records import ROLES, Record
+from merged_diffusion.ode.time_profile import TimeProfile
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,6 +36,8 @@ class Scores(ABC):
     seconds: float = 0.0
     """What it took here; nothing for records that were read back."""
     seconds_outside_network: float = 0.0
+    time_profile: TimeProfile | None = None
+    """Where the time went, where that was asked for and a solve did it."""
 
     @property
     @abstractmethod

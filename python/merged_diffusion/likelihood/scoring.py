@@ -29,6 +29,7 @@ from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import Probes, make_probes
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.spread import Spread
+from merged_diffusion.ode.time_profile import Timekeeper, TimeProfile, untimed
 
 ROWS_STEP: Final = 16  # on two threads a row's bits depended on its neighbours with 5 rows, never with 16
 CPU_ROWS: Final = 64
@@ -71,6 +72,7 @@ class Scoring:
         self._starts = starts
         self._shape = (channels, height, width)
         self._device = torch.device(settings.device)
+        self._keeper = Timekeeper(self._device) if settings.profile_time else None
 
     def run(
         self,
@@ -120,6 +122,10 @@ class Scoring:
         for each in recorders:
             each.tails.warn()
         return [tuple(each.records[position] for position in sorted(each.records)) for each in recorders]
+
+    def time_profile(self, seconds: float) -> TimeProfile | None:
+        """Where that many seconds went, this scoring's among them; None unless that was asked for."""
+        return None if self._keeper is None else self._keeper.profile(seconds)
 
     def _solve_all(self, recorders: list[Recorder], pending: list[Positions]) -> None:
         """Solve, and again with half the rows what the device's memory did not suffice for."""
@@ -185,6 +191,7 @@ class Scoring:
             workspace=settings.workspace,
             branches=branches,
             stride=self._items.stride,
+            keeper=self._keeper,
             **settings.solver,
         )
         for flow in flows:
@@ -247,6 +254,7 @@ class Scoring:
                 self._probes(rows),
                 self._items,
                 self._spread(lane) if self._has_spread else None,
+                untimed if self._keeper is None else self._keeper.during,
             )
             for lane, leg in enumerate(self._lanes)
         ]

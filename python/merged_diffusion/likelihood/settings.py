@@ -41,6 +41,7 @@ class Settings:
     device: str = "cpu"
     dtype: str = "float32"
     workspace: WorkspaceKind | None = None
+    profile_time: bool = False
 
     def __post_init__(self) -> None:
         _one_of("dequantise", self.dequantise, KINDS)

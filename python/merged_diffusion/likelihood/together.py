@@ -57,7 +57,7 @@ def log_likelihoods(
     """`log_likelihood` of the images under each model, by name.
 
     ``wanted`` holds the ids that each model scores (default: all); ``on_record`` is called with the model's
-    name. Seconds and tally of every result are those of all together.
+    name. Seconds, tally and time profile of every result are those of all together.
 
     Raises
     ------
@@ -103,6 +103,7 @@ def log_likelihoods(
             seconds=seconds,
             seconds_outside_network=seconds - scoring.network_seconds,
             tally=scoring.tally,
+            time_profile=scoring.time_profile(seconds),
         )
         for name, own in zip(names, records, strict=True)
     }

@@ -10,7 +10,6 @@ One forward call and one vector-Jacobian product share one evaluation of the net
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -24,6 +23,8 @@ from merged_diffusion.experts.base import Expert, like_input
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import Probes
 from merged_diffusion.ode.spread import Spread
+from merged_diffusion.ode.stopwatch import Stopwatch
+from merged_diffusion.ode.time_profile import During, untimed
 from merged_diffusion.ode.transfer import placed
 
 
@@ -42,6 +43,8 @@ class ProbabilityFlow:
         What problems there are; gives labels to conditional experts.
     spread
         Told the q of every single probe, where there are several.
+    during
+        Keeps the time of the network, of the probes' directions and of the products.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class ProbabilityFlow:
         probes: Probes,
         items: Items,
         spread: Spread | None = None,
+        during: During = untimed,
     ) -> None:
         self.expert = expert
         self._shape = shape
         self._probes = probes
         self._items = items
         self.spread = spread
+        self._during = during
         self._cond: tuple[Keys, Tensor] | None = None
         self.network = Stopwatch()
 
@@ -74,10 +79,13 @@ class ProbabilityFlow:
         """
         clock = placed(gamma, schedules.home(z.device))
         cond = self._labels(keys, z.device)
-        directions = self._probes.directions(keys, node)
-        with self.network.running(z.device), torch.enable_grad():
+        with self.network.running(z.device), self._during("network"), torch.enable_grad():
             state = z.detach().view(len(z), *self._shape).requires_grad_()
             eps_hat = like_input(self.expert.name, self.expert(state, clock, cond), state)
+        # Drawn on the host while a device still works at the network's output.
+        with self._during("probes"):
+            directions = self._probes.directions(keys, node)
+        with self.network.running(z.device), self._during("products"):
             squares = self._squares(eps_hat, state, directions)
         out = eps_hat.detach().reshape(z.shape)
         if out.untyped_storage().data_ptr() == z.untyped_storage().data_ptr():
@@ -117,42 +125,6 @@ class ProbabilityFlow:
         return self._cond[1]
 
 
-class Stopwatch:
-    """Seconds spent inside `running`: of the host on a CPU, of the device's queue on CUDA."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._queued: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-
-    @contextmanager
-    def running(self, device: torch.device) -> Iterator[None]:
-        """Time what is done, or queued, inside."""
-        if device.type == "cuda":
-            begin, end = _event(), _event()
-            begin.record()
-            yield
-            end.record()
-            self._queued.append((begin, end))
-            while self._queued and _is_over(self._queued[0][1]):
-                self._read()
-            return
-        start = time.perf_counter()
-        yield
-        self._seconds += time.perf_counter() - start
-
-    def _read(self) -> None:
-        begin, end = self._queued.pop(0)
-        self._seconds += begin.elapsed_time(end) / 1e3
-
-    @property
-    def seconds(self) -> float:
-        """The sum so far; waits for the device, so it is asked for at the end."""
-        while self._queued:
-            self._queued[0][1].synchronize()
-            self._read()
-        return self._seconds
-
-
 @contextmanager
 def frozen(experts: Iterable[Expert], *, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Experts that are torch modules on the device, in the dtype, without gradients of parameters.
@@ -176,14 +148,6 @@ def frozen(experts: Iterable[Expert], *, device: torch.device, dtype: torch.dtyp
             parameter.requires_grad_(is_trained)
         for owner, name, buffer in buffers:
             setattr(owner, name, buffer)
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-
-def _is_over(event: torch.cuda.Event) -> bool:
-    return bool(event.query())  # type: ignore[no-untyped-call]
 
 
 def _sum_dtype(device: torch.device) -> torch.dtype:

@@ -7,6 +7,7 @@ number of rows at every call.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
 from merged_diffusion.methods import Method
 from merged_diffusion.ode.items import Keys
+from merged_diffusion.ode.time_profile import Timekeeper
 from merged_diffusion.ode.workspace import Floats, Network, Start, TorchWorkspace
 
 Drift = Literal["probability-flow", "flow", "plain"]
@@ -52,6 +54,7 @@ def solve(
     record_steps: bool = False,
     branches: Sequence[Sequence[tuple[float, float]]] = (),
     stride: int = 0,
+    keeper: Timekeeper | None = None,
 ) -> dict[str, Any]:
     """Integrate every problem from the first leg's start to the last leg's end.
 
@@ -77,6 +80,8 @@ def solve(
         goes course c, 0 being ``legs``. Keys of one problem share what steps they have in common.
     keep
         Called with key and last state of every problem that reached the end, before ``finished`` is.
+    keeper
+        Keeps the time of verbs, starts and records; the networks' they tell it themselves.
 
     Returns
     -------
@@ -111,7 +116,10 @@ def solve(
             keep(key, host_store.take(key) if on_host else torch_store.pop(key).cpu().numpy())
         finished(outcome)
 
-    return _core.solve(
+    if keeper is not None:
+        start, note = keeper.during("starts")(start), keeper.during("records")(note)
+    run = partial(
+        _core.solve,
         legs,
         [build(network) for network in networks],
         keys,
@@ -132,7 +140,9 @@ def solve(
         record_steps=record_steps,
         branches=branches,
         stride=stride,
+        time_verbs=keeper is not None,
     )
+    return run() if keeper is None else keeper.solve(run, rows=rows)
 
 
 def _on_host(

@@ -48,8 +48,12 @@ class Spread:
         self._queued: list[tuple[Floats, Keys, Tensor]] = []
 
     def note(self, gamma: Floats, keys: Keys, q: Tensor) -> None:
-        """Take q [m, G] of the problems ``keys`` [G] at ``gamma`` [G]; nothing waits for the device yet."""
-        self._queued.append((gamma, keys.copy(), q))
+        """Take q [m, G] of the problems ``keys`` [G] at ``gamma`` [G]; nothing waits for the device.
+
+        What is asked of a problem is asked once it has ended, after the workspace's ``collect``: the device
+        has copied everything by then.
+        """
+        self._queued.append((gamma, keys.copy(), q.to("cpu", non_blocking=True)))
 
     def deviations(self, key: int, steps: Floats, origin: Origin = None) -> Floats:
         """D_p [m] of a problem over its leg here, from the ends of its accepted steps."""
@@ -93,7 +97,7 @@ class Spread:
         that sit out a call are given that gamma.
         """
         for gamma, keys, q in self._queued:
-            values = q.cpu().numpy()
+            values = q.numpy()
             for row, (key, node) in enumerate(zip(keys.tolist(), gamma.tolist(), strict=True)):
                 seen = self._seen.setdefault(key, {})
                 if node != self._legs[key // self._stride][0] or node not in seen:

@@ -16,6 +16,7 @@ from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.flow import frozen
 from merged_diffusion.ode.items import Items
+from merged_diffusion.ode.time_profile import Timekeeper
 from merged_diffusion.samplers import CHURN, ODE, Sampling
 from merged_diffusion.sampling import decode
 from merged_diffusion.sampling.ancestral import ancestral
@@ -39,10 +40,18 @@ OnImages = Callable[[Samples], object]
 
 
 class Drawing:
-    """A model, a sampler and a machine; `run` gives images. ``failures`` says why an id has none."""
+    """A model, a sampler and a machine; `run` gives images. ``failures`` says why an id has none.
+
+    A ``keeper`` keeps the time of the ODE's solve.
+    """
 
     def __init__(
-        self, model: MergedModel, how: Sampling, machine: Machine, shape: tuple[int, int, int]
+        self,
+        model: MergedModel,
+        how: Sampling,
+        machine: Machine,
+        shape: tuple[int, int, int],
+        keeper: Timekeeper | None = None,
     ) -> None:
         self.failures: dict[int, str] = {}
         self._legs = model.legs(toward="data")
@@ -50,6 +59,7 @@ class Drawing:
         self._how = how
         self._machine = machine
         self._shape = shape
+        self._keeper = keeper
         self._dim = int(np.prod(shape))
         is_clean = how.sampler == "heun" and ends_clean(self._legs)
         end = self._legs[-1].end
@@ -158,6 +168,7 @@ class Drawing:
             dtype=self._machine.dtype,
             arrived=arrived.__setitem__,
             finished=finished,
+            keeper=self._keeper,
             **{name: value for name in ODE if (value := getattr(self._how, name)) is not None},
         )
         if waiting:

@@ -21,6 +21,7 @@ from merged_diffusion.experts.base import like_input
 from merged_diffusion.merge import Leg
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.solve import solve
+from merged_diffusion.ode.time_profile import During, Timekeeper, untimed
 from merged_diffusion.ode.transfer import placed
 
 NOISE_FLOOR: Final = 0.1  # of adams' errors, in units of the data: finer noise is below half an 8-bit level
@@ -31,7 +32,8 @@ Floats = npt.NDArray[np.float64]
 class ForwardFlow:
     """eps_hat of G problems at their own gammas; the trace that a likelihood needs is left out."""
 
-    def __init__(self, leg: Leg, shape: tuple[int, int, int], items: Items) -> None:
+    def __init__(self, leg: Leg, shape: tuple[int, int, int], items: Items, during: During = untimed) -> None:
+        self._during = during
         self._expert = leg.expert
         self._shape = shape
         self._items = items
@@ -42,9 +44,9 @@ class ForwardFlow:
         labels = self._items.labels_of(keys)
         cond = None if labels is None else placed(labels, z.device)
         state = z.view(len(z), *self._shape)
-        eps_hat = like_input(
-            self._expert.name, self._expert(state, placed(gamma, home), cond), state
-        ).reshape(z.shape)
+        clock = placed(gamma, home)
+        with self._during("network"):
+            eps_hat = like_input(self._expert.name, self._expert(state, clock, cond), state).reshape(z.shape)
         if eps_hat.untyped_storage().data_ptr() == z.untyped_storage().data_ptr():
             eps_hat = eps_hat.clone()  # an identity expert returned its input, which is written again
         return eps_hat.contiguous(), torch.zeros(len(z), dtype=torch.float64, device=home)
@@ -62,17 +64,19 @@ def integrate(
     dtype: torch.dtype,
     arrived: Callable[[int, Floats], object],
     finished: Callable[[_core.Outcome], object],
+    keeper: Timekeeper | None = None,
     **solver: Any,
 ) -> None:
     """Take the problems ``keys`` through legs toward data.
 
-    ``arrived`` gets each key and its z_min [d] as it is there, then ``finished`` its outcome; ``solver`` is
-    what `ode.solve.solve` is told of the method.
+    ``arrived`` gets each key and its z_min [d] as it is there, then ``finished`` its outcome; a ``keeper``
+    keeps the time; ``solver`` is what `ode.solve.solve` is told of the method.
     """
     is_adams = solver.get("method") == "adams"
+    during = untimed if keeper is None else keeper.during
     solve(
         [(leg.start, leg.end) for leg in legs],
-        [ForwardFlow(leg, shape, items) for leg in legs],
+        [ForwardFlow(leg, shape, items, during) for leg in legs],
         keys,
         start,
         shape=(rows, int(np.prod(shape))),
@@ -80,6 +84,7 @@ def integrate(
         dtype=dtype,
         keep=arrived,
         finished=finished,
+        keeper=keeper,
         drift="probability-flow" if is_adams else "flow",
         noise_floor=NOISE_FLOOR if is_adams else 0.0,
         **solver,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.base import Expert, check_labels
 from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.methods import Method, StepControl
+from merged_diffusion.ode.time_profile import Timekeeper
 from merged_diffusion.samplers import Decode, Sampler, Sampling
 from merged_diffusion.sampling.drawing import Drawing
 from merged_diffusion.sampling.machine import Machine
@@ -47,6 +50,7 @@ def draw(
     latents: bool = False,
     on_images: Callable[[Samples], object] | None = None,
     progress: bool = False,
+    profile_time: bool = False,
 ) -> Samples:
     """Images of ``ids`` [N]; an id gives the same one beside any others, for one batch size and machine.
 
@@ -76,6 +80,8 @@ def draw(
         Whether z_min is returned too.
     on_images
         Called with images as they are made, each once. Its exceptions come out unchanged.
+    profile_time
+        ode: whether the result's ``time_profile`` says where the time went. No image depends on it.
 
     Raises
     ------
@@ -84,6 +90,7 @@ def draw(
     SolveError
         Some images became non-finite; the others went to ``on_images``.
     """
+    begin = time.perf_counter()
     how = Sampling(
         seed=seed,
         sampler=sampler,
@@ -101,11 +108,14 @@ def draw(
         s_max=s_max,
         s_noise=s_noise,
     )
+    if profile_time:
+        how.check_profiled()
     model = modelled(model)
     numbers = _ids(ids)
     classes = _labels(labels, len(numbers), model)
     machine = Machine.of(device=device, dtype=dtype, batch_size=batch_size)
-    drawing = Drawing(model, how, machine, _shape(model, image_shape))
+    keeper = Timekeeper(machine.device) if profile_time else None
+    drawing = Drawing(model, how, machine, _shape(model, image_shape), keeper)
     found = drawing.run(
         numbers,
         classes,
@@ -116,7 +126,10 @@ def draw(
     )
     if drawing.failures:
         raise _failed(drawing.failures)
-    return Samples.joined(found).in_order(numbers)
+    samples = Samples.joined(found).in_order(numbers)
+    if keeper is None:
+        return samples
+    return replace(samples, time_profile=keeper.profile(time.perf_counter() - begin))
 
 
 def sample(

@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion.data.images import content_sha256
+from merged_diffusion.ode.time_profile import TimeProfile
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Samples:
     """Images [N, C, H, W], uint8 (uint16 above 256 levels), drawn for ``ids`` [N].
 
-    ``evaluations`` [N] of networks by role; ``latents`` z_min float64 [N, d] where they were asked for.
+    ``evaluations`` [N] of networks by role; ``latents`` z_min float64 [N, d] and ``time_profile``, of the
+    drawing of all, where they were asked for.
     """
 
     images: npt.NDArray[Any]
@@ -25,6 +27,7 @@ class Samples:
     levels: int
     evaluations: Mapping[str, npt.NDArray[np.float64]]
     latents: npt.NDArray[np.float64] | None = None
+    time_profile: TimeProfile | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

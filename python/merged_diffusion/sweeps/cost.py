@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from merged_diffusion.ode.time_profile import TimeProfile
 
 
 @dataclass
@@ -11,8 +13,12 @@ class Cost:
 
     spent: int = 0
     single_runs: int = 0
+    time_profile: TimeProfile = field(default_factory=TimeProfile)
+    """Of this command, where it was asked for."""
 
-    def add(self, spent: int, single_runs: int) -> None:
+    def add(self, spent: int, single_runs: int, time_profile: TimeProfile | None = None) -> None:
         """Count in what came to its end."""
         self.spent += spent
         self.single_runs += single_runs
+        if time_profile is not None:
+            self.time_profile += time_profile

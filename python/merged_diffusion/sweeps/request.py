@@ -17,7 +17,7 @@ SCORED: Final = ("nll", "vlb")
 OF_SAMPLES: Final = ("sampler", "steps", "clip", "decode", *CHURN)
 # Who takes an option that not every metric takes.
 OWNERS: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("dequantise", "importance", "probe", "probes", "preset"), ("nll",)),
+    **dict.fromkeys(("dequantise", "importance", "probe", "probes", "preset", "profile_time"), ("nll",)),
     **dict.fromkeys(ODE, ("nll", "sample")),
     **dict.fromkeys(("times", "profile"), ("vlb",)),
     **dict.fromkeys(("split", "levels", "limit", "ids", "repeats"), SCORED),

@@ -48,6 +48,7 @@ def score(rows: Sequence[Scored], observe: Observer | None, cost: Cost, failed: 
             together = []
         else:
             for scored in together:
+                scored.evaluation.time_profile = None  # that of all is the sweep's
                 scored.evaluation.conclude()
     names = {scored.row.name for scored in together}
     for scored in rows:
@@ -106,7 +107,7 @@ def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost
     )
     result = results[rows[0].row.name]
     single_runs = sum(counts.values())
-    cost.add(result.tally["evaluations"], single_runs)
+    cost.add(result.tally["evaluations"], single_runs, result.time_profile)
     for name, scored in by_name.items():  # the time of all, in proportion to what each would have taken
         share = counts[name] / single_runs
         scored.evaluation.seconds += share * result.seconds
@@ -124,4 +125,4 @@ def _score_alone(scored: Scored, observe: Observer | None, cost: Cost, failed: F
 
     with spoiling_one_row(scored.row.name, failed):
         scored.evaluation.run(note)
-    cost.add(spent, spent)
+    cost.add(spent, spent, scored.evaluation.time_profile)

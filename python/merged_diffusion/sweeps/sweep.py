@@ -36,7 +36,7 @@ class Sweep:
         self._errors: dict[str, dict[str, Any]] = {}
         if out is not None:
             spent, self.seconds = folder.begin(out, self._table([], None), allow_rebatch=allow_rebatch)
-            self.cost = Cost(**spent)
+            self.cost = Cost(spent["spent"], spent["single_runs"])
         self._rows = plan.opened(out, allow_rebatch=allow_rebatch, strict_env=strict_env)
 
     @property
@@ -72,12 +72,16 @@ class Sweep:
         return self._table(lines, table.compare(lines, [row.eta for row in self.plan.rows], paired))
 
     def _table(self, lines: list[table.Line], best: dict[str, Any] | None) -> dict[str, Any]:
-        return self.plan.identity() | {
+        found = self.plan.identity() | {
             "rows": lines,
             "evaluations": {"spent": self.cost.spent, "single_runs": self.cost.single_runs},
             "best": best,
             "seconds": self.seconds,
         }
+        if self.plan.settings.profile_time:
+            loaded = self.plan.base.data_seconds
+            found["time_profile"] = self.cost.time_profile.with_data(loaded).as_dict()
+        return found
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,6 @@
 //! `lane` of the core, for Python: one call takes every problem through all legs.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use merged_diffusion_core::Error;
@@ -9,6 +10,7 @@ use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{self, Method, Observer, Settings};
 use merged_diffusion_core::outcome::{Finished, Job, Step};
+use merged_diffusion_core::timed::{Timed, Times, Verb};
 use merged_diffusion_core::workspace::Workspace;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
@@ -162,12 +164,23 @@ fn courses(
     }
 }
 
+/// Calls and seconds of each verb, by name.
+fn verbs<'py>(py: Python<'py>, times: &Times) -> PyResult<Bound<'py, PyDict>> {
+    let spent = PyDict::new(py);
+    for verb in Verb::ALL {
+        let seconds = times.duration(verb).as_secs_f64();
+        spent.set_item(verb.name(), (times.calls(verb), seconds))?;
+    }
+    Ok(spent)
+}
+
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // Sequences of Python's become Vecs.
 #[pyo3(signature = (
     legs, workspaces, keys, *, rows, dim, finished, method = "dopri5", drift = "probability-flow",
     step_control = "per-image", steps = None, rtol = 1e-5, atol = 1e-5, tol = 3e-3, h_max = 0.7,
-    order = 3, noise_floor = 0.0, keep = false, record_steps = false, branches = None, stride = 0
+    order = 3, noise_floor = 0.0, keep = false, record_steps = false, branches = None, stride = 0,
+    time_verbs = false
 ))]
 fn solve<'py>(
     py: Python<'py>,
@@ -191,6 +204,7 @@ fn solve<'py>(
     record_steps: bool,
     branches: Option<Vec<Vec<(f64, f64)>>>,
     stride: u64,
+    time_verbs: bool,
 ) -> PyResult<Bound<'py, PyDict>> {
     let branches = branches.unwrap_or_default();
     let choose = || -> Result<Method, Error> {
@@ -233,6 +247,7 @@ fn solve<'py>(
     };
     let (settings, courses) = settings().map_err(|error| to_py(py, &error))?;
     let idle = keys.first().copied().unwrap_or(0);
+    let times = RefCell::new(Times::default());
     let mut opened = workspaces
         .into_iter()
         .map(|object| match object.cast::<HostWorkspace>() {
@@ -242,6 +257,12 @@ fn solve<'py>(
             Err(_) => Ok(Box::new(Forwarded::new(object)) as Box<dyn Workspace<Error = PyErr>>),
         })
         .collect::<PyResult<Vec<_>>>()?;
+    if time_verbs {
+        opened = opened
+            .into_iter()
+            .map(|plain| Box::new(Timed::new(plain, &times)) as Box<dyn Workspace<Error = PyErr>>)
+            .collect();
+    }
     let mut report = Report {
         finished,
         courses: &courses,
@@ -249,10 +270,14 @@ fn solve<'py>(
     };
     let tally = lane::solve(&courses, &settings, &mut opened, &keys, &mut report)?;
     let counts = PyDict::new(py);
+    counts.set_item("frames", tally.frames)?;
     counts.set_item("calls", tally.calls)?;
     counts.set_item("evaluations", tally.evaluations)?;
     counts.set_item("rows_before_drain", tally.rows_before_drain)?;
     counts.set_item("evaluations_before_drain", tally.evaluations_before_drain)?;
+    if time_verbs {
+        counts.set_item("verbs", verbs(py, &times.borrow())?)?;
+    }
     Ok(counts)
 }
 

@@ -89,6 +89,8 @@ pub trait Observer<E> {
 /// What a solve has cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Attempts of all rows of a lane at once: of each active row a step, or its start.
+    pub frames: u64,
     /// Network calls, leg by leg.
     pub calls: Vec<u64>,
     /// Rows of those calls that problems needed.
@@ -260,6 +262,7 @@ pub fn solve<E>(
         let frame = lanes[index]
             .driver
             .frame(workspace, &mut |step| observer.step(step))?;
+        tally.frames += 1;
         tally.calls[index] += frame.calls;
         tally.evaluations += frame.evaluations;
         if !is_draining {

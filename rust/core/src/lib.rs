@@ -2,8 +2,8 @@
 //!
 //! Two vocabularies meet here. Diffusion speaks gamma = -log SNR, z and eps; the solver speaks
 //! t, y, h and k. Modules of the first kind: [`gamma`], [`merge`], [`truncated_normal`],
-//! [`bits`]. Of the second: [`tableau`], [`control`], [`workspace`], [`runge_kutta`], [`course`],
-//! [`lane`].
+//! [`bits`]. Of the second: [`tableau`], [`control`], [`workspace`], [`timed`], [`runge_kutta`],
+//! [`course`], [`lane`].
 #![forbid(unsafe_code)]
 
 pub mod adams;
@@ -23,6 +23,7 @@ pub mod runge_kutta;
 pub mod special;
 pub mod stream;
 pub mod tableau;
+pub mod timed;
 pub mod truncated_normal;
 pub mod workspace;
 
