@@ -113,7 +113,8 @@ impl Adams {
     /// Gives a vacant, loaded row to a problem; one that left another row goes on where it was.
     pub fn admit(&mut self, row: usize, job: Job, path: Path) {
         let branch = self.branches.remove(&job.key);
-        self.rows[row] = Some(branch.unwrap_or_else(|| Row::new(job, path)));
+        self.rows[row] =
+            Some(branch.unwrap_or_else(|| Row::new(job, path, self.plan.precision.tol)));
     }
 
     /// Lets go the riders whose next step would be another one; where they stand is saved.
