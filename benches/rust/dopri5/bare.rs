@@ -1,11 +1,12 @@
 //! The least a step can be: a straight loop per verb over the host's layout, the tableau's pattern of
 //! slots written out, weights that are constants, and no check of anything.
 
+use merged_diffusion_benches::turns::{Shape, output};
 use merged_diffusion_core::host::Slot;
 use merged_diffusion_core::tableau::STAGES;
 use rayon::prelude::*;
 
-use crate::{SCALES, Shape, TOLERANCE, WEIGHTS, output};
+use crate::{SCALES, TOLERANCE, WEIGHTS};
 
 /// Partial sums of the norm.
 const LANES: usize = 8;

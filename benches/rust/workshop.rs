@@ -1,0 +1,121 @@
+//! The host's whole path: its buffers as a workspace whose network costs nothing.
+
+use std::convert::Infallible;
+
+use merged_diffusion_core::control::Tolerance;
+use merged_diffusion_core::host::{Arrival, Host, Slot};
+use merged_diffusion_core::workspace::{Spans, Target, Workspace};
+
+use crate::turns::{Shape, output};
+
+/// A workspace of the host's buffers and a network that answers the same every time.
+pub struct Workshop<S> {
+    host: Host<S>,
+    input: Vec<S>,
+    output: Vec<S>,
+    q: f64,
+    start: Vec<f64>,
+    columns: Vec<f64>,
+    /// Where the output goes that the next verb stores.
+    arriving: Option<Vec<Option<usize>>>,
+}
+
+/// The output on its way to the slots, if there is one.
+fn arrival<'a, S>(slot: Option<&'a [Option<usize>]>, output: &'a [S]) -> Option<Arrival<'a, S>> {
+    slot.map(|slot| Arrival { slot, output })
+}
+
+impl<S: Slot> Workshop<S> {
+    /// Loaded rows, whose slots all hold an output.
+    ///
+    /// # Panics
+    /// Where memory does not suffice.
+    pub fn new(shape: Shape, slots: usize) -> Self {
+        let mut workshop = Self {
+            host: Host::new(shape.rows, shape.dim, slots).expect("memory of the buffers"),
+            input: output(shape),
+            output: output(shape),
+            q: 0.1,
+            start: vec![1.0; shape.dim],
+            columns: Vec::new(),
+            arriving: None,
+        };
+        for row in 0..shape.rows {
+            let Ok(()) = workshop.load(row, 0);
+        }
+        for slot in 0..slots {
+            workshop.host.store(Arrival {
+                slot: &vec![Some(slot); shape.rows],
+                output: &workshop.output,
+            });
+        }
+        workshop
+    }
+}
+
+impl<S: Slot> Workspace for Workshop<S> {
+    type Error = Infallible;
+
+    fn load(&mut self, row: usize, _key: u64) -> Result<(), Infallible> {
+        self.host
+            .fill(row, &self.start)
+            .expect("start has d values");
+        Ok(())
+    }
+
+    fn save(&mut self, _row: usize, _key: u64, _slots: &[usize]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn combine(&mut self, target: Target, spans: &Spans) -> Result<(), Infallible> {
+        let slot = self.arriving.take();
+        let arrival = arrival(slot.as_deref(), &self.output);
+        self.host.combine(arrival, target, spans, &mut self.input);
+        Ok(())
+    }
+
+    fn evaluate(
+        &mut self,
+        _t: &[f64],
+        _node: &[u64],
+        slot: &[Option<usize>],
+    ) -> Result<(), Infallible> {
+        self.arriving = Some(slot.to_vec());
+        self.columns.extend(slot.iter().map(|_| self.q));
+        Ok(())
+    }
+
+    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<(), Infallible> {
+        let slot = self.arriving.take();
+        let arrival = arrival(slot.as_deref(), &self.output);
+        let (sums, _) = self.host.scaled_square(arrival, spans, tolerance);
+        self.columns.extend(sums);
+        Ok(())
+    }
+
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Infallible> {
+        self.columns.extend(self.host.gram(new));
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Vec<f64>, Infallible> {
+        Ok(std::mem::take(&mut self.columns))
+    }
+
+    fn accept(&mut self, mask: &[bool]) -> Result<(), Infallible> {
+        self.host.accept(mask);
+        Ok(())
+    }
+}
+
+/// The same combination in every row; what weighs zero is not read.
+pub fn spans(rows: usize, slots: usize, scale: f64, weights: &[f64]) -> Spans {
+    let mut spans = Spans::zeros(rows, slots);
+    for row in 0..rows {
+        spans.set_scale(row, scale);
+        for (slot, &weight) in weights.iter().enumerate() {
+            spans.set_weight(row, slot, weight);
+        }
+    }
+    spans
+}
