@@ -56,6 +56,9 @@ pub fn output<S: Slot>(shape: Shape) -> Vec<S> {
 }
 
 /// The ratios of both kinds of slots, then criterion's own figures.
+///
+/// # Panics
+/// Where the process already has a pool of threads.
 pub fn compare<Double: Stepping, Single: Stepping>() -> ExitCode {
     if cfg!(debug_assertions) {
         eprintln!("a debug build says nothing about speed; use cargo bench");

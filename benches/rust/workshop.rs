@@ -18,6 +18,8 @@ pub struct Workshop<S> {
     columns: Vec<f64>,
     /// Where the output goes that the next verb stores.
     arriving: Option<Vec<Option<usize>>>,
+    /// A combination into the trial that waits for inner products of the same slots, as in the bindings.
+    queued: Option<Spans>,
 }
 
 /// The output on its way to the slots, if there is one.
@@ -39,6 +41,7 @@ impl<S: Slot> Workshop<S> {
             start: vec![1.0; shape.dim],
             columns: Vec::new(),
             arriving: None,
+            queued: None,
         };
         for row in 0..shape.rows {
             let Ok(()) = workshop.load(row, 0);
@@ -68,6 +71,10 @@ impl<S: Slot> Workspace for Workshop<S> {
     }
 
     fn combine(&mut self, target: Target, spans: &Spans) -> Result<(), Infallible> {
+        if target == Target::Trial {
+            self.queued = Some(spans.clone());
+            return Ok(());
+        }
         let slot = self.arriving.take();
         let arrival = arrival(slot.as_deref(), &self.output);
         self.host.combine(arrival, target, spans, &mut self.input);
@@ -94,7 +101,14 @@ impl<S: Slot> Workspace for Workshop<S> {
     }
 
     fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Infallible> {
-        self.columns.extend(self.host.gram(new));
+        let slot = self.arriving.take();
+        let arrival = arrival(slot.as_deref(), &self.output);
+        let spans = self
+            .queued
+            .take()
+            .expect("drivers form the trial, then its inner products");
+        let (products, _) = self.host.combine_and_gram(arrival, &spans, new);
+        self.columns.extend(products);
         Ok(())
     }
 

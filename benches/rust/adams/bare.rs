@@ -1,5 +1,5 @@
-//! The least a step can be: straight loops over the host's layout, the inner products formed while the
-//! corrector reads the slots, weights that are constants, and no check of anything.
+//! The least a step can be: straight loops over the host's layout, the inner products of a row formed right
+//! after its corrector has read the slots, weights that are constants, and no check of anything.
 
 use merged_diffusion_benches::turns::{Shape, output};
 use merged_diffusion_core::adams::SLOTS;
@@ -50,16 +50,7 @@ impl<S: Slot> Bare<S> {
             .zip(self.stored.par_chunks(SLOTS * dim))
             .for_each(|((input, halves), stored)| {
                 let state = &halves[current * dim..][..dim];
-                let [_, k1, k2, k3, _]: [_; SLOTS] =
-                    std::array::from_fn(|slot| &stored[slot * dim..][..dim]);
-                for i in 0..dim {
-                    input[i] = S::narrow(
-                        SCALE * state[i]
-                            + PREDICTOR[1] * k1[i].wide()
-                            + PREDICTOR[2] * k2[i].wide()
-                            + PREDICTOR[3] * k3[i].wide(),
-                    );
-                }
+                predict_row(input, state, &slots(stored, dim));
             });
     }
 
@@ -72,7 +63,8 @@ impl<S: Slot> Bare<S> {
             .for_each(|(stored, output)| stored[(SLOTS - 1) * dim..].copy_from_slice(output));
     }
 
-    /// The corrector, into the trial, and the inner products of the newest slot with all.
+    /// The corrector, into the trial, and the inner products of the newest slot with all, which the cache
+    /// still holds.
     fn correct(&mut self) -> Vec<[f64; SLOTS]> {
         let (dim, current) = (self.dim, self.current);
         self.halves
@@ -85,27 +77,9 @@ impl<S: Slot> Bare<S> {
                 } else {
                     (second, first)
                 };
-                let slots: [_; SLOTS] = std::array::from_fn(|slot| &stored[slot * dim..][..dim]);
-                let mut lanes = [[0.0; LANES]; SLOTS];
-                for start in (0..dim).step_by(LANES) {
-                    let here = start..start + LANES;
-                    let (state, trial) = (&state[here.clone()], &mut trial[here.clone()]);
-                    let [k0, k1, k2, k3, k4] = slots.map(|slot| &slot[here.clone()]);
-                    for i in 0..LANES {
-                        let new = k4[i].wide();
-                        let others = [k0[i], k1[i], k2[i], k3[i]].map(Slot::wide);
-                        trial[i] = SCALE * state[i]
-                            + CORRECTOR[1] * others[1]
-                            + CORRECTOR[2] * others[2]
-                            + CORRECTOR[3] * others[3]
-                            + CORRECTOR[4] * new;
-                        for (lanes, other) in lanes.iter_mut().zip(others) {
-                            lanes[i] += new * other;
-                        }
-                        lanes[SLOTS - 1][i] += new * new;
-                    }
-                }
-                lanes.map(|lanes| lanes.iter().sum())
+                let slots = slots(stored, dim);
+                correct_row(trial, state, &slots);
+                slots.map(|slot| inner(slot, slots[SLOTS - 1]))
             })
             .collect()
     }
@@ -118,4 +92,49 @@ impl<S: Slot> Bare<S> {
         self.current = 1 - self.current;
         products.iter().flatten().sum()
     }
+}
+
+/// Of one row, `[d]` each.
+fn slots<S>(stored: &[S], dim: usize) -> [&[S]; SLOTS] {
+    std::array::from_fn(|slot| &stored[slot * dim..][..dim])
+}
+
+// Functions of their own, as arguments are known not to overlap; and lengths that the compiler sees, so that no
+// check of an index is left in the loops.
+
+#[inline(never)]
+fn predict_row<S: Slot>(input: &mut [S], state: &[f64], slots: &[&[S]; SLOTS]) {
+    let dim = input.len();
+    let (state, [_, k1, k2, k3, _]) = (&state[..dim], slots.map(|slot| &slot[..dim]));
+    for i in 0..dim {
+        let sum = SCALE * state[i]
+            + PREDICTOR[1] * k1[i].wide()
+            + PREDICTOR[2] * k2[i].wide()
+            + PREDICTOR[3] * k3[i].wide();
+        input[i] = S::narrow(sum);
+    }
+}
+
+#[inline(never)]
+fn correct_row<S: Slot>(trial: &mut [f64], state: &[f64], slots: &[&[S]; SLOTS]) {
+    let dim = trial.len();
+    let (state, [_, k1, k2, k3, k4]) = (&state[..dim], slots.map(|slot| &slot[..dim]));
+    for i in 0..dim {
+        trial[i] = SCALE * state[i]
+            + CORRECTOR[1] * k1[i].wide()
+            + CORRECTOR[2] * k2[i].wide()
+            + CORRECTOR[3] * k3[i].wide()
+            + CORRECTOR[4] * k4[i].wide();
+    }
+}
+
+#[inline(never)]
+fn inner<S: Slot>(a: &[S], b: &[S]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for i in 0..LANES {
+            lanes[i] += a[i].wide() * b[i].wide();
+        }
+    }
+    lanes.iter().sum()
 }

@@ -45,9 +45,10 @@ macro_rules! combine {
             .zip($bare.halves.par_chunks(2 * dim))
             .zip($bare.stored.par_chunks(STAGES * dim))
             .for_each(|((input, halves), stored)| {
-                let state = &halves[current * dim..][..dim];
+                // Lengths that the compiler sees: no check of an index is left in the loop.
+                let (input, state) = (&mut input[..dim], &halves[current * dim..][..dim]);
                 let mut slots = stored.chunks_exact(dim);
-                $(let $k = slots.next().expect("seven slots");)*
+                $(let $k = &slots.next().expect("seven slots")[..dim];)*
                 for i in 0..dim {
                     input[i] = S::narrow(fused!($stage, state, $($k)*, i));
                 }
@@ -91,10 +92,11 @@ impl<S: Slot> Bare<S> {
             .for_each(|((halves, input), stored)| {
                 let (first, second) = halves.split_at_mut(dim);
                 let (state, trial) = if current == 0 {
-                    (first, second)
+                    (&first[..dim], &mut second[..dim])
                 } else {
-                    (second, first)
+                    (&second[..dim], &mut first[..dim])
                 };
+                let input = &mut input[..dim];
                 let [k0, k1, k2, k3, k4, k5] =
                     std::array::from_fn(|slot| &stored[slot * dim..][..dim]);
                 for i in 0..dim {
