@@ -37,7 +37,7 @@ def _by_peer(problem: Problem, setting: Setting) -> Found:
     device = torch.device("cpu")
     with torch.no_grad(), frozen(experts, device=device, dtype=DTYPES[setting.dtype]):
         network = Network(problem, setting)
-        solved, seconds, peak = _watched(lambda: PEERS[setting.solver](network, problem.starts, setting.tol))
+        solved, seconds, peak = watched(lambda: PEERS[setting.solver](network, problem.starts, setting.tol))
         nats, evaluations = _log_density(problem, solved)
     return Found(nats, evaluations, seconds, network.seconds, peak)
 
@@ -60,7 +60,7 @@ def _by_package(problem: Problem, setting: Setting) -> Found:
         batch_size=len(problem.points),
         **_options(setting),
     )
-    found, seconds, peak = _watched(lambda: points.run(scoring))
+    found, seconds, peak = watched(lambda: points.run(scoring))
     evaluations = np.sum(list(found.evaluations.values()), axis=0).astype(float)
     return Found(found.log_density_nats, evaluations, seconds, scoring.network_seconds, peak)
 
@@ -105,7 +105,7 @@ def _median(call: Callable[[], object]) -> float:
     return statistics.median(taken)
 
 
-def _watched(work: Callable[[], T]) -> tuple[T, float, float | None]:
+def watched(work: Callable[[], T]) -> tuple[T, float, float | None]:
     """Its result, seconds, and the peak of resident memory above what was there."""
     gc.collect()
     before = _restart_peak()
