@@ -1,9 +1,12 @@
-//! The host's whole path: its buffers as a workspace whose network costs nothing.
+//! The host's whole path: its buffers as a workspace whose network costs nothing, and the real driver over it.
 
 use std::convert::Infallible;
 
 use merged_diffusion_core::control::Tolerance;
+use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::host::{Arrival, Host, Slot};
+use merged_diffusion_core::lane::{self, Method, Observer, Settings};
+use merged_diffusion_core::outcome::{Finished, Job, Step};
 use merged_diffusion_core::workspace::{Spans, Target, Workspace};
 
 use crate::turns::{Shape, output};
@@ -22,17 +25,23 @@ pub struct Workshop<S> {
     queued: Option<Spans>,
 }
 
+/// What the driver takes.
+pub type Opened = [Box<dyn Workspace<Error = Infallible>>; 1];
+
 /// The output on its way to the slots, if there is one.
 fn arrival<'a, S>(slot: Option<&'a [Option<usize>]>, output: &'a [S]) -> Option<Arrival<'a, S>> {
     slot.map(|slot| Arrival { slot, output })
 }
 
 impl<S: Slot> Workshop<S> {
-    /// Loaded rows, whose slots all hold an output.
+    /// Loaded rows, whose slots all hold an output; one workspace, as a solve of one leg takes it.
     ///
     /// # Panics
     /// Where memory does not suffice.
-    pub fn new(shape: Shape, slots: usize) -> Self {
+    pub fn open(shape: Shape, slots: usize) -> Opened
+    where
+        S: 'static,
+    {
         let mut workshop = Self {
             host: Host::new(shape.rows, shape.dim, slots).expect("memory of the buffers"),
             input: output(shape),
@@ -52,7 +61,7 @@ impl<S: Slot> Workshop<S> {
                 output: &workshop.output,
             });
         }
-        workshop
+        [Box::new(workshop)]
     }
 }
 
@@ -132,4 +141,30 @@ pub fn spans(rows: usize, slots: usize, scale: f64, weights: &[f64]) -> Spans {
         }
     }
     spans
+}
+
+struct Silent;
+
+impl Observer<Infallible> for Silent {
+    fn step(&mut self, _step: Step) {}
+
+    fn forked(&mut self, _from: u64, _job: &Job) {}
+
+    fn finished(&mut self, _leg: usize, _finished: Finished) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// The real driver along one leg, as many problems as rows; its network calls.
+pub fn drive(workshop: &mut Opened, shape: Shape, method: Method, leg: (f64, f64)) -> u64 {
+    let settings = Settings {
+        method,
+        rows: shape.rows,
+        dim: shape.dim,
+        keep: false,
+    };
+    let keys: Vec<u64> = (0..shape.rows as u64).collect();
+    let courses = Courses::one(&[leg]);
+    let Ok(tally) = lane::solve(&courses, &settings, workshop, &keys, &mut Silent);
+    tally.calls[0]
 }

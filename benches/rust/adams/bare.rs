@@ -1,82 +1,46 @@
 //! The least a step can be: straight loops over the host's layout, the inner products of a row formed right
 //! after its corrector has read the slots, weights that are constants, and no check of anything.
 
-use merged_diffusion_benches::turns::{Shape, output};
+use merged_diffusion_benches::buffers::{Buffers, LANES, split};
+use merged_diffusion_benches::turns::Shape;
 use merged_diffusion_core::adams::SLOTS;
 use merged_diffusion_core::host::Slot;
 use rayon::prelude::*;
 
 use crate::{CORRECTOR, PREDICTOR, SCALE};
 
-/// Partial sums of an inner product.
-const LANES: usize = 8;
-
 /// The buffers of a step.
-pub(crate) struct Bare<S> {
-    dim: usize,
-    /// Which half of every row is its state.
-    current: usize,
-    /// [G][2][dim].
-    halves: Vec<f64>,
-    /// [G][5][dim].
-    stored: Vec<S>,
-    input: Vec<S>,
-    output: Vec<S>,
-}
+pub(crate) struct Bare<S>(Buffers<S>);
 
 impl<S: Slot> Bare<S> {
     pub(crate) fn new(shape: Shape) -> Self {
-        assert_eq!(
-            shape.dim % LANES,
-            0,
-            "the bare products take whole blocks of {LANES}"
-        );
-        Self {
-            dim: shape.dim,
-            current: 0,
-            halves: vec![1.0; 2 * shape.values()],
-            stored: vec![S::narrow(0.5); SLOTS * shape.values()],
-            input: output(shape),
-            output: output(shape),
-        }
+        Self(Buffers::new(shape, SLOTS))
     }
 
     /// The predictor, into the network's input.
     fn predict(&mut self) {
-        let (dim, current) = (self.dim, self.current);
-        self.input
+        let (dim, current) = (self.0.dim, self.0.current);
+        self.0
+            .input
             .par_chunks_mut(dim)
-            .zip(self.halves.par_chunks(2 * dim))
-            .zip(self.stored.par_chunks(SLOTS * dim))
+            .zip(self.0.halves.par_chunks(2 * dim))
+            .zip(self.0.stored.par_chunks(SLOTS * dim))
             .for_each(|((input, halves), stored)| {
                 let state = &halves[current * dim..][..dim];
                 predict_row(input, state, &slots(stored, dim));
             });
     }
 
-    /// The copy of the network's output.
-    fn store(&mut self) {
-        let dim = self.dim;
-        self.stored
-            .par_chunks_mut(SLOTS * dim)
-            .zip(self.output.par_chunks(dim))
-            .for_each(|(stored, output)| stored[(SLOTS - 1) * dim..].copy_from_slice(output));
-    }
-
     /// The corrector, into the trial, and the inner products of the newest slot with all, which the cache
     /// still holds.
     fn correct(&mut self) -> Vec<[f64; SLOTS]> {
-        let (dim, current) = (self.dim, self.current);
-        self.halves
+        let (dim, current) = (self.0.dim, self.0.current);
+        self.0
+            .halves
             .par_chunks_mut(2 * dim)
-            .zip(self.stored.par_chunks(SLOTS * dim))
+            .zip(self.0.stored.par_chunks(SLOTS * dim))
             .map(|(halves, stored)| {
-                let (first, second) = halves.split_at_mut(dim);
-                let (state, trial) = if current == 0 {
-                    (first, second)
-                } else {
-                    (second, first)
-                };
+                let (state, trial) = split(halves, current);
                 let slots = slots(stored, dim);
                 correct_row(trial, state, &slots);
                 slots.map(|slot| inner(slot, slots[SLOTS - 1]))
@@ -87,9 +51,9 @@ impl<S: Slot> Bare<S> {
     /// One step; a sum of inner products, so that none is left out.
     pub(crate) fn step(&mut self) -> f64 {
         self.predict();
-        self.store();
+        self.0.store(SLOTS - 1);
         let products = self.correct();
-        self.current = 1 - self.current;
+        self.0.accept();
         products.iter().flatten().sum()
     }
 }

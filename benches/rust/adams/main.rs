@@ -18,12 +18,11 @@ use std::process::ExitCode;
 
 use bare::Bare;
 use merged_diffusion_benches::turns::{Shape, Stepping, compare};
-use merged_diffusion_benches::workshop::{self, Workshop};
-use merged_diffusion_core::adams::{Adams, MAX_ORDER, Plan, Precision, SLOTS};
-use merged_diffusion_core::course::Path;
+use merged_diffusion_benches::workshop::{self, Opened, Workshop};
+use merged_diffusion_core::adams::{MAX_ORDER, Precision, SLOTS};
 use merged_diffusion_core::host::Slot;
-use merged_diffusion_core::outcome::Job;
-use merged_diffusion_core::workspace::{Spans, Target, Workspace};
+use merged_diffusion_core::lane::Method;
+use merged_diffusion_core::workspace::{Spans, Target};
 
 /// Steps of the driver's leg: about as many as one has by default.
 const STEPS: u32 = 24;
@@ -37,12 +36,12 @@ const CORRECTOR: [f64; SLOTS] = [0.0, 0.01, -0.03, 0.11, 0.06];
 struct Step<S> {
     shape: Shape,
     bare: Bare<S>,
-    workshop: Workshop<S>,
+    workshop: Opened,
     predictor: Spans,
     corrector: Spans,
 }
 
-impl<S: Slot> Stepping for Step<S> {
+impl<S: Slot + 'static> Stepping for Step<S> {
     const NAME: &str = if size_of::<S>() == 8 {
         "adams step, float64 slots"
     } else {
@@ -56,7 +55,7 @@ impl<S: Slot> Stepping for Step<S> {
         Self {
             shape,
             bare: Bare::new(shape),
-            workshop: Workshop::new(shape, SLOTS),
+            workshop: Workshop::<S>::open(shape, SLOTS),
             predictor: spans(&PREDICTOR),
             corrector: spans(&CORRECTOR),
         }
@@ -67,7 +66,7 @@ impl<S: Slot> Stepping for Step<S> {
     }
 
     fn step(&mut self) -> f64 {
-        let (rows, workshop) = (self.shape.rows, &mut self.workshop);
+        let (rows, workshop) = (self.shape.rows, &mut self.workshop[0]);
         let newest = vec![Some(SLOTS - 1); rows];
         let Ok(()) = workshop.combine(Target::Input, &self.predictor);
         let Ok(()) = workshop.evaluate(&vec![0.0; rows], &vec![0; rows], &newest);
@@ -79,31 +78,13 @@ impl<S: Slot> Stepping for Step<S> {
     }
 
     fn drive(&mut self) -> u64 {
-        let shape = self.shape;
-        let plan = Plan {
-            idle: -8.0,
-            dim: shape.dim,
+        let method = Method::Adams {
             precision: Precision::new(3e-3, 0.7).expect("both are positive"),
             order: MAX_ORDER,
             noise_floor: 0.0,
             constant: Some(STEPS),
         };
-        let path = Path {
-            start: -8.0,
-            end: 4.0,
-            square: true,
-        };
-        let mut driver = Adams::new(plan, shape.rows);
-        for row in 0..shape.rows {
-            let Ok(()) = self.workshop.load(row, 0);
-            driver.admit(row, Job::new(row as u64), path);
-        }
-        let mut calls = 0;
-        while driver.active() > 0 {
-            let Ok(frame) = driver.frame(&mut self.workshop, &mut |_| {});
-            calls += frame.calls;
-        }
-        calls
+        workshop::drive(&mut self.workshop, self.shape, method, (-8.0, 4.0))
     }
 }
 

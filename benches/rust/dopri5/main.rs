@@ -17,15 +17,13 @@ use std::process::ExitCode;
 
 use bare::Bare;
 use merged_diffusion_benches::turns::{Shape, Stepping, compare};
-use merged_diffusion_benches::workshop::{self, Workshop};
+use merged_diffusion_benches::workshop::{self, Opened, Workshop};
 use merged_diffusion_core::control::{StepControl, Tolerance};
-use merged_diffusion_core::course::Path;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::host::Slot;
-use merged_diffusion_core::outcome::Job;
-use merged_diffusion_core::runge_kutta::{DormandPrince, Plan};
+use merged_diffusion_core::lane::Method;
 use merged_diffusion_core::tableau::STAGES;
-use merged_diffusion_core::workspace::{Spans, Target, Workspace};
+use merged_diffusion_core::workspace::{Spans, Target};
 
 /// Steps of the driver's leg.
 const STEPS: u32 = 8;
@@ -48,12 +46,12 @@ const TOLERANCE: (f64, f64) = (1e-5, 1e-5);
 struct Step<S> {
     shape: Shape,
     bare: Bare<S>,
-    workshop: Workshop<S>,
+    workshop: Opened,
     /// The combinations of a step: six stages and the error.
     spans: [Spans; STAGES],
 }
 
-impl<S: Slot> Stepping for Step<S> {
+impl<S: Slot + 'static> Stepping for Step<S> {
     const NAME: &str = if size_of::<S>() == 8 {
         "dopri5 step, float64 slots"
     } else {
@@ -66,7 +64,7 @@ impl<S: Slot> Stepping for Step<S> {
         Self {
             shape,
             bare: Bare::new(shape),
-            workshop: Workshop::new(shape, STAGES),
+            workshop: Workshop::<S>::open(shape, STAGES),
             spans: std::array::from_fn(|stage| {
                 workshop::spans(shape.rows, STAGES, SCALES[stage], &WEIGHTS[stage])
             }),
@@ -78,7 +76,7 @@ impl<S: Slot> Stepping for Step<S> {
     }
 
     fn step(&mut self) -> f64 {
-        let (rows, workshop) = (self.shape.rows, &mut self.workshop);
+        let (rows, workshop) = (self.shape.rows, &mut self.workshop[0]);
         let (t, node) = (vec![0.0; rows], vec![0; rows]);
         let [stages @ .., error] = &self.spans;
         for (stage, spans) in stages.iter().enumerate() {
@@ -94,30 +92,14 @@ impl<S: Slot> Stepping for Step<S> {
     }
 
     fn drive(&mut self) -> u64 {
-        let shape = self.shape;
-        let plan = Plan {
-            idle: -5.0,
-            field: Field::ProbabilityFlow { dim: shape.dim },
+        let method = Method::DormandPrince {
+            field: Field::ProbabilityFlow {
+                dim: self.shape.dim,
+            },
             control: StepControl::Constant { steps: STEPS },
             tolerance: tolerance(),
-            dim: shape.dim,
         };
-        let path = Path {
-            start: -5.0,
-            end: 0.0,
-            square: true,
-        };
-        let mut driver = DormandPrince::new(plan, shape.rows);
-        for row in 0..shape.rows {
-            let Ok(()) = self.workshop.load(row, 0);
-            driver.admit(row, Job::new(row as u64), path);
-        }
-        let mut calls = 0;
-        while driver.active() > 0 {
-            let Ok(frame) = driver.frame(&mut self.workshop, &mut |_| {});
-            calls += frame.calls;
-        }
-        calls
+        workshop::drive(&mut self.workshop, self.shape, method, (-5.0, 0.0))
     }
 }
 

@@ -125,13 +125,7 @@ impl<S: Slot> Host<S> {
             .map(|(row, (((halves, stored), input), &current))| {
                 let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
                 let (state, trial) = split(halves, current, dim);
-                let span = RowSpan {
-                    scale: spans.scale()[row],
-                    state,
-                    weights: spans.row(row),
-                    slots: stored,
-                };
-                span.read(match target {
+                RowSpan::of(spans, row, state, stored).read(match target {
                     Target::Input => Write::Input(input),
                     Target::Trial => Write::Trial(trial),
                     Target::Both => Write::Both(trial, input),
@@ -167,13 +161,7 @@ impl<S: Slot> Host<S> {
             .map(|(row, (((halves, stored), products), &current))| {
                 let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
                 let (state, trial) = split(halves, current, dim);
-                let span = RowSpan {
-                    scale: spans.scale()[row],
-                    state,
-                    weights: spans.row(row),
-                    slots: stored,
-                };
-                span.read(Write::<S>::Trial(trial));
+                RowSpan::of(spans, row, state, stored).read(Write::<S>::Trial(trial));
                 gram_row(stored, new[row], products);
                 finite
             })
@@ -223,12 +211,8 @@ impl<S: Slot> Host<S> {
             .with_min_len(least)
             .map(|(row, ((halves, stored), &current))| {
                 let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
-                let span = RowSpan {
-                    scale: spans.scale()[row],
-                    state: &halves[current * dim..][..dim],
-                    weights: spans.row(row),
-                    slots: stored,
-                };
+                let state = &halves[current * dim..][..dim];
+                let span = RowSpan::of(spans, row, state, stored);
                 let sum = span.read(combination::ScaledSquare {
                     state: span.state,
                     trial: &halves[(1 - current) * dim..][..dim],
