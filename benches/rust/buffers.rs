@@ -16,13 +16,13 @@ pub struct Buffers<S> {
     pub slots: usize,
     /// Which half of every row is its state.
     pub current: usize,
-    /// [G][2][d].
+    /// `[G][2][d]`.
     pub halves: Vec<f64>,
-    /// [G][slots][d].
+    /// `[G][slots][d]`.
     pub stored: Vec<S>,
-    /// [G][d].
+    /// `[G][d]`.
     pub input: Vec<S>,
-    /// [G][d].
+    /// `[G][d]`.
     pub output: Vec<S>,
 }
 
