@@ -14,12 +14,8 @@ import numpy as np
 import torch
 
 from merged_diffusion import _core
-from merged_diffusion.likelihood import Likelihood
-from merged_diffusion.likelihood.dequantisation import Points
-from merged_diffusion.likelihood.scoring import Scoring
-from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.ode.flow import frozen
-from merged_diffusion.ode.items import Items
+from suite import points
 from suite.network import DTYPES, Network
 from suite.peers import PEERS, Solved
 from suite.problems import Problem
@@ -41,7 +37,7 @@ def _by_peer(problem: Problem, setting: Setting) -> Found:
     device = torch.device("cpu")
     with torch.no_grad(), frozen(experts, device=device, dtype=DTYPES[setting.dtype]):
         network = Network(problem, setting)
-        solved, seconds, peak = _watched(lambda: PEERS[setting.solver](network, problem.starts, setting.tol))
+        solved, seconds, peak = watched(lambda: PEERS[setting.solver](network, problem.starts, setting.tol))
         nats, evaluations = _log_density(problem, solved)
     return Found(nats, evaluations, seconds, network.seconds, peak)
 
@@ -54,14 +50,17 @@ def _log_density(problem: Problem, solved: Solved) -> tuple[Floats, Floats]:
 
 def _by_package(problem: Problem, setting: Setting) -> Found:
     """As `log_density` does, which does not return what it took."""
-    n = len(problem.points)
-    items = Items(np.arange(n, dtype=np.uint64), 1, setting.seed)
-    points = Points(problem.points, gamma_min=problem.model.gamma_range[0], items=items)
-    common = {"seed": setting.seed, "dequantise": "none", "probes": setting.probes, "batch_size": n}
-    settings = Settings(**common, probe=setting.probe, dtype=setting.dtype, **_options(setting))
-    scoring = Scoring([problem.model], settings, items, points, problem.shape)
-    (records,), seconds, peak = _watched(scoring.run)
-    found = Likelihood(records, problem.dim, dequantise="none").check()
+    scoring = points.prepared(
+        problem.model,
+        problem.points,
+        seed=setting.seed,
+        probe=setting.probe,
+        probes=setting.probes,
+        dtype=setting.dtype,
+        batch_size=len(problem.points),
+        **_options(setting),
+    )
+    found, seconds, peak = watched(lambda: points.run(scoring))
     evaluations = np.sum(list(found.evaluations.values()), axis=0).astype(float)
     return Found(found.log_density_nats, evaluations, seconds, scoring.network_seconds, peak)
 
@@ -106,7 +105,7 @@ def _median(call: Callable[[], object]) -> float:
     return statistics.median(taken)
 
 
-def _watched(work: Callable[[], T]) -> tuple[T, float, float | None]:
+def watched(work: Callable[[], T]) -> tuple[T, float, float | None]:
     """Its result, seconds, and the peak of resident memory above what was there."""
     gc.collect()
     before = _restart_peak()

@@ -1,27 +1,16 @@
 //! The least a step can be: a straight loop per verb over the host's layout, the tableau's pattern of
 //! slots written out, weights that are constants, and no check of anything.
 
+use merged_diffusion_benches::buffers::{Buffers, LANES, split};
+use merged_diffusion_benches::turns::Shape;
 use merged_diffusion_core::host::Slot;
 use merged_diffusion_core::tableau::STAGES;
 use rayon::prelude::*;
 
-use crate::{SCALES, Shape, TOLERANCE, WEIGHTS, output};
-
-/// Partial sums of the norm.
-const LANES: usize = 8;
+use crate::{SCALES, TOLERANCE, WEIGHTS};
 
 /// The buffers of a step.
-pub(crate) struct Bare<S> {
-    dim: usize,
-    /// Which half of every row is its state.
-    current: usize,
-    /// [G][2][dim].
-    halves: Vec<f64>,
-    /// [G][7][dim].
-    stored: Vec<S>,
-    input: Vec<S>,
-    output: Vec<S>,
-}
+pub(crate) struct Bare<S>(Buffers<S>);
 
 /// scale * state + sum of weights * slots at i, the slots written out.
 macro_rules! fused {
@@ -37,16 +26,18 @@ macro_rules! fused {
 /// One combination of all rows into the network's input.
 macro_rules! combine {
     ($bare:ident, $stage:literal, $($k:ident)*) => {{
-        let (dim, current) = ($bare.dim, $bare.current);
+        let (dim, current) = ($bare.0.dim, $bare.0.current);
         $bare
+            .0
             .input
             .par_chunks_mut(dim)
-            .zip($bare.halves.par_chunks(2 * dim))
-            .zip($bare.stored.par_chunks(STAGES * dim))
+            .zip($bare.0.halves.par_chunks(2 * dim))
+            .zip($bare.0.stored.par_chunks(STAGES * dim))
             .for_each(|((input, halves), stored)| {
-                let state = &halves[current * dim..][..dim];
+                // Lengths that the compiler sees: no check of an index is left in the loop.
+                let (input, state) = (&mut input[..dim], &halves[current * dim..][..dim]);
                 let mut slots = stored.chunks_exact(dim);
-                $(let $k = slots.next().expect("seven slots");)*
+                $(let $k = &slots.next().expect("seven slots")[..dim];)*
                 for i in 0..dim {
                     input[i] = S::narrow(fused!($stage, state, $($k)*, i));
                 }
@@ -56,44 +47,21 @@ macro_rules! combine {
 
 impl<S: Slot> Bare<S> {
     pub(crate) fn new(shape: Shape) -> Self {
-        assert_eq!(
-            shape.dim % LANES,
-            0,
-            "the bare norm takes whole blocks of {LANES}"
-        );
-        Self {
-            dim: shape.dim,
-            current: 0,
-            halves: vec![1.0; 2 * shape.values()],
-            stored: vec![S::narrow(0.5); STAGES * shape.values()],
-            input: output(shape),
-            output: output(shape),
-        }
-    }
-
-    /// The copy of the network's output.
-    fn store(&mut self, slot: usize) {
-        let dim = self.dim;
-        self.stored
-            .par_chunks_mut(STAGES * dim)
-            .zip(self.output.par_chunks(dim))
-            .for_each(|(stored, output)| stored[slot * dim..][..dim].copy_from_slice(output));
+        Self(Buffers::new(shape, STAGES))
     }
 
     /// The sixth combination, into trial and input.
     fn last(&mut self) {
-        let (dim, current) = (self.dim, self.current);
-        self.halves
+        let (dim, current) = (self.0.dim, self.0.current);
+        self.0
+            .halves
             .par_chunks_mut(2 * dim)
-            .zip(self.input.par_chunks_mut(dim))
-            .zip(self.stored.par_chunks(STAGES * dim))
+            .zip(self.0.input.par_chunks_mut(dim))
+            .zip(self.0.stored.par_chunks(STAGES * dim))
             .for_each(|((halves, input), stored)| {
-                let (first, second) = halves.split_at_mut(dim);
-                let (state, trial) = if current == 0 {
-                    (first, second)
-                } else {
-                    (second, first)
-                };
+                let (state, trial) = split(halves, current);
+                let (state, trial) = (&state[..dim], &mut trial[..dim]);
+                let input = &mut input[..dim];
                 let [k0, k1, k2, k3, k4, k5] =
                     std::array::from_fn(|slot| &stored[slot * dim..][..dim]);
                 for i in 0..dim {
@@ -106,10 +74,11 @@ impl<S: Slot> Bare<S> {
     /// Per row, the sum of squares of the error in units of the tolerance.
     fn error(&self) -> Vec<f64> {
         let (rtol, atol) = TOLERANCE;
-        let (dim, current) = (self.dim, self.current);
-        self.halves
+        let (dim, current) = (self.0.dim, self.0.current);
+        self.0
+            .halves
             .par_chunks(2 * dim)
-            .zip(self.stored.par_chunks(STAGES * dim))
+            .zip(self.0.stored.par_chunks(STAGES * dim))
             .map(|(halves, stored)| {
                 let halves = [current, 1 - current].map(|half| &halves[half * dim..][..dim]);
                 let slots: [_; STAGES] = std::array::from_fn(|slot| &stored[slot * dim..][..dim]);
@@ -133,19 +102,19 @@ impl<S: Slot> Bare<S> {
     /// One step; an error norm, so that none is left out.
     pub(crate) fn step(&mut self) -> f64 {
         combine!(self, 0, k0);
-        self.store(1);
+        self.0.store(1);
         combine!(self, 1, k0 k1);
-        self.store(2);
+        self.0.store(2);
         combine!(self, 2, k0 k1 k2);
-        self.store(3);
+        self.0.store(3);
         combine!(self, 3, k0 k1 k2 k3);
-        self.store(4);
+        self.0.store(4);
         combine!(self, 4, k0 k1 k2 k3 k4);
-        self.store(5);
+        self.0.store(5);
         self.last();
-        self.store(6);
+        self.0.store(6);
         let errors = self.error();
-        self.current = 1 - self.current;
+        self.0.accept();
         errors[0]
     }
 }

@@ -10,27 +10,23 @@
 //!   error norm      16 + 7 s read                  16 + 7 s
 //!
 //! so 72 + 46 s: 440 with float64 slots and 256 with float32 slots. Acceptance moves nothing.
-//! Before criterion's own figures stands a table of ratios whose two sides were timed in turn, as the
-//! machine's speed drifts by more than the difference. `DIM`, `ROWS` and `RAYON_NUM_THREADS` are read
-//! from the environment.
 
 mod bare;
-mod workshop;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use bare::Bare;
-use criterion::{Criterion, Throughput};
+use merged_diffusion_benches::turns::{Shape, Stepping, compare};
+use merged_diffusion_benches::workshop::{self, Opened, Workshop};
+use merged_diffusion_core::control::{StepControl, Tolerance};
+use merged_diffusion_core::field::Field;
 use merged_diffusion_core::host::Slot;
+use merged_diffusion_core::lane::Method;
 use merged_diffusion_core::tableau::STAGES;
-use workshop::{Workshop, drive, spans};
+use merged_diffusion_core::workspace::{Spans, Target};
 
-/// Evaluations of a step.
-const EVALUATIONS: usize = STAGES - 1;
-
-/// Turns of the table.
-const TURNS: usize = 41;
+/// Steps of the driver's leg.
+const STEPS: u32 = 8;
 
 /// Scale and weights of stages 1..=6 and of the error, of the size they have on the semi-linear form
 /// at h = 0.3: row i weighs slots 0..i, all of them, and the error all seven.
@@ -47,121 +43,71 @@ const WEIGHTS: [[f64; STAGES]; STAGES] = [
 
 const TOLERANCE: (f64, f64) = (1e-5, 1e-5);
 
-#[derive(Clone, Copy)]
-struct Shape {
-    rows: usize,
-    dim: usize,
+struct Step<S> {
+    shape: Shape,
+    bare: Bare<S>,
+    workshop: Opened,
+    /// The combinations of a step: six stages and the error.
+    spans: [Spans; STAGES],
 }
 
-impl Shape {
-    fn values(self) -> usize {
-        self.rows * self.dim
-    }
-}
+impl<S: Slot + 'static> Stepping for Step<S> {
+    const NAME: &str = if size_of::<S>() == 8 {
+        "dopri5 step, float64 slots"
+    } else {
+        "dopri5 step, float32 slots"
+    };
+    const EVALUATIONS: usize = STAGES - 1;
+    const BYTES: usize = 72 + 46 * size_of::<S>();
 
-/// What the network answers: the same eps_hat every time, at no cost.
-fn output<S: Slot>(shape: Shape) -> Vec<S> {
-    (0..shape.values())
-        .map(|i| S::narrow((i as f64 * 0.7).sin()))
-        .collect()
-}
-
-/// Median and quartiles.
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
-}
-
-fn show(name: &str, unit: &str, values: Vec<f64>) {
-    let [low, median, high] = quartiles(values);
-    println!("  {name:<42} {median:8.3} {unit:<6} (quartiles {low:.3} to {high:.3})");
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let start = Instant::now();
-    let result = std::hint::black_box(work());
-    (result, start.elapsed().as_secs_f64() * 1e3)
-}
-
-/// The ratios, each pair timed within milliseconds of each other.
-fn table<S: Slot>(name: &str, shape: Shape) {
-    let bytes = (72 + 46 * size_of::<S>()) * shape.values();
-    println!(
-        "{name} slots, {} x {}, {} threads, {:.0} MB a step at least, {TURNS} turns",
-        shape.rows,
-        shape.dim,
-        rayon::current_num_threads(),
-        bytes as f64 / 1e6
-    );
-    let mut bare = Bare::<S>::new(shape);
-    let mut workshop = Workshop::<S>::new(shape);
-    let spans = spans(shape.rows);
-    let mut times: [Vec<f64>; 5] = Default::default();
-    for turn in 0..=TURNS {
-        let bare_step = timed(|| bare.step()).1;
-        let step = timed(|| workshop.step(&spans)).1;
-        let (calls, leg) = timed(|| drive(shape, &mut workshop));
-        let bare_evaluation = bare_step / EVALUATIONS as f64;
-        let evaluation = leg / calls as f64;
-        // The first turn warms up.
-        if turn > 0 {
-            times[0].push(bare_step);
-            times[1].push(step);
-            times[2].push(step / bare_step);
-            times[3].push(evaluation);
-            times[4].push(evaluation / bare_evaluation);
+    fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            bare: Bare::new(shape),
+            workshop: Workshop::<S>::open(shape, STAGES),
+            spans: std::array::from_fn(|stage| {
+                workshop::spans(shape.rows, STAGES, SCALES[stage], &WEIGHTS[stage])
+            }),
         }
     }
-    let [bare_step, step, ratio, evaluation, driver_ratio] = times;
-    let rates = bare_step.iter().map(|ms| bytes as f64 / ms / 1e6).collect();
-    show("bare fused loop, a step", "ms", bare_step);
-    show("  its rate over the least bytes", "GB/s", rates);
-    show("host, a step", "ms", step);
-    show("host / bare", "", ratio);
-    show("driver over the host, an evaluation", "ms", evaluation);
-    show("driver / bare", "", driver_ratio);
-}
 
-fn figures<S: Slot>(criterion: &mut Criterion, name: &str, shape: Shape) {
-    let mut group = criterion.benchmark_group(format!("dopri5 step, {name} slots"));
-    let bytes = (72 + 46 * size_of::<S>()) * shape.values();
-    group.throughput(Throughput::Bytes(bytes as u64));
-    group
-        .sample_size(20)
-        .measurement_time(Duration::from_secs(3));
-    {
-        let mut bare = Bare::<S>::new(shape);
-        group.bench_function("bare", |bencher| bencher.iter(|| bare.step()));
+    fn bare(&mut self) -> f64 {
+        self.bare.step()
     }
-    let mut workshop = Workshop::<S>::new(shape);
-    let spans = spans(shape.rows);
-    group.bench_function("host", |bencher| bencher.iter(|| workshop.step(&spans)));
-    group.finish();
+
+    fn step(&mut self) -> f64 {
+        let (rows, workshop) = (self.shape.rows, &mut self.workshop[0]);
+        let (t, node) = (vec![0.0; rows], vec![0; rows]);
+        let [stages @ .., error] = &self.spans;
+        for (stage, spans) in stages.iter().enumerate() {
+            let is_last = stage + 1 == stages.len();
+            let target = if is_last { Target::Both } else { Target::Input };
+            let Ok(()) = workshop.combine(target, spans);
+            let Ok(()) = workshop.evaluate(&t, &node, &vec![Some(stage + 1); rows]);
+        }
+        let Ok(()) = workshop.scaled_square(error, tolerance());
+        let Ok(columns) = workshop.collect();
+        let Ok(()) = workshop.accept(&vec![true; rows]);
+        columns.iter().sum()
+    }
+
+    fn drive(&mut self) -> u64 {
+        let method = Method::DormandPrince {
+            field: Field::ProbabilityFlow {
+                dim: self.shape.dim,
+            },
+            control: StepControl::Constant { steps: STEPS },
+            tolerance: tolerance(),
+        };
+        workshop::drive(&mut self.workshop, self.shape, method, (-5.0, 0.0))
+    }
 }
 
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
+fn tolerance() -> Tolerance {
+    let (rtol, atol) = TOLERANCE;
+    Tolerance::new(rtol, atol).expect("both are positive")
 }
 
 fn main() -> ExitCode {
-    if cfg!(debug_assertions) {
-        eprintln!("dopri5: a debug build says nothing about speed; use cargo bench");
-        return ExitCode::FAILURE;
-    }
-    let shape = Shape {
-        rows: setting("ROWS", 512),
-        dim: setting("DIM", 3072),
-    };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(setting("RAYON_NUM_THREADS", 2));
-    pool.build_global().expect("the first pool of this process");
-    table::<f64>("float64", shape);
-    table::<f32>("float32", shape);
-    let mut criterion = Criterion::default().configure_from_args();
-    figures::<f64>(&mut criterion, "float64", shape);
-    figures::<f32>(&mut criterion, "float32", shape);
-    criterion.final_summary();
-    ExitCode::SUCCESS
+    compare::<Step<f64>, Step<f32>>()
 }

@@ -127,6 +127,8 @@ struct Opened<'py, S: Element> {
     branches: HashMap<u64, Vec<(usize, Vec<S>)>>,
     columns: Vec<f64>,
     pending: Option<Pending<'py, S>>,
+    /// A combination into the trial, not yet formed: inner products may be asked for next, of the same slots.
+    queued: Option<Spans>,
 }
 
 /// An output of the network that the next verb stores; its q stands in the columns from `at`.
@@ -174,18 +176,47 @@ impl<'py, S: Slot + Element> Opened<'py, S> {
             branches: HashMap::new(),
             columns: Vec::new(),
             pending: None,
+            queued: None,
         })
     }
 
-    /// Stores what is pending.
+    /// Does all that waits.
     fn settle(&mut self) -> PyResult<()> {
-        if let Some(pending) = self.pending.take() {
-            let arrival = pending.arrival()?;
-            let host = &mut self.host;
-            let finite = detached(self.input.py(), || host.store(arrival));
-            pending.note(&mut self.columns, &finite);
+        self.form_queued()?;
+        if self.pending.is_some() {
+            self.pass(|host, arrival| ((), arrival.map_or_else(Vec::new, |a| host.store(a))))?;
         }
         Ok(())
+    }
+
+    fn form_queued(&mut self) -> PyResult<()> {
+        match self.queued.take() {
+            Some(spans) => self.form(Target::Trial, &spans),
+            None => Ok(()),
+        }
+    }
+
+    /// Forms a combination now.
+    fn form(&mut self, target: Target, spans: &Spans) -> PyResult<()> {
+        let input = self.input.clone();
+        let mut input = input.try_readwrite()?;
+        let input = input.as_slice_mut()?;
+        self.pass(|host, arrival| ((), host.combine(arrival, target, spans, input)))
+    }
+
+    /// One pass over the rows, which stores what is pending on its way and tells whether that was finite.
+    fn pass<T: Send>(
+        &mut self,
+        work: impl FnOnce(&mut Host<S>, Option<Arrival<'_, S>>) -> (T, Vec<bool>) + Send,
+    ) -> PyResult<T> {
+        let pending = self.pending.take();
+        let arrival = pending.as_ref().map(Pending::arrival).transpose()?;
+        let host = &mut self.host;
+        let (found, finite) = detached(self.input.py(), || work(host, arrival));
+        if let Some(pending) = pending {
+            pending.note(&mut self.columns, &finite);
+        }
+        Ok(found)
     }
 }
 
@@ -220,6 +251,7 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
 
     fn load(&mut self, row: usize, key: u64) -> PyResult<()> {
         let py = self.input.py();
+        self.form_queued()?;
         self.keys[row] = key;
         for (slot, values) in self.branches.remove(&key).into_iter().flatten() {
             self.host.fill_slot(row, slot, &values);
@@ -234,6 +266,7 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
     }
 
     fn save(&mut self, row: usize, key: u64, slots: &[usize]) -> PyResult<()> {
+        self.form_queued()?;
         if !slots.is_empty() {
             let kept = |&slot: &usize| (slot, self.host.slot(row, slot).to_vec());
             self.branches.insert(key, slots.iter().map(kept).collect());
@@ -243,22 +276,19 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
     }
 
     fn combine(&mut self, target: Target, spans: &Spans) -> PyResult<()> {
-        let py = self.input.py();
-        let mut input = self.input.try_readwrite()?;
-        let input = input.as_slice_mut()?;
-        let host = &mut self.host;
-        let pending = self.pending.take();
-        let arrival = pending.as_ref().map(Pending::arrival).transpose()?;
-        let finite = detached(py, || host.combine(arrival, target, spans, input));
-        if let Some(pending) = pending {
-            pending.note(&mut self.columns, &finite);
+        self.form_queued()?;
+        if target == Target::Trial {
+            self.queued = Some(spans.clone());
+            return Ok(());
         }
-        Ok(())
+        self.form(target, spans)
     }
 
     fn evaluate(&mut self, t: &[f64], node: &[u64], slot: &[Option<usize>]) -> PyResult<()> {
         let py = self.input.py();
         py.check_signals()?;
+        // The network may write its next output where the last one is.
+        self.settle()?;
         let rows = self.keys.len();
         let arguments = (
             t.to_pyarray(py),
@@ -276,7 +306,6 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
                 q.len()
             )));
         }
-        self.settle()?;
         let at = self.columns.len();
         self.columns.extend(q.as_array());
         let pending = Pending {
@@ -294,23 +323,20 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
     }
 
     fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> PyResult<()> {
-        let host = &mut self.host;
-        let pending = self.pending.take();
-        let arrival = pending.as_ref().map(Pending::arrival).transpose()?;
-        let (sums, finite) = detached(self.input.py(), || {
-            host.scaled_square(arrival, spans, tolerance)
-        });
-        if let Some(pending) = pending {
-            pending.note(&mut self.columns, &finite);
-        }
+        self.form_queued()?;
+        let sums = self.pass(|host, arrival| host.scaled_square(arrival, spans, tolerance))?;
         self.columns.extend(sums);
         Ok(())
     }
 
     fn gram(&mut self, new: &[Option<usize>]) -> PyResult<()> {
-        self.settle()?;
-        let host = &self.host;
-        let products = detached(self.input.py(), || host.gram(new));
+        let products = if let Some(spans) = self.queued.take() {
+            self.pass(|host, arrival| host.combine_and_gram(arrival, &spans, new))?
+        } else {
+            self.settle()?;
+            let host = &self.host;
+            detached(self.input.py(), || host.gram(new))
+        };
         self.columns.extend(products);
         Ok(())
     }
@@ -321,6 +347,7 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
     }
 
     fn accept(&mut self, mask: &[bool]) -> PyResult<()> {
+        self.form_queued()?;
         self.host.accept(mask);
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use super::Slot;
 use crate::control::Tolerance;
+use crate::workspace::Spans;
 
 /// Partial sums of a reduction: enough to hide the latency of an addition, and a fixed order.
 const LANES: usize = 8;
@@ -42,7 +43,17 @@ pub(super) struct RowSpan<'a, S> {
     pub(super) slots: &'a [S],
 }
 
-impl<S: Slot> RowSpan<'_, S> {
+impl<'a, S: Slot> RowSpan<'a, S> {
+    /// Of that row, `stored` [S][d] being its slots.
+    pub(super) fn of(spans: &'a Spans, row: usize, state: &'a [f64], stored: &'a [S]) -> Self {
+        Self {
+            scale: spans.scale()[row],
+            state,
+            weights: spans.row(row),
+            slots: stored,
+        }
+    }
+
     /// Hands the combination to the reader, in the loop made for that many slots.
     pub(super) fn read<R: Reader>(self, reader: R) -> R::Output {
         let weighing = self.weights.iter().filter(|&&weight| weight != 0.0).count();

@@ -125,13 +125,7 @@ impl<S: Slot> Host<S> {
             .map(|(row, (((halves, stored), input), &current))| {
                 let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
                 let (state, trial) = split(halves, current, dim);
-                let span = RowSpan {
-                    scale: spans.scale()[row],
-                    state,
-                    weights: spans.row(row),
-                    slots: stored,
-                };
-                span.read(match target {
+                RowSpan::of(spans, row, state, stored).read(match target {
                     Target::Input => Write::Input(input),
                     Target::Trial => Write::Trial(trial),
                     Target::Both => Write::Both(trial, input),
@@ -139,6 +133,40 @@ impl<S: Slot> Host<S> {
                 finite
             })
             .collect()
+    }
+
+    /// [`Self::combine`] into the trial, then [`Self::gram`], row by row while its slots are at hand: they
+    /// come out of memory once. The products [G, S], and whether what `arrival` brought was finite.
+    ///
+    /// # Panics
+    /// As those two.
+    pub fn combine_and_gram(
+        &mut self,
+        arrival: Option<Arrival<'_, S>>,
+        spans: &Spans,
+        new: &[Option<usize>],
+    ) -> (Vec<f64>, Vec<bool>) {
+        self.check(spans, arrival);
+        assert_eq!(new.len(), self.current.len(), "new [G]");
+        let (dim, slots, least) = (self.dim, self.slots, self.least_rows());
+        let mut products = vec![f64::NAN; new.len() * slots];
+        let finite = self
+            .halves
+            .par_chunks_mut(2 * dim)
+            .zip(self.stored.par_chunks_mut(slots * dim))
+            .zip(products.par_chunks_mut(slots))
+            .zip(&self.current)
+            .enumerate()
+            .with_min_len(least)
+            .map(|(row, (((halves, stored), products), &current))| {
+                let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
+                let (state, trial) = split(halves, current, dim);
+                RowSpan::of(spans, row, state, stored).read(Write::<S>::Trial(trial));
+                gram_row(stored, new[row], products);
+                finite
+            })
+            .collect();
+        (products, finite)
     }
 
     /// Copies each row of the network's output into the slot named for it.
@@ -183,12 +211,8 @@ impl<S: Slot> Host<S> {
             .with_min_len(least)
             .map(|(row, ((halves, stored), &current))| {
                 let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
-                let span = RowSpan {
-                    scale: spans.scale()[row],
-                    state: &halves[current * dim..][..dim],
-                    weights: spans.row(row),
-                    slots: stored,
-                };
+                let state = &halves[current * dim..][..dim];
+                let span = RowSpan::of(spans, row, state, stored);
                 let sum = span.read(combination::ScaledSquare {
                     state: span.state,
                     trial: &halves[(1 - current) * dim..][..dim],
@@ -209,15 +233,10 @@ impl<S: Slot> Host<S> {
         let mut products = vec![f64::NAN; new.len() * self.slots];
         products
             .par_chunks_mut(self.slots)
+            .zip(self.stored.par_chunks(self.slots * self.dim))
             .zip(new)
-            .enumerate()
             .with_min_len(self.least_rows())
-            .for_each(|(row, (products, &new))| {
-                let Some(new) = new else { return };
-                for (slot, product) in products.iter_mut().enumerate() {
-                    *product = combination::inner(self.slot(row, new), self.slot(row, slot));
-                }
-            });
+            .for_each(|((products, stored), &new)| gram_row(stored, new, products));
         products
     }
 
@@ -286,6 +305,16 @@ fn split(halves: &mut [f64], current: usize, dim: usize) -> (&[f64], &mut [f64])
         (first, second)
     } else {
         (second, first)
+    }
+}
+
+/// Inner products of a row's new slot with all of `stored` [S][d]; nothing is written without a new slot.
+fn gram_row<S: Slot>(stored: &[S], new: Option<usize>, products: &mut [f64]) {
+    let Some(new) = new else { return };
+    let dim = stored.len() / products.len();
+    let new = &stored[new * dim..][..dim];
+    for (product, slot) in products.iter_mut().zip(stored.chunks_exact(dim)) {
+        *product = combination::inner(new, slot);
     }
 }
 

@@ -116,6 +116,7 @@ enum Verb {
     Store(Vec<Option<usize>>, u64),
     StoreAndCombine(Vec<Option<usize>>, u64, Target, Spans),
     StoreAndScaledSquare(Vec<Option<usize>>, u64, Spans),
+    StoreAndCombineAndGram(Vec<Option<usize>>, u64, Spans, Vec<Option<usize>>),
     ScaledSquare(Spans),
     Gram(Vec<Option<usize>>),
     Accept(Vec<bool>),
@@ -180,6 +181,9 @@ fn verb(rows: usize, slots: usize) -> impl Strategy<Value = Verb> {
         ),
         (slot(), any::<u64>(), spans(rows, slots))
             .prop_map(|(slot, seed, spans)| Verb::StoreAndScaledSquare(slot, seed, spans)),
+        (slot(), any::<u64>(), spans(rows, slots), slot()).prop_map(|(slot, seed, spans, new)| {
+            Verb::StoreAndCombineAndGram(slot, seed, spans, new)
+        }),
         (slot(), any::<u64>()).prop_map(|(slot, seed)| Verb::Store(slot, seed)),
         spans(rows, slots).prop_map(Verb::ScaledSquare),
         slot().prop_map(Verb::Gram),
@@ -269,6 +273,21 @@ fn agrees<S: Slot + PartialEq + Debug>(session: &Session) -> Result<(), TestCase
                 let largest = found.iter().fold(1.0, |a: f64, &b| a.max(b));
                 let scale = (dim + 8) as f64 * largest;
                 close(&found, &oracle.scaled_square(spans, tolerance), scale)?;
+            }
+            Verb::StoreAndCombineAndGram(slot, seed, spans, new) => {
+                let output = output::<S>(*seed, rows * dim);
+                let arrival = Arrival {
+                    slot,
+                    output: &output,
+                };
+                let (found, finite) = host.combine_and_gram(Some(arrival), spans, new);
+                prop_assert_eq!(finite, oracle.store(slot, &output));
+                oracle.combine(Target::Trial, spans);
+                // The very bits of the two verbs one after the other.
+                let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&found), bits(&host.gram(new)));
+                let scale = 4.0 * (dim * dim) as f64;
+                close(&found, &oracle.gram(new), scale)?;
             }
             Verb::ScaledSquare(spans) => {
                 let spoilt = spoil(&mut host, spans);
