@@ -18,6 +18,7 @@ import torch
 
 from merged_diffusion.archives.zips import open_zip
 from merged_diffusion.data.arrays import NPZ, read_columns
+from merged_diffusion.data.pictures import IMAGES
 from merged_diffusion.errors import DataError, StorageError, UsageError
 from merged_diffusion.fetch.hashes import sha256_of
 from merged_diffusion.quality.edm2 import read_pickle
@@ -44,7 +45,8 @@ def is_statistics(path: Path) -> bool:
         return True
     if magic != ZIP:
         return False
-    with open_zip(path, NPZ) as archive:
+    # A zip of many pictures is no statistics, and no fault.
+    with open_zip(path, IMAGES) as archive:
         return {"mu.npy", "sigma.npy"} <= set(archive.names)
 
 
