@@ -120,7 +120,7 @@ def _yardsticks(
 
 
 def _reference_images(reference: str, cache: Path | None, levels: int) -> Data:
-    """Images of as many levels, where their file does not state others: those are refused by what they are."""
+    """Images of as many levels, unless their file states others: what it states is refused later."""
     from merged_diffusion.errors import UsageError
 
     try:

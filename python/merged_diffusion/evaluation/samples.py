@@ -247,8 +247,9 @@ def _shape(model: MergedModel, given: tuple[int, int, int] | None) -> tuple[int,
             hint="give --image-shape C,H,W",
         )
     if any(own not in (None, size) for own, size in zip(model.image_shape, given or (), strict=False)):
+        asked = ",".join(map(str, given or ()))
         raise UsageError(
-            f"--image-shape {','.join(map(str, given or ()))}, but the experts model {list(model.image_shape)}",
+            f"--image-shape {asked}, but the experts model {list(model.image_shape)}",
             hint="leave it out",
         )
     return channels, height, width
