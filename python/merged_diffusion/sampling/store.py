@@ -222,11 +222,11 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        if error is not None:
+        if self.finished is None:
             self._leave_nothing_empty()
 
     def _leave_nothing_empty(self) -> None:
-        """Take away a folder in which nothing was drawn: the settings of a refused command bind nobody."""
+        """Take away a folder in which nothing was drawn: settings alone bind nobody."""
         settings, own = self._part / "settings.json", Path(self._lock.lock_file)
         try:
             if {path.name for path in self._part.iterdir()} <= {settings.name, own.name}:
