@@ -142,6 +142,14 @@ def test_refusals(run_cli, arguments, code, words):
     assert words in refused.json["error"]["message"]
 
 
+def test_a_place_that_cannot_be_written_is_found_before_features_are_computed(run_cli, monkeypatch):
+    from merged_diffusion.quality import statistics
+
+    monkeypatch.setattr(statistics, "collect", lambda *_, **__: pytest.fail("computed"))
+    refused = run_cli("fid-ref", "digits", "/proc/s.npz", "--json")
+    assert (refused.code, refused.json["error"]["type"]) == (6, "StorageError")
+
+
 def test_help_does_not_load_torch():
     import subprocess
     import sys
