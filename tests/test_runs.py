@@ -298,3 +298,11 @@ def test_stored_run_of_format_1_stays_readable():
     run = open_run(path)
     assert [r["id"] for r in run.records()] == [0, 2]
     assert read_records(path / "images-0000-of-0001.jsonl")[0][0]["status"] == "ok"
+
+
+def test_a_sweep_is_no_run_and_its_rows_are_named(tmp_path):
+    (tmp_path / "sweep" / "eta-0.3000").mkdir(parents=True)
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    (tmp_path / "sweep" / "eta-0.3000" / "settings.json").write_text("{}")
+    with pytest.raises(RunError, match=r"is a sweep, whose rows are runs \(eta-0.3000\)"):
+        open_run(tmp_path / "sweep")

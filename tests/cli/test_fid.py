@@ -70,6 +70,25 @@ def test_statistics_and_images_as_reference_agree(run_cli, samples):
         assert (one["se"] or 0) == pytest.approx(other["se"] or 0, rel=1e-3)
 
 
+def test_a_zip_of_many_pictures_is_a_reference(run_cli):
+    draw = ("sample", "--pair", "photos", "--num", 20, "--sampler", "dpmpp-2m", "--steps", 2)
+    for out in ("a.zip", "a.npz"):
+        assert run_cli(*draw, "--device", "cpu", "--threads", 1, "--out", out).code == 0
+    by_zip, by_npz = (
+        run_cli("fid", "photos", "--limit", 40, "--ref", ref, "--device", "cpu", "--json").json
+        for ref in ("a.zip", "a.npz")
+    )
+    assert by_zip["reference"]["about"]["n"] == 20
+    assert by_zip["metrics"] == by_npz["metrics"]
+
+
+def test_a_reference_of_other_levels_is_refused_by_its_own_levels(run_cli, samples):
+    np.savez("photos.npz", images=load_data("photos").images[:20, :1], levels=256)
+    refused = run_cli("fid", "samples.npz", "--ref", "photos.npz", "--device", "cpu", "--json")
+    assert (refused.code, refused.json["code"]) == (3, 3)
+    assert "photos.npz: images of 256 grey levels" in refused.json["error"]["message"]
+
+
 def test_bare_statistics_warn(run_cli, samples, tmp_path):
     bare(tmp_path / "edm.npz", 32)
     shown = run_cli("fid", "samples.npz", "--ref", "edm.npz", "--features", "digits", "--device", "cpu")
@@ -121,6 +140,14 @@ def test_refusals(run_cli, arguments, code, words):
     refused = run_cli(*arguments, "--json")
     assert refused.code == code
     assert words in refused.json["error"]["message"]
+
+
+def test_a_place_that_cannot_be_written_is_found_before_features_are_computed(run_cli, monkeypatch):
+    from merged_diffusion.quality import statistics
+
+    monkeypatch.setattr(statistics, "collect", lambda *_, **__: pytest.fail("computed"))
+    refused = run_cli("fid-ref", "digits", "/proc/s.npz", "--json")
+    assert (refused.code, refused.json["error"]["type"]) == (6, "StorageError")
 
 
 def test_help_does_not_load_torch():

@@ -134,7 +134,7 @@ def test_finished_output_is_kept_and_other_settings_are_refused(run_cli, tmp_pat
         (["--out", "a.jpg"], ".jpg"),
         (["--labels", "cycle"], "cycle"),
         (["--eta", "1.5"], "1.5"),
-        (["--eta", "auto"], "threshold"),
+        (["--expert", "bundled:digits-vdm", "--eta", "auto"], "excludes --eta"),
         (["--image-shape", "3,32"], "C,H,W"),
     ],
 )
@@ -143,6 +143,40 @@ def test_what_cannot_be_meant_is_refused(run_cli, tmp_path, options, text):
     assert result.code == 2, result.err
     assert text in result.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", [".png", ".npz", ""])
+def test_a_refused_command_does_not_bind_the_next_one(run_cli, experts, tmp_path, ending):
+    out = ("--out", f"a{ending}", "--num", 2, "--threads", 1, "--device", "cpu")
+    wrong_shape = run_cli("sample", "--pair", "digits", "--image-shape", "3,8,8", *out)
+    assert (wrong_shape.code, "1, 8, 8" in wrong_shape.err) == (2, True)
+    # Found out only when the expert is asked, after the place was made.
+    assert run_cli("sample", "--expert", experts("misshapen"), *out).code == 4
+    assert not list(tmp_path.iterdir())
+    assert run_cli("sample", *PAIR, *out).code == 0
+
+
+def test_eta_auto_is_found_on_train_of_the_pair_and_kept(run_cli, tmp_path, monkeypatch):
+    from merged_diffusion.thresholds import auto
+
+    seen = []
+
+    def found(experts, settings, *, eta_range=None, tune_data=None):
+        seen.append((settings.data, sorted(experts), eta_range))
+        return 0.25
+
+    monkeypatch.setattr(auto, "auto_eta", found)
+    options = ("sample", *PAIR, "--eta", "auto", "--num", 2, "--out", "a.npz")
+    first = run_cli(*options, "--json")
+    assert first.code == 0, first.err
+    assert first.json["threshold"]["eta"] == 0.25
+    assert seen == [("digits", ["likelihood", "quality"], (-7.876, 8.764))]
+    again = run_cli(*options, "--json")
+    assert (again.code, again.json["n_drawn"], len(seen)) == (0, 0, 1)
+    both = ("--likelihood-expert", "bundled:digits-vdm", "--quality-expert", "bundled:digits-edm")
+    refused = run_cli("sample", *both, "--eta", "auto", "--num", 2, "--out", "b.npz")
+    assert (refused.code, "--pair" in refused.err) == (2, True)
+    assert not (tmp_path / "b.npz.part").exists()
 
 
 def test_no_experts_is_a_usage_error(run_cli):

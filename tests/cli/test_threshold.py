@@ -76,6 +76,23 @@ def test_people_read_what_was_found_and_what_it_took(run_cli, threshold, tmp_pat
     assert "holds a threshold.json" in again.err
 
 
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_computed(
+    run_cli, threshold, tmp_path, monkeypatch
+):
+    from merged_diffusion.thresholds import choose
+
+    monkeypatch.setattr(choose, "choose", lambda *_, **__: pytest.fail("computed"))
+    (tmp_path / "file").write_text("mine")
+    assert run_cli(*threshold(*FEW, "--out", "file")).code == 6
+    assert run_cli(*threshold(*FEW, "--out", "file/below")).code == 6
+    assert (tmp_path / "file").read_text() == "mine"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    refused = run_cli("threshold", "--data", "digits", "--pair", "photos", "--out", "new/kept")
+    assert refused.code == 3
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_path_needs_other_images_to_choose_on(run_cli, threshold, tmp_path):
     _, held = hold_back(load_data("digits", "train"))
     images = held.images

@@ -52,6 +52,15 @@ def test_over_eta_draws_values_errors_and_levels():
     assert_legible(figure)
 
 
+def test_long_names_of_axes_are_not_cut():
+    unit = "difference to eta 0.6000 (frechet-random-convolution)"
+    assert_legible(plots.over_eta([CURVE], LEVELS, unit=unit))
+    levels = [plots.Level(role, f"{role} expert, ancestral", 1.8) for role in ("quality", "likelihood")]
+    assert_legible(plots.over_eta([CURVE], levels, unit="frechet-random-convolution"))
+    points = [plots.Point("0.3", "merged", 1.7, 3.1), plots.Point("0.4", "merged", 1.8, 3.2)]
+    assert_legible(plots.trade_off(points, distance="frechet-random-convolution of other features"))
+
+
 def test_labels_of_equal_values_move_apart():
     curves = [plots.Curve(name, [0.1, 0.5], [2.0, 2.0], [None, None]) for name in ("ode", "ancestral")]
     levels = [plots.Level(role, f"{role} expert", 2.0) for role in ("quality", "likelihood")]
@@ -130,6 +139,13 @@ def test_grids_and_strips_are_not_smoothed():
         assert picture.get_interpolation() == "nearest"
     assert_legible(figure)
     np.testing.assert_array_equal(picture.get_array()[:8, :8, :3], images[0].transpose(1, 2, 0))
+
+
+def test_names_of_strips_have_room_in_a_vector_picture():
+    # Its words are up to a tenth wider than the 51 pixels that were measured at 72 dots an inch.
+    rows = [(f"eta 0.{k}000", np.zeros((14, 3, 8, 8), dtype=np.uint8)) for k in range(12)]
+    figure = plots.strips(rows)
+    assert min(box.x0 for box in boxes(figure)) >= 0.09 * figure.dpi
 
 
 def test_svg_keeps_text_and_takes_the_page_s_ink():

@@ -149,3 +149,15 @@ def test_fewer_than_ten_thousand_images_are_biased():
 def test_other_numbers_of_features_are_refused():
     with pytest.raises(UsageError, match="features of 2 and of 3 values"):
         frechet_distance(law(np.zeros(2), np.eye(2)), law(np.zeros(3), np.eye(3)))
+
+
+def test_features_themselves_are_taken_as_arrays_and_tensors():
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((60, 5)), random.standard_normal((80, 5)) + 0.2
+    expected = frechet_distance(taken(a), taken(b))
+    assert frechet_distance(a, b) == frechet_distance(torch.from_numpy(a), taken(b)) == expected
+    for wrong in (a[0], np.zeros((2, 3, 4, 4)), np.array([["a", "b"]])):
+        with pytest.raises(UsageError, match="expected numbers"):
+            frechet_distance(wrong, b)
+    with pytest.raises(UsageError, match="no covariance"):
+        frechet_distance(a[:1], b)

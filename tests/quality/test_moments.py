@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.quality import Moments
-from merged_diffusion.quality.moments import GROUPS
+from merged_diffusion.quality.frechet import frechet_distance
+from merged_diffusion.quality.moments import GROUPS, Law
 
 
 def features(n: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -66,6 +67,15 @@ def test_delete_one_leaves_out_the_images_of_one_group():
 
 def test_images_of_one_group_cannot_be_jackknifed():
     assert not list(law_of(features(20, 3), ids=np.arange(20) * GROUPS).delete_one())
+
+
+def test_a_group_whose_loss_leaves_one_image_takes_the_error_away():
+    # Two of group 0, one of group 1: without group 0 one image is left, which has no covariance.
+    law = law_of(features(3, 3), ids=np.array([0, GROUPS, 1]))
+    assert not list(law.delete_one())
+    assert frechet_distance(law, law_of(features(40, 3, seed=1))).se > 0  # of the reference's groups alone
+    bare = Law(law.mean, law.covariance, None)
+    assert frechet_distance(law, bare).se is None
 
 
 def test_a_later_change_of_the_array_changes_nothing():

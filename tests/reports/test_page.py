@@ -12,6 +12,7 @@ from PIL import Image
 from merged_diffusion.cli import main
 from merged_diffusion.data import load_data
 from merged_diffusion.errors import RunError, RunMismatchError
+from merged_diffusion.reports.export import exported
 from merged_diffusion.reports.page import report
 from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import read
@@ -222,3 +223,45 @@ def test_the_headline_says_where_an_expert_alone_is_better(make_sweep):
     summaries = [bits(1.6, 0.05), bits(1.7, 0.04), bits(1.8, 0.06)]
     text = report([make_sweep("two", summaries=summaries)])[0]
     assert "the best threshold; the best of 3 rows is likelihood expert alone (small_vdm); eta" in text
+
+
+def test_a_difference_to_an_expert_that_is_best_is_shown(make_sweep):
+    def paired(to, difference):
+        return {"to": to, "difference": difference, "se": 0.01, "se_images": 0.01, "n": 24}
+
+    folder = make_sweep("two", summaries=[bits(1.6, 0.05), bits(1.7, 0.04), bits(1.8, 0.06)])
+    table = json.loads((folder / "sweep.json").read_text())
+    for row, difference in zip(table["rows"], (0.0, 0.1, 0.2), strict=True):
+        row["paired"] = paired("likelihood", difference)
+    (folder / "sweep.json").write_text(json.dumps(table))
+    text = report([folder])[0]
+    assert "merged − likelihood expert alone: +0.100 ± 0.010 bits/dim (paired, 24 images)" in text
+    assert "merged − quality expert alone" not in text
+
+
+def test_a_file_of_another_kind_is_not_replaced(make_sweep, tmp_path, capsys):
+    sweep, notes, page = make_sweep(), tmp_path / "notes.html", tmp_path / "page.html"
+    notes.write_text("<p>mine</p>")
+    assert main(["runs", "report", str(sweep), "--out", str(notes)]) == 2
+    assert main(["runs", "export", str(sweep), "--out", str(notes)]) == 2
+    assert "nothing was written" in capsys.readouterr().err
+    assert notes.read_text() == "<p>mine</p>"
+    for _ in range(2):
+        assert main(["runs", "report", str(sweep), "--out", str(page)]) == 0
+        for form in ("markdown", "latex", "csv"):
+            out = str(tmp_path / f"table.{form}")
+            assert main(["runs", "export", str(sweep), "--format", form, "--out", out]) == 0
+
+
+def test_the_differences_of_two_samplers_name_theirs(make_sweep):
+    values = [quality(5.0, 0.1), quality(4.0, 0.1), quality(6.0, 0.1)]
+    sweeps = [
+        make_sweep(sampler, metric="sample", sampler=sampler, summaries=values, etas=(eta,))
+        for sampler, eta in (("ode", 0.3), ("ancestral", 0.4))
+    ]
+    text = report(sweeps)[0]
+    assert "Differences are to eta 0.4000 (ancestral), eta 0.3000 (ode), of the same ids and noise." in text
+    assert "Differences are to eta 0.3000, of the same ids and noise." in report(sweeps[:1])[0]
+    table = exported([make_sweep(), *sweeps], number=3).text
+    assert "| ours: eta 0.3 | this run, samples by ode | 1.700 ± 0.040 | 4.00 ± 0.10 | 120 |" in table
+    assert table.count("this run, samples by ode") == table.count("this run, samples by ancestral") == 3

@@ -167,3 +167,9 @@ def test_conditional_expert_needs_labels_and_uses_them():
         assert both.labels.tolist() == [1, 3]
         np.testing.assert_array_equal(both.images[1], alone.images[0])
         assert not np.array_equal(alone.images, draw(expert, [1], sampler=name, labels=[1]).images)
+
+
+@pytest.mark.parametrize("num", [0, -1, 2.5, "3"])
+def test_a_number_of_images_is_whole_and_positive(digits, num):
+    with pytest.raises(UsageError, match=f"num = {num} is no whole number from 1 up"):
+        md.sample(digits, num)

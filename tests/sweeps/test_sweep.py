@@ -44,6 +44,17 @@ def test_settings_of_one_threshold_are_refused(given):
         sweep(Settings.of(FEW | given))
 
 
+def test_settings_may_be_a_mapping_of_known_names():
+    table, same = (
+        sweep(given, [0.4], metric="vlb", times=2) for given in (FEW_BOUNDS, Settings.of(FEW_BOUNDS))
+    )
+    found, expected = (part["rows"][0]["summary"]["bits_per_dim"] for part in (table, same))
+    assert found == expected
+    for strange, told in (({"data": "digits", "limits": 4}, "'limits'"), ({"limit": 4}, "name no data")):
+        with pytest.raises(UsageError, match=told):
+            sweep(strange)
+
+
 SAMPLES = {"data": "digits", "device": "cpu", "threads": 1, "seed": 3}
 HEUN = {"sampler": "heun", "steps": 3}
 

@@ -111,7 +111,19 @@ def _yardsticks(
         name = features or found.features or measure.by_kind(chosen)
         return [(found, extractor(name, **network))]
     # A set by its name stands for what models are trained on.
-    selection = {"split": "train"} if is_known else {"levels": chosen.levels}
-    other = measure.loaded(reference, cache, selection)
+    if is_known:
+        other = measure.loaded(reference, cache, {"split": "train"})
+    else:
+        other = _reference_images(reference, cache, chosen.levels)
     used = extractor(features or measure.by_kind(chosen), **network)
     return [(collect(other, used), used)]
+
+
+def _reference_images(reference: str, cache: Path | None, levels: int) -> Data:
+    """Images of as many levels, unless their file states others: what it states is refused later."""
+    from merged_diffusion.errors import UsageError
+
+    try:
+        return measure.loaded(reference, cache, {"levels": levels})
+    except UsageError:
+        return measure.loaded(reference, cache, {})

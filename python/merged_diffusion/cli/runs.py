@@ -78,10 +78,11 @@ def export(
     from merged_diffusion.cli import output
     from merged_diffusion.reports.export import exported
     from merged_diffusion.reports.files import write_text
+    from merged_diffusion.reports.tables import MARKS
 
     found = exported(folders, form=form, number=table, what=what)
     if out is not None:
-        write_text(out, found.text)
+        write_text(out, found.text, MARKS[form])
     for warning in found.warnings if not quiet else ():
         output.say(f"warning: {warning}")
     if as_json:
@@ -103,10 +104,10 @@ def report_page(folders: tuple[Path, ...], out: Path, as_json: bool, quiet: bool
     """A self-contained page of sweeps and runs on one data set: tables, figures, images, every setting."""
     from merged_diffusion.cli import output
     from merged_diffusion.reports.files import write_text
-    from merged_diffusion.reports.page import report
+    from merged_diffusion.reports.page import MARK, report
 
     text, warnings = report(folders)
-    write_text(out, text)
+    write_text(out, text, MARK)
     for warning in warnings if not quiet else ():
         output.say(f"warning: {warning}")
     if as_json:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 
@@ -124,6 +125,7 @@ def command(
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.device)
         files.form_of(target)
+        settings = _with_threshold(settings, target)
         plan = SamplePlan.make(settings, sampling, wanted, image_shape).into(target)
         with (
             configured(threads=plan.threads, deterministic=settings.deterministic),
@@ -167,6 +169,27 @@ def _check_model(settings: Settings) -> None:
             "no experts to draw from",
             hint="give --pair digits, photos or cifar10, --expert X, or an expert of each role",
         )
+
+
+def _with_threshold(settings: Settings, out: Path) -> Settings:
+    """Settings whose ``--eta auto`` is a number: of the samples that are there, else found on train."""
+    if settings.eta != "auto":
+        return settings
+    from merged_diffusion.experts.catalogue import known
+    from merged_diffusion.sampling.store import recorded_eta
+    from merged_diffusion.thresholds.auto import with_threshold
+
+    eta = recorded_eta(out)
+    if eta is None:
+        if settings.pair not in known()["pair"]:
+            raise UsageError(
+                "--eta auto, but no --pair says which images the threshold is to be found on",
+                hint="merged-diffusion threshold --data DATA --tune-data IMAGES finds it; give the number",
+            )
+        data, labels = known()["pair"][settings.pair]["data"], settings.labels
+        asked = replace(settings, data=data, labels="from-data" if labels == "cycle" else labels)
+        eta = cast(float, with_threshold(asked, None).eta)
+    return replace(settings, eta=eta)
 
 
 def _ids(num: int | None, ids: tuple[int, int] | None) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +12,7 @@ import click
 
 from merged_diffusion.cli import options, output
 from merged_diffusion.cli.nll import how, model, what, where
-from merged_diffusion.errors import StorageError, UsageError
+from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.sources import check_present
 
@@ -61,10 +63,11 @@ def command(
     from merged_diffusion.cli import threshold_report
     from merged_diffusion.evaluation.machine import configured
     from merged_diffusion.evaluation.plan import place
+    from merged_diffusion.runs.settings import write_json
     from merged_diffusion.thresholds.auto import without_threshold
     from merged_diffusion.thresholds.choose import choose
 
-    with output.remarks(quiet=quiet):
+    with output.remarks(quiet=quiet), _place(out):
         plan, _ = place(without_threshold(settings), None)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             plan.check_experts()
@@ -81,16 +84,28 @@ def command(
                 tell=(lambda _: None) if quiet else output.say,
             )
         if out is not None:
-            _write(out, result)
+            write_json(out / NAME, result)
         threshold_report.show(result, out, as_json=as_json)
     return 0
 
 
-def _write(out: Path, result: dict[str, Any]) -> None:
-    from merged_diffusion.runs.settings import write_json
+@contextmanager
+def _place(out: Path | None) -> Iterator[None]:
+    """A directory that can be written, found out before anything is computed; unmade where nothing is."""
+    if out is None:
+        yield
+        return
+    from merged_diffusion.runs.folder import made_folder, unmake
+    from merged_diffusion.runs.journal import storage_error
 
+    made, probe = made_folder(out, 1), out / f".{NAME}.probe"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be made ({error.strerror})", file=str(out)) from error
-    write_json(out / NAME, result)
+        try:
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise storage_error(out, error) from error
+        yield
+    except BaseException:
+        unmake(made)
+        raise

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -238,8 +239,10 @@ class SampleRun:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.store.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.store.__exit__(kind, error, trace)
 
 
 def _shape(model: MergedModel, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
@@ -248,5 +251,11 @@ def _shape(model: MergedModel, given: tuple[int, int, int] | None) -> tuple[int,
         raise UsageError(
             f"the experts take images of any size ({list(model.image_shape)})",
             hint="give --image-shape C,H,W",
+        )
+    if any(own not in (None, size) for own, size in zip(model.image_shape, given or (), strict=False)):
+        asked = ",".join(map(str, given or ()))
+        raise UsageError(
+            f"--image-shape {asked}, but the experts model {list(model.image_shape)}",
+            hint="leave it out",
         )
     return channels, height, width

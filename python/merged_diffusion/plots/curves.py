@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from merged_diffusion.plots.look import COLOURS, CYCLE, FAINT, INK, blank, spread, text
+from merged_diffusion.plots.look import COLOURS, CYCLE, FAINT, INK, blank, label_y, spread, text
 
 # Where a point's name may stand, in points: beside its error bars first, then on them.
 SIDES: Final = (
@@ -80,10 +80,11 @@ def over_eta(curves: Sequence[Curve], levels: Sequence[Level], *, unit: str) -> 
         )
         if len(curve.eta):
             labels.append((curve.value[-1], curve.name or "merged", colour))
-    axes.set_xlabel("threshold η  (0: quality expert … 1: likelihood expert)")
-    axes.set_ylabel(unit)
+    # From the left end: below the names at the right there is room, to the left of the axis there is none.
+    axes.set_xlabel("threshold η  (0: quality expert … 1: likelihood expert)", loc="left")
     axes.margins(x=0.03)
     _label_right(axes, labels)
+    label_y(axes, unit)
     return figure
 
 
@@ -115,7 +116,7 @@ def trade_off(points: Sequence[Point], *, distance: str) -> Figure:
         )
     axes.margins(0.12)
     axes.set_xlabel("bits/dim (less is better)")
-    axes.set_ylabel(f"{distance} (less is better)")
+    label_y(axes, f"{distance} (less is better)")
     _label_points(figure, axes, points)
     return figure
 

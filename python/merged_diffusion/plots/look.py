@@ -13,6 +13,7 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # After Okabe and Ito's palette for the colour-blind; each stands out from white and from a dark page.
 COLOURS: Final[Mapping[str, str]] = {
@@ -24,6 +25,7 @@ COLOURS: Final[Mapping[str, str]] = {
 CYCLE: Final = ("#009E73", "#B8689B", "#E69F00", "#56B4E9")
 INK: Final = "#123321"  # occurs in no palette: `svg` replaces it
 FAINT: Final = 0.25
+ROOM: Final = 0.1  # inches round a figure: words of an SVG are wider than they were measured
 FONT: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10,
@@ -39,7 +41,7 @@ FONT: Final[dict[Any, Any]] = {
 def blank(width: float = 5.0, height: float = 3.4) -> tuple[Figure, Axes]:
     """A figure with one pair of axes: no frame above and to the right, a faint grid across."""
     with mpl.rc_context(FONT):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=ROOM, h_pad=ROOM / 2))
         axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=INK, alpha=FAINT / 2, linewidth=0.6)
@@ -53,6 +55,16 @@ def text(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:
     """Words at a point of the data, in ink unless another colour is given."""
     plain: dict[str, Any] = {"color": INK, "fontsize": 9, "family": FONT["font.family"]}
     axes.annotate(words, (x, y), textcoords="offset points", **(plain | style))
+
+
+def label_y(axes: Axes, words: str) -> None:
+    """What is drawn upwards; broken before its bracket where one line is longer than the axis."""
+    label = axes.set_ylabel(words)
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        figure.draw_without_rendering()
+        if label.get_window_extent().height > axes.get_window_extent().height:
+            label.set_text(words.replace(" (", "\n(", 1))
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:

@@ -18,6 +18,7 @@ import torch
 
 from merged_diffusion.archives.zips import open_zip
 from merged_diffusion.data.arrays import NPZ, read_columns
+from merged_diffusion.data.pictures import IMAGES
 from merged_diffusion.errors import DataError, StorageError, UsageError
 from merged_diffusion.fetch.hashes import sha256_of
 from merged_diffusion.quality.edm2 import read_pickle
@@ -44,7 +45,8 @@ def is_statistics(path: Path) -> bool:
         return True
     if magic != ZIP:
         return False
-    with open_zip(path, NPZ) as archive:
+    # A zip of many pictures is no statistics, and no fault.
+    with open_zip(path, IMAGES) as archive:
         return {"mu.npy", "sigma.npy"} <= set(archive.names)
 
 
@@ -75,13 +77,19 @@ def read_statistics(path: Path) -> Statistics:
 
 
 def check_target(path: Path) -> None:
-    """`UsageError` unless ``path`` is an ``.npz`` that is new, or holds statistics."""
+    """`UsageError` unless ``path`` is an ``.npz`` that is new, or holds statistics; it can be written."""
     if path.suffix != ".npz":
         raise UsageError(f"{path} does not end in .npz", hint="statistics are written as .npz")
     if not path.absolute().parent.is_dir():
         raise StorageError(f"{path}: there is no folder {path.absolute().parent}", file=str(path))
     if path.exists() and not is_statistics(path):
         raise UsageError(f"{path} exists and holds no statistics", hint="name another file")
+    draft = _draft(path)
+    try:
+        draft.touch()  # before hours of features, not after
+        draft.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_statistics(path: Path, statistics: Statistics) -> None:
@@ -105,14 +113,22 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
         arrays["group_sigma"] = torch.stack(triangles).numpy()
     if statistics.reference is not None:
         arrays["reference"] = statistics.reference
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = _draft(path)
     try:
         with draft.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written ({error.strerror or error})", file=str(path)) from error
+        raise _unwritable(path, error) from error
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _unwritable(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"{path} cannot be written ({error.strerror or error})", file=str(path))
 
 
 def _zipped(path: Path) -> dict[str, Array]:

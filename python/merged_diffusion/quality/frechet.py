@@ -13,11 +13,15 @@ import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.quality.moments import Law, Moments
+
+Features = npt.NDArray[np.floating] | Tensor
 
 BLOCK: Final = 256
 # With fewer images the bias, about in 1/n, exceeds the differences one looks for (Chong & Forsyth 2020).
@@ -41,13 +45,18 @@ class Distance:
     replicates: tuple[float, ...] = ()
 
 
-def frechet_distance(a: Law | Moments, b: Law | Moments) -> Distance:
-    """The distance of ``a`` (images) from ``b`` (reference).
+def frechet_distance(a: Law | Moments | Features, b: Law | Moments | Features) -> Distance:
+    """The distance of ``a`` (images) from ``b`` (reference), each of them features [N, D] or a law of such.
 
     The standard error is that of a delete-one-group jackknife over both sets, a reference without groups
-    counting as exact.
+    counting as exact. Features are of the ids 0 to N - 1.
+
+    Raises
+    ------
+    UsageError, DataError
+        Features of other lengths, of fewer than two images, or not finite.
     """
-    a, b = (law.law() if isinstance(law, Moments) else law for law in (a, b))
+    a, b = _law(a), _law(b)
     if a.dim != b.dim:
         raise UsageError(
             f"features of {a.dim} and of {b.dim} values cannot be compared",
@@ -104,6 +113,22 @@ def triangular_root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     upper: Tensor = torch.linalg.qr((vectors * values.clamp(min=0).sqrt()).T, mode="r").R
     return upper.T
+
+
+def _law(given: Law | Moments | Features) -> Law:
+    if isinstance(given, Law):
+        return given
+    if isinstance(given, Moments):
+        return given.law()
+    rows = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise UsageError(
+            f"features are {rows.dtype} {list(rows.shape)}, expected numbers [N, D]",
+            hint="give the features of a network; assess takes the images themselves",
+        )
+    moments = Moments(rows.shape[1])
+    moments.add(rows.astype(np.float64), np.arange(len(rows)))
+    return moments.law()
 
 
 def _distance(a: Law, b: Law, root_b: Tensor) -> float:

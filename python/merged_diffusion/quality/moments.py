@@ -99,14 +99,14 @@ class Law:
         return len(self.mean)
 
     def delete_one(self) -> Iterator[Law]:
-        """The law without one group, for each that is not empty; nothing where fewer than two are left."""
+        """The law without one group, for each that is not empty; nothing where any leaves fewer than two."""
         filled = [group for group in self.groups if group.n]
         if len(filled) < 2:
             return
         whole = total(tuple(filled))
+        if any(whole.n - group.n < 2 for group in filled):
+            return
         for group in filled:
-            if whole.n - group.n < 2:
-                return
             rest = whole.without(group)
             yield Law(rest.mean, rest.covariance, rest.n)
 

@@ -219,17 +219,18 @@ def _ours(results: Sequence[Result]) -> Iterator[list[Cell]]:
     """Both experts alone and the best threshold by likelihood, with the distance of the same rows."""
     kinds = {metric: [r for r in results if r.metric == metric] for metric in ("nll", "sample")}
     scored = {row.name: (result, row) for result in kinds["nll"] for row in result.rows}
-    drawn = {row.name: (result, row) for result in kinds["sample"] for row in result.rows}
-    merged = [row for _, row in (scored or drawn).values() if row.model == "merged"]
-    best = best_row(merged)
-    chosen = [*("quality", "likelihood"), *([] if best is None else [best.name])]
-    for name in chosen:
-        if name not in scored and name not in drawn:
-            continue
-        result, row = scored[name] if name in scored else drawn[name]
-        nll = _mean(scored[name][1]) if name in scored else None
-        quality, count = (_quality(drawn[name][1])[0], drawn[name][1]) if name in drawn else (None, row)
-        yield [f"ours: {label(row, result.experts)}", "this run", nll, quality, *_evaluations(count)]
+    sets = [{row.name: (result, row) for row in result.rows} for result in kinds["sample"]] or [{}]
+    for drawn in sets:
+        sampler = next((result.sampler for result, _ in drawn.values()), None)
+        source = "this run" if len(sets) == 1 else f"this run, samples by {sampler}"
+        best = best_row([row for _, row in (scored or drawn).values() if row.model == "merged"])
+        for name in ("quality", "likelihood", *([] if best is None else [best.name])):
+            if name not in scored and name not in drawn:
+                continue
+            result, row = scored[name] if name in scored else drawn[name]
+            nll = _mean(scored[name][1]) if name in scored else None
+            quality, count = (_quality(drawn[name][1])[0], drawn[name][1]) if name in drawn else (None, row)
+            yield [f"ours: {label(row, result.experts)}", source, nll, quality, *_evaluations(count)]
 
 
 def _marked(entry: Mapping[str, Any]) -> str:
@@ -247,16 +248,24 @@ def _data(result: Result) -> str:
 
 def _reading(results: Sequence[Result]) -> Iterator[str]:
     """What ± and the differences are."""
-    to = sorted({row.paired["to"] for result in results for row in result.rows if row.paired is not None})
+    to = {
+        (row.paired["to"], result.sampler): None
+        for result in sorted(results, key=lambda result: result.sampler or "")
+        for row in result.rows
+        if row.paired is not None
+    }
+    names = {name: None for name, _ in to}
+    if len(names) > 1 and len({sampler for _, sampler in to}) > 1:
+        names = {f"{name} ({sampler})": None for name, sampler in to}
     clustered = any(
         ((row.summary or {}).get("bits_per_dim") or {}).get("se_clustered") is not None
         for result in results
         for row in result.rows
     )
     yield "± is one standard error" + (", clustered where images are not independent." if clustered else ".")
-    if to:
+    if names:
         is_drawn = results[0].metric == "sample"
-        yield f"Differences are to {', '.join(to)}, {'of the same ids and noise' if is_drawn else PAIRED}."
+        yield f"Differences are to {', '.join(names)}, {'of the same ids and noise' if is_drawn else PAIRED}."
 
 
 def _gamma(row: Row) -> Cell:

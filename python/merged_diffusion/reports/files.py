@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-from merged_diffusion.errors import StorageError
+from merged_diffusion.errors import StorageError, UsageError
+
+HEAD: Final = 4096  # bytes at the beginning of a file that tell what it is
 
 
-def write_text(out: Path, text: str) -> None:
-    """Replace the file ``out``."""
+def write_text(out: Path, text: str, mark: str) -> None:
+    """Replace the file ``out``, if it is new, empty or one of these: ``mark`` stands at their beginning.
+
+    Raises
+    ------
+    UsageError
+        Something else lies there.
+    StorageError
+        It cannot be written.
+    """
     part = out.with_name(f".{out.name}.part")
     try:
+        check_replaceable(out, mark)
         out.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, "utf-8")
         part.replace(out)
@@ -19,3 +31,16 @@ def write_text(out: Path, text: str) -> None:
         with suppress(OSError):
             part.unlink()
         raise StorageError(f"{out}: cannot be written ({error.strerror})", file=str(out)) from error
+
+
+def check_replaceable(out: Path, mark: str) -> None:
+    """`UsageError` where a file of another kind lies at ``out``."""
+    if not out.is_file():
+        return
+    with out.open("rb") as file:
+        head = file.read(HEAD)
+    if head and mark.encode() not in head:
+        raise UsageError(
+            f"{out} exists and is not what would be written there; nothing was written",
+            hint="name another file, or remove it",
+        )

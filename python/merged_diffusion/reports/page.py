@@ -18,6 +18,7 @@ from merged_diffusion.reports.results import Result, Row, read_all, reference
 from merged_diffusion.reports.tables import Number, Table
 
 TABLE: Final = {"nll": 1, "sample": 2, "vlb": 5}
+MARK: Final = "merged-diffusion</title>"  # of a file that is such a page
 STRIP: Final = 12  # samples of the same noise side by side
 
 
@@ -100,10 +101,15 @@ def _compared(result: Result, best: Row | None) -> list[str]:
     """Each expert's paired difference to the merged model."""
     lines = []
     for row in result.rows:
-        if row.model == "merged" or row.paired is None or best is None or row.paired["to"] != best.name:
+        if row.model == "merged" or best is None:
             continue
-        paired = row.paired
-        difference = Number(-paired["difference"], 3, paired["se"], signed=True).text(minus="−")
+        if row.paired is not None and row.paired["to"] == best.name:
+            paired, away = row.paired, -row.paired["difference"]
+        elif best.paired is not None and best.paired["to"] == row.name:  # the expert is the best row
+            paired, away = best.paired, best.paired["difference"]
+        else:
+            continue
+        difference = Number(away, 3, paired["se"], signed=True).text(minus="−")
         if result.metric == "sample":
             lines.append(f"merged − {row.model} expert alone: {difference} (same ids and noise)")
         else:

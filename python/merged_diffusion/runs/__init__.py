@@ -45,6 +45,12 @@ def open_run(folder: str | Path) -> Run:
     """A run to read: ``.settings``, ``.records()``, ``.parts()``."""
     path = Path(folder)
     settings = read_settings(path)
+    if settings is None and (path / "sweep.json").is_file():
+        rows = ", ".join(sorted(row.parent.name for row in path.glob("*/settings.json")))
+        raise RunError(
+            f"{path}: is a sweep, whose rows are runs ({rows or 'none is kept as one'})",
+            hint="name one of them, or use runs export and runs report, which take all",
+        )
     if settings is None:
         raise RunError(
             f"{path}: holds no settings.json, so it is no run", hint="name a directory given as --out"
@@ -64,6 +70,9 @@ class Run:
         self._environment = ""
         self._made: list[Path] = []
         self._is_new = False
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.settings.get('command', 'nll')})"
 
     @classmethod
     def open(

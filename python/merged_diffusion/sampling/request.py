@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -150,7 +151,7 @@ def sample(
     """Images [N, C, H, W] of the ids 0 to ``num`` - 1, or of ``ids``; `draw` has all options."""
     found = draw(
         model,
-        np.arange(num) if ids is None else ids,
+        np.arange(_count(num)) if ids is None else ids,
         seed=seed,
         sampler=sampler,
         steps=steps,
@@ -168,6 +169,12 @@ def modelled(model: Expert | MergedModel) -> MergedModel:
     """A model; an EDM alone is a quality expert, as it is for a likelihood."""
     is_edm = getattr(model, "kind", None) == "edm"
     return as_model(model, role="quality" if is_edm else "likelihood")
+
+
+def _count(num: object) -> int:
+    if not isinstance(num, Integral) or int(num) < 1:
+        raise UsageError(f"num = {num} is no whole number from 1 up", hint="num = 16 draws sixteen")
+    return int(num)
 
 
 def _ids(ids: npt.ArrayLike) -> Integers:

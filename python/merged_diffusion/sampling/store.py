@@ -41,6 +41,13 @@ def recorded_machine(out: Path) -> dict[str, Any]:
     return {key: held[key] for key in MACHINE if held.get(key) is not None}
 
 
+def recorded_eta(out: Path) -> float | None:
+    """The threshold of the samples that are there or on their way, if they have one."""
+    threshold = (_recorded(out) or {}).get("threshold") or {}
+    eta = threshold.get("eta")
+    return float(eta) if isinstance(eta, float) else None
+
+
 def _recorded(out: Path) -> dict[str, Any] | None:
     form = files.form_of(out)
     if is_taken(out):
@@ -143,7 +150,7 @@ class Store:
         )
         raise RunMismatchError(
             f"{where}: holds samples of other settings: {listed}",
-            hint="use another --out",
+            hint=f"use another --out, or remove {where} if it is not needed",
             differences={key: {"recorded": a, "asked": b} for key, (a, b) in found.items()},
         )
 
@@ -215,6 +222,19 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if self.finished is None:
+            self._leave_nothing_empty()
+
+    def _leave_nothing_empty(self) -> None:
+        """Take away a folder in which nothing was drawn: settings alone bind nobody."""
+        settings, own = self._part / "settings.json", Path(self._lock.lock_file)
+        try:
+            if {path.name for path in self._part.iterdir()} <= {settings.name, own.name}:
+                settings.unlink(missing_ok=True)
+                own.unlink(missing_ok=True)
+                self._part.rmdir()
+        except OSError:
+            return  # another worker came, or the disk is gone; what is there does no harm
 
 
 def summary(samples: Samples) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.errors import MergedDiffusionError, UsageError
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.sweeps import folder, table
 from merged_diffusion.sweeps.cost import Cost
@@ -93,7 +94,7 @@ class Sweep:
 
 
 def sweep(
-    settings: Settings,
+    settings: Settings | Mapping[str, Any],
     etas: Sequence[Eta] | None = None,
     *,
     metric: Metric = "nll",
@@ -107,8 +108,9 @@ def sweep(
 ) -> dict[str, Any]:
     """Compute a metric of the pair at every threshold; by default the set's grid and both experts alone.
 
-    ``settings`` name no threshold. Noise is the same for all rows, and each row is to the last bit what a
-    command gives at that threshold: `evaluate` for ``nll`` and ``vlb``, `draw` for ``sample``.
+    ``settings``, or a mapping of some of them such as ``{"data": "digits"}``, name no threshold. Noise is the
+    same for all rows, and each row is to the last bit what a command gives at that threshold: `evaluate` for
+    ``nll`` and ``vlb``, `draw` for ``sample``.
 
     Parameters
     ----------
@@ -126,6 +128,7 @@ def sweep(
     Returns the table that ``sweep.json`` holds (docs/formats.md): rows with their summaries, paired
     differences to the best, thresholds that cannot be told from it, evaluations spent and saved.
     """
+    settings = settings if isinstance(settings, Settings) else _settings(settings)
     own = {"times": times, "profile": profile, "num": num, "sampling": sampling, "image_shape": image_shape}
     request = Request.of(metric, stated(settings) | own)
     plan, path = place(settings, etas, None if out is None else Path(out), request)
@@ -133,6 +136,15 @@ def sweep(
     with Sweep(plan, out=path) as running:
         running.run(observe)
         return running.result()
+
+
+def _settings(given: Mapping[str, Any]) -> Settings:
+    known = [field.name for field in fields(Settings)]
+    strange = [name for name in given if name not in known]
+    if strange or "data" not in given:
+        what = f"no setting is called {strange[0]!r}" if strange else "the settings name no data"
+        raise UsageError(what, hint=f"possible are {', '.join(known)}")
+    return Settings.of(given)
 
 
 def told(error: Exception) -> dict[str, Any]:
