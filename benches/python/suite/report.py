@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from suite import analysis
 from suite.analysis import Interval
@@ -124,8 +125,14 @@ def _plot(problems: Mapping[str, Measured], path: Path) -> None:
         left.set_ylabel("discretisation error, bits/dim")
         right.set_xlabel("forward passes an image")
         right.set_ylabel("total error, bits/dim")
-    axes[0, 0].legend(fontsize=7)
-    axes[0, 1].legend(fontsize=7)
+    for each in axes.flat:
+        each.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        each.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+        each.xaxis.set_minor_formatter(NullFormatter())
+        each.yaxis.set_minor_formatter(NullFormatter())
+    # Under the columns: within the axes it would cover a curve.
+    for column, place in zip(axes.T, ("outside lower left", "outside lower right"), strict=True):
+        figure.legend(*column[0].get_legend_handles_labels(), loc=place, fontsize=8, ncols=1)
     figure.savefig(path)
     plt.close(figure)
 
