@@ -1,0 +1,79 @@
+"""Does adams' own estimate tell how far its path was off, and does correcting for it help?
+
+    python benches/python/path_error.py [gaussian] [mixture] [digits] [photos]
+
+64 points of each problem of the suite, one fixed probe, float64, against `dopri5` at 1e-8 with the same
+probe: 10, 50 and 90 % quantiles over points of the estimate in bits/dim and of its ratio to the error of the
+path that was not corrected, the share of points within a factor 3, and the root mean square error without and
+with the correction. The error of the trace's quadrature is a part of these errors that the estimate knows
+nothing of.
+"""
+
+import argparse
+import math
+
+import numpy as np
+import torch
+from suite import points
+from suite.plan import PRESETS, REFERENCE
+from suite.problems import PROBLEMS
+
+from merged_diffusion import _core
+
+POINTS = 64
+SHOWN = ("gaussian", "mixture", "digits", "photos")
+QUANTILES = (0.1, 0.5, 0.9)
+FACTOR = 3.0
+
+
+def compared(name):
+    problem = PROBLEMS[name](POINTS, None)
+    bits = problem.dim * math.log(2)
+    given = {"probe": "fixed", "dtype": "float64", "batch_size": POINTS}
+    tight = {"method": "dopri5", "rtol": REFERENCE.tol, "atol": REFERENCE.tol}
+    exact = points.run(points.prepared(problem.model, problem.points, **given, **tight)).log_density_nats
+    print(f"{problem.title}, {POINTS} points", flush=True)
+    for preset, (tol, h_max) in PRESETS.items():
+        options = given | {"method": "adams", "tol": tol, "h_max": h_max}
+        found = points.run(points.prepared(problem.model, problem.points, **options))
+        corrected = (exact - found.log_density_nats) / bits
+        left_out = found.terms_nats["path_correction"] == 0  # told, and not applied, where tol is coarse
+        uncorrected = corrected + found.terms_nats["path_correction"] / bits
+        estimate = found.path_error / bits  # of a density: in nats
+        ratio = estimate / np.abs(uncorrected)
+        within = np.mean((ratio > 1 / FACTOR) & (ratio < FACTOR))
+        after = "not corrected" if left_out.all() else f"{rms(corrected):.1e} corrected"
+        print(
+            f"  {preset:<8} path error {quantiles(estimate, '.1e')}   over the error "
+            f"{quantiles(ratio, '.2f')}   within a factor 3: {within:.0%}   "
+            f"error {rms(uncorrected):.1e}, {after}",
+            flush=True,
+        )
+
+
+def quantiles(values, form):
+    return " ".join(format(value, form) for value in np.quantile(values, QUANTILES))
+
+
+def rms(values):
+    return math.sqrt((values**2).mean())
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("problems", nargs="*", metavar="PROBLEM", help=f"{', '.join(SHOWN)}; all without one")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    unknown = set(given.problems) - set(SHOWN)
+    if unknown:
+        parser.error(f"no problem {', '.join(sorted(unknown))}: there are {', '.join(SHOWN)}")
+    torch.set_num_threads(given.threads)
+    _core.set_threads(given.threads)
+    for name in given.problems or SHOWN:
+        compared(name)
+
+
+if __name__ == "__main__":
+    main()
