@@ -1,8 +1,8 @@
 """Help, version and usage errors: torch is not loaded, half a second suffices, every help has examples."""
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -38,11 +38,17 @@ PROBE = """if 1:
 def test_torch_is_not_loaded_and_half_a_second_suffices(arguments, code):
     seconds = []
     for _ in range(3):
-        begun = time.monotonic()
+        begun = processor_seconds()
         done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, check=False)
-        seconds.append(time.monotonic() - begun)
+        seconds.append(processor_seconds() - begun)
         assert done.returncode == code, done.stderr
     assert min(seconds) < 0.5
+
+
+def processor_seconds():
+    """Of all children: the clock would count what else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS), ["runs", "show"], ["runs", "compare"]])
