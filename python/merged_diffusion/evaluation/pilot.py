@@ -94,8 +94,7 @@ def _check_wish(plan: Plan, wish: float, tol: float, h_max: float) -> None:
     """Refuse an error that the probe noise would hide: it says what noise, and what fewer would cost."""
     if plan.settings.probe == "exact":
         return
-    scored = _scored(plan, tol, h_max, probe="fresh", probes=plan.settings.probes)
-    noise = math.sqrt(float(np.nanmean(scored.se_probe**2)))
+    noise = _noise(plan, tol, h_max)
     floor = NOISE_SHARE * noise
     if wish < floor:
         probes = math.ceil(plan.settings.probes * (floor / wish) ** 2)
@@ -106,6 +105,17 @@ def _check_wish(plan: Plan, wish: float, tol: float, h_max: float) -> None:
             bpd_tol=wish,
             floor=floor,
         )
+
+
+def _noise(plan: Plan, tol: float, h_max: float) -> float:
+    """Standard error, in bits/dim, that the probes leave in an image: root mean square."""
+    asked = plan.settings.probes
+    # On a leg of fewer than four nodes one probe cannot tell its noise; that of two is half of its variance.
+    for probes in (asked, max(asked, 2)):
+        errors = _scored(plan, tol, h_max, probe="fresh", probes=probes).se_probe
+        if not np.isnan(errors).all():
+            return math.sqrt(float(np.nanmean(errors**2)) * probes / asked)
+    return 0.0
 
 
 def _less_noise(plan: Plan, probes: int) -> str:

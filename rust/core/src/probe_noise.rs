@@ -9,7 +9,7 @@ use crate::quadrature::spline_weights;
 
 /// Neighbours that predict a value, where there are so many. The fewer there are, the more independent
 /// distances a leg has, and the less of the noise at one node is taken for that of another: with 6 the error
-/// of a dense Gaussian (d = 64) is 2 to 6 % too small and intervals of 95 % hold 93.4, with 4 they hold 94.3.
+/// of a dense Gaussian (d = 64) is 2 to 7 % too small and intervals of 95 % hold 93.1, with 4 they hold 94.1.
 /// But a trace of d values bends with d, and its noise grows as sqrt(d): of a diagonal Gaussian (d = 3072),
 /// which has no noise, 3 report 5e-3 bits/dim, 4 report 2e-3, 6 report 4e-4, where natural spectra have 9e-3.
 const NEIGHBOURS: usize = 4;

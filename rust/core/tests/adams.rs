@@ -387,7 +387,7 @@ fn the_linear_part_of_the_entry_is_exact() {
     let square: f64 = start(1).iter().map(|z| z * z).sum();
     let alpha = (1.0 - sigma_squared(RANGE.1)) / (1.0 - sigma_squared(RANGE.0));
     assert!((log.finished[0].1.square - alpha * square).abs() < 1e-14);
-    // Nothing changes, so steps grow to the longest at once: 0.05 doubled, then 0.7.
+    // Nothing changes, so steps grow to the longest at once: 0.057 doubled, then 0.7.
     assert!(log.steps.len() < 26, "{}", log.steps.len());
 }
 

@@ -13,7 +13,9 @@ use super::SLOTS;
 /// Step with which a problem begins, over the root of the tolerance: the first step is of order 1, so that its
 /// delta grows as its square. On trained networks that is then a quarter to a half of what is allowed.
 const FIRST_STEP: f64 = 1.8;
-/// The same of a leg that begins where another one ended: the flow bends less there than at the data.
+/// It is no longer than this, so that a leg to the least threshold has the four nodes that tell its probe noise.
+const LONGEST_FIRST_STEP: f64 = 0.2;
+/// The same over the root of the tolerance of a leg that begins where another one ended: the flow bends less there than at the data.
 const RESTART_STEP: f64 = 3.6;
 /// A step that is not longer than this is accepted whatever its error.
 const FORCED_STEP: f64 = 0.02;
@@ -78,13 +80,13 @@ impl Attempt {
 
 impl Row {
     pub(super) fn new(job: Job, path: Path, tol: f64) -> Self {
-        let step = if job.evaluations.is_empty() {
-            FIRST_STEP
+        let h = if job.evaluations.is_empty() {
+            (FIRST_STEP * tol.sqrt()).min(LONGEST_FIRST_STEP)
         } else {
-            RESTART_STEP
+            RESTART_STEP * tol.sqrt()
         };
         Self {
-            h: step * tol.sqrt(),
+            h,
             job,
             path,
             nodes: Vec::with_capacity(SLOTS),
