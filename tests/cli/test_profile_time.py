@@ -57,16 +57,32 @@ def test_a_run_goes_on_with_it_and_without(run_cli, nll):
     assert "time_profile" not in run_cli("runs", "show", "run", "--json").json
 
 
-def test_what_was_interrupted_has_none(run_cli, nll, monkeypatch):
+@pytest.fixture
+def interrupting(monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("merged_diffusion.cli.progress.Progress.update", stop)
+
+
+@pytest.mark.usefixtures("interrupting")
+def test_what_was_interrupted_has_none(run_cli, nll):
     result = run_cli(*nll("one", "--limit", 4, "--profile-time", "--json"))
     assert result.code == 130
     partial = result.json["error"]["fields"]["partial"]
     assert partial["n"] == 1
     assert "time_profile" not in partial
+
+
+@pytest.mark.usefixtures("interrupting")
+@pytest.mark.parametrize("etas", ["0.2,0.4", "0,1"])  # rows scored together, and each alone
+def test_sweep_that_was_interrupted_has_none(run_cli, sweep, etas):
+    asked = sweep("--limit", 3, "--etas", etas, "--out", "sweep", "--profile-time", "--json")
+    result = run_cli(*asked)
+    assert result.code == 130
+    assert "time_profile" not in json.dumps(result.json)
+    assert any(line["summary"] for line in result.json["error"]["fields"]["partial"]["rows"])
+    assert "time_profile" not in Path("sweep/sweep.json").read_text("utf-8")
 
 
 def test_sweep_has_one_of_all_its_rows(run_cli, sweep):
