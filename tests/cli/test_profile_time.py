@@ -114,6 +114,10 @@ def test_samples_of_the_flow_have_one(run_cli, experts):
     assert adds_up(found["time_profile"])
     assert "time_profile" not in plain
     assert "waits (1.00 a call)" in run_cli(*asked, "--out", "shown.npz", "--profile-time").out
+    # Also where the images of other workers are not there yet.
+    shared = run_cli(*asked, "--out", "shared.npz", "--profile-time", "--shard", "0/2")
+    assert "1 images are other workers' to draw" in shared.out
+    assert "waits (1.00 a call)" in shared.out
     refused = run_cli(*asked, "--sampler", "heun", "--profile-time")
     assert refused.code == 2
     assert "profile-time belongs to ode" in refused.err
