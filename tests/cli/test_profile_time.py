@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 COUNTS = ("frames", "waits", "waits_per_call", "network_calls", "rows_called", "useful_rows", "useful_share")
+NO_CALL = "time        no network call"
 OTHERS = ("seconds", "device_seconds", "outside_network", "verbs")
 
 
@@ -53,7 +54,8 @@ def test_a_run_goes_on_with_it_and_without(run_cli, nll):
     assert first["time_profile"]["useful_rows"] == 2 * first["evaluations"]["total"]
     # Nothing is left to do: the images were loaded, and no network called.
     idle = run_cli(*nll("one", "--limit", 6, *timed))
-    assert "no network call" in idle.out
+    assert [line for line in idle.out.splitlines() if line.startswith("time")] == [NO_CALL]
+    assert "of it outside" not in idle.out
     assert "time_profile" not in run_cli("runs", "show", "run", "--json").json
 
 
@@ -101,6 +103,7 @@ def test_sweep_has_one_of_all_its_rows(run_cli, sweep):
     idle = run_cli(*asked, "--profile-time").json
     assert idle["time_profile"]["network_calls"] == 0
     assert {line["name"]: "time_profile" in line["summary"] for line in idle["rows"]} == shown
+    assert NO_CALL in run_cli(*asked[:-1], "--profile-time").out.splitlines()
     refused = run_cli(*sweep("--limit", 3, "--metric", "vlb", "--profile-time"))
     assert refused.code == 2
     assert "profile-time belongs to metric nll" in refused.err
