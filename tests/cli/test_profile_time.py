@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 COUNTS = ("frames", "waits", "waits_per_call", "network_calls", "rows_called", "useful_rows", "useful_share")
+NO_CALL = "time        no network call"
 OTHERS = ("seconds", "device_seconds", "outside_network", "verbs")
 
 
@@ -53,20 +54,37 @@ def test_a_run_goes_on_with_it_and_without(run_cli, nll):
     assert first["time_profile"]["useful_rows"] == 2 * first["evaluations"]["total"]
     # Nothing is left to do: the images were loaded, and no network called.
     idle = run_cli(*nll("one", "--limit", 6, *timed))
-    assert "no network call" in idle.out
+    assert [line for line in idle.out.splitlines() if line.startswith("time")] == [NO_CALL]
+    assert "of it outside" not in idle.out
     assert "time_profile" not in run_cli("runs", "show", "run", "--json").json
 
 
-def test_what_was_interrupted_has_none(run_cli, nll, monkeypatch):
+@pytest.fixture
+def interrupting(monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("merged_diffusion.cli.progress.Progress.update", stop)
+
+
+@pytest.mark.usefixtures("interrupting")
+def test_what_was_interrupted_has_none(run_cli, nll):
     result = run_cli(*nll("one", "--limit", 4, "--profile-time", "--json"))
     assert result.code == 130
     partial = result.json["error"]["fields"]["partial"]
     assert partial["n"] == 1
     assert "time_profile" not in partial
+
+
+@pytest.mark.usefixtures("interrupting")
+@pytest.mark.parametrize("etas", ["0.2,0.4", "0,1"])  # rows scored together, and each alone
+def test_sweep_that_was_interrupted_has_none(run_cli, sweep, etas):
+    asked = sweep("--limit", 3, "--etas", etas, "--out", "sweep", "--profile-time", "--json")
+    result = run_cli(*asked)
+    assert result.code == 130
+    assert "time_profile" not in json.dumps(result.json)
+    assert any(line["summary"] for line in result.json["error"]["fields"]["partial"]["rows"])
+    assert "time_profile" not in Path("sweep/sweep.json").read_text("utf-8")
 
 
 def test_sweep_has_one_of_all_its_rows(run_cli, sweep):
@@ -85,6 +103,7 @@ def test_sweep_has_one_of_all_its_rows(run_cli, sweep):
     idle = run_cli(*asked, "--profile-time").json
     assert idle["time_profile"]["network_calls"] == 0
     assert {line["name"]: "time_profile" in line["summary"] for line in idle["rows"]} == shown
+    assert NO_CALL in run_cli(*asked[:-1], "--profile-time").out.splitlines()
     refused = run_cli(*sweep("--limit", 3, "--metric", "vlb", "--profile-time"))
     assert refused.code == 2
     assert "profile-time belongs to metric nll" in refused.err
@@ -98,6 +117,10 @@ def test_samples_of_the_flow_have_one(run_cli, experts):
     assert adds_up(found["time_profile"])
     assert "time_profile" not in plain
     assert "waits (1.00 a call)" in run_cli(*asked, "--out", "shown.npz", "--profile-time").out
+    # Also where the images of other workers are not there yet.
+    shared = run_cli(*asked, "--out", "shared.npz", "--profile-time", "--shard", "0/2")
+    assert "1 images are other workers' to draw" in shared.out
+    assert "waits (1.00 a call)" in shared.out
     refused = run_cli(*asked, "--sampler", "heun", "--profile-time")
     assert refused.code == 2
     assert "profile-time belongs to ode" in refused.err

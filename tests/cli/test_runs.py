@@ -29,6 +29,29 @@ def test_export_as_json_and_to_a_file(run_cli, kept, tmp_path):
     assert found.json["text"] == (tmp_path / "t.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("form", "foreign"),
+    [
+        ("csv", "dear all, these are my notes\n"),
+        ("csv", "model,gamma,mine\n1,2,3\n"),
+        ("markdown", "# My page\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"),
+        ("latex", "\\documentclass{article}\n\\begin{tabular}{l}\n\\end{tabular}\n"),
+    ],
+)
+def test_export_replaces_its_own_files_only(run_cli, kept, tmp_path, form, foreign):
+    folder, _ = kept
+    out = tmp_path / "table"
+    asked = ("runs", "export", folder, "--format", form, "--out", out)
+    out.write_text(foreign)
+    assert run_cli(*asked).code == 2
+    assert out.read_text() == foreign
+    out.write_text("")
+    for number in (1, 4, 3, 1):
+        found = run_cli(*asked, "--table", number, "--json")
+        assert found.code == 0
+        assert found.json["text"] == out.read_text()
+
+
 def test_report_is_written_whole(run_cli, kept, tmp_path):
     folder, _ = kept
     found = run_cli("runs", "report", folder, "--out", tmp_path / "page.html")

@@ -134,8 +134,9 @@ def test_signs_are_unpacked_lowest_bit_first():
 
 
 def test_exact_trace_of_many_values_is_refused_with_its_cost():
-    with pytest.raises(UsageError, match=f"{EXACT_DIM + 1} vector-Jacobian products"):
+    with pytest.raises(UsageError, match=f"{EXACT_DIM + 1} vector-Jacobian products") as refused:
         make_probes("exact", 1, ITEMS, rows=1, dim=EXACT_DIM + 1, device=CPU, dtype=torch.float32)
+    assert "dopri5 takes fixed ones, adams takes fresh ones" in refused.value.hint
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

@@ -1,5 +1,7 @@
 """Where the time goes: parts add up, counts are exact, and an evaluation costs no more than it must."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -149,6 +151,15 @@ def test_samples_have_a_profile_without_products(method):
     assert absent == {"products", "probes", "data"}
     assert min(profile.seconds.values()) == 0
     assert profile.useful_rows == sum(counts.sum() for counts in found.evaluations.values())
+
+
+@pytest.mark.parametrize("rows", [1, N + 1])  # images handed on in the solve, and after it
+def test_keeping_samples_is_records(rows):
+    def keep(_):
+        time.sleep(0.05)
+
+    profile = draw(expert(), range(N), batch_size=rows, on_images=keep, profile_time=True).time_profile
+    assert profile.seconds["records"] >= 0.05 * (N if rows == 1 else 1)
 
 
 def test_profiles_add_up_and_shares_of_nothing_are_unknown():

@@ -7,6 +7,7 @@ import pytest
 
 from merged_diffusion.errors import RunError, RunMismatchError, UsageError
 from merged_diffusion.evaluation import paper
+from merged_diffusion.reports.beginnings import TABLES
 from merged_diffusion.reports.export import exported
 from merged_diffusion.reports.published import published
 from merged_diffusion.reports.results import read_all
@@ -53,6 +54,19 @@ likelihood expert alone (small_vdm),,1.75,0.05,0.05,0.01,100.4
 @pytest.mark.parametrize(("form", "text"), [("markdown", MARKDOWN), ("latex", LATEX), ("csv", CSV)])
 def test_table_1_in_every_format(make_sweep, form, text):
     assert exported([make_sweep()], form=form).text == text
+
+
+@pytest.mark.parametrize("form", list(TABLES))
+@pytest.mark.parametrize("data", [{}, CIFAR])
+def test_every_table_is_known_again_by_its_beginning(make_sweep, form, data):
+    drawn = [quality(v, 0.1) for v in (9.0, 2.0, 2.5)]
+    results = [
+        make_sweep(data=data),
+        make_sweep("drawn", metric="sample", sampler="ode", summaries=drawn, data=data),
+        make_sweep("bound", metric="vlb", data=data),
+    ]
+    for number in range(1, 7):
+        assert TABLES[form].search(exported(results, form=form, number=number).text), number
 
 
 def test_latex_escapes_what_is_a_command():

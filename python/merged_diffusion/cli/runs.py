@@ -76,13 +76,13 @@ def export(
 ) -> int:
     """One of the paper's tables from kept sweeps and runs; without --table, the one they belong in."""
     from merged_diffusion.cli import output
+    from merged_diffusion.reports.beginnings import TABLES
     from merged_diffusion.reports.export import exported
     from merged_diffusion.reports.files import write_text
-    from merged_diffusion.reports.tables import MARKS
 
     found = exported(folders, form=form, number=table, what=what)
     if out is not None:
-        write_text(out, found.text, MARKS[form])
+        write_text(out, found.text, TABLES[form])
     for warning in found.warnings if not quiet else ():
         output.say(f"warning: {warning}")
     if as_json:

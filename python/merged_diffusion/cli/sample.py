@@ -148,13 +148,14 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
         output.emit_json(summary)
         return
     output.emit(f"{summary['n']} images  {summary['sampler']}  {text.threshold_words(summary)}")
+    timed = time_report.lines(summary.get("time_profile"))
     if summary["n_missing"]:
         left = f"{summary['n_missing']} images are other workers' to draw"
-        output.emit(f"{left}; {summary['out']} is written once all are there")
+        output.emit("\n".join([*timed, f"{left}; {summary['out']} is written once all are there"]))
         return
     count = f"{summary['evaluations']['total']:.0f} evaluations/image"
     output.emit(f"{count}   {summary['seconds']:.1f} s   sha256 {summary['sha256'][:16]}")
-    output.emit("\n".join([*time_report.lines(summary.get("time_profile")), f"written to {summary['out']}"]))
+    output.emit("\n".join([*timed, f"written to {summary['out']}"]))
 
 
 def _sampling(given: dict[str, Any]) -> samplers.Sampling:

@@ -7,9 +7,15 @@ from typing import Any
 
 
 def lines(profile: Mapping[str, Any] | None) -> list[str]:
-    """A table of the parts and a line of counts; nothing without a profile."""
+    """A table of the parts and a line of counts; nothing without a profile.
+
+    Where no network was called, that is all there is to say: shares of next to nothing tell nothing.
+    """
     if profile is None:
         return []
+    calls = profile["network_calls"]
+    if not calls:
+        return ["time        no network call"]
     *parts, (_, total) = profile["seconds"].items()
     outside = profile["outside_network"]
     share = "" if outside is None else f", {100 * outside:.1f} % of it outside of the network"
@@ -19,9 +25,6 @@ def lines(profile: Mapping[str, Any] | None) -> list[str]:
     if on_device is not None:
         told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in on_device.items())
         found.append(f"  on the device: {told}")
-    calls = profile["network_calls"]
-    if not calls:
-        return [*found, "no network call"]
     useful, waits = 100 * profile["useful_share"], profile["waits_per_call"]
     return [
         *found,

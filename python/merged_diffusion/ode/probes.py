@@ -15,7 +15,7 @@ from torch import Tensor
 
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
-from merged_diffusion.methods import ProbeKind
+from merged_diffusion.methods import DEFAULTS, ProbeKind
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.transfer import placed
 
@@ -115,7 +115,7 @@ class UnitVectors:
             raise UsageError(
                 f'probe = "exact" takes {dim} vector-Jacobian products an evaluation, '
                 f"at most {EXACT_DIM} are allowed",
-                hint='use probe = "fixed", with probes = m for m of them averaged',
+                hint=f"leave probe out ({_own_kinds()}); probes = m averages m of them",
             )
         self.n_products = dim
         self._vector = torch.zeros(rows, dim, device=device, dtype=dtype)
@@ -126,6 +126,11 @@ class UnitVectors:
             column.fill_(1.0)
             yield self._vector
             column.zero_()
+
+
+def _own_kinds() -> str:
+    """What each method takes where no kind is asked for."""
+    return ", ".join(f"{method} takes {options['probe']} ones" for method, options in DEFAULTS.items())
 
 
 def unpacked(packed: Tensor, dim: int, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from merged_diffusion.reports.results import Result, Row, read_all, reference
 from merged_diffusion.reports.tables import Number, Table
 
 TABLE: Final = {"nll": 1, "sample": 2, "vlb": 5}
-MARK: Final = "merged-diffusion</title>"  # of a file that is such a page
+MARK: Final = re.compile("merged-diffusion</title>")  # of a file that is such a page
 STRIP: Final = 12  # samples of the same noise side by side
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 FORMATS: Final = ("markdown", "latex", "csv")
-MARKS: Final = {"markdown": "|---", "latex": "\\begin{tabular}", "csv": ","}  # of a file that is one
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ class Store:
         self._form = files.form_of(out)
         self._part = _part(out)
         self._asked = dict(identity) | {"format": FORMAT, "ids": [int(ids[0]), int(ids[-1]) + 1]}
+        self._is_maker = False  # of the folder of parts
         self.finished = self._is_complete()
         self._lock = FileLock(
             self._part / f"shard-{shard[0]:04d}-of-{shard[1]:04d}.lock", timeout=LOCK_SECONDS
@@ -110,7 +111,11 @@ class Store:
 
     def _begin(self) -> None:
         try:
-            self._part.mkdir(parents=True, exist_ok=True)
+            try:
+                self._part.mkdir(parents=True)
+                self._is_maker = True
+            except FileExistsError:
+                self._part.mkdir(exist_ok=True)  # raises where it is no folder
             free = shutil.disk_usage(self._part).free
         except OSError as error:
             raise storage_error(self._part, error) from error
@@ -222,11 +227,14 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        if self.finished is None:
+        if self.finished is None and self._is_maker:
             self._leave_nothing_empty()
 
     def _leave_nothing_empty(self) -> None:
-        """Take away a folder in which nothing was drawn: settings alone bind nobody."""
+        """Take away the folder that this process made, where nothing was drawn: settings alone bind nobody.
+
+        One that was there may be another worker's, who has yet to lock its share.
+        """
         settings, own = self._part / "settings.json", Path(self._lock.lock_file)
         try:
             if {path.name for path in self._part.iterdir()} <= {settings.name, own.name}:

@@ -13,12 +13,12 @@ class Cost:
 
     spent: int = 0
     single_runs: int = 0
-    time_profile: TimeProfile = field(default_factory=TimeProfile)
-    """Of this command, where it was asked for."""
+    time_profile: TimeProfile | None = field(default_factory=TimeProfile)
+    """Of this command, where it was asked for; None of one that was cut short."""
 
     def add(self, spent: int, single_runs: int, time_profile: TimeProfile | None = None) -> None:
         """Count in what came to its end."""
         self.spent += spent
         self.single_runs += single_runs
-        if time_profile is not None:
+        if self.time_profile is not None and time_profile is not None:
             self.time_profile += time_profile

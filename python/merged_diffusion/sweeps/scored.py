@@ -104,7 +104,12 @@ class ScoredRows:
 
     def run(self, observe: Callable[[str, Record], None] | None, cost: Cost, failed: Failed) -> None:
         """Score what is not recorded yet."""
-        scoring.score(self.rows, observe, cost, failed)
+        try:
+            scoring.score(self.rows, observe, cost, failed)
+        except BaseException:
+            for scored in self.rows:
+                scored.evaluation.time_profile = None  # as of the whole sweep
+            raise
 
     def lines(self, errors: Mapping[str, Mapping[str, Any]]) -> tuple[list[table.Line], table.Paired]:
         """The rows over the records there are, and the paired difference of two of them."""

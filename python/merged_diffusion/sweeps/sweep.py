@@ -58,6 +58,9 @@ class Sweep:
         begin = time.monotonic()
         try:
             self._rows.run(observe, self.cost, failed)
+        except BaseException:
+            self.cost.time_profile = None  # where the time of what was cut short went is not known
+            raise
         finally:
             self.seconds += time.monotonic() - begin
             self.write()
@@ -79,7 +82,7 @@ class Sweep:
             "best": best,
             "seconds": self.seconds,
         }
-        if self.plan.settings.profile_time:
+        if self.plan.settings.profile_time and self.cost.time_profile is not None:
             loaded = self.plan.base.data_seconds
             found["time_profile"] = self.cost.time_profile.with_data(loaded).as_dict()
         return found
