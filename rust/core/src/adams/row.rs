@@ -15,7 +15,8 @@ use super::SLOTS;
 const FIRST_STEP: f64 = 1.8;
 /// It is no longer than this, so that a leg to the least threshold has the four nodes that tell its probe noise.
 const LONGEST_FIRST_STEP: f64 = 0.2;
-/// The same over the root of the tolerance of a leg that begins where another one ended: the flow bends less there than at the data.
+/// The step over the root of the tolerance with which a leg begins where another one ended: the flow bends less
+/// there than at the data.
 const RESTART_STEP: f64 = 3.6;
 /// A step that is not longer than this is accepted whatever its error.
 const FORCED_STEP: f64 = 0.02;
