@@ -111,7 +111,7 @@ def _noise(plan: Plan, tol: float, h_max: float) -> float:
     """Standard error, in bits/dim, that the probes leave in an image: root mean square."""
     asked = plan.settings.probes
     # On a leg of fewer than four nodes one probe cannot tell its noise; that of two is half of its variance.
-    for probes in (asked, max(asked, 2)):
+    for probes in sorted({asked, max(asked, 2)}):
         errors = _scored(plan, tol, h_max, probe="fresh", probes=probes).se_probe
         if not np.isnan(errors).all():
             return math.sqrt(float(np.nanmean(errors**2)) * probes / asked)

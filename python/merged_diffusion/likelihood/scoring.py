@@ -29,7 +29,7 @@ from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import Probes, make_probes
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.spread import Spread
-from merged_diffusion.ode.time_profile import Timekeeper, TimeProfile, untimed
+from merged_diffusion.ode.time_profile import Timekeeper, TimeProfile, kept_by
 
 ROWS_STEP: Final = 16  # on two threads a row's bits depended on its neighbours with 5 rows, never with 16
 CPU_ROWS: Final = 64
@@ -254,7 +254,7 @@ class Scoring:
                 self._probes(rows),
                 self._items,
                 self._spread(lane) if self._has_spread else None,
-                untimed if self._keeper is None else self._keeper.during,
+                kept_by(self._keeper),
             )
             for lane, leg in enumerate(self._lanes)
         ]

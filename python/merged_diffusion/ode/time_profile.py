@@ -168,5 +168,10 @@ class Timekeeper:
         return self._solves + TimeProfile(self._seconds | other, device_seconds=on_device or None)
 
 
+def kept_by(keeper: Timekeeper | None) -> During:
+    """The `During` of a keeper; without one no time is kept."""
+    return untimed if keeper is None else keeper.during
+
+
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None

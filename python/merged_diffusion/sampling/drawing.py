@@ -16,7 +16,7 @@ from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.flow import frozen
 from merged_diffusion.ode.items import Items
-from merged_diffusion.ode.time_profile import Timekeeper, untimed
+from merged_diffusion.ode.time_profile import Timekeeper, kept_by
 from merged_diffusion.samplers import CHURN, ODE, Sampling
 from merged_diffusion.sampling import decode
 from merged_diffusion.sampling.ancestral import ancestral
@@ -172,7 +172,7 @@ class Drawing:
             **{name: value for name in ODE if (value := getattr(self._how, name)) is not None},
         )
         if waiting:
-            with (untimed if self._keeper is None else self._keeper.during)("records"):
+            with kept_by(self._keeper)("records"):
                 hand_on()
 
     def _by_role(self, columns: Iterable[Floats]) -> dict[str, Floats]:

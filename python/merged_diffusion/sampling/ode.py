@@ -21,7 +21,7 @@ from merged_diffusion.experts.base import like_input
 from merged_diffusion.merge import Leg
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.solve import solve
-from merged_diffusion.ode.time_profile import During, Timekeeper, untimed
+from merged_diffusion.ode.time_profile import During, Timekeeper, kept_by, untimed
 from merged_diffusion.ode.transfer import placed
 
 NOISE_FLOOR: Final = 0.1  # of adams' errors, in units of the data: finer noise is below half an 8-bit level
@@ -73,7 +73,7 @@ def integrate(
     keeps the time; ``solver`` is what `ode.solve.solve` is told of the method.
     """
     is_adams = solver.get("method") == "adams"
-    during = untimed if keeper is None else keeper.during
+    during = kept_by(keeper)
     solve(
         [(leg.start, leg.end) for leg in legs],
         [ForwardFlow(leg, shape, items, during) for leg in legs],
