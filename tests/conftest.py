@@ -1,6 +1,21 @@
-"""``--device cuda``: the tests that ask for a device run there; nothing needs one to pass."""
+"""``--device cuda``: the tests that ask for a device run there; nothing needs one to pass.
+
+``-n 2``: workers share the cores, and so do what they start.
+"""
+
+import os
 
 import pytest
+
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
+
+if WORKERS:
+    # Before torch and the core are loaded, and for every process that a test starts. Two workers with two
+    # threads each on two cores wait for each other, and a thread that spins meanwhile keeps the core.
+    share = str(max(1, len(os.sched_getaffinity(0)) // WORKERS)) if hasattr(os, "sched_getaffinity") else "1"
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ.setdefault(name, share)
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -61,7 +61,7 @@ def test_readme_shows_the_two_commands() -> None:
     assert text.count(f"\n{environment} . && {nll}\n") == 1
     # .ci/run takes the one line that names pytest.
     assert [line for line in text.splitlines() if "-m pytest" in line] == [
-        f"{environment} '.[test]' && .venv/bin/python -m pytest"
+        f"{environment} '.[test]' && .venv/bin/python -m pytest -n 2"
     ]
 
 

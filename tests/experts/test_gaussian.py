@@ -188,7 +188,9 @@ def test_oracles_are_experts_that_keep_dtype_and_constants(oracle) -> None:
     expert.to(torch.float32)
     assert expert(z.float(), at).dtype == torch.float32
     assert torch.equal(expert(z, at), exact)
-    assert torch.equal(expert(z[2:3], at[2:3]), exact[2:3])
+    # Of seven rows, as before: one row alone may be summed in another order.
+    others = torch.arange(7).view(-1, 1, 1, 1) != 2
+    assert torch.equal(expert(torch.where(others, -3 * z, z), at)[2], exact[2])
 
 
 @pytest.mark.parametrize("oracle", ORACLES)
