@@ -92,8 +92,8 @@ def test_between_timesteps_it_is_the_direct_call(predicts, dtype):
     expert = md.DiffusersExpert(unet.to(dtype), scheduler)
     with torch.no_grad():
         found = expert(z.to(dtype), torch.from_numpy(gamma)).double()
-    # In float64 what is left is the clock, good to 1e-9 of a timestep; in a whole one eps_hat moves by less
-    # than itself. In float32, rows at once and rows alone are two orders of the same sums, and how far such an
+    # In float64 what is left is the clock, good to 1e-9 of a timestep, and eps_hat moves by less than itself
+    # in a whole one. In float32, rows at once and rows alone are two orders of the same sums; how far such an
     # order is off says the direct call (2e-7 to 9e-7): four times its worst row holds for any sound kernel.
     limit = 1e-9 if dtype == torch.float64 else 4 * worst_of_rows(rounded, exact)
     assert worst_of_rows(found, exact) < limit
