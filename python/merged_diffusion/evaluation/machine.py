@@ -16,6 +16,8 @@ from merged_diffusion.ode.devices import resolve_device
 
 __all__ = ["all_cores", "configured", "resolve_device"]
 
+OFF, WARN, ERROR = 0, 1, 2  # torch.get_deterministic_debug_mode
+
 
 def all_cores() -> int:
     """Cores this process may use (its affinity); OMP_NUM_THREADS is not asked."""
@@ -30,12 +32,12 @@ def configured(*, threads: int, deterministic: bool) -> Iterator[None]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_default_dtype())
     torch_threads, core_threads = torch.get_num_threads(), _core.threads()
-    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    determinism = torch.get_deterministic_debug_mode()
     if deterministic:
         os.environ.setdefault(
             "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
         )  # cuBLAS asks for it, before its first call
-    torch.use_deterministic_algorithms(deterministic)
+    _set_determinism(ERROR if deterministic else OFF)
     matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = False
     torch.set_default_dtype(torch.float32)
     _set_threads(threads, threads)
@@ -44,8 +46,14 @@ def configured(*, threads: int, deterministic: bool) -> Iterator[None]:
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before[:3]
         torch.set_default_dtype(before[3])
-        torch.use_deterministic_algorithms(was_deterministic)
+        _set_determinism(determinism)
         _set_threads(torch_threads, core_threads)
+
+
+def _set_determinism(mode: int) -> None:
+    # `use_deterministic_algorithms` loads torch's compiler to tell it too, 3 s: only where something changes.
+    if torch.get_deterministic_debug_mode() != mode:
+        torch.use_deterministic_algorithms(mode != OFF, warn_only=mode == WARN)
 
 
 def _set_threads(torch_threads: int, core_threads: int) -> None:
