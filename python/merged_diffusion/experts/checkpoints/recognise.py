@@ -159,17 +159,31 @@ def _mapped(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
 
 
 def _predicts(path: Path) -> Literal["eps", "velocity"]:
-    """What a flax network predicts: nothing in its file says so, but its place in the cache may."""
-    for entry in known()["expert"].values():
-        if Path(entry.get("at", "")).name == path.parent.name:
-            return "velocity" if entry.get("predicts") == "velocity" else "eps"
-    if not (path.parent / "card.toml").is_file():
+    """What a flax network predicts: nothing in its file says so, but its place in the cache may.
+
+    Nor does the file state the schedule: VP is taken, Google's only one.
+    """
+    places = {Path(entry["at"]).name: entry for entry in known()["expert"].values() if "at" in entry}
+    entry = places.get(path.parent.name)
+    predicts: Literal["eps", "velocity"] = (
+        "velocity" if entry is not None and entry.get("predicts") == "velocity" else "eps"
+    )
+    if (path.parent / "card.toml").is_file():
+        return predicts
+    if entry is None:
         log.warning(
-            "%s: nothing in it says what the network predicts; taken as eps, as Google's does (i-DODE's "
-            "predict the velocity: convert it, and state that in its card.toml)",
+            "%s: nothing in it says what the network predicts, nor of which schedule; taken as eps and VP, as "
+            "Google's are. For i-DODE's convert it, and write into its card.toml: predicts = \"velocity\" and "
+            'input = "vp", or input = "sp" if it was trained with schedule SP',
             path,
         )
-    return "eps"
+    elif predicts == "velocity":
+        log.warning(
+            "%s: nothing in it says whether it was trained with schedule VP or SP; taken as VP. If it was SP "
+            'convert it, and write into its card.toml: input = "sp" in place of input = "vp"',
+            path,
+        )
+    return predicts
 
 
 def _name(path: Path) -> str:
