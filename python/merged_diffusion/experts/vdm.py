@@ -6,9 +6,9 @@ where the network's own gamma_low and gamma_high are those of its card for a bun
 the public ones, whatever ends of gamma were learned. One that predicts F = (eps - sigma z)/alpha instead, the
 velocity of Zheng et al. 2023, has  eps_hat = alpha F + sigma z.
 
-``sp`` is their other schedule, a straight path: sigma' = sigmoid(gamma/2), alpha' = 1 - sigma', of the same SNR
-as alpha, sigma. Its z' = alpha' x + sigma' eps = z/(alpha + sigma) does not preserve the variance; the network is
-given z', and its velocity F = (eps - x)/sqrt(2) has  eps_hat = sqrt(2) alpha' F + z'  (i-DODE's
+``sp`` is their other schedule, a straight path: sigma' = sigmoid(gamma/2), alpha' = 1 - sigma', of the same
+SNR as alpha, sigma. Its z' = alpha' x + sigma' eps = z/(alpha + sigma) does not preserve the variance; the
+network is given z', and its velocity F = (eps - x)/sqrt(2) has  eps_hat = sqrt(2) alpha' F + z'  (i-DODE's
 model_vdm.py).
 
 The Fourier features have periods of a few grey levels, w = pi L / period: at low noise the network sees on
