@@ -21,7 +21,7 @@ from merged_diffusion.errors import CheckpointError, UnsafeFileError, Unsupporte
 from merged_diffusion.experts.card import Card, check_interval
 from merged_diffusion.experts.checkpoints import tensors
 from merged_diffusion.experts.checkpoints.tensors import Storage, View, storage_id
-from merged_diffusion.experts.weights import regular_size
+from merged_diffusion.experts.weights import regular_size, unwrapped
 
 log = logging.getLogger("merged_diffusion")
 
@@ -49,10 +49,11 @@ def read(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
                 hint="raw weights are never evaluated by accident; train.py writes step, model, opt and ema",
                 file=where,
             )
+        ema = unwrapped({key: entry for key, entry in ema.items() if isinstance(key, str)}, where)
         views = {
             key.removeprefix(EMA): view
             for key, view in ema.items()
-            if isinstance(key, str) and key.startswith(EMA + NETWORK) and isinstance(view, View)
+            if key.startswith(EMA + NETWORK) and isinstance(view, View)
         }
         ends = _ends(ema, config, where)
         _warn_of_start(ema, where)

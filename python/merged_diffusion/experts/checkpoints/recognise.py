@@ -16,6 +16,7 @@ from merged_diffusion.errors import CheckpointError, DataIntegrityError, Unsuppo
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.catalogue import known
 from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
+from merged_diffusion.experts.running_mean import is_running_mean
 from merged_diffusion.experts.weights import read_weights, regular_size
 
 log = logging.getLogger("merged_diffusion")
@@ -89,12 +90,17 @@ def _folder(path: Path) -> Found:
         return Found("safetensors", path / "model.safetensors")
     if (path / "model.pt").is_file():
         return Found("addtt", path / "model.pt")
-    if any((path / name).exists() for name in ("unet", "model_index.json", "config.json")):
+    parts = ("unet", "model_index.json", "config.json")
+    if any((path / name).exists() for name in parts) or any(map(_holds_a_mean, path.iterdir())):
         return Found("diffusers", path)
     checkpoints = sorted(path.glob("ckpt-*.flax"))
     if checkpoints:
         return Found("flax-msgpack", _latest(path, checkpoints))
     raise UnsupportedCheckpointError(f"{path}: a folder of no known format", hint=KNOWN, file=str(path))
+
+
+def _holds_a_mean(path: Path) -> bool:
+    return is_running_mean(path.name) and (path / "config.json").is_file()
 
 
 def _latest(folder: Path, checkpoints: list[Path]) -> Path:
@@ -172,9 +178,9 @@ def _predicts(path: Path) -> Literal["eps", "velocity"]:
         return predicts
     if entry is None:
         log.warning(
-            "%s: nothing in it says what the network predicts, nor of which schedule; taken as eps and VP, as "
-            "Google's are. For i-DODE's convert it, and write into its card.toml: predicts = \"velocity\" and "
-            'input = "vp", or input = "sp" if it was trained with schedule SP',
+            "%s: nothing in it says what the network predicts, nor of which schedule; taken as eps and VP, "
+            "as Google's are. For i-DODE's convert it, and write into its card.toml: "
+            'predicts = "velocity" and input = "vp", or input = "sp" if it was trained with schedule SP',
             path,
         )
     elif predicts == "velocity":
