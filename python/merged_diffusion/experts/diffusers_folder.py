@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import (
     CheckpointError,
     ExpertError,
@@ -168,7 +169,9 @@ def read_config(path: Path) -> Config:
             raise UnsafeFileError(
                 f"{path}: a config of over {MAX_CONFIG_BYTES} bytes is refused", file=str(path)
             )
-        config = json.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        refuse_standin(text[:HEAD].encode(), str(path), CheckpointError)
+        config = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable JSON file ({error})", file=str(path)) from error
     if not isinstance(config, dict):

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
 
 log = logging.getLogger("merged_diffusion")
@@ -47,7 +48,8 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
                 f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path)
             )
         with path.open("rb") as stream:
-            head = stream.read(8)
+            head = stream.read(HEAD)
+            refuse_standin(head, str(path), CheckpointError)
             _header_length(head, size, str(path))
             content = head + stream.read(size)
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from torch import Tensor
 
+from merged_diffusion.archives.standins import HEAD, refuse_standin, refuse_standin_file
 from merged_diffusion.errors import CheckpointError, DataIntegrityError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.catalogue import known
@@ -65,9 +66,10 @@ def recognise(path: Path) -> Found:
     try:
         regular_size(path)
         with path.open("rb") as stream:
-            head = stream.read(64)
+            head = stream.read(HEAD)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
+    refuse_standin(head, str(path), CheckpointError)
     if head.startswith(b"PK\3\4"):
         return Found("addtt", path)
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
@@ -133,6 +135,7 @@ def contents(found: Found) -> Contents:
     try:
         if regular_size(path) > MAX_FILE_BYTES:
             raise CheckpointError(f"{where}: over {MAX_FILE_BYTES} bytes", file=where)
+        refuse_standin_file(path, CheckpointError)
         if found.format == "addtt":
             card, tensors = addtt.read(path, name)
         elif found.format == "edm-pickle":
