@@ -491,6 +491,26 @@ def test_repository_of_the_hub_brings_what_a_loader_reads(server, tmp_path, caps
     assert run(capsys, "hf:me/other@v1", "--cache", tmp_path)[0] == 8
 
 
+def test_repository_of_the_hub_brings_the_running_mean_in_place_of_the_raw_weights(
+    server, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    parts = [
+        f"{folder}/{file}"
+        for folder in ("unet", "unet_ema", "unet_schema", "unet_ema/deeper")
+        for file in ("config.json", "diffusion_pytorch_model.safetensors")
+    ]
+    parts += ["scheduler/scheduler_config.json"]
+    rows = [{"rfilename": part, "size": 2} for part in parts]
+    server.files["/api/models/me/net/revision/v1"] = json.dumps({"siblings": rows}).encode()
+    server.files |= {f"/me/net/resolve/v1/{part}": b"{}" for part in parts}
+    code, _, err = run(capsys, "hf:me/net@v1", "--cache", tmp_path)
+    assert code == 0, err
+    folder = tmp_path / "hf" / "me" / "net" / "v1"
+    assert sorted(path.name for path in folder.iterdir()) == ["scheduler", "unet_ema"]
+    assert names(folder / "unet_ema") == ["config.json", "diffusion_pytorch_model.safetensors"]
+
+
 def test_listing_that_is_none_is_code_8(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     server.files["/api/models/me/net/revision/v1"] = b"[1, 2]"

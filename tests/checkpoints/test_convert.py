@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from merged_diffusion.experts import converting
 from merged_diffusion.experts.card import read_card
 from merged_diffusion.experts.cards import bundled_folder, load_expert
 from merged_diffusion.experts.converting import convert_expert
+from merged_diffusion.experts.inspection import inspect_expert
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 FACTS = ("name", "kind", "gamma_range", "pixels", "levels", "image_shape", "conditional")
@@ -149,8 +151,34 @@ def test_velocity_is_stated_in_the_card_and_can_be_changed_there(tmp_path, caplo
     (tmp_path / "out" / "card.toml").write_text(text.replace('predicts = "eps"', 'predicts = "velocity"'))
     caplog.clear()
     velocity = load_expert(tmp_path / "out")
-    assert torch.equal(eps_hat(velocity), eps_hat(load_expert(flax(tmp_path, "base", "i-dode-cifar10"))))
     assert not caplog.records
+    assert torch.equal(eps_hat(velocity), eps_hat(load_expert(flax(tmp_path, "base", "i-dode-cifar10"))))
+
+
+@pytest.mark.parametrize("place", ["i-dode-cifar10", "elsewhere"])
+def test_schedule_that_no_file_states_is_asked_for_with_both_words(tmp_path, caplog, place):
+    convert_expert(flax(tmp_path, "base", place), tmp_path / "out")
+    assert "VP" in caplog.text
+    assert "SP" in caplog.text
+    assert 'input = "sp"' in caplog.text
+    card = tmp_path / "out" / "card.toml"
+    text = card.read_text().replace('input = "vp"', 'input = "sp"')
+    card.write_text(text.replace('predicts = "eps"', 'predicts = "velocity"'))
+    caplog.clear()
+    straight = load_expert(tmp_path / "out")
+    assert not caplog.records
+    assert inspect_expert(tmp_path / "out")["input"] == "sp"
+    gamma = torch.tensor([-6.5, -1.0, 4.0], dtype=torch.float64)
+    z = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    # i-DODE's own formulas, of its own z at the same signal-to-noise ratio.
+    sigma = torch.sigmoid(gamma / 2).view(-1, 1, 1, 1)
+    theirs = z.double() * ((1 - sigma) ** 2 + sigma**2).sqrt()
+    with torch.no_grad():
+        out = straight.raw(theirs.float(), gamma).double()
+        found = straight(z, gamma).double()
+    exact = math.sqrt(2) * (1 - sigma) * out + theirs
+    # Features of slope 2 pi 2^7 carry the rounding of z' (6e-8) into the network's output.
+    torch.testing.assert_close(found, exact, rtol=0, atol=2e-4 * float(out.abs().max()))
 
 
 def test_name_with_a_character_that_toml_refuses(tmp_path):

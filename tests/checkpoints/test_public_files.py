@@ -167,6 +167,24 @@ def test_attributes_of_a_state_dict_are_the_versions_of_its_modules_and_no_other
         load_expert(file)
 
 
+@pytest.mark.parametrize("wrapped", ["module.{}", "{}", "ema_model.module.{}", "ema_model._orig_mod.{}"])
+def test_names_of_a_wrapped_network_are_read_without_the_wrapper(tmp_path, wrapped, caplog):
+    config, tensors = reference("vdm", "base")
+    file = writers.write_addtt(tmp_path / "a", config, tensors)
+    expected = eps_hat(load_expert(file))
+    state = writers.addtt_state(config, tensors)
+    state["ema"] = {
+        wrapped.format(key.removeprefix("ema_model.") if "ema_model" in wrapped else key)
+        if key.startswith("ema_model.")
+        else key: value
+        for key, value in state["ema"].items()
+    }
+    torch.save(state, file)
+    caplog.clear()
+    assert torch.equal(eps_hat(load_expert(file)), expected)
+    assert ("parts of a wrapper" in caplog.text) == (wrapped != "{}")
+
+
 def test_learned_ends_of_gamma_do_not_touch_the_networks_clock(tmp_path):
     fixed = load_expert(writers.write_addtt(tmp_path / "a", *reference("vdm", "base")))
     file = writers.write_addtt(tmp_path / "b", *reference("vdm", "base"), schedule=(-12.0, -16.0))

@@ -10,11 +10,16 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     LCMScheduler,
     UNet2DConditionModel,
     UNet2DModel,
+    UniPCMultistepScheduler,
 )
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
 
 import merged_diffusion as md
 from merged_diffusion.errors import (
@@ -24,9 +29,11 @@ from merged_diffusion.errors import (
     UnsupportedCheckpointError,
     UsageError,
 )
+from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.diffusers import load_diffusers, scheduler_gammas
 from merged_diffusion.experts.diffusers_folder import MAX_CONFIG_BYTES
+from merged_diffusion.experts.inspection import inspect_expert
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 # Twenty, none of them an integer, the first and the last interval among them.
@@ -141,6 +148,27 @@ def test_a_last_step_without_signal_is_left_out():
     assert bool(gammas.isfinite().all())
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in diffusers
+@pytest.mark.parametrize("n", [10, 1000])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        EulerDiscreteScheduler,
+        EulerAncestralDiscreteScheduler,
+        DPMSolverMultistepScheduler,
+        UniPCMultistepScheduler,
+    ],
+)
+def test_a_last_step_with_a_stand_in_for_no_signal_is_left_out(kind, n):
+    """2^-24: of a thousand steps it lies above the entry before it, of ten below."""
+    options = {"rescale_betas_zero_snr": True, "num_train_timesteps": n}
+    scheduler = kind(**options)
+    assert float(scheduler.alphas_cumprod[-1]) == 2**-24
+    expected = scheduler_gammas(DDPMScheduler(**options))
+    assert len(expected) == n - 1
+    assert torch.equal(scheduler_gammas(scheduler), expected)
+
+
 def test_classes_are_labels():
     unet = make_unet(num_class_embeds=10)
     scheduler = DDPMScheduler()
@@ -248,9 +276,97 @@ def test_both_parts_may_lie_in_one_folder(folder, tmp_path):
     assert same(load_diffusers(flat), load_diffusers(folder))
 
 
-def test_names_and_options_of_old_files_are_known(folder):
-    from safetensors.torch import load_file, save_file
+def put_mean(folder, name, factor=0.9, weights="diffusion_pytorch_model.safetensors"):
+    """A copy of ``unet/`` with other weights, as a training keeps their running mean."""
+    target = folder / name
+    target.mkdir(exist_ok=True)
+    (target / "config.json").write_bytes((folder / "unet" / "config.json").read_bytes())
+    state = {key: factor * value for key, value in make_unet().state_dict().items()}
+    save_file(state, target / weights)
+    return state
 
+
+@pytest.mark.parametrize("name", ["unet_ema", "ema_unet", "unet-ema", "EMA", "unet.ema"])
+def test_the_running_mean_is_taken_and_said(folder, name, caplog):
+    raw = load_diffusers(folder)
+    assert not caplog.records
+    state = put_mean(folder, name)
+    expert = load_diffusers(folder)
+    assert torch.equal(expert.net.unet.conv_in.weight, state["conv_in.weight"])
+    assert not same(expert, raw)
+    assert f"{name}/, the running mean" in caplog.text
+    assert expert.provenance["weights"] == f"{name}/diffusion_pytorch_model.safetensors"
+    assert any("running mean" in text for text in inspect_expert(folder)["warnings"])
+
+
+def test_the_running_mean_is_taken_where_it_is_alone_or_within_the_network_folder(folder, caplog):
+    state = put_mean(folder, "unet", weights="diffusion_pytorch_model.ema.safetensors")
+    assert torch.equal(load_diffusers(folder).net.unet.conv_in.weight, state["conv_in.weight"])
+    assert "diffusion_pytorch_model.ema.safetensors is taken" in caplog.text
+    (folder / "unet").rename(folder / "unet_ema")
+    (folder / "model_index.json").unlink()
+    assert torch.equal(load_expert(folder).net.unet.conv_in.weight, state["conv_in.weight"])
+
+
+def test_weights_that_say_they_are_no_running_mean_are_none(folder, caplog):
+    raw = load_diffusers(folder)
+    put_mean(folder, "unet", weights="diffusion_pytorch_model.non_ema.safetensors")
+    put_mean(folder, "unet_non_ema")
+    put_mean(folder, "unet_schema")
+    assert same(load_diffusers(folder), raw)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("fault", ["two", "pickle", "variant in a pickle", "no config"])
+def test_raw_weights_are_not_taken_for_a_running_mean_that_cannot_be_read(folder, fault):
+    put_mean(folder, "unet_ema")
+    weights = folder / "unet_ema" / "diffusion_pytorch_model.safetensors"
+    if fault == "two":
+        put_mean(folder, "ema_0.9999")
+    elif fault == "pickle":
+        weights.rename(weights.with_suffix(".bin"))
+    elif fault == "no config":
+        (folder / "unet_ema" / "config.json").unlink()
+    else:
+        weights.rename(folder / "unet" / "diffusion_pytorch_model.ema.bin")
+        (folder / "unet_ema" / "config.json").unlink()
+        (folder / "unet_ema").rmdir()
+    with pytest.raises(CheckpointError, match=r"running means|pickle|running mean|raw weights"):
+        load_diffusers(folder)
+
+
+def test_options_of_the_running_mean_are_none_of_the_network(folder, tmp_path):
+    unet = make_unet()
+    mean = EMAModel(unet.parameters(), model_cls=UNet2DModel, model_config=unet.config)
+    for place in (folder / "unet", folder / "unet_ema"):
+        mean.save_pretrained(place)
+        assert {"decay", "inv_gamma", "optimization_step"} <= json.loads(
+            (place / "config.json").read_text()
+        ).keys()
+        assert same(
+            load_diffusers(folder), md.DiffusersExpert(unet, DDPMScheduler(prediction_type="v_prediction"))
+        )
+
+
+@pytest.mark.parametrize("wrapper", ["module", "_orig_mod", "module._orig_mod", "_orig_mod.module"])
+@pytest.mark.parametrize("part", [1, 2])
+def test_names_of_wrapped_networks_are_read_without_the_wrapper(folder, wrapper, part, caplog):
+    expert = load_diffusers(folder)
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    wrapped = {
+        f"{wrapper}.{key}" if i % part == 0 else key: value for i, (key, value) in enumerate(tensors.items())
+    }
+    save_file(wrapped, path)
+    caplog.clear()
+    assert same(load_diffusers(folder), expert)
+    assert wrapper.split(".")[0] in caplog.text
+    save_file(tensors | {f"{wrapper}.conv_in.bias": tensors["conv_in.bias"] + 1}, path)
+    with pytest.raises(CheckpointError, match=r"holds conv_in\.bias twice"):
+        load_diffusers(folder)
+
+
+def test_names_and_options_of_old_files_are_known(folder):
     expert = load_diffusers(folder)
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}

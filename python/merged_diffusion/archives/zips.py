@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from merged_diffusion.archives.limits import Limits, check_name
+from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
 
 END: Final = struct.Struct("<4s4H2LH")  # end of central directory
@@ -85,6 +86,7 @@ def open_zip(path: Path, limits: Limits) -> Iterator[SafeZip]:
     """The archive at ``path``; refused where its directory declares what it may not."""
     where = str(path)
     with path.open("rb") as file:
+        refuse_standin(file.read(HEAD), where, DataIntegrityError)
         try:
             # Names make entries longer than the least, so that room is not yet number.
             limits.check_members(_entries_at_most(file) // ROOM_PER_ENTRY, where)

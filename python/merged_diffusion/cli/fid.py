@@ -106,7 +106,7 @@ def _yardsticks(
     if is_known and features in (None, *yardstick_features(reference)):
         named = [pair for pair in yardsticks(reference, cache) if features in (None, pair[1])]
         return [(found, extractor(name, **network)) for found, name in named]
-    if is_statistics(Path(reference)):
+    if is_statistics(Path(reference), by_any_name=True):
         found = read_statistics(Path(reference))
         name = features or found.features or measure.by_kind(chosen)
         return [(found, extractor(name, **network))]

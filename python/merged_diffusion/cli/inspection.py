@@ -14,6 +14,7 @@ MEANING: Final = {
     "centred": "centred, 2(v + 1/2)/L - 1",
     "ends": "ends, 2v/(L - 1) - 1",
     "vp": "vp, z",
+    "sp": "sp, z/(alpha + sigma)",
     "edm": "edm, z/alpha",
     "log_edm_sigma_over_4": "log_edm_sigma_over_4, gamma/8",
     "timestep": "timestep, of the scheduler's table",

@@ -50,6 +50,13 @@ def read_array(stream: IO[bytes], where: str, size: int) -> Array:
     if size > MAX_BYTES:
         raise UnsafeFileError(f"{where}: {size} bytes exceed the limit of {MAX_BYTES}", file=where)
     header, start = _header(stream, where)
+    if header["shape"] == () and "O" in str(header["descr"]):
+        raise UnsafeFileError(
+            f"{where}: a Python object, a dict perhaps; it would have to be unpickled, which runs code",
+            hint="where you trust it, numpy.savez('new.npz', **numpy.load(file, allow_pickle=True).item()) "
+            "makes plain arrays of a dict: images of --data, mu and sigma of --ref",
+            file=where,
+        )
     dtype, shape = _plain_type(header["descr"], where), header["shape"]
     length = math.prod(shape) * dtype.itemsize
     if start + length > size:

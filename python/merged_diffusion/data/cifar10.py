@@ -20,7 +20,9 @@ from typing import Final
 import numpy as np
 
 from merged_diffusion.archives.limits import Limits
+from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.archives.tars import Source, tar_files
+from merged_diffusion.data import cifar100
 from merged_diffusion.data.batches import Batch, read_pickled_batch
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.data.pictures import read_zip_file
@@ -105,6 +107,7 @@ def load_folder(folder: Path, split: str) -> Data:
                 f"{place}: {file.name} is missing, or larger than {MAX_BATCH} bytes", file=str(file)
             )
         content = file.read_bytes()
+        refuse_standin(content[:HEAD], str(file), DataIntegrityError)
         batches[name] = _checked(release.read(content, str(file)), str(file))
         digests[name] = hashlib.md5(content, usedforsecurity=False).hexdigest()
     known = {name: MD5[name] for name in digests} if release is PYTHON else None
@@ -131,6 +134,7 @@ def load_archive(path: Path, split: str, *, fetched: str | None = None) -> Data:
     with path.open("rb") as file:
         source = Source(file, ARCHIVE, where)
         for member in tar_files(source, ARCHIVE, where):
+            cifar100.refuse_members([member.name], where)
             found = [r for r in RELEASES if r.batch(member.name)]
             if not found:
                 continue

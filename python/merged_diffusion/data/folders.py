@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,12 @@ from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.data.pictures import IMAGES, Labels, read_folder, read_zip
 from merged_diffusion.errors import DataError, UsageError
 
+log = logging.getLogger("merged_diffusion")
+
 COLUMNS: Final = ("images", "ids", "labels", "clusters", "levels")
+# What numpy.savez(file, samples, labels) calls its arrays: OpenAI's samples, uint8 [N, H, W, C].
+UNNAMED: Final = ("arr_0", "arr_1")
+CHANNELS: Final = (1, 3)
 DEFAULT_LEVELS: Final = 256
 
 
@@ -33,6 +39,12 @@ def load_zip(path: Path, split: str, levels: int | None) -> Data:
     with open_zip(path, NPZ if path.suffix == ".npz" else IMAGES) as archive:
         if any(name.endswith(".npy") for name in archive.names) or path.suffix == ".npz":
             return _npz(archive, path, split, levels)
+        if any(name.count("/") == 1 and name.endswith("/data.pkl") for name in archive.names):
+            raise DataError(
+                f"{path}: a file of torch.save, which is read as a checkpoint only",
+                hint="numpy.savez(file, images=tensor.numpy()), or mu and sigma for statistics",
+                file=str(path),
+            )
         images, labels = read_zip(archive, levels, str(path))
     return _made(path, split, images, levels, labels, "zip of PNG")
 
@@ -51,11 +63,18 @@ def _made(path: Path, split: str, images: Array, levels: int | None, labels: Lab
 def _npz(archive: SafeZip, path: Path, split: str, levels: int | None) -> Data:
     archive.check()
     columns = read_columns(archive, COLUMNS, str(path))
+    kind = "npz"
     if "images" not in columns:
-        names = ", ".join(sorted(name.removesuffix(".npy")[:40] for name in archive.names)) or "nothing"
+        samples = read_columns(archive, UNNAMED, str(path))
+        if "arr_0" in samples:
+            columns["images"], kind = _samples(samples["arr_0"], str(path))
+            columns |= {"labels": samples["arr_1"]} if "arr_1" in samples else {}
+    if "images" not in columns:
+        arrays = sorted(name.removesuffix(".npy")[:40] for name in archive.names)
+        taken = f"numpy.load({path.name!r})[{arrays[0]!r}]" if len(arrays) == 1 else "images"
         raise DataError(
-            f"{path} holds {names}, but no array named images",
-            hint="numpy.savez(file, images=images, levels=256)",
+            f"{path} holds {', '.join(arrays) or 'nothing'}, but no array named images",
+            hint=f"numpy.savez(file, images={taken}, levels=256), uint8 [N, C, H, W]",
             file=str(path),
         )
     levels = _levels(columns.pop("levels", None), path, levels)
@@ -74,8 +93,31 @@ def _npz(archive: SafeZip, path: Path, split: str, levels: int | None) -> Data:
         ids=ids,
         labels=labels,
         clusters=clusters,
-        provenance={"file": str(path), "format": "npz"},
+        provenance={"file": str(path), "format": kind},
     )
+
+
+def _samples(images: Array, where: str) -> tuple[Array, str]:
+    """``arr_0`` as [N, C, H, W], and in words what it was, where its shape says it without doubt."""
+    sides = images.shape[1:]
+    if images.dtype != np.uint8 or len(sides) != 3:
+        raise DataError(
+            f"{where}: arr_0 is {images.dtype} {list(images.shape)[:8]}, where uint8 [N, H, W, C] is read",
+            hint="features and other arrays are no images",
+            file=where, key="arr_0",
+        )  # fmt: skip
+    is_last, is_first = sides[2] in CHANNELS, sides[0] in CHANNELS
+    if is_last == is_first:
+        why = "may be [N, H, W, C] or [N, C, H, W]" if is_last else "has no axis of 1 or 3 channels"
+        raise DataError(
+            f"{where}: arr_0 of shape {list(images.shape)} {why}",
+            hint="say which: numpy.savez(file, images=array), uint8 [N, C, H, W]",
+            file=where, key="arr_0", found=list(images.shape),
+        )  # fmt: skip
+    shape = "[N, H, W, C]" if is_last else "[N, C, H, W]"
+    log.warning("%s: its arr_0, %s of uint8, is taken for the images", where, shape)
+    pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if is_last else images
+    return pixels, f"npz, arr_0 {shape}"
 
 
 def _levels(stated: Array | None, path: Path, levels: int | None) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.archives.tars import GZIP
-from merged_diffusion.data import cifar10, folders, imagenet32
+from merged_diffusion.data import cifar10, cifar100, folders, imagenet32
 from merged_diffusion.data.arrays import MAGIC
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import UsageError
+from merged_diffusion.errors import DataError, DataIntegrityError, UsageError
 
 ZIP: Final = (b"PK\3\4", b"PK\5\6")
+PICKLE: Final = b"\x80"
 TAR_MAGIC: Final = (257, b"ustar")
 SUFFIXES: Final = (".npy", ".npz", ".zip", ".tar", ".tgz", ".gz")
 
@@ -25,7 +27,8 @@ def load_path(path: Path, split: str, levels: int | None, variant: str | None = 
     if not path.is_file():
         raise UsageError(f"{path} is neither a file nor a folder")
     with path.open("rb") as file:
-        head = file.read(512)
+        head = file.read(HEAD)
+    refuse_standin(head, str(path), DataIntegrityError)
     if imagenet32.is_imagenet32(path):
         return imagenet32.load_imagenet32(path, split, None)
     if head.startswith(ZIP) or path.suffix in (".npz", ".zip"):
@@ -35,6 +38,13 @@ def load_path(path: Path, split: str, levels: int | None, variant: str | None = 
     offset, magic = TAR_MAGIC
     if head.startswith(GZIP) or head[offset:].startswith(magic) or path.suffix in SUFFIXES:
         return cifar10.load_archive(path, split)
+    if head.startswith(PICKLE):
+        raise DataError(
+            f"{path}: a pickle, which is not read by itself",
+            hint="of CIFAR-10 name the folder of the batches; save images otherwise as "
+            "numpy.savez(file, images=images, levels=256), uint8 [N, C, H, W]",
+            file=str(path),
+        )
     raise UsageError(
         f"{path}: data are a folder or zip of PNG files, an .npz or an .npy, not a "
         f"{path.suffix or 'nameless'} file",
@@ -47,4 +57,5 @@ def _folder(path: Path, split: str, levels: int | None) -> Data:
         return cifar10.load_folder(path, split)
     if imagenet32.is_imagenet32(path):
         return imagenet32.load_imagenet32(path, split, None)
+    cifar100.refuse_folder(path)
     return folders.load_folder(path, split, levels)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError, UsageError
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -109,6 +110,7 @@ def _check_levels(bits: int, levels: int | None, where: str) -> None:
 def _chunks(content: bytes, where: str) -> list[tuple[bytes, memoryview]]:
     """Kind and content of each chunk; checksums compared."""
     if not content.startswith(SIGNATURE):
+        refuse_standin(content[:HEAD], where, DataIntegrityError)
         raise _broken(where, "another signature")
     view, at, chunks = memoryview(content), len(SIGNATURE), []
     while at < len(view):

@@ -17,6 +17,7 @@ from typing import IO, Final
 import numpy as np
 import numpy.typing as npt
 
+from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
 
 MAX_RECORD: Final = 1 << 26
@@ -67,6 +68,9 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     """Offset and content of each record of a shard, checksums compared."""
     where = str(path)
     with path.open("rb") as stream:
+        if start := stream.read(HEAD):
+            refuse_standin(start, where, DataIntegrityError)
+        stream.seek(0)
         while True:
             offset = stream.tell()
             head = stream.read(12)

@@ -20,6 +20,7 @@ from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.base import Expert, check_declaration
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.catalogue import PairCard
+from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.merge import Convention, MergedModel, Role, Threshold, as_model
 
 
@@ -174,10 +175,18 @@ def _identity(expert: Expert, source: str) -> dict[str, Any]:
         "gamma_range": list(expert.gamma_range),
         "pixels": expert.pixels,
         "levels": expert.levels,
+        **_meaning(expert),
         "weights_sha256": weights_sha256(expert),
         "code_sha256": code_sha256(source),
         "provenance": _provenance(expert, source),
     }
+
+
+def _meaning(expert: Expert) -> dict[str, str]:
+    """What the weights mean where a card says other than is usual: no hash of the weights shows it."""
+    facts = {"predicts": "eps", "input": "vp"} if isinstance(expert, VdmExpert) else {}
+    stated = {key: str(getattr(expert, key)) for key in facts}
+    return {} if stated == facts else stated
 
 
 def _provenance(expert: Expert, source: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ NUMBERS: Final = re.compile(r"(?:[\w-]+ *= *\[)?[-+.\w, ]*\]?,?")
 TABLES: Final = ("network", "training", "results", "converted")
 # What the two kinds of network may predict, and of which time and input.
 MEANING: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "vdm": {"predicts": ("eps", "velocity"), "time": ("gamma",), "input": ("vp",)},
+    "vdm": {"predicts": ("eps", "velocity"), "time": ("gamma",), "input": ("vp", "sp")},
     "edm": {"predicts": ("x0",), "time": ("log_edm_sigma_over_4",), "input": ("edm",)},
 }
 
@@ -94,6 +94,7 @@ class Card:
                 pixels=self.pixels,
                 periods=self.network.get("periods", ()),
                 predicts="velocity" if self.predicts == "velocity" else "eps",
+                input="sp" if self.input == "sp" else "vp",
             )
         if self.data_std is None:
             raise CheckpointError(

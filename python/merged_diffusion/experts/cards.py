@@ -20,7 +20,7 @@ from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.catalogue import known, public
 from merged_diffusion.experts.checkpoints.recognise import Contents, Found, contents, recognise
 from merged_diffusion.experts.diffusers import load_diffusers
-from merged_diffusion.experts.weights import check_keys, finite
+from merged_diffusion.experts.weights import check_keys, finite, unwrapped
 
 if TYPE_CHECKING:
     from merged_diffusion.experts.base import Expert
@@ -110,12 +110,13 @@ def open_expert(path: Path) -> Opened:
     _warn_of_precision(held, path)
     _check_depth(held, found.file)
     expert = held.card.blank()
-    check_keys(held.tensors, expert.state_dict(), str(found.file), hint=HINTS.get(found.format))
+    found_tensors = unwrapped(held.tensors, str(found.file))
+    check_keys(found_tensors, expert.state_dict(), str(found.file), hint=HINTS.get(found.format))
     # Flattened and shaped anew: strides of axes of length one, which a file may state in two ways, choose the
     # algorithm of a convolution, and with it the last bits.
     tensors = {
         key: finite(key, value, found.file).float().reshape(-1).view(value.shape)
-        for key, value in held.tensors.items()
+        for key, value in found_tensors.items()
     }
     expert.load_state_dict(tensors, assign=True)
     expert.eval().requires_grad_(requires_grad=False)

@@ -20,10 +20,11 @@ from merged_diffusion.errors import CheckpointError, ExpertError, UsageError
 from merged_diffusion.experts.base import Pixels
 from merged_diffusion.experts.callables import CallableExpert, Predicts
 from merged_diffusion.experts.diffusers_folder import find_parts, make_scheduler, make_unet, renamed
-from merged_diffusion.experts.weights import check_keys, read_weights
+from merged_diffusion.experts.weights import check_keys, read_weights, unwrapped
 
 PREDICTS: Final[Mapping[str, Predicts]] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 LEARNED_VARIANCE: Final = ("learned", "learned_range")
+NO_SIGNAL: Final = (0.0, 2.0**-24)  # alphas_cumprod of zero terminal SNR
 
 
 class DiffusersExpert(CallableExpert):
@@ -103,7 +104,8 @@ class _Unet(nn.Module):
 def scheduler_gammas(scheduler: object) -> Tensor:
     """gamma, float64 [N], at the timesteps 0, 1, ... of a scheduler, which must rise.
 
-    A last entry without any signal (``rescale_betas_zero_snr``) lies at infinity and is left out.
+    A last entry without any signal (``rescale_betas_zero_snr``) lies at infinity and is left out; the
+    schedulers of Euler, DPM-Solver and UniPC write 2^-24 in its place, so as to divide by it.
     """
     table = getattr(scheduler, "alphas_cumprod", None)
     if not isinstance(table, Tensor) or table.dim() != 1 or len(table) < 2:
@@ -112,7 +114,7 @@ def scheduler_gammas(scheduler: object) -> Tensor:
             hint="pass the scheduler of the training; CallableExpert takes any other clock",
         )
     signal = table.detach().cpu().double()
-    if float(signal[-1]) == 0:
+    if float(signal[-1]) in NO_SIGNAL:
         signal = signal[:-1]
     gammas = torch.log1p(-signal) - signal.log()
     if not (bool(gammas.isfinite().all()) and bool((gammas.diff() > 0).all()) and len(gammas) > 1):
@@ -194,7 +196,7 @@ def load_diffusers(folder: str | Path) -> DiffusersExpert:
     parts = find_parts(Path(folder))
     unet, scheduler = make_unet(parts.unet), make_scheduler(parts.scheduler)
     tensors, dtype, sha256 = read_weights(parts.weights, None)
-    tensors = renamed(tensors)
+    tensors = renamed(unwrapped(tensors, str(parts.weights)))
     check_keys(tensors, unet.state_dict(), str(parts.weights))
     unet.load_state_dict(tensors, assign=True)
     unet.requires_grad_(requires_grad=False)
@@ -204,5 +206,6 @@ def load_diffusers(folder: str | Path) -> DiffusersExpert:
     except (ExpertError, UsageError) as error:
         raise CheckpointError(f"{folder}: {error.message}", hint=error.hint, **error.fields) from error
     facts = {"name": name, "kind": "diffusers", "source": str(folder), "format": "diffusers"}
+    facts["weights"] = parts.weights.relative_to(folder).as_posix()
     expert.provenance = cast(Any, facts | {"sha256": sha256, "precision": dtype, "licence": ""})
     return expert

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import (
     CheckpointError,
     ExpertError,
@@ -25,6 +27,9 @@ from merged_diffusion.errors import (
     UnsafeFileError,
     UnsupportedCheckpointError,
 )
+from merged_diffusion.experts.running_mean import is_running_mean
+
+log = logging.getLogger("merged_diffusion")
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_TIMESTEPS: Final = 100_000
@@ -51,6 +56,11 @@ TRAINING: Final = (
     *("rescale_betas_zero_snr", "timestep_type", "variance_type"),
 )
 WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
+HOLD_WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+# The state of the running mean, which EMAModel.save_pretrained puts among the network's options.
+OF_THE_MEAN: Final = frozenset(
+    ("decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power")
+)
 # Names of attention layers before diffusers 0.17.
 OLD_NAMES: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -73,7 +83,7 @@ def find_parts(folder: Path) -> Parts:
         others = [
             k for k, v in read_config(index).items() if not k.startswith("_") and v not in (None, [None] * 2)
         ]
-        others = [name for name in others if name not in ("unet", "scheduler")]
+        others = [n for n in others if n not in ("unet", "scheduler") and not is_running_mean(n)]
         if others:
             raise UnsupportedCheckpointError(
                 f"{index}: the pipeline has {', '.join(others)} beside unet and scheduler",
@@ -81,18 +91,75 @@ def find_parts(folder: Path) -> Parts:
                 file=str(index),
                 found=others,
             )
-    unet = _first(folder, "unet/config.json", "config.json")
+    mean = _mean_of(folder)
+    unet = mean or _first(folder, "unet/config.json", "config.json")
     scheduler = _first(folder, "scheduler/scheduler_config.json", "scheduler_config.json")
-    weights = unet.with_name(WEIGHTS)
-    if not weights.is_file():
-        pickled = sorted(path.name for path in unet.parent.glob("*.bin"))
-        there = f"there is {pickled[0]}, a pickle, which is not read" if pickled else "it is not there"
-        raise UnsupportedCheckpointError(
-            f"{weights}: {there}",
-            hint="save_pretrained(folder) writes safetensors in one file",
-            file=str(weights),
+    return Parts(unet, scheduler, _weights(unet.parent))
+
+
+def _mean_of(folder: Path) -> Path | None:
+    """The config of the network of averaged weights that lies beside the raw one, if there is one."""
+    named = [path for path in sorted(folder.iterdir()) if is_running_mean(path.name)]
+    found = [path for path in named if (path / "config.json").is_file() or _weights_in(path)]
+    apart = [path.name for path in named if path.is_file() and path.suffix in HOLD_WEIGHTS]
+    if len(found) > 1:
+        names = [path.name for path in found]
+        raise CheckpointError(
+            f"{folder}: holds {len(found)} running means (EMA) of the weights: {', '.join(names[:8])}",
+            hint="leave the one that is meant in the folder",
+            file=str(folder),
+            found=names,
         )
-    return Parts(unet, scheduler, weights)
+    if not found:
+        if apart:
+            log.warning("%s: %s is not read, a running mean (EMA) by its name", folder, ", ".join(apart[:4]))
+        return None
+    log.warning(
+        "%s: taken are the weights in %s/, the running mean (EMA), and no others", folder, found[0].name
+    )
+    config = found[0] / "config.json"
+    if not config.is_file():
+        raise CheckpointError(
+            f"{found[0]}: has no config.json, and the raw weights beside it are never evaluated instead",
+            hint="copy the config.json of unet/ into it if the network is the same",
+            file=str(config),
+        )
+    return config
+
+
+def _weights_in(folder: Path) -> list[str]:
+    """Names of the files of ``folder`` that may hold weights."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.suffix in HOLD_WEIGHTS)
+
+
+def _weights(folder: Path) -> Path:
+    """The file of weights; of variants of which one says that it is the EMA, that one."""
+    names = _weights_in(folder)
+    means = [name for name in names if is_running_mean(name)]
+    if means and not (len(means) == 1 and means[0].endswith(".safetensors")):
+        raise UnsupportedCheckpointError(
+            f"{folder}: holds {', '.join(means[:4])}, a running mean (EMA) of the weights; one file of "
+            "safetensors is read",
+            hint="save it by save_pretrained(folder), which writes safetensors in one file",
+            file=str(folder),
+            found=means,
+        )
+    if means:
+        log.warning("%s: %s is taken, the running mean (EMA) of the weights", folder, means[0])
+        return folder / means[0]
+    if WEIGHTS in names:
+        return folder / WEIGHTS
+    pickled = [name for name in names if not name.endswith(".safetensors")]
+    there = (
+        f"there is {(pickled or names)[0]}, {'a pickle, ' * bool(pickled)}which is not read" if names else ""
+    )
+    raise UnsupportedCheckpointError(
+        f"{folder / WEIGHTS}: {there or 'it is not there'}",
+        hint="save_pretrained(folder) writes safetensors in one file",
+        file=str(folder / WEIGHTS),
+    )
 
 
 def read_config(path: Path) -> Config:
@@ -102,7 +169,9 @@ def read_config(path: Path) -> Config:
             raise UnsafeFileError(
                 f"{path}: a config of over {MAX_CONFIG_BYTES} bytes is refused", file=str(path)
             )
-        config = json.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        refuse_standin(text[:HEAD].encode(), str(path), CheckpointError)
+        config = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable JSON file ({error})", file=str(path)) from error
     if not isinstance(config, dict):
@@ -115,7 +184,7 @@ def make_unet(path: Path) -> nn.Module:
     config = read_config(path)
     _check_class(path, config, (UNET,))
     made = getattr(_diffusers(), UNET)
-    options = {key: value for key, value in config.items() if not key.startswith("_")}
+    options = {k: v for k, v in config.items() if not k.startswith("_") and k not in OF_THE_MEAN}
     unknown = sorted(options.keys() - inspect.signature(made).parameters.keys())
     strange = [key for key, value in options.items() if not _is_sane(value)]
     blocks = [*_list(options, "down_block_types"), *_list(options, "up_block_types")]

@@ -6,6 +6,11 @@ where the network's own gamma_low and gamma_high are those of its card for a bun
 the public ones, whatever ends of gamma were learned. One that predicts F = (eps - sigma z)/alpha instead, the
 velocity of Zheng et al. 2023, has  eps_hat = alpha F + sigma z.
 
+``sp`` is their other schedule, a straight path: sigma' = sigmoid(gamma/2), alpha' = 1 - sigma', of the same
+SNR as alpha, sigma. Its z' = alpha' x + sigma' eps = z/(alpha + sigma) does not preserve the variance; the
+network is given z', and its velocity F = (eps - x)/sqrt(2) has  eps_hat = sqrt(2) alpha' F + z'  (i-DODE's
+model_vdm.py).
+
 The Fourier features have periods of a few grey levels, w = pi L / period: at low noise the network sees on
 which grey level a pixel lies. In the bundled networks each is multiplied by exp(-(w sigma)^2 / 8). This
 differs from Kingma et al. 2021, appendix C, because a feature whose phase is lost in the noise carries
@@ -26,6 +31,7 @@ from merged_diffusion.experts.nets import small, vdm_unet
 from merged_diffusion.schedules import alpha, as_input, per_image, sigma
 
 Predicts = Literal["eps", "velocity"]
+Input = Literal["vp", "sp"]
 
 
 class VdmExpert(nn.Module):
@@ -50,6 +56,7 @@ class VdmExpert(nn.Module):
         pixels: Literal["centred", "ends"] = "centred",
         periods: Sequence[float] = (),
         predicts: Predicts = "eps",
+        input: Input = "vp",  # noqa: A002 (the card's word)
     ) -> None:
         super().__init__()
         self.provenance: dict[str, str] = {}  # filled in where weights are loaded
@@ -58,6 +65,7 @@ class VdmExpert(nn.Module):
         self._sizes = image_shape
         self.gamma_range = gamma_range
         self.predicts = predicts
+        self.input = input
         self.model: vdm_unet.VdmUnet | None = None
         architecture = network.get("architecture", "small")
         if architecture == "vdm-unet":
@@ -83,9 +91,20 @@ class VdmExpert(nn.Module):
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """eps_hat [B, C, H, W] at ``z`` [B, C, H, W] and ``gamma`` [B]; unconditional."""
+        if self.input == "sp":
+            return self._straight(z, gamma)
         out = self.raw(z, gamma)
         if self.predicts == "velocity":
             return per_image(alpha(gamma), z) * out + per_image(sigma(gamma), z) * z
+        return out
+
+    def _straight(self, z: Tensor, gamma: Tensor) -> Tensor:
+        """eps_hat of a network of ``sp``."""
+        both = alpha(gamma) + sigma(gamma)
+        z = z * per_image(1 / both, z)
+        out = self.raw(z, gamma)
+        if self.predicts == "velocity":
+            return per_image(math.sqrt(2) * alpha(gamma) / both, z) * out + z
         return out
 
     def raw(self, z: Tensor, gamma: Tensor) -> Tensor:

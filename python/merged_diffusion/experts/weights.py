@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
+
+log = logging.getLogger("merged_diffusion")
+Entry = TypeVar("Entry")
 
 MAX_HEADER_BYTES: Final = 1 << 20
 MAX_FILE_BYTES: Final = 1 << 30
+WRAPPERS: Final = ("module", "_orig_mod")  # DistributedDataParallel and DataParallel, torch.compile
 N_SHOWN: Final = 20  # differences printed in full; the rest is counted
 ITEM_BYTES: Final = {"F16": 2, "F32": 4}
 DTYPES: Final = {"F16": "float16", "F32": "float32"}
@@ -41,7 +48,8 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
                 f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path)
             )
         with path.open("rb") as stream:
-            head = stream.read(8)
+            head = stream.read(HEAD)
+            refuse_standin(head, str(path), CheckpointError)
             _header_length(head, size, str(path))
             content = head + stream.read(size)
     except OSError as error:
@@ -117,6 +125,36 @@ def check_header(content: bytes, where: str) -> str:
             file=where,
         )
     return DTYPES[dtypes.pop()]
+
+
+def unwrapped(entries: Mapping[str, Entry], where: str) -> dict[str, Entry]:
+    """``entries`` without the parts of names that torch's wrappers of a network write: remarked.
+
+    DistributedDataParallel calls the network within ``module``, torch.compile ``_orig_mod``, at any depth;
+    no network that is read here has parts of these names.
+    """
+    found = {name: _bare(name) for name in entries}
+    wrapped = [name for name, bare in found.items() if name != bare]
+    if not wrapped:
+        return dict(entries)
+    counts = Counter(found.values())
+    twice = next((name for name in wrapped if counts[found[name]] > 1), None)
+    if twice is not None:
+        raise CheckpointError(
+            f"{where}: holds {found[twice]} twice, once as {twice}",
+            hint="save the state of one network",
+            file=where,
+            key=twice,
+        )
+    log.warning(
+        "%s: %d of %d names have parts of a wrapper (%s, the first is %s); read without them",
+        where, len(wrapped), len(found), " and ".join(WRAPPERS), wrapped[0],
+    )  # fmt: skip
+    return {found[name]: entry for name, entry in entries.items()}
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def check_keys(

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from merged_diffusion.errors import CheckpointError, ResourceError
 from merged_diffusion.experts.catalogue import HUB, Download, Public
+from merged_diffusion.experts.running_mean import is_running_mean
 from merged_diffusion.fetch.transfer import BY_HAND, TIMEOUTS
 
 MAX_LISTING: Final = 1 << 23
@@ -20,6 +21,20 @@ FILES: Final = (
     *("unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"),
     *("card.toml", "model.safetensors"),
 )
+UNET: Final = "/diffusion_pytorch_model.safetensors"
+CONFIG: Final = "/config.json"
+
+
+def _is_read(file: object) -> bool:
+    """Whether a loader reads a file of that name."""
+    if not isinstance(file, str) or file in FILES:
+        return isinstance(file, str)
+    folder, _, name = file.rpartition("/")
+    if is_running_mean(folder) and "/" not in folder:
+        return f"/{name}" in (UNET, CONFIG)
+    # A variant of the weights that says that it is the running mean.
+    is_variant = folder in ("", "unet") and name.startswith("diffusion_pytorch_model.")
+    return is_variant and is_running_mean(name) and name.endswith(".safetensors")
 
 
 def endpoint() -> str:
@@ -39,7 +54,10 @@ def with_files(entry: Public) -> Public:
     """
     owner, name, revision = entry.at.split("/")[1:]
     address = f"{endpoint()}/api/models/{owner}/{name}/revision/{revision}?blobs=true"
-    listed = {row["rfilename"]: row for row in _listing(address) if row.get("rfilename") in FILES}
+    listed = {row["rfilename"]: row for row in _listing(address) if _is_read(row.get("rfilename"))}
+    if any(file.endswith(UNET) and not file.startswith("unet/") for file in listed):
+        # The running mean is what is evaluated, and a loader looks no further.
+        listed = {file: row for file, row in listed.items() if not file.startswith("unet/")}
     if not any(file.endswith(".safetensors") for file in listed):
         raise CheckpointError(
             f"{entry.name}: the repository holds no weights as safetensors (pickles are not fetched)",

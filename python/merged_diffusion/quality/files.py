@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
@@ -29,14 +30,21 @@ FORMAT: Final = 1
 COLUMNS: Final = ("mu", "sigma", "about", "group_n", "group_mu", "group_sigma", "reference")
 # Products of two stay finite; no features come near.
 LARGEST: Final = 1e100
+OTHER_MEANS: Final = ("mu", "m", "mean", "means", "mu_clean", "ref_mu", "mu_s", "act_mean")
+OTHER_COVARIANCES: Final = (
+    *("sigma", "s", "cov", "covariance", "sig", "sigma_clean", "ref_sigma", "sigma_s", "act_cov", "std"),
+)
 ZIP: Final = b"PK\3\4"
 PICKLE: Final = b"\x80"
 
 Array = npt.NDArray[np.generic]
 
 
-def is_statistics(path: Path) -> bool:
-    """Whether a file holds a mean and a covariance, and no images."""
+def is_statistics(path: Path, *, by_any_name: bool = False) -> bool:
+    """Whether a file holds a mean and a covariance, and no images.
+
+    ``by_any_name``: or what other code calls so, which `read_statistics` refuses by its names.
+    """
     if not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -47,7 +55,15 @@ def is_statistics(path: Path) -> bool:
         return False
     # A zip of many pictures is no statistics, and no fault.
     with open_zip(path, IMAGES) as archive:
-        return {"mu.npy", "sigma.npy"} <= set(archive.names)
+        names = {name.removesuffix(".npy") for name in archive.names}
+    is_other = by_any_name and "images" not in names and _other_names(names) is not None
+    return {"mu", "sigma"} <= names or is_other
+
+
+def _other_names(names: Collection[str]) -> tuple[str, str] | None:
+    """What other code calls mean and covariance, where both are among ``names``."""
+    pairs = [(mean, spread) for mean in OTHER_MEANS for spread in OTHER_COVARIANCES]
+    return next((pair for pair in pairs[1:] if set(pair) <= set(names)), None)  # the first are ours
 
 
 def read_statistics(path: Path) -> Statistics:
@@ -64,8 +80,8 @@ def read_statistics(path: Path) -> Statistics:
         raise UsageError(f"{path} is no file", hint="name an .npz with mu and sigma, or images")
     with path.open("rb") as stream:
         is_pickle = stream.read(1) == PICKLE
-    columns = read_pickle(path) if is_pickle else _zipped(path)
-    mean, covariance = _law(columns, str(path))
+    columns, names = read_pickle(path) if is_pickle else _zipped(path)
+    mean, covariance = _law(columns, names, str(path))
     about, floor = _about(columns.get("about"), str(path))
     groups = _groups(columns, len(mean), str(path))
     n = None if about is None else about.n
@@ -131,15 +147,28 @@ def _unwritable(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path} cannot be written ({error.strerror or error})", file=str(path))
 
 
-def _zipped(path: Path) -> dict[str, Array]:
+def _zipped(path: Path) -> tuple[dict[str, Array], list[str]]:
+    """The arrays of statistics, and the names of all."""
     with open_zip(path, NPZ) as archive:
         archive.check()
-        return read_columns(archive, COLUMNS, str(path))
+        names = [name.removesuffix(".npy") for name in archive.names]
+        return read_columns(archive, COLUMNS, str(path)), names
 
 
-def _law(columns: dict[str, Array], where: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _law(
+    columns: dict[str, Array], names: Collection[str], where: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """``mu`` and ``sigma``, checked."""
     missing = [name for name in ("mu", "sigma") if name not in columns]
+    if missing and (found := _other_names(names)):
+        mean_name, spread = found
+        raise DataError(
+            f"{where}: statistics by other names: {mean_name} and {spread}, where mu and sigma are read",
+            hint=f"numpy.savez('new.npz', mu=f[{mean_name!r}], sigma=f[{spread!r}]) of f = numpy.load(file), "
+            "if they are mean [D] and covariance [D, D]",
+            file=where,
+            found=list(found),
+        )
     if missing:
         raise DataError(
             f"{where} holds no {' and no '.join(missing)}: not statistics of a Frechet distance",

@@ -20,8 +20,9 @@ from merged_diffusion.archives.zips import SafeZip, open_zip
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, check_interval
 from merged_diffusion.experts.checkpoints import tensors
+from merged_diffusion.experts.checkpoints.families import refused
 from merged_diffusion.experts.checkpoints.tensors import Storage, View, storage_id
-from merged_diffusion.experts.weights import regular_size
+from merged_diffusion.experts.weights import regular_size, unwrapped
 
 log = logging.getLogger("merged_diffusion")
 
@@ -31,6 +32,7 @@ MAX_CONFIG: Final = 1 << 16
 LITTLE: Final = b"little"
 EMA: Final = "ema_model."
 NETWORK: Final = "model."
+OWN: Final = "embed_conditioning.0.weight"  # of VDM's U-Net, and of no other network
 LICENCE: Final = "of whoever trained it; addtt's code is MIT"
 # The network's own clock, whatever gammas were trained, unless the configuration says otherwise.
 SCHEDULES: Final = ("fixed_linear", "learned_linear")
@@ -39,24 +41,37 @@ SCHEDULES: Final = ("fixed_linear", "learned_linear")
 def read(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
     """Card and state dict of the EMA network in a ``model.pt``; ``config.yaml`` lies beside it."""
     where = str(path)
-    config = _config(path.parent / "config.yaml")
     with _pickled(path) as (value, size):
-        ema = value.get("ema") if isinstance(value, dict) else None
-        if not isinstance(ema, dict):
-            found = sorted(map(str, value))[:8] if isinstance(value, dict) else type(value).__name__
-            raise UnsupportedCheckpointError(
-                f"{where}: holds {found}, but no state of an EMA called ema",
-                hint="raw weights are never evaluated by accident; train.py writes step, model, opt and ema",
-                file=where,
-            )
+        ema = unwrapped(_ema(value, where), where)
+        # Only now: a file of another kind has no such neighbour, and is not to blame for that.
+        config = _config(path.parent / "config.yaml")
         views = {
             key.removeprefix(EMA): view
             for key, view in ema.items()
-            if isinstance(key, str) and key.startswith(EMA + NETWORK) and isinstance(view, View)
+            if key.startswith(EMA + NETWORK) and isinstance(view, View)
         }
         ends = _ends(ema, config, where)
         _warn_of_start(ema, where)
         return _card(config, ends, name, where), tensors.tensors_of(views, size, where)
+
+
+def _ema(value: Any, where: str) -> dict[str, Any]:
+    """The state of the EMA; what is no file of addtt's is called what it is."""
+    held = value if isinstance(value, dict) else {}
+    ours = [key for key, state in held.items() if isinstance(state, dict) and any(map(_is_of_vdm, state))]
+    if not ours and not any(map(_is_of_vdm, held)):
+        raise refused(value, where)
+    if "ema" not in ours:
+        raise UnsupportedCheckpointError(
+            f"{where}: holds {sorted(map(str, held))[:8]}, but no state of an EMA called ema",
+            hint="raw weights are never evaluated by accident; train.py writes step, model, opt and ema",
+            file=where,
+        )
+    return {key: entry for key, entry in held["ema"].items() if isinstance(key, str)}
+
+
+def _is_of_vdm(name: Any) -> bool:
+    return isinstance(name, str) and name.endswith(OWN)
 
 
 @contextmanager
@@ -104,11 +119,22 @@ def _storages(fetch: Callable[[str, int], memoryview]) -> Callable[[object], obj
 
 def _root(archive: SafeZip, where: str) -> str:
     roots = {name.split("/")[0] for name in archive.names}
-    if len(roots) != 1 or f"{(root := roots.pop())}/data.pkl" not in archive.names:
-        raise UnsupportedCheckpointError(
-            f"{where}: a zip without one folder that holds data.pkl is no file of torch.save", file=where
-        )
-    return root
+    if len(roots) == 1 and f"{(root := roots.pop())}/data.pkl" in archive.names:
+        if any(name.startswith(f"{root}/code/") for name in archive.names):
+            raise UnsupportedCheckpointError(
+                f"{where}: TorchScript, a program with its weights, and nothing in a file is run",
+                hint="in a file of your own: CallableExpert(torch.jit.load(FILE), ...), by file.py:name",
+                file=where,
+            )
+        return root
+    names = archive.names
+    if names and all(name.endswith(".npy") for name in names):
+        what, hint = "arrays of numpy (npz)", "images are named by --data, statistics by --ref"
+    elif any(name.endswith((".safetensors", "model_index.json", "config.json")) for name in names):
+        what, hint = "a packed folder", "unpack it, and name the folder"
+    else:
+        what, hint = "a zip without one folder that holds data.pkl", "it is no file of torch.save"
+    raise UnsupportedCheckpointError(f"{where}: {what}, no checkpoint", hint=hint, file=where)
 
 
 def _config(path: Path) -> dict[str, Any]:

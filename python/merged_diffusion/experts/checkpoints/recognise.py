@@ -12,10 +12,12 @@ from typing import Final, Literal
 
 from torch import Tensor
 
+from merged_diffusion.archives.standins import HEAD, refuse_standin, refuse_standin_file
 from merged_diffusion.errors import CheckpointError, DataIntegrityError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.catalogue import known
 from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
+from merged_diffusion.experts.running_mean import is_running_mean
 from merged_diffusion.experts.weights import read_weights, regular_size
 
 log = logging.getLogger("merged_diffusion")
@@ -64,9 +66,10 @@ def recognise(path: Path) -> Found:
     try:
         regular_size(path)
         with path.open("rb") as stream:
-            head = stream.read(64)
+            head = stream.read(HEAD)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
+    refuse_standin(head, str(path), CheckpointError)
     if head.startswith(b"PK\3\4"):
         return Found("addtt", path)
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
@@ -89,12 +92,17 @@ def _folder(path: Path) -> Found:
         return Found("safetensors", path / "model.safetensors")
     if (path / "model.pt").is_file():
         return Found("addtt", path / "model.pt")
-    if any((path / name).exists() for name in ("unet", "model_index.json", "config.json")):
+    parts = ("unet", "model_index.json", "config.json")
+    if any((path / name).exists() for name in parts) or any(map(_holds_a_mean, path.iterdir())):
         return Found("diffusers", path)
     checkpoints = sorted(path.glob("ckpt-*.flax"))
     if checkpoints:
         return Found("flax-msgpack", _latest(path, checkpoints))
     raise UnsupportedCheckpointError(f"{path}: a folder of no known format", hint=KNOWN, file=str(path))
+
+
+def _holds_a_mean(path: Path) -> bool:
+    return is_running_mean(path.name) and (path / "config.json").is_file()
 
 
 def _latest(folder: Path, checkpoints: list[Path]) -> Path:
@@ -127,6 +135,7 @@ def contents(found: Found) -> Contents:
     try:
         if regular_size(path) > MAX_FILE_BYTES:
             raise CheckpointError(f"{where}: over {MAX_FILE_BYTES} bytes", file=where)
+        refuse_standin_file(path, CheckpointError)
         if found.format == "addtt":
             card, tensors = addtt.read(path, name)
         elif found.format == "edm-pickle":
@@ -159,17 +168,31 @@ def _mapped(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
 
 
 def _predicts(path: Path) -> Literal["eps", "velocity"]:
-    """What a flax network predicts: nothing in its file says so, but its place in the cache may."""
-    for entry in known()["expert"].values():
-        if Path(entry.get("at", "")).name == path.parent.name:
-            return "velocity" if entry.get("predicts") == "velocity" else "eps"
-    if not (path.parent / "card.toml").is_file():
+    """What a flax network predicts: nothing in its file says so, but its place in the cache may.
+
+    Nor does the file state the schedule: VP is taken, Google's only one.
+    """
+    places = {Path(entry["at"]).name: entry for entry in known()["expert"].values() if "at" in entry}
+    entry = places.get(path.parent.name)
+    predicts: Literal["eps", "velocity"] = (
+        "velocity" if entry is not None and entry.get("predicts") == "velocity" else "eps"
+    )
+    if (path.parent / "card.toml").is_file():
+        return predicts
+    if entry is None:
         log.warning(
-            "%s: nothing in it says what the network predicts; taken as eps, as Google's does (i-DODE's "
-            "predict the velocity: convert it, and state that in its card.toml)",
+            "%s: nothing in it says what the network predicts, nor of which schedule; taken as eps and VP, "
+            "as Google's are. For i-DODE's convert it, and write into its card.toml: "
+            'predicts = "velocity" and input = "vp", or input = "sp" if it was trained with schedule SP',
             path,
         )
-    return "eps"
+    elif predicts == "velocity":
+        log.warning(
+            "%s: nothing in it says whether it was trained with schedule VP or SP; taken as VP. If it was SP "
+            'convert it, and write into its card.toml: input = "sp" in place of input = "vp"',
+            path,
+        )
+    return predicts
 
 
 def _name(path: Path) -> str:
