@@ -1,0 +1,256 @@
+"""The fence round an expert: the same settings of torch, whatever the caller or another expert has set.
+
+Inside there is no autocast, float32 is computed in full (no TF32, no bfloat16), nothing is autotuned, the
+default dtype is float32, there is no default device and no inference mode, and gradients are as asked. Behind
+it the caller's settings are back, also after an exception. An expert may use all of these in its own forward.
+
+What an expert raises, in its forward or its backward pass, is an `ExpertError`. Memory that ran out, Ctrl-C
+and what a signal's handler raised meanwhile are not the expert's, and come out unchanged.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.overrides import _get_current_function_mode_stack, _len_torch_function_stack, _pop_mode, _push_mode
+
+from merged_diffusion.errors import ExpertError, MergedDiffusionError
+from merged_diffusion.experts.base import Expert, like_input
+from merged_diffusion.experts.memory import is_out_of_memory
+
+BACKWARD_HINT: Final = (
+    "its gradient is taken by torch.autograd.grad: values that it needs must not be changed in place, and "
+    "activation checkpointing needs use_reentrant=False"
+)
+UNCHANGED: Final = nullcontext()
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A setting of torch: how it is read and set, and what it is inside the fence."""
+
+    read: Callable[[], Any]
+    set: Callable[[Any], object]
+    inside: Any
+
+
+@contextmanager
+def fenced(*, grad: bool = False) -> Iterator[None]:
+    """Torch's settings inside the fence, with gradients or without; the caller's are back at the end."""
+    with torch.inference_mode(False) if torch.is_inference_mode_enabled() else UNCHANGED:
+        had_grad = torch.is_grad_enabled()
+        before = [switch.read() for switch in SWITCHES]
+        try:
+            for switch, value in zip(SWITCHES, before, strict=True):
+                if value is not switch.inside and value != switch.inside:
+                    switch.set(switch.inside)
+            if had_grad is not grad:
+                torch.set_grad_enabled(grad)
+            yield
+        finally:
+            if torch.is_grad_enabled() is not had_grad:
+                torch.set_grad_enabled(had_grad)
+            # Backwards, so that modes of torch's functions do not see the others being set.
+            for at in reversed(range(len(before))):
+                value, switch = before[at], SWITCHES[at]
+                now = switch.read()
+                if now is not value and now != value:
+                    switch.set(value)
+
+
+def ask(
+    expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None = None, *, grad: bool = False
+) -> Tensor:
+    """The expert's eps_hat [B, C, H, W] of z [B, C, H, W] at gamma [B]; with ``grad`` it can be `pull`ed.
+
+    Raises
+    ------
+    ExpertError
+        The expert raised something, or returned nothing like its input.
+    """
+    with fenced(grad=grad):
+        try:
+            out: object = expert(z, gamma, cond)
+        except BaseException as error:
+            if not is_of_expert(error):
+                raise
+            raise raised(expert.name, error, where=gammas(gamma)) from error
+        return like_input(expert.name, out, z)
+
+
+def pull(expert: Expert, eps_hat: Tensor, z: Tensor, v: Tensor, *, keep: bool = False) -> Tensor | None:
+    """The vector-Jacobian product v^T d eps_hat/dz, like z; None where eps_hat does not depend on z.
+
+    ``keep`` leaves the graph for another product.
+
+    Raises
+    ------
+    ExpertError
+        The expert's backward pass raised something.
+    """
+    with fenced():
+        try:
+            (pulled,) = torch.autograd.grad(eps_hat, z, v, retain_graph=keep, allow_unused=True)
+        except BaseException as error:
+            if not is_of_expert(error):
+                raise
+            raise raised(expert.name, error, where="its gradient", hint=BACKWARD_HINT) from error
+    return pulled
+
+
+def is_of_expert(error: BaseException) -> bool:
+    """Whether what came out of an expert's code is its fault, and not the caller's, the machine's or ours."""
+    if isinstance(error, MergedDiffusionError) or is_out_of_memory(error):
+        return False
+    return isinstance(error, (Exception, SystemExit, GeneratorExit)) and not _is_of_signal(error)
+
+
+def raised(name: str, error: BaseException, *, where: str, hint: str | None = None) -> ExpertError:
+    """That the expert called ``name`` raised ``error``."""
+    return ExpertError(f"expert {name} raised {_words(error)} ({where})", hint=hint, expert=name)
+
+
+def gammas(gamma: Tensor) -> str:
+    """The range of gamma [B], in words; a device that failed says no more."""
+    try:
+        return f"gamma {float(gamma.min()):.4f} to {float(gamma.max()):.4f}"
+    except RuntimeError:
+        return "its forward pass"
+
+
+def _words(error: BaseException) -> str:
+    """Type and first line of an exception."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _is_of_signal(error: BaseException) -> bool:
+    """Whether a handler of a signal raised it while the expert ran."""
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {code for handler in handlers if callable(handler) for code in _codes(handler)}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _codes(handler: Callable[..., Any]) -> Iterator[CodeType]:
+    """Of a function, a method, a partial or an object that can be called."""
+    inner = getattr(handler, "func", handler)
+    for function in (inner, type(inner).__call__):
+        code = getattr(function, "__code__", None)
+        if isinstance(code, CodeType):
+            yield code
+
+
+# What an expert's own autocast casts to where it names no dtype, and all types of device that have one.
+CAST: Final = {"cpu": torch.bfloat16, "cuda": torch.float16, "mps": torch.float16, "xpu": torch.float16}
+TYPES: Final = (*CAST, "hpu", "ipu", "maia", "mtia", "privateuseone", "xla")
+
+Autocast = tuple[tuple[bool, ...], tuple[torch.dtype, ...]]
+NO_AUTOCAST: Final[Autocast] = (False,) * len(TYPES), tuple(CAST.values())
+
+
+def _autocast() -> Autocast:
+    is_any = torch._C._is_any_autocast_enabled()
+    enabled = tuple(map(torch.is_autocast_enabled, TYPES)) if is_any else NO_AUTOCAST[0]
+    return enabled, tuple(map(torch.get_autocast_dtype, CAST))
+
+
+def _set_autocast(value: Autocast) -> None:
+    for kind, is_on in zip(TYPES, value[0], strict=True):
+        torch.set_autocast_enabled(kind, is_on)
+    for kind, dtype in zip(CAST, value[1], strict=True):
+        torch.set_autocast_dtype(kind, dtype)
+
+
+# Precision of float32: torch inherits "none" from the operation to the library to all of them, and keeps two
+# older switches beside, which refuse to be read where they disagree with these.
+PARENTS: Final = (("generic", "all"), ("cuda", "all"), ("mkldnn", "all"))
+LEAVES: Final = tuple((library, of) for library in ("cuda", "mkldnn") for of in ("matmul", "conv", "rnn"))
+IN_FULL: Final = ("none", "ieee")
+
+_precision_of = torch._C._get_fp32_precision_getter
+_set_precision_of = torch._C._set_fp32_precision_setter
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What was set itself, of parents and leaves; and the older switches where they could be read."""
+
+    own: tuple[str, ...] = ("none",) * (len(PARENTS) + len(LEAVES))
+    matmul: str | None = "highest"
+    cudnn: bool | None = False
+
+
+FULL: Final = Precision()
+
+
+def _precision() -> Precision:
+    """`FULL` where every operation's is."""
+    for library, of in LEAVES:
+        if _precision_of(library, of) not in IN_FULL:
+            break
+    else:
+        return FULL
+    matmul = _older(torch.get_float32_matmul_precision)
+    cudnn = _older(torch._C._get_cudnn_allow_tf32)
+    own = []
+    for switch in (*PARENTS, *LEAVES):
+        own.append(_precision_of(*switch))
+        if switch in PARENTS:
+            _set_precision_of(*switch, "none")  # so that what is read below is not inherited
+    for switch, value in zip(PARENTS, own, strict=False):
+        _set_precision_of(*switch, value)
+    return Precision(tuple(own), matmul, cudnn)
+
+
+def _set_precision(value: Precision) -> None:
+    if value.matmul is not None:
+        torch.set_float32_matmul_precision(value.matmul)
+    if value.cudnn is not None:
+        torch.backends.cudnn.allow_tf32 = value.cudnn
+    for switch, own in zip((*PARENTS, *LEAVES), value.own, strict=True):
+        _set_precision_of(*switch, own)
+
+
+def _older(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except RuntimeError:
+        return None
+
+
+# Default devices are modes of torch's functions; others may cast as well.
+def _modes() -> tuple[Any, ...]:
+    return tuple(_get_current_function_mode_stack()) if _len_torch_function_stack() else ()
+
+
+def _set_modes(modes: tuple[Any, ...]) -> None:
+    for _ in range(_len_torch_function_stack()):
+        _pop_mode()
+    for mode in modes:
+        _push_mode(mode)
+
+
+def _set_benchmark(value: bool) -> None:
+    torch.backends.cudnn.benchmark = value
+
+
+# Modes come first: they would see the other switches being set.
+SWITCHES: Final = (
+    Switch(_modes, _set_modes, ()),
+    Switch(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    Switch(_autocast, _set_autocast, NO_AUTOCAST),
+    Switch(_precision, _set_precision, FULL),
+    Switch(torch._C._get_cudnn_benchmark, _set_benchmark, False),
+)
