@@ -1,7 +1,7 @@
 """One attempt: a forked child runs a command under a fault, another child runs it again without.
 
-The parent has imported all that the commands import, and has one thread: it never ran a parallel region, whose
-threads a child would miss.
+The parent has imported all that the commands import, and has one thread: it never ran a parallel region,
+whose threads a child would miss.
 """
 
 import contextlib
@@ -104,7 +104,7 @@ class Attacker:
         child = os.fork()
         if child == 0:
             before = set(sys.modules)
-            self._run(command, COUNTING, lambda: os.write(writer, "\n".join(set(sys.modules) - before).encode()))
+            self._run(command, COUNTING, lambda: _send(writer, set(sys.modules) - before))
         os.close(writer)
         with os.fdopen(reader) as stream:
             names = stream.read().split("\n")
@@ -149,7 +149,8 @@ class Attacker:
             return
         elif code == 0:
             # A failure that the command could do without: then nothing else may be wrong.
-            outcome.wrong += [f"ended with 0, but {line}" for line in differences(plain.tree, tree(self.folder))]
+            changed = differences(plain.tree, tree(self.folder))
+            outcome.wrong += [f"ended with 0, but {line}" for line in changed]
         elif code not in DOCUMENTED:
             outcome.wrong.append(f"ended with {code}: {said.strip()}")
         if "Traceback" in said:
@@ -202,6 +203,11 @@ class Attacker:
         self.folder.mkdir(parents=True)
 
 
+def _send(writer, names):
+    with os.fdopen(writer, "w") as stream:
+        stream.write("\n".join(names))
+
+
 def faults_of(calls, changing, kinds, errors):
     """Every fault of a command that makes ``calls``."""
     found = []
@@ -210,7 +216,8 @@ def faults_of(calls, changing, kinds, errors):
             named = errors if kind in changing else ["EIO"]
             found += [Fault("fail", kind, n, error) for error in named]
             if kind in ("flock", "lock"):
-                found += [Fault("fail", kind, n, "ENOLCK"), Fault("unlockable", kind, n)]
+                found.append(Fault("fail", kind, n, "ENOLCK"))
+                found += [Fault("unlockable", kind, n)] if n == 1 else []
             if kind in ("write", "pwrite", "writev"):
                 found += [Fault("torn", kind, n), Fault("torn-kill", kind, n)]
     if ALL in kinds:

@@ -40,6 +40,8 @@ gamma_range = [-1.0, 1.0]
 [network]
 type = "unet"
 channels = [8, 16]
+dropout = 0.1
+periods = [1, 2]
 
 [training]
 data = "{images}"

@@ -3,11 +3,12 @@
     python tests/attack/run.py [--command NAME,...] [--kind KIND,...] [--error NAME,...] [--n N]
                            [--kills N] [--seed S] [--jobs J] [--list] [--without-strace]
 
-For every N the N-th call of each kind, below the folder of the run, fails with EIO, ENOSPC and EROFS, a write is
-torn (half of it, then ENOSPC; half of it, then kill -9), locks are refused (ENOLCK, once and from then on), a disk
-is full or read-only from the N-th changing call on; reading calls fail with EIO. Each command must end with a
-documented code and one line; the same command, without a fault, with 0 and what a run without faults leaves, to the
-byte but for seconds and dates. Then kills: after every changing call, and the rest of --kills at random moments.
+For every N the N-th call of each kind, below the folder of the run, fails with EIO, ENOSPC and EROFS, a write
+is torn (half of it, then ENOSPC; half of it, then kill -9), a lock is refused (ENOLCK, once, and all), a
+disk is full or read-only from the N-th changing call on; reading calls fail with EIO. Each command must end with a
+documented code and one line; the same command, without a fault, with 0 and what a run without faults leaves,
+to the byte but for seconds and dates. Then kills: after every changing call, and the rest of --kills at random
+moments.
 
 Exit code 1 with any finding; each comes with the command that replays it.
 """
@@ -31,7 +32,7 @@ from library import ALL, Library, build
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "ATTACK_FOLDER"  # where the library and all else lies; set in the process that has it loaded
 ERRORS = ["EIO", "ENOSPC", "EROFS"]
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def options(arguments):
@@ -39,7 +40,9 @@ def options(arguments):
     words = {"type": lambda text: text.split(",")}
     parser.add_argument("--command", **words, default=list(COMMANDS), help="of --list; all")
     parser.add_argument("--kind", **words, help="of calls; all, and any: of all that change")
-    parser.add_argument("--mode", **words, help="fail, torn, torn-kill, full, readonly, unlockable, kill; all")
+    parser.add_argument(
+        "--mode", **words, help="fail, torn, torn-kill, full, readonly, unlockable, kill; all"
+    )
     parser.add_argument("--error", **words, default=ERRORS, help="EIO, ENOSPC, EROFS; all")
     parser.add_argument("--n", type=int, help="that call alone")
     parser.add_argument("--every", type=int, default=1, help="one fault in so many")
@@ -70,36 +73,30 @@ def main(arguments):
         again = [sys.executable, str(Path(__file__)), *arguments]
         preloaded = os.environ | ONE_THREAD | {"LD_PRELOAD": str(library), INSIDE: str(folder)}
         if not asked.without_strace:
-            check_counts(again, preloaded, folder, asked.command)
+            check_counts(again, preloaded, folder)
         return subprocess.run(again, cwd=ROOT, env=preloaded).returncode
 
 
-def check_counts(again, environment, folder, commands):
+def check_counts(again, environment, folder):
     """Stop unless strace counts of each command what the library counts."""
     if shutil.which("strace") is None:
         raise SystemExit("strace is not here (apt-get install strace); --without-strace goes without it")
-    for command in commands:
-        logs, told = folder / "traces", folder / "counts.json"
-        logs.mkdir()
-        program = [*again, "--command", command, "--plain", str(told)]
-        preload = f"LD_PRELOAD={environment['LD_PRELOAD']}"
-        rest = {name: value for name, value in environment.items() if name != "LD_PRELOAD"}
-        subprocess.run([*traced.command(logs / "log"), "-E", preload, *program], cwd=ROOT, env=rest, check=True)
-        counted = json.loads(told.read_text())
-        log = logs / f"log.{counted['pid']}"
-        # Threads of the child have logs of their own; the parent and children before it touch the folder too.
-        seen = traced.counts([log], counted["folder"])
-        differ = {
-            kind: (counted["calls"].get(kind, 0), seen[kind])
-            for kind in sorted(counted["calls"].keys() | seen.keys())
-            if counted["calls"].get(kind, 0) != seen[kind]
-        }
-        if differ:
-            listed = ", ".join(f"{kind}: {a} by the library, {b} by strace" for kind, (a, b) in differ.items())
-            raise SystemExit(f"{command}: calls that the library does not see: {listed}")
-        total = sum(seen.values())
-        print(f"{command}: strace and the library count the same {total} calls", flush=True)
-        shutil.rmtree(logs)
+    logs, told = folder / "traces", folder / "counts.json"
+    logs.mkdir()
+    program = [*again, "--plain", str(told)]
+    preload = f"LD_PRELOAD={environment['LD_PRELOAD']}"
+    rest = {name: value for name, value in environment.items() if name != "LD_PRELOAD"}
+    tracing = traced.command(logs / "log", preload)
+    subprocess.run([*tracing, *program], cwd=ROOT, env=rest, check=True)
+    for command, counted in json.loads(told.read_text()).items():
+        # Of that child alone: the parent, and children before it, touch the folder too. It starts no process.
+        seen = traced.counts([logs / f"log.{counted['pid']}"], counted["folder"])
+        kinds = sorted(counted["calls"].keys() | seen.keys())
+        pairs = {kind: (counted["calls"].get(kind, 0), seen[kind]) for kind in kinds}
+        if differ := [f"{kind}: {a} and {b}" for kind, (a, b) in pairs.items() if a != b]:
+            raise SystemExit(f"{command}: the library and strace count differently: {', '.join(differ)}")
+        print(f"{command}: strace and the library count the same {sum(seen.values())} calls", flush=True)
+    shutil.rmtree(logs)
 
 
 def inside(asked, folder):
@@ -114,10 +111,11 @@ def inside(asked, folder):
     attacker = Attacker(library, jobs, folder / "lane-0")
     (folder / "lane-0").mkdir(exist_ok=True)
     attacker.warm(asked.command)
-    plains = {command: attacker.plain(command) for command in asked.command}
+    plains, told = {}, {}
+    for command in asked.command:
+        plain = plains[command] = attacker.plain(command)
+        told[command] = {"calls": plain.calls, "pid": attacker.last, "folder": str(attacker.folder)}
     if asked.plain is not None:
-        calls = plains[asked.command[0]].calls
-        told = {"calls": calls, "pid": attacker.last, "folder": str(attacker.folder)}
         asked.plain.write_text(json.dumps(told))
         leave(0)
     work = planned(asked, library, plains)
@@ -173,7 +171,8 @@ def attacked(attacker, work, plains, n_lanes, folder):
             finally:
                 os._exit(code)
         lanes.append(child)
-    if any([os.waitpid(child, 0)[1] for child in lanes]):
+    ends = [os.waitpid(child, 0)[1] for child in lanes]
+    if any(ends):
         raise SystemExit("a process that attacked has died")
     told = [(folder / f"outcomes-{lane}").read_text().splitlines() for lane in range(n_lanes)]
     return [Outcome.of(line) for lines in told for line in lines]
@@ -196,11 +195,12 @@ def attack_lane(attacker, work, plains, target, speaks):
 def told_all(outcomes, plains, library):
     """Print tables and findings; the exit code."""
     print()
-    table("command", outcomes, lambda o: o.command, list(plains), {c: sum_of(p, library) for c, p in plains.items()})
+    changes = {name: sum(plain.calls[kind] for kind in library.changing) for name, plain in plains.items()}
+    table("command", outcomes, lambda o: o.command, list(plains), changes)
     by_kind = Counter()
     for plain in plains.values():
         by_kind.update(plain.calls)
-    table("call", [o for o in outcomes if o.fault.kind != ALL], lambda o: o.fault.kind, library.kinds, by_kind)
+    table("call", outcomes, lambda o: o.fault.kind, library.kinds, by_kind)
     modes = ["fail", "torn", "torn-kill", "unlockable", "full", "readonly", "kill"]
     table("fault", outcomes, lambda o: o.fault.mode, modes, {})
     found = defaultdict(list)
@@ -215,10 +215,6 @@ def told_all(outcomes, plains, library):
     return 1 if wrong else 0
 
 
-def sum_of(plain, library):
-    return sum(plain.calls[kind] for kind in library.changing)
-
-
 def table(head, outcomes, key, rows, calls):
     """Counts in markdown."""
     print(f"| {head} | calls | attempts | exit codes | drafts left | identical reruns | findings |")
@@ -228,7 +224,8 @@ def table(head, outcomes, key, rows, calls):
         if not own:
             continue
         codes = ", ".join(f"{code}: {n}" for code, n in sorted(Counter(o.code for o in own).items()))
-        sums = (sum(o.drafts > 0 for o in own), sum(o.identical for o in own), sum(bool(o.wrong) for o in own))
+        columns = zip(*((o.drafts, o.identical, o.wrong) for o in own), strict=True)
+        sums = [sum(map(bool, column)) for column in columns]
         cells = (row, calls.get(row, ""), len(own), codes, *sums)
         print("| " + " | ".join(map(str, cells)) + " |")
     print()

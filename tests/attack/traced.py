@@ -1,10 +1,10 @@
 """Calls that the library does not see: those made past the C library, or by it from within.
 
-`strace -f -y` of a plain run names the file of every descriptor and path. Counted are calls of the child (all but
-the process that was started) whose path, or whose first descriptor, lies below the folder of the attempt, failed
-ones too, as the library does. They must be as many of each kind; and what the library has no kind for (a mapping
-to write to, copying within the kernel, io_uring) must be absent. `strace -c` counts without names: there, what
-Python and torch do elsewhere is counted as well.
+`strace -f -y` of a plain run names the file of every descriptor and path. Counted are the calls of the child
+whose path, or whose first descriptor, lies below the folder of the attempt, failed ones too, as the library
+does. They must be as many of each kind; and what the library has no kind for (a mapping to write to, copying
+within the kernel, io_uring) must be absent. `strace -c` counts without names: there, what Python and torch do
+elsewhere is counted as well.
 """
 
 import re
@@ -59,9 +59,10 @@ LOCKING = re.compile(r"F_(OFD_)?SETLKW?\b")
 OF_PATHS = re.compile(r"rename|truncate$|^open|creat|mkdir|link|rmdir|^chmod|fchmodat|mknod")
 
 
-def command(log):
+def command(log, preload):
     """What stands before the command that is traced; logs are ``log`` and the number of a process."""
-    return ["strace", "-ff", "-y", "-qq", "-s", "0", "-e", f"trace={TRACE}", "-e", "signal=none", "-o", str(log)]
+    kept = ("-o", str(log), "-E", preload)  # not preloaded into strace itself
+    return ["strace", "-ff", "-y", "-qq", "-s", "0", "-e", f"trace={TRACE}", "-e", "signal=none", *kept]
 
 
 def counts(logs, folder):
@@ -99,7 +100,8 @@ def kind_of(line, folder):
 def places(name, given, folder):
     """Absolute paths that a call is about."""
     if OF_PATHS.search(name) and name != "ftruncate":
-        paths = [path if path.startswith("/") else f"{base or folder}/{path}" for base, path in PATH.findall(given)]
+        found = PATH.findall(given)
+        paths = [path if path.startswith("/") else f"{base or folder}/{path}" for base, path in found]
         return paths[-1:] if "link" in name and "unlink" not in name else paths
     match = FD.match(given)
     return [match[1]] if match else []
