@@ -35,7 +35,7 @@ def expert() -> md.CallableExpert:
     net = Network()  # net.load_state_dict(torch.load("weights.pt", weights_only=True))
     return md.CallableExpert(
         net.eval(),
-        predicts="v",  # eps, x0, v, score, velocity
+        predicts="v",  # eps, x0, v, score, eps-minus-x0, x0-minus-eps
         time="timestep",  # gamma, edm_sigma, log_edm_sigma_over_4, t01, timestep, or a function of gamma
         schedule=GAMMAS,  # for t01 and timestep: the gammas of its times, or a function; gamma = -log SNR
         input="vp",  # vp: z; edm: z / alpha; flow: z / (alpha + sigma)

@@ -21,7 +21,8 @@ RANGE = (-13.3, 8.764)
 # A discrete schedule like DDPM's: unevenly spaced, falling in gamma or rising.
 TABLE = torch.linspace(0, 1, 1001, dtype=torch.float64) ** 1.5 * 23 - 13.5
 
-PREDICTS = ["eps", "x0", "v", "score", "velocity"]
+PREDICTS = ["eps", "x0", "v", "score", "eps-minus-x0", "x0-minus-eps"]
+FLOWS = ["eps-minus-x0", "x0-minus-eps"]
 INPUTS = ["vp", "edm", "flow"]
 
 
@@ -73,7 +74,8 @@ def exact_network(predicts: str, back, input_: str):
             "x0": x,
             "v": alpha * eps - sigma * x,
             "score": -eps / sigma,
-            "velocity": eps - x,
+            "eps-minus-x0": eps - x,
+            "x0-minus-eps": x - eps,
         }[predicts]
 
     return net
@@ -122,7 +124,8 @@ def test_vector_jacobian_product_is_the_exact_one(predicts: str, input_: str) ->
 
 
 @pytest.mark.parametrize(
-    ("predicts", "bound"), [("eps", 0), ("v", 3e-7), ("score", 3e-7), ("velocity", 3e-7)]
+    ("predicts", "bound"),
+    [("eps", 0), ("v", 3e-7), ("score", 3e-7), ("eps-minus-x0", 3e-7), ("x0-minus-eps", 3e-7)],
 )
 def test_float32_loses_no_digits_at_low_noise(predicts: str, bound: float) -> None:
     """Given the float32 rounding of the exact output, eps_hat is off by a few roundings of that output."""
@@ -185,7 +188,10 @@ def test_nothing_that_could_be_guessed_wrong_has_a_default() -> None:
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"predicts": "noise"}, "predicts = 'noise' is none of eps, x0, v, score, velocity"),
+        (
+            {"predicts": "noise"},
+            "predicts = 'noise' is none of eps, x0, v, score, eps-minus-x0, x0-minus-eps",
+        ),
         ({"time": "sigma"}, "time = 'sigma' is none of gamma, edm_sigma"),
         ({"input": "ve"}, "input = 've' is none of vp, edm, flow"),
         ({"gamma_range": (8.0, -13.0)}, "gamma range"),
@@ -198,6 +204,68 @@ def test_nothing_that_could_be_guessed_wrong_has_a_default() -> None:
 def test_impossible_declarations_are_refused(facts: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         declare(lambda z, t: z, **facts)
+
+
+def test_velocity_without_a_direction_is_refused_with_both_readings() -> None:
+    with pytest.raises(UsageError) as refused:
+        declare(lambda z, t: z, predicts="velocity")
+    assert refused.value.exit_code == 2
+    formulas = ("(z + alpha u)/(alpha + sigma)", "(z - alpha u)/(alpha + sigma)")
+    for word in (*FLOWS, *formulas):
+        assert word in str(refused.value)
+
+
+def test_no_declaration_is_read_as_a_velocity_of_unknown_direction_later() -> None:
+    expert = declare(lambda z, t: z, predicts="eps-minus-x0")
+    expert.predicts = "velocity"
+    with pytest.raises(KeyError):
+        expert(*states())
+
+
+# The direction in which a flow's time runs: t of noise at 1, or of data at 1.
+CLOCKS = {
+    "x0-minus-eps": lambda gamma: torch.sigmoid(-gamma / 2),
+    "eps-minus-x0": lambda gamma: torch.sigmoid(gamma / 2),
+}
+
+
+@pytest.mark.parametrize("predicts", FLOWS)
+def test_flow_code_is_right_with_the_word_and_the_clock_of_its_direction(predicts: str) -> None:
+    """Networks of straight paths a + t (b - a) predict b - a: from noise to data, or from data to noise."""
+    variance = 0.3
+
+    def net(x_t: Tensor, t: Tensor) -> Tensor:
+        t = t.view(-1, 1, 1, 1)
+        # Variances at t = 0 and at t = 1.
+        first, last = (1.0, variance) if predicts == "x0-minus-eps" else (variance, 1.0)
+        # E[b - a | x_t] of independent Gaussians, from the covariance of b - a with x_t.
+        return x_t * (t * last - (1 - t) * first) / (t**2 * last + (1 - t) ** 2 * first)
+
+    clock = CLOCKS[predicts]
+    for time, schedule in (("t01", clock), (clock, None)):
+        expert = declare(net, predicts=predicts, input="flow", time=time, schedule=schedule)
+        exact = GaussianExpert(SHAPE, variance=torch.full(SHAPE, variance, dtype=torch.float64))
+        z, gamma = states()
+        # 1 - t at t = 1 - 0.0013 has lost 1e-16/0.0013 of it; alpha and sigma weigh it by at most 1/0.0013.
+        torch.testing.assert_close(expert(z, gamma), exact(z, gamma), rtol=1e-9, atol=1e-9)
+
+
+def test_a_time_without_a_schedule_names_the_line_for_either_direction_of_a_flow() -> None:
+    with pytest.raises(UsageError, match=r"torch\.sigmoid\(gamma / 2\).*torch\.sigmoid\(-gamma / 2\)"):
+        declare(lambda z, t: z, time="t01")
+
+
+def test_networks_of_diffusers_flow_matching_predict_noise_minus_data() -> None:
+    """Its sampler's own step with eps - x0 leads from a noised image to the image."""
+    scheduler = pytest.importorskip("diffusers").FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(sigmas=[0.75])
+    generator = torch.Generator().manual_seed(0)
+    x, eps = (torch.randn(2, *SHAPE, generator=generator) for _ in range(2))
+    t = scheduler.timesteps
+    noised = scheduler.scale_noise(x, t, eps)
+    assert float(t[0]) == 750.0
+    # float32: a few roundings of values below 4.
+    torch.testing.assert_close(scheduler.step(eps - x, t[0], noised).prev_sample, x, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +348,7 @@ class NoFloat64(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize(("predicts", "input_"), list(product(["eps", "v", "score", "velocity"], INPUTS)))
+@pytest.mark.parametrize(("predicts", "input_"), list(product(["eps", "v", "score", *FLOWS], INPUTS)))
 @pytest.mark.parametrize("time", ["edm_sigma", "timestep by table"])
 def test_clock_on_the_host_serves_a_device_without_float64(predicts: str, input_: str, time: str) -> None:
     kind, schedule, _ = TIMES[time]

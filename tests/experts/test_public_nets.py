@@ -309,6 +309,59 @@ def test_card_that_contradicts_itself_is_refused(public, kind, change, message):
         card_of(tomllib.loads(replace(card(public, kind), **change).toml()), "card.toml")
 
 
+FROZEN_VELOCITY = """format = 1
+name = "i-dode"
+kind = "vdm"
+predicts = "velocity"
+time = "gamma"
+input = "vp"
+pixels = "centred"
+levels = 256
+image_shape = [3, 0, 0]
+gamma_range = [-13.3, 5.0]
+labels = false
+licence = ""
+source = ""
+precision = "float32"
+
+[network]
+architecture = "vdm-unet"
+embedding_dim = 8
+n_blocks = 1
+n_attention_heads = 1
+dropout_prob = 0.0
+norm_groups = 4
+attention_everywhere = false
+fourier_exponents = [6, 7]
+fourier_order = "channel"
+norm_eps = 1e-06
+time_range = [-13.3, 5.0]
+
+[converted]
+format = "flax-msgpack"
+file = "ckpt-31.flax"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+precision = "float32"
+"""
+
+
+def test_velocity_of_a_card_that_was_written_earlier_keeps_its_meaning():
+    """eps_hat = alpha F + sigma z; the words of a sign came after it, and are none of a card of this kind."""
+    old = card_of(tomllib.loads(FROZEN_VELOCITY), "card.toml")
+    expert = old.expert().double()
+    z = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gamma = torch.tensor([-6.0, 2.0], dtype=torch.float64)
+    alpha, sigma = (torch.sigmoid(sign * gamma).sqrt().view(2, 1, 1, 1) for sign in (-1, 1))
+    with torch.no_grad():
+        found, raw = expert(z, gamma), expert.raw(z, gamma)
+    torch.testing.assert_close(found, alpha * raw + sigma * z, rtol=1e-12, atol=1e-12)
+    assert 'predicts = "velocity"' in old.toml()
+    for word in ("eps-minus-x0", "x0-minus-eps"):
+        changed = FROZEN_VELOCITY.replace('"velocity"', f'"{word}"')
+        with pytest.raises(CheckpointError, match=r"eps_hat = alpha F \+ sigma z"):
+            card_of(tomllib.loads(changed), "card.toml")
+
+
 def test_velocity_is_a_card_of_kind_vdm(public):
     made = replace(card(public, "vdm"), predicts="velocity")
     assert card_of(tomllib.loads(made.toml()), "card.toml").expert().predicts == "velocity"

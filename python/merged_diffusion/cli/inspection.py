@@ -11,6 +11,7 @@ from typing import Any, Final
 Facts = Mapping[str, Any]
 WIDTH: Final = 12
 MEANING: Final = {
+    "velocity": "velocity F, eps_hat = alpha F + sigma z",
     "centred": "centred, 2(v + 1/2)/L - 1",
     "ends": "ends, 2v/(L - 1) - 1",
     "vp": "vp, z",
@@ -70,7 +71,7 @@ def _head(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "licence", facts["licence"] or "not stated"
     yield "network", ", ".join(f"{key} {_worded(value)}" for key, value in facts["network"].items())
     std = "" if facts["data_std"] is None else f", data_std {facts['data_std']:g}"
-    yield "predicts", f"{facts['predicts']}{std}"
+    yield "predicts", f"{MEANING.get(facts['predicts'], facts['predicts'])}{std}"
     yield "time", str(MEANING.get(facts["time"], facts["time"]))
     yield "input", str(MEANING.get(facts["input"], facts["input"]))
     yield "pixels", MEANING[facts["pixels"]]

@@ -2,25 +2,28 @@
 
 With z = alpha x + sigma eps and a prediction at fixed (alpha, sigma):
 
-    ==========  =======================  ====================================
-    predicts    the network's output     eps_hat
-    ==========  =======================  ====================================
-    eps         eps                      itself
-    x0          x                        (z - alpha x) / sigma
-    v           alpha eps - sigma x      sigma z + alpha v
-    score       -eps / sigma             -sigma score
-    velocity    eps - x                  (z + alpha velocity) / (alpha + sigma)
-    ==========  =======================  ====================================
+    ============  =======================  ============================
+    predicts      the network's output     eps_hat
+    ============  =======================  ============================
+    eps           eps                      itself
+    x0            x                        (z - alpha x) / sigma
+    v             alpha eps - sigma x      sigma z + alpha v
+    score         -eps / sigma             -sigma score
+    eps-minus-x0  u = eps - x              (z + alpha u) / (alpha + sigma)
+    x0-minus-eps  u = x - eps              (z - alpha u) / (alpha + sigma)
+    ============  =======================  ============================
 
-(v: Salimans & Ho 2022; score: Song et al. 2021, the gradient of log p at z; velocity: Lipman et al. 2023 with
-x_t = (1 - t) x + t eps, t = sigma/(alpha + sigma).) Only x0 must subtract nearly equal numbers; it does so in
-float64, so that nothing is lost beyond what the network itself rounded.
+(v: Salimans & Ho 2022; score: Song et al. 2021, the gradient of log p at z; u: the velocity of flow matching,
+Lipman et al. 2023, of x_t = (1 - t) x + t eps with t = sigma/(alpha + sigma).) There is no word ``velocity``:
+half of the code of flow matching means noise minus data by it, half data minus noise, as its t runs. Only x0
+must subtract nearly equal numbers; it does so in float64, so that nothing is lost beyond what the network
+itself rounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import numpy.typing as npt
 import torch
@@ -31,12 +34,26 @@ from merged_diffusion.errors import ExpertError, MergedDiffusionError, UsageErro
 from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration, like_input
 from merged_diffusion.experts.timetables import Timetable
 
-Predicts = Literal["eps", "x0", "v", "score", "velocity"]
+Predicts = Literal["eps", "x0", "v", "score", "eps-minus-x0", "x0-minus-eps"]
 TimeName = Literal["gamma", "edm_sigma", "log_edm_sigma_over_4", "t01", "timestep"]
 Clock = Callable[[Tensor], Tensor]
 Input = Literal["vp", "edm", "flow"]
 Schedule = Clock | Tensor | npt.ArrayLike
 Word = TypeVar("Word", bound=str)
+WORDS: Final = (
+    "eps; x0; v = alpha eps - sigma x; score = -eps/sigma; eps-minus-x0 and x0-minus-eps, the velocities of "
+    "flow matching"
+)
+TWO_READINGS: Final = (
+    'write "eps-minus-x0" where it is noise minus data, eps_hat = (z + alpha u)/(alpha + sigma) (diffusers; '
+    't = 1 is noise), or "x0-minus-eps" where it is data minus noise, eps_hat = (z - alpha u)/(alpha + '
+    'sigma) (TorchCFM, flow_matching; t = 1 is data); alpha eps - sigma x is "v"'
+)
+FLOW_TIME: Final = (
+    "of flow matching, schedule=lambda gamma: torch.sigmoid(gamma / 2) where t = 1 is noise, "
+    "torch.sigmoid(-gamma / 2) where t = 1 is data"
+)
+SIGNS: Final[Mapping[str, float]] = {"eps-minus-x0": 1.0, "x0-minus-eps": -1.0}
 
 
 class CallableExpert(nn.Module):
@@ -47,7 +64,7 @@ class CallableExpert(nn.Module):
     net
         Called with the input [B, C, H, W], the time [B] of the same dtype and, if conditional, the labels.
     predicts
-        ``eps``, ``x0``, ``v``, ``score`` or ``velocity``, as in the table above.
+        ``eps``, ``x0``, ``v``, ``score``, ``eps-minus-x0`` or ``x0-minus-eps``, as in the table above.
     time
         ``gamma``; ``edm_sigma`` = exp(gamma/2); ``log_edm_sigma_over_4`` = gamma/8; ``t01`` or ``timestep``,
         which need a schedule; or a callable from gamma [B] to time [B], both float64.
@@ -64,6 +81,8 @@ class CallableExpert(nn.Module):
         For ``t01`` and ``timestep``: a callable from gamma [B] to time [B]; or the gammas of the N times,
         rising or falling, which are 0, 1, ..., N - 1 for ``timestep`` and 0, ..., 1 evenly for ``t01``, with
         linear interpolation between them (so timesteps may be fractions). It must cover gamma_range.
+        Of flow matching, t of x_t = (1 - t) x + t eps is ``lambda gamma: torch.sigmoid(gamma / 2)``; where t
+        runs the other way, t = 1 is data, it is ``lambda gamma: torch.sigmoid(-gamma / 2)``.
     """
 
     def __init__(
@@ -85,7 +104,7 @@ class CallableExpert(nn.Module):
         self.training = False
         self.net = net
         self.name = _name(net) if name is None else name
-        self.predicts = _one_of("predicts", predicts, get_args(Predicts))
+        self.predicts = _predicts(predicts)
         self.input = _one_of("input", input, get_args(Input))
         self.pixels: Pixels = pixels
         self.levels = levels
@@ -101,7 +120,8 @@ class CallableExpert(nn.Module):
             if schedule is None:
                 raise UsageError(
                     f'time = "{self.time}" says nothing about gamma without a schedule',
-                    hint="give schedule = a callable from gamma to time, or the gammas of the times",
+                    hint="give schedule = a callable from gamma to time, or the gammas of the times; "
+                    f"{FLOW_TIME}",
                 )
             return _schedule(schedule, self.time == "t01", self.gamma_range)
         if schedule is not None:
@@ -135,7 +155,8 @@ class CallableExpert(nn.Module):
         if self.predicts == "score":
             return -schedules.per_image(sigma, z) * out
         both = alpha + sigma
-        return z * schedules.per_image(1 / both, z) + out * schedules.per_image(alpha / both, z)
+        u = out * schedules.per_image(SIGNS[self.predicts] * alpha / both, z)
+        return z * schedules.per_image(1 / both, z) + u
 
     def _call(self, scaled: Tensor, time: Tensor, gamma: Tensor, cond: Tensor | None) -> Any:
         arguments = (scaled, time, cond) if self.conditional else (scaled, time)
@@ -177,9 +198,15 @@ def _schedule(schedule: Schedule, unit: bool, gamma_range: tuple[float, float]) 
     return Timetable(schedule, unit=unit, gamma_range=gamma_range)
 
 
-def _one_of(name: str, value: Word, allowed: tuple[str, ...]) -> Word:
+def _predicts(word: Predicts) -> Predicts:
+    if word == "velocity":
+        raise UsageError('predicts = "velocity" is read with either sign', hint=TWO_READINGS)
+    return _one_of("predicts", word, get_args(Predicts), hint=WORDS)
+
+
+def _one_of(name: str, value: Word, allowed: tuple[str, ...], *, hint: str | None = None) -> Word:
     if value not in allowed:
-        raise UsageError(f"{name} = {value!r} is none of {', '.join(allowed)}")
+        raise UsageError(f"{name} = {value!r} is none of {', '.join(allowed)}", hint=hint)
     return value
 
 

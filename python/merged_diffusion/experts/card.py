@@ -30,11 +30,17 @@ MAX_CARD_BYTES: Final = 1 << 20
 MAX_DOTS: Final = 64
 NUMBERS: Final = re.compile(r"(?:[\w-]+ *= *\[)?[-+.\w, ]*\]?,?")
 TABLES: Final = ("network", "training", "results", "converted")
-# What the two kinds of network may predict, and of which time and input.
+# What the two kinds of network may predict, and of which time and input. ``velocity`` is the card's word for F,
+# eps_hat = alpha F + sigma z, for ever: folders hold it that were written before flows had words of a sign.
 MEANING: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "vdm": {"predicts": ("eps", "velocity"), "time": ("gamma",), "input": ("vp", "sp")},
     "edm": {"predicts": ("x0",), "time": ("log_edm_sigma_over_4",), "input": ("edm",)},
 }
+
+VELOCITY: Final = (
+    "velocity of such a card is F with eps_hat = alpha F + sigma z; a network of another kind or sign is "
+    "declared by CallableExpert, with eps-minus-x0 or x0-minus-eps"
+)
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,7 @@ def card_of(table: dict[str, Any], where: str) -> Card:
             allowed = " or ".join(map(repr, expected))
             raise CheckpointError(
                 f"{where}: {key} = {table[key]!r}, but a network of kind {kind!r} has {key} = {allowed}",
+                hint=VELOCITY if "velocity" in expected else None,
                 key=key,
                 expected=expected,
                 found=table[key],

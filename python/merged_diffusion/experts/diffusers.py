@@ -23,6 +23,10 @@ from merged_diffusion.experts.diffusers_folder import find_parts, make_scheduler
 from merged_diffusion.experts.weights import check_keys, read_weights, unwrapped
 
 PREDICTS: Final[Mapping[str, Predicts]] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+FLOW: Final = (
+    "a network of flow matching predicts noise minus data in diffusers: CallableExpert(..., "
+    'predicts="eps-minus-x0", input="flow", time=lambda gamma: 1000 * torch.sigmoid(gamma / 2))'
+)
 LEARNED_VARIANCE: Final = ("learned", "learned_range")
 NO_SIGNAL: Final = (0.0, 2.0**-24)  # alphas_cumprod of zero terminal SNR
 
@@ -66,6 +70,7 @@ class DiffusersExpert(CallableExpert):
         if not isinstance(predicts, str) or predicts not in PREDICTS:
             raise ExpertError(
                 f"prediction_type = {predicts!r} of the scheduler is none of {', '.join(PREDICTS)}",
+                hint=FLOW,
                 expected=list(PREDICTS),
                 found=predicts,
             )
@@ -111,7 +116,7 @@ def scheduler_gammas(scheduler: object) -> Tensor:
     if not isinstance(table, Tensor) or table.dim() != 1 or len(table) < 2:
         raise ExpertError(
             f"{type(scheduler).__name__} has no alphas_cumprod [N]: its timesteps say nothing of noise",
-            hint="pass the scheduler of the training; CallableExpert takes any other clock",
+            hint=f"pass the scheduler of the training; CallableExpert takes any other clock; {FLOW}",
         )
     signal = table.detach().cpu().double()
     if float(signal[-1]) in NO_SIGNAL:
