@@ -128,6 +128,8 @@ def remarks(*, quiet: bool = False) -> Iterator[None]:
     ``quiet`` leaves out all but errors.
     """
 
+    said: set[str] = set()
+
     def show(
         message: Warning | str,
         category: type[Warning],  # noqa: ARG001  the hook's signature
@@ -136,7 +138,8 @@ def remarks(*, quiet: bool = False) -> Iterator[None]:
         file: TextIO | None = None,  # noqa: ARG001
         line: str | None = None,  # noqa: ARG001
     ) -> None:
-        if not quiet:
+        if not quiet and str(message) not in said:
+            said.add(str(message))
             say(f"warning: {message}")
 
     log, handler = logging.getLogger("merged_diffusion"), _Remarks()
