@@ -127,7 +127,6 @@ def remarks(*, quiet: bool = False) -> Iterator[None]:
 
     ``quiet`` leaves out all but errors.
     """
-
     said: set[str] = set()
 
     def show(

@@ -12,6 +12,7 @@ leg of gammas changes a result by  (error of q) x (width of the leg) / (2 log 2)
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,9 +23,11 @@ from torch import Tensor
 
 from merged_diffusion import schedules
 
-# Steps of the differences over sigma, each a quarter of the one before: an expert that bends needs finer ones,
-# and below the last float32 has no digits left. Coarser ones could step over what the product sees.
-STEPS: Final = tuple(0.01 * 0.25**k for k in range(7))
+# Steps of the differences over sigma, in the order in which they are tried. An expert that bends needs finer ones
+# than the first; one that rounds needs coarser ones, which may step over what the product sees: they can say that
+# a product is right, not that it is wrong.
+USUAL_STEP: Final = 0.01
+STEPS: Final = tuple(USUAL_STEP * 4.0**k for k in (0, -1, 1, 2, -2, -3, -4, -5, -6))
 AGREE: Final = 0.01  # two differences that are further apart, relatively, say nothing
 WRONG: Final = 0.03  # a product that is further off than this is wrong; trained networks in float32: 5e-3
 SMOOTH: Final = 0.1  # most that the second difference may be of the first, else h is no small step
@@ -72,8 +75,10 @@ def compare(call: Call, z: Tensor, gamma: Tensor, value: Tensor, width: float) -
     What seems wrong is looked at a second time, along other directions, before it is said to be.
     """
     first = _look(call, z, gamma, value, seed=1)
-    if first is None or not _suspects(first, width):
-        return first and Verdict(None, first.rough)
+    if first is None:
+        return None
+    if not _suspects(first, width):
+        return Verdict(None, first.rough)
     second = _look(call, z, gamma, value, seed=2)
     if second is None:
         return None
@@ -118,7 +123,7 @@ def _look(call: Call, z: Tensor, gamma: Tensor, value: Tensor, *, seed: int) -> 
         found[step] = _difference(call, z, value, v, slope, scale, step)
         for row in looked_at:
             if row not in settled and (pair := _agreeing(found, row)) is not None:
-                settled[row] = _finding(pair, row, float(gamma[row]))
+                settled[row] = _finding(pair, float(gamma[row]))
     rough = tuple(float(gamma[row]) for row in looked_at if row not in settled)
     findings = [settled[row] for row in sorted(settled)]
     return _Look(tuple(f for f, _ in findings), tuple(s for _, s in findings), rough)
@@ -134,7 +139,7 @@ def _needed(rows: list[int], settled: dict[int, tuple[Finding, float]]) -> Itera
 def _difference(
     call: Call, z: Tensor, value: Tensor, v: Tensor, slope: Tensor, sigma: Tensor, step: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """q by the difference and by the product [B], and the second difference over the first [B].
+    """Q by the difference and by the product [B], and the second difference over the first [B].
 
     The product is taken with z + h v less z - h v as they were rounded, so that only what the network itself
     rounds is left.
@@ -156,19 +161,24 @@ def _agreeing(
 ) -> list[tuple[float, float]] | None:
     """(difference, product) of two neighbouring steps that agree in this row, in a stretch that is smooth."""
     steps = sorted(found)
-    for small, large in zip(steps, steps[1:], strict=False):
+    for small, large in itertools.pairwise(steps):
         pair = [tuple(float(part[row]) for part in found[step]) for step in (large, small)]
         size = max(abs(q) for q, _, _ in pair)
         still = all(q == 0 and p == 0 for q, p, _ in pair)
         if still or (
             all(rough < SMOOTH for _, _, rough in pair)
             and abs(pair[0][0] - pair[1][0]) <= AGREE * size + 1e-9
+            and (large <= USUAL_STEP or _is_right(pair))
         ):
             return [(q, product) for q, product, _ in pair]
     return None
 
 
-def _finding(pair: list[tuple[float, float]], row: int, gamma: float) -> tuple[Finding, float]:
+def _is_right(pair: list[tuple[float, ...]]) -> bool:
+    return all(abs(q - product) <= AGREE * max(abs(q), LEAST_Q) for q, product, _ in pair)
+
+
+def _finding(pair: list[tuple[float, float]], gamma: float) -> tuple[Finding, float]:
     """The nearer of the two, so that a product is wrong only where it is off both."""
     q, product = min(pair, key=lambda both: abs(both[0] - both[1]))
     return Finding(gamma, product, q), abs(pair[0][0] - pair[1][0])

@@ -105,7 +105,8 @@ def log_likelihood(
     Warns
     -----
     ExpertWarning
-        An expert does not denoise the images as it is declared, or is too rough for its gradient to be checked.
+        An expert does not denoise the images as it is declared, or is too rough for its gradient to be
+        checked.
     """
     begin = time.perf_counter()
     settings = Settings(
