@@ -108,3 +108,7 @@ class IncompleteError(MergedDiffusionError):
     """Records are missing that other workers were to write."""
 
     exit_code = 9
+
+
+class ExpertWarning(UserWarning):
+    """An expert may not be what it is declared to be, or could not be looked at closely enough to tell."""

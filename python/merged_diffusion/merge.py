@@ -8,6 +8,7 @@ space of ``centred`` pixels, x = 2(v + 1/2)/L - 1.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self, cast
 
@@ -148,6 +149,16 @@ def as_model(
     if isinstance(model, MergedModel):
         return model
     return MergedModel._alone(model, role, convention)
+
+
+def asked_over(legs: Iterable[Leg]) -> list[tuple[Expert, tuple[float, float]]]:
+    """Each expert of some legs once, and all gammas that they ask it over, least noise first."""
+    found: dict[int, tuple[Expert, tuple[float, float]]] = {}
+    for leg in legs:
+        low, high = sorted((leg.start, leg.end))
+        _, (least, most) = found.get(id(leg.expert), (leg.expert, (low, high)))
+        found[id(leg.expert)] = leg.expert, (min(low, least), max(high, most))
+    return list(found.values())
 
 
 def _in_model_space(expert: Expert, convention: Convention) -> Expert:

@@ -104,7 +104,7 @@ FAULTS = [
     (random, "answered two equal calls differently"),
     (dropout, "answered two equal calls differently"),
     (batch_norm, "when another is in the batch"),
-    (nothing_finite, "non-finite values at both gamma = -13.3 and 8.764"),
+    (nothing_finite, "non-finite values at all of gamma = -13.3, "),
     (raises, "raised RuntimeError: size of tensor a"),
     (stops_gradient, "stops its gradient"),
     (under_no_grad, "stops its gradient"),

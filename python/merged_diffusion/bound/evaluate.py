@@ -23,11 +23,12 @@ from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.likelihood import default_batch_size
 from merged_diffusion.likelihood.given import as_data
 from merged_diffusion.likelihood.records import ROLES, Record
 from merged_diffusion.likelihood.settings import Settings
-from merged_diffusion.merge import MergedModel, as_model
+from merged_diffusion.merge import MergedModel, as_model, asked_over
 from merged_diffusion.ode.flow import frozen
 
 
@@ -95,8 +96,8 @@ def variational_bound(
         frozen(experts, device=place, dtype=settings.torch_dtype),
         tqdm(total=len(data), unit="image", disable=not progress) as bar,
     ):
-        cond = None if data.labels is None else torch.as_tensor(np.resize(data.labels, 2), device=place)
-        for expert in {id(expert): expert for expert in experts}.values():
+        cond = None if data.labels is None else torch.as_tensor(data.labels[:EXAMPLES], device=place)
+        for expert, over in asked_over(model.legs()):
             check_expert(
                 expert,
                 data.images.shape[1:],
@@ -104,6 +105,9 @@ def variational_bound(
                 dtype=settings.torch_dtype,
                 cond=cond,
                 batch_coupled=batch_coupled,
+                over=over,
+                takes_products=False,
+                images=torch.as_tensor(losses.x[:EXAMPLES]),
             )
         for record in _Draws(model, data, losses, times, repeats, profile).records():
             found.append(record)

@@ -89,6 +89,11 @@ how = options.stacked(
     ),
     click.option("--seed", type=int, show_default="0", help="Of all random numbers."),
     click.option("--allow-failed", is_flag=True, help="Give the mean over the images that did not fail."),
+    click.option(
+        "--accept-gradient",
+        metavar="NAME",
+        help="Go on, with a warning, though this expert's gradient is not the derivative of what it returns.",
+    ),
     click.option("--batch-coupled", is_flag=True, help="Accept an expert whose rows depend on each other."),
 )
 where = options.stacked(

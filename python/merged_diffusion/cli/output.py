@@ -127,6 +127,7 @@ def remarks(*, quiet: bool = False) -> Iterator[None]:
 
     ``quiet`` leaves out all but errors.
     """
+    said: set[str] = set()
 
     def show(
         message: Warning | str,
@@ -136,7 +137,8 @@ def remarks(*, quiet: bool = False) -> Iterator[None]:
         file: TextIO | None = None,  # noqa: ARG001
         line: str | None = None,  # noqa: ARG001
     ) -> None:
-        if not quiet:
+        if not quiet and str(message) not in said:
+            said.add(str(message))
             say(f"warning: {message}")
 
     log, handler = logging.getLogger("merged_diffusion"), _Remarks()

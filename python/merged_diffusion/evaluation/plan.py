@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from merged_diffusion.data import load_data
-from merged_diffusion.data.images import Data
+from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.cost import Estimate, move
 from merged_diffusion.evaluation.machine import all_cores, resolve_device
@@ -29,8 +29,9 @@ from merged_diffusion.evaluation.models import Models, build_models
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import check_labels
 from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.likelihood import default_batch_size
-from merged_diffusion.merge import MergedModel
+from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.runs import open_run, recorded_machine, versions
 from merged_diffusion.runs.settings import is_free, is_machine, leaves, read_settings
 
@@ -142,9 +143,12 @@ class Plan:
         device, dtype = self.settings.device or "cpu", self.settings.dtype or "float32"
         channels, height, width = self.data.images.shape[1:]
         labels = self.labels(self.data)
-        cond = None if labels is None else torch.as_tensor(np.resize(labels, 2), device=device)
+        cond = None if labels is None else torch.as_tensor(labels[:EXAMPLES], device=device)
+        accepted = self.settings.accept_gradient
         for expert in self.models.experts.values():
             move(expert, device=device, dtype=dtype)
+        legs = [leg for model in self.models.models.values() for leg in model.legs()]
+        for expert, over in asked_over(legs):
             check_expert(
                 expert,
                 (channels, height, width),
@@ -152,6 +156,10 @@ class Plan:
                 dtype=getattr(torch, dtype),
                 cond=cond,
                 batch_coupled=self.settings.batch_coupled,
+                over=over,
+                images=torch.as_tensor(pixel_values(self.data.images[:EXAMPLES], self.data.levels)),
+                takes_products=self.metric.name == LIKELIHOOD.name,
+                accept_gradient=() if accepted is None else (accepted,),
             )
 
     def labels(self, data: Data) -> npt.NDArray[np.int64] | None:

@@ -43,7 +43,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 # What `log_likelihood` takes under the same names.
 SOLVER: Final = (
     *("seed", "dequantise", "importance", "repeats", "method", *methods.OPTIONS, "probes"),
-    *("batch_size", "device", "dtype", "extrapolate", "batch_coupled", "profile_time"),
+    *("batch_size", "device", "dtype", "extrapolate", "batch_coupled", "profile_time", "accept_gradient"),
 )
 # What no record depends on, and no run keeps.
 APART: Final = ("cache", "profile_time")
@@ -87,6 +87,7 @@ class Settings:
     extrapolate: bool = False
     allow_failed: bool = False
     batch_coupled: bool = False
+    accept_gradient: str | None = None
     deterministic: bool = False
     batch_size: int | None = None
     threads: int | None = None
@@ -178,7 +179,10 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """All fields that say what is computed, as JSON values."""
-        return {name: value for name, value in asdict(self).items() if name not in APART}
+        stated = {name: value for name, value in asdict(self).items() if name not in APART}
+        if self.accept_gradient is None:
+            del stated["accept_gradient"]  # runs that were begun before there was the option have it not
+        return stated
 
 
 def _option(name: str) -> str:

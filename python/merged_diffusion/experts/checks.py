@@ -1,22 +1,27 @@
-"""The one probe call before a run: whatever would make a wrong number later is an error now.
+"""The start check: whatever would make a wrong number later is an error or a warning now.
 
-Two rows of noise, one at each end of the expert's range, so that an expert which fails at one gamma only
-still starts; the solver reports that image by image.
+Nine rows of noise, from one end of the gammas that the expert will be asked over to the other, so that an expert
+which fails at one gamma only still starts; the solver reports that image by image. Where images are at hand, the
+expert is also asked for the noise in them (`denoising`).
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
 from merged_diffusion import schedules
-from merged_diffusion.errors import ExpertError, MergedDiffusionError, UsageError
+from merged_diffusion.errors import ExpertError, ExpertWarning, MergedDiffusionError, UsageError
+from merged_diffusion.experts import gradient
 from merged_diffusion.experts.base import Expert, check_declaration, like_input
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
+from merged_diffusion.experts.denoising import warn_of_declaration
 
+ROWS = 9  # gammas that are looked at, both ends and the middle among them
 ANY_SIZE = 8  # of an axis for which the expert takes any
 NOISE_END = 3.0  # gamma above which sigma > 0.97, so that z is mostly noise
 LIKE_NOISE = 0.5  # least correlation of eps_hat and z there; 1 for eps, -1 for a score taken as eps
@@ -31,28 +36,54 @@ def check_expert(
     dtype: torch.dtype = torch.float32,
     cond: Tensor | None = None,
     batch_coupled: bool = False,
+    over: tuple[float, float] | None = None,
+    images: Tensor | None = None,
+    takes_products: bool = True,
+    accept_gradient: Collection[str] = (),
 ) -> None:
-    """Probe an expert once, on images of ``shape`` (default: its own), with labels ``cond`` [2, ...].
+    """Look at an expert before it is used, on images of ``shape`` (default: its own).
+
+    Parameters
+    ----------
+    cond
+        Labels [N, ...], repeated as needed.
+    over
+        The gammas that it will be asked over (default: its range), least noise first.
+    images
+        Some of the user's, x [N, C, H, W] in the model's space: whether the expert denoises them is looked at.
+    takes_products
+        Whether its gradient will be needed, and is compared with differences.
+    accept_gradient
+        Names of experts whose gradient is warned of, not refused.
 
     Raises
     ------
     ExpertError
         It is in training mode, raises, returns something unlike its input, its input or nothing finite,
-        changes its input, answers two equal calls differently, stops gradients, or lets the images of a
-        batch depend on each other (unless ``batch_coupled``).
+        changes its input, answers two equal calls differently, stops gradients or part of them, or lets the
+        images of a batch depend on each other (unless ``batch_coupled``).
     UsageError
         It is conditional and has no labels.
+
+    Warns
+    -----
+    ExpertWarning
+        It does not denoise ``images``; or it is too rough for its gradient to be checked.
     """
     check_declaration(expert)
     _check_mode(expert)
     if expert.conditional and cond is None:
         raise UsageError(f"expert {expert.name} is conditional", hint="give labels", expert=expert.name)
-    z, gamma = _probe(expert, shape, device, dtype)
+    low, high = sorted(expert.gamma_range if over is None else over)
+    z, gamma = _probe(expert, shape, (low, high), device, dtype)
+    labels = cond
+    if cond is not None:
+        cond = cond[torch.arange(ROWS, device=cond.device) % len(cond)]
     first = _ask(expert, z, gamma, cond)
     # Rows that are finite speak for the expert; the solver meets the others.
     sound = first.isfinite().flatten(1).all(1)
     if not bool(sound.any()):
-        raise _unsound(expert, f"returned non-finite values at both gamma = {_both(gamma)}")
+        raise _unsound(expert, f"returned non-finite values at all of gamma = {_listed(gamma)}")
     tolerance = torch.finfo(dtype).eps ** 0.5 * float(first[sound].abs().max().clamp(min=1))
     again = _ask(expert, z, gamma, cond)
     difference = float((again - first)[sound].abs().max())
@@ -65,6 +96,12 @@ def check_expert(
     if not batch_coupled:
         _check_coupling(expert, z, gamma, cond, first, sound, tolerance)
     _check_gradient(expert, z, gamma, cond, first)
+    if takes_products:
+        _check_products(expert, z, gamma, cond, first, accepted=expert.name in accept_gradient)
+    if images is not None:
+        warn_of_declaration(
+            expert, images, (low, high), device=torch.device(device), dtype=dtype, cond=labels
+        )
     declared = expert.expert if isinstance(expert, Centred) else expert
     if isinstance(declared, CallableExpert):
         _warn_if_implausible(declared, z, gamma, first)
@@ -83,9 +120,13 @@ def _check_mode(expert: Expert) -> None:
 
 
 def _probe(
-    expert: Expert, shape: tuple[int, int, int] | None, device: torch.device | str, dtype: torch.dtype
+    expert: Expert,
+    shape: tuple[int, int, int] | None,
+    over: tuple[float, float],
+    device: torch.device | str,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """Noised noise z [2, C, H, W]: a row at the data end of the range, one at the noise end."""
+    """Noised noise z [B, C, H, W]: a row at the data end, one at the noise end, the others between."""
     sizes = tuple(ANY_SIZE if size is None else size for size in expert.image_shape)
     if shape is not None:
         fits = all(own in (None, size) for own, size in zip(expert.image_shape, shape, strict=True))
@@ -98,8 +139,8 @@ def _probe(
             )
         sizes = shape
     generator = torch.Generator().manual_seed(0)
-    gamma = torch.tensor(expert.gamma_range, dtype=torch.float64)
-    x, eps = (torch.randn(2, *sizes, generator=generator, dtype=torch.float64) for _ in range(2))
+    gamma = torch.linspace(*over, ROWS, dtype=torch.float64)
+    x, eps = (torch.randn(ROWS, *sizes, generator=generator, dtype=torch.float64) for _ in range(2))
     alpha, sigma = (schedules.per_image(f(gamma), x) for f in (schedules.alpha, schedules.sigma))
     z = (alpha * 0.5 * x + sigma * eps).to(dtype).to(device)
     return z, gamma.to(schedules.home(z.device))
@@ -136,7 +177,7 @@ def _check_coupling(
     sound: Tensor,
     tolerance: float,
 ) -> None:
-    rows = [slice(0, 1), slice(1, 2)]
+    rows = [slice(row, row + 1) for row in range(len(z))]
     alone = torch.cat([_ask(expert, z[i], gamma[i], None if cond is None else cond[i]) for i in rows])
     difference = float((alone - first)[sound].abs().max())
     if not difference <= tolerance:
@@ -161,23 +202,69 @@ def _check_gradient(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | Non
         )
 
 
+def _check_products(
+    expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None, first: Tensor, *, accepted: bool
+) -> None:
+    """Products with the gradient against differences of what is returned (`gradient`)."""
+    width = float(gamma[-1] - gamma[0])
+
+    def call(state: Tensor) -> Tensor:
+        return _call(expert, state, gamma.clone(), None if cond is None else cond.clone())
+
+    try:
+        verdict = gradient.compare(call, z, gamma, first, width)
+    except (MergedDiffusionError, torch.OutOfMemoryError):
+        raise
+    except RuntimeError as error:
+        raise _unsound(
+            expert,
+            f"raised {type(error).__name__} in its gradient: {error}",
+            hint="change no saved value in place; torch.utils.checkpoint needs use_reentrant=False",
+        ) from error
+    if verdict is None:
+        return
+    seen = f"this look sees errors of q from {gradient.resolution(width):.2g} a value on"
+    if verdict.worst is not None:
+        found = verdict.worst
+        text = (
+            f"has part of its gradient missing: at gamma = {found.gamma:.4g} its product says q = "
+            f"{found.product:.4g} a value, differences of what it returns {found.difference:.4g} ({seen})"
+        )
+        if verdict.is_wrong and not accepted:
+            raise _unsound(
+                expert,
+                text,
+                hint="nothing on the way from z may be detached or computed under no_grad; "
+                f"--accept-gradient {expert.name} (accept_gradient in Python) goes on all the same",
+                gamma=found.gamma,
+            )
+        warnings.warn(f"expert {expert.name} {text}", ExpertWarning, stacklevel=4)
+    elif verdict.rough:
+        at = ", ".join(f"{value:.4g}" for value in verdict.rough)
+        warnings.warn(
+            f"expert {expert.name} is too rough at gamma = {at} to check its gradient by differences; {seen}",
+            ExpertWarning,
+            stacklevel=4,
+        )
+
+
 def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_hat: Tensor) -> None:
     """At high noise z is nearly eps, and so must be what any noise predictor makes of it."""
-    if float(gamma[1]) < NOISE_END or not bool(eps_hat[1].isfinite().all()):
+    if float(gamma[-1]) < NOISE_END or not bool(eps_hat[-1].isfinite().all()):
         return
-    noise, guess = (schedules.widened(values[1]).flatten() for values in (z, eps_hat))
+    noise, guess = (schedules.widened(values[-1]).flatten() for values in (z, eps_hat))
     correlation = float(noise @ guess / (noise.norm() * guess.norm()).clamp(min=1e-300))
     if correlation < LIKE_NOISE:
         warnings.warn(
-            f"expert {expert.name}: at gamma = {float(gamma[1]):.4g}, where z is nearly pure noise, its "
+            f"expert {expert.name}: at gamma = {float(gamma[-1]):.4g}, where z is nearly pure noise, its "
             f'noise prediction and z correlate by {correlation:.2f}; is predicts = "{expert.predicts}", '
             f'input = "{expert.input}" and time = {expert.time!r} what it was trained for?',
             stacklevel=3,
         )
 
 
-def _both(gamma: Tensor) -> str:
-    return " and ".join(f"{float(value):.4g}" for value in gamma)
+def _listed(gamma: Tensor) -> str:
+    return ", ".join(f"{float(value):.4g}" for value in gamma)
 
 
 def _unsound(expert: Expert, text: str, *, hint: str | None = None, **fields: object) -> ExpertError:

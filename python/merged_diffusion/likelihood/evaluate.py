@@ -14,7 +14,7 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import ExpertRangeError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.likelihood.dequantisation import Dequantisation, DequantisationKind, Points
-from merged_diffusion.likelihood.given import as_data, as_points
+from merged_diffusion.likelihood.given import as_data, as_points, examples
 from merged_diffusion.likelihood.records import Record
 from merged_diffusion.likelihood.result import Likelihood
 from merged_diffusion.likelihood.scoring import Scoring
@@ -47,6 +47,7 @@ def log_likelihood(
     dtype: str = "float32",
     extrapolate: bool | None = None,
     batch_coupled: bool = False,
+    accept_gradient: str | None = None,
     labels: npt.ArrayLike | None = None,
     allow_failed: bool = False,
     on_record: Callable[[Record], object] | None = None,
@@ -82,6 +83,9 @@ def log_likelihood(
         False refuses a model whose legs leave the range of an expert; by default as the model was built.
     labels
         int64 [N], for conditional experts.
+    accept_gradient
+        The name of an expert whose gradient is warned of, not refused, where it is not the derivative of what
+        the expert returns.
     allow_failed
         Whether the mean is over the images that did not fail.
     on_record
@@ -97,6 +101,12 @@ def log_likelihood(
         An argument, the images or an expert is not sound; nothing has been computed then.
     ResourceError
         The memory does not suffice for one row.
+
+    Warns
+    -----
+    ExpertWarning
+        An expert does not denoise the images as it is declared, or is too rough for its gradient to be
+        checked.
     """
     begin = time.perf_counter()
     settings = Settings(
@@ -116,6 +126,7 @@ def log_likelihood(
         device=device,
         dtype=dtype,
         workspace=workspace,
+        accept_gradient=accept_gradient,
         profile_time=profile_time,
     )
     model = as_model(model)
@@ -130,7 +141,7 @@ def log_likelihood(
         items=items,
         importance=importance,
     )
-    scoring = Scoring([model], settings, items, starts, data.images.shape[1:])
+    scoring = Scoring([model], settings, items, starts, data.images.shape[1:], examples(data))
     (records,) = scoring.run(
         clusters=data.clusters,
         batch_coupled=batch_coupled,
@@ -170,6 +181,7 @@ def log_density(
     dtype: str = "float32",
     labels: npt.ArrayLike | None = None,
     batch_coupled: bool = False,
+    accept_gradient: str | None = None,
     workspace: WorkspaceKind | None = None,
 ) -> npt.NDArray[np.float64]:
     """Log density in nats [N], at gamma_min, of z = alpha x for points x [N, C, H, W] of the model's space.
@@ -196,6 +208,7 @@ def log_density(
         device=device,
         dtype=dtype,
         workspace=workspace,
+        accept_gradient=accept_gradient,
     )
     model = as_model(model)
     points, names, classes = as_points(x, ids, labels, model)

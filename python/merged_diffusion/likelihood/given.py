@@ -9,9 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merged_diffusion.data.images import Data, check_images
+from merged_diffusion.data.images import Data, check_images, pixel_values
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.experts.base import check_labels
+from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.merge import MergedModel
 
 Integers = npt.NDArray[np.int64]
@@ -72,6 +73,11 @@ def as_points(
         raise DataError(f"points hold {values[tuple(at)]} at {at}", index=at)
     n = len(values)
     return values, _ids(ids, n).astype(np.uint64), _classes(labels, n, model)
+
+
+def examples(data: Data) -> npt.NDArray[np.float64]:
+    """The few images that the start check denoises, in the model's space [N, C, H, W]."""
+    return pixel_values(data.images[:EXAMPLES], data.levels)
 
 
 def _array(values: npt.NDArray[np.generic] | Tensor) -> np.ndarray[Any, Any]:

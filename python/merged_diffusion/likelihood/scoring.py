@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,11 +20,12 @@ from tqdm import tqdm
 from merged_diffusion import _core
 from merged_diffusion.errors import ResourceError
 from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.likelihood.dequantisation import Starts
 from merged_diffusion.likelihood.probe_error import Parts
 from merged_diffusion.likelihood.records import Record, Recorder
 from merged_diffusion.likelihood.settings import Settings
-from merged_diffusion.merge import MergedModel
+from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.ode.flow import ProbabilityFlow, frozen
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import Probes, make_probes
@@ -59,6 +61,7 @@ class Scoring:
         items: Items,
         starts: Starts,
         image_shape: tuple[int, ...],
+        examples: npt.NDArray[np.float64] | None = None,
     ) -> None:
         channels, height, width = image_shape
         self.dim = math.prod(image_shape)
@@ -70,6 +73,7 @@ class Scoring:
         self._settings = settings
         self._items = items
         self._starts = starts
+        self._examples = None if examples is None else torch.as_tensor(examples)
         self._shape = (channels, height, width)
         self._device = torch.device(settings.device)
         self._keeper = Timekeeper(self._device) if settings.profile_time else None
@@ -277,8 +281,15 @@ class Scoring:
 
     def _check_experts(self, *, batch_coupled: bool) -> None:
         labels = self._items.labels
-        cond = None if labels is None else torch.as_tensor(np.resize(labels, 2), device=self._device)
-        for expert in {id(leg.expert): leg.expert for leg in self._lanes}.values():
+        cond = None if labels is None else torch.as_tensor(labels[:EXAMPLES], device=self._device)
+        accepted = self._settings.accept_gradient
+        # Of the lanes: a model that begins alike may have the same expert in a frame of its own.
+        legs = [
+            replace(lane, start=leg.start, end=leg.end)
+            for course in self._courses
+            for lane, leg in zip(self._lanes, course, strict=False)
+        ]
+        for expert, over in asked_over(legs):
             try:
                 check_expert(
                     expert,
@@ -287,6 +298,9 @@ class Scoring:
                     dtype=self._settings.torch_dtype,
                     cond=cond,
                     batch_coupled=batch_coupled,
+                    over=over,
+                    images=self._examples,
+                    accept_gradient=() if accepted is None else (accepted,),
                 )
             except torch.OutOfMemoryError as error:
                 raise _out_of_memory(2, self._settings) from error

@@ -42,6 +42,7 @@ class Settings:
     dtype: str = "float32"
     workspace: WorkspaceKind | None = None
     profile_time: bool = False
+    accept_gradient: str | None = None
 
     def __post_init__(self) -> None:
         _one_of("dequantise", self.dequantise, KINDS)

@@ -17,7 +17,7 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.likelihood.dequantisation import Dequantisation
-from merged_diffusion.likelihood.given import as_data
+from merged_diffusion.likelihood.given import as_data, examples
 from merged_diffusion.likelihood.records import Record
 from merged_diffusion.likelihood.result import Likelihood
 from merged_diffusion.likelihood.scoring import Scoring
@@ -82,7 +82,7 @@ def log_likelihoods(
         items=items,
         importance=settings.importance,
     )
-    scoring = Scoring(courses, settings, items, starts, data.images.shape[1:])
+    scoring = Scoring(courses, settings, items, starts, data.images.shape[1:], examples(data))
     records = scoring.run(
         clusters=data.clusters,
         batch_coupled=batch_coupled,

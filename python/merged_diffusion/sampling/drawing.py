@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from merged_diffusion import _core
 from merged_diffusion.experts.checks import check_expert
-from merged_diffusion.merge import MergedModel
+from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.ode.flow import frozen
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.time_profile import Timekeeper, kept_by
@@ -181,7 +181,7 @@ class Drawing:
 
     def _check_experts(self, labels: Integers | None, *, batch_coupled: bool) -> None:
         cond = None if labels is None else torch.as_tensor(np.resize(labels, 2), device=self._machine.device)
-        for expert in {id(leg.expert): leg.expert for leg in self._legs}.values():
+        for expert, over in asked_over(self._legs):
             check_expert(
                 expert,
                 self._shape,
@@ -189,6 +189,8 @@ class Drawing:
                 dtype=self._machine.dtype,
                 cond=cond,
                 batch_coupled=batch_coupled,
+                over=over,
+                takes_products=False,
             )
 
 

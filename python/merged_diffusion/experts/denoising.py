@@ -1,0 +1,220 @@
+"""Whether an expert predicts the noise of the user's own images, as it is declared.
+
+With z = alpha x + sigma eps and any number of images, the posterior mean eps_hat = E[eps | z] has
+
+    E|eps - eps_hat|^2 / d = loss,        E<eps, eps_hat> / d = slope = 1 - loss,
+
+at every gamma: what it explains of the noise is what it says of it, and its error holds nothing of z,
+E<eps - eps_hat, z> = 0. Above gamma = 1 the data hardly matter to that. A declaration that is wrong (v taken for eps,
+another clock, z in other units) breaks this, or predicts worse than eps_hat = 0, whose loss is 1. A network is
+not a posterior mean, so the verdict is over the range, and only a warning.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, get_args
+
+import torch
+from torch import Tensor
+
+from merged_diffusion import schedules
+from merged_diffusion.errors import ExpertError, ExpertWarning
+from merged_diffusion.experts.base import Expert, like_input
+from merged_diffusion.experts.callables import CLOCKS, CallableExpert, Clock, Predicts
+from merged_diffusion.experts.centred import Centred
+
+GAMMAS: Final = 8
+ROWS: Final = 4  # images, or draws of noise where there are fewer
+FAR: Final = 0.15  # between slope and 1 - loss; trained pairs: at most a third of it above the lowest quarter
+FAR_GAMMAS: Final = 2
+CLOSE: Final = 0.08  # what other words must reach before they are proposed
+NOISY: Final = 1.0  # gamma above which sigma > 0.85
+STANDARD_ERRORS: Final = 4.0
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Loss and slope per value [K] at ``gamma`` [K], and the loss less that of eps_hat = 0 over the range.
+
+    ``left`` is <eps - eps_hat, z> / (sigma d), what the prediction leaves of z.
+    """
+
+    gamma: Tensor
+    loss: Tensor
+    slope: Tensor
+    left: Tensor
+    excess: float
+    excess_se: float
+
+    @property
+    def mean_loss(self) -> float:
+        """Over the range; the bound's integrand is loss d / 2 at every gamma, so all weigh the same."""
+        return float(self.loss.mean())
+
+    @property
+    def is_useless(self) -> bool:
+        """Whether eps_hat = 0 would have been a better prediction, beyond chance."""
+        return not self.excess <= STANDARD_ERRORS * self.excess_se
+
+    @property
+    def gap(self) -> Tensor:
+        """How far the prediction is from a posterior mean [K]; 0 in the lowest quarter, where that is hard."""
+        away = (self.slope - (1 - self.loss)).abs()
+        away = torch.where(self.gamma > NOISY, torch.maximum(away, self.left.abs()), away)
+        away[: len(away) // 4] = 0
+        return away
+
+    @property
+    def far(self) -> Tensor:
+        """The gammas where the gap is wide."""
+        return self.gamma[~(self.gap <= FAR)]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the declaration may be right."""
+        return not self.is_useless and len(self.far) < FAR_GAMMAS
+
+    @property
+    def fits_closely(self) -> bool:
+        """Whether it is as near to a posterior mean as trained networks are."""
+        return self.fits and bool((self.gap <= CLOSE).all())
+
+
+@torch.no_grad()
+def denoise(
+    expert: Expert,
+    images: Tensor,
+    over: tuple[float, float],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    cond: Tensor | None = None,
+) -> Denoising | None:
+    """Loss and slope of an expert on images x [N, C, H, W], float64 of the model's space; None where not finite."""
+    rows = torch.arange(ROWS) % len(images)
+    x = images.double().cpu()[rows]
+    low, high = over
+    gamma = low + (high - low) * (torch.arange(GAMMAS, dtype=torch.float64) + 0.5) / GAMMAS
+    generator = torch.Generator().manual_seed(0)
+    losses, slopes, left, zero = [], [], [], []
+    for each in gamma:
+        clock = each.expand(ROWS)
+        eps = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        alpha, sigma = (schedules.per_image(f(clock), x) for f in (schedules.alpha, schedules.sigma))
+        z = (alpha * x + sigma * eps).to(dtype).to(device)
+        labels = None if cond is None else cond[rows.to(cond.device) % len(cond)]
+        out = expert(z, clock.to(schedules.home(device)).clone(), labels)
+        eps_hat = schedules.widened(like_input(expert.name, out, z)).cpu()
+        losses.append((eps_hat - eps).square().flatten(1).mean(1))
+        slopes.append((eps_hat * eps).flatten(1).mean(1) / eps.square().flatten(1).mean(1))
+        kept = (eps - eps_hat) * schedules.widened(z).cpu() / sigma
+        left.append(kept.flatten(1).mean(1))
+        zero.append(eps.square().flatten(1).mean(1))
+    loss, slope, rest, nothing = (torch.stack(values) for values in (losses, slopes, left, zero))
+    if not bool(loss.isfinite().all()):
+        return None
+    excess = (loss - nothing).mean(0)
+    return Denoising(
+        gamma,
+        loss.mean(1),
+        slope.mean(1),
+        rest.mean(1),
+        float(excess.mean()),
+        float(excess.std()) / math.sqrt(ROWS),
+    )
+
+
+def warn_of_declaration(
+    expert: Expert,
+    images: Tensor,
+    over: tuple[float, float],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    cond: Tensor | None = None,
+) -> None:
+    """Warn, by how much, where an expert does not denoise the images; name the words that would fit.
+
+    A network that is not trained fits under none.
+    """
+    found = denoise(expert, images, over, device=device, dtype=dtype, cond=cond)
+    if found is None or found.fits:
+        return
+    best: tuple[float, str] | None = None
+    for words, other in _others(expert):
+        try:
+            tried = denoise(other, images, over, device=device, dtype=dtype, cond=cond)
+        except ExpertError:
+            continue  # a network that refuses another clock has no more to say
+        if tried is not None and tried.fits_closely and (best is None or tried.mean_loss < best[0]):
+            best = tried.mean_loss, words
+    warnings.warn(_text(expert, found, best), ExpertWarning, stacklevel=4)
+
+
+def _text(expert: Expert, found: Denoising, best: tuple[float, str] | None) -> str:
+    low, high = float(found.gamma[0]), float(found.gamma[-1])
+    if found.is_useless:
+        by = (
+            f"its mean denoising loss over gamma {low:.3g} to {high:.3g} is {found.mean_loss:.3g}, "
+            "where eps_hat = 0 has 1"
+        )
+    else:
+        at = ", ".join(f"{float(gamma):.3g}" for gamma in found.far)
+        worst = int(found.gap.argmax())
+        by = (
+            f"at gamma = {float(found.gamma[worst]):.3g} its slope on the noise is {float(found.slope[worst]):.3g}"
+            f", 1 - loss {1 - float(found.loss[worst]):.3g}, and of z it leaves {float(found.left[worst]):.3g}, "
+            f"where a denoiser has two equal numbers and 0 (it is {FAR} off at {at})"
+        )
+    text = f"expert {expert.name} does not denoise these images: {by}; "
+    if best is not None:
+        return f"{text}{best[1]} would fit, with a loss of {best[0]:.3g}"
+    if _declared(expert) is None:
+        return f"{text}are these the images, and the range, that it was trained for?"
+    return f"{text}no other word of predicts, time or input fits either: is the network trained, and for such images?"
+
+
+def _declared(expert: Expert) -> CallableExpert | None:
+    inner = expert.expert if isinstance(expert, Centred) else expert
+    return inner if isinstance(inner, CallableExpert) else None
+
+
+def _others(expert: Expert) -> Iterator[tuple[str, Expert]]:
+    """The same network under other words, one changed at a time, and the line to paste."""
+    declared = _declared(expert)
+    if declared is None:
+        return
+
+    def again(**facts: object) -> Expert:
+        other = copy.copy(declared)  # the network itself is shared
+        other.__dict__ = dict(declared.__dict__)
+        for name, value in facts.items():
+            object.__setattr__(other, name, value)
+        return Centred(other) if isinstance(expert, Centred) else other
+
+    for word in get_args(Predicts):
+        if word != declared.predicts:
+            yield f'predicts = "{word}"', again(predicts=word)
+    for words, clock in _clocks(declared):
+        yield words, again(clock=clock)
+    for word in ("vp", "edm", "flow"):
+        if word != declared.input:
+            yield f'input = "{word}"', again(input=word)
+
+
+def _clocks(declared: CallableExpert) -> Iterator[tuple[str, Clock]]:
+    for word, clock in CLOCKS.items():
+        if word != declared.time:
+            yield f'time = "{word}"', clock
+    own = declared.clock
+    low, high = declared.gamma_range
+    yield "time = lambda gamma: -gamma (log SNR)", lambda gamma: -gamma
+    yield "time = lambda gamma: gamma / 2", lambda gamma: gamma / 2
+    yield "time = lambda gamma: 2 * gamma", lambda gamma: 2 * gamma
+    if declared.time in ("t01", "timestep"):
+        yield "the schedule reversed", lambda gamma: own((low + high - gamma).clamp(low, high))
