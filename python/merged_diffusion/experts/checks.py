@@ -1,8 +1,8 @@
 """The start check: whatever would make a wrong number later is an error or a warning now.
 
-Nine rows of noise, from one end of the gammas that the expert will be asked over to the other, so that an expert
-which fails at one gamma only still starts; the solver reports that image by image. Where images are at hand, the
-expert is also asked for the noise in them (`denoising`).
+Nine rows of noise, from one end of the gammas that the expert will be asked over to the other, so that an
+expert which fails at one gamma only still starts; the solver reports that image by image. Where images are at
+hand, the expert is also asked for the noise in them (`denoising`).
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ def check_expert(
     over
         The gammas that it will be asked over (default: its range), least noise first.
     images
-        Some of the user's, x [N, C, H, W] in the model's space: whether the expert denoises them is looked at.
+        Some of the user's, x [N, C, H, W] in the model's space, which the expert should denoise.
     takes_products
-        Whether its gradient will be needed, and is compared with differences.
+        Whether its gradient will be needed, and is compared with differences. Not done where
+        ``batch_coupled``: a row's difference is then not its own.
     accept_gradient
         Names of experts whose gradient is warned of, not refused.
 
@@ -96,7 +97,7 @@ def check_expert(
     if not batch_coupled:
         _check_coupling(expert, z, gamma, cond, first, sound, tolerance)
     _check_gradient(expert, z, gamma, cond, first)
-    if takes_products:
+    if takes_products and not batch_coupled:
         _check_products(expert, z, gamma, cond, first, accepted=expert.name in accept_gradient)
     if images is not None:
         warn_of_declaration(

@@ -5,9 +5,9 @@ With z = alpha x + sigma eps and any number of images, the posterior mean eps_ha
     E|eps - eps_hat|^2 / d = loss,        E<eps, eps_hat> / d = slope = 1 - loss,
 
 at every gamma: what it explains of the noise is what it says of it, and its error holds nothing of z,
-E<eps - eps_hat, z> = 0. Above gamma = 1 the data hardly matter to that. A declaration that is wrong (v taken for eps,
-another clock, z in other units) breaks this, or predicts worse than eps_hat = 0, whose loss is 1. A network is
-not a posterior mean, so the verdict is over the range, and only a warning.
+E<eps - eps_hat, z> = 0. Above gamma = 1 the data hardly matter to that. A declaration that is wrong (v taken
+for eps, another clock, z in other units) breaks this, or predicts worse than eps_hat = 0, whose loss is 1.
+A network is not a posterior mean, so the verdict is over the range, and only a warning.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Denoising:
 
     @property
     def gap(self) -> Tensor:
-        """How far the prediction is from a posterior mean [K]; 0 in the lowest quarter, where that is hard."""
+        """How far the prediction is from a posterior mean [K]; 0 in the lowest quarter: that is hard."""
         away = (self.slope - (1 - self.loss)).abs()
         away = torch.where(self.gamma > NOISY, torch.maximum(away, self.left.abs()), away)
         away[: len(away) // 4] = 0
@@ -95,7 +95,7 @@ def denoise(
     dtype: torch.dtype,
     cond: Tensor | None = None,
 ) -> Denoising | None:
-    """Loss and slope of an expert on images x [N, C, H, W], float64 of the model's space; None where not finite."""
+    """Loss and slope of an expert on images x [N, C, H, W] of the model's space; None where not finite."""
     rows = torch.arange(ROWS) % len(images)
     x = images.double().cpu()[rows]
     low, high = over
@@ -167,16 +167,20 @@ def _text(expert: Expert, found: Denoising, best: tuple[float, str] | None) -> s
         at = ", ".join(f"{float(gamma):.3g}" for gamma in found.far)
         worst = int(found.gap.argmax())
         by = (
-            f"at gamma = {float(found.gamma[worst]):.3g} its slope on the noise is {float(found.slope[worst]):.3g}"
-            f", 1 - loss {1 - float(found.loss[worst]):.3g}, and of z it leaves {float(found.left[worst]):.3g}, "
-            f"where a denoiser has two equal numbers and 0 (it is {FAR} off at {at})"
+            f"at gamma = {float(found.gamma[worst]):.3g} its slope on the noise is "
+            f"{float(found.slope[worst]):.3g}, 1 - loss {1 - float(found.loss[worst]):.3g}, and of z it leaves "
+            f"{float(found.left[worst]):.3g}, where a denoiser has two equal numbers and 0 (it is {FAR} off at "
+            f"{at})"
         )
     text = f"expert {expert.name} does not denoise these images: {by}; "
     if best is not None:
         return f"{text}{best[1]} would fit, with a loss of {best[0]:.3g}"
     if _declared(expert) is None:
         return f"{text}are these the images, and the range, that it was trained for?"
-    return f"{text}no other word of predicts, time or input fits either: is the network trained, and for such images?"
+    return (
+        f"{text}no other word of predicts, time or input fits either: is the network trained, and for such "
+        "images?"
+    )
 
 
 def _declared(expert: Expert) -> CallableExpert | None:

@@ -1,13 +1,13 @@
 """Whether the gradient of an expert is the derivative of what it returns.
 
-The trace comes from v^T J v, J = d eps_hat/dz, by a vector-Jacobian product. Part of the gradient may be missing
-without a word (a first pass under ``no_grad``, a detached channel), and then that part of the trace is missing,
-too. Central differences know nothing of gradients:
+The trace comes from v^T J v, J = d eps_hat/dz, by a vector-Jacobian product. Part of the gradient may be
+missing without a word (a first pass under ``no_grad``, a detached channel), and then that part of the trace is
+missing, too. Central differences know nothing of gradients:
 
     v^T (eps_hat(z + h v) - eps_hat(z - h v)) / 2h = v^T J v + O(h^2).
 
-Both are told here as q = sigma v^T J v / d, which is 1 where eps_hat is the noise itself. An error of q over a
-leg of gammas changes a result by  (error of q) x (width of the leg) / (2 log 2)  bits/dim.
+Both are told here as q = sigma v^T J v / d, which is 1 where eps_hat is the noise itself. An error of q over
+a leg of gammas changes a result by  (error of q) x (width of the leg) / (2 log 2)  bits/dim.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from merged_diffusion import schedules
 
-# Steps of the differences over sigma, in the order in which they are tried. An expert that bends needs finer ones
-# than the first; one that rounds needs coarser ones, which may step over what the product sees: they can say that
-# a product is right, not that it is wrong.
+# Steps of the differences over sigma, in the order in which they are tried. An expert that bends needs finer
+# ones than the first; one that rounds needs coarser ones, which may step over what the product sees: they can
+# say that a product is right, not that it is wrong.
 USUAL_STEP: Final = 0.01
 STEPS: Final = tuple(USUAL_STEP * 4.0**k for k in (0, -1, 1, 2, -2, -3, -4, -5, -6))
 AGREE: Final = 0.01  # two differences that are further apart, relatively, say nothing
