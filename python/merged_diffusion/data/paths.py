@@ -10,6 +10,7 @@ from merged_diffusion.data import cifar10, folders, imagenet32
 from merged_diffusion.data.arrays import MAGIC
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
+from merged_diffusion.reading import opened
 
 ZIP: Final = (b"PK\3\4", b"PK\5\6")
 TAR_MAGIC: Final = (257, b"ustar")
@@ -24,7 +25,7 @@ def load_path(path: Path, split: str, levels: int | None, variant: str | None = 
         return _folder(path, split, levels)
     if not path.is_file():
         raise UsageError(f"{path} is neither a file nor a folder")
-    with path.open("rb") as file:
+    with opened(path) as file:
         head = file.read(512)
     if imagenet32.is_imagenet32(path):
         return imagenet32.load_imagenet32(path, split, None)

@@ -25,6 +25,7 @@ from merged_diffusion.errors import (
     UnsafeFileError,
     UnsupportedCheckpointError,
 )
+from merged_diffusion.reading import read_text
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_TIMESTEPS: Final = 100_000
@@ -102,7 +103,7 @@ def read_config(path: Path) -> Config:
             raise UnsafeFileError(
                 f"{path}: a config of over {MAX_CONFIG_BYTES} bytes is refused", file=str(path)
             )
-        config = json.loads(path.read_text("utf-8"))
+        config = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable JSON file ({error})", file=str(path)) from error
     if not isinstance(config, dict):

@@ -21,6 +21,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
+from merged_diffusion.reading import opened
 
 MAX_HEADER_BYTES: Final = 1 << 20
 MAX_FILE_BYTES: Final = 1 << 30
@@ -40,7 +41,7 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
             raise UnsafeFileError(
                 f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path)
             )
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             head = stream.read(8)
             _header_length(head, size, str(path))
             content = head + stream.read(size)

@@ -24,6 +24,7 @@ from merged_diffusion.fetch.hashes import sha256_of
 from merged_diffusion.quality.edm2 import read_pickle
 from merged_diffusion.quality.moments import GROUPS, Law, Sums
 from merged_diffusion.quality.statistics import About, Statistics
+from merged_diffusion.reading import opened
 
 FORMAT: Final = 1
 COLUMNS: Final = ("mu", "sigma", "about", "group_n", "group_mu", "group_sigma", "reference")
@@ -39,7 +40,7 @@ def is_statistics(path: Path) -> bool:
     """Whether a file holds a mean and a covariance, and no images."""
     if not path.is_file():
         return False
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         magic = stream.read(len(ZIP))
     if magic.startswith(PICKLE):
         return True
@@ -62,7 +63,7 @@ def read_statistics(path: Path) -> Statistics:
     """
     if not path.is_file():
         raise UsageError(f"{path} is no file", hint="name an .npz with mu and sigma, or images")
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         is_pickle = stream.read(1) == PICKLE
     columns = read_pickle(path) if is_pickle else _zipped(path)
     mean, covariance = _law(columns, str(path))
