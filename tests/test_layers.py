@@ -20,7 +20,9 @@ LAYERS = (
     {"likelihood", "sampling", "training", "selftest", "quality", "bound"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
-    {"errors", "cache", "archives", "inert", "methods", "samplers", "_core"},
+    {"cache", "archives", "inert", "methods", "samplers", "_core"},
+    {"reading"},
+    {"errors", "escapes"},
 )
 LAYER = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 CONCEPTS = {path.stem for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyi") or path.is_dir()} - {

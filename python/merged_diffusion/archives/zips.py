@@ -19,6 +19,7 @@ from typing import IO, Final
 from merged_diffusion.archives.limits import Limits, check_name
 from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
+from merged_diffusion.reading import opened
 
 END: Final = struct.Struct("<4s4H2LH")  # end of central directory
 END64: Final = struct.Struct("<4sQ2H2L4Q")
@@ -85,7 +86,7 @@ class SafeZip:
 def open_zip(path: Path, limits: Limits) -> Iterator[SafeZip]:
     """The archive at ``path``; refused where its directory declares what it may not."""
     where = str(path)
-    with path.open("rb") as file:
+    with opened(path) as file:
         refuse_standin(file.read(HEAD), where, DataIntegrityError)
         try:
             # Names make entries longer than the least, so that room is not yet number.

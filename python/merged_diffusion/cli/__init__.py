@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.signals import handled
@@ -97,8 +98,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return output.stopped("interrupted", 130, as_json=as_json)
     except SystemExit as stop:
+        if isinstance(sys.stdout, PacifyFlushWrapper):  # click's, whose reader has gone away
+            sys.stdout = sys.stdout.wrapped
+            return output.silenced()
         return output.stopped("terminated", int(stop.code or 0), as_json=as_json)
     except BrokenPipeError:
         return output.silenced()
+    except OSError as error:
+        output.silenced() if error.filename is None else None
+        return output.refusal(output.unwritable(error), as_json=as_json)
     except Exception as error:  # noqa: BLE001  the last resort is to say that this is a fault of the program
         return output.unexpected(error, as_json=as_json)

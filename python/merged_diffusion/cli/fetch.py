@@ -13,6 +13,7 @@ import click
 from merged_diffusion.cache import cache_folder
 from merged_diffusion.cli import options
 from merged_diffusion.cli.output import emit, emit_json, remarks, say
+from merged_diffusion.escapes import shown
 from merged_diffusion.experts.catalogue import KINDS, UNNAMED, Kind, Public
 from merged_diffusion.fetch import Item, bring, items, locked, prepare, wanted
 
@@ -90,7 +91,9 @@ def _bring(item: Item, cache: Path | None, *, quiet: bool) -> str:
     from tqdm import tqdm
 
     is_shown = not quiet and not item.is_present and sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    with tqdm(desc=item.target.name, total=item.size, unit="B", unit_scale=True, disable=not is_shown) as bar:
+    with tqdm(
+        desc=shown(item.target.name), total=item.size, unit="B", unit_scale=True, disable=not is_shown
+    ) as bar:
 
         def observe(done: int, whole: int | None) -> None:
             bar.total = whole

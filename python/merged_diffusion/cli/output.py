@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -14,9 +15,11 @@ from typing import Any, Final, TextIO
 
 import click
 
-from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.errors import MergedDiffusionError, StorageError
+from merged_diffusion.escapes import in_json, shown
 from merged_diffusion.runs.records import plain
 
+STDOUT: Final = "standard output"
 DEBUG: Final = "MERGED_DIFFUSION_DEBUG"
 REPORT: Final = (
     f"this is a fault of merged-diffusion; report it with the output of the same command under {DEBUG}=1"
@@ -24,23 +27,45 @@ REPORT: Final = (
 
 
 def emit(text: str) -> None:
-    """One text on standard output. A reader that has gone away (``| head``) is no error."""
+    """One text on standard output. A reader that has gone away (``| head``) is no error.
+
+    Raises
+    ------
+    StorageError
+        It is full, or cannot be written for another reason.
+    """
+    _print(shown(text))
+
+
+def _print(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
         silenced()
+    except OSError as error:
+        silenced()
+        raise unwritable(error) from error
+
+
+def unwritable(error: OSError) -> StorageError:
+    """A failed write of standard output, or of a file that nobody has named yet."""
+    return StorageError(
+        f"{error.filename or STDOUT}: cannot be written ({error.strerror or error})",
+        hint="free space, or choose another place",
+        file=str(error.filename or STDOUT),
+    )
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
     """The one JSON object of ``--json``."""
-    emit(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+    _print(in_json(json.dumps(plain(value), ensure_ascii=False, allow_nan=False)))
 
 
 def say(text: str) -> None:
     """One line on standard error."""
     try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
+        print(shown(text), file=sys.stderr, flush=True)
+    except (OSError, ValueError):
         return
 
 
@@ -74,11 +99,20 @@ def refusal(error: MergedDiffusionError, *, as_json: bool) -> int:
     if as_json:
         kind = type(error).__name__
         emit_json(error_value(kind, error.message, error.exit_code, hint=error.hint, **error.fields))
-    else:
-        say(f"error: {error}")
+    if not as_json or error.fields.get("file") == STDOUT:
+        say(f"error: {_without_lines_of_others(error)}")
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
     return error.exit_code
+
+
+def _without_lines_of_others(error: MergedDiffusionError) -> str:
+    """The text of an error; a name with a new line in it stays on its line."""
+    text = str(error)
+    for value in error.fields.values():
+        if isinstance(value, str) and "\n" in value:
+            text = text.replace(value, shown(value, one_line=True))
+    return text
 
 
 def usage_error(error: click.ClickException, *, as_json: bool) -> int:
@@ -86,7 +120,9 @@ def usage_error(error: click.ClickException, *, as_json: bool) -> int:
     if as_json:
         emit_json(error_value(type(error).__name__, error.format_message(), error.exit_code))
     else:
-        error.show()
+        message = io.StringIO()
+        error.show(message)
+        say(message.getvalue().rstrip("\n"))
     return error.exit_code
 
 

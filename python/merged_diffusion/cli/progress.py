@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from merged_diffusion.escapes import shown
+
 if TYPE_CHECKING:
     from merged_diffusion.runs import Record
     from merged_diffusion.sampling import Samples
@@ -55,7 +57,7 @@ class Progress:
         self._evaluations = dict.fromkeys(self._totals, 0.0)
         self._start = self._shown = time.monotonic()
         for note in notes:
-            self._write(f"note: {note}\n")
+            self._write(f"note: {shown(note)}\n")
 
     def update(self, model: str, record: Record) -> None:
         """Take the record of an image."""

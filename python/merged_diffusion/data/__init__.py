@@ -9,8 +9,9 @@ from merged_diffusion.data import places
 from merged_diffusion.data.bundled import BUNDLED, LEVELS, load_bundled
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.data.paths import load_path
-from merged_diffusion.errors import UsageError
+from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.experts.catalogue import known
+from merged_diffusion.reading import refused_as
 
 __all__ = ["NAMES", "SPLITS", "Data", "load_data", "pixel_values"]
 
@@ -42,11 +43,13 @@ def load_data(
         return load_bundled(name, split)
     if name in places.PUBLIC:
         _check_levels(name, levels, places.LEVELS)
-        return places.load_public(name, split, cache=cache, variant=variant)
+        with refused_as(DataError, name):
+            return places.load_public(name, split, cache=cache, variant=variant)
     path = Path(source)
     if not path.exists():
         raise UsageError(f"{name!r} is neither {', '.join(NAMES)} nor an existing path")
-    data = load_path(path, split, levels, variant)
+    with refused_as(DataError, path):
+        data = load_path(path, split, levels, variant)
     same = [set_name for set_name, card in known()["data"].items() if card.get("sha256") == data.sha256]
     return load_bundled(same[0]) if same and same[0] in BUNDLED else data
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from merged_diffusion.archives.limits import Limits
 from merged_diffusion.archives.zips import CHUNK, SafeZip
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError
+from merged_diffusion.reading import opened
 
 MAGIC: Final = b"\x93NUMPY"
 MAX_HEADER: Final = 4096
@@ -30,7 +31,7 @@ Array = npt.NDArray[np.generic]
 
 def read_npy(path: Path) -> Array:
     """The array of a ``.npy`` file."""
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         return read_array(stream, str(path), path.stat().st_size)
 
 

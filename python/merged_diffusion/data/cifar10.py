@@ -28,6 +28,7 @@ from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.data.pictures import read_zip_file
 from merged_diffusion.errors import DataError, DataIntegrityError, DataNotFoundError
 from merged_diffusion.experts.catalogue import known
+from merged_diffusion.reading import opened, read_bytes
 
 log = logging.getLogger("merged_diffusion")
 
@@ -106,7 +107,7 @@ def load_folder(folder: Path, split: str) -> Data:
             raise DataIntegrityError(
                 f"{place}: {file.name} is missing, or larger than {MAX_BATCH} bytes", file=str(file)
             )
-        content = file.read_bytes()
+        content = read_bytes(file)
         refuse_standin(content[:HEAD], str(file), DataIntegrityError)
         batches[name] = _checked(release.read(content, str(file)), str(file))
         digests[name] = hashlib.md5(content, usedforsecurity=False).hexdigest()
@@ -131,7 +132,7 @@ def load_archive(path: Path, split: str, *, fetched: str | None = None) -> Data:
     batches: dict[str, Batch] = {}
     seen: set[str | None] = set()
     release = None
-    with path.open("rb") as file:
+    with opened(path) as file:
         source = Source(file, ARCHIVE, where)
         for member in tar_files(source, ARCHIVE, where):
             cifar100.refuse_members([member.name], where)

@@ -11,6 +11,7 @@ from merged_diffusion.data import cifar10, cifar100, folders, imagenet32
 from merged_diffusion.data.arrays import MAGIC
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import DataError, DataIntegrityError, UsageError
+from merged_diffusion.reading import opened
 
 ZIP: Final = (b"PK\3\4", b"PK\5\6")
 PICKLE: Final = b"\x80"
@@ -26,7 +27,7 @@ def load_path(path: Path, split: str, levels: int | None, variant: str | None = 
         return _folder(path, split, levels)
     if not path.is_file():
         raise UsageError(f"{path} is neither a file nor a folder")
-    with path.open("rb") as file:
+    with opened(path) as file:
         head = file.read(HEAD)
     refuse_standin(head, str(path), DataIntegrityError)
     if imagenet32.is_imagenet32(path):

@@ -20,6 +20,7 @@ from merged_diffusion.archives.zips import SafeZip, open_zip
 from merged_diffusion.data.arrays import MAX_BYTES
 from merged_diffusion.data.pngs import MAX_FILE, Header, Pixels, check_png, decode_png
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError, UsageError
+from merged_diffusion.reading import read_bytes
 
 MAX_IMAGES: Final = 1_500_000
 IMAGES: Final = Limits(members=MAX_IMAGES, total=MAX_BYTES)
@@ -48,7 +49,7 @@ def read_folder(folder: Path, levels: int | None) -> tuple[Pixels, Labels]:
     pixels = read_pictures(lambda: ((name, _content(folder / name)) for name in names), levels, str(folder))
     table = folder / LABELS_FILE
     size = table.stat().st_size if table.is_file() else None
-    return pixels, _labels(names, size, table.read_bytes, str(folder))
+    return pixels, _labels(names, size, lambda: read_bytes(table), str(folder))
 
 
 def read_zip(archive: SafeZip, levels: int | None, where: str) -> tuple[Pixels, Labels]:
@@ -120,7 +121,7 @@ def _content(file: Path) -> bytes:
         raise UnsafeFileError(f"{file} is no regular file", file=str(file))
     if file.stat().st_size > MAX_FILE:
         raise UnsafeFileError(f"{file}: a PNG file of more than {MAX_FILE} bytes", file=str(file))
-    return file.read_bytes()
+    return read_bytes(file)
 
 
 def _labels(names: list[str], size: int | None, read: Callable[[], bytes], where: str) -> Labels:

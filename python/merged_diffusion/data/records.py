@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
+from merged_diffusion.reading import opened
 
 MAX_RECORD: Final = 1 << 26
 CASTAGNOLI: Final = 0x82F63B78  # reflected polynomial of CRC-32C (RFC 3720, appendix B.4)
@@ -67,7 +68,7 @@ def _table() -> npt.NDArray[np.uint32]:
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     """Offset and content of each record of a shard, checksums compared."""
     where = str(path)
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         if start := stream.read(HEAD):
             refuse_standin(start, where, DataIntegrityError)
         stream.seek(0)

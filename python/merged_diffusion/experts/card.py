@@ -22,6 +22,7 @@ from merged_diffusion.errors import CheckpointError, UnsafeFileError
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.experts.weights import regular_size
+from merged_diffusion.reading import read_text
 
 FORMAT: Final = 1
 MAX_GAMMA: Final = 60.0  # alpha and sigma have their digits up to there
@@ -140,7 +141,7 @@ def read_card(path: str | Path) -> Card:
     try:
         if regular_size(path) > MAX_CARD_BYTES:
             raise UnsafeFileError(f"{path}: a card of over {MAX_CARD_BYTES} bytes is refused")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if any(line.count(".") > MAX_DOTS and not NUMBERS.fullmatch(line) for line in text.split("\n")):
             raise UnsafeFileError(f"{path}: a line of over {MAX_DOTS} dots is refused", file=str(path))
         table = tomllib.loads(text)

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from merged_diffusion.cache import cached, hub_folder
 from merged_diffusion.errors import UsageError
+from merged_diffusion.reading import read_bytes
 
 Kind = Literal["data", "expert", "stats"]
 KINDS: Final[tuple[Kind, ...]] = ("data", "expert", "stats")
@@ -133,7 +134,7 @@ def targets(entry: Public, folder: str | Path | None = None) -> list[tuple[str, 
 def checkpoint_name(index: Path) -> str | None:
     """``ckpt-31``: the name that a ``checkpoint`` file of TensorFlow states; None without such a file."""
     try:
-        text = index.read_bytes()[:4096].decode("utf-8", "replace")
+        text = read_bytes(index)[:4096].decode("utf-8", "replace")
     except OSError:
         return None
     found = re.search(r'^model_checkpoint_path:\s*"(?:[^"\n]*/)?(ckpt-\d{1,9})"', text, re.MULTILINE)

@@ -28,6 +28,7 @@ from merged_diffusion.errors import (
     UnsupportedCheckpointError,
 )
 from merged_diffusion.experts.running_mean import is_running_mean
+from merged_diffusion.reading import read_text
 
 log = logging.getLogger("merged_diffusion")
 
@@ -169,7 +170,7 @@ def read_config(path: Path) -> Config:
             raise UnsafeFileError(
                 f"{path}: a config of over {MAX_CONFIG_BYTES} bytes is refused", file=str(path)
             )
-        text = path.read_text("utf-8")
+        text = read_text(path)
         refuse_standin(text[:HEAD].encode(), str(path), CheckpointError)
         config = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:

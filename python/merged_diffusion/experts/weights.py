@@ -24,6 +24,7 @@ from torch import Tensor
 
 from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
+from merged_diffusion.reading import opened
 
 log = logging.getLogger("merged_diffusion")
 Entry = TypeVar("Entry")
@@ -47,7 +48,7 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
             raise UnsafeFileError(
                 f"{path}: {size} bytes exceed the limit of {MAX_FILE_BYTES}", file=str(path)
             )
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             head = stream.read(HEAD)
             refuse_standin(head, str(path), CheckpointError)
             _header_length(head, size, str(path))

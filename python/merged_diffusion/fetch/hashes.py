@@ -11,6 +11,7 @@ from typing import Any, Final
 from merged_diffusion.cache import cache_folder, cached
 from merged_diffusion.errors import StorageError
 from merged_diffusion.experts.catalogue import Public, targets
+from merged_diffusion.reading import opened, read_text
 
 HASHES: Final = "hashes.json"
 
@@ -19,7 +20,7 @@ def recorded(folder: str | Path | None = None) -> dict[str, str]:
     """SHA-256 by path in the cache; empty where nothing was fetched."""
     path = cached(HASHES, folder=folder)
     try:
-        kept: Any = json.loads(path.read_text("utf-8"))
+        kept: Any = json.loads(read_text(path))
         return {str(name): str(entry["sha256"]) for name, entry in kept.items()}
     except FileNotFoundError:
         return {}
@@ -52,7 +53,7 @@ def known_hashes(entry: Public, folder: str | Path | None = None) -> dict[str, s
 def record(path: Path, sha256: str, url: str, folder: str | Path | None = None) -> None:
     """Add a file that has just been fetched."""
     place = cached(HASHES, folder=folder)
-    kept = json.loads(place.read_text("utf-8")) if place.exists() else {}
+    kept = json.loads(read_text(place)) if place.exists() else {}
     kept[path.relative_to(cache_folder(folder)).as_posix()] = {
         "sha256": sha256,
         "size": path.stat().st_size,
@@ -65,5 +66,5 @@ def record(path: Path, sha256: str, url: str, folder: str | Path | None = None) 
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file."""
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

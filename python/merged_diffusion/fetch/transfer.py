@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from merged_diffusion.errors import ResourceError, StorageError
+from merged_diffusion.reading import read_text
 
 if TYPE_CHECKING:
     from requests import Response
@@ -206,7 +207,7 @@ def _size(path: Path) -> int:
 def _mark(part: Path) -> str | None:
     """The server's mark of the version that ``part`` is the beginning of."""
     try:
-        kept: Any = json.loads(part.with_name(f"{part.name}.json").read_text("utf-8"))
+        kept: Any = json.loads(read_text(part.with_name(f"{part.name}.json")))
     except (OSError, ValueError):
         return None
     mark = kept.get("mark") if isinstance(kept, dict) else None

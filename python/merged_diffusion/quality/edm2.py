@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from merged_diffusion import inert
 from merged_diffusion.errors import DataError, UnsafeFileError
+from merged_diffusion.reading import read_bytes
 
 MAX_BYTES: Final = 1 << 30
 ITEM: Final[Mapping[str, np.dtype[np.floating]]] = {"f8": np.dtype("<f8"), "f4": np.dtype("<f4")}
@@ -58,7 +59,7 @@ def read_pickle(path: Path) -> tuple[dict[str, Array], list[str]]:
     if size > MAX_BYTES:
         raise UnsafeFileError(f"{path}: {size} bytes exceed the limit of {MAX_BYTES}", file=str(path))
     allowed = GLOBALS | {("_codecs", "encode"): inert.latin1(size)}
-    content = memoryview(path.read_bytes())
+    content = memoryview(read_bytes(path))
     value = inert.read(content, allowed, str(path), max_text=2 * size).value  # a byte is two of UTF-8 at most
     table = value.get("fid", value) if isinstance(value, dict) else None
     if not isinstance(table, dict):

@@ -25,6 +25,7 @@ from merged_diffusion.fetch.hashes import sha256_of
 from merged_diffusion.quality.edm2 import read_pickle
 from merged_diffusion.quality.moments import GROUPS, Law, Sums
 from merged_diffusion.quality.statistics import About, Statistics
+from merged_diffusion.reading import opened
 
 FORMAT: Final = 1
 COLUMNS: Final = ("mu", "sigma", "about", "group_n", "group_mu", "group_sigma", "reference")
@@ -47,7 +48,7 @@ def is_statistics(path: Path, *, by_any_name: bool = False) -> bool:
     """
     if not path.is_file():
         return False
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         magic = stream.read(len(ZIP))
     if magic.startswith(PICKLE):
         return True
@@ -78,7 +79,7 @@ def read_statistics(path: Path) -> Statistics:
     """
     if not path.is_file():
         raise UsageError(f"{path} is no file", hint="name an .npz with mu and sigma, or images")
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         is_pickle = stream.read(1) == PICKLE
     columns, names = read_pickle(path) if is_pickle else _zipped(path)
     mean, covariance = _law(columns, names, str(path))

@@ -21,6 +21,7 @@ from merged_diffusion.errors import CheckpointError, ExpertError, UnsafeFileErro
 from merged_diffusion.experts.absent import absent
 from merged_diffusion.experts.catalogue import Public, public
 from merged_diffusion.quality.features import Extractor
+from merged_diffusion.reading import read_bytes
 
 WEIGHTS: Final = "inception-2015-12-05"  # in cards.toml
 DIM: Final = 2048
@@ -106,7 +107,7 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise UnsafeFileError(f"{path}: {size} bytes exceed the limit of {MAX_BYTES}", file=str(path))
-    content = path.read_bytes()
+    content = read_bytes(path)
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise CheckpointError(

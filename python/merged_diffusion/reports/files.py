@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from merged_diffusion.errors import StorageError, UsageError
+from merged_diffusion.reading import opened
 
 HEAD: Final = 4096  # bytes at the beginning of a file that tell what it is
 
@@ -38,7 +39,7 @@ def check_replaceable(out: Path, own: re.Pattern[str]) -> None:
     """`UsageError` where a file of another kind lies at ``out``."""
     if not out.is_file():
         return
-    with out.open("rb") as file:
+    with opened(out) as file:
         head = file.read(HEAD).decode("utf-8", "replace").replace("\r\n", "\n")
     if head and own.search(head) is None:
         raise UsageError(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from merged_diffusion.data import load_data
+from merged_diffusion.data import NAMES, load_data
 from merged_diffusion.errors import MergedDiffusionError
 from merged_diffusion.reports.results import Result, Row
 from merged_diffusion.runs import Record, open_run
@@ -54,12 +54,16 @@ def extremes(result: Result, row: Row) -> tuple[list[Picture], list[Picture], st
     if not records:
         return [], [], None
     settings = result.settings
+    source = _source(settings["data"], result.path)
+    if source is None:
+        words = "settings.json names a file outside of the run, which a page does not follow"
+        return [], [], f"The images are left out: {words}."
     try:
+        # Not from the cache that the settings name: it is a path as well.
         data = load_data(
-            settings["data"],
+            source,
             settings.get("split", "test"),
             settings.get("levels"),
-            cache=settings.get("cache"),
             variant=settings.get("variant"),
         )
     except MergedDiffusionError as error:
@@ -76,6 +80,14 @@ def extremes(result: Result, row: Row) -> tuple[list[Picture], list[Picture], st
 
     n = min(SHOWN, len(records) // 2) or 1
     return pictures(records[:n]), pictures(records[-n:][::-1]), None
+
+
+def _source(data: Any, run: Path) -> str | Path | None:
+    """Where a page takes a set from: a known one, or a file within the run; settings of others are data."""
+    if data in NAMES:
+        return str(data)
+    path = run / str(data)
+    return path if path.resolve().is_relative_to(run.resolve()) and path.exists() else None
 
 
 def drawn(folder: Path | None) -> Drawn | None:

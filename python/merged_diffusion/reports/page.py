@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from merged_diffusion import plots
 from merged_diffusion.errors import UsageError
+from merged_diffusion.escapes import shown
 from merged_diffusion.reports import export, figures, images
 from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import Result, Row, read_all, reference
@@ -55,7 +56,7 @@ def report(paths: Sequence[str | Path]) -> tuple[str, list[str]]:
         grids=[found for result in results if (found := _grid(result)) is not None],
         details=[_details(result) for result in results],
     )
-    return text, warnings
+    return shown(text), warnings
 
 
 def _title(results: Sequence[Result]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError
 from merged_diffusion.evaluation.summary import summary_of_run
+from merged_diffusion.reading import read_text
 from merged_diffusion.reports.samples import sample_record
 from merged_diffusion.runs import Run, open_run
 
@@ -156,7 +157,7 @@ def _warnings(results: Sequence[Result]) -> Iterator[str]:
 
 def _loaded(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found: dict[str, Any] = json.loads(read_text(path))
         version = found["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunCorruptError(f"{path}: cannot be read as a sweep ({error})", file=str(path)) from error
@@ -178,7 +179,7 @@ def _sweep(folder: Path, table: Mapping[str, Any]) -> Result:
             summary=row["summary"],
             paired=row.get("paired"),
             error=row.get("error"),
-            folder=folder / row["folder"] if row.get("folder") else None,
+            folder=_within(folder, row["folder"]) if row.get("folder") else None,
         )
         for row in table["rows"]
     ]
@@ -197,6 +198,16 @@ def _sweep(folder: Path, table: Mapping[str, Any]) -> Result:
         seconds=table.get("seconds"),
         eta_range=None if ends is None else (ends[0], ends[1]),
     )
+
+
+def _within(folder: Path, name: str) -> Path:
+    """The folder of a row, which lies inside the sweep's."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise RunCorruptError(
+            f"{folder / 'sweep.json'}: names the row {name}, outside of {folder}", file=str(folder)
+        )
+    return path
 
 
 def _run(run: Run) -> Result:
@@ -220,7 +231,8 @@ def _run(run: Run) -> Result:
         paired = part["paired"]
         if paired is not None:
             paired = {"to": rows[0].name, **paired, "difference": -paired["difference"]}
-        rows.append(Row(part["name"], part["name"], None, part, paired, folder=run.path / part["name"]))
+        folder = _within(run.path, part["name"])
+        rows.append(Row(part["name"], part["name"], None, part, paired, folder=folder))
     return Result(
         path=run.path,
         metric=command,
@@ -254,7 +266,7 @@ def _summary(run: Run, command: str) -> Mapping[str, Any]:
         return summary_of_run(run)
     path = run.path / "summary.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found: dict[str, Any] = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise RunError(
             f"{path}: cannot be read ({error})", hint="finish the run: the same command goes on"

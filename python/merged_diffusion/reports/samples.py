@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from merged_diffusion.errors import RunError
+from merged_diffusion.reading import read_text
 
 LIMIT: Final = 2**20  # bytes of a record
 
@@ -18,7 +19,7 @@ LIMIT: Final = 2**20  # bytes of a record
 def sample_record(path: Path) -> dict[str, Any] | None:
     """How the images in ``path`` were drawn; None where it is nothing that ``sample`` has written."""
     try:
-        text = (path / "settings.json").read_text("utf-8") if path.is_dir() else _in_archive(path)
+        text = read_text(path / "settings.json") if path.is_dir() else _in_archive(path)
         record = None if text is None else json.loads(text)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise RunError(f"{path}: its record cannot be read ({error})", file=str(path)) from error

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from merged_diffusion.escapes import shown
+
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 FORMATS: Final = ("markdown", "latex", "csv")
 
 
@@ -89,12 +92,13 @@ def comma_separated(table: Table) -> str:
     ]
     lines: list[list[str]] = [[]]
     for name, has_error in zip(table.columns, with_error, strict=True):
+        name = _csv(name)
         lines[0] += [name, f"{name} se"] if has_error else [name]
     for row in table.rows:
         line: list[str] = []
         for cell, has_error in zip(row, with_error, strict=True):
             is_number = isinstance(cell, Number)
-            line.append(repr(cell.value) if isinstance(cell, Number) else cell or "")
+            line.append(repr(cell.value) if isinstance(cell, Number) else _csv(cell or ""))
             if has_error:
                 error = cell.error if isinstance(cell, Number) and is_number else None
                 line.append("" if error is None else repr(error))
@@ -128,12 +132,17 @@ LATEX: Final[Mapping[int, str]] = str.maketrans(
 )
 
 
+def _csv(text: str) -> str:
+    """A text that no spreadsheet takes for a formula, which a number never is here."""
+    return "'" * text.startswith(FORMULA) + shown(text, one_line=True)
+
+
 def _md(text: str) -> str:
-    return text.translate(MARKDOWN).replace("\n", " ")
+    return shown(text).translate(MARKDOWN).replace("\n", " ")
 
 
 def _tex(text: str) -> str:
-    return text.translate(LATEX)
+    return shown(text).translate(LATEX)
 
 
 def _tex_cell(cell: Cell, *, strong: bool) -> str:

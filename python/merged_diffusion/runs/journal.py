@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 from filelock import FileLock, Timeout
 
 from merged_diffusion.errors import RunLockedError, StorageError
+from merged_diffusion.reading import read_text
 from merged_diffusion.runs.records import Record, encode, read_records
 
 SYNC_SECONDS: Final = 5.0
@@ -162,7 +163,7 @@ def journal_path(folder: Path, shard: tuple[int, int]) -> Path:
 
 def _read_owner(path: Path) -> dict[str, Any]:
     try:
-        owner = json.loads(path.read_text("utf-8"))
+        owner = json.loads(read_text(path))
         return {"host": owner["host"], "pid": owner["pid"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {"host": "an unnamed host", "pid": "of unknown number"}

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from merged_diffusion.errors import RunCorruptError, StorageError
+from merged_diffusion.reading import read_bytes
 
 Record = dict[str, Any]
 MARK: Final = b',"crc32"'
@@ -39,7 +40,8 @@ def plain(value: Any) -> Any:
 
 def encode(record: Mapping[str, Any]) -> bytes:
     """The line of a record, newline included."""
-    body = json.dumps(plain(record), separators=(",", ":"), ensure_ascii=False, allow_nan=False)[:-1].encode()
+    text = json.dumps(plain(record), separators=(",", ":"), ensure_ascii=False, allow_nan=False)[:-1]
+    body = text.encode("utf-8", "backslashreplace")  # of a name that is no UTF-8, as JSON escapes it
     return b'%s%s:"%08x"}\n' % (body, MARK, zlib.crc32(body))
 
 
@@ -61,7 +63,7 @@ def read_records(path: Path) -> tuple[list[Record], int]:
         A damaged line before a valid one.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
     records: list[Record] = []

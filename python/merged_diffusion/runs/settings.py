@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, StorageError
+from merged_diffusion.reading import read_text
 from merged_diffusion.runs.journal import storage_error
 from merged_diffusion.runs.records import plain
 
@@ -51,7 +52,7 @@ def read_settings(folder: Path) -> Settings | None:
     """
     path = folder / "settings.json"
     try:
-        settings = json.loads(path.read_text("utf-8"))
+        settings = json.loads(read_text(path))
         version = settings["format"]
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -80,7 +81,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        with draft.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from merged_diffusion.data.images import MAX_LEVELS
 from merged_diffusion.errors import RunError, UsageError
+from merged_diffusion.reading import opened, read_text
 from merged_diffusion.runs.records import plain
 from merged_diffusion.sampling.samples import Samples
 
@@ -81,7 +82,7 @@ def read_record(form: Form, path: Path) -> dict[str, Any]:
         "npz": _npz_record,
         "zip": _zip_record,
         "png": _png_record,
-        "folder": lambda folder: (folder / f"{RECORD}.json").read_text("utf-8"),
+        "folder": lambda folder: read_text(folder / f"{RECORD}.json"),
     }
     try:
         record = json.loads(readers[form](path))
@@ -172,15 +173,15 @@ def _members(samples: Samples, record: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _npz_record(path: Path) -> str:
-    with np.load(path, allow_pickle=False) as columns:
+    with opened(path) as file, np.load(file, allow_pickle=False) as columns:
         return str(columns[RECORD])
 
 
 def _zip_record(path: Path) -> str:
-    with zipfile.ZipFile(path) as archive:
+    with opened(path) as file, zipfile.ZipFile(file) as archive:
         return archive.read(f"{RECORD}.json").decode()
 
 
 def _png_record(path: Path) -> str:
-    with Image.open(path) as picture:
+    with opened(path) as file, Image.open(file) as picture:
         return str(picture.info[RECORD])

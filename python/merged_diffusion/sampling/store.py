@@ -19,6 +19,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from merged_diffusion.errors import RunCorruptError, RunLockedError, RunMismatchError, StorageError
+from merged_diffusion.reading import opened
 from merged_diffusion.runs import versions
 from merged_diffusion.runs.journal import storage_error
 from merged_diffusion.runs.settings import FORMAT, MACHINE, differences, read_settings, write_json
@@ -254,7 +255,7 @@ def summary(samples: Samples) -> dict[str, Any]:
 
 def _read(path: Path) -> Samples:
     try:
-        with np.load(path, allow_pickle=False) as columns:
+        with opened(path) as file, np.load(file, allow_pickle=False) as columns:
             found = {key: columns[key] for key in columns.files}
         return Samples(
             found["images"],
@@ -269,7 +270,7 @@ def _read(path: Path) -> Samples:
 
 def _column(path: Path, key: str) -> npt.NDArray[Any]:
     try:
-        with np.load(path, allow_pickle=False) as columns:
+        with opened(path) as file, np.load(file, allow_pickle=False) as columns:
             found: npt.NDArray[Any] = columns[key]
             return found
     except (OSError, ValueError, KeyError, EOFError) as error:

@@ -22,6 +22,7 @@ from merged_diffusion.evaluation.plan import meaning_digest
 from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
 from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
+from merged_diffusion.reading import opened, read_text
 from merged_diffusion.runs.settings import write_json
 from merged_diffusion.sampling import Samples
 from merged_diffusion.sampling.store import is_taken
@@ -151,7 +152,7 @@ class DrawnRows:
     def _summary(self, row: Row[SamplePlan]) -> dict[str, Any] | None:
         """What was kept of a row; one that is damaged is measured again."""
         try:
-            found = json.loads((self._folder / row.folder / SUMMARY).read_text("utf-8"))
+            found = json.loads(read_text(self._folder / row.folder / SUMMARY))
             return found if found["sha256"] and found["quality"]["primary"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -161,7 +162,8 @@ class DrawnRows:
         held = self._summary(row)
         if held is not None and held["sha256"] == drawn["sha256"] and self._reference.is_of(held["quality"]):
             return
-        with np.load(self._folder / row.folder / SAMPLES, allow_pickle=False) as columns:
+        samples = self._folder / row.folder / SAMPLES
+        with opened(samples) as file, np.load(file, allow_pickle=False) as columns:
             images, ids, levels = columns["images"], columns["ids"], int(columns["levels"])
         settings = row.plan.settings
         quality = assess(

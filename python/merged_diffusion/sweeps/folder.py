@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError, StorageError
+from merged_diffusion.reading import read_text
 from merged_diffusion.runs.settings import differences, is_machine, write_json
 
 FORMAT: Final = 1
@@ -29,7 +30,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / NAME
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found: dict[str, Any] = json.loads(read_text(path))
         version = found["format"]
     except (FileNotFoundError, NotADirectoryError):
         return None

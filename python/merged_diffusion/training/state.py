@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from merged_diffusion.errors import RunCorruptError, RunMismatchError, StorageError
+from merged_diffusion.reading import opened
 
 WARM = 10  # the running mean starts with weight (1 + n)/(10 + n)
 
@@ -58,6 +59,7 @@ class TrainingState:
     def load(self, path: Path, recipe: dict[str, Any]) -> None:
         """Go on from what ``save`` wrote; refuse another recipe."""
         try:
+            opened(path).close()
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata()
                 require_same(json.loads(metadata["recipe"]), recipe, path)
@@ -72,7 +74,7 @@ class TrainingState:
                         "exp_avg": tensors[f"exp_avg.{name}"],
                         "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
                     }
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunCorruptError(
                 f"{path} cannot be read ({error})", hint="delete it to train from the start", file=str(path)
             ) from error

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::to_py;
-use crate::threads::detached;
+use crate::threads::{apart, detached};
 
 fn checked<T>(py: Python<'_>, result: Result<T, Error>) -> PyResult<T> {
     result.map_err(|error| to_py(py, &error))
@@ -29,7 +29,9 @@ fn end_density<'py>(
     gamma_max: f64,
     dim: usize,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
-    let found = bits::end_density(&owned(square), gamma_max, dim);
+    let square = owned(square);
+    let n = square.len();
+    let found = apart(py, n, move || bits::end_density(&square, gamma_max, dim))?;
     Ok(checked(py, found)?.into_pyarray(py))
 }
 
@@ -55,7 +57,11 @@ fn dequantisation_per_draw<'py>(
     square: &Bound<'py, PyArray1<f64>>,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
     let kind = checked(py, Dequantisation::named(kind))?;
-    let found = kind.per_draw(gamma_min, levels, dim, &owned(square));
+    let square = owned(square);
+    let n = square.len();
+    let found = apart(py, n, move || {
+        kind.per_draw(gamma_min, levels, dim, &square)
+    })?;
     Ok(checked(py, found)?.into_pyarray(py))
 }
 
@@ -116,13 +122,11 @@ fn image_terms<'py>(
     dequantisation: &Bound<'py, PyArray1<f64>>,
     importance: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let terms = ImageTerms::new(
-        &owned(end_density),
-        &owned(trace),
-        &owned(path_correction),
-        &owned(dequantisation),
-        importance,
-    );
+    let (ends, traces) = (owned(end_density), owned(trace));
+    let (corrections, draws) = (owned(path_correction), owned(dequantisation));
+    let terms = apart(py, ends.len(), move || {
+        ImageTerms::new(&ends, &traces, &corrections, &draws, importance)
+    })?;
     let terms = checked(py, terms)?;
     let out = PyDict::new(py);
     out.set_item("end_density", terms.end_density)?;
@@ -139,7 +143,9 @@ fn draw_weights<'py>(
     bounds: &Bound<'py, PyArray1<f64>>,
     importance: usize,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
-    let found = bits::draw_weights(&owned(bounds), importance);
+    let bounds = owned(bounds);
+    let n = bounds.len();
+    let found = apart(py, n, move || bits::draw_weights(&bounds, importance))?;
     Ok(checked(py, found)?.into_pyarray(py))
 }
 
@@ -147,8 +153,10 @@ fn draw_weights<'py>(
 fn bits_per_dim<'py>(nats: &Bound<'py, PyAny>, dim: usize) -> PyResult<Bound<'py, PyAny>> {
     let py = nats.py();
     if let Ok(array) = nats.cast::<PyArrayDyn<f64>>() {
-        let found = array.readonly().as_array().to_owned();
-        let found = found.mapv_into(|nats| bits::bits_per_dim(nats, dim));
+        let nats = array.readonly().as_array().to_owned();
+        let found = apart(py, nats.len(), move || {
+            nats.mapv_into(|nats| bits::bits_per_dim(nats, dim))
+        })?;
         return Ok(found.into_pyarray(py).into_any());
     }
     if nats.cast::<PyUntypedArray>().is_ok() {
@@ -163,7 +171,9 @@ fn mean_and_error(
     py: Python<'_>,
     values: &Bound<'_, PyArray1<f64>>,
 ) -> PyResult<(f64, Option<f64>)> {
-    let found = checked(py, bits::mean_and_error(&owned(values)))?;
+    let values = owned(values);
+    let found = apart(py, values.len(), move || bits::mean_and_error(&values))?;
+    let found = checked(py, found)?;
     Ok((found.mean, found.error))
 }
 
@@ -173,12 +183,18 @@ fn clustered_error(
     values: &Bound<'_, PyArray1<f64>>,
     clusters: &Bound<'_, PyArray1<i64>>,
 ) -> PyResult<Option<f64>> {
-    checked(py, bits::clustered_error(&owned(values), &owned(clusters)))
+    let (values, clusters) = (owned(values), owned(clusters));
+    let found = apart(py, values.len(), move || {
+        bits::clustered_error(&values, &clusters)
+    })?;
+    checked(py, found)
 }
 
 #[pyfunction]
 fn error_of_mean(py: Python<'_>, errors: &Bound<'_, PyArray1<f64>>) -> PyResult<f64> {
-    checked(py, bits::error_of_mean(&owned(errors)))
+    let errors = owned(errors);
+    let found = apart(py, errors.len(), move || bits::error_of_mean(&errors))?;
+    checked(py, found)
 }
 
 #[pyfunction]
@@ -194,7 +210,10 @@ fn probe_variances<'py>(
             "a value of every probe is needed at every time",
         ));
     }
-    Ok(probe_noise::variances(&times, &probes).map(|parts| parts.into_pyarray(py)))
+    let parts = apart(py, times.len(), move || {
+        probe_noise::variances(&times, &probes)
+    })?;
+    Ok(parts.map(|parts| parts.into_pyarray(py)))
 }
 
 #[pyfunction]
@@ -206,7 +225,10 @@ fn paired_difference<'py>(
     clusters: Option<&Bound<'py, PyArray1<i64>>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let clusters = clusters.map(owned);
-    let found = bits::paired_difference(&owned(a), &owned(b), clusters.as_deref());
+    let (a, b) = (owned(a), owned(b));
+    let found = apart(py, a.len(), move || {
+        bits::paired_difference(&a, &b, clusters.as_deref())
+    })?;
     let found = checked(py, found)?;
     let out = PyDict::new(py);
     out.set_item("difference", found.difference)?;

@@ -1,7 +1,7 @@
 //! `special`, `stream` and `truncated_normal` of the core, for Python.
 
 use merged_diffusion_core::Error;
-use merged_diffusion_core::stream::{self, Entry, Key, Law, Normal, Purpose, Uniform};
+use merged_diffusion_core::stream::{self, Entry, Key, Law, Normal, Purpose, Stream, Uniform};
 use merged_diffusion_core::{special, truncated_normal};
 use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
@@ -50,11 +50,13 @@ fn keys(
     Ok(named.collect())
 }
 
-/// Runs `fill` over the rows of a C-contiguous array, some rows at a time, detached.
+/// Runs `fill` over the rows of a C-contiguous array, some rows at a time, or `go_on` over pieces of a row
+/// that is longer, detached.
 fn in_parts<T: Element + Send>(
     out: &Bound<'_, PyArray2<T>>,
     keys: &[Key],
     fill: impl Fn(&mut [T], &[Key]) -> Result<(), Error> + Sync,
+    go_on: impl Fn(&mut Stream, &mut [T]) + Sync,
 ) -> PyResult<()> {
     let py = out.py();
     let width = out.shape()[1];
@@ -65,7 +67,17 @@ fn in_parts<T: Element + Send>(
     if width == 0 {
         return Ok(());
     }
-    let rows = (VALUES / width).max(1);
+    let rows = VALUES / width;
+    if rows == 0 {
+        for (row, key) in out.as_slice_mut()?.chunks_mut(width).zip(keys) {
+            let mut stream = Stream::new(*key);
+            for part in row.chunks_mut(VALUES) {
+                detached(py, || go_on(&mut stream, part));
+                py.check_signals()?;
+            }
+        }
+        return Ok(());
+    }
     let parts = out.as_slice_mut()?.chunks_mut(rows * width);
     for (part, keys) in parts.zip(keys.chunks(rows)) {
         detached(py, || fill(part, keys)).map_err(|error| to_py(py, &error))?;
@@ -88,7 +100,12 @@ fn fill(
         law: &impl Law,
         keys: &[Key],
     ) -> PyResult<()> {
-        in_parts(out, keys, |part, keys| stream::fill_rows(part, keys, law))
+        in_parts(
+            out,
+            keys,
+            |part, keys| stream::fill_rows(part, keys, law),
+            |stream, part| T::fill(law, stream, part),
+        )
     }
     let named = |rows| keys(seed, purpose, rows, images, draws);
     if let Ok(out) = out.cast::<PyArray2<f32>>() {
@@ -161,7 +178,7 @@ fn fill_signs(
     for (key, node) in keys.iter_mut().zip(words("nodes", nodes, rows)?) {
         key.node = node;
     }
-    in_parts(out, &keys, stream::sign_rows)
+    in_parts(out, &keys, stream::sign_rows, Stream::signs)
 }
 
 #[pyfunction]

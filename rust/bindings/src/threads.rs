@@ -1,6 +1,9 @@
 //! The thread pool that the core's loops run in.
 
-use std::sync::{Arc, RwLock};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread;
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -17,6 +20,40 @@ pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send)
             None => work(),
         }
     })
+}
+
+/// Values that are worked through in a millisecond or two.
+const FEW: usize = 1 << 16;
+/// Time between two looks for signals.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The result of `work` over `n` values that it owns: where they are many, on a thread of its own, which a
+/// signal leaves to itself.
+pub(crate) fn apart<T: Send + 'static>(
+    py: Python<'_>,
+    n: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> PyResult<T> {
+    if n <= FEW {
+        return Ok(work());
+    }
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
+    // Nobody listens any more after a signal.
+    thread::spawn(move || sender.send(work()).unwrap_or_default());
+    let wait = || match receiver.lock() {
+        Ok(receiver) => receiver.recv_timeout(LOOK),
+        Err(_) => Err(RecvTimeoutError::Disconnected),
+    };
+    loop {
+        match py.detach(wait) {
+            Ok(found) => return Ok(found),
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(PyRuntimeError::new_err("a thread of the core ended early"));
+            }
+        }
+    }
 }
 
 #[pyfunction]

@@ -23,6 +23,7 @@ from merged_diffusion.experts.checkpoints import tensors
 from merged_diffusion.experts.checkpoints.families import refused
 from merged_diffusion.experts.checkpoints.tensors import Storage, View, storage_id
 from merged_diffusion.experts.weights import regular_size, unwrapped
+from merged_diffusion.reading import read_text
 
 log = logging.getLogger("merged_diffusion")
 
@@ -141,7 +142,7 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         if regular_size(path) > MAX_CONFIG:
             raise UnsafeFileError(f"{path}: a configuration of over {MAX_CONFIG} bytes", file=str(path))
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)  # noqa: S506  (a SafeLoader)
+        config = yaml.load(read_text(path), Loader=_Plain)  # noqa: S506  (a SafeLoader)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: no such file",

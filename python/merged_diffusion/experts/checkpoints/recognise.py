@@ -19,6 +19,7 @@ from merged_diffusion.experts.catalogue import known
 from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
 from merged_diffusion.experts.running_mean import is_running_mean
 from merged_diffusion.experts.weights import read_weights, regular_size
+from merged_diffusion.reading import opened, read_bytes
 
 log = logging.getLogger("merged_diffusion")
 
@@ -65,7 +66,7 @@ def recognise(path: Path) -> Found:
         return _folder(path)
     try:
         regular_size(path)
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             head = stream.read(HEAD)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
@@ -109,7 +110,7 @@ def _latest(folder: Path, checkpoints: list[Path]) -> Path:
     """The checkpoint that the text file ``checkpoint`` names, else the only one."""
     text = folder / "checkpoint"
     if text.is_file() and text.stat().st_size < CHUNK:
-        for line in text.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_bytes(text).decode("utf-8", "replace").splitlines():
             key, _, value = line.partition(":")
             named = folder / (Path(value.strip().strip('"')).name + ".flax")
             if key.strip() == "model_checkpoint_path" and named in checkpoints:
@@ -141,7 +142,7 @@ def contents(found: Found) -> Contents:
         elif found.format == "edm-pickle":
             card, tensors = _mapped(path, name)
         else:
-            card, tensors = flax_vdm.read(path.read_bytes(), where, name, predicts=_predicts(path))
+            card, tensors = flax_vdm.read(read_bytes(path), where, name, predicts=_predicts(path))
         sha256 = file_sha256(path)
     except DataIntegrityError as error:  # of an archive, which does not know what it holds
         raise CheckpointError(error.message, hint=error.hint, **error.fields) from error
@@ -161,7 +162,7 @@ def contents(found: Found) -> Contents:
 
 
 def _mapped(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         # Closed with the last view of it: a frame of an error may hold one.
         content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     return edm_pickle.read(memoryview(content), str(path), name)
@@ -201,5 +202,5 @@ def _name(path: Path) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -34,7 +34,7 @@ pub fn decoder_log_likelihood<P: Copy + Into<u32> + Sync>(
 }
 
 /// [`decoder_log_likelihood`] in parts, between which a caller may look for signals: where the noise
-/// is strong every value takes as many exponentials as there are levels.
+/// is strong every value takes as many exponentials as there are levels, and one value more than a part.
 pub struct Decoding<'a, P> {
     decoder: Decoder,
     z: &'a [f64],
@@ -44,6 +44,8 @@ pub struct Decoding<'a, P> {
     part: usize,
     /// log p of the values that are done.
     found: Vec<f64>,
+    /// The next value, where its levels are more than a part.
+    begun: Option<Sums>,
 }
 
 impl<'a, P: Copy + Into<u32> + Sync> Decoding<'a, P> {
@@ -77,11 +79,15 @@ impl<'a, P: Copy + Into<u32> + Sync> Decoding<'a, P> {
             dim,
             part: (TERMS / levels as usize).max(1),
             found: Vec::with_capacity(z.len()),
+            begun: None,
         })
     }
 
     /// Does one part; false once nothing is left to do.
     pub fn advance(&mut self) -> bool {
+        if self.decoder.last >= TERMS as i64 {
+            return self.advance_within();
+        }
         let done = self.found.len();
         let end = self.z.len().min(done + self.part);
         let (decoder, z, pixels) = (&self.decoder, &self.z[done..end], &self.pixels[done..end]);
@@ -89,6 +95,24 @@ impl<'a, P: Copy + Into<u32> + Sync> Decoding<'a, P> {
         self.found
             .par_extend(part.map(|(z, pixel)| decoder.log_probability(*z, (*pixel).into())));
         end < self.z.len()
+    }
+
+    /// One part of values that may each take more than a part.
+    fn advance_within(&mut self) -> bool {
+        let mut left = TERMS as i64;
+        while left > 0 && self.found.len() < self.z.len() {
+            let done = self.found.len();
+            let begun = self.begun.take();
+            let mut sums = begun.unwrap_or_else(|| self.decoder.begin(self.z[done]));
+            left -= 1 + self.decoder.add(&mut sums, left);
+            if sums.is_whole() {
+                let pixel = self.pixels[done].into();
+                self.found.push(self.decoder.log_share(&sums, pixel));
+            } else {
+                self.begun = Some(sums);
+            }
+        }
+        self.found.len() < self.z.len()
     }
 
     /// Sums over the rows that are done.
@@ -122,29 +146,86 @@ impl Decoder {
     }
 
     fn log_probability(&self, z: f64, pixel: u32) -> f64 {
+        let mut sums = self.begin(z);
+        self.add(&mut sums, i64::MAX);
+        self.log_share(&sums, pixel)
+    }
+
+    fn begin(&self, z: f64) -> Sums {
         let position = self.scale * z + self.offset;
         let nearest = (position.round() as i64).clamp(0, self.last);
-        let off = position - nearest as f64;
-        // Level nearest + m against the nearest: (m - off)^2 - off^2 without cancellation.
-        let logit = |m: i64| -self.precision * m as f64 * (m as f64 - 2.0 * off);
-        let sum = 1.0
-            + tail((1..=self.last - nearest).map(logit))
-            + tail((1..=nearest).map(|m| logit(-m)));
-        logit(i64::from(pixel) - nearest) - sum.ln()
+        Sums {
+            nearest,
+            off: position - nearest as f64,
+            above: Tail::new(self.last - nearest),
+            below: Tail::new(nearest),
+        }
+    }
+
+    /// Level nearest + m against the nearest: (m - off)^2 - off^2 without cancellation.
+    fn logit(&self, m: i64, off: f64) -> f64 {
+        -self.precision * m as f64 * (m as f64 - 2.0 * off)
+    }
+
+    /// Adds at most `terms` further levels; how many were looked at.
+    fn add(&self, sums: &mut Sums, terms: i64) -> i64 {
+        let off = sums.off;
+        let above = sums.above.add(|m| self.logit(m, off), terms);
+        above + sums.below.add(|m| self.logit(-m, off), terms - above)
+    }
+
+    /// log of the pixel's share in all levels.
+    fn log_share(&self, sums: &Sums, pixel: u32) -> f64 {
+        let sum = 1.0 + sums.above.sum + sums.below.sum;
+        self.logit(i64::from(pixel) - sums.nearest, sums.off) - sum.ln()
+    }
+}
+
+/// The levels on both sides of the one nearest to a value, as far as they are added.
+struct Sums {
+    nearest: i64,
+    off: f64,
+    above: Tail,
+    below: Tail,
+}
+
+impl Sums {
+    fn is_whole(&self) -> bool {
+        self.above.next > self.above.last && self.below.next > self.below.last
     }
 }
 
 /// Sum of the exponentials of falling logits, as far as they count.
-fn tail(logits: impl Iterator<Item = f64>) -> f64 {
-    let mut sum = 0.0;
-    for logit in logits {
-        let term = logit.exp();
-        if term < NEGLIGIBLE {
-            break;
+struct Tail {
+    sum: f64,
+    next: i64,
+    last: i64,
+}
+
+impl Tail {
+    fn new(last: i64) -> Self {
+        Self {
+            sum: 0.0,
+            next: 1,
+            last,
         }
-        sum += term;
     }
-    sum
+
+    /// Adds at most `terms`; how many were looked at.
+    fn add(&mut self, logit: impl Fn(i64) -> f64, terms: i64) -> i64 {
+        let begin = self.next;
+        let end = self.last.min(begin.saturating_add(terms) - 1);
+        for m in begin..=end {
+            let term = logit(m).exp();
+            if term < NEGLIGIBLE {
+                self.next = self.last + 1;
+                return m - begin + 1;
+            }
+            self.sum += term;
+        }
+        self.next = begin.max(end + 1);
+        self.next - begin
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +278,21 @@ mod tests {
             .map(|row| compensated_sum(row.iter().copied()))
             .collect();
         assert_eq!(decoding.rows(), sums);
+    }
+
+    #[test]
+    fn a_value_of_many_levels_is_done_in_parts() {
+        let levels = 3 * TERMS as u32;
+        let (z, pixels) = ([0.1, -0.4], [7_u32, levels - 1]);
+        let mut decoding = Decoding::new(&z, &pixels, 1, 12.0, levels).unwrap();
+        let mut parts = 1;
+        while decoding.advance() {
+            parts += 1;
+        }
+        assert!((6..=8).contains(&parts), "{parts}");
+        let decoder = Decoder::new(12.0, levels);
+        let whole = [0, 1].map(|i| decoder.log_probability(z[i], pixels[i]));
+        assert_eq!(decoding.rows(), whole);
     }
 
     /// All levels, no window, the formula as printed.
