@@ -98,8 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return output.stopped("interrupted", 130, as_json=as_json)
     except SystemExit as stop:
-        if isinstance(sys.stdout, PacifyFlushWrapper):  # click's, whose reader has gone away
-            sys.stdout = sys.stdout.wrapped
+        if isinstance(sys.stdout, PacifyFlushWrapper):  # type: ignore[arg-type]  # click's, whose reader has gone away
+            sys.stdout = sys.stdout.wrapped  # type: ignore[union-attr]
             return output.silenced()
         return output.stopped("terminated", int(stop.code or 0), as_json=as_json)
     except BrokenPipeError:

@@ -168,9 +168,9 @@ def _text(expert: Expert, found: Denoising, best: tuple[float, str] | None) -> s
         worst = int(found.gap.argmax())
         by = (
             f"at gamma = {float(found.gamma[worst]):.3g} its slope on the noise is "
-            f"{float(found.slope[worst]):.3g}, 1 - loss {1 - float(found.loss[worst]):.3g}, and of z it leaves "
-            f"{float(found.left[worst]):.3g}, where a denoiser has two equal numbers and 0 (it is {FAR} off at "
-            f"{at})"
+            f"{float(found.slope[worst]):.3g}, 1 - loss {1 - float(found.loss[worst]):.3g}, and of z it "
+            f"leaves {float(found.left[worst]):.3g}, where a denoiser has two equal numbers and 0 "
+            f"(it is {FAR} off at {at})"
         )
     text = f"expert {expert.name} does not denoise these images: {by}; "
     if best is not None:

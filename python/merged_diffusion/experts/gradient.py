@@ -1,8 +1,8 @@
 """Whether the gradient of an expert is the derivative of what it returns.
 
 The trace comes from v^T J v, J = d eps_hat/dz, by a vector-Jacobian product. Part of the gradient may be
-missing without a word (a first pass under ``no_grad``, a detached channel), and then that part of the trace is
-missing, too. Central differences know nothing of gradients:
+missing without a word (a first pass under ``no_grad``, a detached channel), and then that part of the trace
+is missing, too. Central differences know nothing of gradients:
 
     v^T (eps_hat(z + h v) - eps_hat(z - h v)) / 2h = v^T J v + O(h^2).
 
