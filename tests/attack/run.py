@@ -4,11 +4,11 @@
                            [--kills N] [--seed S] [--jobs J] [--list] [--without-strace]
 
 For every N the N-th call of each kind, below the folder of the run, fails with EIO, ENOSPC and EROFS, a write
-is torn (half of it, then ENOSPC; half of it, then kill -9), a lock is refused (ENOLCK, once, and all), a
-disk is full or read-only from the N-th changing call on; reading calls fail with EIO. Each command must end with a
+is torn (half of it, then ENOSPC; half of it, then kill -9), a lock is refused (ENOLCK, once, and all), a disk
+is full or read-only from the N-th changing call on; reading calls fail with EIO. Each command must end with a
 documented code and one line; the same command, without a fault, with 0 and what a run without faults leaves,
-to the byte but for seconds and dates. Then kills: after every changing call, and the rest of --kills at random
-moments.
+to the byte but for seconds and dates. Then kills: after every changing call, and the rest of --kills at
+random moments.
 
 Exit code 1 with any finding; each comes with the command that replays it.
 """

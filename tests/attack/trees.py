@@ -1,4 +1,5 @@
-"""What lies in a folder, less what differs between two runs of the same command: seconds and dates.
+"""What lies in a folder, less what differs between two runs of the same command: seconds and dates, and what
+the commands of a sweep have spent, of which a killed one takes its own along.
 
 Names that begin with a dot are drafts, by which no reader is led; they are told apart.
 """
@@ -7,7 +8,7 @@ import json
 import re
 import tomllib
 
-VOLATILE = re.compile(r"seconds|date|time_profile|pid|began|ended")
+VOLATILE = re.compile(r"seconds|date|time_profile|^spent$|^single_runs$")
 
 
 def tree(folder):
@@ -28,8 +29,22 @@ def differences(clean, found):
     """One line for each path that is not the same."""
     wrong = [f"{name} is missing" for name in clean.keys() - found.keys()]
     wrong += [f"{name} is left behind" for name in found.keys() - clean.keys()]
-    wrong += [f"{name} differs" for name in clean.keys() & found.keys() if clean[name] != found[name]]
+    both = sorted(clean.keys() & found.keys())
+    wrong += [
+        f"{name} differs{_where(clean[name], found[name])}" for name in both if clean[name] != found[name]
+    ]
     return sorted(wrong)
+
+
+def _where(one, two, path=""):
+    """The first place where two values of JSON are not the same."""
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        key = next(key for key in one if one[key] != two[key])
+        return _where(one[key], two[key], f"{path}.{key}")
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        i = next(i for i in range(len(one)) if one[i] != two[i])
+        return _where(one[i], two[i], f"{path}[{i}]")
+    return f" at {path.lstrip('.')}: {str(two)[:80]} for {str(one)[:80]}" if path else ""
 
 
 def _content(path):
