@@ -16,6 +16,7 @@ from merged_diffusion.errors import ExpertError, MergedDiffusionError, UsageErro
 from merged_diffusion.experts.base import Expert, check_declaration, like_input
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
+from merged_diffusion.experts.cures import cure
 
 ANY_SIZE = 8  # of an axis for which the expert takes any
 NOISE_END = 3.0  # gamma above which sigma > 0.97, so that z is mostly noise
@@ -111,7 +112,7 @@ def _call(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> Tens
     except (MergedDiffusionError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise _unsound(expert, f"raised {type(error).__name__}: {error}") from error
+        raise _unsound(expert, f"raised {type(error).__name__}: {error}", hint=cure(error)) from error
     return like_input(expert.name, out, z)
 
 
