@@ -136,5 +136,5 @@ def test_damage_names_member_and_offset(tmp_path):
 def test_truncated(tmp_path, keep):
     path = zip_of(tmp_path / "a.zip", {"one": b"x" * 100})
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataIntegrityError, match="not a sound zip"):
+    with pytest.raises(DataIntegrityError, match="not a sound zip" if keep else "is empty"):
         opened(path)

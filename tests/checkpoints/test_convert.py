@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from safetensors.torch import load_file
 from tests.checkpoints import writers
 
 from merged_diffusion.errors import CheckpointError, ExpertError, StorageError, UnsupportedCheckpointError
+from merged_diffusion.evaluation.models import _identity
 from merged_diffusion.experts import converting
 from merged_diffusion.experts.card import read_card
 from merged_diffusion.experts.cards import bundled_folder, load_expert
 from merged_diffusion.experts.converting import convert_expert
 from merged_diffusion.experts.inspection import inspect_expert
+from merged_diffusion.runs.settings import differences
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 FACTS = ("name", "kind", "gamma_range", "pixels", "levels", "image_shape", "conditional")
@@ -179,6 +182,22 @@ def test_schedule_that_no_file_states_is_asked_for_with_both_words(tmp_path, cap
     exact = math.sqrt(2) * (1 - sigma) * out + theirs
     # Features of slope 2 pi 2^7 carry the rounding of z' (6e-8) into the network's output.
     torch.testing.assert_close(found, exact, rtol=0, atol=2e-4 * float(out.abs().max()))
+
+
+def test_run_of_one_meaning_is_not_gone_on_with_under_another(tmp_path):
+    """The weights, and so their hash, are the same."""
+    convert_expert(flax(tmp_path, "base"), tmp_path / "out")
+    card = tmp_path / "out" / "card.toml"
+    said = []
+    for predicts, word in (("eps", "vp"), ("velocity", "vp"), ("velocity", "sp")):
+        text = re.sub(r'predicts = "\w+"', f'predicts = "{predicts}"', card.read_text())
+        card.write_text(re.sub(r'input = "\w+"', f'input = "{word}"', text))
+        said.append({"experts": {"likelihood": _identity(load_expert(tmp_path / "out"), "x")}})
+    assert "predicts" not in said[0]["experts"]["likelihood"]  # as runs say it that were begun before
+    assert set(differences(said[0], said[1])) == {
+        f"experts.likelihood.{key}" for key in ("predicts", "input")
+    }
+    assert set(differences(said[1], said[2])) == {"experts.likelihood.input"}
 
 
 def test_name_with_a_character_that_toml_refuses(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from safetensors.torch import load_file
 from tests.checkpoints import writers
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
-from merged_diffusion.experts.cards import load_expert
+from merged_diffusion.experts.card import read_card
+from merged_diffusion.experts.cards import bundled_folder, load_expert
 from merged_diffusion.experts.checkpoints.recognise import contents, recognise
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -204,6 +206,89 @@ def test_raw_weights_are_not_taken_for_the_ema(tmp_path):
     torch.save({"step": 1, "model": tensors}, file)
     with pytest.raises(UnsupportedCheckpointError, match="no state of an EMA"):
         load_expert(file)
+
+
+@pytest.mark.parametrize(
+    ("value", "said", "hint"),
+    [
+        (
+            {"model_state_dict": {"down_blocks.0.resnets.0.conv1.weight": 0}, "epoch": 3},
+            "diffusers' U-Net",
+            "FOLDER",
+        ),
+        ({"input_blocks.0.0.weight": 0, "time_embed.0.weight": 0}, "OpenAI's U-Net", "CallableExpert"),
+        (
+            {
+                "step": 1,
+                "ema": {"initted": 0, "ema_model.model.downs.0.0.block1.proj.weight": 0},
+                "version": "2.3",
+            },
+            "denoising-diffusion-pytorch's U-Net",
+            "CallableExpert",
+        ),
+        (
+            {"ema_model": {"module.input_blocks.0.0.weight": 0}, "net_model": {}},
+            "TorchCFM",
+            "CallableExpert",
+        ),
+        ({"ema": {"map_layer0.weight": 0}}, "EDM's network", "network-snapshot"),
+        ({"ema": {"layer.weight": 0}}, "a file of torch.save, not addtt's", "CallableExpert"),
+        ([1, 2], "a file of torch.save, not addtt's: it holds a list", "CallableExpert"),
+    ],
+)
+def test_file_of_torch_is_called_what_its_names_say(tmp_path, value, said, hint):
+    """Not addtt's without its config.yaml, whose lack would be to blame."""
+    torch.save(filled(value), tmp_path / "model.pt")
+    for source in (tmp_path, tmp_path / "model.pt"):
+        with pytest.raises(UnsupportedCheckpointError, match=said) as caught:
+            load_expert(source)
+        assert hint in caught.value.hint
+        assert "config.yaml" not in str(caught.value)
+
+
+def filled(value):
+    """With a tensor for each zero."""
+    if isinstance(value, dict):
+        return {key: filled(item) for key, item in value.items()}
+    return torch.zeros(1) if value == 0 else value
+
+
+def test_zips_that_are_no_file_of_torch_are_called_what_they_are(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros(3))
+    with pytest.raises(UnsupportedCheckpointError, match=r"arrays of numpy \(npz\), no checkpoint"):
+        load_expert(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("net/unet/config.json", "{}")
+    with pytest.raises(UnsupportedCheckpointError, match="a packed folder, no checkpoint"):
+        load_expert(tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "c.pt", "w") as archive:
+        for name in ("c/data.pkl", "c/code/__torch__.py", "c/constants.pkl"):
+            archive.writestr(name, b"")
+    with pytest.raises(UnsupportedCheckpointError, match="TorchScript, a program"):
+        load_expert(tmp_path / "c.pt")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 143000000\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["a.pkl", "a.pt", "run/model.pt", "own/model.safetensors", "vdm/ckpt-7.flax", "a.unheard"]
+)
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(POINTER, "Git LFS"), (b"<html>\nSign in", "a page of a web server"), (b"", "empty")],
+)
+def test_file_that_stands_for_another_is_called_that(tmp_path, name, content, said):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    if path.parent.name == "own":
+        card = read_card(bundled_folder("digits-vdm") / "card.toml")
+        (path.parent / "card.toml").write_text(card.toml())
+    for source in {path, path if path.parent == tmp_path else path.parent}:
+        with pytest.raises(CheckpointError, match=said) as caught:
+            load_expert(source)
+        assert caught.value.hint
 
 
 def test_addtt_without_its_configuration(tmp_path):

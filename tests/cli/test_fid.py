@@ -42,6 +42,19 @@ def test_what_is_printed(run_cli, samples):
     assert run_cli("fid", "samples.npz", "--ref", "digits", "--device", "cpu", "--quiet").err == ""
 
 
+def test_samples_of_other_code_are_taken_and_it_is_said(run_cli, samples, tmp_path):
+    train = load_data("photos", split="train")
+    np.savez(tmp_path / "a.npz", train.images[:20].transpose(0, 2, 3, 1), np.arange(20))
+    np.savez(tmp_path / "b.npz", images=train.images[:20])
+    found, expected = (
+        run_cli("fid", name, "--ref", "photos", "--features", "pixels", "--json", "--device", "cpu")
+        for name in ("a.npz", "b.npz")
+    )
+    assert found.json["metrics"] == expected.json["metrics"]
+    assert "a.npz: its arr_0, [N, H, W, C] of uint8, is taken for the images" in found.err
+    assert "arr_0" not in expected.err
+
+
 def test_statistics_made_here_are_taken(run_cli, samples):
     count = ("--reference-features", "100")
     made = run_cli("fid-ref", "digits", "s.npz", *count, "--json", "--device", "cpu").json

@@ -1,11 +1,14 @@
 """The user's own images: npz, npy, folders of PNG files, and what is wrong with them."""
 
 import io
+import re
 import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from tests.data.makers import tar, write_tar_gz
 
 from merged_diffusion.data import load_data
 from merged_diffusion.data.arrays import NPZ
@@ -188,9 +191,125 @@ def test_folder_without_png_is_a_usage_error(tmp_path):
 
 
 def test_file_of_another_kind(tmp_path):
-    (tmp_path / "a.xyz").write_bytes(b"")
+    (tmp_path / "a.xyz").write_bytes(b"?")
     with pytest.raises(UsageError, match=r"not a \.xyz file"):
         load_data(tmp_path / "a.xyz")
+
+
+# What numpy.savez calls arrays without names: OpenAI's samples.
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_samples_without_names_are_images_whose_channels_are_last(tmp_path, caplog, channels, labelled):
+    images = IMAGES[:, :channels]
+    labels = [np.array([3, 1, 4, 1])] if labelled else []
+    np.savez(tmp_path / "samples_4x5x6x3.npz", images.transpose(0, 2, 3, 1), *labels)
+    data = load_data(tmp_path / "samples_4x5x6x3.npz")
+    assert np.array_equal(data.images, images)
+    assert data.images.flags.c_contiguous
+    assert (data.labels is None) if not labelled else list(data.labels) == [3, 1, 4, 1]
+    assert data.sha256 == load_data(save(tmp_path / "b.npz", images=images)).sha256
+    assert "arr_0, [N, H, W, C] of uint8, is taken" in caplog.text
+    assert data.provenance["format"] == "npz, arr_0 [N, H, W, C]"
+
+
+def test_samples_without_names_may_have_their_channels_first(tmp_path, caplog):
+    np.savez(tmp_path / "a.npz", IMAGES)
+    assert np.array_equal(load_data(tmp_path / "a.npz").images, IMAGES)
+    assert "arr_0, [N, C, H, W] of uint8, is taken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (IMAGES[:, :, :3, :3], "may be [N, H, W, C] or [N, C, H, W]"),
+        (IMAGES[:, :, :, :1], "may be [N, H, W, C] or [N, C, H, W]"),
+        (IMAGES.repeat(2, axis=1), "no axis of 1 or 3 channels"),
+        (IMAGES / 255, "arr_0 is float64"),
+        (IMAGES[0], "arr_0 is uint8 [3, 5, 6]"),
+    ],
+)
+def test_samples_that_may_be_two_things_are_refused(tmp_path, samples, said):
+    np.savez(tmp_path / "a.npz", samples)
+    with pytest.raises(DataError, match=re.escape(said)):
+        load_data(tmp_path / "a.npz")
+
+
+def test_second_array_without_a_name_that_is_no_labels_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", IMAGES.transpose(0, 2, 3, 1), np.zeros((4, 10)))
+    with pytest.raises(DataError, match="labels"):
+        load_data(tmp_path / "a.npz")
+
+
+def test_axes_of_an_array_that_is_called_images_are_never_changed(tmp_path):
+    with pytest.raises(DataError, match="shape"):
+        load_data(save(tmp_path / "a.npz", images=IMAGES.transpose(0, 2, 3, 1)))
+
+
+# Files that stand for others, and sets of another kind.
+
+STANDINS = {
+    "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 143000000\n",
+    "git-annex": b"/annex/objects/SHA256E-s143000000--" + b"a" * 64 + b".npz\n",
+    "a page of a web server": b"\xef\xbb\xbf\n <!DOCTYPE html><html><title>Sign in</title></html>",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.npz", "a.npy", "a.zip", "a.tar.gz", "a.bin", "set/a.png", "test_batch", "val_data.npz"]
+)
+@pytest.mark.parametrize("said", STANDINS)
+def test_file_that_stands_for_another_is_called_that(tmp_path, name, said):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(STANDINS[said])
+    source = path.parent if path.suffix == ".png" or name == "test_batch" else path
+    with pytest.raises(DataIntegrityError, match=said) as caught:
+        load_data(source, variant="old" if name == "val_data.npz" else None)
+    assert caught.value.exit_code == 3
+    assert caught.value.hint
+
+
+def test_member_of_a_zip_that_stands_for_a_picture_is_called_that(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("0.png", STANDINS["Git LFS"])
+    with pytest.raises(DataIntegrityError, match=r"0\.png is a pointer of Git LFS"):
+        load_data(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("value", [{"images": IMAGES}, None, "text"])
+def test_npy_of_a_python_object_is_called_that(tmp_path, value):
+    np.save(tmp_path / "a.npy", np.array(value, dtype=object), allow_pickle=True)
+    with pytest.raises(UnsafeFileError, match="a Python object, a dict perhaps") as caught:
+        load_data(tmp_path / "a.npy")
+    assert ".item()" in caught.value.hint
+
+
+@pytest.mark.parametrize("place", [".", "cifar-100-python", "cifar-100-binary"])
+def test_folder_of_cifar_100_is_called_that(tmp_path, place):
+    names = (
+        ("train.bin", "test.bin", "fine_label_names.txt") if "binary" in place else ("train", "test", "meta")
+    )
+    (tmp_path / place).mkdir(exist_ok=True)
+    for name in names:
+        (tmp_path / place / name).write_bytes(b"\x80")
+    with pytest.raises(DataError, match="CIFAR-100, which is not read") as caught:
+        load_data(tmp_path)
+    assert "numpy.savez" in caught.value.hint
+
+
+def test_archive_of_cifar_100_is_called_that(tmp_path):
+    path = write_tar_gz(tmp_path / "a.tar.gz", tar({"cifar-100-python/meta": b"\x80"}))
+    with pytest.raises(DataError, match="CIFAR-100, which is not read"):
+        load_data(path)
+
+
+def test_file_of_torch_is_no_zip_of_pictures(tmp_path):
+    torch.save({"images": torch.zeros(2)}, tmp_path / "a.pt")
+    with pytest.raises(DataError, match=r"a file of torch\.save"):
+        load_data(tmp_path / "a.pt")
 
 
 def test_unknown_name_lists_what_there_is():

@@ -73,6 +73,21 @@ def test_bundled_weights_are_small_and_trained_by_the_recipe_on_the_known_data(n
     assert card.results["loss"][-1] < 0.01
 
 
+@pytest.mark.parametrize("wrapper", ["module", "net._orig_mod", "module.net.module"])
+def test_names_of_a_wrapped_network_are_read_without_the_wrapper(folder, wrapper, caplog):
+    expected = load_expert(folder).state_dict()
+
+    def wrap(tensors):
+        for key in list(tensors):
+            tensors[f"{wrapper}.{key.removeprefix('net.') if 'net' in wrapper else key}"] = tensors.pop(key)
+
+    rewrite(folder, wrap)
+    caplog.clear()
+    found = load_expert(folder).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    assert "parts of a wrapper" in caplog.text
+
+
 def test_folder_of_weights_of_another_precision_says_so(folder, caplog):
     rewrite(folder, lambda tensors: tensors.update({k: v.half() for k, v in tensors.items()}))
     expert = load_expert(folder)

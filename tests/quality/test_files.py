@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import struct
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_edms_statistics_are_read_as_bare(tmp_path):
     assert is_statistics(tmp_path / "edm.npz")
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("wrap", [True, False])
 def test_edm2_pickled_statistics_are_read_by_the_inert_interpreter(tmp_path, protocol, wrap):
     random = np.random.default_rng(0)
@@ -93,7 +94,55 @@ def test_edm2_pickled_statistics_are_read_by_the_inert_interpreter(tmp_path, pro
     assert is_statistics(path)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("core", ["core", "_core"])
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_arrays_of_protocol_5_are_read_as_each_numpy_writes_them(tmp_path, core, is_writable):
+    """A writable array's bytes are a bytearray there, a constant's are bytes; numpy 1 says core."""
+    table = {
+        "mu": np.linspace(-1, 1, 4),
+        "sigma": np.diag(np.arange(1.0, 5)).astype("f4"),
+        "extra": np.eye(3)[::2],
+    }
+    for array in table.values():
+        array.flags.writeable = is_writable
+    content = pickle.dumps({"fid": table}, protocol=5)
+    name = f"numpy.{core}.numeric".encode()
+    found = re.search(rb"\x8c.numpy\._?core\.numeric", content, re.DOTALL)
+    content = content.replace(found[0], b"\x8c" + bytes([len(name)]) + name)
+    (tmp_path / "s.pkl").write_bytes(content)
+    law = read_statistics(tmp_path / "s.pkl").law
+    np.testing.assert_array_equal(law.mean.numpy(), table["mu"])
+    np.testing.assert_array_equal(law.covariance.numpy(), table["sigma"])
+
+
+def test_buffers_outside_of_a_pickle_are_refused(tmp_path):
+    content = pickle.dumps({"mu": np.zeros(2), "sigma": np.eye(2)}, protocol=5, buffer_callback=[].append)
+    (tmp_path / "s.pkl").write_bytes(content)
+    with pytest.raises(UnsafeFileError, match="NEXT_BUFFER"):
+        read_statistics(tmp_path / "s.pkl")
+
+
+@pytest.mark.parametrize(
+    "names", [("m", "s"), ("mean", "cov"), ("mu", "covariance"), ("mu_clean", "sigma_clean")]
+)
+def test_statistics_by_other_names_are_refused_by_them(tmp_path, names):
+    path = tmp_path / "s.npz"
+    np.savez(path, **dict(zip(names, (np.zeros(3), np.eye(3)), strict=True)))
+    assert is_statistics(path, by_any_name=True)
+    assert not is_statistics(path)  # which fid-ref may replace
+    with pytest.raises(DataError, match=f"by other names: {names[0]} and {names[1]}") as caught:
+        read_statistics(path)
+    assert f"mu=f['{names[0]}'], sigma=f['{names[1]}']" in caught.value.hint
+    with pytest.raises(UsageError, match="holds no statistics"):
+        check_target(path)
+
+
+def test_pictures_beside_such_names_are_no_statistics(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 3, 4, 4), np.uint8), m=np.zeros(3), s=np.eye(3))
+    assert not is_statistics(tmp_path / "a.npz", by_any_name=True)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_hostile_pickle_of_statistics_is_refused(tmp_path, protocol):
     canary = tmp_path / "canary"
     table = {"mu": np.zeros(2), "sigma": np.eye(2), "extra": Hostile(canary)}

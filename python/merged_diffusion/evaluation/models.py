@@ -19,9 +19,9 @@ from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.base import Expert, check_declaration
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.catalogue import PairCard
+from merged_diffusion.experts.own_code import code_sha256
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.merge import Convention, MergedModel, Role, Threshold, as_model
-from merged_diffusion.reading import read_bytes
 
 
 @dataclass(frozen=True)
@@ -193,12 +193,6 @@ def _provenance(expert: Expert, source: str) -> dict[str, Any]:
     """What its checkpoint says; a bundled one lies elsewhere on every machine."""
     found = dict(getattr(expert, "provenance", {}))
     return found | {"source": source} if source.startswith("bundled:") else found
-
-
-def code_sha256(source: str) -> str | None:
-    """SHA-256 of the file of ``file.py:name``; None for any other source."""
-    file, _, _ = source.rpartition(":")
-    return hashlib.sha256(read_bytes(file)).hexdigest() if file.endswith(".py") else None
 
 
 def weights_sha256(expert: Expert) -> str | None:

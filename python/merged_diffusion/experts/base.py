@@ -114,7 +114,7 @@ def like_input(name: str, out: object, z: Tensor) -> Tensor:
     if not isinstance(out, Tensor):
         raise ExpertError(
             f"expert {name} returned {type(out).__name__}, where a tensor is needed",
-            hint="unpack the network's result in a function of your own",
+            hint=f"unpack the network's result in a function of your own{_unpacked(out)}",
             expert=name,
         )
     facts = (
@@ -126,8 +126,36 @@ def like_input(name: str, out: object, z: Tensor) -> Tensor:
         if expected != found:
             raise ExpertError(
                 f"expert {name} returned {fact} {found} for an input of {fact} {expected}",
+                hint=_remedy(fact, out, z),
                 expert=name,
                 expected=str(expected),
                 found=str(found),
             )
     return out
+
+
+def _unpacked(out: object) -> str:
+    """How, where it shows."""
+    if isinstance(out, tuple | list) and out and isinstance(out[0], Tensor):
+        return ": return out[0]"
+    if isinstance(getattr(out, "sample", None), Tensor):
+        return ": return out.sample"
+    if isinstance(out, dict) and len(tensors := [k for k, v in out.items() if isinstance(v, Tensor)]) == 1:
+        return f": return out[{tensors[0]!r:.40}]"
+    return ""
+
+
+def _remedy(fact: str, out: Tensor, z: Tensor) -> str | None:
+    """What to return in place of ``out``, which differs from ``z`` in its shape, dtype or device."""
+    if fact == "dtype":
+        return "return out.float()" if z.dtype.itemsize == 4 else f"return out.to({z.dtype})"
+    if fact == "device":
+        return "return out.to(z.device)"
+    if out.dim() != 4 or z.dim() != 4 or len(out) != len(z):
+        return None
+    channels = z.shape[1]
+    if out.shape[1] == 2 * channels and out.shape[2:] == z.shape[2:]:
+        return f"a network that also predicts a variance: return out[:, :{channels}]"
+    if out.shape == z.permute(0, 2, 3, 1).shape:
+        return "channels come second: return out.permute(0, 3, 1, 2)"
+    return None

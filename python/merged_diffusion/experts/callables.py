@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from merged_diffusion import _core, schedules
 from merged_diffusion.errors import ExpertError, MergedDiffusionError, UsageError
 from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration, like_input
+from merged_diffusion.experts.cures import cure
 from merged_diffusion.experts.timetables import Timetable
 
 Predicts = Literal["eps", "x0", "v", "score", "eps-minus-x0", "x0-minus-eps"]
@@ -168,6 +169,7 @@ class CallableExpert(nn.Module):
             raise ExpertError(
                 f"expert {self.name} raised {type(error).__name__}: {error} "
                 f"(gamma {float(gamma.min()):.4f} to {float(gamma.max()):.4f})",
+                hint=cure(error),
                 expert=self.name,
                 gamma=float(gamma.min()),
             ) from error

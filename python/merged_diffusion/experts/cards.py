@@ -5,21 +5,18 @@ A checkpoint is read: recognised by its content, its tensors compared with the n
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
-import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
-from merged_diffusion.errors import CheckpointError, ExpertError, MergedDiffusionError
+from merged_diffusion.errors import CheckpointError, ExpertError
 from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.catalogue import known, public
 from merged_diffusion.experts.checkpoints.recognise import Contents, Found, contents, recognise
 from merged_diffusion.experts.diffusers import load_diffusers
+from merged_diffusion.experts.own_code import expert_of
 from merged_diffusion.experts.weights import check_keys, finite, unwrapped
 
 if TYPE_CHECKING:
@@ -38,7 +35,6 @@ HINTS: Final = {
 }
 # Tensors of one entry, at least: a block down and its twin up, of DDPM++ in each of the levels.
 DEPTHS: Final = {"num_blocks": 20, "n_blocks": 18, "blocks": 8, "channels": 8}
-ATTRIBUTES: Final = ("gamma_range", "pixels", "levels", "image_shape")
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def load_expert(source: str | Path, *, cache: str | Path | None = None) -> Exper
     if path is not None:
         return read_expert(path)
     module, _, name = str(source).rpartition(":")
-    return _from_code(module, name)
+    return expert_of(module, name)
 
 
 def located(source: str | Path, cache: str | Path | None = None) -> Path | None:
@@ -156,44 +152,3 @@ def _warn_of_precision(held: Contents, path: Path) -> None:
             )
     elif held.precision != "float32":
         log.warning("%s: weights are %s, not float32; used as they are", path, held.precision)
-
-
-def _from_code(module: str, name: str) -> Expert:
-    log.warning("running the code of %s to get the expert %s", module, name)
-    source = f"{module}:{name}"
-    try:
-        found = getattr(_imported(module), name)
-        expert = found if _is_expert(found) else found()
-    except MergedDiffusionError:
-        raise
-    except Exception as error:
-        raise ExpertError(
-            f"expert {source!r}: {type(error).__name__}: {error}",
-            hint="name an Expert, or a function without arguments that returns one",
-            expert=source,
-        ) from error
-    if not _is_expert(expert):
-        missing = [a for a in ATTRIBUTES if not hasattr(expert, a)] or ["__call__(z, gamma, cond)"]
-        raise ExpertError(
-            f"expert {source!r} is a {type(expert).__name__} without {', '.join(missing)}",
-            hint="wrap a bare network in CallableExpert, which states them",
-            expert=source,
-        )
-    return cast("Expert", expert)
-
-
-def _is_expert(thing: object) -> bool:
-    return callable(thing) and not isinstance(thing, type) and all(hasattr(thing, a) for a in ATTRIBUTES)
-
-
-def _imported(module: str) -> ModuleType:
-    if not module.endswith(".py"):
-        return importlib.import_module(module)
-    path = Path(module).resolve()
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ExpertError(f"no such file: {module}", hint=EXPECTED, expert=module)
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, loaded)  # dataclasses and pickles look their module up by name
-    spec.loader.exec_module(loaded)
-    return loaded

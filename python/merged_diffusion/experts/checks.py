@@ -19,6 +19,7 @@ from merged_diffusion.experts import gradient
 from merged_diffusion.experts.base import Expert, check_declaration, like_input
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
+from merged_diffusion.experts.cures import cure
 from merged_diffusion.experts.denoising import warn_of_declaration
 
 ROWS = 9  # gammas that are looked at, both ends and the middle among them
@@ -153,7 +154,7 @@ def _call(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> Tens
     except (MergedDiffusionError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise _unsound(expert, f"raised {type(error).__name__}: {error}") from error
+        raise _unsound(expert, f"raised {type(error).__name__}: {error}", hint=cure(error)) from error
     return like_input(expert.name, out, z)
 
 
