@@ -20,7 +20,7 @@ LAYERS = (
     {"likelihood", "sampling", "training", "selftest", "quality", "bound"},
     {"merge", "pairs", "ode", "data", "runs", "fetch"},
     {"experts", "schedules"},
-    {"errors", "cache", "archives", "inert", "methods", "samplers", "_core"},
+    {"errors", "cache", "archives", "inert", "lazy", "methods", "samplers", "_core"},
 )
 LAYER = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 CONCEPTS = {path.stem for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyi") or path.is_dir()} - {
