@@ -22,7 +22,7 @@ LAYERS = (
     {"experts", "schedules"},
     {"cache", "archives", "inert", "methods", "samplers", "_core"},
     {"reading"},
-    {"errors", "escapes"},
+    {"errors", "escapes", "lazy"},
 )
 LAYER = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 CONCEPTS = {path.stem for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyi") or path.is_dir()} - {

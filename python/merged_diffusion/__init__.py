@@ -9,8 +9,9 @@ import loads neither torch nor the core.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from merged_diffusion.lazy import loader
 
 if TYPE_CHECKING:
     from merged_diffusion._core import __version__
@@ -112,14 +113,7 @@ _HOMES = {
 
 
 if not TYPE_CHECKING:  # a checker would take every name for an object
-
-    def __getattr__(name: str) -> object:
-        """The name from its home, on first use (PEP 562)."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = loader(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

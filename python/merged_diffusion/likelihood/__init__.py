@@ -5,12 +5,21 @@
 
 from data to noise (Song et al. 2021; Zheng et al. 2023). Each draw of each image is a problem of its own,
 with its own noise, probe and step size. Terms are in nats, bits/dim at the rim.
+
+Names are loaded when they are first used: to read kept records takes no torch.
 """
 
-from merged_diffusion.likelihood.evaluate import log_density, log_likelihood
-from merged_diffusion.likelihood.result import Likelihood, paired_difference
-from merged_diffusion.likelihood.scoring import default_batch_size
-from merged_diffusion.likelihood.together import can_share, log_likelihoods
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from merged_diffusion.lazy import loader
+
+if TYPE_CHECKING:
+    from merged_diffusion.likelihood.evaluate import log_density, log_likelihood
+    from merged_diffusion.likelihood.result import Likelihood, paired_difference
+    from merged_diffusion.likelihood.scoring import default_batch_size
+    from merged_diffusion.likelihood.together import can_share, log_likelihoods
 
 __all__ = [
     "Likelihood",
@@ -21,3 +30,16 @@ __all__ = [
     "log_likelihoods",
     "paired_difference",
 ]
+
+_HOMES = {
+    "Likelihood": "result",
+    "can_share": "together",
+    "default_batch_size": "scoring",
+    "log_density": "evaluate",
+    "log_likelihood": "evaluate",
+    "log_likelihoods": "together",
+    "paired_difference": "result",
+}
+
+if not TYPE_CHECKING:  # a checker would take every name for an object
+    __getattr__ = loader(__name__, _HOMES)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class Stopwatch:
@@ -46,6 +48,8 @@ class Stopwatch:
 
 
 def _event() -> torch.cuda.Event:
+    import torch  # here: a kept run's profile is read without it
+
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, get_args
-
-import torch
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
 from merged_diffusion.ode.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    import torch
 
 Part = Literal[
     "network",  # forward calls of experts
