@@ -60,7 +60,6 @@ READERS = {
     "labels of a folder": (("data", "show", "d"), "d/dataset.json", (2, 3)),
     "images of a distance": (("fid", "x.npz", "--ref", "digits"), "x.npz", (2, 3)),
     "statistics": (("fid", "digits", "--ref", "x.npz"), "x.npz", (2, 3)),
-    "hashes of the cache": (("data", "verify", "cifar10", "--cache", "c"), "c/hashes.json", (3, 6)),
 }
 
 
@@ -115,3 +114,12 @@ def test_a_page_reads_no_file_that_settings_name_outside_of_the_run(tmp_path: Pa
         assert _source(outside, run) is None
     assert _source("photos", run) == "photos"
     assert _source("inner.npz", run) == run / "inner.npz"
+
+
+def test_hashes_of_a_cache_are_a_regular_file(tmp_path: Path) -> None:
+    from merged_diffusion.errors import StorageError
+    from merged_diffusion.fetch.hashes import recorded
+
+    os.mkfifo(tmp_path / "hashes.json")
+    with pytest.raises(StorageError, match="named pipe"):
+        recorded(tmp_path)

@@ -72,7 +72,7 @@ def inverting() -> Callable[[], object]:
 
 
 @pytest.mark.parametrize(
-    "prepare", [decoding, decoding_one_value, filling, filling_one_row, clustering, inverting]
+    "prepare", [decoding, decoding_one_value, filling, filling_one_row, inverting, clustering]
 )
 def test_long_loop_ends_soon_after_a_signal(prepare: Callable[[], Callable[[], object]]) -> None:
     work = prepare()

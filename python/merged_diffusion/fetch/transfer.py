@@ -126,16 +126,21 @@ def _request(
     download = HTTPDownloader(
         progressbar=answer, chunk_size=PIECE, timeout=TIMEOUTS, headers=headers, hooks={"response": answer}
     )
+
+    def bring() -> None:
+        try:
+            download(url, stream, None)
+        finally:
+            answer.hang_up()  # by the thread that reads: another would wait for it
+
     try:
-        patiently(lambda: download(url, stream, None), lambda: answer.pieces, url, BY_HAND)
+        patiently(bring, lambda: answer.pieces, url, BY_HAND)
     except HTTPError as error:
         if error.response is None or error.response.status_code != RANGE_FAULT:
             raise
         if answer.whole != offset:  # what is here is no beginning of what is there
             stream.truncate(0)
             raise
-    finally:
-        answer.hang_up()
     if answer.whole is not None and stream.tell() < answer.whole:
         raise Cut(f"cut off after {stream.tell()} of {answer.whole} bytes")
     os.fsync(stream.fileno())
