@@ -570,7 +570,7 @@ def test_a_server_that_cuts_after_a_few_bytes_is_no_progress(server, tmp_path, m
     monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0.0)
     server.files["/set.bin"] = BODY[:4000]  # half of what is left comes each time: twelve pieces of it
     server.faults["/set.bin"] = ["cut"] * 12
-    with pytest.raises(ResourceError, match="cut off|Connection broken"):
+    with pytest.raises(ResourceError, match=r"cut off|Connection broken"):
         transfer.receive(f"{server.address}/set.bin", tmp_path / "set.bin.part")
     assert len(server.requests) == transfer.ATTEMPTS
 
