@@ -21,10 +21,11 @@ from merged_diffusion.errors import (
     UsageError,
 )
 from merged_diffusion.experts import catalogue
-from merged_diffusion.fetch import hub, transfer
+from merged_diffusion.fetch import hub, patience, transfer
+from merged_diffusion.fetch.patience import PIECE
 
 BODY = bytes(range(256)) * 1000
-KEPT = len(BODY) // 2 // transfer.CHUNK * transfer.CHUNK  # of what came before a cut in the middle
+KEPT = len(BODY) // 2 // PIECE * PIECE  # of what came before a cut in the middle
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
@@ -46,6 +47,16 @@ class Server:
         body = self.files.get(path.partition("?")[0])
         queue = self.faults.get(path, [])
         fault = queue.pop(0) if queue and with_body else None
+        if fault == "slow headers":
+            for k in range(1000):
+                request.wfile.write(b"H" if k else b"HTTP/1.1 200 O")
+                time.sleep(0.02)
+        if isinstance(fault, int) and fault == 999:
+            request.send_response(999)
+            request.send_header("Content-Length", "2")
+            request.end_headers()
+            request.wfile.write(b"no")
+            return
         if isinstance(fault, str) and fault.startswith("http"):
             request.send_response(302)
             request.send_header("Location", fault)
@@ -75,6 +86,10 @@ class Server:
         if not with_body:
             return
         middle = start + (len(body) - start) // 2
+        if fault == "drip":
+            for k in range(start, len(body)):
+                request.wfile.write(body[k : k + 1])
+                time.sleep(0.02)
         request.wfile.write(body[start:middle])
         if fault == "stall":
             time.sleep(1.0)
@@ -550,3 +565,57 @@ def test_absent_data_alone_is_code_3(tmp_path):
     error = absent([catalogue.public("data", "cifar10")], tmp_path)
     assert isinstance(error, DataNotFoundError)
     assert "fetch cifar10 --only data" in str(error)
+
+
+@pytest.mark.parametrize("fault", ["drip", "slow headers"])
+def test_a_server_that_only_drips_is_given_up(server, tmp_path, monkeypatch, fault):
+    """Each byte comes within the time-out between packets; a piece does not come within its time."""
+    monkeypatch.setattr(patience, "SECONDS", 0.5)
+    server.faults["/set.bin"] = [fault]
+    with pytest.raises(ResourceError, match="less than 65536 bytes came in"):
+        transfer.receive(f"{server.address}/set.bin", tmp_path / "set.bin.part")
+
+
+def test_a_listing_that_drips_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(patience, "SECONDS", 0.5)
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    path = "/api/models/a/b/revision/main?blobs=true"
+    server.files[path.partition("?")[0]] = b" " * 5000
+    server.faults[path] = ["drip"]
+    with pytest.raises(ResourceError, match="less than"):
+        hub.with_files(catalogue.public("expert", "hf:a/b@main"))
+
+
+def test_a_server_that_cuts_after_a_few_bytes_is_no_progress(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0.0)
+    server.files["/set.bin"] = BODY[:4000]  # half of what is left comes each time: twelve pieces of it
+    server.faults["/set.bin"] = ["cut"] * 12
+    with pytest.raises(ResourceError, match=r"cut off|Connection broken"):
+        transfer.receive(f"{server.address}/set.bin", tmp_path / "set.bin.part")
+    assert len(server.requests) == transfer.ATTEMPTS
+
+
+def test_an_answer_that_http_does_not_know_is_no_file(server, tmp_path):
+    server.faults["/set.bin"] = [999]
+    with pytest.raises(ResourceError, match="answered 999"):
+        transfer.receive(f"{server.address}/set.bin", tmp_path / "set.bin.part")
+
+
+LYING = {
+    "deep": b"[" * 100_000,
+    "no list": b'{"siblings": {"rfilename": "card.toml"}}',
+    "size as text": b'{"siblings": [{"rfilename": "model.safetensors", "size": "big"}]}',
+    "negative size": b'{"siblings": [{"rfilename": "model.safetensors", "size": -1}]}',
+    "lfs as list": b'{"siblings": [{"rfilename": "model.safetensors", "lfs": [1]}]}',
+    "hash as number": b'{"siblings": [{"rfilename": "model.safetensors", "lfs": {"sha256": 1}}]}',
+    "name as list": b'{"siblings": [{"rfilename": ["model.safetensors"]}]}',
+    "number": b"7",
+}
+
+
+@pytest.mark.parametrize("lie", LYING)
+def test_a_listing_of_other_types_is_refused(server, monkeypatch, lie):
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    server.files["/api/models/a/b/revision/main"] = LYING[lie]
+    with pytest.raises((ResourceError, CheckpointError)):
+        hub.with_files(catalogue.public("expert", "hf:a/b@main"))

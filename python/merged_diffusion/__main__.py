@@ -1,23 +1,26 @@
 """``python -m merged_diffusion`` and the entry point ``merged-diffusion``."""
 
+import _signal  # type: ignore[import-not-found]  # what `signal` is made of: at once, where that one takes a while
 import os
-import signal
 import sys
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    try:
-        _open_standard_files()
-        from merged_diffusion.cli import main as command_line
+    _signal.signal(_signal.SIGINT, _leave)
+    _open_standard_files()
+    from merged_diffusion.cli import main as command_line
 
-        code = command_line()
-    except KeyboardInterrupt:  # before the command line listens, nothing has been begun
-        os.write(2, b"interrupted\n")
-        code = 130
+    code = command_line()
     # What is left is the interpreter's end, which an impatient second Ctrl-C would only make noisy.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     sys.exit(code)
+
+
+def _leave(number: int, frame: object) -> None:  # noqa: ARG001  the handler's signature
+    """End at once: before the command line listens, nothing has been begun that could be left behind."""
+    os.write(2, b"interrupted\n")
+    os._exit(130)
 
 
 def _open_standard_files() -> None:

@@ -7,12 +7,13 @@ cannot be read.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from merged_diffusion.errors import MergedDiffusionError
 
@@ -30,7 +31,7 @@ FLAGS: Final = (
 )  # fmt: skip
 
 
-def opened(path: str | Path) -> BinaryIO:
+def opened(path: str | Path) -> io.BufferedReader:
     """A regular file, open to be read; `OSError` for anything else.
 
     Asked before it is opened, for opening may move a device, and after, for another may lie there by then.

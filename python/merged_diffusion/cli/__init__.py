@@ -10,10 +10,9 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TextIO, cast
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.signals import handled
@@ -98,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return output.stopped("interrupted", 130, as_json=as_json)
     except SystemExit as stop:
-        if isinstance(sys.stdout, PacifyFlushWrapper):  # type: ignore[arg-type]  # click's, whose reader has gone away
-            sys.stdout = sys.stdout.wrapped  # type: ignore[union-attr]
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click's, whose reader has gone away
+            sys.stdout = cast(TextIO, vars(sys.stdout)["wrapped"])
             return output.silenced()
         return output.stopped("terminated", int(stop.code or 0), as_json=as_json)
     except BrokenPipeError:

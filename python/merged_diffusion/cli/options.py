@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,22 @@ def less(decorator: Decorator, *names: str) -> Decorator:
     return apply
 
 
+def _on_this_machine(context: click.Context, option: click.Parameter, value: int | None) -> int | None:
+    """The number of threads; more than processors would wait for each other, and very many end a process."""
+    most = os.cpu_count() or 1
+    if value is not None and value > most:
+        raise click.BadParameter(f"{value} threads, this machine has {most} processors", context, option)
+    return value
+
+
 printing = stacked(
     click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object, errors too."),
     click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
 )
 threads = click.option(
-    "--threads", type=click.IntRange(1), show_default="all cores", help="Threads of torch and of the core."
-)
+    "--threads", type=click.IntRange(1), callback=_on_this_machine, show_default="all cores",
+    help="Threads of torch and of the core, at most as many as the machine has processors.",
+)  # fmt: skip
 device = click.option(
     "--device", show_default="auto", help="auto (cuda if usable, else cpu), cpu, cuda, cuda:N or mps."
 )

@@ -77,6 +77,7 @@ where = options.stacked(
                  show_default="0/1; RANK/WORLD_SIZE under torchrun", help="The share of worker I of N."),
     click.option("--out", type=click.Path(path_type=Path), show_default=DEFAULT_OUT,
                  help="FILE.npz, FILE.zip, FILE.png (one picture of all) or a directory of PNG."),
+    click.option("--overwrite", is_flag=True, help="Replace a file of others at --out FILE.png."),
     options.printing,
 )  # fmt: skip
 
@@ -100,6 +101,7 @@ def command(
     num: int | None,
     ids: tuple[int, int] | None,
     image_shape: tuple[int, int, int] | None,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
     **given: Any,
@@ -124,7 +126,7 @@ def command(
 
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.device)
-        files.form_of(target)
+        files.check_replaceable(target, overwrite=overwrite)
         settings = _with_threshold(settings, target)
         plan = SamplePlan.make(settings, sampling, wanted, image_shape).into(target)
         with (

@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 
 from merged_diffusion import _core
+from merged_diffusion.errors import UsageError
 from merged_diffusion.ode.devices import resolve_device
+
+MOST_THREADS: Final = 1024  # a run of a larger machine goes on here with its own number
 
 __all__ = ["all_cores", "configured", "resolve_device"]
 
@@ -57,5 +61,7 @@ def _set_determinism(mode: int) -> None:
 
 
 def _set_threads(torch_threads: int, core_threads: int) -> None:
+    if not 1 <= torch_threads <= MOST_THREADS:
+        raise UsageError(f"threads = {torch_threads}, possible are 1 to {MOST_THREADS}")
     torch.set_num_threads(torch_threads)
     _core.set_threads(core_threads)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from typing import Any, Final
 
 from merged_diffusion.errors import CheckpointError, ResourceError
 from merged_diffusion.experts.catalogue import HUB, Download, Public
 from merged_diffusion.experts.running_mean import is_running_mean
-from merged_diffusion.fetch.transfer import BY_HAND, TIMEOUTS
+from merged_diffusion.fetch.patience import patiently
+from merged_diffusion.fetch.transfer import BY_HAND, TIMEOUTS, check_status
 
+SHA256: Final = re.compile("[0-9a-f]{64}")
 MAX_LISTING: Final = 1 << 23
 FILES: Final = (
     *("model_index.json", "config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors"),
@@ -81,15 +84,32 @@ def with_files(entry: Public) -> Public:
 def _listing(address: str) -> list[dict[str, Any]]:
     import requests
 
-    try:
+    def ask() -> bytes:
         with requests.get(address, timeout=TIMEOUTS, stream=True) as answer:
             answer.raise_for_status()
-            content = answer.raw.read(MAX_LISTING, decode_content=True)
+            check_status(answer)
+            return bytes(answer.raw.read(MAX_LISTING, decode_content=True))
+
+    try:
+        content = patiently(ask, lambda: 0, address, BY_HAND)
         rows: list[dict[str, Any]] = json.loads(content)["siblings"]
+        if not isinstance(rows, list):
+            raise TypeError("siblings is no list")
     except requests.RequestException as error:
         raise ResourceError(f"{address}: {error}", hint=BY_HAND, url=address) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ResourceError(
             f"{address}: not a list of files ({error!r})", hint=BY_HAND, url=address
         ) from error
-    return [row for row in rows if isinstance(row, dict)]
+    return [row for row in rows if _is_sound(row)]
+
+
+def _is_sound(row: Any) -> bool:
+    """Whether a row of the listing has the types that it is read with."""
+    if not isinstance(row, dict) or not isinstance(row.get("rfilename"), str):
+        return False
+    size, large = row.get("size"), row.get("lfs") or {}
+    sha256 = large.get("sha256") if isinstance(large, dict) else 0
+    return (size is None or (type(size) is int and size >= 0)) and (
+        sha256 is None or (isinstance(sha256, str) and SHA256.fullmatch(sha256) is not None)
+    )

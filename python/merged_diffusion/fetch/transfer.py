@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from merged_diffusion.errors import ResourceError, StorageError
+from merged_diffusion.fetch.patience import PIECE, patiently
 from merged_diffusion.reading import read_text
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ Observer = Callable[[int, int | None], None]  # bytes that are there, bytes of t
 TIMEOUTS: Final = (10.0, 30.0)  # seconds to connect, and between two packets
 ATTEMPTS: Final = 4  # in a row that brought nothing further
 PAUSE_SECONDS: Final = 1.0
-CHUNK: Final = 1 << 16
 MAX_BYTES: Final = 1 << 34
 RETRIED: Final = (408, 425, 429, 500, 502, 503, 504)
+WHOLE: Final = 200
 PARTIAL: Final = 206
 RANGE_FAULT: Final = 416
 BY_HAND: Final = "run the command again to go on, or bring the file by hand (--dry-run: address and path)"
@@ -60,7 +61,7 @@ def receive(
             part.with_name(f"{part.name}.json").unlink(missing_ok=True)
             return
         except RequestException as error:  # an OSError as well
-            vain = 0 if _size(part) > before else vain + 1
+            vain = 0 if _size(part) >= before + PIECE else vain + 1
             status = None if error.response is None else error.response.status_code
             if vain >= ATTEMPTS or (status is not None and status not in (*RETRIED, RANGE_FAULT)):
                 raise _failure(url, status, error) from error
@@ -73,18 +74,31 @@ def size_at(url: str) -> int | None:
     """The size that the server states of a file, None where it states none; `ResourceError` as above."""
     import requests
 
-    try:
-        answer = requests.head(
+    def ask() -> Response:
+        return requests.head(
             url, timeout=TIMEOUTS, allow_redirects=True, headers={"Accept-Encoding": "identity"}
         )
+
+    try:
+        answer = patiently(ask, lambda: 0, url, BY_HAND)
         if answer.status_code in (405, 501):  # a server that knows no HEAD
             return None
         answer.raise_for_status()
+        check_status(answer)
     except requests.RequestException as error:
         status = None if error.response is None else error.response.status_code
         raise _failure(url, status, error) from error
     length = answer.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() else None
+
+
+def check_status(response: Response) -> None:
+    """`ResourceError` for an answer that is neither a file, a part of one, nor a failure that HTTP knows."""
+    if response.ok and response.status_code not in (WHOLE, PARTIAL):
+        raise ResourceError(
+            f"{response.url}: the server answered {response.status_code}",
+            hint=BY_HAND, url=response.url, status=response.status_code,
+        )  # fmt: skip
 
 
 def _request(
@@ -110,18 +124,23 @@ def _request(
         headers |= {"Range": f"bytes={offset}-"} | ({} if mark is None else {"If-Range": mark})
     answer = _Answer(stream, part, offset, observe)
     download = HTTPDownloader(
-        progressbar=answer, chunk_size=CHUNK, timeout=TIMEOUTS, headers=headers, hooks={"response": answer}
+        progressbar=answer, chunk_size=PIECE, timeout=TIMEOUTS, headers=headers, hooks={"response": answer}
     )
+
+    def bring() -> None:
+        try:
+            download(url, stream, None)
+        finally:
+            answer.hang_up()  # by the thread that reads: another would wait for it
+
     try:
-        download(url, stream, None)
+        patiently(bring, lambda: answer.pieces, url, BY_HAND)
     except HTTPError as error:
         if error.response is None or error.response.status_code != RANGE_FAULT:
             raise
         if answer.whole != offset:  # what is here is no beginning of what is there
             stream.truncate(0)
             raise
-    finally:
-        answer.hang_up()
     if answer.whole is not None and stream.tell() < answer.whole:
         raise Cut(f"cut off after {stream.tell()} of {answer.whole} bytes")
     os.fsync(stream.fileno())
@@ -136,6 +155,7 @@ class _Answer:
     def __init__(self, stream: BinaryIO, part: Path, offset: int, observe: Observer | None) -> None:
         self._stream, self._part, self._offset, self._observe = stream, part, offset, observe
         self.whole: int | None = None
+        self.pieces = 0
         self.total = 0  # pooch's: of this answer alone
         self._response: Response | None = None
 
@@ -152,6 +172,7 @@ class _Answer:
             self.whole = int(whole) if whole.isdecimal() else None
         if not response.ok:
             return
+        check_status(response)
         if headers.get("Content-Type", "").startswith("text/html"):
             raise ResourceError(
                 f"{response.url}: a web page instead of a file (a log-in, or a provider's page)", hint=BY_HAND
@@ -182,6 +203,7 @@ class _Answer:
 
     def update(self, _: int) -> None:
         """Look at what has arrived: a body may not outgrow its declared length, or the limit."""
+        self.pieces += 1
         arrived = self._stream.tell()
         if arrived > (MAX_BYTES if self.whole is None else self.whole):
             raise ResourceError(f"{self._part.name}: more bytes than the server declared", hint=BY_HAND)

@@ -51,6 +51,21 @@ def form_of(out: Path) -> Form:
     return FORMS.get(suffix, "folder")
 
 
+def check_replaceable(out: Path, *, overwrite: bool) -> None:
+    """`UsageError` where a picture of others lies at ``out``: one of ours is made anew, any other is not."""
+    if form_of(out) != "png" or overwrite or not out.exists() or out.is_dir():
+        return
+    try:
+        if out.is_file() and (out.stat().st_size == 0 or json.loads(_png_record(out))["command"] == "sample"):
+            return
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError, RecursionError):
+        pass  # no picture, or none of ours
+    raise UsageError(
+        f"--out {out} exists and is no picture that sample made; nothing was written",
+        hint="name another file, or replace it with --overwrite",
+    )
+
+
 def check_form(form: Form, levels: int, n: int) -> None:
     """`UsageError` where a form cannot hold ``n`` images of so many levels."""
     if form != "npz" and levels > MAX_LEVELS:
