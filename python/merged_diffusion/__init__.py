@@ -9,15 +9,10 @@ import loads neither torch nor the core.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from typing import TYPE_CHECKING
-
 from merged_diffusion.lazy import loader
 
-=======
 # Not from typing: until the command line is told of a Ctrl-C, there should be little to interrupt.
 TYPE_CHECKING = False
->>>>>>> readers
 if TYPE_CHECKING:
     from merged_diffusion._core import __version__
     from merged_diffusion.bound import Bound, loss_profile, variational_bound
@@ -118,20 +113,7 @@ _HOMES = {
 
 
 if not TYPE_CHECKING:  # a checker would take every name for an object
-<<<<<<< HEAD
     __getattr__ = loader(__name__, _HOMES)
-=======
-
-    def __getattr__(name: str) -> object:
-        """The name from its home, on first use (PEP 562)."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import importlib
-
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
->>>>>>> readers
 
 
 def __dir__() -> list[str]:
