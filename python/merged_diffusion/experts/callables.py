@@ -201,7 +201,7 @@ def _schedule(schedule: Schedule, unit: bool, gamma_range: tuple[float, float]) 
 
 
 def _predicts(word: Predicts) -> Predicts:
-    if word == "velocity":
+    if word == "velocity":  # type: ignore[comparison-overlap]
         raise UsageError('predicts = "velocity" is read with either sign', hint=TWO_READINGS)
     return _one_of("predicts", word, get_args(Predicts), hint=WORDS)
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.overrides import _get_current_function_mode_stack, _len_torch_function_stack, _pop_mode, _push_mode
+from torch.overrides import _get_current_function_mode_stack, _len_torch_function_stack, _pop_mode, _push_mode  # type: ignore[attr-defined]
 
 from merged_diffusion.errors import ExpertError, MergedDiffusionError
 from merged_diffusion.experts.base import Expert, like_input
@@ -232,14 +232,14 @@ def _older(read: Callable[[], Any]) -> Any:
 
 # Default devices are modes of torch's functions; others may cast as well.
 def _modes() -> tuple[Any, ...]:
-    return tuple(_get_current_function_mode_stack()) if _len_torch_function_stack() else ()
+    return tuple(_get_current_function_mode_stack()) if _len_torch_function_stack() else ()  # type: ignore[no-untyped-call]
 
 
 def _set_modes(modes: tuple[Any, ...]) -> None:
     for _ in range(_len_torch_function_stack()):
-        _pop_mode()
+        _pop_mode()  # type: ignore[no-untyped-call]
     for mode in modes:
-        _push_mode(mode)
+        _push_mode(mode)  # type: ignore[no-untyped-call]
 
 
 def _set_benchmark(value: bool) -> None:
