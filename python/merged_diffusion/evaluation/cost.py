@@ -40,15 +40,22 @@ def estimate(
     dtype: str,
     probes: int,
     method: str,
+    h_max: float | None = None,
     conditional: bool = False,
 ) -> Estimate:
-    """Time the slowest of the experts; ``n_solves`` counts images times draws times models."""
+    """Time the slowest of the experts; ``n_solves`` counts images times draws times models.
+
+    Steps of at most ``h_max`` in gamma take at least as many evaluations as fit into the experts' range.
+    """
     timed = min(probes, TIMED_PROBES)
     call = call_seconds(
         experts, shape=(rows, *shape), device=device, dtype=dtype, probes=timed, conditional=conditional
     )
     call *= probes / timed
     evaluations = NOMINAL_EVALUATIONS[method]
+    if h_max is not None:
+        lows, highs = zip(*(expert.gamma_range for expert in experts), strict=True)
+        evaluations = max(evaluations, math.ceil((max(highs) - min(lows)) / h_max))
     return Estimate(n_solves, rows, call, math.ceil(n_solves / rows) * evaluations * call, evaluations)
 
 
