@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from merged_diffusion.cli import output, workers
+from merged_diffusion.cli.loading import loading
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.sources import check_present
 
@@ -29,13 +30,14 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
     worker.check_out(out)
     quiet = given["quiet"] or not worker.speaks
     as_json = given["as_json"]
-    from merged_diffusion.cli import report
-    from merged_diffusion.cli.progress import Progress
-    from merged_diffusion.evaluation.evaluate import Evaluation
-    from merged_diffusion.evaluation.machine import configured
-    from merged_diffusion.evaluation.pilot import with_tolerance
-    from merged_diffusion.evaluation.plan import place
-    from merged_diffusion.thresholds.auto import with_threshold
+    with loading():
+        from merged_diffusion.cli import report
+        from merged_diffusion.cli.progress import Progress
+        from merged_diffusion.evaluation.evaluate import Evaluation
+        from merged_diffusion.evaluation.machine import configured
+        from merged_diffusion.evaluation.pilot import with_tolerance
+        from merged_diffusion.evaluation.plan import place
+        from merged_diffusion.thresholds.auto import with_threshold
 
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.device)
