@@ -21,6 +21,7 @@ from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.cures import cure
 from merged_diffusion.experts.denoising import warn_of_declaration
+from merged_diffusion.experts.memory import asked_in_parts
 
 ROWS = 9  # gammas that are looked at, both ends and the middle among them
 ANY_SIZE = 8  # of an axis for which the expert takes any
@@ -150,7 +151,7 @@ def _probe(
 
 def _call(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> Tensor:
     try:
-        out: object = expert(z, gamma, cond)
+        out = asked_in_parts(expert, z, gamma, cond)
     except (MergedDiffusionError, torch.OutOfMemoryError):
         raise
     except Exception as error:

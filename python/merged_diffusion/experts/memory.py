@@ -6,11 +6,13 @@ What ran out is told by the exception's type; torch's allocator of the host has 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from merged_diffusion.errors import ResourceError, UsageError
+from merged_diffusion.experts.base import Expert
 
 T = TypeVar("T")
 
@@ -86,3 +88,18 @@ class Rows:
             device=self._device,
             rows=self.number,
         )
+
+
+def asked_in_parts(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> object:
+    """The expert's answer to z [B, C, H, W]; in halves, down to one row, where the memory does not suffice."""
+    try:
+        return expert(z, gamma, cond)
+    except Exception as error:
+        if len(z) == 1 or not is_out_of_memory(error):
+            raise
+    half = len(z) // 2
+    parts = [
+        asked_in_parts(expert, z[rows], gamma[rows], None if cond is None else cond[rows])
+        for rows in (slice(half), slice(half, None))
+    ]
+    return torch.cat([cast(Tensor, part) for part in parts])
