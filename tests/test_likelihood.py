@@ -604,7 +604,7 @@ def test_memory_that_ends_in_the_middle_costs_no_finished_image():
 
         def forward(self, z, gamma, cond=None):
             self.calls += 1
-            self.allowed = 2 if self.calls > 60 else 4
+            self.allowed = 2 if self.calls > 100 else 4  # the start check is over
             return super().forward(z, gamma)
 
     expert = Later((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4)

@@ -91,7 +91,7 @@ class Rows:
 
 
 def asked_in_parts(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> object:
-    """The expert's answer to z [B, C, H, W]; in halves, down to one row, where the memory does not suffice."""
+    """The answer to z [B, C, H, W]; in halves, down to one row, where the memory does not suffice."""
     try:
         return expert(z, gamma, cond)
     except Exception as error:
