@@ -7,12 +7,15 @@ thresholds and how many images a command asks for may differ.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError, StorageError
-from merged_diffusion.runs.settings import differences, is_machine, write_json
+from merged_diffusion.runs.directory import Directory, make, refuse_link, strangers, unmake
+from merged_diffusion.runs.folder import refuse_strangers
+from merged_diffusion.runs.settings import differences, is_machine, json_text
 
 FORMAT: Final = 1
 NAME: Final = "sweep.json"
@@ -58,20 +61,13 @@ def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False
     StorageError
         It cannot be written.
     """
+    refuse_link(folder)
     held = read(folder)
     if held is None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        except OSError as error:
-            raise StorageError(f"{folder}: cannot be written ({error.strerror})", file=str(folder)) from error
-        if others:
-            raise RunError(
-                f"{folder}: is not empty and holds no {NAME} ({', '.join(others[:3])})",
-                hint="name a new or empty directory as --out",
-                file=str(folder),
-            )
-        write_json(folder / NAME, asked)
+        make(folder)
+        with Directory(folder) as place:
+            refuse_strangers(place, NAME)
+            place.write(NAME, json_text(asked))
         return {"spent": 0, "single_runs": 0}, 0.0
     found = differences(_identity(held), _identity(asked))
     fatal = {key: pair for key, pair in found.items() if not (allow_rebatch and is_machine(key))}
@@ -87,7 +83,17 @@ def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False
 
 def write(folder: Path, table: Mapping[str, Any]) -> None:
     """Replace the table."""
-    write_json(folder / NAME, table)
+    with Directory(folder) as place:
+        place.remove_drafts([NAME])
+        place.write(NAME, json_text(table))
+
+
+def take_back(folder: Path) -> None:
+    """Remove a sweep that was begun and of which no row is."""
+    with Directory(folder) as place:
+        if not strangers(place.names(), re.compile(re.escape(NAME))):
+            place.remove([NAME])
+    unmake([folder])
 
 
 def _identity(table: Mapping[str, Any]) -> dict[str, Any]:
