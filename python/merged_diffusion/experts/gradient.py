@@ -113,7 +113,8 @@ def _look(call: Call, z: Tensor, gamma: Tensor, value: Tensor, *, seed: int) -> 
         out = call(state)
         if not out.requires_grad:
             return None
-        (pulled,) = torch.autograd.grad(out, state, v, allow_unused=True)
+        # Of a number: handed v itself, torch loads sympy to compare two shapes.
+        (pulled,) = torch.autograd.grad((out * v).sum(), state, allow_unused=True)
     slope = torch.zeros_like(z) if pulled is None else pulled
     scale = schedules.sigma(gamma)
     found: dict[float, tuple[Tensor, Tensor, Tensor]] = {}
