@@ -16,7 +16,7 @@ import click
 
 from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.signals import handled
-from merged_diffusion.errors import MergedDiffusionError, ResourceError
+from merged_diffusion.errors import MergedDiffusionError, ResourceError, UsageError
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
@@ -87,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = "--json" in arguments and workers.tells(os.environ)
     try:
         with handled():
+            for argument in arguments:
+                if "\0" in argument:
+                    raise UsageError(f"{argument!r} holds a NUL, which no name of a file can")
             return group.main(arguments, prog_name="merged-diffusion", standalone_mode=False) or 0
     except click.ClickException as error:
         return output.usage_error(error, as_json=as_json)
