@@ -46,7 +46,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> Record | None:
-    """The record of a line without its newline, or None where the checksum does not fit or it is no object."""
+    """The record of a line (no newline), or None where its checksum does not fit or it is no object."""
     body, mark, check = line.rpartition(MARK)
     if not mark or check != b':"%08x"}' % zlib.crc32(body):
         return None
