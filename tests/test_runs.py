@@ -306,3 +306,42 @@ def test_a_sweep_is_no_run_and_its_rows_are_named(tmp_path):
     (tmp_path / "sweep" / "eta-0.3000" / "settings.json").write_text("{}")
     with pytest.raises(RunError, match=r"is a sweep, whose rows are runs \(eta-0.3000\)"):
         open_run(tmp_path / "sweep")
+
+
+def test_edited_settings_and_records_are_corrupt_and_no_fault_of_the_program(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every value of settings and of a record in turn, as a number, a text, a list, a table or nothing."""
+    import copy
+    import shutil
+
+    from merged_diffusion.cli import main
+
+    source, folder = Path(__file__).parent / "reference" / "run-format-1", tmp_path / "run"
+    shutil.copytree(source, folder)
+    settings = json.loads((source / "settings.json").read_text("utf-8"))
+    journal = next(folder.glob("images-*.jsonl"))
+    records = [decode(line) for line in journal.read_bytes().splitlines()]
+
+    def keys(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+        inner = value.items() if isinstance(value, dict) else ()
+        return [found for key, item in inner for found in ((*path, key), *keys(item, (*path, key)))]
+
+    def changed(value: object, path: tuple[str, ...], wrong: object) -> dict:
+        found = inner = copy.deepcopy(value)
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = wrong
+        return found
+
+    for wrong in (None, 7, "x", [], {}):
+        for path in keys(settings):
+            (folder / "settings.json").write_text(json.dumps(changed(settings, path, wrong)))
+            assert main(["runs", "show", str(folder)]) in (0, 2, 7, 9), (path, wrong)
+        (folder / "settings.json").write_text(json.dumps(settings))
+        for path in keys(records[0]):
+            lines = [encode(changed(records[0], path, wrong)), *map(encode, records[1:])]
+            journal.write_bytes(b"".join(lines))
+            assert main(["runs", "show", str(folder)]) in (0, 2, 5, 7, 9), (path, wrong)
+        journal.write_bytes(b"".join(map(encode, records)))
+    assert "unexpected" not in capsys.readouterr().err

@@ -57,6 +57,14 @@ def read_text(path: str | Path) -> str:
     return read_bytes(path).decode("utf-8")
 
 
+def exists(path: str | Path) -> bool:
+    """Whether there is something; a name that no file can have names nothing."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def refused_as(kind: type[MergedDiffusionError], path: str | Path) -> Iterator[None]:
     """An `OSError` of a file that is read, as an error of the package."""

@@ -10,13 +10,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, TextIO, cast
+from typing import Final
 
 import click
 
 from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.signals import handled
-from merged_diffusion.errors import MergedDiffusionError, ResourceError
+from merged_diffusion.errors import MergedDiffusionError, ResourceError, UsageError
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
@@ -85,8 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before torch is loaded: libgomp's spinning threads slow the core's loops twofold after a convolution.
     os.environ["GOMP_SPINCOUNT"] = "0"
     as_json = "--json" in arguments and workers.tells(os.environ)
+    streams = sys.stdout, sys.stderr
     try:
         with handled():
+            for argument in arguments:
+                if "\0" in argument:
+                    raise UsageError(f"{argument!r} holds a NUL, which no name of a file can")
             return group.main(arguments, prog_name="merged-diffusion", standalone_mode=False) or 0
     except click.ClickException as error:
         return output.usage_error(error, as_json=as_json)
@@ -97,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return output.stopped("interrupted", 130, as_json=as_json)
     except SystemExit as stop:
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click's, whose reader has gone away
-            sys.stdout = cast(TextIO, vars(sys.stdout)["wrapped"])
+        if sys.stdout is not streams[0]:  # click took it away: its reader is gone
+            sys.stdout, sys.stderr = streams
             return output.silenced()
         return output.stopped("terminated", int(stop.code or 0), as_json=as_json)
     except BrokenPipeError:

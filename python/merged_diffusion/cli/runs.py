@@ -27,8 +27,10 @@ def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  noth
     from merged_diffusion.cli import report
     from merged_diffusion.evaluation.summary import summary_of_run
     from merged_diffusion.runs import open_run
+    from merged_diffusion.runs.kept import as_kept
 
-    return report.show_kept(summary_of_run(open_run(folder)), folder, as_json=as_json)
+    with as_kept(folder):
+        return report.show_kept(summary_of_run(open_run(folder)), folder, as_json=as_json)
 
 
 @command.command(
@@ -42,8 +44,10 @@ def compare(first: Path, second: Path, as_json: bool, quiet: bool) -> int:  # no
     from merged_diffusion.cli import report
     from merged_diffusion.evaluation.summary import compare_runs
     from merged_diffusion.runs import open_run
+    from merged_diffusion.runs.kept import as_kept
 
-    report.show_comparison(compare_runs(open_run(first), open_run(second)), as_json=as_json)
+    with as_kept(first, second):
+        report.show_comparison(compare_runs(open_run(first), open_run(second)), as_json=as_json)
     return 0
 
 
@@ -79,8 +83,10 @@ def export(
     from merged_diffusion.reports.beginnings import TABLES
     from merged_diffusion.reports.export import exported
     from merged_diffusion.reports.files import write_text
+    from merged_diffusion.runs.kept import as_kept
 
-    found = exported(folders, form=form, number=table, what=what)
+    with as_kept(*folders):
+        found = exported(folders, form=form, number=table, what=what)
     if out is not None:
         write_text(out, found.text, TABLES[form])
     for warning in found.warnings if not quiet else ():
@@ -105,8 +111,10 @@ def report_page(folders: tuple[Path, ...], out: Path, as_json: bool, quiet: bool
     from merged_diffusion.cli import output
     from merged_diffusion.reports.files import write_text
     from merged_diffusion.reports.page import MARK, report
+    from merged_diffusion.runs.kept import as_kept
 
-    text, warnings = report(folders)
+    with as_kept(*folders):
+        text, warnings = report(folders)
     write_text(out, text, MARK)
     for warning in warnings if not quiet else ():
         output.say(f"warning: {warning}")

@@ -11,7 +11,7 @@ from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.data.paths import load_path
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.experts.catalogue import known
-from merged_diffusion.reading import refused_as
+from merged_diffusion.reading import exists, refused_as
 
 __all__ = ["NAMES", "SPLITS", "Data", "load_data", "pixel_values"]
 
@@ -46,7 +46,7 @@ def load_data(
         with refused_as(DataError, name):
             return places.load_public(name, split, cache=cache, variant=variant)
     path = Path(source)
-    if not path.exists():
+    if not exists(path):
         raise UsageError(f"{name!r} is neither {', '.join(NAMES)} nor an existing path")
     with refused_as(DataError, path):
         data = load_path(path, split, levels, variant)

@@ -70,6 +70,9 @@ def read_array(stream: IO[bytes], where: str, size: int) -> Array:
             f"{where}: {size - start - length} bytes follow the {list(shape)} of {dtype}",
             file=where, expected=length, found=size - start,
         )  # fmt: skip
+    # Of no bytes, but of a length that no array can have.
+    if not dtype.itemsize or math.prod(max(n, 1) for n in shape) * dtype.itemsize >= 1 << 63:
+        raise DataIntegrityError(f"{where}: no array is {list(shape)} of {dtype}", file=where)
     content = np.empty(length, dtype=np.uint8)
     _fill(stream, content.data, where)
     return content.view(dtype).reshape(shape, order="F" if header["fortran_order"] else "C")

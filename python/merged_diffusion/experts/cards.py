@@ -18,6 +18,7 @@ from merged_diffusion.experts.checkpoints.recognise import Contents, Found, cont
 from merged_diffusion.experts.diffusers import load_diffusers
 from merged_diffusion.experts.own_code import expert_of
 from merged_diffusion.experts.weights import check_keys, finite, unwrapped
+from merged_diffusion.reading import exists
 
 if TYPE_CHECKING:
     from merged_diffusion.experts.base import Expert
@@ -74,7 +75,7 @@ def located(source: str | Path, cache: str | Path | None = None) -> Path | None:
     if isinstance(source, str) and public("expert", source) is not None:
         return Path(expert_paths([source], cache)[0])
     path = Path(source)
-    if path.exists():
+    if exists(path):
         return path
     module, _, name = text.rpartition(":")
     if module and name.isidentifier():

@@ -18,6 +18,7 @@ from merged_diffusion.errors import RunError, RunMismatchError
 from merged_diffusion.runs.environment import Versions, digest, versions
 from merged_diffusion.runs.folder import locked, made_folder, refuse_strangers, unmake
 from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work, storage_error
+from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.records import Record, read_records
 from merged_diffusion.runs.settings import (
     FORMAT,
@@ -37,8 +38,9 @@ PARTS: Final = ("likelihood", "quality")
 def recorded_machine(folder: Path) -> dict[str, Any]:
     """Batch size, threads, device and dtype of a run; empty where there is none."""
     settings = read_settings(folder)
-    held = {} if settings is None else settings.get("settings", {})
-    return {name: held[name] for name in MACHINE if held.get(name) is not None}
+    with as_kept(folder):
+        held = {} if settings is None else settings.get("settings", {})
+        return {name: held[name] for name in MACHINE if held.get(name) is not None}
 
 
 def open_run(folder: str | Path) -> Run:
@@ -106,7 +108,8 @@ class Run:
         asked = {**settings, "format": FORMAT, "versions": current, "selections": [dict(selection or {})]}
         try:
             with locked(path):
-                run = cls._agree(path, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
+                with as_kept(path):
+                    run = cls._agree(path, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
                 run._made = made
                 run._begin(shard, current)
         except BaseException:

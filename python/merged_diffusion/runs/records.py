@@ -46,12 +46,15 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> Record | None:
-    """The record of a line without its newline, or None where the checksum does not fit."""
+    """The record of a line (no newline), or None where its checksum does not fit or it is no object."""
     body, mark, check = line.rpartition(MARK)
     if not mark or check != b':"%08x"}' % zlib.crc32(body):
         return None
-    record: Record = json.loads(body + b"}")
-    return record
+    try:
+        record: Record = json.loads(body + b"}")
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def read_records(path: Path) -> tuple[list[Record], int]:
@@ -73,9 +76,10 @@ def read_records(path: Path) -> tuple[list[Record], int]:
         record = decode(line[:-1]) if line.endswith(b"\n") else None
         if record is None:
             damaged = offset if damaged is None else damaged
-        elif damaged is not None:
+        elif damaged is not None or type(record.get("id")) is not int:
+            damaged = offset if damaged is None else damaged
             raise RunCorruptError(
-                f"{path}: the line at byte {damaged} does not fit its checksum",
+                f"{path}: the line at byte {damaged} does not fit its checksum, or names no image",
                 hint="the records before it are sound; restore the file, or start again in another --out",
                 file=str(path),
                 offset=damaged,

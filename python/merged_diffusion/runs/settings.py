@@ -58,7 +58,7 @@ def read_settings(folder: Path) -> Settings | None:
         return None
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunCorruptError(
             f"{path}: not the settings of a run",
             hint="restore the file, or use another --out",

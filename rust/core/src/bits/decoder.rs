@@ -15,7 +15,7 @@ use crate::gamma::{log_alpha, log_sigma};
 const NEGLIGIBLE: f64 = 1e-20;
 
 /// Exponentials of one part of the work at the most: some 30 ms on one thread.
-const TERMS: usize = 1 << 22;
+const TERMS: u32 = 1 << 22;
 
 /// log p(x | z) of every row, in nats; `z` and `pixels` hold rows of `dim`.
 ///
@@ -77,7 +77,7 @@ impl<'a, P: Copy + Into<u32> + Sync> Decoding<'a, P> {
             z,
             pixels,
             dim,
-            part: (TERMS / levels as usize).max(1),
+            part: (TERMS / levels).max(1) as usize,
             found: Vec::with_capacity(z.len()),
             begun: None,
         })
@@ -85,7 +85,7 @@ impl<'a, P: Copy + Into<u32> + Sync> Decoding<'a, P> {
 
     /// Does one part; false once nothing is left to do.
     pub fn advance(&mut self) -> bool {
-        if self.decoder.last >= TERMS as i64 {
+        if self.decoder.last >= i64::from(TERMS) {
             return self.advance_within();
         }
         let done = self.found.len();
@@ -99,7 +99,7 @@ impl<'a, P: Copy + Into<u32> + Sync> Decoding<'a, P> {
 
     /// One part of values that may each take more than a part.
     fn advance_within(&mut self) -> bool {
-        let mut left = TERMS as i64;
+        let mut left = i64::from(TERMS);
         while left > 0 && self.found.len() < self.z.len() {
             let done = self.found.len();
             let begun = self.begun.take();
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn parts_are_the_whole() {
         // Three parts and a piece of a fourth.
-        let dim = 2 * TERMS / 65_536 - 1;
+        let dim = 2 * TERMS as usize / 65_536 - 1;
         let z: Vec<f64> = (0..2 * dim).map(|i| (i as f64).sin()).collect();
         let pixels: Vec<u16> = (0..2 * dim).map(|i| 250 * i as u16).collect();
         let mut decoding = Decoding::new(&z, &pixels, dim, -9.0, 65_536).unwrap();
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_value_of_many_levels_is_done_in_parts() {
-        let levels = 3 * TERMS as u32;
+        let levels = 3 * TERMS;
         let (z, pixels) = ([0.1, -0.4], [7_u32, levels - 1]);
         let mut decoding = Decoding::new(&z, &pixels, 1, 12.0, levels).unwrap();
         let mut parts = 1;
