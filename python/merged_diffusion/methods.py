@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Final, Literal, get_args
 
 from merged_diffusion.errors import UsageError
@@ -25,6 +25,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "adams": {"step_control": "per-image", "tol": 3e-3, "h_max": 0.7, "probe": "fresh"},
 }
 DEFAULT: Final[Method] = "adams"
+MOST_ROWS: Final = 1 << 16  # of a network call: one solve holds no more problems to fill them with
 OPTIONS: Final = ("step_control", "rtol", "atol", "tol", "h_max", "probe")
 DEPENDENT: Final = ("rtol", "atol", "tol", "h_max", "probe", "probes", "dequantise", "importance")
 
@@ -49,6 +50,22 @@ def completed(method: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
                 hint=_reason(name, stated[name]) or f"use method {owner}, or leave it out",
             )
     return {**dict.fromkeys(OPTIONS), "method": chosen, **DEFAULTS[chosen], **stated}
+
+
+def check_rows(rows: object) -> None:
+    """Refuse a batch size that no network call can have.
+
+    Raises
+    ------
+    UsageError
+    """
+    if rows is not None and not (isinstance(rows, Integral) and 1 <= int(rows) <= MOST_ROWS):
+        raise UsageError(
+            f"batch size {rows}: a network call has 1 to {MOST_ROWS} rows",
+            hint="leave it out for what suits the device",
+            batch_size=rows,
+            most=MOST_ROWS,
+        )
 
 
 def _owner(name: str, value: object) -> str | None:

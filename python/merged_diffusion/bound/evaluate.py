@@ -24,6 +24,8 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
+from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood import default_batch_size
 from merged_diffusion.likelihood.given import as_data
 from merged_diffusion.likelihood.records import ROLES, Record
@@ -84,15 +86,14 @@ def variational_bound(
         data.ids.astype(np.uint64),
         data.labels,
         seed,
-        settings.batch_size or default_batch_size(len(data), settings.device),
+        Rows(settings.batch_size or default_batch_size(len(data), settings.device), place),
         place,
         settings.torch_dtype,
     )
     found: list[Record] = []
     experts = [leg.expert for leg in model.legs()]
     with (
-        torch.inference_mode(False),
-        torch.no_grad(),
+        fenced(),
         frozen(experts, device=place, dtype=settings.torch_dtype),
         tqdm(total=len(data), unit="image", disable=not progress) as bar,
     ):
@@ -137,8 +138,8 @@ class _Draws:
 
     def records(self) -> Iterator[Record]:
         """One per image, in their order."""
-        for first in range(0, len(self.data), max(1, self.losses.rows)):
-            chunk = np.arange(first, min(first + self.losses.rows, len(self.data)))
+        for first in range(0, len(self.data), self.losses.rows.number):
+            chunk = np.arange(first, min(first + self.losses.rows.number, len(self.data)))
             gamma, loss = zip(*(self._repeat(chunk, repeat) for repeat in range(self.repeats)), strict=True)
             gammas, squares = np.stack(gamma, axis=1), np.stack(loss, axis=1)
             reconstructed = np.stack([self._reconstruction(chunk, r) for r in range(self.repeats)], axis=1)
@@ -217,7 +218,7 @@ class _Draws:
             **values,
             "evaluations": counts,
             "cluster": None if clusters is None else int(clusters[position]),
-            "rows": self.losses.rows,
+            "rows": self.losses.rows.number,
         }
         if self.keeps_profile:
             record["profile"] = {"gamma": gamma.tolist(), "loss": squares.tolist()}

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from merged_diffusion import schedules
 from merged_diffusion.bound.noise import Floats, diffusion_noise
-from merged_diffusion.errors import ResourceError
-from merged_diffusion.experts.base import Expert, like_input
-from merged_diffusion.likelihood.scoring import HOST_ALLOCATOR
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.fence import ask
+from merged_diffusion.experts.memory import Rows
 from merged_diffusion.ode.items import Keys
 from merged_diffusion.ode.transfer import placed
 
@@ -24,16 +24,13 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass
 class Losses:
-    """Squared errors of images ``x`` [N, C, H, W] with ``ids`` [N]; every network call has ``rows`` rows.
-
-    ``rows`` is halved, for good, where the device's memory does not suffice.
-    """
+    """Squared errors of images ``x`` [N, C, H, W] with ``ids`` [N], in network calls of ``rows`` rows."""
 
     x: Floats
     ids: Keys
     labels: npt.NDArray[np.int64] | None
     seed: int
-    rows: int
+    rows: Rows
     device: torch.device
     dtype: torch.dtype
     network_seconds: float = field(default=0.0, init=False)
@@ -49,26 +46,22 @@ class Losses:
         found = np.empty(len(positions))
         first = 0
         while first < len(positions):
-            part = slice(first, first + self.rows)
-            try:
-                found[part] = self._call(expert, positions[part], gamma[part], draws[part])
-            except (torch.OutOfMemoryError, MemoryError):
-                self._halve()
-                continue
-            except RuntimeError as error:
-                if HOST_ALLOCATOR not in str(error):
-                    raise
-                self._halve()
-                continue
-            first = part.stop
+
+            def call(rows: int, first: int = first) -> Floats:
+                part = slice(first, first + rows)
+                return self._call(expert, positions[part], gamma[part], draws[part], rows)
+
+            losses = self.rows.fit(call)
+            found[first : first + len(losses)] = losses
+            first += len(losses)
         return found
 
-    def _call(self, expert: Expert, positions: Positions, gamma: Floats, draws: Keys) -> Floats:
+    def _call(self, expert: Expert, positions: Positions, gamma: Floats, draws: Keys, rows: int) -> Floats:
         # Filled up with its first row: a network may give a row other bits in a call of another size.
         n_asked = len(positions)
-        filled = np.concatenate([np.arange(n_asked), np.zeros(self.rows - n_asked, np.int64)])
+        filled = np.concatenate([np.arange(n_asked), np.zeros(rows - n_asked, np.int64)])
         positions, gamma, draws = positions[filled], gamma[filled], draws[filled]
-        noise = np.empty((self.rows, math.prod(self.x.shape[1:])))
+        noise = np.empty((rows, math.prod(self.x.shape[1:])))
         diffusion_noise(noise, self.seed, np.ascontiguousarray(self.ids[positions]), draws)
         home = schedules.home(self.device)
         x = placed(np.ascontiguousarray(self.x[positions]), home)
@@ -84,15 +77,4 @@ class Losses:
 
     def _predicted(self, expert: Expert, z: Tensor, clock: Tensor, cond: Tensor | None) -> Tensor:
         given = z.to(self.dtype).to(self.device)
-        return like_input(expert.name, expert(given, clock, cond), given)
-
-    def _halve(self) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if self.rows == 1:
-            raise ResourceError(
-                f"the memory of {self.device} does not suffice for a network call of one row",
-                hint="use a smaller network or another device",
-                device=str(self.device),
-            )
-        self.rows //= 2
+        return ask(expert, given, clock, cond)

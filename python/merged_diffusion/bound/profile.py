@@ -19,6 +19,8 @@ from merged_diffusion.bound.noise import Floats
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood import default_batch_size
 from merged_diffusion.likelihood.given import as_data
 from merged_diffusion.likelihood.settings import Settings
@@ -132,15 +134,14 @@ def loss_profile(
         given.ids.astype(np.uint64),
         given.labels,
         seed,
-        settings.batch_size or default_batch_size(len(given), settings.device),
+        Rows(settings.batch_size or default_batch_size(len(given), settings.device), place),
         place,
         settings.torch_dtype,
     )
     is_asked = _asked(len(given), first + np.arange(len(grid)), stride)
     images, points = np.nonzero(is_asked)
     with (
-        torch.inference_mode(False),
-        torch.no_grad(),
+        fenced(),
         frozen([leg.expert], device=place, dtype=settings.torch_dtype),
     ):
         values = losses(leg.expert, images, grid[points], noise.profile_draws(points + first))

@@ -17,6 +17,7 @@ import click
 from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.signals import handled
 from merged_diffusion.errors import MergedDiffusionError, ResourceError, UsageError
+from merged_diffusion.experts.memory import FEWER, is_out_of_memory
 
 COMMANDS: Final = {
     "nll": "Exact likelihood of images by the probability-flow ODE.",
@@ -96,8 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return output.usage_error(error, as_json=as_json)
     except MergedDiffusionError as error:
         return output.refusal(error, as_json=as_json)
-    except MemoryError as error:
-        return output.refusal(ResourceError(f"the memory does not suffice ({error})"), as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         return output.stopped("interrupted", 130, as_json=as_json)
     except SystemExit as stop:
@@ -111,4 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         output.silenced() if error.filename is None else None
         return output.refusal(output.unwritable(error), as_json=as_json)
     except Exception as error:  # noqa: BLE001  the last resort is to say that this is a fault of the program
+        if is_out_of_memory(error):
+            text = (str(error).splitlines() or [type(error).__name__])[0]
+            return output.refusal(
+                ResourceError(f"the memory does not suffice ({text})", hint=FEWER), as_json=as_json
+            )
         return output.unexpected(error, as_json=as_json)

@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO
 
 import click
 
+from merged_diffusion.cli import stdout
 from merged_diffusion.errors import MergedDiffusionError, StorageError
 from merged_diffusion.escapes import in_json, shown
 from merged_diffusion.runs.records import plain
@@ -39,7 +40,7 @@ def emit(text: str) -> None:
 
 def _print(text: str) -> None:
     try:
-        print(text, flush=True)
+        print(text, file=stdout.own(), flush=True)
     except BrokenPipeError:
         silenced()
     except OSError as error:
@@ -73,7 +74,9 @@ def silenced() -> int:
     """Point standard output to nowhere, so that the interpreter's last flush cannot fail either."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        stream = stdout.own()
+        if stream is not None:
+            os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
     except (OSError, ValueError):
         pass
@@ -161,7 +164,7 @@ class _Remarks(logging.Handler):
 def remarks(*, quiet: bool = False) -> Iterator[None]:
     """Warnings and the package's log as one line each on standard error, without lines of code.
 
-    ``quiet`` leaves out all but errors.
+    ``quiet`` leaves out all but errors. What networks print goes there, too.
     """
     said: set[str] = set()
 
@@ -181,7 +184,7 @@ def remarks(*, quiet: bool = False) -> Iterator[None]:
     handler.setLevel(logging.ERROR if quiet else logging.WARNING)
     log.addHandler(handler)
     try:
-        with warnings.catch_warnings():
+        with stdout.reserved(), warnings.catch_warnings():
             # A remark is no failure, whatever PYTHONWARNINGS says.
             warnings.filterwarnings("default", category=UserWarning)
             warnings.showwarning = show

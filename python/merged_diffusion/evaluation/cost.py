@@ -6,13 +6,15 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
 
 from merged_diffusion import schedules
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.ode.flow import pulled_back
+from merged_diffusion.experts.fence import ask, fenced, pull
+from merged_diffusion.experts.memory import Rows
 
 # Per image; 184 to 322 and 44 to 55 were measured on small trained networks.
 NOMINAL_EVALUATIONS: Final = {"dopri5": 200.0, "adams": 60.0}
@@ -45,15 +47,23 @@ def estimate(
 ) -> Estimate:
     """Time the slowest of the experts; ``n_solves`` counts images times draws times models."""
     timed = min(probes, TIMED_PROBES)
-    call = call_seconds(
+    call = time_call(
         experts, shape=(rows, *shape), device=device, dtype=dtype, probes=timed, conditional=conditional
     )
-    call *= probes / timed
-    evaluations = NOMINAL_EVALUATIONS[method]
-    return Estimate(n_solves, rows, call, math.ceil(n_solves / rows) * evaluations * call, evaluations)
+    seconds, evaluations = call.seconds * probes / timed, NOMINAL_EVALUATIONS[method]
+    whole = math.ceil(n_solves / call.rows) * evaluations * seconds
+    return Estimate(n_solves, call.rows, seconds, whole, evaluations)
 
 
-def call_seconds(
+@dataclass(frozen=True)
+class Call:
+    """Seconds of a network call, and its rows: half as many where memory did not suffice for those asked."""
+
+    seconds: float
+    rows: int
+
+
+def time_call(
     experts: Iterable[Expert],
     *,
     shape: tuple[int, ...],
@@ -61,16 +71,28 @@ def call_seconds(
     dtype: str,
     probes: int,
     conditional: bool,
-) -> float:
-    """Seconds of the slowest one's forward call at z [B, C, H, W] and ``probes`` vector-Jacobian products."""
-    return max(
-        _call_seconds(expert, shape=shape, device=device, dtype=dtype, probes=probes, conditional=conditional)
-        for expert in experts
-    )
+) -> Call:
+    """The slowest one's forward call at z [B, C, H, W] and ``probes`` vector-Jacobian products."""
+    rows = Rows(shape[0], device)
+
+    def seconds(expert: Expert, rows: int) -> float:
+        return _call_seconds(
+            expert,
+            (rows, *shape[1:]),
+            device=device,
+            dtype=dtype,
+            probes=probes,
+            conditional=conditional,
+        )
+
+    with fenced():
+        calls = [Call(rows.fit(partial(seconds, expert)), rows.number) for expert in experts]
+    # Of a call with more rows than the last one could have: as much as is theirs.
+    return Call(max(call.seconds * rows.number / call.rows for call in calls), rows.number)
 
 
 def _call_seconds(
-    expert: Expert, *, shape: tuple[int, ...], device: str, dtype: str, probes: int, conditional: bool
+    expert: Expert, shape: tuple[int, ...], *, device: str, dtype: str, probes: int, conditional: bool
 ) -> float:
     move(expert, device=device, dtype=dtype)
     network = getattr(torch, dtype)
@@ -93,12 +115,11 @@ def _timed(
     expert: Expert, z: torch.Tensor, gamma: torch.Tensor, cond: torch.Tensor | None, probes: int
 ) -> float:
     start = time.monotonic()
-    with torch.enable_grad():
-        state = z.clone().requires_grad_(True)
-        eps_hat = expert(state, gamma, cond)
-        for probe in range(probes):
-            if eps_hat.requires_grad:
-                pulled_back(eps_hat, state, z, keep=probe + 1 < probes)
+    state = z.clone().requires_grad_()
+    eps_hat = ask(expert, state, gamma, cond, grad=True)
+    for probe in range(probes):
+        if eps_hat.requires_grad:
+            pull(expert, eps_hat, state, z, keep=probe + 1 < probes)
     if z.is_cuda:
         torch.cuda.synchronize()  # the time is of the work, not of queueing it
     return time.monotonic() - start

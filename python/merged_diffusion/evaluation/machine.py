@@ -14,6 +14,7 @@ import torch
 
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
+from merged_diffusion.experts.fence import fenced
 from merged_diffusion.ode.devices import resolve_device
 
 MOST_THREADS: Final = 1024  # a run of a larger machine goes on here with its own number
@@ -32,9 +33,7 @@ def all_cores() -> int:
 
 @contextmanager
 def configured(*, threads: int, deterministic: bool) -> Iterator[None]:
-    """Threads of torch and the core; TF32, autotune and other default types off; restored at the end."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_default_dtype())
+    """Threads of torch and the core, determinism, and the fence's settings; restored at the end."""
     torch_threads, core_threads = torch.get_num_threads(), _core.threads()
     determinism = torch.get_deterministic_debug_mode()
     if deterministic:
@@ -42,14 +41,11 @@ def configured(*, threads: int, deterministic: bool) -> Iterator[None]:
             "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
         )  # cuBLAS asks for it, before its first call
     _set_determinism(ERROR if deterministic else OFF)
-    matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = False
-    torch.set_default_dtype(torch.float32)
     _set_threads(threads, threads)
     try:
-        yield
+        with fenced(grad=torch.is_grad_enabled()):
+            yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before[:3]
-        torch.set_default_dtype(before[3])
         _set_determinism(determinism)
         _set_threads(torch_threads, core_threads)
 

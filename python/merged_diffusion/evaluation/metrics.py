@@ -16,7 +16,7 @@ import numpy.typing as npt
 from merged_diffusion import methods
 from merged_diffusion.bound import variational_bound
 from merged_diffusion.data.images import Data
-from merged_diffusion.evaluation.cost import Estimate, call_seconds, estimate
+from merged_diffusion.evaluation.cost import Estimate, estimate, time_call
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.likelihood import log_likelihood
@@ -120,17 +120,17 @@ class VariationalBound:
         self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
     ) -> Estimate:
         """As `Metric.estimate`; forward passes alone."""
-        rows = settings.batch_size or 1
-        call = call_seconds(
+        call = time_call(
             experts,
-            shape=(rows, *shape),
+            shape=(settings.batch_size or 1, *shape),
             device=settings.device or "cpu",
             dtype=settings.dtype or "float32",
             probes=0,
             conditional=settings.labels != "none",
         )
         per_image = float(self.times * settings.repeats)
-        return Estimate(n_images, rows, call, math.ceil(n_images * per_image / rows) * call, per_image)
+        seconds = math.ceil(n_images * per_image / call.rows) * call.seconds
+        return Estimate(n_images, call.rows, call.seconds, seconds, per_image)
 
     def score(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.cost import NOMINAL_EVALUATIONS, Estimate, call_seconds
+from merged_diffusion.evaluation.cost import NOMINAL_EVALUATIONS, Estimate, time_call
 from merged_diffusion.evaluation.machine import all_cores, resolve_device
 from merged_diffusion.evaluation.models import Models, load_models
 from merged_diffusion.evaluation.settings import Settings
@@ -148,10 +148,9 @@ class SamplePlan:
     def estimate(self, n_images: int) -> Estimate:
         """The cost of as many images, from one timed forward pass of the slowest expert."""
         settings, how = self.settings, self.how
-        rows = settings.batch_size or 1
-        call = call_seconds(
+        call = time_call(
             self.models.experts.values(),
-            shape=(rows, *self.image_shape),
+            shape=(settings.batch_size or 1, *self.image_shape),
             device=settings.device or "cpu",
             dtype=settings.dtype or "float32",
             probes=0,
@@ -160,7 +159,8 @@ class SamplePlan:
         # Heun's method asks twice a step, but once in the last one.
         nominal = {"heun": 2.0 * (how.steps or 0) - 1}.get(how.sampler, float(how.steps or 0))
         per_image = NOMINAL_EVALUATIONS[how.method] if how.method is not None else nominal
-        return Estimate(n_images, rows, call, math.ceil(n_images / rows) * per_image * call, per_image)
+        seconds = math.ceil(n_images / call.rows) * per_image * call.seconds
+        return Estimate(n_images, call.rows, call.seconds, seconds, per_image)
 
     def share(self, shard: tuple[int, int], held: set[int]) -> Integers:
         """The ids that worker I of N has to draw still: whole blocks where a block shares its steps."""

@@ -112,8 +112,9 @@ class Settings:
                 raise UsageError(f"{name} = {value!r}, possible are {', '.join(allowed)}")
         self._check_selection()
         self._check_experts()
-        for name in ("importance", "repeats", "probes", "batch_size", "threads"):
+        for name in ("importance", "repeats", "probes", "threads"):
             _at_least_one(name, getattr(self, name))
+        methods.check_rows(self.batch_size)
         if not 0 <= self.seed < 2**64:
             raise UsageError(f"seed = {self.seed}, possible are 0 to 2**64 - 1")
         methods.check(**{name: getattr(self, name) for name in methods.DEPENDENT})

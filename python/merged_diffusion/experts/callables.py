@@ -26,13 +26,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar, get_args
 
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from merged_diffusion import _core, schedules
-from merged_diffusion.errors import ExpertError, MergedDiffusionError, UsageError
+from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration, like_input
-from merged_diffusion.experts.cures import cure
+from merged_diffusion.experts.fence import gammas, is_of_expert, raised
 from merged_diffusion.experts.timetables import Timetable
 
 Predicts = Literal["eps", "x0", "v", "score", "eps-minus-x0", "x0-minus-eps"]
@@ -163,16 +162,10 @@ class CallableExpert(nn.Module):
         arguments = (scaled, time, cond) if self.conditional else (scaled, time)
         try:
             return self.net(*arguments)
-        except (MergedDiffusionError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            raise ExpertError(
-                f"expert {self.name} raised {type(error).__name__}: {error} "
-                f"(gamma {float(gamma.min()):.4f} to {float(gamma.max()):.4f})",
-                hint=cure(error),
-                expert=self.name,
-                gamma=float(gamma.min()),
-            ) from error
+        except BaseException as error:
+            if not is_of_expert(error):
+                raise
+            raise raised(self.name, error, where=gammas(gamma)) from error
 
     def extra_repr(self) -> str:
         """The declaration."""

@@ -16,6 +16,7 @@ from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.catalogue import known, public
 from merged_diffusion.experts.checkpoints.recognise import Contents, Found, contents, recognise
 from merged_diffusion.experts.diffusers import load_diffusers
+from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.own_code import expert_of
 from merged_diffusion.experts.weights import check_keys, finite, unwrapped
 from merged_diffusion.reading import exists
@@ -98,6 +99,7 @@ def read_expert(path: Path) -> Expert:
     return open_expert(path).expert
 
 
+@fenced()
 def open_expert(path: Path) -> Opened:
     """The same with the format, the card and the hash that it was read from."""
     found = recognise(path)

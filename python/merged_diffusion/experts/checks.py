@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from merged_diffusion import schedules
-from merged_diffusion.errors import ExpertError, ExpertWarning, MergedDiffusionError, UsageError
+from merged_diffusion.errors import ExpertError, ExpertWarning, UsageError
 from merged_diffusion.experts import gradient
-from merged_diffusion.experts.base import Expert, check_declaration, like_input
+from merged_diffusion.experts.base import Expert, check_declaration
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
-from merged_diffusion.experts.cures import cure
 from merged_diffusion.experts.denoising import warn_of_declaration
-from merged_diffusion.experts.memory import asked_in_parts
+from merged_diffusion.experts.fence import ask, ask_in_parts, fenced, pull
+from merged_diffusion.experts.memory import Rows
 
 ROWS = 9  # gammas that are looked at, both ends and the middle among them
 ANY_SIZE = 8  # of an axis for which the expert takes any
@@ -29,7 +30,7 @@ NOISE_END = 3.0  # gamma above which sigma > 0.97, so that z is mostly noise
 LIKE_NOISE = 0.5  # least correlation of eps_hat and z there; 1 for eps, -1 for a score taken as eps
 
 
-@torch.no_grad()
+@fenced()
 def check_expert(
     expert: Expert,
     shape: tuple[int, int, int] | None = None,
@@ -149,21 +150,11 @@ def _probe(
     return z, gamma.to(schedules.home(z.device))
 
 
-def _call(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> Tensor:
-    try:
-        out = asked_in_parts(expert, z, gamma, cond)
-    except (MergedDiffusionError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise _unsound(expert, f"raised {type(error).__name__}: {error}", hint=cure(error)) from error
-    return like_input(expert.name, out, z)
-
-
 def _ask(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> Tensor:
     """The expert's answer to copies, which must come back unchanged."""
     asked = [z, gamma] if cond is None else [z, gamma, cond]
     given = [tensor.clone() for tensor in asked]
-    out = _call(expert, given[0], given[1], None if cond is None else given[2])
+    out = ask_in_parts(expert, given[0], given[1], None if cond is None else given[2])
     if not all(torch.equal(before, after) for before, after in zip(asked, given, strict=True)):
         raise _unsound(expert, "changes its input", hint="let it work on a copy")
     if out.untyped_storage().data_ptr() in {tensor.untyped_storage().data_ptr() for tensor in given}:
@@ -192,8 +183,7 @@ def _check_coupling(
 
 
 def _check_gradient(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None, first: Tensor) -> None:
-    with torch.enable_grad():
-        out = _call(expert, z.clone().requires_grad_(), gamma.clone(), cond)
+    out = ask_in_parts(expert, z.clone().requires_grad_(), gamma.clone(), cond, grad=True)
     if out.requires_grad:
         return
     # A constant has no gradient and needs none.
@@ -211,19 +201,22 @@ def _check_products(
     """Products with the gradient against differences of what is returned (`gradient`)."""
     width = float(gamma[-1] - gamma[0])
 
-    def call(state: Tensor) -> Tensor:
-        return _call(expert, state, gamma.clone(), None if cond is None else cond.clone())
+    def compared(rows: int) -> list[gradient.Verdict]:
+        parts = [slice(start, start + rows) for start in range(0, len(z), rows)]
+        found = [
+            gradient.compare(partial(call, part), product, z[part], gamma[part], first[part], width)
+            for part in parts
+        ]
+        return [verdict for verdict in found if verdict is not None]
 
-    try:
-        verdict = gradient.compare(call, z, gamma, first, width)
-    except (MergedDiffusionError, torch.OutOfMemoryError):
-        raise
-    except RuntimeError as error:
-        raise _unsound(
-            expert,
-            f"raised {type(error).__name__} in its gradient: {error}",
-            hint="change no saved value in place; torch.utils.checkpoint needs use_reentrant=False",
-        ) from error
+    def call(part: slice, state: Tensor) -> Tensor:
+        labels = None if cond is None else cond[part].clone()
+        return ask(expert, state, gamma[part].clone(), labels, grad=state.requires_grad)
+
+    def product(out: Tensor, state: Tensor, v: Tensor) -> Tensor | None:
+        return pull(expert, out, state, v)
+
+    verdict = gradient.joined(Rows(len(z), z.device).fit(compared))
     if verdict is None:
         return
     seen = f"this look sees errors of q from {gradient.resolution(width):.2g} a value on"

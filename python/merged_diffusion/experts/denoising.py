@@ -24,10 +24,10 @@ from torch import Tensor
 
 from merged_diffusion import schedules
 from merged_diffusion.errors import ExpertError, ExpertWarning
-from merged_diffusion.experts.base import Expert, like_input
+from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.callables import CLOCKS, CallableExpert, Clock, Predicts
 from merged_diffusion.experts.centred import Centred
-from merged_diffusion.experts.memory import asked_in_parts
+from merged_diffusion.experts.fence import ask_in_parts, fenced
 
 GAMMAS: Final = 8
 ROWS: Final = 4  # images, or draws of noise where there are fewer
@@ -86,7 +86,7 @@ class Denoising:
         return self.fits and bool((self.gap <= CLOSE).all())
 
 
-@torch.no_grad()
+@fenced()
 def denoise(
     expert: Expert,
     images: Tensor,
@@ -109,8 +109,8 @@ def denoise(
         alpha, sigma = (schedules.per_image(f(clock), x) for f in (schedules.alpha, schedules.sigma))
         z = (alpha * x + sigma * eps).to(dtype).to(device)
         labels = None if cond is None else cond[rows.to(cond.device) % len(cond)]
-        out = asked_in_parts(expert, z, clock.to(schedules.home(device)).clone(), labels)
-        eps_hat = schedules.widened(like_input(expert.name, out, z)).cpu()
+        eps_hat = ask_in_parts(expert, z, clock.to(schedules.home(device)).clone(), labels)
+        eps_hat = schedules.widened(eps_hat).cpu()
         losses.append((eps_hat - eps).square().flatten(1).mean(1))
         slopes.append((eps_hat * eps).flatten(1).mean(1) / eps.square().flatten(1).mean(1))
         kept = (eps - eps_hat) * schedules.widened(z).cpu() / sigma

@@ -23,7 +23,8 @@ from torch.overrides import _get_current_function_mode_stack, _len_torch_functio
 
 from merged_diffusion.errors import ExpertError, MergedDiffusionError
 from merged_diffusion.experts.base import Expert, like_input
-from merged_diffusion.experts.memory import is_out_of_memory
+from merged_diffusion.experts.cures import cure
+from merged_diffusion.experts.memory import Rows, is_out_of_memory
 
 BACKWARD_HINT: Final = (
     "its gradient is taken by torch.autograd.grad: values that it needs must not be changed in place, and "
@@ -85,19 +86,37 @@ def ask(
         return like_input(expert.name, out, z)
 
 
+def ask_in_parts(
+    expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None = None, *, grad: bool = False
+) -> Tensor:
+    """`ask`, with part of the rows at a time where the memory does not suffice for all."""
+
+    def asked(rows: int) -> Tensor:
+        if rows == len(z):
+            return ask(expert, z, gamma, cond, grad=grad)
+        parts = [slice(first, first + rows) for first in range(0, len(z), rows)]
+        return torch.cat(
+            [ask(expert, z[p], gamma[p], None if cond is None else cond[p], grad=grad) for p in parts]
+        )
+
+    return Rows(len(z), z.device).fit(asked)
+
+
 def pull(expert: Expert, eps_hat: Tensor, z: Tensor, v: Tensor, *, keep: bool = False) -> Tensor | None:
     """The vector-Jacobian product v^T d eps_hat/dz, like z; None where eps_hat does not depend on z.
 
-    ``keep`` leaves the graph for another product.
+    It is the gradient of the number sum v eps_hat, which pulls back v times 1: handed v itself, torch loads
+    sympy to compare two shapes, 0.7 s of every start. ``keep`` leaves the graph for another product.
 
     Raises
     ------
     ExpertError
         The expert's backward pass raised something.
     """
-    with fenced():
+    with fenced(grad=True):
+        number = (eps_hat * v).sum()
         try:
-            (pulled,) = torch.autograd.grad(eps_hat, z, v, retain_graph=keep, allow_unused=True)
+            (pulled,) = torch.autograd.grad(number, z, retain_graph=keep, allow_unused=True)
         except BaseException as error:
             if not is_of_expert(error):
                 raise
@@ -114,7 +133,9 @@ def is_of_expert(error: BaseException) -> bool:
 
 def raised(name: str, error: BaseException, *, where: str, hint: str | None = None) -> ExpertError:
     """That the expert called ``name`` raised ``error``."""
-    return ExpertError(f"expert {name} raised {_words(error)} ({where})", hint=hint, expert=name)
+    return ExpertError(
+        f"expert {name} raised {_words(error)} ({where})", hint=hint or cure(error), expert=name
+    )
 
 
 def gammas(gamma: Tensor) -> str:

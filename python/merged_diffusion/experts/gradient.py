@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +35,8 @@ LEAST_Q: Final = 0.02  # errors of a smaller q are taken relative to this
 VISIBLE_BITS: Final = 0.1  # per dimension, over a whole leg: what must be seen
 
 Call = Callable[[Tensor], Tensor]
+Product = Callable[[Tensor, Tensor, Tensor], Tensor | None]
+"""Of what was returned, its z and v: v^T d eps_hat/dz; None where it does not depend on z."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +71,36 @@ def resolution(width: float) -> float:
     return 2 * math.log(2) * VISIBLE_BITS / width
 
 
-def compare(call: Call, z: Tensor, gamma: Tensor, value: Tensor, width: float) -> Verdict | None:
+def joined(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """Of all rows; None where there are no verdicts."""
+    if not verdicts:
+        return None
+    worst = max((v.worst for v in verdicts if v.worst is not None), key=_error, default=None)
+    return Verdict(worst, tuple(gamma for verdict in verdicts for gamma in verdict.rough))
+
+
+def _error(finding: Finding) -> float:
+    return abs(finding.product - finding.difference)
+
+
+def compare(
+    call: Call, product: Product, z: Tensor, gamma: Tensor, value: Tensor, width: float
+) -> Verdict | None:
     """Products against differences at z [B, C, H, W], where ``call`` returned ``value``; None for a constant.
 
     What seems wrong is looked at a second time, along other directions, before it is said to be.
     """
-    first = _look(call, z, gamma, value, seed=1)
+    first = _look(call, product, z, gamma, value, seed=1)
     if first is None:
         return None
     if not _suspects(first, width):
         return Verdict(None, first.rough)
-    second = _look(call, z, gamma, value, seed=2)
+    second = _look(call, product, z, gamma, value, seed=2)
     if second is None:
         return None
     again = _suspects(second, width)
     both = [finding for finding in _suspects(first, width) if any(f.gamma == finding.gamma for f in again)]
-    worst = max(both, key=lambda finding: abs(finding.product - finding.difference), default=None)
+    worst = max(both, key=_error, default=None)
     return Verdict(worst, first.rough)
 
 
@@ -104,17 +120,17 @@ def _suspects(look: _Look, width: float) -> list[Finding]:
     ]
 
 
-def _look(call: Call, z: Tensor, gamma: Tensor, value: Tensor, *, seed: int) -> _Look | None:
+def _look(
+    call: Call, product: Product, z: Tensor, gamma: Tensor, value: Tensor, *, seed: int
+) -> _Look | None:
     """Each row by the first two neighbouring steps whose differences agree."""
     signs = torch.randint(0, 2, z.shape, generator=torch.Generator(device="cpu").manual_seed(seed))
     v = (2 * signs - 1).to(z.dtype).to(z.device)
-    with torch.enable_grad():
-        state = z.clone().requires_grad_()
-        out = call(state)
-        if not out.requires_grad:
-            return None
-        # Of a number: handed v itself, torch loads sympy to compare two shapes.
-        (pulled,) = torch.autograd.grad((out * v).sum(), state, allow_unused=True)
+    state = z.clone().requires_grad_()
+    out = call(state)
+    if not out.requires_grad:
+        return None
+    pulled = product(out, state, v)
     slope = torch.zeros_like(z) if pulled is None else pulled
     scale = schedules.sigma(gamma)
     found: dict[float, tuple[Tensor, Tensor, Tensor]] = {}

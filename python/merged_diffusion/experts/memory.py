@@ -5,18 +5,18 @@ What ran out is told by the exception's type; torch's allocator of the host has 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import torch
-from torch import Tensor
+from merged_diffusion.errors import ResourceError
 
-from merged_diffusion.errors import ResourceError, UsageError
-from merged_diffusion.experts.base import Expert
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
-MOST_ROWS: Final = 1 << 16  # as many problems as one solve holds: more rows could never be filled
+FEWER: Final = "give a smaller --batch-size, or take a smaller network or another device"
 SMALLER: Final = "use a smaller network, another device, or fewer probes"
 # Of RuntimeErrors: the allocators of the host on Linux and Windows, of mps, and libraries of cuda.
 WORDS: Final = (
@@ -27,25 +27,12 @@ WORDS: Final = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory of the host or of a device did not suffice, so that fewer rows may fit."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, (MemoryError, ResourceError)):  # ours is the core's, for its buffers
+        return True
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in WORDS)
-
-
-def check_rows(rows: int | None, name: str = "batch_size") -> None:
-    """Refuse rows that no call can have.
-
-    Raises
-    ------
-    UsageError
-    """
-    if rows is not None and not 1 <= rows <= MOST_ROWS:
-        raise UsageError(
-            f"{name} = {rows}: 1 to {MOST_ROWS} rows of a network call are allowed",
-            hint="leave it out for what suits the device",
-            found=rows,
-            most=MOST_ROWS,
-        )
 
 
 class Rows:
@@ -75,9 +62,8 @@ class Rows:
                     raise
                 if self.number // 2 < self._least:
                     raise self._lack() from error
-            # Here nothing of the attempt is held any more: the exception's frames held its tensors.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            # Out of the handler, because the exception's frames hold the tensors of the attempt.
+            _free()
             self.number //= 2
 
     def _lack(self) -> ResourceError:
@@ -90,16 +76,9 @@ class Rows:
         )
 
 
-def asked_in_parts(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> object:
-    """The answer to z [B, C, H, W]; in halves, down to one row, where the memory does not suffice."""
-    try:
-        return expert(z, gamma, cond)
-    except Exception as error:
-        if len(z) == 1 or not is_out_of_memory(error):
-            raise
-    half = len(z) // 2
-    parts = [
-        asked_in_parts(expert, z[rows], gamma[rows], None if cond is None else cond[rows])
-        for rows in (slice(half), slice(half, None))
-    ]
-    return torch.cat([cast(Tensor, part) for part in parts])
+def _free() -> None:
+    """Give back what torch keeps of a device's memory for later."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

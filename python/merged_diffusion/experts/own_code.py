@@ -18,8 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
-from merged_diffusion.errors import ExpertError, MergedDiffusionError
+from merged_diffusion.errors import ExpertError
 from merged_diffusion.experts.cures import cure
+from merged_diffusion.experts.fence import is_of_expert
 
 if TYPE_CHECKING:
     from merged_diffusion.experts.base import Expert
@@ -47,9 +48,9 @@ def expert_of(module: str, name: str) -> Expert:
         with _first(_folder(module)):
             found = getattr(_imported(module), name)
             expert = found if _is_expert(found) else found()
-    except MergedDiffusionError:
-        raise
-    except Exception as error:
+    except BaseException as error:
+        if not is_of_expert(error):
+            raise
         hint = "name an Expert, or a function without arguments that returns one"
         raise ExpertError(
             f"expert {source!r}: {type(error).__name__}: {error}", hint=cure(error) or hint, expert=source

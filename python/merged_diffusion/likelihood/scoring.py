@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -18,9 +19,10 @@ import torch
 from tqdm import tqdm
 
 from merged_diffusion import _core
-from merged_diffusion.errors import ResourceError
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
+from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood.dequantisation import Starts
 from merged_diffusion.likelihood.probe_error import Parts
 from merged_diffusion.likelihood.records import Record, Recorder
@@ -37,7 +39,6 @@ ROWS_STEP: Final = 16  # on two threads a row's bits depended on its neighbours 
 CPU_ROWS: Final = 64
 DEVICE_ROWS: Final = 256
 SHARED_ROWS: Final = 256  # images that share their steps, as in the paper's pipeline
-HOST_ALLOCATOR: Final = "DefaultCPUAllocator"  # in the words of a RuntimeError: torch has no type for it
 PROBLEMS: Final = 1 << 16  # of one solve: memory does not grow with the draws, and few rows idle at its end
 
 Positions = npt.NDArray[np.int64]
@@ -96,8 +97,7 @@ class Scoring:
         everything = np.arange(len(self._items))
         pending = [everything] * len(self._courses) if wanted is None else list(wanted)
         with (
-            torch.inference_mode(False),
-            torch.no_grad(),
+            fenced(),
             frozen(experts, device=self._device, dtype=dtype),
             tqdm(total=sum(map(len, pending)), unit="image", disable=not progress) as bar,
         ):
@@ -133,39 +133,31 @@ class Scoring:
 
     def _solve_all(self, recorders: list[Recorder], pending: list[Positions]) -> None:
         """Solve, and again with half the rows what the device's memory did not suffice for."""
-        rows = self._settings.batch_size or self._suitable_rows()
-        while any(map(len, pending)):
-            for recorder in recorders:
-                recorder.rows = rows
-                recorder.forget_unfinished()
-            if self._fits(pending, rows, recorders):
-                return
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            if rows == 1 or self._settings.step_control == "shared":
-                raise _out_of_memory(rows, self._settings)
-            rows //= 2
-            pending = [
-                np.array([p for p in positions if int(p) not in recorder.records], dtype=np.int64)
-                for positions, recorder in zip(pending, recorders, strict=True)
-            ]
+        number = self._settings.batch_size or self._suitable_rows()
+        rows = Rows(number, self._device)
+        if self._settings.step_control == "shared":
+            hint = 'images that share their steps cannot be cut: use step_control = "per-image"'
+            rows = Rows(number, self._device, least=number, hint=hint)
+        rows.fit(partial(self._solve_left, recorders, pending))
 
-    def _fits(self, pending: list[Positions], rows: int, recorders: list[Recorder]) -> bool:
-        """Solve; False where memory ran out. Nothing of the attempt is held when it returns."""
+    def _solve_left(self, recorders: list[Recorder], pending: list[Positions], rows: int) -> None:
+        """Solve what has no record yet; nothing of it is held where memory runs out."""
+        for recorder in recorders:
+            recorder.rows = rows
+            recorder.forget_unfinished()
+        left = [
+            np.array([p for p in positions if int(p) not in recorder.records], dtype=np.int64)
+            for positions, recorder in zip(pending, recorders, strict=True)
+        ]
+        if not any(map(len, left)):
+            return
         flows: list[ProbabilityFlow] = []
         try:
             flows += self._flows(rows)
-            for keys in self._groups(pending, rows):
+            for keys in self._groups(left, rows):
                 self._solve(flows, keys, rows, recorders)
-        except (torch.OutOfMemoryError, MemoryError):
-            return False
-        except RuntimeError as error:
-            if HOST_ALLOCATOR not in str(error):
-                raise
-            return False
         finally:
             self.network_seconds += sum(flow.network.seconds for flow in flows)
-        return True
 
     def _solve(self, flows: list[ProbabilityFlow], keys: Keys, rows: int, recorders: list[Recorder]) -> None:
         settings = self._settings
@@ -290,20 +282,17 @@ class Scoring:
             for lane, leg in zip(self._lanes, course, strict=False)
         ]
         for expert, over in asked_over(legs):
-            try:
-                check_expert(
-                    expert,
-                    self._shape,
-                    device=self._device,
-                    dtype=self._settings.torch_dtype,
-                    cond=cond,
-                    batch_coupled=batch_coupled,
-                    over=over,
-                    images=self._examples,
-                    accept_gradient=() if accepted is None else (accepted,),
-                )
-            except torch.OutOfMemoryError as error:
-                raise _out_of_memory(2, self._settings) from error
+            check_expert(
+                expert,
+                self._shape,
+                device=self._device,
+                dtype=self._settings.torch_dtype,
+                cond=cond,
+                batch_coupled=batch_coupled,
+                over=over,
+                images=self._examples,
+                accept_gradient=() if accepted is None else (accepted,),
+            )
 
     def _suitable_rows(self) -> int:
         if self._settings.step_control == "shared":
@@ -316,15 +305,3 @@ def _sum(one: Any, two: Any) -> Any:
     if one is None:
         return two
     return [a + b for a, b in zip(one, two, strict=True)] if isinstance(two, list) else one + two
-
-
-def _out_of_memory(rows: int, settings: Settings) -> ResourceError:
-    shared = settings.step_control == "shared"
-    return ResourceError(
-        f"the memory of {settings.device} does not suffice for a network call of {rows} rows",
-        hint='images that share their steps cannot be cut: use step_control = "per-image"'
-        if shared and rows > 1
-        else "use a smaller network, another device, or fewer probes",
-        device=settings.device,
-        rows=rows,
-    )

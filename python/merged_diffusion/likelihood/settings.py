@@ -53,10 +53,11 @@ class Settings:
         for name, value in methods.completed(self.method, given).items():
             object.__setattr__(self, name, value)
         _one_of("dtype", self.dtype, tuple(DTYPES))
-        for name in ("importance", "repeats", "probes", "batch_size"):
+        for name in ("importance", "repeats", "probes"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, Integral) or value < 1):
                 raise UsageError(f"{name} = {value} is no whole number from 1 up")
+        methods.check_rows(self.batch_size)
         seed: Any = self.seed  # a caller without a type checker may give anything
         if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**64:
             raise UsageError(f"seed = {seed} is no whole number in 0..2**64 - 1")

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from merged_diffusion import schedules
-from merged_diffusion.experts.base import Expert, like_input
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.fence import ask, pull
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import Probes
 from merged_diffusion.ode.spread import Spread
@@ -74,14 +75,14 @@ class ProbabilityFlow:
     ) -> tuple[Tensor, Tensor]:
         """Eps_hat [G, d] like z [G, d] and q float64 [G], at gamma [G] of the problems ``keys`` [G].
 
-        Exceptions of the expert come out unchanged. A row of eps_hat or q that is not finite says nothing of
+        What the expert raises is an `ExpertError`. A row of eps_hat or q that is not finite says nothing of
         the others.
         """
         clock = placed(gamma, schedules.home(z.device))
         cond = self._labels(keys, z.device)
-        with self.network.running(z.device), self._during("network"), torch.enable_grad():
+        with self.network.running(z.device), self._during("network"):
             state = z.detach().view(len(z), *self._shape).requires_grad_()
-            eps_hat = like_input(self.expert.name, self.expert(state, clock, cond), state)
+            eps_hat = ask(self.expert, state, clock, cond, grad=True)
         # Drawn on the host while a device still works at the network's output.
         with self._during("probes"):
             directions = self._probes.directions(keys, node)
@@ -105,7 +106,7 @@ class ProbabilityFlow:
             return squares  # a constant
         for number, v in enumerate(directions):
             left = n_products - 1 - number
-            pulled = pulled_back(eps_hat, state, v.view_as(eps_hat), keep=left > 0)
+            pulled = pull(self.expert, eps_hat, state, v.view_as(eps_hat), keep=left > 0)
             if pulled is not None:
                 # Not a view: the gradient lies in memory as the network left it, channels last perhaps.
                 squares[number % n_kept] += (pulled.reshape(v.shape) * v).sum(1, dtype=squares.dtype)
@@ -146,17 +147,6 @@ def frozen(experts: Iterable[Expert], *, device: torch.device, dtype: torch.dtyp
             parameter.requires_grad_(is_trained)
         for owner, name, buffer in buffers:
             setattr(owner, name, buffer)
-
-
-def pulled_back(eps_hat: Tensor, state: Tensor, v: Tensor, *, keep: bool) -> Tensor | None:
-    """v^T (d eps_hat/dz) like ``state``, None where nothing depends on it; ``keep`` the graph for another v.
-
-    The gradient of the number sum v eps_hat, which pulls back v times 1. Handed v itself, torch loads sympy
-    to compare two shapes: 0.7 s of every start.
-    """
-    with torch.enable_grad():
-        number = (eps_hat * v).sum()
-    return torch.autograd.grad(number, state, retain_graph=keep, allow_unused=True)[0]
 
 
 def _sum_dtype(device: torch.device) -> torch.dtype:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import DataError, UsageError
+from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.weights import check_keys, read_weights
 from merged_diffusion.quality.networks import Classifier, RandomConvolutions
 
@@ -52,7 +53,7 @@ class Extractor:
     rows: int = ROWS
     device: str = "cpu"
 
-    @torch.no_grad()
+    @fenced()
     def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Features [N, D] of ``images`` [N, C, H, W]."""
         features = np.empty((len(images), self.dim))

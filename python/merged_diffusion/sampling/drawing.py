@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from merged_diffusion import _core
 from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.memory import SMALLER, Rows
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.ode.flow import frozen
 from merged_diffusion.ode.items import Items
@@ -80,8 +82,7 @@ class Drawing:
         parts: list[Samples] = []
         experts = [leg.expert for leg in self._legs]
         with (
-            torch.inference_mode(False),
-            torch.no_grad(),
+            fenced(),
             frozen(experts, device=self._machine.device, dtype=self._machine.dtype),
             tqdm(total=len(ids), unit="image", disable=not progress) as bar,
         ):
@@ -94,11 +95,15 @@ class Drawing:
                 bar.update(len(part))
 
             maker = _Maker(self._how, self._levels, self._shape, self._alpha, self._noise, latents)
-            if self._how.sampler == "ode":
-                self._solve(ids, labels, maker, ready)
-            else:
-                self._walk(ids, labels, maker, ready)
+            draw = self._solve if self._how.sampler == "ode" else self._walk
+            self._rows().fit(lambda _: draw(ids, labels, maker, ready))
         return parts
+
+    def _rows(self) -> Rows:
+        """Never halved: samples record how many rows their network calls had."""
+        n = self._machine.rows
+        hint = f"draw with a batch size of {n // 2}" if n > 1 else SMALLER
+        return Rows(n, self._machine.device, least=n, hint=hint)
 
     def _walk(self, ids: Integers, labels: Integers | None, maker: _Maker, ready: OnImages) -> None:
         """Batches down a fixed grid; the last one is padded with its first image."""

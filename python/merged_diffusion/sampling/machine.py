@@ -7,6 +7,7 @@ from typing import Final
 
 import torch
 
+from merged_diffusion import methods
 from merged_diffusion.errors import UsageError
 from merged_diffusion.ode.devices import resolve_device
 
@@ -30,8 +31,7 @@ class Machine:
         """From their names; `UsageError` for what is not there."""
         if dtype not in DTYPES:
             raise UsageError(f"dtype = {dtype!r}, possible are {', '.join(DTYPES)}")
-        if batch_size is not None and (int(batch_size) < 1):
-            raise UsageError(f"batch_size = {batch_size} is no whole number from 1 up")
+        methods.check_rows(batch_size)
         place = torch.device(resolve_device(device)[0])
         if dtype == "float64" and place.type == "mps":
             raise UsageError(

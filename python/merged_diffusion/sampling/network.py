@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from merged_diffusion import schedules
-from merged_diffusion.experts.base import like_input
+from merged_diffusion.experts.fence import ask
 from merged_diffusion.merge import Leg
 
 
@@ -37,5 +37,5 @@ class Network:
         self.calls[leg.role] += 1
         given = z.to(self._dtype).to(self._device)
         clock = torch.full((len(z),), gamma, dtype=torch.float64, device=schedules.home(self._device))
-        eps_hat = like_input(leg.expert.name, leg.expert(given, clock, self._cond), given)
+        eps_hat = ask(leg.expert, given, clock, self._cond)
         return eps_hat.to(z.device).double()

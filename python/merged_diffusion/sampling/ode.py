@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from merged_diffusion import _core, schedules
-from merged_diffusion.experts.base import like_input
+from merged_diffusion.experts.fence import ask
 from merged_diffusion.merge import Leg
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.solve import solve
@@ -46,7 +46,7 @@ class ForwardFlow:
         state = z.view(len(z), *self._shape)
         clock = placed(gamma, home)
         with self._during("network"):
-            eps_hat = like_input(self._expert.name, self._expert(state, clock, cond), state).reshape(z.shape)
+            eps_hat = ask(self._expert, state, clock, cond).reshape(z.shape)
         if eps_hat.untyped_storage().data_ptr() == z.untyped_storage().data_ptr():
             eps_hat = eps_hat.clone()  # an identity expert returned its input, which is written again
         return eps_hat.contiguous(), torch.zeros(len(z), dtype=torch.float64, device=home)

@@ -24,8 +24,10 @@ from torch import Tensor
 
 from merged_diffusion import _core, schedules
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import ResourceError, SolveError
+from merged_diffusion.errors import SolveError
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood import default_batch_size
 from merged_diffusion.likelihood.dequantisation import Dequantisation
 from merged_diffusion.likelihood.settings import Settings
@@ -111,21 +113,14 @@ def one_pass(
     rows = settings.batch_size or default_batch_size(len(data), settings.device)
     device = torch.device(settings.device)
     with (
-        torch.inference_mode(False),
-        torch.no_grad(),
+        fenced(),
         frozen(experts, device=device, dtype=settings.torch_dtype),
     ):
-        while True:
-            try:
-                return _Pass(experts, parts, data, gammas, settings, rows).run()
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                if rows == 1:
-                    raise ResourceError(
-                        f"the memory of {settings.device} does not suffice for a network call of one row",
-                        hint="use a smaller network or another device",
-                        device=settings.device,
-                    ) from error
-                rows //= 2
+
+        def attempt(rows: int) -> OnePass:
+            return _Pass(experts, parts, data, gammas, settings, rows).run()
+
+        return Rows(rows, device).fit(attempt)
 
 
 class _Pass:

@@ -30,6 +30,7 @@ from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import CheckpointError, DataError, RunLockedError, RunMismatchError, StorageError
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.edm import EdmExpert
+from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.training.losses import likelihood_loss, normal_gammas, quality_loss, uniform_gammas
 from merged_diffusion.training.profile import Profile, loss_profile
@@ -103,7 +104,7 @@ def train(card: Path | str, out: Path, *, threads: int | None = None, progress: 
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{out} cannot be made ({error})", file=str(out)) from error
-    with _locked(out), _threads(threads):
+    with _locked(out), _threads(threads), fenced(grad=True):
         if (out / "card.toml").exists():
             require_same(_identity(read_card(out / "card.toml")), _identity(stated), out / "card.toml")
             return out

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.experts.edm import EdmExpert
+from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.training.losses import noised
 
@@ -47,7 +48,7 @@ def grid(gamma_range: tuple[float, float]) -> npt.NDArray[np.float64]:
     return middles[(middles >= low) & (middles <= high)]
 
 
-@torch.no_grad()
+@fenced()
 def loss_profile(expert: VdmExpert | EdmExpert, data: Data, *, seed: int = 0) -> Profile:
     """The profile over the expert's range on at most 512 images of ``data``.
 
