@@ -74,7 +74,7 @@ class Scoring:
         self._settings = settings
         self._items = items
         self._starts = starts
-        self._examples = None if examples is None else torch.as_tensor(examples)
+        self._examples = None if examples is None else torch.as_tensor(examples, device="cpu")
         self._shape = (channels, height, width)
         self._device = torch.device(settings.device)
         self._keeper = Timekeeper(self._device) if settings.profile_time else None

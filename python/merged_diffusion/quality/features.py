@@ -110,6 +110,7 @@ class Extractor:
             )
 
 
+@fenced()
 def extractor(
     name: str,
     *,
@@ -148,6 +149,7 @@ def _small(name: str, device: str) -> Extractor:
     return of_network(name, network.eval().to(device), sha256, shape, levels, device)
 
 
+@fenced()
 def of_network(
     name: str, network: torch.nn.Module, sha256: str, shape: tuple[int, ...], levels: int, device: str = "cpu"
 ) -> Extractor:
