@@ -32,9 +32,10 @@ from merged_diffusion.quality.networks import Classifier, RandomConvolutions
 from merged_diffusion.quality.statistics import Statistics, collect
 
 N_STORED: Final = {"digits": 1437, "photos": 4000}
-FLOOR_AT: Final = (100, 200, 500, 1000, 2000, 5000, 10_000)
+FLOOR_AT: Final = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 50, 70, 100, 200, 500, 1000, 2000, 5000, 10_000)
 FLOOR_IMAGES: Final = 40_000  # over all repeats at one n
 LEAST_REPEATS: Final = 12
+MOST_REPEATS: Final = 2000
 STEPS: Final = 3000
 BATCH: Final = 128
 LEARNING_RATE: Final = 2e-3
@@ -133,7 +134,7 @@ def floor(features: np.ndarray, statistics: Statistics) -> tuple[tuple[int, floa
     for n in FLOOR_AT:
         random = np.random.default_rng(n)
         distances = []
-        for _ in range(max(LEAST_REPEATS, FLOOR_IMAGES // n)):
+        for _ in range(min(MOST_REPEATS, max(LEAST_REPEATS, FLOOR_IMAGES // n))):
             moments = Moments(features.shape[1])
             moments.add(features[random.integers(len(features), size=n)], np.arange(n))
             distances.append(frechet_distance(moments, statistics.law).value)

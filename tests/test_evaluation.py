@@ -5,12 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import merged_diffusion as md
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
+from merged_diffusion.evaluation.cost import NOMINAL_EVALUATIONS, estimate
+from merged_diffusion.evaluation.evaluate import evaluate
 from merged_diffusion.evaluation.paper import beside, of_expert
 from merged_diffusion.evaluation.plan import Plan
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.summary import paired, wanted_ids
+from merged_diffusion.merge import as_model
 
 
 def plan(n, **settings):
@@ -150,3 +154,33 @@ def test_one_expert_alone_has_the_ends_of_the_table():
     assert of_expert(identity(), "quality") == {"bits_per_dim": 3.21, "evaluations": 204}
     alone = identity(model="likelihood", threshold=None)
     assert beside(alone, 10_000)["bits_per_dim"] == 2.64
+
+
+def test_estimate_counts_the_evaluations_that_short_steps_need():
+    expert = md.GaussianExpert((1, 2, 2), variance=0.3, gamma_range=(-13.0, 8.0))
+
+    def evaluations(h_max: float | None) -> float:
+        return estimate(
+            [expert], n_solves=4, shape=(1, 2, 2), rows=4, device="cpu", dtype="float32", probes=1,
+            method="adams", h_max=h_max,
+        ).evaluations_per_image  # fmt: skip
+
+    assert [evaluations(h) for h in (None, 0.7, 0.1, 0.05)] == [NOMINAL_EVALUATIONS["adams"]] * 2 + [210, 420]
+
+
+@pytest.mark.parametrize(("name", "role"), [("digits-edm", "quality"), ("digits-vdm", "likelihood")])
+def test_an_expert_alone_is_counted_under_one_role_in_python_and_on_the_command_line(name, role):
+    data = md.load_data("digits").select(limit=2)
+    called = md.log_likelihood(md.load_expert(f"bundled:{name}"), data)
+    counts = {key: float(value.mean()) for key, value in called.evaluations.items()}
+    summary = evaluate(Settings.of({"data": "digits", "limit": 2, "expert": f"bundled:{name}"})).summary()
+    assert {key: summary["evaluations"][key] for key in counts} == pytest.approx(counts)
+    assert [key for key, value in counts.items() if value] == [role]
+
+
+def test_records_that_count_an_edm_as_a_likelihood_expert_are_still_read():
+    data = md.load_data("digits").select(limit=2)
+    model = as_model(md.load_expert("bundled:digits-edm"), role="likelihood")  # as Python counted it
+    old, new = (md.log_likelihood(m, data) for m in (model, md.load_expert("bundled:digits-edm")))
+    assert md.paired_difference(old, new)["difference"] == 0
+    assert old.means()["evaluations"]["total"] == new.means()["evaluations"]["total"]

@@ -142,13 +142,18 @@ class MergedModel:
         return f"{type(self).__name__}({legs})"
 
 
+def role_alone(expert: Expert) -> Role:
+    """The role under which an expert alone is counted: an EDM has no other than ``quality``."""
+    return "quality" if getattr(expert, "kind", None) == "edm" else "likelihood"
+
+
 def as_model(
-    model: Expert | MergedModel, *, role: Role = "likelihood", convention: Convention = "exact"
+    model: Expert | MergedModel, *, role: Role | None = None, convention: Convention = "exact"
 ) -> MergedModel:
-    """A merged model as it is; one expert alone as a model of one leg over its own range."""
+    """A merged model as it is; one expert alone as a model of one leg over its own range (`role_alone`)."""
     if isinstance(model, MergedModel):
         return model
-    return MergedModel._alone(model, role, convention)
+    return MergedModel._alone(model, role or role_alone(model), convention)
 
 
 def asked_over(legs: Iterable[Leg]) -> list[tuple[Expert, tuple[float, float]]]:

@@ -40,10 +40,10 @@ def test_chosen_on_held_back_train_and_reported_on_test(run_cli, threshold):
     assert (result["data"]["split"], result["data"]["n"]) == ("test", 16)
     confirmed, test = result["confirmed"], result["test"]
     assert result["eta"] == confirmed["eta"] == test["eta"]
-    assert result["threshold"]["logsnr"] == -result["threshold"]["gamma"]
-    assert [row["name"] for row in test["rows"]] == [f"eta {result['eta']:.4f}", "likelihood", "quality"]
-    best = min((row for row in confirmed["rows"] if row["eta"]), key=lambda r: r["bits_per_dim"]["mean"])
-    assert best["eta"] == result["eta"]
+    merged = min((row for row in confirmed["rows"] if row["eta"]), key=lambda r: r["bits_per_dim"]["mean"])
+    assert [row["name"] for row in test["rows"]] == [merged["name"], "likelihood", "quality"]
+    best = min(confirmed["rows"], key=lambda r: r["bits_per_dim"]["mean"])
+    assert best["name"] == {1: "likelihood", 0: "quality"}.get(result["eta"], f"eta {result['eta']:.4f}")
     spent = result["evaluations"]
     assert spent["finding"] == spent["profiles"] + spent["one_pass"]
     assert spent["confirming"] <= spent["grid"] / 2
@@ -147,3 +147,35 @@ def test_eta_auto_of_nll_is_found_on_train_and_kept_by_its_run(run_cli, threshol
     more = run_cli(*pair("--limit", 3, *options))
     assert more.code == 0, more.err
     assert more.json["threshold"] == first.json["threshold"]
+
+
+@pytest.mark.filterwarnings("ignore:at gamma_min")
+def test_headline_is_the_best_of_all_rows_also_an_expert_alone(run_cli, threshold):
+    """Of two Gaussians, the one of the better width alone beats every threshold."""
+    result = run_cli(*threshold(*FEW, "--json")).json
+    means = {row["name"]: row["bits_per_dim"]["mean"] for row in result["confirmed"]["rows"]}
+    best = min(means, key=means.get)
+    assert result["eta"] == {"likelihood": 1.0, "quality": 0.0}[best]
+    assert result["threshold"] == {"eta": result["eta"], "gamma": None, "edm_sigma": None, "logsnr": None}
+    assert result["at_edge"]
+    to = {row["paired"]["to"] for row in result["test"]["rows"] if row["paired"] is not None}
+    assert to == {best}
+    said = run_cli(*threshold(*FEW)).out
+    assert f"the {best} expert alone" in said.splitlines()[0]
+    assert "warning: this eta is an end" in said
+
+
+def test_eta_auto_of_images_of_ones_own_is_found_on_those_of_tune_data(run_cli, pair, tmp_path):
+    _, held = hold_back(load_data("digits", "train"))
+    np.savez(tmp_path / "own.npz", images=held.images[:4], levels=17)
+    np.savez(tmp_path / "others.npz", images=held.images[8:24], levels=17)
+    options = [
+        str(o) if o != "digits" else "own.npz" for o in pair("--eta", "auto", "--tune-data", "others.npz")
+    ]
+    found = run_cli(*options, "--json")
+    assert found.code == 0, found.err
+    assert "note: eta auto: " in found.err
+    assert found.json["n"] == 4
+    refused = run_cli(*pair("--eta", "0.3", "--tune-data", "others.npz"))
+    assert refused.code == 2
+    assert "--eta auto" in refused.err

@@ -9,8 +9,9 @@ from tests.quality.writers import bare
 from merged_diffusion import load_data
 from merged_diffusion.errors import CheckpointError, DataError, DataNotFoundError, UsageError
 from merged_diffusion.experts.catalogue import known
-from merged_diffusion.quality import assess
+from merged_diffusion.quality import Moments, assess, frechet_distance
 from merged_diffusion.quality.assess import yardsticks
+from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.statistics import Statistics
 
 NAMES = {
@@ -78,9 +79,32 @@ def test_result_does_not_depend_on_the_order_of_the_images():
 
 def test_floor_follows_1_over_n_beyond_its_table():
     statistics = Statistics(None, None, floor=((100, 2.0), (1000, 0.2), (10_000, 0.02)))
-    for n, floor in ((50, 4.0), (100, 2.0), (300, 2 / 3), (10_000, 0.02), (50_000, 0.004)):
+    for n, floor in ((100, 2.0), (300, 2 / 3), (10_000, 0.02), (50_000, 0.004)):
         assert statistics.floor_at(n) == pytest.approx(floor, rel=1e-12)
     assert Statistics(None, None).floor_at(100) is None
+
+
+def test_no_floor_is_stated_below_its_table():
+    statistics = Statistics(None, None, floor=((100, 2.0), (1000, 0.2)))
+    assert [statistics.floor_at(n) for n in (1, 2, 16, 99)] == [None] * 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n", [2, 5, 16, 40])
+def test_few_draws_of_train_score_the_floor_that_is_stated(name, n):
+    """Fresh draws, by another seed, of features: within 4 standard errors, and 3 % of lines between nodes."""
+    train = load_data(name, split="train")
+    statistics, word = next(yardsticks(name))
+    features = extractor(word, device="cpu", cache=None, like=train)(train.images)
+    random, found = np.random.default_rng(12345), []
+    for _ in range(300):
+        moments = Moments(features.shape[1])
+        moments.add(features[random.integers(len(features), size=n)], np.arange(n))
+        found.append(frechet_distance(moments, statistics.law).value)
+    floor = statistics.floor_at(n)
+    # The table's own error is that of 1000 draws and more: half of it.
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found) - floor) < 4 * 1.2 * error + 0.03 * floor * (n == 40)
 
 
 def test_unknown_sets_are_refused():

@@ -180,3 +180,44 @@ def test_drawn_start_has_the_variance_that_a_likelihood_ends_with():
     expected = _core.sigma_squared(1.0) * v1 / v0
     n = found.latents.size
     assert found.latents.var() == pytest.approx(expected, rel=5 * math.sqrt(2 / n) + 1e-3)
+
+
+@pytest.mark.parametrize(("s_min", "s_max"), [(0.0, math.inf), (0.1, 5.0), (0.0, 5.0), (1.0, math.inf)])
+def test_churn_is_in_every_step_of_heun_also_the_first_and_the_last(s_min, s_max):
+    """Against algorithm 2 of Karras et al. 2022 in its own letters, for a Gaussian of variance 0.3."""
+    variance, steps, churn, s_noise = 0.3, 6, 20.0, 1.01
+    low, high = 0.002, 80.0
+    expert = GaussianExpert(SHAPE, variance=variance, gamma_range=(2 * math.log(low), 2 * math.log(high)))
+    drawn = np.random.default_rng(5).standard_normal((steps + 1, 3, *SHAPE))
+
+    def denoised(x, t):
+        return x * variance / (variance + t**2)
+
+    i = np.arange(steps)
+    rho = 7
+    t = np.append((high ** (1 / rho) + i / (steps - 1) * (low ** (1 / rho) - high ** (1 / rho))) ** rho, 0)
+    gammas = np.where((s_min <= t[:-1]) & (t[:-1] <= s_max), min(churn / steps, 2**0.5 - 1), 0.0)
+    x = drawn[-1] * high
+    for i in range(steps):
+        hat = t[i] + gammas[i] * t[i]
+        x_hat = x + np.sqrt(hat**2 - t[i] ** 2) * s_noise * drawn[i]
+        d = (x_hat - denoised(x_hat, hat)) / hat
+        x = x_hat + (t[i + 1] - hat) * d
+        if t[i + 1] != 0:
+            d_next = (x - denoised(x, t[i + 1])) / t[i + 1]
+            x = x_hat + (t[i + 1] - hat) * (d / 2 + d_next / 2)
+
+    model = as_model(expert, role="quality")
+    found = heun(
+        torch.from_numpy(drawn[-1] * high) * _core.alpha(2 * math.log(high)),
+        model.legs(toward="data"),
+        Network(CPU, torch.float64),
+        lambda number: torch.from_numpy(drawn[number]),
+        steps=steps,
+        s_churn=churn,
+        s_min=s_min,
+        s_max=s_max,
+        s_noise=s_noise,
+    )
+    # float64; s is gone through exp and log of gamma, at |gamma| < 14: a few 1e-15 of x, below 1e3.
+    np.testing.assert_allclose(found.numpy(), x, rtol=1e-11, atol=1e-12)

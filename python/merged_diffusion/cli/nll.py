@@ -57,6 +57,11 @@ model = options.stacked(
         "--extrapolate", is_flag=True, help="Ask experts outside their trained range; marks the result."
     ),
 )
+tune_data = click.option(
+    "--tune-data",
+    show_default="train of the known set",
+    help="With --eta auto: images to find it on, a path.",
+)
 how = options.stacked(
     options.choice("--dequantise", "truncated-normal", "Noise within a grey level.", alias="--dequantize"),
     click.option("--importance", type=int, show_default="1", help="Draws K in the importance bound."),
@@ -145,6 +150,7 @@ Examples:
 @click.command("nll", epilog=EPILOG, context_settings={"max_content_width": 100})
 @what
 @model
+@tune_data
 @how
 @where
 def command(**given: Any) -> int:

@@ -12,6 +12,7 @@ import click
 
 from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.loading import loading
+from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.sources import check_present
 
@@ -24,6 +25,12 @@ ASK_SECONDS: Final = 86400.0
 def command(given: Mapping[str, Any], **bound: Any) -> int:
     """Score images as the options ``given`` say, by exact likelihood or by a ``bound``; the exit code."""
     settings = Settings.of(given)
+    tune_data: str | None = given["tune_data"]
+    if tune_data is not None and settings.eta != "auto":
+        raise UsageError(
+            f"--tune-data {tune_data}: images to find a threshold on, and none is to be found",
+            hint="--eta auto finds one; leave --tune-data out otherwise",
+        )
     check_present(settings)
     worker = workers.worker_share(given["shard"], os.environ)
     out: Path | None = given["out"]
@@ -42,7 +49,7 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.device)
         if settings.eta == "auto":
-            settings = with_threshold(settings, out)
+            settings = with_threshold(settings, out, tune_data)
             if not quiet:
                 output.say(f"note: eta auto: {settings.eta:.4f}")
         plan, out = place(settings, out, metric(**bound))

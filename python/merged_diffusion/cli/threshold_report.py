@@ -26,15 +26,18 @@ def _lines(result: Result) -> Iterator[str]:
     low, high = found["indistinguishable"]
     first, last = found["crossing"]["interval"]
     yield (
-        f"eta {result['eta']:.3f} (gamma {at['gamma']:.3f}, edm_sigma {at['edm_sigma']:.4f}), "
+        f"eta {result['eta']:.3f} ({_words(result['eta'], at)}), "
         f"chosen on {tune['n']} images of {tune['name']}/{tune['split']}"
     )
     yield f"found        eta {found['eta']:.3f}; {low:.3f} to {high:.3f} are not told apart from it"
     yield f"likelihood   best at eta {found['one_pass']['eta']:.3f} in one pass"
     crossing = found["crossing"]["eta"]
     yield f"bound        best at eta {crossing:.3f}; {first:.3f} to {last:.3f} in 95 % of resampled sets"
-    if found["at_edge"]:
-        yield "at the edge: the best threshold found is an end of what the experts allow"
+    if result["at_edge"]:
+        yield "warning: this eta is an end of what the experts allow; a better one may lie beyond it"
+    elif found["at_edge"]:
+        yield "warning: the best threshold found is an end of what the experts allow"
+    yield from _better(result["test"])
     if found["n_failed"]:
         yield f"{found['n_failed']} of {found['n']} images could not be solved and are left out"
     for name, part in (("confirmed", result["confirmed"]), ("test", result["test"])):
@@ -42,6 +45,20 @@ def _lines(result: Result) -> Iterator[str]:
             yield f"{name}:"
             yield from map(_row, part["rows"])
     yield _cost(result["evaluations"], tune["n"])
+
+
+def _words(eta: float, at: Result) -> str:
+    if at["gamma"] is None:
+        return f"the {'likelihood' if eta == 1 else 'quality'} expert alone"
+    return f"gamma {at['gamma']:.3f}, edm_sigma {at['edm_sigma']:.4f}"
+
+
+def _better(test: Result | None) -> Iterator[str]:
+    """What beats the answer on test, where it was not to be chosen."""
+    for row in [] if test is None else test["rows"]:
+        if row["paired"] is not None and row["paired"]["difference"] < 0:
+            beside = f"{row['paired']['difference']:+.4f}{error(row['paired']['se'])} (paired)"
+            yield f"warning: on test {row['name']} is better, {beside}"
 
 
 def _row(row: Result) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from merged_diffusion.cli import options, scoring
-from merged_diffusion.cli.nll import how, model, what, where
+from merged_diffusion.cli.nll import how, model, tune_data, what, where
 
 # What `nll` is told of dequantisation and the ODE, which the bound has not.
 OF_THE_ODE: Final = (
@@ -37,6 +37,7 @@ Examples:
 @click.command("vlb", epilog=EPILOG, context_settings={"max_content_width": 100})
 @what
 @model
+@tune_data
 @bound
 @options.less(how, *OF_THE_ODE)
 @options.less(where, "profile_time")

@@ -43,14 +43,21 @@ def estimate(
     dtype: str,
     probes: int,
     method: str,
+    h_max: float | None = None,
     conditional: bool = False,
 ) -> Estimate:
-    """Time the slowest of the experts; ``n_solves`` counts images times draws times models."""
+    """Time the slowest of the experts; ``n_solves`` counts images times draws times models.
+
+    Steps of at most ``h_max`` in gamma take at least as many evaluations as fit into the experts' range.
+    """
     timed = min(probes, TIMED_PROBES)
     call = time_call(
         experts, shape=(rows, *shape), device=device, dtype=dtype, probes=timed, conditional=conditional
     )
     seconds, evaluations = call.seconds * probes / timed, NOMINAL_EVALUATIONS[method]
+    if h_max is not None:
+        lows, highs = zip(*(expert.gamma_range for expert in experts), strict=True)
+        evaluations = max(evaluations, math.ceil((max(highs) - min(lows)) / h_max))
     whole = math.ceil(n_solves / call.rows) * evaluations * seconds
     return Estimate(n_solves, call.rows, seconds, whole, evaluations)
 

@@ -77,6 +77,7 @@ class ExactLikelihood:
             dtype=settings.dtype or "float32",
             probes=math.prod(shape) if settings.probe == "exact" else settings.probes,
             method=settings.method or methods.DEFAULT,
+            h_max=settings.h_max,
             conditional=settings.labels != "none",
         )
 

@@ -21,7 +21,7 @@ from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.catalogue import PairCard
 from merged_diffusion.experts.own_code import code_sha256
 from merged_diffusion.experts.vdm import VdmExpert
-from merged_diffusion.merge import Convention, MergedModel, Role, Threshold, as_model
+from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model, role_alone
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def load_models(settings: Settings, data: str = "") -> Models:
     for expert in loaded.values():
         check_declaration(expert)
     if settings.expert is not None:
-        # Its tally of evaluations stands under its role; an EDM has no other.
-        alone: Role = "quality" if getattr(loaded["expert"], "kind", None) == "edm" else "likelihood"
+        alone = role_alone(loaded["expert"])
         given, loaded = {alone: given["expert"]}, {alone: loaded["expert"]}
     identity = {role: _identity(expert, given[role]) for role, expert in loaded.items()}
     if settings.expert is None:

@@ -23,7 +23,7 @@ itself rounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 import numpy.typing as npt
 from torch import Tensor, nn
@@ -193,10 +193,10 @@ def _schedule(schedule: Schedule, unit: bool, gamma_range: tuple[float, float]) 
     return Timetable(schedule, unit=unit, gamma_range=gamma_range)
 
 
-def _predicts(word: Predicts) -> Predicts:
-    if word == "velocity":  # type: ignore[comparison-overlap]
+def _predicts(word: str) -> Predicts:
+    if word == "velocity":
         raise UsageError('predicts = "velocity" is read with either sign', hint=TWO_READINGS)
-    return _one_of("predicts", word, get_args(Predicts), hint=WORDS)
+    return cast(Predicts, _one_of("predicts", word, get_args(Predicts), hint=WORDS))
 
 
 def _one_of(name: str, value: Word, allowed: tuple[str, ...], *, hint: str | None = None) -> Word:

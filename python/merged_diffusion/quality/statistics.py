@@ -80,11 +80,14 @@ class Statistics:
         return "inception" if self.law.dim == INCEPTION else None
 
     def floor_at(self, n: int) -> float | None:
-        """The distance of an ideal model at ``n`` images; straight lines in log n, log distance."""
-        if not self.floor:
+        """The distance of an ideal model at ``n`` images; straight lines in log n, log distance.
+
+        None below the table: there the law is another (rank n - 1, in the dimensions of the features).
+        """
+        if not self.floor or n < self.floor[0][0]:
             return None
         x, y = np.log(np.array(self.floor, dtype=np.float64)).T
-        # Beyond the ends the nearest segment goes on: there it is nearly the law 1/n.
+        # Beyond the end the last segment goes on: there it is nearly the law 1/n.
         at = int(np.clip(np.searchsorted(x, math.log(n)) - 1, 0, len(x) - 2))
         slope = (y[at + 1] - y[at]) / (x[at + 1] - x[at])
         return math.exp(y[at] + slope * (math.log(n) - x[at]))

@@ -150,13 +150,19 @@ def _trade_off(results: Sequence[Result]) -> Iterator[Shown]:
             if bits is None or two is None:
                 continue
             name = f"{row.eta:.3g}" if row.eta is not None else f"{row.model} expert"
-            points.append(plots.Point(name, row.model, bits[0], two[0], bits[1], two[1]))
+            points.append(plots.Point(name, row.model, bits[0], two[0], _paired_se(one), _paired_se(row)))
         found = next((q for row in result.rows if (q := primary(row)) is not None), None)
         if len(points) > 1 and found is not None:
             yield Shown(
-                f"Likelihood against sample quality ({result.sampler}); each point with its threshold.",
+                f"Likelihood against sample quality ({result.sampler}); each point with its threshold. "
+                "Bars: one standard error of the paired difference to the best row.",
                 plots.trade_off(points, distance=found["name"]),
             )
+
+
+def _paired_se(row: Row | None) -> float | None:
+    """What rows of the same images, or the same noise, do not share; their common spread moves all points."""
+    return None if row is None or row.paired is None else row.paired["se"]
 
 
 def _histogram(result: Result) -> Shown | None:

@@ -84,9 +84,15 @@ def _facts(result: Result) -> dict[str, Any]:
         "range": _range(result),
         "command": command_lines(result),
         "experts": result.experts,
-        "minutes": None if result.seconds is None else result.seconds / 60,
+        "took": None if result.seconds is None else _took(result.seconds),
         "saved": _saved(result),
     }
+
+
+def _took(seconds: float) -> str:
+    if seconds < 1:
+        return "under a second"
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} minutes"
 
 
 def _count(result: Result, row: Row | None) -> int | None:

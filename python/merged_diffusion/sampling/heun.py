@@ -2,7 +2,8 @@
 
 With s = sigma/alpha = exp(gamma/2) and x = z/alpha the probability flow is dx/ds = eps_hat(alpha x, gamma).
 A step from s to s' predicts x' = x + (s' - s) eps_hat and corrects with the mean of both slopes. Churn first
-raises s to s + min(churn/N, sqrt(2) - 1) s with fresh noise.
+raises s to s + min(churn/N, sqrt(2) - 1) s with fresh noise, in every step with s_min <= s <= s_max: in the
+first too, to above the start, and in the last, to s = 0.
 """
 
 from __future__ import annotations
@@ -42,16 +43,21 @@ def heun(
     churn = min(s_churn / steps, MOST_CHURN)
     x = z / _core.alpha(legs[0].start)
     number = 0
+
+    def raised(x: Tensor, gamma: float, number: int, top: float) -> tuple[Tensor, float]:
+        if churn > 0 and s_min <= _core.edm_sigma(gamma) <= s_max:
+            return _churned(x, gamma, churn, top, s_noise * noise(number))
+        return x, gamma
+
     for leg, gammas in zip(legs, _grid(legs, steps), strict=True):
         for gamma, after in pairwise(gammas.tolist()):
-            here = gamma
-            if churn > 0 and s_min <= _core.edm_sigma(gamma) <= s_max:
-                x, here = _churned(x, gamma, leg, churn, s_noise * noise(number))
+            x, here = raised(x, gamma, number, math.inf if leg is legs[0] else leg.expert.gamma_range[1])
             x = _step(x, here, after, leg, network)
             number += 1
     end = legs[-1].end
     if ends_clean(legs):
-        return x - _core.edm_sigma(end) * network(legs[-1], _core.alpha(end) * x, end)
+        x, here = raised(x, end, number, math.inf)
+        return x - _core.edm_sigma(here) * network(legs[-1], _core.alpha(here) * x, here)
     return _core.alpha(end) * x
 
 
@@ -72,13 +78,13 @@ def _step(x: Tensor, gamma: float, after: float, leg: Leg, network: Noises) -> T
     return x + length * 0.5 * (slope + slope_after)
 
 
-def _churned(x: Tensor, gamma: float, leg: Leg, churn: float, noise: Tensor) -> tuple[Tensor, float]:
+def _churned(x: Tensor, gamma: float, churn: float, top: float, noise: Tensor) -> tuple[Tensor, float]:
     """State and gamma after noise was added.
 
-    Differs from EDM: never above the range that the expert was trained on, where EDM asks it all the same.
+    Differs from EDM: behind a switch never above ``top``, the end of the range of the expert that took over,
+    because EDM has one network, whose range is that of the sampler.
     """
-    top = max(gamma, leg.expert.gamma_range[1])
-    raised = min(gamma + 2 * math.log1p(churn), top)
+    raised = min(gamma + 2 * math.log1p(churn), max(gamma, top))
     s = _core.edm_sigma(gamma)
     added = s * math.sqrt(math.expm1(raised - gamma))  # sqrt(s_hat^2 - s^2)
     return x + added * noise, raised

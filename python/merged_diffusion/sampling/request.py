@@ -167,8 +167,7 @@ def sample(
 
 def modelled(model: Expert | MergedModel) -> MergedModel:
     """A model; an EDM alone is a quality expert, as it is for a likelihood."""
-    is_edm = getattr(model, "kind", None) == "edm"
-    return as_model(model, role="quality" if is_edm else "likelihood")
+    return as_model(model)
 
 
 def _count(num: object) -> int:

@@ -96,8 +96,11 @@ def auto_eta(
     return find_on(experts, tuning_data(settings, tune_data), settings, eta_range=eta_range).eta
 
 
-def with_threshold(settings: Settings, out: Path | None) -> Settings:
-    """Settings whose ``--eta auto`` is a number: that of the run at ``out``, if there is one, else found."""
+def with_threshold(settings: Settings, out: Path | None, tune_data: str | None = None) -> Settings:
+    """Settings whose ``--eta auto`` is a number: that of the run at ``out``, if there is one, else found.
+
+    ``tune_data`` is as of `tuning_data`.
+    """
     if settings.eta != "auto":
         return settings
     recorded = None if out is None else read_settings(out)
@@ -107,7 +110,8 @@ def with_threshold(settings: Settings, out: Path | None) -> Settings:
     with configured(threads=plan.threads, deterministic=settings.deterministic):
         plan.check_experts()
         pair = plan.models.pair
-        eta = auto_eta(plan.models.experts, plan.settings, eta_range=None if pair is None else pair.eta_range)
+        eta_range = None if pair is None else pair.eta_range
+        eta = auto_eta(plan.models.experts, plan.settings, eta_range=eta_range, tune_data=tune_data)
     return replace(settings, eta=eta)
 
 

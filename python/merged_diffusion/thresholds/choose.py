@@ -26,7 +26,8 @@ def choose(
     """The threshold of the plan's pair as JSON values.
 
     ``confirm`` scores the found threshold, its neighbours and both experts on the images that it was chosen
-    on, and the best of them is the eta; ``test`` scores that and both experts on the images of the plan.
+    on, and the best of them all is the eta (0 or 1: an expert alone). ``test`` scores the best threshold and both
+    experts on the images of the plan.
     ``tell`` gets a line before each of the three.
     """
     start = time.perf_counter()
@@ -37,6 +38,7 @@ def choose(
     convention = cast(Literal["exact", "paper"], settings.convention)
     how = _solver(plan)
     eta, summary = found.eta, found.summary()
+    merged = eta
     spent, confirmed, reported = summary.pop("evaluations"), None, None
     if confirm:
         tell(f"found eta {eta:.3f} in {found.seconds:.0f} s; confirming it by exact runs on the same images")
@@ -50,7 +52,7 @@ def choose(
             convention=convention,
             progress=progress,
         )
-        eta, confirmed = checked.eta, checked.summary()
+        eta, merged, confirmed = checked.eta, checked.best_merged, checked.summary()
         spent = spent | confirmed.pop("evaluations")
     if test:
         tell(
@@ -62,18 +64,19 @@ def choose(
             plan.data,
             found,
             how,
-            at=(eta,),
+            at=(merged,),
             labels=plan.labels(plan.data),
             convention=convention,
             progress=progress,
         )
-        reported = on_test.summary()
+        reported = on_test.summary(eta)
         del reported["evaluations"]
     identity = plan.identity(plan.main)
     return {
         "command": "threshold",
         "eta": eta,
         "threshold": found.threshold(eta),
+        "at_edge": eta in (0.0, 1.0) or found.is_edge(eta),
         "tune": {
             "name": tune.name,
             "split": tune.split,

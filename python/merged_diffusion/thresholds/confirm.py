@@ -27,6 +27,7 @@ from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.thresholds.find import Found
 
 NEIGHBOUR: Final = 0.1  # in eta: the spacing of the tables' grid
+ALONE: Final = {"likelihood": 1.0, "quality": 0.0}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,17 +41,28 @@ class Confirmed:
 
     @property
     def best(self) -> str:
-        """The row of a threshold with the least bits/dim; images that failed in any row count in none."""
-        return min(self.etas, key=lambda name: self._common_mean(name))
+        """The row with the least bits/dim, an expert's too; images that failed in any row count in none."""
+        return min(self.rows, key=self._common_mean)
+
+    @property
+    def best_merged(self) -> float:
+        """The eta of the best row of a threshold."""
+        return self.etas[min(self.etas, key=self._common_mean)]
 
     @property
     def eta(self) -> float:
-        """Its eta."""
-        return self.etas[self.best]
+        """The eta of the best row: 0 and 1 for the quality and the likelihood expert alone."""
+        return {**self.etas, **ALONE}[self.best]
 
-    def summary(self) -> dict[str, Any]:
-        """The rows as JSON values, each against the best threshold."""
-        best = self.rows[self.best]
+    def name(self, eta: float) -> str:
+        """The row of this eta."""
+        return next(name for name, of_row in {**ALONE, **self.etas}.items() if of_row == eta)
+
+    def summary(self, chosen: float | None = None) -> dict[str, Any]:
+        """The rows as JSON values, each against that of the eta ``chosen``, by default the best."""
+        eta = self.eta if chosen is None else chosen
+        to = self.name(eta)
+        best = self.rows[to]
         rows = [
             {
                 "name": name,
@@ -58,11 +70,11 @@ class Confirmed:
                 "bits_per_dim": row.summary()["bits_per_dim"],
                 "n_failed": row.n_failed,
                 "evaluations": row.summary()["evaluations"],
-                "paired": None if name == self.best else {"to": self.best, **paired_difference(row, best)},
+                "paired": None if name == to else {"to": to, **paired_difference(row, best)},
             }
             for name, row in self.rows.items()
         ]
-        return {"eta": self.eta, "rows": rows, "evaluations": dict(self.evaluations)}
+        return {"eta": eta, "rows": rows, "evaluations": dict(self.evaluations)}
 
     def _common_mean(self, name: str) -> float:
         is_ok = np.all([row.status == "ok" for row in self.rows.values()], axis=0)

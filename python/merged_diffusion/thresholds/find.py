@@ -68,8 +68,14 @@ class Found:
     """Of the ``profiles``, of ``one_pass``, and their sum ``finding``; a forward pass counts 1/2."""
     seconds: float
 
-    def threshold(self, eta: float) -> dict[str, float]:
-        """An eta of the curves in all words of a threshold."""
+    def is_edge(self, eta: float) -> bool:
+        """Whether an eta of the curves is an end of what the experts allow."""
+        return int(np.argmin(np.abs(self.likelihood.eta - eta))) in (0, len(self.likelihood.eta) - 1)
+
+    def threshold(self, eta: float) -> dict[str, float | None]:
+        """An eta of the curves in all words of a threshold; of 0 and 1, an expert alone, eta in no other."""
+        if eta in (0.0, 1.0) and eta not in self.likelihood.eta:
+            return {"eta": eta, "gamma": None, "edm_sigma": None, "logsnr": None}
         gamma = float(self.gammas[np.argmin(np.abs(self.likelihood.eta - eta))])
         return {"eta": eta, "gamma": gamma, "edm_sigma": float(_core.edm_sigma(gamma)), "logsnr": -gamma}
 
