@@ -31,9 +31,8 @@ MAX_CARD_BYTES: Final = 1 << 20
 MAX_DOTS: Final = 64
 NUMBERS: Final = re.compile(r"(?:[\w-]+ *= *\[)?[-+.\w, ]*\]?,?")
 TABLES: Final = ("network", "training", "results", "converted")
-# What the two kinds of network may predict, and of which time and input. ``velocity`` is the card's word for
-# F, eps_hat = alpha F + sigma z, for ever: folders hold it that were written before flows had words of a
-# sign.
+# What the two kinds of network may predict, and of which time and input. ``velocity`` is F of
+# eps_hat = alpha F + sigma z for ever: folders hold the word that are older than those for a flow's sign.
 MEANING: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "vdm": {"predicts": ("eps", "velocity"), "time": ("gamma",), "input": ("vp", "sp")},
     "edm": {"predicts": ("x0",), "time": ("log_edm_sigma_over_4",), "input": ("edm",)},

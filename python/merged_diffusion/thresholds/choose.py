@@ -26,8 +26,8 @@ def choose(
     """The threshold of the plan's pair as JSON values.
 
     ``confirm`` scores the found threshold, its neighbours and both experts on the images that it was chosen
-    on, and the best of them all is the eta (0 or 1: an expert alone). ``test`` scores the best threshold and both
-    experts on the images of the plan.
+    on, and the best of them all is the eta (0 or 1: an expert alone). ``test`` scores the best threshold and
+    both experts on the images of the plan.
     ``tell`` gets a line before each of the three.
     """
     start = time.perf_counter()
