@@ -1,34 +1,40 @@
 """Training: what it minimises, that interruptions change nothing, what it leaves behind."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
+from safetensors.torch import load, save
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import (
     CheckpointError,
     DataError,
     RunCorruptError,
+    RunError,
     RunLockedError,
     RunMismatchError,
     StorageError,
 )
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.cards import load_expert
+from merged_diffusion.runs.directory import Directory
+from merged_diffusion.runs.lock import Lock
 from merged_diffusion.training import Recipe, loss_profile, train
 from merged_diffusion.training.baseline import gaussian_bits_per_dim
 from merged_diffusion.training.losses import normal_gammas, quality_loss, uniform_gammas
 from merged_diffusion.training.profile import grid
+from merged_diffusion.training.state import ordered
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 MEANING = {
@@ -166,8 +172,12 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 
 def test_two_trainings_in_one_folder_are_refused(tmp_path):
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(RunLockedError, match="another process"):
-        run(recipe(tmp_path), tmp_path / "out")
+    with Directory(tmp_path / "out") as folder:
+        held = Lock(folder, ".lock")
+        assert held.acquire(0.0)
+        with pytest.raises(RunLockedError, match="another process"):
+            run(recipe(tmp_path), tmp_path / "out")
+        held.release()
 
 
 def test_out_that_cannot_be_made(tmp_path):
@@ -302,3 +312,77 @@ def test_gaussian_baseline_of_gaussian_data_is_its_entropy():
     assert bits.shape == (2000,)
     # Standard deviation per value 0.72 bits: five standard errors of 8000 values.
     assert abs(bits.mean() - np.log2(20 * np.sqrt(2 * np.pi * np.e))) < 5 * 1.03 / np.sqrt(8000)
+
+
+def test_the_same_state_is_the_same_checkpoint_whatever_the_process(tmp_path):
+    path = recipe(tmp_path, steps=2)
+    code = f"import merged_diffusion.training as t; t.train({str(path)!r}, {{!r}}, threads=1, progress=False)"
+    found = set()
+    for name in ("one", "two", "three"):
+        out = tmp_path / name
+        subprocess.run([sys.executable, "-c", code.format(str(out))], check=True)
+        found.add((out / "checkpoint.safetensors").read_bytes())
+    assert len(found) == 1
+
+
+def test_metadata_of_a_checkpoint_is_in_order_and_the_tensors_are_what_they_were():
+    tensors = {"b": torch.arange(3.0), "a": torch.ones(2, dtype=torch.float16)}
+    pairs = {f"key {n}": "ü" for n in range(20)}
+    first, second = (
+        ordered(save(tensors, dict(order))) for order in (pairs.items(), reversed(pairs.items()))
+    )
+    assert first == second
+    found = load(first)
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+    length = int.from_bytes(first[:8], "little")
+    assert length % 8 == 0
+    assert list(json.loads(first[8 : 8 + length])["__metadata__"]) == sorted(pairs)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", ".env", "notes.txt"])
+def test_a_directory_of_other_things_is_not_trained_in(tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        run(recipe(tmp_path), tmp_path / "out")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [(name, "mine")]
+
+
+def test_a_link_out_of_its_directory_is_not_trained_in(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="link"):
+        run(recipe(tmp_path), tmp_path / "root" / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", [f".checkpoint.safetensors.{os.getpid()}", "checkpoint.safetensors.part", ".lock"]
+)
+def test_a_link_inside_leads_no_file_of_a_training_out_of_its_directory(tmp_path, name):
+    (tmp_path / "kept").write_text("kept")
+    out = run(recipe(tmp_path, steps=2), tmp_path / "out")
+    for own in ("card.toml", "model.safetensors", ".lock"):
+        (out / own).unlink()
+    (out / name).symlink_to(tmp_path / "kept")
+    with suppress(StorageError):
+        run(recipe(tmp_path, steps=2), out)
+    assert (tmp_path / "kept").read_text() == "kept"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOLCK, errno.EIO])
+def test_a_lock_of_a_training_that_cannot_be_had_is_a_storage_error(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(StorageError):
+        run(recipe(tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_is_refused_before_its_first_step_leaves_nothing(tmp_path):
+    with pytest.raises(RunMismatchError):
+        run(recipe(tmp_path, data_sha256="ab"), tmp_path / "a" / "out")
+    assert not (tmp_path / "a").exists()

@@ -178,7 +178,8 @@ time.sleep(600)
 def test_a_killed_worker_is_not_at_work(start, tmp_path):
     path = tmp_path / "images-0001-of-0002.jsonl"
     process = start("-c", HOLD, path)
-    wait(lambda: is_at_work(path), process)
+    wait(path.with_suffix(".owner").exists, process)
+    assert is_at_work(path)
     process.kill()
     process.wait()
     assert path.with_suffix(".owner").exists()

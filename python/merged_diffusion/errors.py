@@ -105,7 +105,7 @@ class ResourceError(MergedDiffusionError):
 
 
 class IncompleteError(MergedDiffusionError):
-    """Records are missing that other workers were to write."""
+    """Records are missing: other workers were to write them, or they were removed."""
 
     exit_code = 9
 

@@ -264,7 +264,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, statistics, monkeypatch)
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr("merged_diffusion.runs.directory.os.write", full)
     with pytest.raises(StorageError, match="No space left"):
         write_statistics(tmp_path / "s.npz", statistics)
     assert not list(tmp_path.iterdir())

@@ -95,16 +95,15 @@ def _place(out: Path | None) -> Iterator[None]:
     if out is None:
         yield
         return
-    from merged_diffusion.runs.folder import made_folder, unmake
-    from merged_diffusion.runs.journal import storage_error
+    from merged_diffusion.runs.directory import Directory, unmake
+    from merged_diffusion.runs.folder import made_folder, refuse_strangers
 
-    made, probe = made_folder(out, 1), out / f".{NAME}.probe"
+    made = made_folder(out, 1)
     try:
-        try:
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise storage_error(out, error) from error
+        with Directory(out) as folder:
+            folder.remove_drafts([NAME])
+            refuse_strangers(folder, NAME)
+            folder.remove([folder.write_draft(NAME, b"")])
         yield
     except BaseException:
         unmake(made)

@@ -8,12 +8,13 @@ stopped; its summary is over all records of the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.errors import IncompleteError, MergedDiffusionError, RunError, StorageError
 from merged_diffusion.evaluation.metrics import LIKELIHOOD, Metric
 from merged_diffusion.evaluation.pilot import with_tolerance
 from merged_diffusion.evaluation.plan import Plan, place
@@ -87,13 +88,28 @@ class Evaluation:
                 self._score(name, observe)
         except BaseException as error:
             self.time_profile = None  # where the time of what was cut short went is not known
-            if isinstance(error, MergedDiffusionError):
+            if isinstance(error, MergedDiffusionError) and not isinstance(error, IncompleteError):
                 self.take_back()
             raise
         self.conclude()
 
     def conclude(self) -> None:
-        """Keep the summary beside the records."""
+        """Keep the summary beside the records.
+
+        Raises
+        ------
+        IncompleteError
+            Records of this process, or of its share, were removed meanwhile.
+        """
+        for run in self._runs.values():
+            run.check()
+        lost = sum(self.left().values())
+        if lost:
+            raise IncompleteError(
+                f"{self.out}: {lost} images that were scored have no record any more",
+                hint="the same command goes on and scores them again",
+                file=str(self.out),
+            )
         if self.out is not None:
             self._runs[self.plan.main].write_summary(self.summary)
 
@@ -149,7 +165,8 @@ class Evaluation:
     def take_back(self) -> None:
         """Remove the runs that this process began and that hold no record."""
         for run in reversed(self._runs.values()):
-            run.discard_if_unused()
+            with suppress(StorageError, RunError):  # why it is taken back is what is told
+                run.discard_if_unused()
 
     def __enter__(self) -> Self:
         return self
@@ -157,8 +174,14 @@ class Evaluation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failed: StorageError | None = None
         for run in self._runs.values():
-            run.__exit__(kind, error, trace)
+            try:
+                run.__exit__(kind, error, trace)
+            except StorageError as found:
+                failed = failed or found
+        if failed is not None and error is None:
+            raise failed
 
 
 def evaluate(

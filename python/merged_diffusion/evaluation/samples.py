@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.errors import UsageError
+from merged_diffusion.errors import IncompleteError, UsageError
 from merged_diffusion.evaluation.cost import NOMINAL_EVALUATIONS, Estimate, time_call
 from merged_diffusion.evaluation.machine import all_cores, resolve_device
 from merged_diffusion.evaluation.models import Models, load_models
@@ -179,6 +179,7 @@ class SampleRun:
 
     def __init__(self, plan: SamplePlan, out: Path, shard: tuple[int, int] = (0, 1)) -> None:
         self.plan = plan
+        self.shard = shard
         self.store = Store(out, plan.ids, plan.identity(), shard)
         self.todo = plan.share(shard, self.store.held())
         self.seconds = 0.0
@@ -193,6 +194,13 @@ class SampleRun:
         if len(self.todo):
             self._draw(observe)
         result = self.store.finish()
+        lost = 0 if result is not None else len(self.plan.share(self.shard, self.store.held()))
+        if lost:
+            raise IncompleteError(
+                f"{self.store.out}: {lost} images that were drawn are not there any more",
+                hint="the same command draws them again",
+                file=str(self.store.out),
+            )
         self.seconds = time.perf_counter() - begin
         return self._summary(result)
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from merged_diffusion.cache import cache_folder
 from merged_diffusion.errors import (
     CheckpointError,
@@ -29,6 +27,8 @@ from merged_diffusion.experts.catalogue import KINDS, UNNAMED, Kind, Public, kno
 from merged_diffusion.fetch.hashes import known_hashes, record, recorded_sha256, sha256_of
 from merged_diffusion.fetch.hub import with_files
 from merged_diffusion.fetch.transfer import Observer, receive, size_at
+from merged_diffusion.runs.directory import Directory, storing
+from merged_diffusion.runs.lock import Lock
 
 __all__ = [
     "Item",
@@ -195,13 +195,10 @@ def locked(folder: str | Path | None = None) -> Iterator[None]:
         The cache cannot be written.
     """
     place = cache_folder(folder)
-    try:
+    refused = RunLockedError(
+        f"another process fetches into {place}", hint="wait for it, or name another --cache"
+    )
+    with storing(place):
         place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise RunLockedError(
-            f"another process fetches into {place}", hint="wait for it, or name another --cache"
-        ) from error
-    except OSError as error:
-        raise StorageError(f"{place} cannot be written ({error.strerror})", file=str(place)) from error
+    with Directory(place) as cache, Lock(cache, LOCK).held(0.0, refused):
+        yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from merged_diffusion.cache import cache_folder, cached
 from merged_diffusion.errors import StorageError
 from merged_diffusion.experts.catalogue import Public, targets
 from merged_diffusion.reading import opened, read_text
+from merged_diffusion.runs.directory import write_file
 
 HASHES: Final = "hashes.json"
 
@@ -59,9 +59,7 @@ def record(path: Path, sha256: str, url: str, folder: str | Path | None = None) 
         "size": path.stat().st_size,
         "url": url,
     }
-    draft = place.with_name(f".{HASHES}.{os.getpid()}")
-    draft.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", "utf-8")
-    draft.replace(place)
+    write_file(place, (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
 
 
 def sha256_of(path: Path) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from merged_diffusion.errors import ResourceError, StorageError
 from merged_diffusion.fetch.patience import PIECE, patiently
 from merged_diffusion.reading import read_text
+from merged_diffusion.runs.directory import Directory, write_file
 
 if TYPE_CHECKING:
     from requests import Response
@@ -56,7 +57,9 @@ def receive(
     while True:
         before = _size(part)
         try:
-            with part.open("r+b" if part.exists() else "w+b") as stream:
+            with Directory(part.parent) as place:
+                fd = place.open(part.name, os.O_RDWR | os.O_CREAT)
+            with os.fdopen(fd, "r+b") as stream:
                 _request(url, stream, part, is_known=is_known, observe=observe)
             part.with_name(f"{part.name}.json").unlink(missing_ok=True)
             return
@@ -186,7 +189,7 @@ class _Answer:
         self._check_room()
         tag = headers.get("ETag", "W/")
         mark = tag if not tag.startswith("W/") else headers.get("Last-Modified")
-        self._part.with_name(f"{self._part.name}.json").write_text(json.dumps({"mark": mark}), "utf-8")
+        write_file(self._part.with_name(f"{self._part.name}.json"), json.dumps({"mark": mark}).encode())
 
     def _check_room(self) -> None:
         if self.whole is None:

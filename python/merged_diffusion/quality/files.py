@@ -6,8 +6,8 @@ npz: ``mu`` [D], ``sigma`` [D, D]; ours also ``about`` (JSON), ``group_n`` [16],
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Collection
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -26,6 +26,7 @@ from merged_diffusion.quality.edm2 import read_pickle
 from merged_diffusion.quality.moments import GROUPS, Law, Sums
 from merged_diffusion.quality.statistics import About, Statistics
 from merged_diffusion.reading import opened
+from merged_diffusion.runs.directory import Directory, followed, write_file
 
 FORMAT: Final = 1
 COLUMNS: Final = ("mu", "sigma", "about", "group_n", "group_mu", "group_sigma", "reference")
@@ -101,12 +102,9 @@ def check_target(path: Path) -> None:
         raise StorageError(f"{path}: there is no folder {path.absolute().parent}", file=str(path))
     if path.exists() and not is_statistics(path):
         raise UsageError(f"{path} exists and holds no statistics", hint="name another file")
-    draft = _draft(path)
-    try:
-        draft.touch()  # before hours of features, not after
-        draft.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    target = followed(path)
+    with Directory(target.absolute().parent) as folder:  # before hours of features, not after
+        folder.remove([folder.write_draft(target.name, b"")])
 
 
 def write_statistics(path: Path, statistics: Statistics) -> None:
@@ -130,22 +128,9 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
         arrays["group_sigma"] = torch.stack(triangles).numpy()
     if statistics.reference is not None:
         arrays["reference"] = statistics.reference
-    draft = _draft(path)
-    try:
-        with draft.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
-
-
-def _unwritable(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"{path} cannot be written ({error.strerror or error})", file=str(path))
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_file(path, content.getvalue())
 
 
 def _zipped(path: Path) -> tuple[dict[str, Array], list[str]]:

@@ -8,16 +8,19 @@ expert that was scored alone beside the merged model has a run of its own inside
 
 from __future__ import annotations
 
-import shutil
+import logging
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from merged_diffusion.errors import RunError, RunMismatchError
+from merged_diffusion.errors import RunError, RunMismatchError, StorageError
+from merged_diffusion.runs.directory import Directory, storing, unmake
 from merged_diffusion.runs.environment import Versions, digest, versions
-from merged_diffusion.runs.folder import locked, made_folder, refuse_strangers, unmake
-from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work, storage_error
+from merged_diffusion.runs.folder import LOCK, locked, made_folder, refuse_strangers
+from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.records import Record, read_records
 from merged_diffusion.runs.settings import (
@@ -26,13 +29,20 @@ from merged_diffusion.runs.settings import (
     Settings,
     differences,
     is_machine,
+    json_text,
     read_settings,
-    write_json,
 )
 
 __all__ = ["Journal", "Record", "Run", "open_run", "others_at_work", "recorded_machine", "versions"]
 
 PARTS: Final = ("likelihood", "quality")
+SETTINGS: Final = "settings.json"
+SUMMARY: Final = "summary.json"
+ENVIRONMENTS: Final = "environments"
+OF_WORKERS: Final = re.compile(r"images-[0-9]{4,}-of-[0-9]{4,}\.(jsonl|owner|lock)")
+OF_ENVIRONMENTS: Final = re.compile(r"[0-9a-f]{8}\.json|\.[0-9a-f]{8}\.json\.[0-9]+")
+
+log = logging.getLogger(__name__)
 
 
 def recorded_machine(folder: Path) -> dict[str, Any]:
@@ -69,6 +79,7 @@ class Run:
         self.notes: list[str] = []
         self.rebatched = False
         self._journal: Journal | None = None
+        self._directory: Directory | None = None  # of a run that is written
         self._environment = ""
         self._made: list[Path] = []
         self._is_new = False
@@ -103,35 +114,47 @@ class Run:
             The directory cannot be written.
         """
         made = made_folder(path, n_expected)
-        refuse_strangers(path)
         current = versions()
         asked = {**settings, "format": FORMAT, "versions": current, "selections": [dict(selection or {})]}
+        directory: Directory | None = None
+        run: Run | None = None
         try:
-            with locked(path):
+            directory = Directory(path)
+            refuse_strangers(directory, SETTINGS)
+            with locked(directory, SETTINGS, SUMMARY):
                 with as_kept(path):
-                    run = cls._agree(path, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
+                    run = cls._agree(directory, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
                 run._made = made
                 run._begin(shard, current)
-        except BaseException:
+        except BaseException as error:
+            is_ours = bool(made) and isinstance(error, StorageError)  # and nobody else's lock
+            with suppress(StorageError, RunError):
+                if run is not None:
+                    run.discard_if_unused()
+                elif directory is not None and is_ours and directory.status(SETTINGS) is None:
+                    directory.remove([LOCK])
+            if directory is not None:
+                directory.close()
             unmake(made)
             raise
         return run
 
     @classmethod
-    def _agree(cls, path: Path, asked: Settings, *, allow_rebatch: bool, strict_env: bool) -> Run:
+    def _agree(cls, directory: Directory, asked: Settings, *, allow_rebatch: bool, strict_env: bool) -> Run:
         """Write the settings of a new run, or compare them with those of the run that is there."""
-        held = read_settings(path)
+        held = read_settings(directory.path)
         if held is None:
-            write_json(path / "settings.json", asked)
-            run = cls(path, asked)
+            directory.write(SETTINGS, json_text(asked))
+            run = cls(directory.path, asked)
             run._is_new = True
-            return run
-        run = cls(path, held)
-        run._compare(asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
-        selection = asked["selections"][0]
-        if selection not in held["selections"]:
-            held["selections"].append(selection)
-            write_json(path / "settings.json", held)
+        else:
+            run = cls(directory.path, held)
+            run._compare(asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
+            selection = asked["selections"][0]
+            if selection not in held["selections"]:
+                held["selections"].append(selection)
+                directory.write(SETTINGS, json_text(held))
+        run._directory = directory
         return run
 
     def _compare(self, asked: Settings, *, allow_rebatch: bool, strict_env: bool) -> None:
@@ -160,18 +183,24 @@ class Run:
 
     def _begin(self, shard: tuple[int, int], current: Versions) -> None:
         self._environment = digest(current)
-        try:
-            (self.path / "environments").mkdir(exist_ok=True)
-        except OSError as error:
-            raise storage_error(self.path, error) from error
-        known = self.path / "environments" / f"{self._environment}.json"
-        if not known.exists():
-            write_json(known, current)
-        self._journal = Journal(journal_path(self.path, shard))
+        directory = self._written
+        directory.make_folder(ENVIRONMENTS)
+        with directory.folder(ENVIRONMENTS) as known:
+            name = f"{self._environment}.json"
+            known.remove_drafts([name])
+            if known.status(name) is None:
+                known.write(name, json_text(current))
+        self._journal = Journal(journal_path(self.path, shard), directory)
         if self._journal.cut:
             self.notes.append(
                 f"{self._journal.path}: cut {self._journal.cut} bytes of a record that was not finished"
             )
+
+    @property
+    def _written(self) -> Directory:
+        if self._directory is None:
+            raise RunError(f"{self.path}: was opened to be read")
+        return self._directory
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Keep one record; it survives the death of this process from here on."""
@@ -186,7 +215,9 @@ class Run:
         Raises `RunCorruptError` where a line before the tail is damaged.
         """
         found: dict[int, Record] = {}
-        for path in sorted(self.path.glob("images-*.jsonl")):
+        with storing(self.path, "read"):
+            paths = sorted(self.path.glob("images-*.jsonl"))
+        for path in paths:
             for record in read_records(path)[0]:
                 found.setdefault(record["id"], record)
         return [found[key] for key in sorted(found)]
@@ -202,30 +233,55 @@ class Run:
 
         Workers that end together do it one after the other, so that the last one summarises all records.
         """
-        with locked(self.path):
-            write_json(self.path / "summary.json", summarise())
+        directory = self._written
+        self.check()
+        with locked(directory, SETTINGS, SUMMARY):
+            if directory.status(SETTINGS) is None:
+                log.warning("%s: its %s was removed, and is written again", self.path, SETTINGS)
+                directory.write(SETTINGS, json_text(self.settings))
+            directory.write(SUMMARY, json_text(summarise()))
+
+    def check(self) -> None:
+        """`IncompleteError` where the journal of this process was removed, replaced or cut meanwhile."""
+        if self._journal is not None:
+            self._journal.check()
 
     def discard_if_unused(self) -> None:
-        """Take back a run that this process began and that neither holds a record nor has another worker."""
+        """Take back a run that this process began and that neither holds a record nor has another worker.
+
+        What goes is what a run makes, by name; a directory in which something else lies stays.
+        """
+        directory, self._directory = self._directory, None
         self._close_quietly()
-        if not self._is_new or not self.path.is_dir():
+        if directory is None:
             return
-        with locked(self.path):
-            journals = self.path.glob("images-*.jsonl")
-            if self.records() or any(is_at_work(path) for path in journals):
+        with directory:
+            if not self._is_new or not directory.is_there():
                 return
-            for path in self.path.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with locked(directory, SETTINGS, SUMMARY):
+                names = directory.names()
+                if self.records() or set(PARTS) & set(names):
+                    return
+                if any(is_at_work(self.path / name) for name in names if name.endswith(".jsonl")):
+                    return
+                # The settings last: what is left by a process that is killed here is a run still.
+                directory.remove(name for name in names if OF_WORKERS.fullmatch(name))
+                if ENVIRONMENTS in names:
+                    with directory.folder(ENVIRONMENTS) as known:
+                        known.remove(name for name in known.names() if OF_ENVIRONMENTS.fullmatch(name))
+                    directory.remove_folder(ENVIRONMENTS)
+                directory.remove([SUMMARY, SETTINGS, LOCK])
         unmake(self._made)
 
     def _close_quietly(self) -> None:
-        if self._journal is not None:
-            journal, self._journal = self._journal, None
-            journal.close()
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            with suppress(StorageError):
+                journal.close()
 
     def close(self) -> None:
         """Force the records to the disk and free the shard."""
-        self._close_quietly()
+        self.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         return self
@@ -233,9 +289,14 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._journal is not None:
-            journal, self._journal = self._journal, None
-            journal.__exit__(kind, error, trace)
+        journal, self._journal = self._journal, None
+        directory, self._directory = self._directory, None
+        try:
+            if journal is not None:
+                journal.__exit__(kind, error, trace)
+        finally:
+            if directory is not None:
+                directory.close()
 
 
 def _listed(found: Mapping[str, tuple[Any, Any]]) -> str:

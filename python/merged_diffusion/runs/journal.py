@@ -10,90 +10,102 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
-from filelock import FileLock, Timeout
-
-from merged_diffusion.errors import RunLockedError, StorageError
-from merged_diffusion.reading import read_text
-from merged_diffusion.runs.records import Record, encode, read_records
+from merged_diffusion.errors import IncompleteError, RunLockedError, StorageError
+from merged_diffusion.runs.directory import Directory, storage_error, storing, write_all
+from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.records import Record, encode, parsed
 
 SYNC_SECONDS: Final = 5.0
 LOCK_SECONDS: Final = 0.25  # outlasts the moment in which `is_at_work` holds the lock
 
 
-def storage_error(path: Path, error: OSError) -> StorageError:
-    """A failed write as the package's own error."""
-    return StorageError(
-        f"{path}: cannot be written ({error.strerror or error})",
-        hint="free space or choose another --out; what was recorded is valid, the same command goes on",
-        file=str(path),
-        errno=error.errno,
-    )
-
-
 class Journal:
     """Records of one worker. Opening it cuts a torn tail; `cut` is the number of bytes that went."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, directory: Directory | None = None) -> None:
+        """``directory``, where ``path`` lies, stays its owner's."""
         self.path = path
-        self._lock = FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS)
-        self._owner = path.with_suffix(".owner")
+        self._own = Directory(path.parent) if directory is None else None
+        self._directory = directory or cast(Directory, self._own)
+        self._lock = Lock(self._directory, path.with_suffix(".lock").name)
+        self._owner = path.with_suffix(".owner").name
         self._file: int | None = None
+        self._end = 0
         self._synced = time.monotonic()
         self.cut = 0
-        self._acquire()
         try:
+            self._acquire()
             self.records = self._open()
         except BaseException:
-            self._release()
+            with suppress(StorageError):
+                self._release()
             raise
 
     def _acquire(self) -> None:
-        try:
-            self._lock.acquire()
-        except Timeout:
-            owner = _read_owner(self._owner)
+        if not self._lock.acquire(LOCK_SECONDS):
+            owner = _read_owner(self._directory, self._owner)
             raise RunLockedError(
                 f"{self.path}: process {owner['pid']} on {owner['host']} works on this shard",
                 hint="wait for it, stop it, or give each worker its own --shard I/N",
                 file=str(self.path),
                 **owner,
-            ) from None
-        except OSError as error:
-            raise storage_error(self.path, error) from error
-        try:
-            self._owner.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), "utf-8")
-        except OSError as error:
-            self._lock.release()
-            raise storage_error(self._owner, error) from error
+            )
+        self._directory.remove_drafts([self._owner, self.path.name])
+        me = {"host": socket.gethostname(), "pid": os.getpid()}
+        self._directory.write(self._owner, json.dumps(me).encode())
 
     def _open(self) -> list[Record]:
-        try:
-            # A link would lead the log out of the run directory.
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            self._file = os.open(self.path, flags, 0o666)
-            records, end = read_records(self.path)
-            self.cut = os.fstat(self._file).st_size - end
+        name, folder = self.path.name, self._directory
+        found = folder.status(name)
+        if found is not None and stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            folder.write(name, folder.read(name))  # what has another name elsewhere stays as it is there
+        self._file = folder.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        content = folder.read(name)
+        records, self._end = parsed(content, self.path)
+        self.cut = len(content) - self._end
+        with storing(self.path):
             if self.cut:
-                os.ftruncate(self._file, end)
+                os.ftruncate(self._file, self._end)
                 os.fsync(self._file)
-        except OSError as error:
-            raise storage_error(self.path, error) from error
+        folder.sync()
         return records
+
+    def check(self) -> None:
+        """`IncompleteError` where the file was removed, replaced or cut since it was opened."""
+        if self._file is None:
+            return
+        found = self._directory.status(self.path.name)
+        is_whole = (
+            found is not None
+            and os.path.samestat(found, os.fstat(self._file))
+            and found.st_size >= self._end
+            and self._directory.is_there()
+        )
+        if not is_whole:
+            self._abandon()
+            raise IncompleteError(
+                f"{self.path}: was removed, replaced or cut while it was written; records are lost",
+                hint="the same command goes on and scores the lost images again",
+                file=str(self.path),
+            )
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record."""
         line = encode(record)
         if self._file is None:
             raise StorageError(f"{self.path}: is closed, after a failed write or at the end of a run")
+        self.check()
         try:
-            while line:
-                line = line[os.write(self._file, line) :]
+            write_all(self._file, line)
+            self._end += len(line)
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._file)
                 self._synced = time.monotonic()
@@ -106,23 +118,34 @@ class Journal:
         """Force all records to the disk and free the shard."""
         try:
             if self._file is not None:
-                os.fsync(self._file)
-        except OSError as error:
-            raise storage_error(self.path, error) from error
-        finally:
-            self._abandon()
-            self._release()
+                with storing(self.path):
+                    os.fsync(self._file)
+        except BaseException:
+            self._release_quietly()
+            raise
+        self._release()
 
     def _abandon(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with storing(self.path):
+                os.close(file)
 
     def _release(self) -> None:
-        self._abandon()
-        if self._lock.is_locked:
-            self._owner.unlink(missing_ok=True)
-            self._lock.release()
+        try:
+            self._abandon()
+        finally:
+            try:
+                if self._lock.is_held:
+                    self._directory.remove([self._owner])
+            finally:
+                self._lock.release()
+                if self._own is not None:
+                    self._own.close()
+
+    def _release_quietly(self) -> None:
+        with suppress(StorageError):
+            self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -130,23 +153,26 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, StorageError):
-            self._release()
-        else:
+        if error is None:
             self.close()
+        elif isinstance(error, StorageError):
+            self._release_quietly()
+        else:
+            with suppress(StorageError):  # what ended the run is told
+                self.close()
 
 
 def is_at_work(path: Path) -> bool:
     """Whether a process, on any host, holds the journal ``path``; one that was killed does not."""
-    if not path.with_suffix(".owner").exists():
+    with Directory(path.parent) as folder:
+        name = path.with_suffix(".lock").name
+        if folder.status(name) is None:
+            return False
+        lock = Lock(folder, name)
+        if not lock.acquire(0.0):
+            return True
+        lock.release()
         return False
-    lock = FileLock(path.with_suffix(".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 def others_at_work(folder: Path, shard: tuple[int, int]) -> bool:
@@ -161,9 +187,9 @@ def journal_path(folder: Path, shard: tuple[int, int]) -> Path:
     return folder / f"images-{index:04d}-of-{count:04d}.jsonl"
 
 
-def _read_owner(path: Path) -> dict[str, Any]:
+def _read_owner(folder: Directory, name: str) -> dict[str, Any]:
     try:
-        owner = json.loads(read_text(path))
+        owner = json.loads(folder.read(name))
         return {"host": owner["host"], "pid": owner["pid"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (StorageError, ValueError, KeyError, TypeError, RecursionError):
         return {"host": "an unnamed host", "pid": "of unknown number"}

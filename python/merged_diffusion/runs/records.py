@@ -69,6 +69,11 @@ def read_records(path: Path) -> tuple[list[Record], int]:
         content = read_bytes(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
+    return parsed(content, path)
+
+
+def parsed(content: bytes, path: Path) -> tuple[list[Record], int]:
+    """The same of the content of ``path``."""
     records: list[Record] = []
     end = offset = 0
     damaged: int | None = None

@@ -13,14 +13,13 @@ threshold its gamma. Three kinds of difference:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, StorageError
 from merged_diffusion.reading import read_text
-from merged_diffusion.runs.journal import storage_error
+from merged_diffusion.runs.directory import write_file
 from merged_diffusion.runs.records import plain
 
 FORMAT: Final = 1
@@ -76,19 +75,16 @@ def read_settings(folder: Path) -> Settings | None:
     return result
 
 
+def json_text(value: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file of ours."""
+    return (json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        "utf-8", "backslashreplace"
+    )
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace a file in one step: readers see the old content or the new one."""
-    text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise storage_error(path, error) from error
+    write_file(path, json_text(value))
 
 
 def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
+import re
+import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,6 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 from merged_diffusion.data.images import MAX_LEVELS
 from merged_diffusion.errors import RunError, UsageError
 from merged_diffusion.reading import opened, read_text
+from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.records import plain
 from merged_diffusion.sampling.samples import Samples
 
@@ -34,6 +37,8 @@ STRANGE: Final = frozenset(
 )
 RECORD: Final = "settings"
 LABELS: Final = "dataset.json"  # EDM's table of classes
+THOUSANDS: Final = re.compile(r"[0-9]{5,}")  # of `name`
+PICTURE: Final = re.compile(r"img[0-9]{8,}\.png")
 TILE: Final = 64  # pixels, at least, of an image in a grid
 MOST_TILES: Final = 10_000
 
@@ -78,11 +83,39 @@ def check_form(form: Form, levels: int, n: int) -> None:
         )
 
 
-def write(form: Form, path: Path, samples: Samples, record: Record) -> None:
-    """All samples, in their order, at a path where nothing is."""
-    {"npz": _write_npz, "zip": _write_zip, "png": _write_grid, "folder": _write_folder}[form](
-        path, samples, json.dumps(plain(record), indent=1, allow_nan=False)
-    )
+def content(form: Form, samples: Samples, record: Record) -> bytes:
+    """The file of all samples, in their order; of every form but a folder."""
+    makers = {"npz": _npz, "zip": _zip, "png": _grid}
+    return makers[form](samples, _text(record))
+
+
+def write_folder(folder: Directory, samples: Samples, record: Record) -> None:
+    """All samples, in their order, in an empty directory."""
+    places: dict[str, Directory] = {}
+    with ExitStack() as stack:
+        for member, pixels in _members(samples, _text(record)):
+            parent, _, own = member.rpartition("/")
+            if parent and parent not in places:
+                folder.make_folder(parent)
+                places[parent] = stack.enter_context(folder.folder(parent))
+            (places[parent] if parent else folder).write_new(own, pixels)
+        for place in (*places.values(), folder):
+            place.sync()
+
+
+def remove_folder(parent: Directory, name: str) -> bool:
+    """Remove what `write_folder` writes, by name; False where something else lies there."""
+    found = parent.status(name)
+    if found is None or not stat.S_ISDIR(found.st_mode):
+        return found is None
+    with parent.folder(name) as folder:
+        for own in folder.names():
+            if THOUSANDS.fullmatch(own):
+                with folder.folder(own) as thousand:
+                    thousand.remove(png for png in thousand.names() if PICTURE.fullmatch(png))
+                folder.remove_folder(own)
+        folder.remove([LABELS, f"{RECORD}.json"])
+    return parent.remove_folder(name)
 
 
 def read_record(form: Form, path: Path) -> dict[str, Any]:
@@ -140,40 +173,37 @@ def name(image: int) -> str:
     return f"{image // 1000:05d}/img{image:08d}.png"
 
 
-def _write_npz(path: Path, samples: Samples, record: str) -> None:
+def _text(record: Record) -> str:
+    return json.dumps(plain(record), indent=1, allow_nan=False)
+
+
+def _npz(samples: Samples, record: str) -> bytes:
     columns: dict[str, npt.NDArray[Any]] = {"images": samples.images, "ids": samples.ids}
     if samples.labels is not None:
         columns["labels"] = samples.labels
-    columns |= {"levels": np.array(samples.levels), "settings": np.array(record)}
-    save_columns(path, columns)
+    return of_columns(columns | {"levels": np.array(samples.levels), "settings": np.array(record)})
 
 
-def save_columns(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> None:
-    """An npz at exactly this path, on the disk when it returns."""
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **columns)
-        file.flush()
-        os.fsync(file.fileno())
+def of_columns(columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The content of an npz."""
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **columns)
+    return stream.getvalue()
 
 
-def _write_zip(path: Path, samples: Samples, record: str) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for member, content in _members(samples, record):
-            archive.writestr(zipfile.ZipInfo(member), content)  # a ZipInfo has no time of day of its own
+def _zip(samples: Samples, record: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for member, pixels in _members(samples, record):
+            archive.writestr(zipfile.ZipInfo(member), pixels)  # a ZipInfo has no time of day of its own
+    return stream.getvalue()
 
 
-def _write_folder(path: Path, samples: Samples, record: str) -> None:
-    path.mkdir()
-    for member, content in _members(samples, record):
-        target = path / member
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(content)
-
-
-def _write_grid(path: Path, samples: Samples, record: str) -> None:
-    text = PngInfo()
+def _grid(samples: Samples, record: str) -> bytes:
+    text, stream = PngInfo(), io.BytesIO()
     text.add_text(RECORD, record)
-    Image.fromarray(grid(samples)).save(path, format="PNG", pnginfo=text)
+    Image.fromarray(grid(samples)).save(stream, format="PNG", pnginfo=text)
+    return stream.getvalue()
 
 
 def _members(samples: Samples, record: str) -> Iterator[tuple[str, bytes]]:

@@ -3,26 +3,48 @@
 Until all images are there they lie in ``<out>.part/``: ``settings.json`` says how they are drawn, a small npz
 holds each batch that is done, whole or not at all. Then the file is written beside them and moved into place
 in one step. Workers that draw a share each keep theirs in one folder; who finds all images there writes.
+The folder takes another name, ``<out>.part.1a2b3c4d``, before it is taken apart, so that no command goes on
+in half of it; what a killed command left of one goes with the next.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import io
+import re
+import stat
+import zipfile
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
-from merged_diffusion.errors import RunCorruptError, RunLockedError, RunMismatchError, StorageError
-from merged_diffusion.reading import opened
+from merged_diffusion.errors import (
+    IncompleteError,
+    RunCorruptError,
+    RunError,
+    RunLockedError,
+    RunMismatchError,
+    StorageError,
+)
 from merged_diffusion.runs import versions
-from merged_diffusion.runs.journal import storage_error
-from merged_diffusion.runs.settings import FORMAT, MACHINE, differences, read_settings, write_json
+from merged_diffusion.runs.directory import (
+    Directory,
+    followed,
+    make,
+    require_space,
+    storing,
+    strangers,
+    token,
+    unmake,
+)
+from merged_diffusion.runs.folder import LOCK, locked
+from merged_diffusion.runs.lock import ANY_CLAIM, Lock
+from merged_diffusion.runs.settings import FORMAT, MACHINE, differences, json_text, read_settings
 from merged_diffusion.sampling import files
 from merged_diffusion.sampling.samples import Samples
 
@@ -31,6 +53,17 @@ LOCK_SECONDS: Final = 0.25
 WRITE_SECONDS: Final = 600.0  # that another worker may take for the file
 ROLE: Final = "evaluations_"
 BYTES_TO_SPARE: Final = 1 << 20
+SETTINGS: Final = "settings.json"
+FINISH: Final = "finish.lock"
+DRAFT: Final = "draft"
+BATCH: Final = re.compile(r"[0-9]{20}\.npz")
+SHARE: Final = re.compile(r"shard-[0-9]{4,}-of-[0-9]{4,}\.lock")
+OWN: Final = re.compile(
+    rf"{BATCH.pattern}|[0-9]{{20}}\.[0-9]+|{SHARE.pattern}|{re.escape(SETTINGS)}|{re.escape(LOCK)}"
+    rf"|{re.escape(FINISH)}|{DRAFT}|{ANY_CLAIM}"
+)
+LEFT: Final = re.compile(rf"{ANY_CLAIM}|\.{re.escape(SETTINGS)}\.[0-9]+|\.{BATCH.pattern}\.[0-9]+")
+BROKEN: Final = (zipfile.BadZipFile, zlib.error)
 
 Integers = npt.NDArray[np.int64]
 
@@ -58,11 +91,13 @@ def _recorded(out: Path) -> dict[str, Any] | None:
 
 def is_taken(out: Path) -> bool:
     """Whether something is at the path; an empty directory is nothing."""
-    return out.is_file() or (out.is_dir() and any(out.iterdir()))
+    with storing(out, "read"):
+        return out.is_file() or (out.is_dir() and any(out.iterdir()))
 
 
 def _part(out: Path) -> Path:
-    return out.with_name(out.name + PART)
+    target = followed(out)
+    return target.with_name(target.name + PART)
 
 
 class Store:
@@ -91,19 +126,30 @@ class Store:
         self.out = out
         self._ids = ids
         self._form = files.form_of(out)
-        self._part = _part(out)
+        self._target, self._at = followed(out), _part(out)
         self._asked = dict(identity) | {"format": FORMAT, "ids": [int(ids[0]), int(ids[-1]) + 1]}
         self._is_maker = False  # of the folder of parts
-        self.finished = self._is_complete()
-        self._lock = FileLock(
-            self._part / f"shard-{shard[0]:04d}-of-{shard[1]:04d}.lock", timeout=LOCK_SECONDS
-        )
-        if self.finished is None:
-            self._begin()
+        self._made: list[Path] = []
+        self._place: Directory | None = None  # where the output goes
+        self._part: Directory | None = None
+        self._lock: Lock | None = None
+        self._share = f"shard-{shard[0]:04d}-of-{shard[1]:04d}.lock"
+        self.finished = self._is_complete() if self._form != "png" else None
+        try:
+            self._made = make(self._target.parent)
+            self._place = Directory(self._target.parent)
+            if self.finished is None:
+                self._begin()
+            self._clear_leftovers()
+        except BaseException:
+            with suppress(StorageError):
+                self._leave_nothing_empty()
+            self._close()
+            raise
 
     def _is_complete(self) -> dict[str, Any] | None:
         """The record of the output that is there already; None where it has to be made."""
-        if self._form == "png" or not is_taken(self.out):
+        if not is_taken(self.out):
             return None
         record = files.read_record(self._form, self.out)
         result = record.pop("result", None)
@@ -111,41 +157,37 @@ class Store:
         return None if result is None else dict(result)
 
     def _begin(self) -> None:
-        try:
-            try:
-                self._part.mkdir(parents=True)
-                self._is_maker = True
-            except FileExistsError:
-                self._part.mkdir(exist_ok=True)  # raises where it is no folder
-            free = shutil.disk_usage(self._part).free
-        except OSError as error:
-            raise storage_error(self._part, error) from error
-        needed = 3 * len(self._ids) * int(np.prod(self._asked["image_shape"])) + BYTES_TO_SPARE
-        if free < needed:
-            raise StorageError(
-                f"{self._part}: {free} bytes are free, but {len(self._ids)} images need up to {needed}",
-                hint="free space or choose another --out",
-                file=str(self._part),
+        place, name = _open(self._place), self._at.name
+        self._is_maker = place.make_folder(name)
+        part = self._part = place.folder(name)
+        others = strangers(part.names(), OWN)
+        if others and part.status(SETTINGS) is None:
+            raise RunError(
+                f"{self._at}: is there and was not made by this package ({', '.join(others[:3])})",
+                hint="use another --out, or move it away",
+                file=str(self._at),
             )
-        try:
-            self._lock.acquire()
-        except Timeout:
+        needed = 3 * len(self._ids) * int(np.prod(self._asked["image_shape"])) + BYTES_TO_SPARE
+        require_space(self._at, needed, f"{len(self._ids)} images")
+        self._lock = Lock(part, self._share)
+        if not self._lock.acquire(LOCK_SECONDS):
             raise RunLockedError(
-                f"{self._part}: another process draws this share of the images",
+                f"{self._at}: another process draws this share of the images",
                 hint="wait for it, stop it, or give each worker its own --shard I/N",
-                file=str(self._part),
-            ) from None
-        except OSError as error:
-            raise storage_error(self._part, error) from error
-        held = read_settings(self._part)
-        if held is None:
-            write_json(self._part / "settings.json", self._asked | {"versions": versions()})
-            return
-        try:
-            self._check(self._part, held)
-        except RunMismatchError:
-            self.close()
-            raise
+                file=str(self._at),
+            )
+        with locked(part, SETTINGS):
+            held = read_settings(self._at)
+            if held is not None:
+                self._check(self._at, held)
+                return
+            if self._batches():
+                raise RunCorruptError(
+                    f"{self._at}: its batches have no {SETTINGS} that says how they were drawn",
+                    hint=f"remove {self._at}: its images are drawn again",
+                    file=str(self._at),
+                )
+            part.write(SETTINGS, json_text(self._asked | {"versions": versions()}))
 
     def _check(self, where: Path, recorded: Mapping[str, Any]) -> None:
         found = differences(recorded, self._asked)
@@ -164,7 +206,7 @@ class Store:
         """The ids that are drawn."""
         if self.finished is not None:
             return {int(i) for i in self._ids}
-        return {int(i) for path in self._parts() for i in _column(path, "ids")}
+        return {int(i) for name in self._batches() for i in self._columns(name)["ids"]}
 
     def append(self, samples: Samples) -> None:
         """Keep a batch; it survives the death of this process from here on."""
@@ -172,54 +214,150 @@ class Store:
         if samples.labels is not None:
             columns["labels"] = samples.labels
         columns |= {ROLE + role: counts for role, counts in samples.evaluations.items()}
-        path = self._part / f"{int(samples.ids.min()):020d}.npz"
-        draft = path.with_suffix(f".{os.getpid()}")
-        try:
-            files.save_columns(draft, columns | {"levels": np.array(samples.levels)})
-            draft.replace(path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise storage_error(path, error) from error
+        self._require_there()
+        name = f"{int(samples.ids.min()):020d}.npz"
+        _open(self._part).write(name, files.of_columns(columns | {"levels": np.array(samples.levels)}))
 
     def finish(self) -> dict[str, Any] | None:
-        """Write the output if all images are there; what it says of them, else None."""
+        """Write the output if all images are there; what it says of them, else None.
+
+        Raises
+        ------
+        IncompleteError
+            Images that were drawn are gone.
+        """
+        place, aside = _open(self._place), f"{self._at.name}.{token()}"
         if self.finished is not None:
-            shutil.rmtree(self._part, ignore_errors=True)
+            held = read_settings(self._at)
+            if held is not None and not differences(held, self._asked):
+                place.rename(self._at.name, aside)
+                self._clear(aside)
             return self.finished
+        if not self._is_there():
+            return self._by_another()
+        refused = RunLockedError(f"{self._at}: another worker has been writing for too long")
         try:
-            with FileLock(self._part / "finish.lock", timeout=WRITE_SECONDS):
-                self.finished = self._written()
-        except Timeout:
-            raise RunLockedError(f"{self._part}: another worker has been writing for too long") from None
-        except OSError as error:
-            raise storage_error(self.out, error) from error
-        if self.finished is not None:
-            self.close()
-            shutil.rmtree(self._part, ignore_errors=True)
+            with Lock(_open(self._part), FINISH).held(WRITE_SECONDS, refused):
+                if self._is_there():
+                    self.finished = self._written()
+                if self.finished is not None:
+                    place.rename(self._at.name, aside)
+                    place.sync()
+        except StorageError:
+            if self._is_there() or self.finished is not None:
+                raise
+        if self.finished is None:
+            return None if self._is_there() else self._by_another()
+        self._release()
+        self._clear(aside)
         return self.finished
 
+    def _by_another(self) -> dict[str, Any]:
+        """What the output says that another worker has written, who then took the folder of parts away."""
+        self.finished = self._is_complete()
+        if self.finished is None:
+            self._require_there()
+        return self.finished or {}
+
+    def _is_there(self) -> bool:
+        return _open(self._part).is_there()
+
+    def _require_there(self) -> None:
+        if not self._is_there():
+            raise IncompleteError(
+                f"{self._at}: was removed or replaced while images were drawn; they are lost",
+                hint="the same command draws them again",
+                file=str(self._at),
+            )
+
     def _written(self) -> dict[str, Any] | None:
-        parts = self._parts()
-        if not parts:
-            return self._is_complete()  # another worker was faster
-        samples = Samples.joined([_read(path) for path in parts])
-        if not np.isin(self._ids, samples.ids).all():
+        part, place = _open(self._part), _open(self._place)
+        samples = self._all()
+        if samples is None:
             return None
-        samples = samples.in_order(self._ids)
         result = summary(samples)
-        draft = self._part / "draft"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.unlink(missing_ok=True)
-        files.write(self._form, draft, samples, self._asked | {"result": result})
-        draft.replace(self.out)
+        record = self._asked | {"result": result}
+        if not files.remove_folder(part, DRAFT):
+            part.remove([DRAFT])
+        if self._form == "folder":
+            part.make_folder(DRAFT)
+            with part.folder(DRAFT) as draft:
+                files.write_folder(draft, samples, record)
+        else:
+            part.write_new(DRAFT, files.content(self._form, samples, record))
+        part.rename(DRAFT, self._target.name, into=place)
+        place.sync()
         return result
 
-    def _parts(self) -> list[Path]:
-        return sorted(self._part.glob("*.npz"))
+    def _all(self) -> Samples | None:
+        """The samples of this command, if all are there."""
+        names = self._batches()
+        if not names:
+            return None
+        samples = Samples.joined([self._read(name) for name in names])
+        return samples.in_order(self._ids) if np.isin(self._ids, samples.ids).all() else None
 
-    def close(self) -> None:
-        """Free the share for other processes."""
-        self._lock.release()
+    def _batches(self) -> list[str]:
+        return [name for name in _open(self._part).names() if BATCH.fullmatch(name)]
+
+    def _columns(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """A batch; one that is not whole is refused."""
+        content = _open(self._part).read(name)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as columns:
+                return {key: columns[key] for key in ("ids", *columns.files)}
+        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, *BROKEN) as error:
+            raise RunCorruptError(
+                f"{self._at / name}: is no whole batch of samples",
+                hint="remove it: its images are drawn again",
+                file=str(self._at / name),
+            ) from error
+
+    def _read(self, name: str) -> Samples:
+        found = self._columns(name)
+        roles = {key.removeprefix(ROLE): value for key, value in found.items() if key.startswith(ROLE)}
+        try:
+            return Samples(found["images"], found["ids"], found.get("labels"), int(found["levels"]), roles)
+        except (KeyError, ValueError, TypeError) as error:
+            raise RunCorruptError(
+                f"{self._at / name}: is no batch of samples",
+                hint="remove it: its images are drawn again",
+                file=str(self._at / name),
+            ) from error
+
+    def _clear_leftovers(self) -> None:
+        """Take apart what commands that were killed had put aside."""
+        aside = re.compile(rf"{re.escape(self._at.name)}\.[0-9a-f]{{8}}")
+        for name in _open(self._place).names():
+            if aside.fullmatch(name):
+                self._clear(name)
+
+    def _clear(self, name: str) -> None:
+        """Take a folder of parts apart, by name; in which something else lies, stays with that."""
+        place = _open(self._place)
+        found = place.status(name)
+        if found is None or not stat.S_ISDIR(found.st_mode):
+            return
+        with place.folder(name) as part:
+            if not files.remove_folder(part, DRAFT):
+                part.remove([DRAFT])
+            own = [entry for entry in part.names() if not strangers([entry], OWN)]
+            part.remove(entry for entry in own if entry not in (SETTINGS, DRAFT))
+            part.remove([SETTINGS])
+        place.remove_folder(name)
+
+    def _release(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def _close(self) -> None:
+        try:
+            self._release()
+        finally:
+            for folder in (self._part, self._place):
+                if folder is not None:
+                    folder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -227,23 +365,37 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-        if self.finished is None and self._is_maker:
-            self._leave_nothing_empty()
+        try:
+            self._release()
+            if self.finished is None:
+                self._leave_nothing_empty()
+        except StorageError:
+            if error is None:
+                raise
+        finally:
+            with suppress(StorageError):
+                self._close()
 
     def _leave_nothing_empty(self) -> None:
         """Take away the folder that this process made, where nothing was drawn: settings alone bind nobody.
 
         One that was there may be another worker's, who has yet to lock its share.
         """
-        settings, own = self._part / "settings.json", Path(self._lock.lock_file)
-        try:
-            if {path.name for path in self._part.iterdir()} <= {settings.name, own.name}:
-                settings.unlink(missing_ok=True)
-                own.unlink(missing_ok=True)
-                self._part.rmdir()
-        except OSError:
-            return  # another worker came, or the disk is gone; what is there does no harm
+        part, place = self._part, self._place
+        if self._is_maker and part is not None and place is not None and part.is_there():
+            self._release()
+            own = {SETTINGS, self._share, LOCK}
+            if {name for name in part.names() if strangers([name], LEFT)} <= own:
+                part.remove(name for name in part.names() if not strangers([name], LEFT))
+                part.remove(sorted(own))
+                place.remove_folder(self._at.name)
+        unmake(self._made)
+
+
+def _open(folder: Directory | None) -> Directory:
+    if folder is None:
+        raise RunError("the place of the samples is closed")
+    return folder
 
 
 def summary(samples: Samples) -> dict[str, Any]:
@@ -251,33 +403,3 @@ def summary(samples: Samples) -> dict[str, Any]:
     by_role = {role: float(counts.mean()) for role, counts in samples.evaluations.items()}
     evaluations = {"total": sum(by_role.values()), "likelihood": 0.0, "quality": 0.0} | by_role
     return {"n": len(samples), "sha256": samples.sha256, "evaluations": evaluations}
-
-
-def _read(path: Path) -> Samples:
-    try:
-        with opened(path) as file, np.load(file, allow_pickle=False) as columns:
-            found = {key: columns[key] for key in columns.files}
-        return Samples(
-            found["images"],
-            found["ids"],
-            found.get("labels"),
-            int(found["levels"]),
-            {key.removeprefix(ROLE): value for key, value in found.items() if key.startswith(ROLE)},
-        )
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise _corrupt(path) from error
-
-
-def _column(path: Path, key: str) -> npt.NDArray[Any]:
-    try:
-        with opened(path) as file, np.load(file, allow_pickle=False) as columns:
-            found: npt.NDArray[Any] = columns[key]
-            return found
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise _corrupt(path) from error
-
-
-def _corrupt(path: Path) -> RunCorruptError:
-    return RunCorruptError(
-        f"{path}: is no whole batch of samples", hint="remove it: its images are drawn again", file=str(path)
-    )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,7 @@ from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
 from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.reading import opened, read_text
+from merged_diffusion.runs.directory import make, storing, unmake
 from merged_diffusion.runs.settings import write_json
 from merged_diffusion.sampling import Samples
 from merged_diffusion.sampling.store import is_taken
@@ -98,10 +99,13 @@ class DrawnRows:
     def __init__(self, rows: Sequence[Row[SamplePlan]], out: Path | None, reference: Reference) -> None:
         self.notes: list[str] = []
         self.rows = rows
+        self._made: list[Path] = []
         self._reference = reference
         self._open = ExitStack()
-        self._folder = out or Path(self._open.enter_context(TemporaryDirectory()))
         try:
+            self._folder = out or self._temporary()
+            for row in rows:
+                self._made += make(self._folder / row.folder)  # which may be no link out of the sweep
             self._runs = [
                 self._open.enter_context(SampleRun(row.plan, self._folder / row.folder / SAMPLES))
                 for row in rows
@@ -109,6 +113,10 @@ class DrawnRows:
         except BaseException:
             self.close()
             raise
+
+    def _temporary(self) -> Path:
+        with storing(Path(gettempdir())):
+            return Path(self._open.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
 
     def left(self) -> dict[str, int]:
         """Images to draw, by row."""
@@ -146,8 +154,12 @@ class DrawnRows:
         return lines, paired
 
     def close(self) -> None:
-        """Leave the samples to others."""
-        self._open.close()
+        """Leave the samples to others; directories in which nothing was drawn go."""
+        try:
+            self._open.close()
+        finally:
+            for place in self._made:
+                unmake([place])
 
     def _summary(self, row: Row[SamplePlan]) -> dict[str, Any] | None:
         """What was kept of a row; one that is damaged is measured again."""

@@ -7,13 +7,16 @@ thresholds and how many images a command asks for may differ.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError, StorageError
 from merged_diffusion.reading import read_text
-from merged_diffusion.runs.settings import differences, is_machine, write_json
+from merged_diffusion.runs.directory import Directory, make, refuse_link, strangers, unmake
+from merged_diffusion.runs.folder import refuse_strangers
+from merged_diffusion.runs.settings import differences, is_machine, json_text
 
 FORMAT: Final = 1
 NAME: Final = "sweep.json"
@@ -49,8 +52,12 @@ def read(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False) -> tuple[Counts, float]:
-    """Make the directory a sweep's, or agree with the one that is there; evaluations and seconds so far.
+def begin(
+    folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False
+) -> tuple[Counts, float, list[Path] | None]:
+    """Make the directory a sweep's, or agree with the one that is there.
+
+    Evaluations and seconds so far, and what directories a new one made (None: it was there).
 
     Raises
     ------
@@ -59,21 +66,18 @@ def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False
     StorageError
         It cannot be written.
     """
+    refuse_link(folder)
     held = read(folder)
     if held is None:
+        made = make(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        except OSError as error:
-            raise StorageError(f"{folder}: cannot be written ({error.strerror})", file=str(folder)) from error
-        if others:
-            raise RunError(
-                f"{folder}: is not empty and holds no {NAME} ({', '.join(others[:3])})",
-                hint="name a new or empty directory as --out",
-                file=str(folder),
-            )
-        write_json(folder / NAME, asked)
-        return {"spent": 0, "single_runs": 0}, 0.0
+            with Directory(folder) as place:
+                refuse_strangers(place, NAME)
+                place.write(NAME, json_text(asked))
+        except BaseException:
+            unmake(made)
+            raise
+        return {"spent": 0, "single_runs": 0}, 0.0, made
     found = differences(_identity(held), _identity(asked))
     fatal = {key: pair for key, pair in found.items() if not (allow_rebatch and is_machine(key))}
     if fatal:
@@ -83,12 +87,22 @@ def begin(folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False
             hint="use another --out",
             differences={key: {"recorded": a, "asked": b} for key, (a, b) in fatal.items()},
         )
-    return {name: int(count) for name, count in held["evaluations"].items()}, float(held["seconds"])
+    return {name: int(count) for name, count in held["evaluations"].items()}, float(held["seconds"]), None
 
 
 def write(folder: Path, table: Mapping[str, Any]) -> None:
     """Replace the table."""
-    write_json(folder / NAME, table)
+    with Directory(folder) as place:
+        place.remove_drafts([NAME])
+        place.write(NAME, json_text(table))
+
+
+def take_back(folder: Path, made: Sequence[Path]) -> None:
+    """Remove a sweep that was begun and of which no row is."""
+    with Directory(folder) as place:
+        if not strangers(place.names(), re.compile(re.escape(NAME))):
+            place.remove([NAME])
+    unmake(made)
 
 
 def _identity(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol
 
-from merged_diffusion.errors import ResourceError, RunError, StorageError
+from merged_diffusion.errors import IncompleteError, ResourceError, RunError, StorageError
 from merged_diffusion.evaluation.cost import Estimate
 from merged_diffusion.evaluation.plan import KEPT_SECONDS
 from merged_diffusion.evaluation.settings import Settings
@@ -27,7 +27,7 @@ def spoiling_one_row(name: str, failed: Failed) -> Iterator[None]:
     """An expert may raise anything, which is told of its row; what would end every row alike goes on up."""
     try:
         yield
-    except (StorageError, RunError, ResourceError):
+    except (StorageError, RunError, ResourceError, IncompleteError):
         raise
     except Exception as error:  # noqa: BLE001
         failed(name, error)
@@ -48,7 +48,7 @@ class Rows(Protocol):
 
         Raises
         ------
-        StorageError, RunError, ResourceError
+        StorageError, RunError, ResourceError, IncompleteError
             What would end every row alike.
         """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from merged_diffusion.errors import ResourceError, RunError, StorageError
+from merged_diffusion.errors import IncompleteError, ResourceError, RunError, StorageError
 from merged_diffusion.evaluation.evaluate import Evaluation
 from merged_diffusion.evaluation.metrics import LIKELIHOOD
 from merged_diffusion.evaluation.plan import Plan
@@ -35,14 +35,14 @@ def score(rows: Sequence[Scored], observe: Observer | None, cost: Cost, failed: 
 
     Raises
     ------
-    StorageError, RunError, ResourceError
+    StorageError, RunError, ResourceError, IncompleteError
         What would end every row alike.
     """
     together = fan(rows)
     if together:
         try:
             _score_together(together, observe, cost)
-        except (StorageError, RunError, ResourceError):
+        except (StorageError, RunError, ResourceError, IncompleteError):
             raise
         except Exception:  # noqa: BLE001  an expert may raise anything; whose row it spoils shows one by one
             together = []

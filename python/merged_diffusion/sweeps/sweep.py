@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -36,9 +37,15 @@ class Sweep:
         self.seconds = 0.0
         self._errors: dict[str, dict[str, Any]] = {}
         if out is not None:
-            spent, self.seconds = folder.begin(out, self._table([], None), allow_rebatch=allow_rebatch)
+            spent, self.seconds, made = folder.begin(out, self._table([], None), allow_rebatch=allow_rebatch)
             self.cost = Cost(spent["spent"], spent["single_runs"])
-        self._rows = plan.opened(out, allow_rebatch=allow_rebatch, strict_env=strict_env)
+        try:
+            self._rows = plan.opened(out, allow_rebatch=allow_rebatch, strict_env=strict_env)
+        except BaseException:
+            if out is not None and made is not None:
+                with suppress(MergedDiffusionError):
+                    folder.take_back(out, made)
+            raise
 
     @property
     def notes(self) -> list[str]:
@@ -60,10 +67,12 @@ class Sweep:
             self._rows.run(observe, self.cost, failed)
         except BaseException:
             self.cost.time_profile = None  # where the time of what was cut short went is not known
-            raise
-        finally:
             self.seconds += time.monotonic() - begin
-            self.write()
+            with suppress(MergedDiffusionError):  # what cut it short is told
+                self.write()
+            raise
+        self.seconds += time.monotonic() - begin
+        self.write()
 
     def write(self) -> None:
         """Replace ``sweep.json``."""

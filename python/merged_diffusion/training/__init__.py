@@ -12,14 +12,13 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
@@ -32,12 +31,19 @@ from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.runs.directory import Directory, make, unmake
+from merged_diffusion.runs.folder import refuse_strangers
+from merged_diffusion.runs.lock import Lock
 from merged_diffusion.training.losses import likelihood_loss, normal_gammas, quality_loss, uniform_gammas
 from merged_diffusion.training.profile import Profile, loss_profile
-from merged_diffusion.training.state import TrainingState, replace_file, require_same
+from merged_diffusion.training.state import TrainingState, require_same
 
 __all__ = ["Profile", "Recipe", "loss_profile", "train"]
 
+CHECKPOINT: Final = "checkpoint.safetensors"
+WEIGHTS: Final = "model.safetensors"
+CARD: Final = "card.toml"
+LOCK: Final = ".lock"
 SAVE_SECONDS: Final = 30.0
 FINAL_RATE: Final = 0.02  # of the highest learning rate
 
@@ -100,29 +106,27 @@ def train(card: Path | str, out: Path, *, threads: int | None = None, progress: 
     stated = read_card(card)
     recipe = Recipe.of(stated)
     out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{out} cannot be made ({error})", file=str(out)) from error
-    with _locked(out), _threads(threads), fenced(grad=True):
-        if (out / "card.toml").exists():
-            require_same(_identity(read_card(out / "card.toml")), _identity(stated), out / "card.toml")
+    with _place(out) as folder, _threads(threads), fenced(grad=True):
+        if (out / CARD).exists():
+            require_same(_identity(read_card(out / CARD)), _identity(stated), out / CARD)
             return out
         data = load_data(recipe.data, split="train")
         _check_data(stated, recipe, data)
         fit, held = hold_back(data)
         measured = _with_data(stated, data, fit)
-        state, seconds = _fit(measured, Recipe.of(measured), fit, out, progress)
-        _write(measured, state, seconds, held, out)
+        state, seconds = _fit(measured, Recipe.of(measured), fit, folder, progress)
+        _write(measured, state, seconds, held, folder)
     return out
 
 
-def _fit(card: Card, recipe: Recipe, fit: Data, out: Path, progress: bool) -> tuple[TrainingState, float]:
+def _fit(
+    card: Card, recipe: Recipe, fit: Data, folder: Directory, progress: bool
+) -> tuple[TrainingState, float]:
     """Steps until the last one; the checkpoint is written every half minute and at the end."""
-    path, identity = out / "checkpoint.safetensors", _identity(card)
+    path, identity = folder.path / CHECKPOINT, _identity(card)
     expert = card.expert(recipe.seed)
     state = TrainingState(expert, ema=recipe.ema, weight_decay=recipe.weight_decay)
-    if path.exists():
+    if folder.status(CHECKPOINT) is not None:
         state.load(path, identity)
     started = saved = time.monotonic()
     expert.train()
@@ -148,9 +152,9 @@ def _fit(card: Card, recipe: Recipe, fit: Data, out: Path, progress: bool) -> tu
             bar.update()
             bar.set_postfix(loss=f"{running:.4f}", refresh=False)
             if time.monotonic() - saved > SAVE_SECONDS:
-                state.save(path, identity)
+                state.save(folder, CHECKPOINT, identity)
                 saved = time.monotonic()
-    state.save(path, identity)
+    state.save(folder, CHECKPOINT, identity)
     return state, time.monotonic() - started
 
 
@@ -168,7 +172,7 @@ def _loss(expert: VdmExpert | EdmExpert, recipe: Recipe, fit: Data, step: int) -
     return quality_loss(expert, x, eps, gamma)
 
 
-def _write(card: Card, state: TrainingState, seconds: float, held: Data, out: Path) -> None:
+def _write(card: Card, state: TrainingState, seconds: float, held: Data, folder: Directory) -> None:
     """Weights first, card last: a folder with a card is complete."""
     dtype = torch.float16 if card.precision == "float16" else torch.float32
     stored = {name: value.to(dtype) for name, value in state.mean.items()}
@@ -182,9 +186,9 @@ def _write(card: Card, state: TrainingState, seconds: float, held: Data, out: Pa
         "gamma": profile.gamma.tolist(),
         "loss": [round(float(v), 6) for v in profile.loss],
     }
-    replace_file(out / "model.safetensors", weights)
+    folder.write(WEIGHTS, weights)
     digest = hashlib.sha256(weights).hexdigest()
-    replace_file(out / "card.toml", replace(card, sha256=digest, results=results).toml().encode())
+    folder.write(CARD, replace(card, sha256=digest, results=results).toml().encode())
 
 
 def _check_data(card: Card, recipe: Recipe, data: Data) -> None:
@@ -230,18 +234,28 @@ def _identity(card: Card) -> dict[str, Any]:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    lock = FileLock(out / ".lock")
+def _place(out: Path) -> Iterator[Directory]:
+    """The directory of a training, for this process alone; one in which nothing was kept goes again."""
+    made = make(out)
+    refused = RunLockedError(f"another process trains in {out}", hint="wait for it, or use another --out")
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise RunLockedError(
-            f"another process trains in {out}", hint="wait for it, or use another --out"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+        with Directory(out) as folder:
+            if folder.status(CARD) is None:
+                refuse_strangers(folder, CHECKPOINT, LOCK)
+            try:
+                with Lock(folder, LOCK).held(0.0, refused):
+                    folder.remove_drafts([CHECKPOINT, WEIGHTS, CARD])
+                    yield folder
+            except RunLockedError:
+                raise
+            except BaseException:
+                with suppress(StorageError):
+                    if not {CHECKPOINT, CARD} & set(folder.names()):
+                        folder.remove([LOCK])
+                raise
+    except BaseException:
+        unmake(made)
+        raise
 
 
 @contextmanager

@@ -1,12 +1,12 @@
 """What training keeps between two interruptions: weights, their running mean, AdamW's moments, the step.
 
-One safetensors file, replaced atomically: after a kill -9 it is the old or the new one.
+One safetensors file, replaced in one step: after a kill -9 it is the old or the new one. The same state is
+the same bytes.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from merged_diffusion.errors import RunCorruptError, RunMismatchError, StorageError
+from merged_diffusion.errors import RunCorruptError, RunMismatchError
 from merged_diffusion.reading import opened
+from merged_diffusion.runs.directory import Directory, storing
 
 WARM = 10  # the running mean starts with weight (1 + n)/(10 + n)
 
@@ -45,7 +46,7 @@ class TrainingState:
                 self.mean[name].lerp_(value, 1 - keep)
         self.step += 1
 
-    def save(self, path: Path, recipe: dict[str, Any]) -> None:
+    def save(self, folder: Directory, file: str, recipe: dict[str, Any]) -> None:
         """Write all of it; ``recipe`` is compared when the file is read."""
         tensors: dict[str, Tensor] = {}
         for name, value in self.net.named_parameters():
@@ -54,13 +55,14 @@ class TrainingState:
             for moment in ("exp_avg", "exp_avg_sq"):
                 tensors[f"{moment}.{name}"] = self.optimiser.state[value][moment]
         metadata = {"step": str(self.step), "recipe": json.dumps(recipe, sort_keys=True)}
-        replace_file(path, save(tensors, metadata))
+        folder.write(file, ordered(save(tensors, metadata)))
 
     def load(self, path: Path, recipe: dict[str, Any]) -> None:
         """Go on from what ``save`` wrote; refuse another recipe."""
         try:
-            opened(path).close()
-            with safetensors.safe_open(path, framework="pt") as file:
+            with storing(path, "read"):
+                opened(path).close()
+            with storing(path, "read"), safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata()
                 require_same(json.loads(metadata["recipe"]), recipe, path)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -92,14 +94,11 @@ def require_same(found: dict[str, Any], expected: dict[str, Any], path: Path) ->
         )
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` so that a reader, and a restart, meet the whole old or the whole new file."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error})", file=str(path)) from error
+def ordered(content: bytes) -> bytes:
+    """A safetensors file with its metadata in one order, which its library leaves to chance."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
