@@ -116,8 +116,3 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ResourceError(f"the memory does not suffice ({text})", hint=FEWER), as_json=as_json
             )
         return output.unexpected(error, as_json=as_json)
-
-
-def _system_call(error: OSError) -> StorageError:
-    where = "a file" if error.filename is None else str(error.filename)
-    return StorageError(f"{where}: cannot be read or written ({error.strerror or error})", errno=error.errno)

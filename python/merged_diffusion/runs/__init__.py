@@ -20,7 +20,7 @@ from merged_diffusion.errors import RunError, RunMismatchError, StorageError
 from merged_diffusion.runs.directory import Directory, storing, unmake
 from merged_diffusion.runs.environment import Versions, digest, versions
 from merged_diffusion.runs.folder import LOCK, locked, made_folder, refuse_strangers
-from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work
+from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, journals, others_at_work
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.records import Record, read_records
 from merged_diffusion.runs.settings import (
@@ -215,9 +215,7 @@ class Run:
         Raises `RunCorruptError` where a line before the tail is damaged.
         """
         found: dict[int, Record] = {}
-        with storing(self.path, "read"):
-            paths = sorted(self.path.glob("images-*.jsonl"))
-        for path in paths:
+        for path in journals(self.path):
             for record in read_records(path)[0]:
                 found.setdefault(record["id"], record)
         return [found[key] for key in sorted(found)]

@@ -178,7 +178,15 @@ def is_at_work(path: Path) -> bool:
 def others_at_work(folder: Path, shard: tuple[int, int]) -> bool:
     """Whether a process other than the worker of ``shard`` is scoring images of a run."""
     own = journal_path(folder, shard)
-    return any(is_at_work(path) for path in folder.glob("images-*.jsonl") if path != own)
+    return any(is_at_work(path) for path in journals(folder) if path != own)
+
+
+def journals(folder: Path) -> list[Path]:
+    """The records of all workers, in the order of their names; `StorageError` where it cannot be listed."""
+    try:
+        return sorted(folder.glob("images-*.jsonl"))
+    except OSError as error:
+        raise storage_error(folder, error, "read") from error
 
 
 def journal_path(folder: Path, shard: tuple[int, int]) -> Path:

@@ -49,11 +49,11 @@ class TrainingState:
     def save(self, folder: Directory, file: str, recipe: dict[str, Any]) -> None:
         """Write all of it; ``recipe`` is compared when the file is read."""
         tensors: dict[str, Tensor] = {}
-        for name, value in self.net.named_parameters():
-            tensors[f"net.{name}"] = value.detach()
-            tensors[f"mean.{name}"] = self.mean[name]
+        for key, value in self.net.named_parameters():
+            tensors[f"net.{key}"] = value.detach()
+            tensors[f"mean.{key}"] = self.mean[key]
             for moment in ("exp_avg", "exp_avg_sq"):
-                tensors[f"{moment}.{name}"] = self.optimiser.state[value][moment]
+                tensors[f"{moment}.{key}"] = self.optimiser.state[value][moment]
         metadata = {"step": str(self.step), "recipe": json.dumps(recipe, sort_keys=True)}
         folder.write(file, ordered(save(tensors, metadata)))
 
