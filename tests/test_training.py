@@ -358,7 +358,9 @@ def test_a_link_out_of_its_directory_is_not_trained_in(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", [f".checkpoint.safetensors.{os.getpid()}", "checkpoint.safetensors.part", ".lock"]
+    "name",
+    [f".checkpoint.safetensors.{os.getpid()}", "checkpoint.safetensors.part", ".lock"],
+    ids=["draft", "part", "lock"],  # two processes at the tests must collect the same names
 )
 def test_a_link_inside_leads_no_file_of_a_training_out_of_its_directory(tmp_path, name):
     (tmp_path / "kept").write_text("kept")

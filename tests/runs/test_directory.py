@@ -191,7 +191,8 @@ INSIDE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", INSIDE)
+# Two processes at the tests must collect the same names.
+@pytest.mark.parametrize("name", INSIDE, ids=[name.replace(str(os.getpid()), "PID") for name in INSIDE])
 def test_no_link_inside_a_run_leads_a_write_out_of_it(tmp_path, elsewhere, name):
     score(tmp_path)
     link = tmp_path / "new" / "run" / name

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from merged_diffusion.errors import RunError, RunMismatchError, StorageError
-from merged_diffusion.runs.directory import Directory, storing, unmake
+from merged_diffusion.runs.directory import Directory, unmake
 from merged_diffusion.runs.environment import Versions, digest, versions
 from merged_diffusion.runs.folder import LOCK, locked, made_folder, refuse_strangers
 from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, journals, others_at_work
