@@ -537,7 +537,7 @@ def test_density_of_a_failed_point_is_a_solve_error():
         log_density(holed(), np.array([-1.0, 1.0]).reshape(2, 1, 1, 1) * np.ones((2, 1, 2, 2)))
 
 
-def test_exception_of_the_expert_in_the_middle_passes_unchanged():
+def test_exception_of_the_expert_in_the_middle_is_the_cause_of_an_expert_error():
     problem = LookupError("mine")
 
     class Raising(GaussianExpert):
@@ -550,9 +550,9 @@ def test_exception_of_the_expert_in_the_middle_passes_unchanged():
             return super().forward(z, gamma)
 
     expert = Raising((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4)
-    with pytest.raises(LookupError) as caught:
+    with pytest.raises(ExpertError, match="raised LookupError: mine") as caught:
         log_likelihood(expert, SMALL)
-    assert caught.value is problem
+    assert caught.value.__cause__ is problem
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt(), OSError("full")])

@@ -61,7 +61,7 @@ def check_rows(rows: object) -> None:
     """
     if rows is not None and not (isinstance(rows, Integral) and 1 <= int(rows) <= MOST_ROWS):
         raise UsageError(
-            f"batch size {rows}: a network call has 1 to {MOST_ROWS} rows",
+            f"batch_size = {rows}: a network call has 1 to {MOST_ROWS} rows",
             hint="leave it out for what suits the device",
             batch_size=rows,
             most=MOST_ROWS,

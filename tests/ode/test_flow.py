@@ -243,16 +243,16 @@ def test_wrong_shape_in_the_middle_of_a_run_is_an_expert_error():
         flow(short)(torch.from_numpy(Z), GAMMA, NODES, KEYS)
 
 
-def test_exception_of_the_expert_passes_unchanged():
+def test_exception_of_the_expert_is_the_cause_of_an_expert_error():
     problem = ZeroDivisionError("mine")
 
     def raising(z, gamma, cond=None):
         raise problem
 
     raising.name = "raising"
-    with pytest.raises(ZeroDivisionError) as caught:
+    with pytest.raises(ExpertError, match="expert raising raised ZeroDivisionError: mine") as caught:
         flow(raising)(torch.from_numpy(Z), GAMMA, NODES, KEYS)
-    assert caught.value is problem
+    assert caught.value.__cause__ is problem
 
 
 def test_parameters_are_frozen_only_inside():

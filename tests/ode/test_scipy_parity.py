@@ -153,4 +153,6 @@ def test_vacant_rows_do_not_count():
     padded, _ = ours(legs, flows, z, 1e-6, vacant=5)
     for key in range(3):
         assert padded[key].evaluations == full[key].evaluations
-        np.testing.assert_allclose(padded[key].steps, full[key].steps, rtol=1e-9, atol=1e-9)
+        # Another number of rows may round a network's last bit otherwise; at loose steps that moves the next
+        # ones by up to 5e-7 (SciPy's own, in test_detest.py).
+        np.testing.assert_allclose(padded[key].steps, full[key].steps, rtol=5e-7, atol=5e-7)

@@ -114,6 +114,7 @@ class Settings:
         self._check_experts()
         for name in ("importance", "repeats", "probes", "threads"):
             _at_least_one(name, getattr(self, name))
+        _at_least_one("batch_size", self.batch_size)
         methods.check_rows(self.batch_size)
         if not 0 <= self.seed < 2**64:
             raise UsageError(f"seed = {self.seed}, possible are 0 to 2**64 - 1")

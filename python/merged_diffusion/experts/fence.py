@@ -95,9 +95,10 @@ def ask_in_parts(
         if rows == len(z):
             return ask(expert, z, gamma, cond, grad=grad)
         parts = [slice(first, first + rows) for first in range(0, len(z), rows)]
-        return torch.cat(
-            [ask(expert, z[p], gamma[p], None if cond is None else cond[p], grad=grad) for p in parts]
-        )
+        with fenced(grad=grad):  # what joins the parts belongs to their graph
+            return torch.cat(
+                [ask(expert, z[p], gamma[p], None if cond is None else cond[p], grad=grad) for p in parts]
+            )
 
     return Rows(len(z), z.device).fit(asked)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from merged_diffusion.errors import SolveError
+from merged_diffusion.errors import ExpertError, SolveError
 from merged_diffusion.evaluation.cost import Estimate
 from merged_diffusion.evaluation.evaluate import Evaluation
 from merged_diffusion.evaluation.plan import Plan, held_ids
@@ -49,8 +49,15 @@ class ScorePlan(SweepPlan[Plan]):
         return single.with_name(single.name.replace(self.metric, "sweep", 1))
 
     def check_experts(self) -> None:
-        """Probe both."""
-        self.base.check_experts()
+        """Of one row that can be scored: what an expert does at the gammas of another spoils that row alone."""
+        refused: ExpertError | None = None
+        for row in sorted(self.rows, key=lambda row: -len(row.model.legs())):
+            try:
+                return row.plan.check_experts()
+            except ExpertError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     def estimate(self, out: Path | None) -> Estimate:
         """Of the images that have no record yet."""
