@@ -49,7 +49,7 @@ class DataNotFoundError(DataError):
 
 
 class ExpertError(MergedDiffusionError):
-    """An expert that cannot be used: not found, unsound, or failing its probe call."""
+    """An expert that cannot be used: not found, unsound, or failing its start check."""
 
     exit_code = 4
 

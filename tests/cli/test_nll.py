@@ -31,12 +31,14 @@ def numbers(folder):
 def test_text_is_a_heading_a_row_per_model_and_paired_differences(run_cli, pair):
     result = run_cli(*pair("--eta", 0.3, "--limit", 8, "--compare"))
     assert result.code == 0, result.err
-    heading, merged, likelihood, quality, kept = result.out.splitlines()
+    # The experts of the tests are Gaussians, worse than a guess on digits.
+    heading, merged, likelihood, quality, guess, kept = result.out.splitlines()
     assert re.fullmatch(r"digits/test  8 images  eta 0\.30 \(gamma -2\.884, edm_sigma 0\.2365\)", heading)
     assert re.fullmatch(r"merged      -?\d+\.\d{3} ± \d\.\d{3} bits/dim   \d+ evaluations/image", merged)
     row = r"  -?\d+\.\d{3}   merged - it: [+-]\d\.\d{3} ± \d\.\d{3} \(paired\)"
     assert re.fullmatch("likelihood" + row, likelihood)
     assert re.fullmatch("quality   " + row, quality)
+    assert guess.startswith("warning: above the 4.087 bits/dim of guessing every grey level alike")
     assert kept == report.NOT_KEPT
     assert result.err.index("estimate:") >= 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import log2
 from typing import Any, Final
 
 Summary = Mapping[str, Any]
@@ -100,6 +101,11 @@ def _remarks(summary: Summary) -> Iterator[str]:
         yield f"{summary['n_missing']} images of the run have no record yet"
     if summary["extrapolated"]:
         yield "extrapolated: an expert was asked outside its trained range"
+    if summary.get("above_uniform"):
+        yield (
+            f"warning: above the {log2(summary['data']['levels']):.4g} bits/dim of guessing every grey level "
+            "alike: is every expert what it is declared to be?"
+        )
     if summary["rebatched"]:
         yield "rebatched: some rows come from another batch size, threads, device or dtype"
     if settings["dequantise"] == "uniform":

@@ -6,6 +6,7 @@ Means and standard errors come from `Likelihood` and the core; here they are put
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log2
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +38,7 @@ def summarise(
     """
     main, *others = records
     own = _result(identity, records[main])
+    compare = [_beside(identity, name, records[main], records[name]) for name in others]
     if identity["command"] == "vlb":
         own |= {"profile": _profile(records[main])}
     return {
@@ -48,7 +50,7 @@ def summarise(
         "threshold": identity["threshold"],
         "legs": identity["legs"],
         **own,
-        "compare": [_beside(identity, name, records[main], records[name]) for name in others],
+        "compare": compare,
         "paper": paper.beside(identity, len(records[main])) if identity["command"] == "nll" else None,
         "failures": [
             {"model": name} | _failure(record)
@@ -57,6 +59,7 @@ def summarise(
             if _failed(record)
         ][:LISTED],
         "extrapolated": identity["extrapolated"],
+        "above_uniform": any(_above_uniform(one, identity["data"]["levels"]) for one in (own, *compare)),
         "rebatched": any(record.get("rebatched", False) for series in records.values() for record in series),
         "settings": identity["settings"],
         "experts": identity["experts"],
@@ -82,6 +85,12 @@ def _result(identity: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
         allow_failed=settings["allow_failed"],
     )
     return dict(likelihood.summary())
+
+
+def _above_uniform(result: Mapping[str, Any], levels: int) -> bool:
+    """Whether a mean is above the log2(levels) bits/dim of guessing every grey level alike."""
+    found = result["bits_per_dim"]
+    return found is not None and found["mean"] is not None and bool(found["mean"] > log2(levels))
 
 
 def _beside(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import ExpertRangeError
+from merged_diffusion.errors import ExpertRangeError, ExpertWarning
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.likelihood.dequantisation import Dequantisation, DequantisationKind, Points
 from merged_diffusion.likelihood.given import as_data, as_points, examples
@@ -149,7 +151,7 @@ def log_likelihood(
         progress=progress,
     )
     seconds = time.perf_counter() - begin
-    return Likelihood(
+    found = Likelihood(
         records,
         scoring.dim,
         importance=importance,
@@ -160,6 +162,8 @@ def log_likelihood(
         tally=scoring.tally,
         time_profile=scoring.time_profile(seconds),
     )
+    _warn_above_uniform(found, data.levels)
+    return found
 
 
 def log_density(
@@ -217,6 +221,20 @@ def log_density(
     scoring = Scoring([model], settings, items, starts, points.shape[1:])
     (records,) = scoring.run(batch_coupled=batch_coupled)
     return Likelihood(records, scoring.dim, dequantise="none").check().log_density_nats
+
+
+def _warn_above_uniform(found: Likelihood, levels: int) -> None:
+    scored = [] if found.is_density else found.scored
+    if not scored:
+        return
+    mean = sum(record["bits_per_dim"] for record in scored) / len(scored)
+    if mean > log2(levels):
+        warnings.warn(
+            f"{mean:.4g} bits/dim are more than the {log2(levels):.4g} of guessing every grey level alike: "
+            "is every expert what it is declared to be?",
+            ExpertWarning,
+            stacklevel=3,
+        )
 
 
 def _check_range(model: MergedModel, extrapolate: bool | None) -> None:

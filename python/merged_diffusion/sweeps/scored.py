@@ -49,15 +49,16 @@ class ScorePlan(SweepPlan[Plan]):
         return single.with_name(single.name.replace(self.metric, "sweep", 1))
 
     def check_experts(self) -> None:
-        """Of one row that can be scored: what an expert does at the gammas of another spoils that row alone."""
-        refused: ExpertError | None = None
+        """Of one row that can be scored: what an expert does at the gammas of others spoils those alone."""
+        refusals: list[ExpertError] = []
         for row in sorted(self.rows, key=lambda row: -len(row.model.legs())):
             try:
-                return row.plan.check_experts()
+                row.plan.check_experts()
             except ExpertError as error:
-                refused = refused or error
-        if refused is not None:
-            raise refused
+                refusals.append(error)
+            else:
+                return
+        raise refusals[0]
 
     def estimate(self, out: Path | None) -> Estimate:
         """Of the images that have no record yet."""

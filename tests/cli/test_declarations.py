@@ -1,0 +1,66 @@
+"""A wrong declaration on the command line: warned of before anything is scored, and in the summary."""
+
+import pytest
+
+FILE = """
+import torch
+import merged_diffusion as md
+
+net = md.load_expert("bundled:photos-vdm").requires_grad_(False)
+
+
+def declared(net, name):
+    return md.CallableExpert(
+        net, predicts="eps", time="gamma", input="vp", pixels="centred", levels=256,
+        gamma_range=(-13.3, 5.0), image_shape=(3, 8, 8), name=name,
+    )
+
+
+def narrow():
+    return md.GaussianExpert((3, 8, 8), variance=1e-3, gamma_range=(-13.3, 5.0), name="narrow")
+
+
+def half():
+    def forward(z, gamma):
+        with torch.no_grad():
+            first = net(z, gamma)
+        return 0.5 * first + 0.5 * net(z, gamma)
+
+    return declared(forward, "half")
+"""
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "wrong_words.py").write_text(FILE)
+    return lambda name: f"{tmp_path / 'wrong_words.py'}:{name}"
+
+
+def test_a_result_above_a_uniform_guess_is_a_warning_in_the_summary(run_cli, source):
+    words = ("nll", "--data", "photos", "--limit", 2, "--expert", source("narrow"))
+    found = run_cli(*words, "--json")
+    assert found.code == 0, found.err
+    assert found.json["bits_per_dim"]["mean"] > 8
+    assert found.json["above_uniform"] is True
+    assert "narrow does not denoise these images" in found.err
+    assert "guessing every grey level alike" in run_cli(*words).out
+
+
+def test_a_sound_result_is_none(run_cli):
+    found = run_cli("nll", "--data", "photos", "--limit", 2, "--expert", "bundled:photos-vdm", "--json")
+    assert found.json["above_uniform"] is False
+    assert "warning" not in found.err
+
+
+def test_an_accepted_gradient_is_warned_of_once_and_recorded(run_cli, source):
+    words = ("nll", "--data", "photos", "--limit", 2, "--expert", source("half"))
+    refused = run_cli(*words)
+    assert refused.code == 4
+    assert "--accept-gradient half" in refused.err
+    other = run_cli(*words, "--accept-gradient", "another")
+    assert other.code == 4
+    found = run_cli(*words, "--accept-gradient", "half", "--out", "kept", "--json")
+    assert found.code == 0, found.err
+    assert found.err.count("part of its gradient missing") == 1
+    assert found.json["settings"]["accept_gradient"] == "half"
+    assert run_cli(*words, "--accept-gradient", "half", "--out", "kept", "--json").code == 0
