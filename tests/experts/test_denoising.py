@@ -11,7 +11,7 @@ from merged_diffusion import load_data, load_expert, schedules
 from merged_diffusion.data import pixel_values
 from merged_diffusion.errors import ExpertError, ExpertWarning
 from merged_diffusion.experts.callables import CallableExpert
-from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.experts.checks import check_expert, checked_once
 from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.merge import as_model
 
@@ -145,3 +145,29 @@ def test_what_an_expert_does_at_middle_gammas_alone_is_found(window: tuple[float
         check_expert(declare(draws))
     with pytest.raises(ExpertError, match="when another is in the batch"):
         check_expert(declare(mixes))
+
+
+def test_one_command_looks_at_an_expert_once_over_the_same_gammas() -> None:
+    asked: list[int] = []
+
+    def counted(z: Tensor, gamma: Tensor) -> Tensor:
+        asked.append(len(z))
+        return PHOTOS(z, gamma)
+
+    def spent(**facts: object) -> int:
+        before = len(asked)
+        check_expert(expert, **facts)
+        return len(asked) - before
+
+    expert = declare(counted)
+    with checked_once():
+        whole = spent(images=images())
+        assert whole > 0
+        assert spent(images=images()) == spent(over=(-8.0, 0.0)) == spent(takes_products=False) == 0
+        assert spent(shape=(3, 8, 8)) > 0
+        assert spent(batch_coupled=True) > 0
+    with checked_once():
+        assert spent(over=(-8.0, 0.0)) > 0
+        assert spent(over=(-8.0, 1.0)) > 0
+        assert spent(over=(-8.0, 1.0), images=images()) > 0
+    assert spent(images=images()) == whole

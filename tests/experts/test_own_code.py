@@ -32,6 +32,8 @@ def net(z, gamma):
 def clean(monkeypatch):
     """Imports as they were, whatever a test made of them."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("mine", "nets", "neighbour", "lazy"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     before = dict(sys.modules)
     for name, empty in (("_beside", {}), ("_folders", set())):
         monkeypatch.setattr(own_code, name, empty)

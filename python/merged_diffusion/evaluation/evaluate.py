@@ -20,6 +20,7 @@ from merged_diffusion.evaluation.pilot import with_tolerance
 from merged_diffusion.evaluation.plan import Plan, place
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.evaluation.summary import missing_ids, summarise
+from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import Record, Run, versions
 
@@ -194,8 +195,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score the images that the settings name; the summary (`interface`, section 3)."""
     plan, path = place(settings, None if out is None else Path(out), metric)
-    plan.check_experts()
-    plan = with_tolerance(plan, path)
-    with Evaluation(plan, out=path, shard=shard) as evaluation:
-        evaluation.run(observe)
-        return evaluation.summary()
+    with checked_once():
+        plan.check_experts()
+        plan = with_tolerance(plan, path)
+        with Evaluation(plan, out=path, shard=shard) as evaluation:
+            evaluation.run(observe)
+            return evaluation.summary()

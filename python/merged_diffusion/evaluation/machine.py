@@ -14,6 +14,7 @@ import torch
 
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
+from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.ode.devices import resolve_device
 
@@ -33,7 +34,10 @@ def all_cores() -> int:
 
 @contextmanager
 def configured(*, threads: int, deterministic: bool) -> Iterator[None]:
-    """Threads of torch and the core, determinism, and the fence's settings; restored at the end."""
+    """Threads of torch and the core, determinism, and the fence's settings; restored at the end.
+
+    An expert is looked at once inside.
+    """
     torch_threads, core_threads = torch.get_num_threads(), _core.threads()
     determinism = torch.get_deterministic_debug_mode()
     if deterministic:
@@ -43,7 +47,7 @@ def configured(*, threads: int, deterministic: bool) -> Iterator[None]:
     _set_determinism(ERROR if deterministic else OFF)
     _set_threads(threads, threads)
     try:
-        with fenced(grad=torch.is_grad_enabled()):
+        with fenced(grad=torch.is_grad_enabled()), checked_once():
             yield
     finally:
         _set_determinism(determinism)

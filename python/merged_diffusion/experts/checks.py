@@ -8,7 +8,10 @@ hand, the expert is also asked for the noise in them (`denoising`).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -79,6 +82,12 @@ def check_expert(
     if expert.conditional and cond is None:
         raise UsageError(f"expert {expert.name} is conditional", hint="give labels", expert=expert.name)
     low, high = sorted(expert.gamma_range if over is None else over)
+    look = _Look(
+        expert, (low, high), (shape, str(device), dtype, batch_coupled), takes_products, images is not None
+    )
+    looks = _looks.get()
+    if looks is not None and any(earlier.covers(look) for earlier in looks):
+        return
     z, gamma = _probe(expert, shape, (low, high), device, dtype)
     labels = cond
     if cond is not None:
@@ -109,6 +118,43 @@ def check_expert(
     declared = expert.expert if isinstance(expert, Centred) else expert
     if isinstance(declared, CallableExpert):
         _warn_if_implausible(declared, z, gamma, first)
+    if looks is not None:
+        looks.append(look)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a check has looked at; the expert is held, so that no other can have its identity."""
+
+    expert: Expert
+    over: tuple[float, float]
+    machine: tuple[object, ...]
+    took_products: bool
+    had_images: bool
+
+    def covers(self, other: _Look) -> bool:
+        """Whether ``other`` would show nothing that this one has not shown."""
+        within = self.over[0] <= other.over[0] and other.over[1] <= self.over[1]
+        return (
+            self.expert is other.expert
+            and within
+            and self.machine == other.machine
+            and self.took_products >= other.took_products
+            and self.had_images >= other.had_images
+        )
+
+
+_looks: ContextVar[list[_Look] | None] = ContextVar("looks", default=None)
+
+
+@contextmanager
+def checked_once() -> Iterator[None]:
+    """One command: an expert that was looked at is not looked at again over the same gammas, or fewer."""
+    token = _looks.set([])
+    try:
+        yield
+    finally:
+        _looks.reset(token)
 
 
 def _check_mode(expert: Expert) -> None:
