@@ -179,6 +179,8 @@ def test_dry_run_shows_the_plan_and_writes_nothing(run_cli, pair, tmp_path):
     assert result.json["n"] == 360
     assert result.json["estimate"]["seconds"] > 0
     assert result.json["estimate"]["rows"] == result.json["settings"]["batch_size"] == 64
+    estimate = result.json["estimate"]
+    assert 0 < estimate["check_seconds"] < estimate["seconds"]
     text = run_cli(*pair("--eta", 0.3, "--out", "run", "--dry-run"))
     assert "nothing was written" in text.out
     assert not list(tmp_path.iterdir())

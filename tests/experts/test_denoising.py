@@ -10,6 +10,7 @@ from torch import Tensor
 from merged_diffusion import load_data, load_expert, schedules
 from merged_diffusion.data import pixel_values
 from merged_diffusion.errors import ExpertError, ExpertWarning
+from merged_diffusion.experts import checks, fence
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.checks import check_expert, checked_once
 from merged_diffusion.experts.gaussian import GaussianExpert
@@ -145,6 +146,26 @@ def test_what_an_expert_does_at_middle_gammas_alone_is_found(window: tuple[float
         check_expert(declare(draws))
     with pytest.raises(ExpertError, match="when another is in the batch"):
         check_expert(declare(mixes))
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_trained_expert_is_asked_eleven_times_and_for_one_product(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, pulled = [], []
+
+    def pull(expert: object, eps_hat: Tensor, *given: Tensor) -> Tensor | None:
+        pulled.append(len(eps_hat))
+        return fence.pull(expert, eps_hat, *given)
+
+    monkeypatch.setattr(checks, "pull", pull)
+    expert = load_expert(f"bundled:{name}").requires_grad_(False)
+    expert.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+    x = images(name.split("-")[0])
+    check_expert(expert, tuple(x.shape[1:]), images=x)
+    assert len(asked) <= 11
+    assert sum(asked) <= 113
+    assert pulled == [9]
 
 
 def test_one_command_looks_at_an_expert_once_over_the_same_gammas() -> None:

@@ -48,9 +48,10 @@ def cost_line(cost: Estimate, work: str, settings: Settings) -> str:
     """What some ``work`` will take, and on what machine."""
     held = {key.replace("_", " "): getattr(settings, key) for key in MACHINE}
     machine = ", ".join(f"{key} {value}" for key, value in held.items() if value is not None)
+    looked = f"{cost.check_seconds:.1f} s for the start check, " if cost.check_seconds >= 0.05 else ""
     return (
         f"estimate: {work} take about {duration(cost.seconds)}"
-        f" ({1e3 * cost.call_seconds:.3g} ms a network call,"
+        f" ({looked}{1e3 * cost.call_seconds:.3g} ms a network call,"
         f" {cost.evaluations_per_image:.0f} evaluations per image; {machine})"
     )
 

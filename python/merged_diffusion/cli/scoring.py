@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -54,9 +55,11 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
                 output.say(f"note: eta auto: {settings.eta:.4f}")
         plan, out = place(settings, out, metric(**bound))
         with configured(threads=plan.threads, deterministic=settings.deterministic):
+            start = time.monotonic()
             plan.check_experts()
+            checked = time.monotonic() - start
             plan = with_tolerance(plan, out)
-            cost = plan.estimate(worker.shard, out)
+            cost = plan.estimate(worker.shard, out).after(checked)
             out = out or plan.out_for(cost)
             report.announce(plan, cost, out, quiet=quiet)
             if given["dry_run"]:

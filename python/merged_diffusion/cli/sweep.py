@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -88,8 +89,10 @@ def command(
     with output.remarks(quiet=quiet):
         plan, out = place(settings, wanted, out, request)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
+            start = time.monotonic()
             plan.check_experts()
-            cost = plan.estimate(out)
+            checked = time.monotonic() - start
+            cost = plan.estimate(out).after(checked)
             out = out or plan.out_for(cost)
             if not quiet:
                 sweep_report.announce(plan, cost, out)

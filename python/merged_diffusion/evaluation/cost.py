@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -24,13 +24,21 @@ SETTLED_SECONDS: Final = 1.0  # a first call longer than this was not spent on s
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one network call of ``rows`` rows with its VJP, and of the whole evaluation."""
+    """Seconds of one network call of ``rows`` rows with its VJP, and of the whole evaluation.
+
+    ``check_seconds`` of them are the start check's, which is over when an estimate is made.
+    """
 
     n_solves: int
     rows: int
     call_seconds: float
     seconds: float
     evaluations_per_image: float
+    check_seconds: float = 0.0
+
+    def after(self, check_seconds: float) -> Estimate:
+        """The same with the start check."""
+        return replace(self, check_seconds=check_seconds, seconds=self.seconds + check_seconds)
 
 
 def estimate(

@@ -95,28 +95,33 @@ def denoise(
     device: torch.device,
     dtype: torch.dtype,
     cond: Tensor | None = None,
+    one_gamma_a_call: bool = False,
 ) -> Denoising | None:
     """Loss and slope of an expert on images x [N, C, H, W] of the model's space; None where not finite."""
-    rows = torch.arange(ROWS) % len(images)
+    rows = (torch.arange(ROWS) % len(images)).repeat(GAMMAS)
     x = images.double().cpu()[rows]
     low, high = over
     gamma = low + (high - low) * (torch.arange(GAMMAS, dtype=torch.float64) + 0.5) / GAMMAS
-    generator = torch.Generator().manual_seed(0)
-    losses, slopes, left, zero = [], [], [], []
-    for each in gamma:
-        clock = each.expand(ROWS)
-        eps = torch.randn(x.shape, generator=generator, dtype=torch.float64)
-        alpha, sigma = (schedules.per_image(f(clock), x) for f in (schedules.alpha, schedules.sigma))
-        z = (alpha * x + sigma * eps).to(dtype).to(device)
-        labels = None if cond is None else cond[rows.to(cond.device) % len(cond)]
-        eps_hat = ask_in_parts(expert, z, clock.to(schedules.home(device)).clone(), labels)
-        eps_hat = schedules.widened(eps_hat).cpu()
-        losses.append((eps_hat - eps).square().flatten(1).mean(1))
-        slopes.append((eps_hat * eps).flatten(1).mean(1) / eps.square().flatten(1).mean(1))
-        kept = (eps - eps_hat) * schedules.widened(z).cpu() / sigma
-        left.append(kept.flatten(1).mean(1))
-        zero.append(eps.square().flatten(1).mean(1))
-    loss, slope, rest, nothing = (torch.stack(values) for values in (losses, slopes, left, zero))
+    clock = gamma.repeat_interleave(ROWS)
+    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    alpha, sigma = (schedules.per_image(f(clock), x) for f in (schedules.alpha, schedules.sigma))
+    z = (alpha * x + sigma * eps).to(dtype).to(device)
+    labels = None if cond is None else cond[rows.to(cond.device) % len(cond)]
+    asked = clock.to(schedules.home(device))
+    calls = torch.arange(len(z)).split(ROWS if one_gamma_a_call else 2 * ROWS)
+    eps_hat = schedules.widened(
+        torch.cat(
+            [ask_in_parts(expert, z[c], asked[c], None if labels is None else labels[c]) for c in calls]
+        )
+    ).cpu()
+
+    def by_gamma(values: Tensor) -> Tensor:
+        return values.flatten(1).mean(1).view(GAMMAS, ROWS)
+
+    nothing = by_gamma(eps.square())
+    loss = by_gamma((eps_hat - eps).square())
+    slope = by_gamma(eps_hat * eps) / nothing
+    rest = by_gamma((eps - eps_hat) * schedules.widened(z).cpu() / sigma)
     if not bool(loss.isfinite().all()):
         return None
     excess = (loss - nothing).mean(0)
@@ -138,18 +143,25 @@ def warn_of_declaration(
     device: torch.device,
     dtype: torch.dtype,
     cond: Tensor | None = None,
+    one_gamma_a_call: bool = False,
 ) -> None:
     """Warn, by how much, where an expert does not denoise the images; name the words that would fit.
 
     A network that is not trained fits under none.
     """
-    found = denoise(expert, images, over, device=device, dtype=dtype, cond=cond)
+
+    def look(at: Expert) -> Denoising | None:
+        return denoise(
+            at, images, over, device=device, dtype=dtype, cond=cond, one_gamma_a_call=one_gamma_a_call
+        )
+
+    found = look(expert)
     if found is None or found.fits:
         return
     best: tuple[float, str] | None = None
     for words, other in _others(expert):
         try:
-            tried = denoise(other, images, over, device=device, dtype=dtype, cond=cond)
+            tried = look(other)
         except ExpertError:
             continue  # a network that refuses another clock has no more to say
         if tried is not None and tried.fits_closely and (best is None or tried.mean_loss < best[0]):

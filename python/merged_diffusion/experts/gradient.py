@@ -35,6 +35,7 @@ LEAST_Q: Final = 0.02  # errors of a smaller q are taken relative to this
 VISIBLE_BITS: Final = 0.1  # per dimension, over a whole leg: what must be seen
 
 Call = Callable[[Tensor], Tensor]
+"""Of z [B, C, H, W], or of some such stacked [n B, C, H, W] without gradients."""
 Product = Callable[[Tensor, Tensor, Tensor], Tensor | None]
 """Of what was returned, its z and v: v^T d eps_hat/dz; None where it does not depend on z."""
 
@@ -164,7 +165,7 @@ def _difference(
     wide, direction = schedules.widened(z), schedules.widened(v)
     reach = step * schedules.per_image(sigma, wide) * direction
     up, down = ((wide + signed).to(z.dtype).to(z.device) for signed in (reach, -reach))
-    above, below = schedules.widened(call(up)), schedules.widened(call(down))
+    above, below = schedules.widened(call(torch.cat([up, down]))).chunk(2)
     moved = schedules.widened(up) - schedules.widened(down)
     q = (direction * (above - below)).flatten(1).mean(1) / (2 * step)
     by_product = (schedules.widened(slope) * moved).flatten(1).mean(1) / (2 * step)
