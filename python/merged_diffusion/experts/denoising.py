@@ -30,6 +30,7 @@ from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.fence import ask_in_parts, fenced
 
 GAMMAS: Final = 8
+FEW_GAMMAS: Final = 2  # that other words have to fit first; hardly any does
 ROWS: Final = 4  # images, or draws of noise where there are fewer
 FAR: Final = 0.15  # between slope and 1 - loss; trained pairs: at most a third of it above the lowest quarter
 FAR_GAMMAS: Final = 2
@@ -96,12 +97,13 @@ def denoise(
     dtype: torch.dtype,
     cond: Tensor | None = None,
     one_gamma_a_call: bool = False,
+    gammas: int = GAMMAS,
 ) -> Denoising | None:
     """Loss and slope of an expert on images x [N, C, H, W] of the model's space; None where not finite."""
-    rows = (torch.arange(ROWS) % len(images)).repeat(GAMMAS)
+    rows = (torch.arange(ROWS) % len(images)).repeat(gammas)
     x = images.double().cpu()[rows]
     low, high = over
-    gamma = low + (high - low) * (torch.arange(GAMMAS, dtype=torch.float64) + 0.5) / GAMMAS
+    gamma = low + (high - low) * (torch.arange(gammas, dtype=torch.float64) + 0.5) / gammas
     clock = gamma.repeat_interleave(ROWS)
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     alpha, sigma = (schedules.per_image(f(clock), x) for f in (schedules.alpha, schedules.sigma))
@@ -116,7 +118,7 @@ def denoise(
     ).cpu()
 
     def by_gamma(values: Tensor) -> Tensor:
-        return values.flatten(1).mean(1).view(GAMMAS, ROWS)
+        return values.flatten(1).mean(1).view(gammas, ROWS)
 
     nothing = by_gamma(eps.square())
     loss = by_gamma((eps_hat - eps).square())
@@ -150,9 +152,19 @@ def warn_of_declaration(
     A network that is not trained fits under none.
     """
 
-    def look(at: Expert) -> Denoising | None:
+    low, high = over
+    easy = low + (high - low) / 4, high
+
+    def look(at: Expert, *, first: bool = False) -> Denoising | None:
         return denoise(
-            at, images, over, device=device, dtype=dtype, cond=cond, one_gamma_a_call=one_gamma_a_call
+            at,
+            images,
+            easy if first else over,
+            device=device,
+            dtype=dtype,
+            cond=cond,
+            one_gamma_a_call=one_gamma_a_call,
+            gammas=FEW_GAMMAS if first else GAMMAS,
         )
 
     found = look(expert)
@@ -161,7 +173,9 @@ def warn_of_declaration(
     best: tuple[float, str] | None = None
     for words, other in _others(expert):
         try:
-            tried = look(other)
+            tried = look(other, first=True)
+            if tried is not None and tried.fits_closely:
+                tried = look(other)
         except ExpertError:
             continue  # a network that refuses another clock has no more to say
         if tried is not None and tried.fits_closely and (best is None or tried.mean_loss < best[0]):
