@@ -151,7 +151,6 @@ def warn_of_declaration(
 
     A network that is not trained fits under none.
     """
-
     low, high = over
     easy = low + (high - low) / 4, high
 
