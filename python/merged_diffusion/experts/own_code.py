@@ -11,9 +11,11 @@ import hashlib
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast
@@ -148,8 +150,16 @@ def _has(folder: Path, name: str) -> bool:
 def _loaded_from(folder: Path) -> list[Path]:
     """Files below ``folder`` of modules that are loaded."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    paths = {Path(file).resolve() for file in files if isinstance(file, str) and file.endswith(".py")}
-    return sorted(path for path in paths if path.is_relative_to(folder))
+    parts = {os.path.split(file) for file in files if isinstance(file, str) and file.endswith(".py")}
+    folders = {parent: _real(parent) for parent, _ in parts}
+    inside = {parent for parent, real in folders.items() if real.is_relative_to(folder)}
+    return sorted(folders[parent] / name for parent, name in parts if parent in inside)
+
+
+@cache
+def _real(directory: str) -> Path:
+    """Thousands of modules lie in hundreds of directories."""
+    return Path(directory).resolve()
 
 
 def _imported_from(folder: Path, file: Path) -> tuple[Path, ...]:
