@@ -110,7 +110,8 @@ def denoise(
     z = (alpha * x + sigma * eps).to(dtype).to(device)
     labels = None if cond is None else cond[rows.to(cond.device) % len(cond)]
     asked = clock.to(schedules.home(device))
-    calls = torch.arange(len(z)).split(ROWS if one_gamma_a_call else 2 * ROWS)
+    most = ROWS if one_gamma_a_call else 2 * ROWS
+    calls = [slice(start, start + most) for start in range(0, len(z), most)]
     eps_hat = schedules.widened(
         torch.cat(
             [ask_in_parts(expert, z[c], asked[c], None if labels is None else labels[c]) for c in calls]
