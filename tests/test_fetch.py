@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from merged_diffusion import fetch
-from merged_diffusion.cache import cache_folder, cached, hub_folder
+from merged_diffusion.catalogue import entries
+from merged_diffusion.catalogue.cache import cache_folder, cached, hub_folder
+from merged_diffusion.catalogue.fetched import recorded_sha256
 from merged_diffusion.errors import (
     CheckpointError,
     DataIntegrityError,
@@ -20,7 +22,6 @@ from merged_diffusion.errors import (
     StorageError,
     UsageError,
 )
-from merged_diffusion.experts import catalogue
 from merged_diffusion.fetch import hub, patience, transfer
 from merged_diffusion.fetch.patience import PIECE
 
@@ -135,7 +136,7 @@ def item(server, tmp_path):
     """``item(sha256=...)``: the file of the server, as data."""
 
     def make(path="/set.bin", kind="data", **facts):
-        entry = catalogue.Public(kind, "set", "a set", f"data{path}")
+        entry = entries.Public(kind, "set", "a set", f"data{path}")
         return fetch.Item(entry, server.address + path, tmp_path / "data" / path[1:], **facts)
 
     return make
@@ -159,7 +160,7 @@ def test_file_arrives_whole_and_its_hash_is_recorded(item, tmp_path):
     assert fetch.bring(item(), tmp_path, lambda done, whole: seen.append((done, whole))) == SHA256
     assert (tmp_path / "data" / "set.bin").read_bytes() == BODY
     assert names(tmp_path) == ["hashes.json", "set.bin"]
-    assert fetch.recorded_sha256(tmp_path / "data" / "set.bin", tmp_path) == SHA256
+    assert recorded_sha256(tmp_path / "data" / "set.bin", tmp_path) == SHA256
     assert seen[-1] == (len(BODY), len(BODY))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -264,12 +265,12 @@ def test_file_that_the_user_placed_is_left_with_a_warning(item, server, tmp_path
 
 
 def test_first_hash_of_a_file_is_that_of_all_later_downloads(server, tmp_path, monkeypatch):
-    entry = catalogue.Public(
+    entry = entries.Public(
         "expert",
         "net",
         "a net",
         "net.bin",
-        downloads=(catalogue.Download(f"{server.address}/set.bin", "net.bin"),),
+        downloads=(entries.Download(f"{server.address}/set.bin", "net.bin"),),
     )
     (first,) = fetch.items(entry, tmp_path)
     assert first.sha256 is None
@@ -399,7 +400,7 @@ def little(server, monkeypatch):
         "/edm.pkl": b"pickle",
         "/stats.npz": b"stats",
     }
-    monkeypatch.setattr(catalogue, "known", lambda: table)
+    monkeypatch.setattr(entries, "known", lambda: table)
     monkeypatch.setattr(fetch, "known", lambda: table)
     return server
 
@@ -530,7 +531,7 @@ def test_listing_that_is_none_is_code_8(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     server.files["/api/models/me/net/revision/v1"] = b"[1, 2]"
     with pytest.raises(ResourceError, match="not a list of files"):
-        hub.with_files(catalogue.public("expert", "hf:me/net@v1"))
+        hub.with_files(entries.public("expert", "hf:me/net@v1"))
 
 
 # The cache, and what the message says of what is not there.
@@ -556,13 +557,13 @@ def test_repository_without_owner_name_or_revision_is_refused(source):
 def test_broken_hashes_are_a_fault_of_storage(tmp_path):
     (tmp_path / "hashes.json").write_text("[]")
     with pytest.raises(StorageError, match=r"hashes\.json"):
-        fetch.recorded_sha256(tmp_path / "x", tmp_path)
+        recorded_sha256(tmp_path / "x", tmp_path)
 
 
 def test_absent_data_alone_is_code_3(tmp_path):
-    from merged_diffusion.experts.absent import absent
+    from merged_diffusion.catalogue.absent import absent
 
-    error = absent([catalogue.public("data", "cifar10")], tmp_path)
+    error = absent([entries.public("data", "cifar10")], tmp_path)
     assert isinstance(error, DataNotFoundError)
     assert "fetch cifar10 --only data" in str(error)
 
@@ -583,7 +584,7 @@ def test_a_listing_that_drips_is_given_up(server, monkeypatch):
     server.files[path.partition("?")[0]] = b" " * 5000
     server.faults[path] = ["drip"]
     with pytest.raises(ResourceError, match="less than"):
-        hub.with_files(catalogue.public("expert", "hf:a/b@main"))
+        hub.with_files(entries.public("expert", "hf:a/b@main"))
 
 
 def test_a_server_that_cuts_after_a_few_bytes_is_no_progress(server, tmp_path, monkeypatch):
@@ -618,4 +619,4 @@ def test_a_listing_of_other_types_is_refused(server, monkeypatch, lie):
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     server.files["/api/models/a/b/revision/main"] = LYING[lie]
     with pytest.raises((ResourceError, CheckpointError)):
-        hub.with_files(catalogue.public("expert", "hf:a/b@main"))
+        hub.with_files(entries.public("expert", "hf:a/b@main"))

@@ -1,8 +1,15 @@
-"""Imports point downwards: in the package, in the core, and between the two."""
+"""Imports point downwards: in the package, in the core, and between the two.
+
+``python tests/test_layers.py`` prints the house, which `CONTRIBUTING.md` shows: the rooms of the package from
+the top down, each on the highest floor that the rooms above it allow. It is derived from the imports, those
+within functions and under ``TYPE_CHECKING`` among them: whoever has to know a name depends on it, whenever
+it is loaded.
+"""
 
 import ast
 import re
 import tomllib
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -10,25 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "merged_diffusion"
-
-# From the top down; a module may import its own layer and those below.
-LAYERS = (
-    {"__main__"},
-    {"cli"},
-    {"reports"},
-    {"evaluation", "sweeps", "thresholds", "plots"},
-    {"likelihood", "sampling", "training", "selftest", "quality", "bound"},
-    {"merge", "pairs", "ode", "data", "runs", "fetch"},
-    {"experts", "schedules"},
-    {"cache", "archives", "inert", "methods", "samplers", "_core"},
-    {"reading"},
-    {"errors", "escapes", "lazy"},
-)
-LAYER = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
-CONCEPTS = {path.stem for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyi") or path.is_dir()} - {
-    "__init__",
-    "__pycache__",
-}
+FACADE = "__init__"  # of the package: it names what the rooms offer, and no room asks it
 
 CORE = ROOT / "rust" / "core" / "src"
 CORE_CONCEPTS = {path.stem for path in CORE.iterdir()} - {"lib"}
@@ -47,11 +36,17 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+EXTENSION = "_core"
 
 
-def imported(path: Path) -> set[str]:
-    """Modules of the package that a file imports anywhere, as dotted names below the package."""
-    found: set[str] = set()
+def room(module: str) -> str:
+    return module.split(".")[0] or FACADE
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """Modules of the package that a module imports anywhere, as dotted names below the package."""
+    path, found = MODULES[module], set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -60,44 +55,83 @@ def imported(path: Path) -> set[str]:
             for alias in node.names:
                 # `from package import module` names the module, `from module import name` does not.
                 inner = f"{node.module}.{alias.name}"
-                is_module = inner.removeprefix("merged_diffusion.") in {*MODULES, "_core"}
+                is_module = inner.removeprefix("merged_diffusion.") in {*MODULES, EXTENSION}
                 found.add(inner if is_module else f"{node.module}")
     below = {name for name in found if name.split(".")[0] == "merged_diffusion"}
-    return {name.removeprefix("merged_diffusion").removeprefix(".") for name in below}
+    return frozenset(name.removeprefix("merged_diffusion").removeprefix(".") for name in below)
 
 
-def concept(module: str) -> str:
-    return module.split(".")[0]
+def below() -> dict[str, set[str]]:
+    """The other rooms that each room imports."""
+    graph: dict[str, set[str]] = {EXTENSION: set()}
+    for module in MODULES:
+        others = {room(name) for name in imported(module)} - {room(module), FACADE}
+        graph.setdefault(room(module), set()).update(others)
+    del graph[FACADE]
+    return graph
 
 
-def test_every_module_has_its_layer() -> None:
-    assert set(LAYER) == CONCEPTS
+def floors() -> list[list[str]]:
+    """The rooms from the top down; `graphlib.CycleError` names rooms that import each other."""
+    graph = below()
+    height: dict[str, int] = {}
+    # Each after those that it imports; so in reverse, each after those that import it.
+    for name in reversed(list(TopologicalSorter(graph).static_order())):
+        height[name] = max((height[user] + 1 for user in graph if name in graph[user]), default=0)
+    return [
+        sorted(name for name in height if height[name] == floor) for floor in range(max(height.values()) + 1)
+    ]
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {""}))
-def test_imports_point_downwards(module: str) -> None:
-    for other in imported(MODULES[module]):
-        if other:
-            assert LAYER[concept(module)] <= LAYER[concept(other)], f"{module} imports {other}"
+def purpose(name: str) -> str:
+    """The first line of what a room says of itself."""
+    if name == EXTENSION:
+        return "The core, in Rust: `rust/bindings`."
+    return (ast.get_docstring(ast.parse(MODULES[name].read_text(encoding="utf-8"))) or "").split("\n")[0]
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"", "__main__"}))
-def test_nothing_but_the_cli_asks_the_package_for_what_it_exports(module: str) -> None:
-    assert "" not in imported(MODULES[module]) or concept(module) == "cli"
+def house() -> str:
+    """A line for each room, an empty one between floors."""
+    wide = max(len(name) for floor in floors() for name in floor)
+    return "\n\n".join("\n".join(f"{name:<{wide}}  {purpose(name)}" for name in floor) for floor in floors())
+
+
+def shown() -> str:
+    """The house as `CONTRIBUTING.md` shows it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Where things are")[1]
+    return text.split("```\n")[1].rstrip("\n")
+
+
+def test_contributing_shows_the_house() -> None:
+    """What `python tests/test_layers.py` prints."""
+    assert shown() == house()
+
+
+def test_imports_point_downwards() -> None:
+    drawn = [[line.split()[0] for line in floor.split("\n")] for floor in shown().split("\n\n")]
+    floor_of = {name: number for number, floor in enumerate(drawn) for name in floor}
+    assert [
+        f"{module} imports {other}"
+        for module in MODULES
+        for other in sorted(imported(module))
+        if module and room(other) not in (FACADE, room(module))
+        if floor_of[room(module)] >= floor_of[room(other)]
+    ] == []
+
+
+def test_no_modules_import_each_other() -> None:
+    """Facades apart: what `__init__` of a room offers comes from within."""
+    inside = {name for name, path in MODULES.items() if path.stem != "__init__"}
+    TopologicalSorter({name: imported(name) & inside for name in inside}).prepare()
+
+
+def test_nothing_but_the_cli_asks_the_package_for_what_it_exports() -> None:
+    asking = {module for module in MODULES if "" in imported(module)}
+    assert {room(module) for module in asking} <= {"cli", "__main__"}
 
 
 def test_package_exports_without_the_command_line() -> None:
-    above = {"__main__", "cli"}
-    assert not above & {concept(name) for name in imported(MODULES[""])}
-
-
-def test_concepts_of_a_layer_form_no_cycle() -> None:
-    graph: dict[str, set[str]] = {}
-    for module, path in MODULES.items():
-        if module:
-            others = {concept(name) for name in imported(path) if name} - {concept(module)}
-            graph.setdefault(concept(module), set()).update(others)
-    TopologicalSorter(graph).prepare()
+    assert not {"__main__", "cli"} & {room(name) for name in imported("")}
 
 
 def used_in_core(source: str) -> set[str]:
@@ -146,3 +180,7 @@ def dependencies(crate: str) -> set[str]:
 def test_core_knows_no_python() -> None:
     assert not dependencies("core") & {"pyo3", "numpy", "merged-diffusion-bindings"}
     assert "merged-diffusion-core" in dependencies("bindings")
+
+
+if __name__ == "__main__":
+    print(house())

@@ -2,8 +2,8 @@
 
 import pytest
 
+from merged_diffusion.catalogue.entries import KINDS, known, public
 from merged_diffusion.errors import CheckpointError, UsageError
-from merged_diffusion.experts.catalogue import KINDS, known, public
 from merged_diffusion.pairs import load_pair, pair_card
 
 RANGES = {"digits": (-7.876, 8.764), "photos": (-13.3, 8.764)}

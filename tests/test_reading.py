@@ -117,8 +117,8 @@ def test_a_page_reads_no_file_that_settings_name_outside_of_the_run(tmp_path: Pa
 
 
 def test_hashes_of_a_cache_are_a_regular_file(tmp_path: Path) -> None:
+    from merged_diffusion.catalogue.fetched import recorded
     from merged_diffusion.errors import StorageError
-    from merged_diffusion.fetch.hashes import recorded
 
     os.mkfifo(tmp_path / "hashes.json")
     with pytest.raises(StorageError, match="named pipe"):

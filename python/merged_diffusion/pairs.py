@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from merged_diffusion.catalogue.absent import expert_paths
+from merged_diffusion.catalogue.entries import pair_card
 from merged_diffusion.errors import UsageError
-from merged_diffusion.experts.absent import expert_paths
 from merged_diffusion.experts.cards import load_expert
-from merged_diffusion.experts.catalogue import pair_card
 from merged_diffusion.merge import Convention, MergedModel, Threshold
 
 __all__ = ["load_pair", "pair_card"]

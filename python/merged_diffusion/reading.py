@@ -7,6 +7,7 @@ cannot be read.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -55,6 +56,12 @@ def read_bytes(path: str | Path) -> bytes:
 def read_text(path: str | Path) -> str:
     """A regular file as UTF-8."""
     return read_bytes(path).decode("utf-8")
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a regular file's bytes."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def exists(path: str | Path) -> bool:

@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
+from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data import load_data
 from merged_diffusion.data.bundled import PATCH, hold_back, make
 from merged_diffusion.errors import DataNotFoundError
-from merged_diffusion.experts.catalogue import known
 
 SHAPES = {"digits": (360, 1, 8, 8), "photos": (360, 3, 8, 8)}
 

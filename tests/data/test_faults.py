@@ -29,7 +29,7 @@ from merged_diffusion.errors import (
     UnsafeFileError,
     UsageError,
 )
-from merged_diffusion.fetch.hashes import record
+from merged_diffusion.fetch import record
 
 IMAGES = pixels(4, (1, 8, 8), high=17)
 

@@ -7,8 +7,8 @@ import pytest
 from tests.quality.writers import bare
 
 from merged_diffusion import load_data
+from merged_diffusion.catalogue.entries import known
 from merged_diffusion.errors import CheckpointError, DataError, DataNotFoundError, UsageError
-from merged_diffusion.experts.catalogue import known
 from merged_diffusion.quality import Moments, assess, frechet_distance
 from merged_diffusion.quality.assess import yardsticks
 from merged_diffusion.quality.features import extractor

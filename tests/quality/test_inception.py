@@ -10,10 +10,11 @@ import pytest
 import torch
 from tests.quality.writers import Hostile, weights
 
+from merged_diffusion.catalogue.references import WEIGHTS, published
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import CheckpointError, DataError, ExpertError, UnsafeFileError
 from merged_diffusion.quality.features import extractor
-from merged_diffusion.quality.inception import inception, published, read_weights
+from merged_diffusion.quality.inception import inception, read_weights
 
 library = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
@@ -143,14 +144,12 @@ def test_sets_of_other_levels_are_refused(file):
 
 @pytest.mark.slow
 def test_whole_path_from_images_to_a_distance(file, tmp_path, monkeypatch):
+    from merged_diffusion.catalogue.entries import Download, Public
     from merged_diffusion.cli import main
-    from merged_diffusion.experts.catalogue import Download, Public
     from merged_diffusion.quality import inception as home
 
     path, sha256, _ = file
-    entry = Public(
-        "stats", home.WEIGHTS, "drawn weights", str(path), downloads=(Download("", "", None, sha256),)
-    )
+    entry = Public("stats", WEIGHTS, "drawn weights", str(path), downloads=(Download("", "", None, sha256),))
     monkeypatch.setattr(home, "published", lambda: entry)
     monkeypatch.chdir(tmp_path)
     np.savez("a.npz", images=images(6))

@@ -1,7 +1,7 @@
 """The loss of one expert by gamma: l(gamma) = E |eps - eps_hat(z, gamma)|^2, summed over an image's values.
 
 Half its integral is the diffusion term of the bound in nats, so the profiles of two experts give the bound of
-every merge of them (`merged_diffusion.thresholds.curve`). Both meet the same noise at the same gamma.
+every merge of them (`merged_diffusion.thresholds.curves`). Both meet the same noise at the same gamma.
 """
 
 from __future__ import annotations

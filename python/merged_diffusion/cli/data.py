@@ -31,9 +31,9 @@ def command() -> None:
 @options.printing
 def list_sets(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
     """The sets known by name, and where they are."""
-    from merged_diffusion.data import places
+    from merged_diffusion.catalogue.sets import set_rows
 
-    sets = places.known_sets(cache)
+    sets = set_rows(cache)
     if as_json:
         output.emit_json({"data": sets})
         return 0

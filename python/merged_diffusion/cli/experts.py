@@ -21,7 +21,7 @@ def command() -> None:
 @options.printing
 def list_experts(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
     """Experts and pairs known by name, where they are, and how to get them."""
-    from merged_diffusion.experts.listing import expert_rows, pair_rows
+    from merged_diffusion.catalogue.listing import expert_rows, pair_rows
 
     experts, pairs = expert_rows(cache), pair_rows(cache)
     if as_json:
@@ -56,16 +56,16 @@ def inspect(source: str, cache: Path | None, as_json: bool, quiet: bool) -> int:
 
 def _check_present(source: str, cache: Path | None) -> None:
     """Say of a public expert that is not in the cache how it gets there, before torch is loaded."""
-    from merged_diffusion.experts.absent import expert_paths
+    from merged_diffusion.catalogue.absent import expert_paths
 
     expert_paths([source], cache)
 
 
 def _release(facts: dict[str, Any], cache: Path | None) -> dict[str, Any]:
     """How the file stands to the hashes that are known: of its card, or of a public file that was fetched."""
-    from merged_diffusion.cache import cached
-    from merged_diffusion.experts.catalogue import known, public
-    from merged_diffusion.fetch import known_hashes
+    from merged_diffusion.catalogue.cache import cached
+    from merged_diffusion.catalogue.entries import known, public
+    from merged_diffusion.catalogue.fetched import known_hashes
 
     if facts["stated_sha256"] is not None:  # compared when the weights were read
         return {"state": "card", "name": facts["name"], "sha256": facts["stated_sha256"]}

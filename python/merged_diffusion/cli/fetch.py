@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import click
 
-from merged_diffusion.cache import cache_folder
+from merged_diffusion.catalogue.cache import cache_folder
+from merged_diffusion.catalogue.entries import KINDS, UNNAMED, Kind, Public
 from merged_diffusion.cli import options
 from merged_diffusion.cli.output import emit, emit_json, remarks, say
 from merged_diffusion.escapes import shown
-from merged_diffusion.experts.catalogue import KINDS, UNNAMED, Kind, Public
 from merged_diffusion.fetch import Item, bring, items, locked, prepare, wanted
 
 UNITS: Final = ("bytes", "kB", "MB", "GB")

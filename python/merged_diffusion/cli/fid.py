@@ -12,7 +12,7 @@ from merged_diffusion.cli import measure, output
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
     from merged_diffusion.quality.assess import Figure
-    from merged_diffusion.quality.features import Extractor
+    from merged_diffusion.quality.feature_network import Extractor
     from merged_diffusion.quality.statistics import Statistics
 
 EPILOG: Final = """\b
@@ -94,7 +94,7 @@ def _yardsticks(
     reference: str, features: str | None, network: dict[str, Any]
 ) -> list[tuple[Statistics, Extractor]]:
     """What the images are compared with: known statistics, a file of them, or other images."""
-    from merged_diffusion.experts.catalogue import known
+    from merged_diffusion.catalogue.entries import known
     from merged_diffusion.quality.assess import yardstick_features, yardsticks
     from merged_diffusion.quality.features import extractor
     from merged_diffusion.quality.files import is_statistics, read_statistics

@@ -16,7 +16,7 @@ from merged_diffusion.cli import options, output
 
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
-    from merged_diffusion.quality.features import Extractor
+    from merged_diffusion.quality.feature_network import Extractor
 
 FEATURES: Final = ("inception", "digits", "photos", "pixels")
 LINE_SECONDS: Final = 60.0

@@ -178,7 +178,7 @@ def _with_threshold(settings: Settings, out: Path) -> Settings:
     """Settings whose ``--eta auto`` is a number: of the samples that are there, else found on train."""
     if settings.eta != "auto":
         return settings
-    from merged_diffusion.experts.catalogue import known
+    from merged_diffusion.catalogue.entries import known
     from merged_diffusion.sampling.store import recorded_eta
     from merged_diffusion.thresholds.auto import with_threshold
 

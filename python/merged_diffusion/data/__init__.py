@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data import places
 from merged_diffusion.data.bundled import BUNDLED, LEVELS, load_bundled
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.data.paths import load_path
 from merged_diffusion.errors import DataError, UsageError
-from merged_diffusion.experts.catalogue import known
 from merged_diffusion.reading import exists, refused_as
 
 __all__ = ["NAMES", "SPLITS", "Data", "load_data", "pixel_values"]

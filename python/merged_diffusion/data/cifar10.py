@@ -22,12 +22,12 @@ import numpy as np
 from merged_diffusion.archives.limits import Limits
 from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.archives.tars import Source, tar_files
+from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data import cifar100
 from merged_diffusion.data.batches import Batch, read_pickled_batch
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.data.pictures import read_zip_file
 from merged_diffusion.errors import DataError, DataIntegrityError, DataNotFoundError
-from merged_diffusion.experts.catalogue import known
 from merged_diffusion.reading import opened, read_bytes
 
 log = logging.getLogger("merged_diffusion")

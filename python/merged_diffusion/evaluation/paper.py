@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from merged_diffusion.experts.catalogue import known
+from merged_diffusion.catalogue.entries import known
 
 Row = dict[str, tuple[float, int]]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from merged_diffusion.experts.catalogue import Public, public
-from merged_diffusion.fetch import known_hashes
+from merged_diffusion.catalogue.entries import Public, public
+from merged_diffusion.catalogue.fetched import known_hashes
 
 log = logging.getLogger("merged_diffusion")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from merged_diffusion.catalogue.absent import absent
+from merged_diffusion.catalogue.entries import PairCard, known, pair_card, public
 from merged_diffusion.errors import UsageError
 from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.experts.absent import absent
-from merged_diffusion.experts.catalogue import PairCard, known, pair_card, public
 
 ROLES: Final[tuple[Literal["likelihood", "quality"], ...]] = ("likelihood", "quality")
 

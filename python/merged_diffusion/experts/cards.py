@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from merged_diffusion.catalogue.absent import expert_paths
+from merged_diffusion.catalogue.entries import known, public
 from merged_diffusion.errors import CheckpointError, ExpertError
-from merged_diffusion.experts.absent import expert_paths
-from merged_diffusion.experts.catalogue import known, public
 from merged_diffusion.experts.checkpoints.recognise import Contents, Found, contents, recognise
 from merged_diffusion.experts.diffusers import load_diffusers
 from merged_diffusion.experts.fence import fenced

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from merged_diffusion import _core
+from merged_diffusion.catalogue.entries import PairCard, known, pair_card, public
 from merged_diffusion.errors import ExpertError
 from merged_diffusion.experts.base import check_declaration
 from merged_diffusion.experts.cards import Opened, located, open_expert
-from merged_diffusion.experts.catalogue import PairCard, known, pair_card, public
 
 if TYPE_CHECKING:
     from torch import nn

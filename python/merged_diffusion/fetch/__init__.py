@@ -6,6 +6,7 @@ compared with the published one, or with that of its first download.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from merged_diffusion.cache import cache_folder
+from merged_diffusion.catalogue.absent import absent
+from merged_diffusion.catalogue.cache import cache_folder, cached
+from merged_diffusion.catalogue.entries import KINDS, UNNAMED, Kind, Public, known, pair_card, public, targets
+from merged_diffusion.catalogue.fetched import HASHES, known_hashes, recorded_sha256
 from merged_diffusion.errors import (
     CheckpointError,
     DataIntegrityError,
@@ -22,12 +26,10 @@ from merged_diffusion.errors import (
     StorageError,
     UsageError,
 )
-from merged_diffusion.experts.absent import absent
-from merged_diffusion.experts.catalogue import KINDS, UNNAMED, Kind, Public, known, pair_card, public, targets
-from merged_diffusion.fetch.hashes import known_hashes, record, recorded_sha256, sha256_of
 from merged_diffusion.fetch.hub import with_files
 from merged_diffusion.fetch.transfer import Observer, receive, size_at
-from merged_diffusion.runs.directory import Directory, storing
+from merged_diffusion.reading import read_text, sha256_of
+from merged_diffusion.runs.directory import Directory, storing, write_file
 from merged_diffusion.runs.lock import Lock
 
 __all__ = [
@@ -35,10 +37,8 @@ __all__ = [
     "Observer",
     "bring",
     "items",
-    "known_hashes",
     "locked",
     "prepare",
-    "recorded_sha256",
     "wanted",
 ]
 
@@ -163,6 +163,18 @@ def bring(item: Item, folder: str | Path | None = None, observe: Observer | None
             f"{item.target} cannot be written ({error.strerror})", file=str(item.target)
         ) from error
     return sha256
+
+
+def record(path: Path, sha256: str, url: str, folder: str | Path | None = None) -> None:
+    """Add a file that has just been fetched."""
+    place = cached(HASHES, folder=folder)
+    kept = json.loads(read_text(place)) if place.exists() else {}
+    kept[path.relative_to(cache_folder(folder)).as_posix()] = {
+        "sha256": sha256,
+        "size": path.stat().st_size,
+        "url": url,
+    }
+    write_file(place, (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _checked(item: Item, folder: str | Path | None) -> str:

@@ -11,8 +11,8 @@ import re
 from dataclasses import replace
 from typing import Any, Final
 
+from merged_diffusion.catalogue.entries import HUB, Download, Public
 from merged_diffusion.errors import CheckpointError, ResourceError
-from merged_diffusion.experts.catalogue import HUB, Download, Public
 from merged_diffusion.experts.running_mean import is_running_mean
 from merged_diffusion.fetch.patience import patiently
 from merged_diffusion.fetch.transfer import BY_HAND, TIMEOUTS, check_status

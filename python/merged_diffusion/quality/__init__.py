@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from merged_diffusion.quality.assess import Figure, assess
-from merged_diffusion.quality.features import Extractor, extractor
+from merged_diffusion.quality.feature_network import Extractor
+from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.files import read_statistics, write_statistics
 from merged_diffusion.quality.frechet import Distance, difference, frechet_distance
 from merged_diffusion.quality.kid import Kernel, KernelDistance, kid

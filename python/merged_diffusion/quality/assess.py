@@ -14,14 +14,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.cache import cached
+from merged_diffusion.catalogue.entries import known
+from merged_diffusion.catalogue.references import reference_path
 from merged_diffusion.data.images import Data, make_data
-from merged_diffusion.errors import DataNotFoundError, UsageError
-from merged_diffusion.experts.catalogue import known, public
-from merged_diffusion.quality.features import BUNDLED, SMALL, Extractor, extractor
+from merged_diffusion.errors import UsageError
+from merged_diffusion.quality.feature_network import Extractor
+from merged_diffusion.quality.features import BUNDLED, SMALL, extractor
 from merged_diffusion.quality.files import read_statistics
 from merged_diffusion.quality.frechet import frechet_distance
-from merged_diffusion.quality.inception import check_present, published
 from merged_diffusion.quality.kid import Kernel
 from merged_diffusion.quality.moments import Moments
 from merged_diffusion.quality.statistics import Observer, Statistics, batches
@@ -96,28 +96,14 @@ def yardsticks(data_name: str, cache: str | Path | None = None) -> Iterator[tupl
 
     Raises
     ------
-    DataNotFoundError
+    CheckpointError, DataNotFoundError
         They are not in the cache.
     """
     if data_name in SMALL:
         yield read_statistics(BUNDLED / f"{data_name}.npz"), data_name
         yield read_statistics(BUNDLED / f"{data_name}-pixels.npz"), "pixels"
         return
-    named = [
-        pair["stats"] for pair in known()["pair"].values() if pair["data"] == data_name and "stats" in pair
-    ]
-    entry = public("stats", named[0]) if named else None
-    path = cached("stats", f"{data_name}.npz", folder=cache)
-    if entry is not None and not path.exists():
-        check_present([entry, published()], cache)
-        path = entry.path(cache)
-    if not path.exists():
-        raise DataNotFoundError(
-            f"no statistics of {data_name} are published, and {path} is not there",
-            hint=f"merged-diffusion fid-ref {_as_command(data_name)} {path} --split train",
-            file=str(path),
-        )
-    yield read_statistics(path), "inception"
+    yield read_statistics(reference_path(data_name, cache)), "inception"
 
 
 def compare(
@@ -157,9 +143,3 @@ def describe(statistics: Statistics) -> dict[str, Any]:
         "about": about,
         "n_reference_features": n_stored,
     }
-
-
-def _as_command(data_name: str) -> str:
-    """A set of the cards as the command line names it."""
-    name, _, variant = data_name.partition("-")
-    return f"{name} --variant {variant}" if variant else name

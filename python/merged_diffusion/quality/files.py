@@ -21,11 +21,10 @@ from merged_diffusion.archives.zips import open_zip
 from merged_diffusion.data.arrays import NPZ, read_columns
 from merged_diffusion.data.pictures import IMAGES
 from merged_diffusion.errors import DataError, StorageError, UsageError
-from merged_diffusion.fetch.hashes import sha256_of
 from merged_diffusion.quality.edm2 import read_pickle
 from merged_diffusion.quality.moments import GROUPS, Law, Sums
 from merged_diffusion.quality.statistics import About, Statistics
-from merged_diffusion.reading import opened
+from merged_diffusion.reading import opened, sha256_of
 from merged_diffusion.runs.directory import Directory, followed, write_file
 
 FORMAT: Final = 1

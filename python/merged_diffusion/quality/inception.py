@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final
@@ -17,13 +16,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from merged_diffusion.catalogue.references import check_present, published
 from merged_diffusion.errors import CheckpointError, ExpertError, UnsafeFileError
-from merged_diffusion.experts.absent import absent
-from merged_diffusion.experts.catalogue import Public, public
-from merged_diffusion.quality.features import Extractor
+from merged_diffusion.quality.feature_network import Extractor
 from merged_diffusion.reading import read_bytes
 
-WEIGHTS: Final = "inception-2015-12-05"  # in cards.toml
 DIM: Final = 2048
 RESIZE: Final = "tensorflow-1-bilinear-299"
 ROWS: Final = 32  # 0.3 GB of activations at 299 x 299
@@ -42,26 +39,6 @@ def load_inception(cache: str | Path | None = None, device: str = "cpu") -> Extr
     weights = published()
     check_present([weights], cache)
     return inception(weights.path(cache), str(weights.downloads[0].sha256), device)
-
-
-def published() -> Public:
-    """What cards.toml says of the weights."""
-    entry = public("stats", WEIGHTS)
-    if entry is None:
-        raise LookupError(WEIGHTS)
-    return entry
-
-
-def check_present(entries: Sequence[Public], cache: str | Path | None) -> None:
-    """Refuse where some are not in the cache; `CheckpointError` where the weights are among them."""
-    missing = [entry for entry in entries if not entry.is_present(cache)]
-    if not missing:
-        return
-    error = absent(missing, cache)
-    if any(entry.name == WEIGHTS for entry in missing):
-        hint = "small images need no such file: --features pixels"
-        raise CheckpointError(error.message, hint=hint, **error.fields)
-    raise error
 
 
 def inception(path: Path, sha256: str, device: str = "cpu") -> Extractor:

@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data.images import Data, chosen_positions
 from merged_diffusion.errors import DataError
-from merged_diffusion.experts.catalogue import known
-from merged_diffusion.quality.features import Extractor
+from merged_diffusion.quality.feature_network import Extractor
 from merged_diffusion.quality.frechet import UNBIASED_FROM
 from merged_diffusion.quality.kid import MAX_REFERENCE
 from merged_diffusion.quality.moments import Law, Moments

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import mmap
 from collections.abc import Mapping
@@ -13,13 +12,13 @@ from typing import Final, Literal
 from torch import Tensor
 
 from merged_diffusion.archives.standins import HEAD, refuse_standin, refuse_standin_file
+from merged_diffusion.catalogue.entries import known
 from merged_diffusion.errors import CheckpointError, DataIntegrityError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, read_card
-from merged_diffusion.experts.catalogue import known
 from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
 from merged_diffusion.experts.running_mean import is_running_mean
 from merged_diffusion.experts.weights import read_weights, regular_size
-from merged_diffusion.reading import opened, read_bytes
+from merged_diffusion.reading import opened, read_bytes, sha256_of
 
 log = logging.getLogger("merged_diffusion")
 
@@ -143,7 +142,7 @@ def contents(found: Found) -> Contents:
             card, tensors = _mapped(path, name)
         else:
             card, tensors = flax_vdm.read(read_bytes(path), where, name, predicts=_predicts(path))
-        sha256 = file_sha256(path)
+        sha256 = sha256_of(path)
     except DataIntegrityError as error:  # of an archive, which does not know what it holds
         raise CheckpointError(error.message, hint=error.hint, **error.fields) from error
     except OSError as error:
@@ -198,9 +197,3 @@ def _predicts(path: Path) -> Literal["eps", "velocity"]:
 
 def _name(path: Path) -> str:
     return path.parent.name if path.stem in ("model",) or path.suffix == ".flax" else path.stem
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with opened(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

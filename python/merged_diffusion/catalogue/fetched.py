@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Final
 
-from merged_diffusion.cache import cache_folder, cached
+from merged_diffusion.catalogue.cache import cache_folder, cached
+from merged_diffusion.catalogue.entries import Public, targets
 from merged_diffusion.errors import StorageError
-from merged_diffusion.experts.catalogue import Public, targets
-from merged_diffusion.reading import opened, read_text
-from merged_diffusion.runs.directory import write_file
+from merged_diffusion.reading import read_text
 
 HASHES: Final = "hashes.json"
 
@@ -48,21 +46,3 @@ def known_hashes(entry: Public, folder: str | Path | None = None) -> dict[str, s
         if sha256 is not None:
             found[at] = sha256
     return found
-
-
-def record(path: Path, sha256: str, url: str, folder: str | Path | None = None) -> None:
-    """Add a file that has just been fetched."""
-    place = cached(HASHES, folder=folder)
-    kept = json.loads(read_text(place)) if place.exists() else {}
-    kept[path.relative_to(cache_folder(folder)).as_posix()] = {
-        "sha256": sha256,
-        "size": path.stat().st_size,
-        "url": url,
-    }
-    write_file(place, (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with opened(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from merged_diffusion.cache import VARIABLE, cache_folder
+from merged_diffusion.catalogue.cache import VARIABLE, cache_folder
+from merged_diffusion.catalogue.entries import UNNAMED, Public, known, pair_card, public, targets
 from merged_diffusion.errors import CheckpointError, DataNotFoundError, MergedDiffusionError
-from merged_diffusion.experts.catalogue import UNNAMED, Public, known, pair_card, public, targets
 
 AT_ONCE: Final = "to try the program at once: merged-diffusion nll --data photos --limit 128 --compare"
 

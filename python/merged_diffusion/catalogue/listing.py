@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from merged_diffusion.cache import cache_folder
-from merged_diffusion.experts.catalogue import PairCard, Public, known, pair_card, public
+from merged_diffusion.catalogue.cache import cache_folder
+from merged_diffusion.catalogue.entries import PairCard, Public, known, pair_card, public
 
 Row = dict[str, Any]
 

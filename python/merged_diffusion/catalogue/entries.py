@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from merged_diffusion.cache import cached, hub_folder
+from merged_diffusion.catalogue.cache import cached, hub_folder
 from merged_diffusion.errors import UsageError
 from merged_diffusion.reading import read_bytes
 
@@ -27,7 +27,7 @@ CONVERTED: Final = "model.safetensors"  # of a folder that `experts convert` wro
 @cache
 def known() -> dict[str, Any]:
     """The tables of ``cards.toml``: ``expert``, ``pair``, ``data``, ``stats``."""
-    text = resources.files("merged_diffusion.experts").joinpath("cards.toml").read_text(encoding="utf-8")
+    text = resources.files("merged_diffusion.catalogue").joinpath("cards.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 
