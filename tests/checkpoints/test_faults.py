@@ -27,7 +27,7 @@ from merged_diffusion.errors import (
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.gaussian import GaussianExpert
-from merged_diffusion.experts.weights import MAX_HEADER_BYTES, N_SHOWN
+from merged_diffusion.files.weights import MAX_HEADER_BYTES, N_SHOWN
 from merged_diffusion.merge import MergedModel, Threshold
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from merged_diffusion.data.records import crc32c, masked
+from merged_diffusion.files.tfrecords import crc32c, masked
 
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 

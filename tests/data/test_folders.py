@@ -11,13 +11,13 @@ from PIL import Image
 from tests.data.makers import tar, write_tar_gz
 
 from merged_diffusion.data import load_data
-from merged_diffusion.data.arrays import NPZ
 from merged_diffusion.errors import (
     DataError,
     DataIntegrityError,
     UnsafeFileError,
     UsageError,
 )
+from merged_diffusion.files.arrays import NPZ
 
 IMAGES = np.random.RandomState(1).randint(256, size=(4, 3, 5, 6)).astype(np.uint8)
 

@@ -13,7 +13,7 @@ from merged_diffusion.catalogue.entries import known
 from merged_diffusion.errors import CheckpointError, ExpertError, UnsafeFileError
 from merged_diffusion.experts.card import Card, card_of, read_card
 from merged_diffusion.experts.cards import bundled_folder, load_expert
-from merged_diffusion.experts.weights import MAX_HEADER_BYTES, check_header
+from merged_diffusion.files.weights import MAX_HEADER_BYTES, check_header
 
 NAMES = ("digits-vdm", "digits-edm", "photos-vdm", "photos-edm")
 CARD = Card(

@@ -13,8 +13,9 @@ from tests.quality.writers import Hostile, weights
 from merged_diffusion.catalogue.references import WEIGHTS, published
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import CheckpointError, DataError, ExpertError, UnsafeFileError
+from merged_diffusion.files.torch_weights import read_torch_weights
 from merged_diffusion.quality.features import extractor
-from merged_diffusion.quality.inception import inception, read_weights
+from merged_diffusion.quality.inception import inception
 
 library = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
@@ -87,7 +88,7 @@ def test_a_hostile_pickle_is_refused(tmp_path, zipped):
     torch.save({"a": torch.zeros(2), "b": Hostile(canary)}, path, _use_new_zipfile_serialization=zipped)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(UnsafeFileError, match="holds more than tensors, nothing was executed"):
-        read_weights(path, sha256)
+        read_torch_weights(path, sha256)
     assert not canary.exists()
 
 
@@ -95,7 +96,7 @@ def test_another_hash_is_refused_before_anything_is_read(tmp_path, monkeypatch):
     path, sha256 = weights(tmp_path / "weights.pth", {"a": torch.zeros(2)})
     monkeypatch.setattr(torch, "load", None)
     with pytest.raises(CheckpointError, match=f"has SHA-256 {sha256}, the published weights have") as caught:
-        read_weights(path, "0" * 64)
+        read_torch_weights(path, "0" * 64)
     assert caught.value.fields["found"] == sha256
     assert caught.value.exit_code == 4
 
@@ -103,13 +104,13 @@ def test_another_hash_is_refused_before_anything_is_read(tmp_path, monkeypatch):
 def test_files_of_other_content_are_refused(tmp_path, file):
     for value in ([torch.zeros(2)], {"a": 3}):
         with pytest.raises(CheckpointError, match="holds no table of tensors"):
-            read_weights(*weights(tmp_path / "weights.pth", value))
+            read_torch_weights(*weights(tmp_path / "weights.pth", value))
     with pytest.raises(CheckpointError, match="not the weights of this network"):
         inception(*weights(tmp_path / "weights.pth", {"a": torch.zeros(2)}))
     path, _ = weights(tmp_path / "cut.pth", {"a": torch.zeros(1000)})
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="no file of torch's tensors"):
-        read_weights(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        read_torch_weights(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def test_absent_library_is_said_with_what_to_install(file, monkeypatch):

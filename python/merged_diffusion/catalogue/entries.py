@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from merged_diffusion.catalogue.cache import cached, hub_folder
 from merged_diffusion.errors import UsageError
-from merged_diffusion.reading import read_bytes
+from merged_diffusion.files.reading import read_bytes
 
 Kind = Literal["data", "expert", "stats"]
 KINDS: Final[tuple[Kind, ...]] = ("data", "expert", "stats")

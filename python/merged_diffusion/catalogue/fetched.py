@@ -9,7 +9,7 @@ from typing import Any, Final
 from merged_diffusion.catalogue.cache import cache_folder, cached
 from merged_diffusion.catalogue.entries import Public, targets
 from merged_diffusion.errors import StorageError
-from merged_diffusion.reading import read_text
+from merged_diffusion.files.reading import read_text
 
 HASHES: Final = "hashes.json"
 

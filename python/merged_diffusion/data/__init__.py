@@ -11,7 +11,7 @@ from merged_diffusion.data.bundled import BUNDLED, LEVELS, load_bundled
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.data.paths import load_path
 from merged_diffusion.errors import DataError, UsageError
-from merged_diffusion.reading import exists, refused_as
+from merged_diffusion.files.reading import exists, refused_as
 
 __all__ = ["NAMES", "SPLITS", "Data", "load_data", "pixel_values"]
 

@@ -2,7 +2,7 @@
 
 Read are the two archives of its author, binary and python, packed or unpacked (what torchvision leaves), and
 the zip that EDM's tool makes of the train split. Canonical order: the train batches 1 to 5, each in the order
-of its file. The python batches are pickles; they are read inertly, see `merged_diffusion.inert`.
+of its file. The python batches are pickles; they are read inertly, see `merged_diffusion.files.pickles`.
 
 What is sound but not as published is read with a warning and marked ``modified``: a cut-down set is useful,
 but its figures are not those of CIFAR-10.
@@ -19,16 +19,16 @@ from typing import Final
 
 import numpy as np
 
-from merged_diffusion.archives.limits import Limits
-from merged_diffusion.archives.standins import HEAD, refuse_standin
-from merged_diffusion.archives.tars import Source, tar_files
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data import cifar100
-from merged_diffusion.data.batches import Batch, read_pickled_batch
 from merged_diffusion.data.images import Data, make_data
-from merged_diffusion.data.pictures import read_zip_file
 from merged_diffusion.errors import DataError, DataIntegrityError, DataNotFoundError
-from merged_diffusion.reading import opened, read_bytes
+from merged_diffusion.files.limits import Limits
+from merged_diffusion.files.pickled_batches import Batch, read_pickled_batch
+from merged_diffusion.files.pictures import read_zip_file
+from merged_diffusion.files.reading import opened, read_bytes
+from merged_diffusion.files.standins import HEAD, refuse_standin
+from merged_diffusion.files.tars import Source, tar_files
 
 log = logging.getLogger("merged_diffusion")
 

@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from merged_diffusion.archives.zips import SafeZip, open_zip
-from merged_diffusion.data.arrays import NPZ, Array, read_columns, read_npy
 from merged_diffusion.data.images import Data, make_data
-from merged_diffusion.data.pictures import IMAGES, Labels, read_folder, read_zip
 from merged_diffusion.errors import DataError, UsageError
+from merged_diffusion.files.arrays import NPZ, Array, read_columns, read_npy
+from merged_diffusion.files.pictures import IMAGES, Labels, read_folder, read_zip
+from merged_diffusion.files.zips import SafeZip, open_zip
 
 log = logging.getLogger("merged_diffusion")
 

@@ -20,13 +20,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.archives.limits import Limits
-from merged_diffusion.archives.zips import open_zip
-from merged_diffusion.data.arrays import MAX_BYTES, read_columns
 from merged_diffusion.data.images import Data, make_data
-from merged_diffusion.data.pictures import read_folder, read_pictures
-from merged_diffusion.data.records import parse_example, read_records
 from merged_diffusion.errors import DataError, DataIntegrityError, DataNotFoundError, UsageError
+from merged_diffusion.files.arrays import MAX_BYTES, read_columns
+from merged_diffusion.files.limits import Limits
+from merged_diffusion.files.pictures import read_folder, read_pictures
+from merged_diffusion.files.tfrecords import parse_example, read_records
+from merged_diffusion.files.zips import open_zip
 
 log = logging.getLogger("merged_diffusion")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from merged_diffusion.archives.standins import HEAD, refuse_standin
-from merged_diffusion.archives.tars import GZIP
 from merged_diffusion.data import cifar10, cifar100, folders, imagenet32
-from merged_diffusion.data.arrays import MAGIC
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import DataError, DataIntegrityError, UsageError
-from merged_diffusion.reading import opened
+from merged_diffusion.files.arrays import MAGIC
+from merged_diffusion.files.reading import opened
+from merged_diffusion.files.standins import HEAD, refuse_standin
+from merged_diffusion.files.tars import GZIP
 
 ZIP: Final = (b"PK\3\4", b"PK\5\6")
 PICKLE: Final = b"\x80"

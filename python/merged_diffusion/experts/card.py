@@ -21,8 +21,8 @@ import torch
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.vdm import VdmExpert
-from merged_diffusion.experts.weights import regular_size
-from merged_diffusion.reading import read_text
+from merged_diffusion.files.reading import read_text
+from merged_diffusion.files.weights import regular_size
 
 FORMAT: Final = 1
 MAX_GAMMA: Final = 60.0  # alpha and sigma have their digits up to there

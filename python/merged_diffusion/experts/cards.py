@@ -18,8 +18,8 @@ from merged_diffusion.experts.checkpoints.recognise import Contents, Found, cont
 from merged_diffusion.experts.diffusers import load_diffusers
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.own_code import expert_of
-from merged_diffusion.experts.weights import check_keys, finite, unwrapped
-from merged_diffusion.reading import exists
+from merged_diffusion.files.reading import exists
+from merged_diffusion.files.weights import check_keys, finite, unwrapped
 
 if TYPE_CHECKING:
     from merged_diffusion.experts.base import Expert

@@ -20,7 +20,7 @@ from merged_diffusion.errors import CheckpointError, ExpertError, UsageError
 from merged_diffusion.experts.base import Pixels
 from merged_diffusion.experts.callables import CallableExpert, Predicts
 from merged_diffusion.experts.diffusers_folder import find_parts, make_scheduler, make_unet, renamed
-from merged_diffusion.experts.weights import check_keys, read_weights, unwrapped
+from merged_diffusion.files.weights import check_keys, read_weights, unwrapped
 
 PREDICTS: Final[Mapping[str, Predicts]] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 FLOW: Final = (

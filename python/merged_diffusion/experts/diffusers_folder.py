@@ -19,7 +19,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import (
     CheckpointError,
     ExpertError,
@@ -28,7 +27,8 @@ from merged_diffusion.errors import (
     UnsupportedCheckpointError,
 )
 from merged_diffusion.experts.running_mean import is_running_mean
-from merged_diffusion.reading import read_text
+from merged_diffusion.files.reading import read_text
+from merged_diffusion.files.standins import HEAD, refuse_standin
 
 log = logging.getLogger("merged_diffusion")
 

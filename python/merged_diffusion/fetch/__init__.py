@@ -28,7 +28,7 @@ from merged_diffusion.errors import (
 )
 from merged_diffusion.fetch.hub import with_files
 from merged_diffusion.fetch.transfer import Observer, receive, size_at
-from merged_diffusion.reading import read_text, sha256_of
+from merged_diffusion.files.reading import read_text, sha256_of
 from merged_diffusion.runs.directory import Directory, storing, write_file
 from merged_diffusion.runs.lock import Lock
 

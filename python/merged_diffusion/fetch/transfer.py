@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from merged_diffusion.errors import ResourceError, StorageError
 from merged_diffusion.fetch.patience import PIECE, patiently
-from merged_diffusion.reading import read_text
+from merged_diffusion.files.reading import read_text
 from merged_diffusion.runs.directory import Directory, write_file
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from torch import Tensor
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.fence import fenced
-from merged_diffusion.experts.weights import check_keys, read_weights
+from merged_diffusion.files.weights import check_keys, read_weights
 from merged_diffusion.quality.feature_network import Extractor
 from merged_diffusion.quality.inception import load_inception
 from merged_diffusion.quality.networks import Classifier, RandomConvolutions

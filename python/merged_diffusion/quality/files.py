@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from merged_diffusion.archives.zips import open_zip
-from merged_diffusion.data.arrays import NPZ, read_columns
-from merged_diffusion.data.pictures import IMAGES
 from merged_diffusion.errors import DataError, StorageError, UsageError
-from merged_diffusion.quality.edm2 import read_pickle
+from merged_diffusion.files.arrays import NPZ, read_columns
+from merged_diffusion.files.pickled_statistics import read_pickle
+from merged_diffusion.files.pictures import IMAGES
+from merged_diffusion.files.reading import opened, sha256_of
+from merged_diffusion.files.zips import open_zip
 from merged_diffusion.quality.moments import GROUPS, Law, Sums
 from merged_diffusion.quality.statistics import About, Statistics
-from merged_diffusion.reading import opened, sha256_of
 from merged_diffusion.runs.directory import Directory, followed, write_file
 
 FORMAT: Final = 1

@@ -7,24 +7,21 @@ part of functions that are not called here.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from merged_diffusion.catalogue.references import check_present, published
-from merged_diffusion.errors import CheckpointError, ExpertError, UnsafeFileError
+from merged_diffusion.errors import CheckpointError, ExpertError
+from merged_diffusion.files.torch_weights import read_torch_weights
 from merged_diffusion.quality.feature_network import Extractor
-from merged_diffusion.reading import read_bytes
 
 DIM: Final = 2048
 RESIZE: Final = "tensorflow-1-bilinear-299"
 ROWS: Final = 32  # 0.3 GB of activations at 299 x 299
-MAX_BYTES: Final = 1 << 28
 GREY: Final = 1
 
 
@@ -43,7 +40,7 @@ def load_inception(cache: str | Path | None = None, device: str = "cpu") -> Extr
 
 def inception(path: Path, sha256: str, device: str = "cpu") -> Extractor:
     """The network with the weights in the file ``path``, whose SHA-256 is ``sha256``."""
-    state = read_weights(path, sha256)
+    state = read_torch_weights(path, sha256)
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except (ImportError, RuntimeError) as error:
@@ -69,38 +66,3 @@ def inception(path: Path, sha256: str, device: str = "cpu") -> Extractor:
         return found
 
     return Extractor("inception", DIM, sha256, 256, None, features, RESIZE, ROWS, device)
-
-
-def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    """The tensors of a file of torch by name, once its bytes have the hash ``sha256``.
-
-    Raises
-    ------
-    CheckpointError
-        Another hash, or no tensors.
-    UnsafeFileError
-        Reading it would execute code.
-    """
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise UnsafeFileError(f"{path}: {size} bytes exceed the limit of {MAX_BYTES}", file=str(path))
-    content = read_bytes(path)
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise CheckpointError(
-            f"{path} has SHA-256 {found}, the published weights have {sha256}",
-            hint="fetch them again; other weights give other distances",
-            file=str(path), expected=sha256, found=found,
-        )  # fmt: skip
-    try:
-        state: Any = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except UnpicklingError as error:
-        raise UnsafeFileError(
-            f"{path} holds more than tensors, nothing was executed ({str(error).splitlines()[0]})",
-            file=str(path),
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is no file of torch's tensors ({error})", file=str(path)) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no table of tensors", file=str(path))
-    return state

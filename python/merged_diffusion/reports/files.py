@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.reading import opened
+from merged_diffusion.files.reading import opened
 from merged_diffusion.runs.directory import storing, write_file
 
 HEAD: Final = 4096  # bytes at the beginning of a file that tell what it is

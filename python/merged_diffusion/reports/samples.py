@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from merged_diffusion.errors import RunError
-from merged_diffusion.reading import read_text
+from merged_diffusion.files.reading import read_text
 
 LIMIT: Final = 2**20  # bytes of a record
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from merged_diffusion.errors import RunCorruptError, StorageError
-from merged_diffusion.reading import read_bytes
+from merged_diffusion.files.reading import read_bytes
 
 Record = dict[str, Any]
 MARK: Final = b',"crc32"'

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, StorageError
-from merged_diffusion.reading import read_text
+from merged_diffusion.files.reading import read_text
 from merged_diffusion.runs.directory import write_file
 from merged_diffusion.runs.records import plain
 

@@ -25,7 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from merged_diffusion.data.images import MAX_LEVELS
 from merged_diffusion.errors import RunError, UsageError
-from merged_diffusion.reading import opened, read_text
+from merged_diffusion.files.reading import opened, read_text
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.records import plain
 from merged_diffusion.sampling.samples import Samples

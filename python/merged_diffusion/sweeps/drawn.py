@@ -20,9 +20,9 @@ from merged_diffusion.data.images import make_data
 from merged_diffusion.evaluation.cost import Estimate
 from merged_diffusion.evaluation.plan import meaning_digest
 from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
+from merged_diffusion.files.reading import opened, read_text
 from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
-from merged_diffusion.reading import opened, read_text
 from merged_diffusion.runs.directory import make, storing, unmake
 from merged_diffusion.runs.settings import write_json
 from merged_diffusion.sampling import Samples

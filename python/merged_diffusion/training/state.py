@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from merged_diffusion.errors import RunCorruptError, RunMismatchError
-from merged_diffusion.reading import opened
+from merged_diffusion.files.reading import opened
 from merged_diffusion.runs.directory import Directory, storing
 
 WARM = 10  # the running mean starts with weight (1 + n)/(10 + n)

@@ -13,11 +13,10 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from merged_diffusion import inert
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card
-from merged_diffusion.experts.checkpoints import tensors
-from merged_diffusion.experts.checkpoints.tensors import View
+from merged_diffusion.files import inert, pickles, tensors
+from merged_diffusion.files.tensors import View
 
 GAMMA_RANGE: Final = (-12.43, 8.764)  # 2 ln 0.002, 2 ln 80: where EDM samples, and the paper evaluates
 LICENCE: Final = "CC BY-NC-SA 4.0 (non-commercial) where NVIDIA published it"
@@ -99,7 +98,7 @@ def _globals(where: str, size: int, steps: inert.Steps) -> dict[inert.Global, in
 def read(content: memoryview, where: str, name: str) -> tuple[Card, dict[str, Tensor]]:
     """Card and state dict of the EMA network in a snapshot."""
     steps = inert.Steps()
-    top = inert.read(content, _globals(where, len(content), steps), where, steps=steps).value
+    top = pickles.read(content, _globals(where, len(content), steps), where, steps=steps).value
     if not isinstance(top, dict) or not isinstance(top.get("ema"), inert.Record):
         found = sorted(map(str, top))[:8] if isinstance(top, dict) else type(top).__name__
         raise UnsupportedCheckpointError(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from merged_diffusion.errors import UnsupportedCheckpointError
-from merged_diffusion.experts.checkpoints.tensors import View
+from merged_diffusion.files.tensors import View
 
 CALLABLE: Final = (
     "make its network in Python, load these weights into it, and declare it by CallableExpert in a file that "

@@ -11,14 +11,14 @@ from typing import Final, Literal
 
 from torch import Tensor
 
-from merged_diffusion.archives.standins import HEAD, refuse_standin, refuse_standin_file
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.errors import CheckpointError, DataIntegrityError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
 from merged_diffusion.experts.running_mean import is_running_mean
-from merged_diffusion.experts.weights import read_weights, regular_size
-from merged_diffusion.reading import opened, read_bytes, sha256_of
+from merged_diffusion.files.reading import opened, read_bytes, sha256_of
+from merged_diffusion.files.standins import HEAD, refuse_standin, refuse_standin_file
+from merged_diffusion.files.weights import read_weights, regular_size
 
 log = logging.getLogger("merged_diffusion")
 

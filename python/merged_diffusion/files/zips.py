@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from merged_diffusion.archives.limits import Limits, check_name
-from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
-from merged_diffusion.reading import opened
+from merged_diffusion.files.limits import Limits, check_name
+from merged_diffusion.files.reading import opened
+from merged_diffusion.files.standins import HEAD, refuse_standin
 
 END: Final = struct.Struct("<4s4H2LH")  # end of central directory
 END64: Final = struct.Struct("<4sQ2H2L4Q")

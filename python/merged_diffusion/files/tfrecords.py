@@ -17,9 +17,9 @@ from typing import IO, Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
-from merged_diffusion.reading import opened
+from merged_diffusion.files.reading import opened
+from merged_diffusion.files.standins import HEAD, refuse_standin
 
 MAX_RECORD: Final = 1 << 26
 CASTAGNOLI: Final = 0x82F63B78  # reflected polynomial of CRC-32C (RFC 3720, appendix B.4)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from merged_diffusion import reading
 from merged_diffusion.cli import main
+from merged_diffusion.files import reading
 
 KINDS = ("pipe", "socket", "device", "folder")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def laid(kind: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

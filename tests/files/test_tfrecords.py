@@ -5,8 +5,8 @@ import struct
 import pytest
 from tests.data.makers import example, feature, field, record, varint
 
-from merged_diffusion.data.records import BLOCK, MAX_RECORD, crc32c, masked, parse_example, read_records
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
+from merged_diffusion.files.tfrecords import BLOCK, MAX_RECORD, crc32c, masked, parse_example, read_records
 
 
 def bitwise(content):

@@ -7,9 +7,9 @@ import zipfile
 import pytest
 from tests.data.makers import zip_of
 
-from merged_diffusion.archives.limits import FREE_BYTES, MAX_RATIO, Limits
-from merged_diffusion.archives.zips import open_zip
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
+from merged_diffusion.files.limits import FREE_BYTES, MAX_RATIO, Limits
+from merged_diffusion.files.zips import open_zip
 
 LIMITS = Limits(members=4, total=1 << 23)
 

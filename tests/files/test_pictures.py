@@ -8,8 +8,8 @@ import pytest
 from tests.data.makers import edm_zip, pixels, png, write_folder, zip_of
 
 from merged_diffusion.data import load_data
-from merged_diffusion.data.pictures import read_pictures
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError, UsageError
+from merged_diffusion.files.pictures import read_pictures
 
 IMAGES = pixels(5, (3, 4, 6))
 FILES = {f"0000{i % 2}/img{i}.png": png(image) for i, image in enumerate(IMAGES)}
@@ -83,7 +83,7 @@ def test_damage_in_the_last_member_is_known_before_the_first_is_decoded(tmp_path
     content = bytearray(path.read_bytes())
     content[content.rindex(b"IEND") + 4] ^= 1
     path.write_bytes(content)
-    monkeypatch.setattr("merged_diffusion.data.pictures.decode_png", None)
+    monkeypatch.setattr("merged_diffusion.files.pictures.decode_png", None)
     with pytest.raises(DataIntegrityError, match=r"00001?/img.*damaged"):
         load_data(path)
 

@@ -9,9 +9,9 @@ import zlib
 import pytest
 from tests.data.makers import tar, tar_header, tar_member
 
-from merged_diffusion.archives.limits import FREE_BYTES, Limits
-from merged_diffusion.archives.tars import MAX_EXTENDED, Source, tar_files
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
+from merged_diffusion.files.limits import FREE_BYTES, Limits
+from merged_diffusion.files.tars import MAX_EXTENDED, Source, tar_files
 
 LIMITS = Limits(members=4, total=1 << 22)
 FILES = {"a/one": b"1" * 5000, "two": b"", "three": b"3" * 512}

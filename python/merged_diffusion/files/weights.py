@@ -22,9 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
-from merged_diffusion.reading import opened
+from merged_diffusion.files.reading import opened
+from merged_diffusion.files.standins import HEAD, refuse_standin
 
 log = logging.getLogger("merged_diffusion")
 Entry = TypeVar("Entry")

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from merged_diffusion.archives.standins import HEAD, refuse_standin
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError, UsageError
+from merged_diffusion.files.standins import HEAD, refuse_standin
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_FILE: Final = 1 << 27

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.data.makers import npy, saved
 
-from merged_diffusion.data.arrays import MAX_BYTES, MAX_HEADER, read_array
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError
+from merged_diffusion.files.arrays import MAX_BYTES, MAX_HEADER, read_array
 
 HEADER = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), }"
 

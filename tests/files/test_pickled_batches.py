@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tests.data.makers import cifar_records, python2_batch
 
-from merged_diffusion import inert
-from merged_diffusion.data.batches import read_pickled_batch
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
+from merged_diffusion.files import inert
+from merged_diffusion.files.pickled_batches import read_pickled_batch
 
 RECORDS = cifar_records(3, 0)
 

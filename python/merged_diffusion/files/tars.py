@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
-from merged_diffusion.archives.limits import Limits, check_name
 from merged_diffusion.errors import DataIntegrityError, UnsafeFileError
+from merged_diffusion.files.limits import Limits, check_name
 
 BLOCK: Final = 512
 CHUNK: Final = 1 << 18

@@ -14,10 +14,10 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.archives.limits import Limits
-from merged_diffusion.archives.zips import CHUNK, SafeZip
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError
-from merged_diffusion.reading import opened
+from merged_diffusion.files.limits import Limits
+from merged_diffusion.files.reading import opened
+from merged_diffusion.files.zips import CHUNK, SafeZip
 
 MAGIC: Final = b"\x93NUMPY"
 MAX_HEADER: Final = 4096

@@ -10,8 +10,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from merged_diffusion import inert
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
+from merged_diffusion.files import inert, pickles
 
 STORAGES: Final[Mapping[str, torch.dtype]] = {
     "FloatStorage": torch.float32,
@@ -143,7 +143,7 @@ def legacy_storage(content: memoryview, where: str, steps: inert.Steps) -> Stora
 
     def value(persistent: Callable[[object], object] | None = None) -> Any:
         nonlocal at
-        walked = inert.read(content, GLOBALS, where, start=at, persistent=persistent, steps=steps)
+        walked = pickles.read(content, GLOBALS, where, start=at, persistent=persistent, steps=steps)
         at = walked.end
         return walked.value
 

@@ -15,12 +15,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.archives.limits import Limits
-from merged_diffusion.archives.zips import SafeZip, open_zip
-from merged_diffusion.data.arrays import MAX_BYTES
-from merged_diffusion.data.pngs import MAX_FILE, Header, Pixels, check_png, decode_png
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError, UsageError
-from merged_diffusion.reading import read_bytes
+from merged_diffusion.files.arrays import MAX_BYTES
+from merged_diffusion.files.limits import Limits
+from merged_diffusion.files.pngs import MAX_FILE, Header, Pixels, check_png, decode_png
+from merged_diffusion.files.reading import read_bytes
+from merged_diffusion.files.zips import SafeZip, open_zip
 
 MAX_IMAGES: Final = 1_500_000
 IMAGES: Final = Limits(members=MAX_IMAGES, total=MAX_BYTES)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from tests.data.makers import chunk, ihdr, pixels, png
 
-from merged_diffusion.data.pngs import ADAM7, MAX_PIXELS, check_png, decode_png
 from merged_diffusion.errors import DataError, DataIntegrityError, UnsafeFileError, UsageError
+from merged_diffusion.files.pngs import ADAM7, MAX_PIXELS, check_png, decode_png
 
 RGB, GREY = pixels(1)[0], pixels(1, (1, 7, 5))[0]
 DEEP = np.random.RandomState(0).randint(65536, size=(3, 6, 5)).astype(np.uint16)

@@ -1,7 +1,7 @@
 """Batches of 32x32 images as the python release of CIFAR-10 keeps them: pickled, and never unpickled here.
 
-A pickle is a program. `merged_diffusion.inert` walks it; five names of numpy and ``_codecs`` stand for
-records.
+A pickle is a program. `merged_diffusion.files.pickles` walks it; five names of numpy and ``_codecs`` stand
+for records.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion import inert
 from merged_diffusion.errors import CheckpointError, DataIntegrityError
+from merged_diffusion.files import inert, pickles
 
 ROW: Final = 3 * 32 * 32
 NUMPY: Final = ("numpy.core.", "numpy._core.")  # numpy renamed its core in version 2
@@ -33,7 +33,7 @@ def read_pickled_batch(content: bytes, where: str) -> Batch:
     """``data`` and ``labels`` of a pickled batch."""
     names = _names(len(content))
     try:
-        batch = inert.read(memoryview(content), names, where, max_text=2 * len(content)).value
+        batch = pickles.read(memoryview(content), names, where, max_text=2 * len(content)).value
     except CheckpointError as error:  # the words of whoever walks a pickle
         raise DataIntegrityError(
             f"{where} is not a sound batch: {error.message}", hint=error.hint, **error.fields

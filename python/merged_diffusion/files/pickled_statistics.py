@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion import inert
 from merged_diffusion.errors import DataError, UnsafeFileError
-from merged_diffusion.reading import read_bytes
+from merged_diffusion.files import inert, pickles
+from merged_diffusion.files.reading import read_bytes
 
 MAX_BYTES: Final = 1 << 30
 ITEM: Final[Mapping[str, np.dtype[np.floating]]] = {"f8": np.dtype("<f8"), "f4": np.dtype("<f4")}
@@ -60,7 +60,9 @@ def read_pickle(path: Path) -> tuple[dict[str, Array], list[str]]:
         raise UnsafeFileError(f"{path}: {size} bytes exceed the limit of {MAX_BYTES}", file=str(path))
     allowed = GLOBALS | {("_codecs", "encode"): inert.latin1(size)}
     content = memoryview(read_bytes(path))
-    value = inert.read(content, allowed, str(path), max_text=2 * size).value  # a byte is two of UTF-8 at most
+    value = pickles.read(
+        content, allowed, str(path), max_text=2 * size
+    ).value  # a byte is two of UTF-8 at most
     table = value.get("fid", value) if isinstance(value, dict) else None
     if not isinstance(table, dict):
         raise DataError(f"{path}: a pickle that holds no statistics called fid", file=str(path))

@@ -7,53 +7,21 @@ own inert function. Every other opcode and name is refused with its offset, befo
 
 from __future__ import annotations
 
+import pickletools
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
+from merged_diffusion.files.inert import MAX_STEPS, SHOWN, Builder, Global, Opaque, Record, Steps, as_key
 
-MAX_STEPS: Final = 400_000  # CIFAR-10's networks take 74,000
 MAX_STACK: Final = 100_000
 MAX_TEXT: Final = 1 << 20
 HIGHEST_PROTOCOL: Final = 5
-SHOWN: Final = 80
 METADATA: Final = "_metadata"  # versions of modules, an attribute of each state dict of torch; not kept
 
-Global = tuple[str, str]
-Builder = Callable[..., object]
-Scalar = (str, bytes, int, float, type(None))
 Containers = (list, tuple, dict, set, frozenset)
-
-
-class Opaque:
-    """What a global named, before it is called."""
-
-    __slots__ = ("build", "name")
-
-    def __init__(self, name: Global, build: Builder) -> None:
-        self.name = name
-        self.build = build
-
-
-@dataclass(eq=False, slots=True)
-class Record:
-    """An object that was not made: its class, the arguments of its constructor, and its state."""
-
-    kind: str
-    arguments: tuple[Any, ...] = ()
-    state: Any = field(default=None)
-
-
-@dataclass(slots=True)
-class Steps:
-    """How much work is left for all pickles of a file: a step an opcode, and one an item that a call gets.
-
-    What the memo holds can be handed to a call, or be read as another pickle, any number of times.
-    """
-
-    left: int = MAX_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,50 +63,6 @@ def read(
             file=where,
             offset=machine.at,
         ) from error
-
-
-def ordered_dict(items: list[Any] | None = None) -> dict[Any, Any]:
-    """What ``collections.OrderedDict`` stands for: a plain dict, of pairs where they are given."""
-    result = {}
-    for pair in items or []:
-        key, value = pair
-        result[_key(key)] = value
-    return result
-
-
-def plain_set(items: list[Any] | None = None) -> set[Any]:
-    """What ``builtins.set`` stands for."""
-    return {_key(item) for item in items or []}
-
-
-def latin1(budget: int) -> Builder:
-    """What ``_codecs.encode`` stands for, protocol 2's way to write bytes; ``budget`` of them in all."""
-    left = budget
-
-    def encode(text: str, encoding: str = "latin1") -> memoryview:
-        nonlocal left
-        if encoding.replace("-", "") != "latin1":
-            raise ValueError(f"text encoded as {encoding[:SHOWN]!r}")
-        left -= len(text)
-        if left < 0:
-            raise UnsafeFileError(f"more than the {budget} bytes that the file holds are made of its texts")
-        return memoryview(text.encode("latin-1"))
-
-    return encode
-
-
-def shown(value: object) -> str:
-    """A value in a message: its type where it may hold others, which may hold themselves a billion times."""
-    return repr(value)[:SHOWN] if isinstance(value, Scalar) else f"a {type(value).__name__}"
-
-
-def _key(value: Any) -> Any:
-    # Only what hashes at once: nested tuples that share their parts take exponential time.
-    if isinstance(value, memoryview) and len(value) <= SHOWN:
-        value = bytes(value)
-    if not isinstance(value, Scalar):
-        raise TypeError(f"a {type(value).__name__} as a key")
-    return value
 
 
 class _Machine:
@@ -251,13 +175,13 @@ class _Machine:
         if type(target) is not dict or len(values) % 2:
             raise TypeError(f"items set in a {type(target).__name__}")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            target[_key(key)] = value
+            target[as_key(key)] = value
 
     def _add_items(self, values: list[Any]) -> None:
         target = self._stack[-1]
         if type(target) is not set:
             raise TypeError(f"items added to a {type(target).__name__}")
-        target.update(map(_key, values))
+        target.update(map(as_key, values))
 
     def _global(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
@@ -351,7 +275,7 @@ STEPS: Final[dict[int, Callable[[_Machine], None]]] = {
         "s": lambda m: m._set_items([m._pop(), m._pop()][::-1]),
         "u": lambda m: m._set_items(m._since_mark()),
         "\x90": lambda m: m._add_items(m._since_mark()),
-        "\x91": _pushes(lambda m: frozenset(map(_key, m._since_mark()))),
+        "\x91": _pushes(lambda m: frozenset(map(as_key, m._since_mark()))),
         "\x85": lambda m: m._tuple(1),
         "\x86": lambda m: m._tuple(2),
         "\x87": lambda m: m._tuple(3),
@@ -369,13 +293,4 @@ STEPS: Final[dict[int, Callable[[_Machine], None]]] = {
         "Q": _Machine._persistent_id,
     }.items()
 }
-# For messages: what is refused, in the words of the format.
-NAMES: Final = {
-    ord(key): name
-    for key, name in {
-        "i": "INST", "o": "OBJ", "\x92": "NEWOBJ_EX", "\x82": "EXT1", "\x83": "EXT2", "\x84": "EXT4",
-        "P": "PERSID", "I": "INT", "L": "LONG", "F": "FLOAT", "S": "STRING", "V": "UNICODE", "p": "PUT",
-        "g": "GET", "l": "LIST", "d": "DICT", "2": "DUP", "\x8b": "LONG4",
-        "\x97": "NEXT_BUFFER", "\x98": "READONLY_BUFFER", "0": "POP", "1": "POP_MARK",
-    }.items()
-}  # fmt: skip
+NAMES: Final = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}  # for messages
