@@ -25,7 +25,6 @@ from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert, merged_log_density
 from merged_diffusion.likelihood import (
     Likelihood,
-    default_batch_size,
     log_density,
     log_likelihood,
     paired_difference,
@@ -36,6 +35,7 @@ from merged_diffusion.merge import MergedModel, Threshold, as_model
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.probes import make_probes
 from merged_diffusion.pairs import load_pair
+from merged_diffusion.scores.machine import default_batch_size
 
 TIGHT = {"dtype": "float64", "rtol": 1e-8, "atol": 1e-8}
 QUICK = {"rtol": 1e-3, "atol": 1e-3}

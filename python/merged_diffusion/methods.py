@@ -52,6 +52,17 @@ def completed(method: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(OPTIONS), "method": chosen, **DEFAULTS[chosen], **stated}
 
 
+def check_seed(seed: object) -> None:
+    """Refuse what names no stream of random numbers.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**64:
+        raise UsageError(f"seed = {seed} is no whole number in 0..2**64 - 1")
+
+
 def check_rows(rows: object) -> None:
     """Refuse a batch size that no network call can have.
 

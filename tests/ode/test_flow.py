@@ -7,9 +7,10 @@ import torch
 from merged_diffusion import _core
 from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.experts.gaussian import GaussianMixtureExpert
-from merged_diffusion.ode.flow import ProbabilityFlow, frozen
+from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.probes import EXACT_DIM, make_probes, unpacked
+from merged_diffusion.scores.prepared import frozen
 
 SHAPE, D, N = (1, 3, 4), 12, 5
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from merged_diffusion import _core
-from merged_diffusion.ode.flow import frozen
+from merged_diffusion.scores.prepared import frozen
 from suite import points
 from suite.network import DTYPES, Network
 from suite.peers import PEERS, Solved

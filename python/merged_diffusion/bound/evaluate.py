@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from merged_diffusion import _core
+from merged_diffusion import _core, methods
 from merged_diffusion.bound import noise, terms
 from merged_diffusion.bound.losses import Losses, Positions
 from merged_diffusion.bound.noise import Floats
@@ -24,14 +25,12 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
-from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.memory import Rows
-from merged_diffusion.likelihood import default_batch_size
-from merged_diffusion.likelihood.given import as_data
-from merged_diffusion.likelihood.records import ROLES, Record
-from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.merge import MergedModel, as_model, asked_over
-from merged_diffusion.ode.flow import frozen
+from merged_diffusion.scores.inputs import as_data
+from merged_diffusion.scores.machine import Machine, default_batch_size
+from merged_diffusion.scores.means import ROLES, Record
+from merged_diffusion.scores.prepared import prepared
 
 
 def variational_bound(
@@ -77,24 +76,26 @@ def variational_bound(
     """
     begin = time.perf_counter()
     _check_counts(times=times, repeats=repeats)
-    settings = Settings(seed=seed, batch_size=batch_size, device=device, dtype=dtype)
+    methods.check_seed(seed)
     model = as_model(model)
     data = as_data(images, ids, labels, model)
-    place = torch.device(settings.device)
+    machine = Machine.of(
+        device=device, dtype=dtype, batch_size=batch_size, usual=partial(default_batch_size, len(data))
+    )
+    place = machine.device
     losses = Losses(
         pixel_values(data.images, data.levels),
         data.ids.astype(np.uint64),
         data.labels,
         seed,
-        Rows(settings.batch_size or default_batch_size(len(data), settings.device), place),
+        Rows(machine.rows, place),
         place,
-        settings.torch_dtype,
+        machine.dtype,
     )
     found: list[Record] = []
     experts = [leg.expert for leg in model.legs()]
     with (
-        fenced(),
-        frozen(experts, device=place, dtype=settings.torch_dtype),
+        prepared(experts, device=place, dtype=machine.dtype),
         tqdm(total=len(data), unit="image", disable=not progress) as bar,
     ):
         cond = None if data.labels is None else torch.as_tensor(data.labels[:EXAMPLES], device=place)
@@ -103,7 +104,7 @@ def variational_bound(
                 expert,
                 data.images.shape[1:],
                 device=place,
-                dtype=settings.torch_dtype,
+                dtype=machine.dtype,
                 cond=cond,
                 batch_coupled=batch_coupled,
                 over=over,

@@ -7,25 +7,24 @@ every merge of them (`merged_diffusion.thresholds.curves`). Both meet the same n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from merged_diffusion import methods
 from merged_diffusion.bound import noise
 from merged_diffusion.bound.losses import Losses
 from merged_diffusion.bound.noise import Floats
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.memory import Rows
-from merged_diffusion.likelihood import default_batch_size
-from merged_diffusion.likelihood.given import as_data
-from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.merge import Convention, as_model
-from merged_diffusion.ode.flow import frozen
+from merged_diffusion.scores.inputs import as_data
+from merged_diffusion.scores.machine import Machine, default_batch_size
+from merged_diffusion.scores.prepared import prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,25 +123,27 @@ def loss_profile(
             f"gammas from {grid[0]:g} to {grid[-1]:g} leave {low:g} to {high:g}, where expert {expert.name} "
             "was trained"
         )
-    settings = Settings(seed=seed, batch_size=batch_size, device=device, dtype=dtype)
+    methods.check_seed(seed)
     model = as_model(expert, convention=convention)
     given = as_data(data, None, labels, model)
     (leg,) = model.legs()
-    place = torch.device(settings.device)
+    machine = Machine.of(
+        device=device, dtype=dtype, batch_size=batch_size, usual=partial(default_batch_size, len(given))
+    )
+    place = machine.device
     losses = Losses(
         pixel_values(given.images, given.levels),
         given.ids.astype(np.uint64),
         given.labels,
         seed,
-        Rows(settings.batch_size or default_batch_size(len(given), settings.device), place),
+        Rows(machine.rows, place),
         place,
-        settings.torch_dtype,
+        machine.dtype,
     )
     is_asked = _asked(len(given), first + np.arange(len(grid)), stride)
     images, points = np.nonzero(is_asked)
     with (
-        fenced(),
-        frozen([leg.expert], device=place, dtype=settings.torch_dtype),
+        prepared([leg.expert], device=place, dtype=machine.dtype),
     ):
         values = losses(leg.expert, images, grid[points], noise.profile_draws(points + first))
     if not np.isfinite(values).all():

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 
 from merged_diffusion import _core
-from merged_diffusion.likelihood.scores import Floats, Scores
+from merged_diffusion.scores.means import Floats, Scores
 
 TERMS: Final = ("prior", "reconstruction", "diffusion")
 

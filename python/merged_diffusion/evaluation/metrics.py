@@ -20,9 +20,9 @@ from merged_diffusion.evaluation.cost import Estimate, estimate, time_call
 from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.likelihood import log_likelihood
-from merged_diffusion.likelihood.scores import Scores
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.runs import Record
+from merged_diffusion.scores.means import Scores
 
 Labels = npt.NDArray[np.int64] | None
 

@@ -30,10 +30,10 @@ from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import check_labels
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
-from merged_diffusion.likelihood import default_batch_size
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.runs import open_run, recorded_machine, versions
 from merged_diffusion.runs.settings import is_free, is_machine, leaves, read_settings
+from merged_diffusion.scores.machine import default_batch_size
 
 KEPT_SECONDS: Final = 600.0  # an evaluation that takes longer is kept in any case
 SHARED_BLOCK: Final = 256  # rows that share their steps, as in the paper's pipeline

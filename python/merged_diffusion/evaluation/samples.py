@@ -24,8 +24,8 @@ from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
 from merged_diffusion.samplers import Sampling
 from merged_diffusion.sampling import Samples, draw, files
-from merged_diffusion.sampling.machine import Machine
 from merged_diffusion.sampling.store import Store, recorded_machine
+from merged_diffusion.scores.machine import Machine, drawing_batch_size
 
 Integers = npt.NDArray[np.int64]
 
@@ -64,11 +64,12 @@ class SamplePlan:
             notes.append(f"cuda is not usable, going on with the CPU: {reason}")
         dtype = given.dtype or recorded.get("dtype") or "float32"
         wished = given.batch_size or recorded.get("batch_size")
+        machine = Machine.of(device=device, dtype=dtype, batch_size=wished, usual=drawing_batch_size)
         settings = replace(
             given,
             device=device,
             dtype=dtype,
-            batch_size=Machine.of(device=device, dtype=dtype, batch_size=wished).rows,
+            batch_size=machine.rows,
             threads=given.threads or recorded.get("threads") or all_cores(),
             compile=given.compile or recorded.get("compile"),
         )

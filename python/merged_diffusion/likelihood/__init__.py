@@ -18,13 +18,11 @@ from merged_diffusion.lazy import loader
 if TYPE_CHECKING:
     from merged_diffusion.likelihood.evaluate import log_density, log_likelihood
     from merged_diffusion.likelihood.result import Likelihood, paired_difference
-    from merged_diffusion.likelihood.scoring import default_batch_size
     from merged_diffusion.likelihood.together import can_share, log_likelihoods
 
 __all__ = [
     "Likelihood",
     "can_share",
-    "default_batch_size",
     "log_density",
     "log_likelihood",
     "log_likelihoods",
@@ -34,7 +32,6 @@ __all__ = [
 _HOMES = {
     "Likelihood": "result",
     "can_share": "together",
-    "default_batch_size": "scoring",
     "log_density": "evaluate",
     "log_likelihood": "evaluate",
     "log_likelihoods": "together",

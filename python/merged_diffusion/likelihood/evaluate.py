@@ -16,8 +16,6 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import ExpertRangeError, ExpertWarning
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.likelihood.dequantisation import Dequantisation, DequantisationKind, Points
-from merged_diffusion.likelihood.given import as_data, as_points, examples
-from merged_diffusion.likelihood.records import Record
 from merged_diffusion.likelihood.result import Likelihood
 from merged_diffusion.likelihood.scoring import Scoring
 from merged_diffusion.likelihood.settings import Settings
@@ -25,6 +23,8 @@ from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.methods import Method, ProbeKind, StepControl
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.solve import WorkspaceKind
+from merged_diffusion.scores.inputs import as_data, as_points, examples
+from merged_diffusion.scores.means import Record
 
 
 def log_likelihood(

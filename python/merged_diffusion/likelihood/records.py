@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.likelihood.probe_error import HeavyTails, Parts
+from merged_diffusion.scores.means import ROLES, Record
 
 if TYPE_CHECKING:
     from merged_diffusion.likelihood.dequantisation import Starts
     from merged_diffusion.merge import Leg
     from merged_diffusion.ode.items import Items
 
-Record = dict[str, Any]
 TERMS: Final = ("end_density", "trace", "path_correction", "dequantisation", "importance")
-ROLES: Final = ("likelihood", "quality")
 NEAR: Final = 1.0  # in gamma: within it of the data end, a score that grows as 1/sigma is the likely cause
 
 

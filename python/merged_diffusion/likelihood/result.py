@@ -11,7 +11,7 @@ import numpy as np
 from merged_diffusion import _core
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.likelihood import records as fields
-from merged_diffusion.likelihood.scores import Floats, Scores, floats, mean
+from merged_diffusion.scores.means import Floats, Scores, floats, mean
 
 UNITS: Final = {
     "none": "nats (log density)",

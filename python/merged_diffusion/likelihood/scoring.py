@@ -21,35 +21,26 @@ from tqdm import tqdm
 from merged_diffusion import _core
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
-from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood.dequantisation import Starts
 from merged_diffusion.likelihood.probe_error import Parts
-from merged_diffusion.likelihood.records import Record, Recorder
+from merged_diffusion.likelihood.records import Recorder
 from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.merge import MergedModel, asked_over
-from merged_diffusion.ode.flow import ProbabilityFlow, frozen
+from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import Probes, make_probes
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.spread import Spread
 from merged_diffusion.ode.time_profile import Timekeeper, TimeProfile, kept_by
+from merged_diffusion.scores.machine import default_batch_size
+from merged_diffusion.scores.means import Record
+from merged_diffusion.scores.prepared import prepared
 
-ROWS_STEP: Final = 16  # on two threads a row's bits depended on its neighbours with 5 rows, never with 16
-CPU_ROWS: Final = 64
-DEVICE_ROWS: Final = 256
 SHARED_ROWS: Final = 256  # images that share their steps, as in the paper's pipeline
 PROBLEMS: Final = 1 << 16  # of one solve: memory does not grow with the draws, and few rows idle at its end
 
 Positions = npt.NDArray[np.int64]
-
-
-def default_batch_size(n_images: int, device: str) -> int:
-    """Rows of a network call: the smallest multiple of 16 that holds all, at most what suits the device."""
-    if n_images < ROWS_STEP:
-        return max(n_images, 1)
-    suits = CPU_ROWS if torch.device(device).type == "cpu" else DEVICE_ROWS
-    return min(-(-n_images // ROWS_STEP) * ROWS_STEP, suits)
 
 
 class Scoring:
@@ -97,8 +88,7 @@ class Scoring:
         everything = np.arange(len(self._items))
         pending = [everything] * len(self._courses) if wanted is None else list(wanted)
         with (
-            fenced(),
-            frozen(experts, device=self._device, dtype=dtype),
+            prepared(experts, device=self._device, dtype=dtype),
             tqdm(total=sum(map(len, pending)), unit="image", disable=not progress) as bar,
         ):
             self._check_experts(batch_coupled=batch_coupled)

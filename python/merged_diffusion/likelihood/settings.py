@@ -15,10 +15,10 @@ from merged_diffusion.likelihood.dequantisation import KINDS, DequantisationKind
 from merged_diffusion.methods import Method, ProbeKind, StepControl
 from merged_diffusion.ode.devices import resolve_device
 from merged_diffusion.ode.solve import WorkspaceKind
+from merged_diffusion.scores.machine import DTYPES
 
 SINGLE_RTOL: Final = 1e-6  # below it the rounding of a float32 network is a part of the error estimate
 CORRECTED_TOL: Final = 0.01  # of adams; at 0.03 the first order of the path's error is not yet most of it
-DTYPES: Final = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,7 @@ class Settings:
             if value is not None and (not isinstance(value, Integral) or value < 1):
                 raise UsageError(f"{name} = {value} is no whole number from 1 up")
         methods.check_rows(self.batch_size)
-        seed: Any = self.seed  # a caller without a type checker may give anything
-        if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**64:
-            raise UsageError(f"seed = {seed} is no whole number in 0..2**64 - 1")
+        methods.check_seed(self.seed)
         methods.check(**{name: getattr(self, name) for name in methods.DEPENDENT})
         object.__setattr__(self, "device", resolve_device(self.device)[0])
         if self.dtype == "float64" and torch.device(self.device).type == "mps":

@@ -10,13 +10,12 @@ One forward call and one vector-Jacobian product share one evaluation of the net
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from merged_diffusion import schedules
 from merged_diffusion.experts.base import Expert
@@ -35,7 +34,8 @@ class ProbabilityFlow:
     Parameters
     ----------
     expert
-        Its parameters should be `frozen`: products with gradients of parameters cost twice as much.
+        Its parameters should be frozen (`scores.prepared`): products with gradients of parameters cost twice
+        as much.
     shape
         C, H, W; the solver's rows are flat.
     probes
@@ -122,31 +122,6 @@ class ProbabilityFlow:
                 return None
             self._cond = keys.copy(), placed(labels, device)
         return self._cond[1]
-
-
-@contextmanager
-def frozen(experts: Iterable[Expert], *, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Experts that are torch modules on the device, in the dtype, without gradients of parameters.
-
-    At the end they have the very tensors again that they had: float64 weights are not rounded for good. Any
-    other callable looks after itself.
-    """
-    modules = list({id(e): e for e in experts if isinstance(e, nn.Module)}.values())
-    owners = {id(owner): owner for module in modules for owner in module.modules()}.values()
-    weights = [(p, p.data, p.requires_grad) for module in modules for p in module.parameters()]
-    buffers = [(owner, name, b) for owner in owners for name, b in owner.named_buffers(recurse=False)]
-    try:
-        for module in modules:
-            module.to(device=device, dtype=dtype)
-        for parameter, _, _ in weights:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, data, is_trained in weights:
-            parameter.data = data
-            parameter.requires_grad_(is_trained)
-        for owner, name, buffer in buffers:
-            setattr(owner, name, buffer)
 
 
 def _sum_dtype(device: torch.device) -> torch.dtype:

@@ -13,10 +13,8 @@ from tqdm import tqdm
 
 from merged_diffusion import _core
 from merged_diffusion.experts.checks import check_expert
-from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.memory import SMALLER, Rows
 from merged_diffusion.merge import MergedModel, asked_over
-from merged_diffusion.ode.flow import frozen
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.time_profile import Timekeeper, kept_by
 from merged_diffusion.samplers import CHURN, ODE, Sampling
@@ -24,11 +22,12 @@ from merged_diffusion.sampling import decode
 from merged_diffusion.sampling.ancestral import ancestral
 from merged_diffusion.sampling.dpmpp import dpmpp_2m
 from merged_diffusion.sampling.heun import ends_clean, heun
-from merged_diffusion.sampling.machine import Machine
 from merged_diffusion.sampling.network import Network
 from merged_diffusion.sampling.noise import Noise, decoding_uniforms, normal
 from merged_diffusion.sampling.ode import integrate
 from merged_diffusion.sampling.samples import Samples
+from merged_diffusion.scores.machine import Machine
+from merged_diffusion.scores.prepared import prepared
 
 FAILED: Final[Mapping[str, str]] = {
     "nonfinite": "its state is not finite",
@@ -82,8 +81,7 @@ class Drawing:
         parts: list[Samples] = []
         experts = [leg.expert for leg in self._legs]
         with (
-            fenced(),
-            frozen(experts, device=self._machine.device, dtype=self._machine.dtype),
+            prepared(experts, device=self._machine.device, dtype=self._machine.dtype),
             tqdm(total=len(ids), unit="image", disable=not progress) as bar,
         ):
             self._check_experts(labels, batch_coupled=batch_coupled)

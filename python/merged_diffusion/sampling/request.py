@@ -17,8 +17,8 @@ from merged_diffusion.methods import Method, StepControl
 from merged_diffusion.ode.time_profile import Timekeeper
 from merged_diffusion.samplers import Decode, Sampler, Sampling
 from merged_diffusion.sampling.drawing import Drawing
-from merged_diffusion.sampling.machine import Machine
 from merged_diffusion.sampling.samples import Samples
+from merged_diffusion.scores.machine import Machine, drawing_batch_size
 
 Integers = npt.NDArray[np.int64]
 
@@ -114,7 +114,7 @@ def draw(
     model = modelled(model)
     numbers = _ids(ids)
     classes = _labels(labels, len(numbers), model)
-    machine = Machine.of(device=device, dtype=dtype, batch_size=batch_size)
+    machine = Machine.of(device=device, dtype=dtype, batch_size=batch_size, usual=drawing_batch_size)
     keeper = Timekeeper(machine.device) if profile_time else None
     drawing = Drawing(model, how, machine, _shape(model, image_shape), keeper)
     found = drawing.run(

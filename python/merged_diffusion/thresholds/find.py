@@ -21,9 +21,9 @@ from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.likelihood.dequantisation import DequantisationKind
-from merged_diffusion.likelihood.given import as_data
 from merged_diffusion.likelihood.settings import Settings
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
+from merged_diffusion.scores.inputs import as_data
 from merged_diffusion.thresholds.curves import (
     Curve,
     Floats,

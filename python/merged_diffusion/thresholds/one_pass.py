@@ -26,15 +26,15 @@ from merged_diffusion import _core, schedules
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import SolveError
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.memory import Rows
-from merged_diffusion.likelihood import default_batch_size
 from merged_diffusion.likelihood.dequantisation import Dequantisation
 from merged_diffusion.likelihood.settings import Settings
-from merged_diffusion.ode.flow import ProbabilityFlow, frozen
+from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import make_probes
 from merged_diffusion.ode.solve import solve
+from merged_diffusion.scores.machine import default_batch_size
+from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.thresholds.splines import integral_weights
 
 Floats = npt.NDArray[np.float64]
@@ -113,8 +113,7 @@ def one_pass(
     rows = settings.batch_size or default_batch_size(len(data), settings.device)
     device = torch.device(settings.device)
     with (
-        fenced(),
-        frozen(experts, device=device, dtype=settings.torch_dtype),
+        prepared(experts, device=device, dtype=settings.torch_dtype),
     ):
 
         def attempt(rows: int) -> OnePass:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
-from merged_diffusion.likelihood.records import ROLES, Record
 from merged_diffusion.ode.time_profile import TimeProfile
 
 Floats = npt.NDArray[np.float64]
+Record = dict[str, Any]
+ROLES: Final = ("likelihood", "quality")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
