@@ -27,9 +27,9 @@ from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.files.reading import sha256_of
 from merged_diffusion.quality import Moments, frechet_distance
 from merged_diffusion.quality.features import BUNDLED, SMALL, of_network, pixels
-from merged_diffusion.quality.files import write_statistics
 from merged_diffusion.quality.networks import Classifier, RandomConvolutions
 from merged_diffusion.quality.statistics import Statistics, collect
+from merged_diffusion.quality.statistics_files import write_statistics
 
 N_STORED: Final = {"digits": 1437, "photos": 4000}
 FLOOR_AT: Final = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 50, 70, 100, 200, 500, 1000, 2000, 5000, 10_000)

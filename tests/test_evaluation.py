@@ -8,12 +8,12 @@ import pytest
 import merged_diffusion as md
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.cost import NOMINAL_EVALUATIONS, estimate
-from merged_diffusion.evaluation.evaluate import evaluate
-from merged_diffusion.evaluation.paper import beside, of_expert
-from merged_diffusion.evaluation.plan import Plan
-from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.evaluation.summary import paired, wanted_ids
+from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, estimate
+from merged_diffusion.jobs.evaluate import evaluate
+from merged_diffusion.jobs.paper import beside, of_expert
+from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.summary import paired, wanted_ids
 from merged_diffusion.merge import as_model
 
 

@@ -9,6 +9,7 @@ it is loaded.
 import ast
 import re
 import tomllib
+from collections import Counter
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -123,6 +124,12 @@ def test_no_modules_import_each_other() -> None:
     """Facades apart: what `__init__` of a room offers comes from within."""
     inside = {name for name, path in MODULES.items() if path.stem != "__init__"}
     TopologicalSorter({name: imported(name) & inside for name in inside}).prepare()
+
+
+def test_a_file_s_name_says_its_content_without_its_folder() -> None:
+    """No two modules have one name, but for those that are alike in every folder."""
+    names = Counter(path.stem for path in MODULES.values())
+    assert [name for name, count in names.items() if count > 1] == ["__init__"]
 
 
 def test_nothing_but_the_cli_asks_the_package_for_what_it_exports() -> None:

@@ -8,7 +8,7 @@ from merged_diffusion import GaussianExpert, MergedModel, Threshold, load_data, 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.likelihood import can_share, log_likelihoods
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import as_model
 from merged_diffusion.pairs import load_pair
 

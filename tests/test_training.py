@@ -32,8 +32,8 @@ from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.lock import Lock
 from merged_diffusion.training import Recipe, loss_profile, train
 from merged_diffusion.training.baseline import gaussian_bits_per_dim
-from merged_diffusion.training.losses import normal_gammas, quality_loss, uniform_gammas
-from merged_diffusion.training.profile import grid
+from merged_diffusion.training.loss_by_gamma import grid
+from merged_diffusion.training.objectives import normal_gammas, quality_loss, uniform_gammas
 from merged_diffusion.training.state import ordered
 
 RECIPES = Path(__file__).parents[1] / "recipes"

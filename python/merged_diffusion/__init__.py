@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from merged_diffusion.data import load_data
     from merged_diffusion.data.images import Data
     from merged_diffusion.errors import MergedDiffusionError
-    from merged_diffusion.evaluation.evaluate import evaluate
-    from merged_diffusion.evaluation.settings import Settings
     from merged_diffusion.experts.base import Expert
     from merged_diffusion.experts.callables import CallableExpert
     from merged_diffusion.experts.cards import load_expert
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from merged_diffusion.experts.diffusers import DiffusersExpert
     from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert
     from merged_diffusion.experts.inspection import inspect_expert
+    from merged_diffusion.jobs.evaluate import evaluate
+    from merged_diffusion.jobs.settings import Settings
     from merged_diffusion.likelihood import Likelihood, log_density, log_likelihood, paired_difference
     from merged_diffusion.merge import MergedModel, Threshold
     from merged_diffusion.pairs import load_pair
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from merged_diffusion.quality.frechet import frechet_distance
     from merged_diffusion.runs import open_run
     from merged_diffusion.sampling import Samples, draw, sample
-    from merged_diffusion.sweeps.sweep import sweep
+    from merged_diffusion.sweeps.carry_out import sweep
     from merged_diffusion.thresholds import find_threshold
     from merged_diffusion.training import train
 
@@ -87,13 +87,13 @@ _HOMES = {
     "MergedDiffusionError": "errors",
     "MergedModel": "merge",
     "Samples": "sampling",
-    "Settings": "evaluation.settings",
+    "Settings": "jobs.settings",
     "Threshold": "merge",
     "__version__": "_core",
     "assess": "quality.assess",
     "convert_expert": "experts.converting",
     "draw": "sampling",
-    "evaluate": "evaluation.evaluate",
+    "evaluate": "jobs.evaluate",
     "find_threshold": "thresholds",
     "frechet_distance": "quality.frechet",
     "inspect_expert": "experts.inspection",
@@ -106,7 +106,7 @@ _HOMES = {
     "open_run": "runs",
     "paired_difference": "likelihood",
     "sample": "sampling",
-    "sweep": "sweeps.sweep",
+    "sweep": "sweeps.carry_out",
     "train": "training",
     "variational_bound": "bound",
 }

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from tests.checkpoints import writers
 
 from merged_diffusion.errors import CheckpointError, ExpertError, StorageError, UnsupportedCheckpointError
-from merged_diffusion.evaluation.models import _identity
 from merged_diffusion.experts import converting
 from merged_diffusion.experts.card import read_card
 from merged_diffusion.experts.cards import bundled_folder, load_expert
 from merged_diffusion.experts.converting import convert_expert
 from merged_diffusion.experts.inspection import inspect_expert
-from merged_diffusion.runs.settings import differences
+from merged_diffusion.jobs.models import _identity
+from merged_diffusion.runs.settings_file import differences
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 FACTS = ("name", "kind", "gamma_range", "pixels", "levels", "image_shape", "conditional")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from merged_diffusion.evaluation import pilot
+from merged_diffusion.jobs import pilot
 
 
 def test_finer_tolerance_is_chosen_and_the_error_kept(run_cli, pair):

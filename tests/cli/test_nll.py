@@ -13,7 +13,7 @@ import torch
 
 from merged_diffusion import _core
 from merged_diffusion.cli import report
-from merged_diffusion.evaluation import plan as planning
+from merged_diffusion.jobs import plan as planning
 from merged_diffusion.runs import open_run
 
 KEYS = {

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from merged_diffusion import selftest
+from merged_diffusion import closed_forms
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Check:
 )
 def test_line_per_check_and_code_1_if_one_fails(run_cli, monkeypatch, error, code, word):
     monkeypatch.setattr(
-        selftest, "run", lambda device, dtype: [Check("tau", 0.0, 1e-12), Check("Z", error, 1e-12)]
+        closed_forms, "run", lambda device, dtype: [Check("tau", 0.0, 1e-12), Check("Z", error, 1e-12)]
     )
     result = run_cli("selftest", "--device", "cpu", "--threads", 1)
     assert result.code == code

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from merged_diffusion.cli import COMMANDS
-from merged_diffusion.evaluation.machine import configured
+from merged_diffusion.jobs.threads import configured
 
 PROBE = """if 1:
     import sys

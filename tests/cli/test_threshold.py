@@ -7,8 +7,8 @@ import pytest
 
 from merged_diffusion.data import load_data
 from merged_diffusion.data.bundled import hold_back
-from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.cards import load_expert
+from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.thresholds import auto_eta
 from merged_diffusion.thresholds.auto import tuning_data
 

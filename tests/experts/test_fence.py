@@ -16,13 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from merged_diffusion.bound import loss_profile, variational_bound
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import ExpertError
-from merged_diffusion.evaluation.cost import time_call
 from merged_diffusion.experts import fence
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.fence import ask, fenced, pull
 from merged_diffusion.experts.gaussian import GaussianExpert
+from merged_diffusion.jobs.cost import time_call
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.merge import MergedModel, Threshold
 from merged_diffusion.quality.features import extractor

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from merged_diffusion.bound import losses, noise, variational_bound
+from merged_diffusion.bound import losses, random_numbers, variational_bound
 from merged_diffusion.merge import MergedModel, Threshold
 
 TOLERANCE = 1e-4  # bits/dim, of the folders' README
@@ -13,9 +13,9 @@ TOLERANCE = 1e-4  # bits/dim, of the folders' README
 def bound_with(vectors, model, monkeypatch, dtype="float32"):
     """One time an image, with the times and noise of the vectors in the place of drawn ones."""
     shape = (len(vectors["noise"]), -1)
-    monkeypatch.setattr(noise, "time_offsets", lambda *_: vectors["times"].astype(np.float64))
+    monkeypatch.setattr(random_numbers, "time_offsets", lambda *_: vectors["times"].astype(np.float64))
     monkeypatch.setattr(
-        noise, "reconstruction_noise", lambda *_: vectors["recon_noise"].reshape(shape).astype(float)
+        random_numbers, "reconstruction_noise", lambda *_: vectors["recon_noise"].reshape(shape).astype(float)
     )
 
     def fill(out, seed, ids, draws):

@@ -11,7 +11,7 @@ import torch
 from merged_diffusion import _core
 from merged_diffusion.likelihood import scoring
 from merged_diffusion.likelihood.dequantisation import Dequantisation
-from merged_diffusion.likelihood.evaluate import log_likelihood
+from merged_diffusion.likelihood.exact import log_likelihood
 from merged_diffusion.merge import MergedModel, Threshold, as_model
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items

@@ -103,7 +103,7 @@ def test_a_sweep_names_no_row_outside_of_itself(tmp_path: Path) -> None:
 
 
 def test_a_page_reads_no_file_that_settings_name_outside_of_the_run(tmp_path: Path) -> None:
-    from merged_diffusion.reports.images import _source
+    from merged_diffusion.reports.shown_images import _source
 
     (tmp_path / "secret.npz").touch()
     run = tmp_path / "run"

@@ -45,7 +45,9 @@ def scored(model, **options):
 def unchecked(monkeypatch):
     """Nothing asks expert or device before a solve, so that every call is the solver's."""
     monkeypatch.setattr("merged_diffusion.likelihood.scoring.check_expert", lambda *_, **__: None)
-    monkeypatch.setattr("merged_diffusion.likelihood.settings.resolve_device", lambda name: (name, None))
+    monkeypatch.setattr(
+        "merged_diffusion.likelihood.solver_settings.resolve_device", lambda name: (name, None)
+    )
 
 
 @pytest.mark.parametrize("workspace", WORKSPACES)

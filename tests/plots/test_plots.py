@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from merged_diffusion import plots
+from merged_diffusion.plots.image_grids import mosaic
 from merged_diffusion.plots.look import spread
-from merged_diffusion.plots.pictures import mosaic
 
 CURVE = plots.Curve("", [0.1, 0.2, 0.3], [1.8, 1.7, 1.75], [0.02, 0.01, 0.03])
 LEVELS = [

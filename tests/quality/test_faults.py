@@ -13,8 +13,8 @@ from merged_diffusion.errors import DataError, UnsafeFileError
 from merged_diffusion.quality import Moments
 from merged_diffusion.quality.assess import compare
 from merged_diffusion.quality.features import extractor
-from merged_diffusion.quality.files import read_statistics
 from merged_diffusion.quality.statistics import collect, remarks
+from merged_diffusion.quality.statistics_files import read_statistics
 
 
 @pytest.fixture(scope="module")

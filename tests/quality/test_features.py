@@ -9,8 +9,8 @@ from merged_diffusion import load_data
 from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.quality.features import BUNDLED, extractor, pixels
-from merged_diffusion.quality.files import read_statistics
 from merged_diffusion.quality.networks import Classifier, RandomConvolutions, Whitening
+from merged_diffusion.quality.statistics_files import read_statistics
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,13 @@ from merged_diffusion.errors import (
 )
 from merged_diffusion.quality import frechet_distance
 from merged_diffusion.quality.features import extractor
-from merged_diffusion.quality.files import check_target, is_statistics, read_statistics, write_statistics
 from merged_diffusion.quality.statistics import collect
+from merged_diffusion.quality.statistics_files import (
+    check_target,
+    is_statistics,
+    read_statistics,
+    write_statistics,
+)
 
 
 @pytest.fixture(scope="module")

@@ -85,8 +85,8 @@ def make_sweep(tmp_path):
 
 @pytest.fixture(scope="session")
 def _pair_run(tmp_path_factory):
-    from merged_diffusion.evaluation.evaluate import evaluate
-    from merged_diffusion.evaluation.settings import Settings
+    from merged_diffusion.jobs.evaluate import evaluate
+    from merged_diffusion.jobs.settings import Settings
 
     out = tmp_path_factory.mktemp("runs") / "pair"
     options = {"data": "digits", "limit": 6, "rtol": 1e-3, "atol": 1e-3, "threads": 1, "device": "cpu"}

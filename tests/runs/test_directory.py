@@ -11,7 +11,7 @@ from merged_diffusion.runs import Run, open_run
 from merged_diffusion.runs.directory import Directory, make, write_file
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.sampling.store import Store
-from merged_diffusion.sweeps import folder as sweep_folder
+from merged_diffusion.sweeps import sweep_folder as sweep_folder
 
 SETTINGS = {"command": "nll", "model": "merged", "settings": {}, "data": {}, "experts": {}}
 TABLE = {"format": 1, "metric": "nll", "data": {}, "pair": {"experts": {}}, "settings": {},

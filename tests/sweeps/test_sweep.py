@@ -6,7 +6,7 @@ import pytest
 import merged_diffusion as md
 from merged_diffusion import Settings, sweep
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.metrics import VariationalBound
+from merged_diffusion.jobs.metrics import VariationalBound
 from merged_diffusion.runs import open_run
 
 FEW = {"data": "digits", "limit": 2, "rtol": 1e-3, "atol": 1e-3, "device": "cpu", "threads": 1}

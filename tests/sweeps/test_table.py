@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.summary import paired
+from merged_diffusion.jobs.summary import paired
 from merged_diffusion.sweeps import table
 from merged_diffusion.sweeps.thresholds import checked, grid, parsed
 

@@ -6,7 +6,7 @@ import pytest
 from merged_diffusion.bound import Profile, loss_profile, terms
 from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.experts.gaussian import GaussianExpert
-from merged_diffusion.thresholds.curves import Curve, Profiles, gammas_of, likelihood_curve
+from merged_diffusion.thresholds.eta_curves import Curve, Profiles, gammas_of, likelihood_curve
 
 SHAPE, DIM, LEVELS = (1, 2, 3), 6, 17
 RANGES = {"likelihood": (-7.876, 5.0), "quality": (-7.006, 8.764)}

@@ -9,7 +9,7 @@ from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert
 from merged_diffusion.likelihood import log_likelihood
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import MergedModel, Threshold
 from merged_diffusion.thresholds import confirm_threshold, find_threshold
 from merged_diffusion.thresholds.one_pass import one_pass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from merged_diffusion import methods
-from merged_diffusion.evaluation.settings import PRESETS as PACKAGE
+from merged_diffusion.jobs.settings import PRESETS as PACKAGE
 from suite import measure
 from suite.problems import Problem
 from suite.setting import Floats, Found, Setting

@@ -9,7 +9,7 @@ import numpy as np
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.dequantisation import Points
 from merged_diffusion.likelihood.scoring import Scoring
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.items import Items
 from suite.setting import Floats

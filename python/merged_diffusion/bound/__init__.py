@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 from merged_diffusion.lazy import loader
 
 if TYPE_CHECKING:
-    from merged_diffusion.bound.evaluate import variational_bound
+    from merged_diffusion.bound.bounds import Bound
     from merged_diffusion.bound.profile import Profile, loss_profile
-    from merged_diffusion.bound.result import Bound
+    from merged_diffusion.bound.variational import variational_bound
 
 __all__ = ["Bound", "Profile", "loss_profile", "variational_bound"]
 
 _HOMES = {
-    "Bound": "result",
+    "Bound": "bounds",
     "Profile": "profile",
     "loss_profile": "profile",
-    "variational_bound": "evaluate",
+    "variational_bound": "variational",
 }
 
 if not TYPE_CHECKING:  # a checker would take every name for an object

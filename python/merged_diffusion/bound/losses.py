@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from merged_diffusion import schedules
-from merged_diffusion.bound.noise import Floats, diffusion_noise
+from merged_diffusion.bound.random_numbers import Floats, diffusion_noise
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import ask
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.ode.items import Keys
-from merged_diffusion.ode.transfer import placed
+from merged_diffusion.ode.placing import placed
 
 Positions = npt.NDArray[np.int64]
 

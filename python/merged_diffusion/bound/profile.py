@@ -1,7 +1,7 @@
 """The loss of one expert by gamma: l(gamma) = E |eps - eps_hat(z, gamma)|^2, summed over an image's values.
 
 Half its integral is the diffusion term of the bound in nats, so the profiles of two experts give the bound of
-every merge of them (`merged_diffusion.thresholds.curves`). Both meet the same noise at the same gamma.
+every merge of them (`merged_diffusion.thresholds.eta_curves`). Both meet the same noise at the same gamma.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import methods
-from merged_diffusion.bound import noise
+from merged_diffusion.bound import random_numbers
 from merged_diffusion.bound.losses import Losses
-from merged_diffusion.bound.noise import Floats
+from merged_diffusion.bound.random_numbers import Floats
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.base import Expert
@@ -145,7 +145,7 @@ def loss_profile(
     with (
         prepared([leg.expert], device=place, dtype=machine.dtype),
     ):
-        values = losses(leg.expert, images, grid[points], noise.profile_draws(points + first))
+        values = losses(leg.expert, images, grid[points], random_numbers.profile_draws(points + first))
     if not np.isfinite(values).all():
         where = int(np.flatnonzero(~np.isfinite(values))[0])
         raise SolveError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from merged_diffusion.cli import inspection, options
+from merged_diffusion.cli import expert_report, options
 from merged_diffusion.cli.output import emit, emit_json, remarks, say
 
 
@@ -27,7 +27,7 @@ def list_experts(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa
     if as_json:
         emit_json({"command": "experts list", "experts": experts, "pairs": pairs})
     else:
-        emit("\n".join(inspection.catalogue(experts, pairs)))
+        emit("\n".join(expert_report.catalogue(experts, pairs)))
     return 0
 
 
@@ -50,7 +50,7 @@ def inspect(source: str, cache: Path | None, as_json: bool, quiet: bool) -> int:
     if as_json:
         emit_json({"command": "experts inspect", "expert": facts})
     else:
-        emit("\n".join(inspection.lines(facts)))
+        emit("\n".join(expert_report.lines(facts)))
     return 0
 
 

@@ -97,8 +97,8 @@ def _yardsticks(
     from merged_diffusion.catalogue.entries import known
     from merged_diffusion.quality.assess import yardstick_features, yardsticks
     from merged_diffusion.quality.features import extractor
-    from merged_diffusion.quality.files import is_statistics, read_statistics
     from merged_diffusion.quality.statistics import collect
+    from merged_diffusion.quality.statistics_files import is_statistics, read_statistics
 
     chosen: Data = network["like"]
     cache = network["cache"]

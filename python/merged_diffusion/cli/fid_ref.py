@@ -42,8 +42,8 @@ def command(
     """Statistics of IMAGES for `fid --ref`: mean, covariance, and what they are of."""
     from merged_diffusion.quality.assess import describe
     from merged_diffusion.quality.features import extractor
-    from merged_diffusion.quality.files import check_target, read_statistics, write_statistics
     from merged_diffusion.quality.statistics import collect, remarks
+    from merged_diffusion.quality.statistics_files import check_target, read_statistics, write_statistics
 
     check_target(out)
     with measure.machine(device, threads, quiet=quiet) as place:

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import options, scoring
-from merged_diffusion.evaluation.settings import CHOICES
+from merged_diffusion.cli import options, score
+from merged_diffusion.jobs.settings import CHOICES
 
 what = options.stacked(
     click.option(
@@ -155,4 +155,4 @@ Examples:
 @where
 def command(**given: Any) -> int:
     """Exact likelihood of images by the probability-flow ODE, in bits per dimension."""
-    return scoring.command(given)
+    return score.command(given)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from merged_diffusion.evaluation.settings import CHOICES
+from merged_diffusion.jobs.settings import CHOICES
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -13,13 +13,13 @@ from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.progress import duration
 from merged_diffusion.cli.text import Summary, error, evaluations, heading, leg_line, lines, value
 from merged_diffusion.errors import IncompleteError, SolveError
-from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.runs.settings import MACHINE
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.runs.settings_file import MACHINE
 
 if TYPE_CHECKING:
     # What a kept run shows needs no torch.
-    from merged_diffusion.evaluation.cost import Estimate
-    from merged_diffusion.evaluation.plan import Plan
+    from merged_diffusion.jobs.cost import Estimate
+    from merged_diffusion.jobs.plan import Plan
 
 NOT_KEPT = "not kept; --out DIR keeps it, to go on, compare or report"
 INTERRUPT_CODE = 130

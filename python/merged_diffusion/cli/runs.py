@@ -25,7 +25,7 @@ def command() -> None:
 def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
     """The summary over all records of a run; exit code 9 where images are missing."""
     from merged_diffusion.cli import report
-    from merged_diffusion.evaluation.summary import summary_of_run
+    from merged_diffusion.jobs.summary import summary_of_run
     from merged_diffusion.runs import open_run
     from merged_diffusion.runs.kept import as_kept
 
@@ -42,7 +42,7 @@ def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  noth
 def compare(first: Path, second: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
     """Two runs on the same images, paired by id: their means and A - B."""
     from merged_diffusion.cli import report
-    from merged_diffusion.evaluation.summary import compare_runs
+    from merged_diffusion.jobs.summary import compare_runs
     from merged_diffusion.runs import open_run
     from merged_diffusion.runs.kept import as_kept
 
@@ -82,7 +82,7 @@ def export(
     from merged_diffusion.cli import output
     from merged_diffusion.reports.beginnings import TABLES
     from merged_diffusion.reports.export import exported
-    from merged_diffusion.reports.files import write_text
+    from merged_diffusion.reports.text_file import write_text
     from merged_diffusion.runs.kept import as_kept
 
     with as_kept(*folders):
@@ -109,8 +109,8 @@ def export(
 def report_page(folders: tuple[Path, ...], out: Path, as_json: bool, quiet: bool) -> int:
     """A self-contained page of sweeps and runs on one data set: tables, figures, images, every setting."""
     from merged_diffusion.cli import output
-    from merged_diffusion.reports.files import write_text
     from merged_diffusion.reports.page import MARK, report
+    from merged_diffusion.reports.text_file import write_text
     from merged_diffusion.runs.kept import as_kept
 
     with as_kept(*folders):

@@ -14,8 +14,8 @@ from merged_diffusion import samplers
 from merged_diffusion.cli import options, output, text, time_report, workers
 from merged_diffusion.cli.nll import model
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.evaluation.sources import check_present
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.sources import check_present
 
 DEFAULT_OUT: Final = "samples.png"
 DEFAULT_NUM: Final = 16
@@ -120,13 +120,13 @@ def command(
     target, quiet = out or Path(DEFAULT_OUT), quiet or not worker.speaks
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.cli.report import INTERRUPT_CODE
-    from merged_diffusion.evaluation.machine import configured
-    from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
-    from merged_diffusion.sampling import files
+    from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
+    from merged_diffusion.jobs.threads import configured
+    from merged_diffusion.sampling import sample_files
 
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.device)
-        files.check_replaceable(target, overwrite=overwrite)
+        sample_files.check_replaceable(target, overwrite=overwrite)
         settings = _with_threshold(settings, target)
         plan = SamplePlan.make(settings, sampling, wanted, image_shape).into(target)
         with (

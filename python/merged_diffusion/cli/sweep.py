@@ -10,10 +10,10 @@ from typing import Any, Final
 import click
 
 from merged_diffusion import samplers
-from merged_diffusion.cli import options, output, sample, scoring, vlb
+from merged_diffusion.cli import options, output, sample, score, vlb
 from merged_diffusion.cli.nll import how, model, what, where
-from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.evaluation.sources import check_present, pair_of
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.sources import check_present, pair_of
 from merged_diffusion.sweeps.request import METRICS, Request
 
 # What samples share with likelihoods under one word.
@@ -82,9 +82,9 @@ def command(
     settings = _settings(given, request)
     from merged_diffusion.cli import sweep_report
     from merged_diffusion.cli.progress import Progress
-    from merged_diffusion.evaluation.machine import configured
+    from merged_diffusion.jobs.threads import configured
+    from merged_diffusion.sweeps.carry_out import Sweep
     from merged_diffusion.sweeps.place import place
-    from merged_diffusion.sweeps.sweep import Sweep
 
     with output.remarks(quiet=quiet):
         plan, out = place(settings, wanted, out, request)
@@ -99,7 +99,7 @@ def command(
             if dry_run:
                 sweep_report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
-            scoring.confirm(cost.seconds, yes=yes)
+            score.confirm(cost.seconds, yes=yes)
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Sweep(plan, out=out, **keep) as sweep:
                 try:

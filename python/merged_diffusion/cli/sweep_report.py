@@ -13,8 +13,8 @@ from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, cost_line, how_to_go_on
 from merged_diffusion.cli.text import evaluations, value
 from merged_diffusion.errors import SolveError
-from merged_diffusion.evaluation.cost import Estimate
-from merged_diffusion.sweeps.plan import SweepPlan
+from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.sweeps.sweep_plan import SweepPlan
 
 Table = Mapping[str, Any]
 WORK: Final = {"nll": "solves", "vlb": "bounds", "sample": "samples"}

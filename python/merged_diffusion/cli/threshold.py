@@ -13,8 +13,8 @@ import click
 from merged_diffusion.cli import options, output
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.evaluation.sources import check_present
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.sources import check_present
 
 NAME: Final = "threshold.json"
 EPILOG: Final = """\b
@@ -61,9 +61,9 @@ def command(
         raise UsageError(f"--out {out}: holds a {NAME} already", hint="use another --out")
     check_present(settings)
     from merged_diffusion.cli import threshold_report
-    from merged_diffusion.evaluation.machine import configured
-    from merged_diffusion.evaluation.plan import place
-    from merged_diffusion.runs.settings import write_json
+    from merged_diffusion.jobs.plan import place
+    from merged_diffusion.jobs.threads import configured
+    from merged_diffusion.runs.settings_file import write_json
     from merged_diffusion.thresholds.auto import without_threshold
     from merged_diffusion.thresholds.choose import choose
 

@@ -20,7 +20,7 @@ from merged_diffusion.cli import options, output
 @options.printing
 def command(card: Path, out: Path, threads: int | None, as_json: bool, quiet: bool) -> int:
     """Train an expert of either kind; the card holds everything else. The result loads as --expert DIR."""
-    from merged_diffusion.evaluation.machine import all_cores
+    from merged_diffusion.jobs.threads import all_cores
     from merged_diffusion.training import train
 
     with output.remarks(quiet=quiet):

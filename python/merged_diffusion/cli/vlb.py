@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import options, scoring
+from merged_diffusion.cli import options, score
 from merged_diffusion.cli.nll import how, model, tune_data, what, where
 
 # What `nll` is told of dequantisation and the ODE, which the bound has not.
@@ -43,4 +43,4 @@ Examples:
 @options.less(where, "profile_time")
 def command(times: int | None, profile: bool, **given: Any) -> int:
     """Variational bound of images, in bits per dimension: prior, reconstruction and diffusion."""
-    return scoring.command(given, times=times or DEFAULT_TIMES, profile=profile)
+    return score.command(given, times=times or DEFAULT_TIMES, profile=profile)

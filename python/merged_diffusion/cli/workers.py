@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from merged_diffusion.errors import UsageError
 
 if TYPE_CHECKING:
-    from merged_diffusion.evaluation.evaluate import Evaluation
+    from merged_diffusion.jobs.evaluate import Evaluation
 
 POLL_SECONDS: Final = 1.0
 # How long rank 0 waits for a rank that is not at work: one that is about to start, or was lost.
@@ -122,7 +122,7 @@ def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_jso
     launcher stop the others. Rank 0 waits for them and answers for all.
     """
     from merged_diffusion.cli import report
-    from merged_diffusion.evaluation.summary import summary_of_run
+    from merged_diffusion.jobs.summary import summary_of_run
     from merged_diffusion.runs import open_run
 
     if out is None or not worker.is_launched:

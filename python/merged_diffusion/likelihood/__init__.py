@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from merged_diffusion.lazy import loader
 
 if TYPE_CHECKING:
-    from merged_diffusion.likelihood.evaluate import log_density, log_likelihood
-    from merged_diffusion.likelihood.result import Likelihood, paired_difference
+    from merged_diffusion.likelihood.exact import log_density, log_likelihood
+    from merged_diffusion.likelihood.likelihoods import Likelihood, paired_difference
     from merged_diffusion.likelihood.together import can_share, log_likelihoods
 
 __all__ = [
@@ -30,12 +30,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Likelihood": "result",
+    "Likelihood": "likelihoods",
     "can_share": "together",
-    "log_density": "evaluate",
-    "log_likelihood": "evaluate",
+    "log_density": "exact",
+    "log_likelihood": "exact",
     "log_likelihoods": "together",
-    "paired_difference": "result",
+    "paired_difference": "likelihoods",
 }
 
 if not TYPE_CHECKING:  # a checker would take every name for an object

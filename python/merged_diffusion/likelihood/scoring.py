@@ -24,8 +24,8 @@ from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood.dequantisation import Starts
 from merged_diffusion.likelihood.probe_error import Parts
-from merged_diffusion.likelihood.records import Recorder
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.recorder import Recorder
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items, Keys

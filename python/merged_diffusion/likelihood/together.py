@@ -17,9 +17,9 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.likelihood.dequantisation import Dequantisation
-from merged_diffusion.likelihood.result import Likelihood
+from merged_diffusion.likelihood.likelihoods import Likelihood
 from merged_diffusion.likelihood.scoring import Scoring
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import Leg, MergedModel
 from merged_diffusion.ode.items import Items
 from merged_diffusion.scores.inputs import as_data, examples

@@ -21,11 +21,11 @@ from merged_diffusion import schedules
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import ask, pull
 from merged_diffusion.ode.items import Items, Keys
+from merged_diffusion.ode.placing import placed
 from merged_diffusion.ode.probes import Probes
 from merged_diffusion.ode.spread import Spread
 from merged_diffusion.ode.stopwatch import Stopwatch
 from merged_diffusion.ode.time_profile import During, untimed
-from merged_diffusion.ode.transfer import placed
 
 
 class ProbabilityFlow:

@@ -17,7 +17,7 @@ from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
 from merged_diffusion.methods import DEFAULTS, ProbeKind
 from merged_diffusion.ode.items import Items, Keys
-from merged_diffusion.ode.transfer import placed
+from merged_diffusion.ode.placing import placed
 
 EXACT_DIM: Final = 4096  # products a network call beyond which an exact trace is refused
 NEXT_PROBE: Final = np.uint64(1 << 32)  # between the draws that name the probes of one problem

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from merged_diffusion.ode.items import Keys
-from merged_diffusion.ode.transfer import placed
+from merged_diffusion.ode.placing import placed
 
 Floats = npt.NDArray[np.float64]
 Slots = npt.NDArray[np.int64]

@@ -15,8 +15,8 @@ from merged_diffusion.plots.curves import (
     profiles,
     trade_off,
 )
+from merged_diffusion.plots.image_grids import grid, strips
 from merged_diffusion.plots.look import COLOURS, svg
-from merged_diffusion.plots.pictures import grid, strips
 
 __all__ = [
     "COLOURS",

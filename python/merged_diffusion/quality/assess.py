@@ -20,11 +20,11 @@ from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.quality.feature_network import Extractor
 from merged_diffusion.quality.features import BUNDLED, SMALL, extractor
-from merged_diffusion.quality.files import read_statistics
 from merged_diffusion.quality.frechet import frechet_distance
 from merged_diffusion.quality.kid import Kernel
 from merged_diffusion.quality.moments import Moments
 from merged_diffusion.quality.statistics import Observer, Statistics, batches
+from merged_diffusion.quality.statistics_files import read_statistics
 
 # What a metric is called by its features: frechet-WORD, kid-WORD.
 WORDS: Final = {

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from merged_diffusion import plots
 from merged_diffusion.reports.export import best_row, primary
-from merged_diffusion.reports.images import records_of
 from merged_diffusion.reports.results import Result, Row
+from merged_diffusion.reports.shown_images import records_of
 
 UNITS: Final = {"nll": "bits/dim", "vlb": "bound in bits/dim"}
 NOUNS: Final = {"nll": "Exact likelihood", "vlb": "Variational bound", "sample": "Distance of samples"}

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from merged_diffusion import plots
 from merged_diffusion.errors import UsageError
 from merged_diffusion.escapes import shown
-from merged_diffusion.reports import export, figures, images
+from merged_diffusion.reports import export, figures, shown_images
 from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import Result, Row, read_all, reference
 from merged_diffusion.reports.tables import Number, Table
@@ -172,7 +172,7 @@ def _extremes(result: Result) -> dict[str, Any] | None:
     )
     if best is None:
         return None
-    low, high, note = images.extremes(result, best)
+    low, high, note = shown_images.extremes(result, best)
     if not low and note is None:
         return None
     name = f"{result.kind}, {export.label(best, result.experts)}"
@@ -183,14 +183,14 @@ def _grid(result: Result) -> dict[str, Any] | None:
     """A grid of samples; of a sweep, a strip for each row with the same ids."""
     if result.metric != "sample":
         return None
-    found = [(row, own) for row in result.rows if (own := images.drawn(row.folder)) is not None]
+    found = [(row, own) for row in result.rows if (own := shown_images.drawn(row.folder)) is not None]
     if not found:
         return {
             "name": result.kind,
             "rows": [],
             "note": f"{result.path}: no images were kept beside the figures.",
         }
-    n = images.DRAWN if len(found) == 1 else STRIP
+    n = shown_images.DRAWN if len(found) == 1 else STRIP
     common = found[0][1].ids
     for _, own in found[1:]:
         common = np.intersect1d(common, own.ids)
@@ -198,7 +198,7 @@ def _grid(result: Result) -> dict[str, Any] | None:
     for row, own in found:
         position = {int(image): k for k, image in enumerate(own.ids)}
         pictures = [
-            images.Picture(images.uri(own.images[position[int(image)]], own.levels), int(image))
+            shown_images.Picture(shown_images.uri(own.images[position[int(image)]], own.levels), int(image))
             for image in common[:n]
         ]
         rows.append({"label": export.label(row, result.experts), "pictures": pictures})

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-from merged_diffusion.evaluation import paper
+from merged_diffusion.jobs import paper
 from merged_diffusion.reports.results import Result, Row
 
 # The literature's rows are of these sets; what of ImageNet32 is of its old release is marked there.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final
 
-from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.reports.results import Result, Row
 
 DEFAULTS: Final[Mapping[str, Any]] = {

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError
-from merged_diffusion.evaluation.summary import summary_of_run
 from merged_diffusion.files.reading import read_text
-from merged_diffusion.reports.samples import sample_record
+from merged_diffusion.jobs.summary import summary_of_run
+from merged_diffusion.reports.sample_record import sample_record
 from merged_diffusion.runs import Run, open_run
 
 METRICS: Final = ("nll", "vlb", "sample")

@@ -23,7 +23,7 @@ from merged_diffusion.runs.folder import LOCK, locked, made_folder, refuse_stran
 from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, journals, others_at_work
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.records import Record, read_records
-from merged_diffusion.runs.settings import (
+from merged_diffusion.runs.settings_file import (
     FORMAT,
     MACHINE,
     Settings,

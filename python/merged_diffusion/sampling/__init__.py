@@ -5,7 +5,7 @@ samplers that such models are usually run with. The start noise of an image is t
 the threshold, the sampler or the images beside it.
 """
 
-from merged_diffusion.sampling.request import draw, sample
+from merged_diffusion.sampling.draw_by_id import draw, sample
 from merged_diffusion.sampling.samples import Samples
 
 __all__ = ["Samples", "draw", "sample"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from merged_diffusion import _core, schedules
 from merged_diffusion.ode.items import Keys
-from merged_diffusion.ode.transfer import placed
+from merged_diffusion.ode.placing import placed
 
 
 class Noise:

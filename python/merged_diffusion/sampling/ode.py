@@ -20,9 +20,9 @@ from merged_diffusion import _core, schedules
 from merged_diffusion.experts.fence import ask
 from merged_diffusion.merge import Leg
 from merged_diffusion.ode.items import Items, Keys
+from merged_diffusion.ode.placing import placed
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.time_profile import During, Timekeeper, kept_by, untimed
-from merged_diffusion.ode.transfer import placed
 
 NOISE_FLOOR: Final = 0.1  # of adams' errors, in units of the data: finer noise is below half an 8-bit level
 

@@ -44,8 +44,8 @@ from merged_diffusion.runs.directory import (
 )
 from merged_diffusion.runs.folder import LOCK, locked
 from merged_diffusion.runs.lock import ANY_CLAIM, Lock
-from merged_diffusion.runs.settings import FORMAT, MACHINE, differences, json_text, read_settings
-from merged_diffusion.sampling import files
+from merged_diffusion.runs.settings_file import FORMAT, MACHINE, differences, json_text, read_settings
+from merged_diffusion.sampling import sample_files
 from merged_diffusion.sampling.samples import Samples
 
 PART: Final = ".part"
@@ -83,9 +83,9 @@ def recorded_eta(out: Path) -> float | None:
 
 
 def _recorded(out: Path) -> dict[str, Any] | None:
-    form = files.form_of(out)
+    form = sample_files.form_of(out)
     if is_taken(out):
-        return None if form == "png" else files.read_record(form, out)
+        return None if form == "png" else sample_files.read_record(form, out)
     return read_settings(_part(out))
 
 
@@ -125,7 +125,7 @@ class Store:
         """
         self.out = out
         self._ids = ids
-        self._form = files.form_of(out)
+        self._form = sample_files.form_of(out)
         self._target, self._at = followed(out), _part(out)
         self._asked = dict(identity) | {"format": FORMAT, "ids": [int(ids[0]), int(ids[-1]) + 1]}
         self._is_maker = False  # of the folder of parts
@@ -151,7 +151,7 @@ class Store:
         """The record of the output that is there already; None where it has to be made."""
         if not is_taken(self.out):
             return None
-        record = files.read_record(self._form, self.out)
+        record = sample_files.read_record(self._form, self.out)
         result = record.pop("result", None)
         self._check(self.out, record)
         return None if result is None else dict(result)
@@ -216,7 +216,7 @@ class Store:
         columns |= {ROLE + role: counts for role, counts in samples.evaluations.items()}
         self._require_there()
         name = f"{int(samples.ids.min()):020d}.npz"
-        _open(self._part).write(name, files.of_columns(columns | {"levels": np.array(samples.levels)}))
+        _open(self._part).write(name, sample_files.of_columns(columns | {"levels": np.array(samples.levels)}))
 
     def finish(self) -> dict[str, Any] | None:
         """Write the output if all images are there; what it says of them, else None.
@@ -277,14 +277,14 @@ class Store:
             return None
         result = summary(samples)
         record = self._asked | {"result": result}
-        if not files.remove_folder(part, DRAFT):
+        if not sample_files.remove_folder(part, DRAFT):
             part.remove([DRAFT])
         if self._form == "folder":
             part.make_folder(DRAFT)
             with part.folder(DRAFT) as draft:
-                files.write_folder(draft, samples, record)
+                sample_files.write_folder(draft, samples, record)
         else:
-            part.write_new(DRAFT, files.content(self._form, samples, record))
+            part.write_new(DRAFT, sample_files.content(self._form, samples, record))
         part.rename(DRAFT, self._target.name, into=place)
         place.sync()
         return result
@@ -339,7 +339,7 @@ class Store:
         if found is None or not stat.S_ISDIR(found.st_mode):
             return
         with place.folder(name) as part:
-            if not files.remove_folder(part, DRAFT):
+            if not sample_files.remove_folder(part, DRAFT):
                 part.remove([DRAFT])
             own = [entry for entry in part.names() if not strangers([entry], OWN)]
             part.remove(entry for entry in own if entry not in (SETTINGS, DRAFT))

@@ -17,21 +17,21 @@ from typing import Any, Final
 import numpy as np
 
 from merged_diffusion.data.images import make_data
-from merged_diffusion.evaluation.cost import Estimate
-from merged_diffusion.evaluation.plan import meaning_digest
-from merged_diffusion.evaluation.samples import SamplePlan, SampleRun
 from merged_diffusion.files.reading import opened, read_text
+from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.jobs.plan import meaning_digest
+from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
 from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.runs.directory import make, storing, unmake
-from merged_diffusion.runs.settings import write_json
+from merged_diffusion.runs.settings_file import write_json
 from merged_diffusion.sampling import Samples
 from merged_diffusion.sampling.store import is_taken
 from merged_diffusion.sweeps import table
-from merged_diffusion.sweeps.cost import Cost
-from merged_diffusion.sweeps.plan import Failed, SweepPlan, spoiling_one_row
 from merged_diffusion.sweeps.reference import Reference
 from merged_diffusion.sweeps.rows import Row
+from merged_diffusion.sweeps.spent import Cost
+from merged_diffusion.sweeps.sweep_plan import Failed, SweepPlan, spoiling_one_row
 
 SAMPLES: Final = "samples.npz"
 SUMMARY: Final = "summary.json"

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.metrics import LIKELIHOOD, VariationalBound
-from merged_diffusion.evaluation.plan import make_plan
-from merged_diffusion.evaluation.samples import SamplePlan
-from merged_diffusion.evaluation.settings import THRESHOLDS, Settings
+from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
+from merged_diffusion.jobs.plan import make_plan
+from merged_diffusion.jobs.sample_run import SamplePlan
+from merged_diffusion.jobs.settings import THRESHOLDS, Settings
 from merged_diffusion.runs import recorded_machine
 from merged_diffusion.sampling import store
-from merged_diffusion.sweeps import folder
+from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.drawn import SAMPLES, DrawPlan
-from merged_diffusion.sweeps.plan import SweepPlan
 from merged_diffusion.sweeps.reference import Reference, find_reference, known_set
 from merged_diffusion.sweeps.request import Request
 from merged_diffusion.sweeps.rows import make_rows
 from merged_diffusion.sweeps.scored import ScorePlan
+from merged_diffusion.sweeps.sweep_plan import SweepPlan
 from merged_diffusion.sweeps.thresholds import Eta, checked
 
 
@@ -76,6 +76,6 @@ def _drawn(
 
 def _existing(plan: SweepPlan[Any], out: Path | None) -> Path | None:
     """The directory that was given, else that of an earlier command without one."""
-    if out is None and folder.read(plan.default_out()) is not None:
+    if out is None and sweep_folder.read(plan.default_out()) is not None:
         return plan.default_out()
     return out

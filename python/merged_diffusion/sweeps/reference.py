@@ -12,8 +12,8 @@ from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.samples import SamplePlan
-from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.jobs.sample_run import SamplePlan
+from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.quality.assess import yardsticks
 from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.statistics import remarks

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from merged_diffusion import methods
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.samplers import CHURN, ODE, Sampling
 
 Metric = Literal["nll", "vlb", "sample"]

@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Generic, TypeVar
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.plan import Plan
-from merged_diffusion.evaluation.samples import SamplePlan
+from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.sample_run import SamplePlan
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.sweeps.thresholds import ALONE, Eta, grid, row_name
 

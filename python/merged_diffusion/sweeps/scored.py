@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from merged_diffusion.errors import ExpertError, SolveError
-from merged_diffusion.evaluation.cost import Estimate
-from merged_diffusion.evaluation.evaluate import Evaluation
-from merged_diffusion.evaluation.plan import Plan, held_ids
-from merged_diffusion.evaluation.summary import paired
+from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.jobs.evaluate import Evaluation
+from merged_diffusion.jobs.plan import Plan, held_ids
+from merged_diffusion.jobs.summary import paired
 from merged_diffusion.runs import Record
-from merged_diffusion.sweeps import scoring, table
-from merged_diffusion.sweeps.cost import Cost
-from merged_diffusion.sweeps.plan import Failed, SweepPlan
+from merged_diffusion.sweeps import scored_together, table
 from merged_diffusion.sweeps.rows import Row
-from merged_diffusion.sweeps.scoring import Scored
+from merged_diffusion.sweeps.scored_together import Scored
+from merged_diffusion.sweeps.spent import Cost
+from merged_diffusion.sweeps.sweep_plan import Failed, SweepPlan
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class ScoredRows:
     def run(self, observe: Callable[[str, Record], None] | None, cost: Cost, failed: Failed) -> None:
         """Score what is not recorded yet."""
         try:
-            scoring.score(self.rows, observe, cost, failed)
+            scored_together.score(self.rows, observe, cost, failed)
         except BaseException:
             for scored in self.rows:
                 scored.evaluation.time_profile = None  # as of the whole sweep

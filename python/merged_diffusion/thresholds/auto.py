@@ -15,11 +15,11 @@ from merged_diffusion.data.bundled import BUNDLED, hold_back
 from merged_diffusion.data.images import Data
 from merged_diffusion.data.places import PUBLIC
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.machine import configured
-from merged_diffusion.evaluation.plan import place
-from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.runs.settings import read_settings
+from merged_diffusion.jobs.plan import place
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.threads import configured
+from merged_diffusion.runs.settings_file import read_settings
 from merged_diffusion.thresholds.find import Found, find_threshold
 
 TUNE_LIMIT: Final = 256  # images; more narrow the interval, at their price

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
-from merged_diffusion.evaluation.plan import Plan
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.runs import versions
 from merged_diffusion.thresholds.auto import find_on, labels_of, tuning_data
 from merged_diffusion.thresholds.confirm import confirm_threshold

@@ -22,7 +22,7 @@ from merged_diffusion.likelihood import (
     log_likelihoods,
     paired_difference,
 )
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.thresholds.find import Found
 

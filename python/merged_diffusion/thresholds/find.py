@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
-from merged_diffusion.bound import loss_profile, noise, terms
+from merged_diffusion.bound import loss_profile, random_numbers, terms
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.likelihood.dequantisation import DequantisationKind
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.scores.inputs import as_data
-from merged_diffusion.thresholds.curves import (
+from merged_diffusion.thresholds.eta_curves import (
     Curve,
     Floats,
     Profiles,
@@ -270,7 +270,7 @@ def _profiles(
 def _rest_nats(data: Data, gamma_min: float, gamma_max: float, seed: int) -> float:
     """Mean prior and reconstruction terms, which no threshold moves."""
     x = pixel_values(data.images, data.levels).reshape(len(data), -1)
-    drawn = noise.reconstruction_noise(seed, data.ids.astype(np.uint64), 0, x.shape[1])
+    drawn = random_numbers.reconstruction_noise(seed, data.ids.astype(np.uint64), 0, x.shape[1])
     pixels = data.images.reshape(len(data), -1)
     cost = terms.prior(x, gamma_max) + terms.reconstruction(x, pixels, drawn, gamma_min, data.levels)
     return float(cost.mean())

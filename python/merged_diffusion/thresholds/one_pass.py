@@ -28,7 +28,7 @@ from merged_diffusion.errors import SolveError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood.dequantisation import Dequantisation
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.probes import make_probes

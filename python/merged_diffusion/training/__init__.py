@@ -34,8 +34,8 @@ from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.runs.directory import Directory, make, unmake
 from merged_diffusion.runs.folder import refuse_strangers
 from merged_diffusion.runs.lock import Lock
-from merged_diffusion.training.losses import likelihood_loss, normal_gammas, quality_loss, uniform_gammas
-from merged_diffusion.training.profile import Profile, loss_profile
+from merged_diffusion.training.loss_by_gamma import Profile, loss_profile
+from merged_diffusion.training.objectives import likelihood_loss, normal_gammas, quality_loss, uniform_gammas
 from merged_diffusion.training.state import TrainingState, require_same
 
 __all__ = ["Profile", "Recipe", "loss_profile", "train"]

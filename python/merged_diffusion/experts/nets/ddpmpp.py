@@ -22,8 +22,15 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, scaled_dot_product_attention, silu
 
 from merged_diffusion.errors import CheckpointError, ExpertError, UnsupportedCheckpointError
+from merged_diffusion.experts.nets.arguments import (
+    arguments,
+    is_count,
+    is_positive,
+    is_share,
+    is_size,
+    list_of,
+)
 from merged_diffusion.experts.nets.embedding import sinusoids
-from merged_diffusion.experts.nets.tables import arguments, is_count, is_positive, is_share, is_size, list_of
 
 NORM_EPS: Final = 1e-6
 ZERO: Final = 1e-5  # gain of layers that begin as almost nothing

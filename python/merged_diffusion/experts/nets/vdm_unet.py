@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from merged_diffusion.errors import CheckpointError
-from merged_diffusion.experts.nets.embedding import sinusoids
-from merged_diffusion.experts.nets.tables import (
+from merged_diffusion.experts.nets.arguments import (
     arguments,
     is_count,
     is_flag,
@@ -33,6 +32,7 @@ from merged_diffusion.experts.nets.tables import (
     list_of,
     one_of,
 )
+from merged_diffusion.experts.nets.embedding import sinusoids
 
 TIME_RANGE: Final = (-13.3, 5.0)  # gammas that are times 0 and 1 of the published networks
 Norm = Callable[[int], nn.GroupNorm]

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from merged_diffusion.catalogue.absent import absent
 from merged_diffusion.catalogue.entries import PairCard, known, pair_card, public
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.settings import Settings
+from merged_diffusion.jobs.settings import Settings
 
 ROLES: Final[tuple[Literal["likelihood", "quality"], ...]] = ("likelihood", "quality")
 

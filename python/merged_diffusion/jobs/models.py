@@ -14,13 +14,13 @@ from merged_diffusion.catalogue.absent import expert_paths
 from merged_diffusion.catalogue.entries import PairCard
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import DataError, ExpertError, UsageError
-from merged_diffusion.evaluation.remarks import expert_notes, same_weights
-from merged_diffusion.evaluation.settings import THRESHOLDS, Settings
-from merged_diffusion.evaluation.sources import ROLES, both_sources, pair_of
 from merged_diffusion.experts.base import Expert, check_declaration
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.own_code import code_sha256
 from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.jobs.remarks import expert_notes, same_weights
+from merged_diffusion.jobs.settings import THRESHOLDS, Settings
+from merged_diffusion.jobs.sources import ROLES, both_sources, pair_of
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model, role_alone
 
 

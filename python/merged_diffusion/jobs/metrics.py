@@ -16,9 +16,9 @@ import numpy.typing as npt
 from merged_diffusion import methods
 from merged_diffusion.bound import variational_bound
 from merged_diffusion.data.images import Data
-from merged_diffusion.evaluation.cost import Estimate, estimate, time_call
-from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.jobs.cost import Estimate, estimate, time_call
+from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.runs import Record

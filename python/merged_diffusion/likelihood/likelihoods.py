@@ -10,7 +10,7 @@ import numpy as np
 
 from merged_diffusion import _core
 from merged_diffusion.errors import SolveError, UsageError
-from merged_diffusion.likelihood import records as fields
+from merged_diffusion.likelihood import recorder as fields
 from merged_diffusion.scores.means import Floats, Scores, floats, mean
 
 UNITS: Final = {

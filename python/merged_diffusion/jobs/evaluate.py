@@ -15,12 +15,12 @@ from typing import Any, Self
 
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import IncompleteError, MergedDiffusionError, RunError, StorageError
-from merged_diffusion.evaluation.metrics import LIKELIHOOD, Metric
-from merged_diffusion.evaluation.pilot import with_tolerance
-from merged_diffusion.evaluation.plan import Plan, place
-from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.evaluation.summary import missing_ids, summarise
 from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
+from merged_diffusion.jobs.pilot import with_tolerance
+from merged_diffusion.jobs.plan import Plan, place
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.summary import missing_ids, summarise
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import Record, Run, versions
 

@@ -16,9 +16,9 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import ExpertRangeError, ExpertWarning
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.likelihood.dequantisation import Dequantisation, DequantisationKind, Points
-from merged_diffusion.likelihood.result import Likelihood
+from merged_diffusion.likelihood.likelihoods import Likelihood
 from merged_diffusion.likelihood.scoring import Scoring
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.methods import Method, ProbeKind, StepControl
 from merged_diffusion.ode.items import Items

@@ -14,11 +14,11 @@ import click
 from merged_diffusion.cli import output, workers
 from merged_diffusion.cli.loading import loading
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.evaluation.sources import check_present
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.sources import check_present
 
 if TYPE_CHECKING:
-    from merged_diffusion.evaluation.metrics import Metric
+    from merged_diffusion.jobs.metrics import Metric
 
 ASK_SECONDS: Final = 86400.0
 
@@ -41,10 +41,10 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
     with loading():
         from merged_diffusion.cli import report
         from merged_diffusion.cli.progress import Progress
-        from merged_diffusion.evaluation.evaluate import Evaluation
-        from merged_diffusion.evaluation.machine import configured
-        from merged_diffusion.evaluation.pilot import with_tolerance
-        from merged_diffusion.evaluation.plan import place
+        from merged_diffusion.jobs.evaluate import Evaluation
+        from merged_diffusion.jobs.pilot import with_tolerance
+        from merged_diffusion.jobs.plan import place
+        from merged_diffusion.jobs.threads import configured
         from merged_diffusion.thresholds.auto import with_threshold
 
     with output.remarks(quiet=quiet):
@@ -81,7 +81,7 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
 
 def metric(**bound: Any) -> Metric:
     """The exact likelihood, or the bound with these options."""
-    from merged_diffusion.evaluation.metrics import LIKELIHOOD, VariationalBound
+    from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
 
     return VariationalBound(**bound) if bound else LIKELIHOOD
 

@@ -22,17 +22,17 @@ import torch
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.cost import Estimate, move
-from merged_diffusion.evaluation.machine import all_cores, resolve_device
-from merged_diffusion.evaluation.metrics import LIKELIHOOD, Metric
-from merged_diffusion.evaluation.models import Models, build_models
-from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import check_labels
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
+from merged_diffusion.jobs.cost import Estimate, move
+from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
+from merged_diffusion.jobs.models import Models, build_models
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.threads import all_cores, resolve_device
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.runs import open_run, recorded_machine, versions
-from merged_diffusion.runs.settings import is_free, is_machine, leaves, read_settings
+from merged_diffusion.runs.settings_file import is_free, is_machine, leaves, read_settings
 from merged_diffusion.scores.machine import default_batch_size
 
 KEPT_SECONDS: Final = 600.0  # an evaluation that takes longer is kept in any case

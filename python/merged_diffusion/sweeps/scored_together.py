@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from merged_diffusion.errors import IncompleteError, ResourceError, RunError, StorageError
-from merged_diffusion.evaluation.evaluate import Evaluation
-from merged_diffusion.evaluation.metrics import LIKELIHOOD
-from merged_diffusion.evaluation.plan import Plan
+from merged_diffusion.jobs.evaluate import Evaluation
+from merged_diffusion.jobs.metrics import LIKELIHOOD
+from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood import can_share, log_likelihoods
-from merged_diffusion.likelihood.settings import Settings
+from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.runs import Record
-from merged_diffusion.sweeps.cost import Cost
-from merged_diffusion.sweeps.plan import Failed, spoiling_one_row
 from merged_diffusion.sweeps.rows import Row
+from merged_diffusion.sweeps.spent import Cost
+from merged_diffusion.sweeps.sweep_plan import Failed, spoiling_one_row
 
 Observer = Callable[[str, Record], None]
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.evaluation.plan import Plan
+from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood import Likelihood, log_likelihood
 from merged_diffusion.methods import DEFAULTS, LEAST_TOL
-from merged_diffusion.runs.settings import read_settings
+from merged_diffusion.runs.settings_file import read_settings
 
 PILOT_IMAGES: Final = 16
 FINER: Final = 4.0  # a level's tolerance over the next one's; the longest step falls by its fourth root

@@ -15,7 +15,7 @@ from merged_diffusion import _core
 from merged_diffusion.bound import Bound
 from merged_diffusion.data.images import chosen_positions
 from merged_diffusion.errors import RunError, RunMismatchError
-from merged_diffusion.evaluation import paper
+from merged_diffusion.jobs import paper
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.runs import Record, Run
 

@@ -16,7 +16,7 @@ from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError,
 from merged_diffusion.files.reading import read_text
 from merged_diffusion.runs.directory import Directory, make, refuse_link, strangers, unmake
 from merged_diffusion.runs.folder import refuse_strangers
-from merged_diffusion.runs.settings import differences, is_machine, json_text
+from merged_diffusion.runs.settings_file import differences, is_machine, json_text
 
 FORMAT: Final = 1
 NAME: Final = "sweep.json"

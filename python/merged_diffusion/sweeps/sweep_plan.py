@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Generic, Protocol
 
 from merged_diffusion.errors import IncompleteError, ResourceError, RunError, StorageError
-from merged_diffusion.evaluation.cost import Estimate
-from merged_diffusion.evaluation.plan import KEPT_SECONDS
-from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.sweeps import folder
-from merged_diffusion.sweeps.cost import Cost
+from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.jobs.plan import KEPT_SECONDS
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.rows import P, Row
+from merged_diffusion.sweeps.spent import Cost
 from merged_diffusion.sweeps.table import Line, Paired
 
 Observer = Callable[[str, Any], None]
@@ -125,7 +125,7 @@ class SweepPlan(ABC, Generic[P]):
         pair = models.pair
         return {
             "command": "sweep",
-            "format": folder.FORMAT,
+            "format": sweep_folder.FORMAT,
             "metric": self.metric,
             "data": self.data() | {"n": self.n_images},
             "pair": {

@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion.errors import IncompleteError, UsageError
-from merged_diffusion.evaluation.cost import NOMINAL_EVALUATIONS, Estimate, time_call
-from merged_diffusion.evaluation.machine import all_cores, resolve_device
-from merged_diffusion.evaluation.models import Models, load_models
-from merged_diffusion.evaluation.settings import Settings
 from merged_diffusion.experts.base import check_labels
+from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, Estimate, time_call
+from merged_diffusion.jobs.models import Models, load_models
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.threads import all_cores, resolve_device
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
 from merged_diffusion.samplers import Sampling
-from merged_diffusion.sampling import Samples, draw, files
+from merged_diffusion.sampling import Samples, draw, sample_files
 from merged_diffusion.sampling.store import Store, recorded_machine
 from merged_diffusion.scores.machine import Machine, drawing_batch_size
 
@@ -84,9 +84,9 @@ class SamplePlan:
         UsageError
             They do not fit in a file of that kind; labels are missing, or no expert knows them.
         """
-        form = files.form_of(out)
+        form = sample_files.form_of(out)
         placed = self.on(recorded_machine(out))
-        files.check_form(form, placed.model.levels, len(placed.ids))
+        sample_files.check_form(form, placed.model.levels, len(placed.ids))
         placed.labels(placed.ids)
         return placed
 

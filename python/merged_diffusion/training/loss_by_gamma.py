@@ -19,7 +19,7 @@ from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.vdm import VdmExpert
-from merged_diffusion.training.losses import noised
+from merged_diffusion.training.objectives import noised
 
 SPACING: Final = 0.25
 N_IMAGES: Final = 512

@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from merged_diffusion.errors import MergedDiffusionError, UsageError
-from merged_diffusion.evaluation.settings import Settings
-from merged_diffusion.sweeps import folder, table
-from merged_diffusion.sweeps.cost import Cost
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.sweeps import sweep_folder, table
 from merged_diffusion.sweeps.place import place
-from merged_diffusion.sweeps.plan import Observer, SweepPlan
 from merged_diffusion.sweeps.request import Metric, Request, stated
+from merged_diffusion.sweeps.spent import Cost
+from merged_diffusion.sweeps.sweep_plan import Observer, SweepPlan
 from merged_diffusion.sweeps.thresholds import Eta
 
 
@@ -37,14 +37,16 @@ class Sweep:
         self.seconds = 0.0
         self._errors: dict[str, dict[str, Any]] = {}
         if out is not None:
-            spent, self.seconds, made = folder.begin(out, self._table([], None), allow_rebatch=allow_rebatch)
+            spent, self.seconds, made = sweep_folder.begin(
+                out, self._table([], None), allow_rebatch=allow_rebatch
+            )
             self.cost = Cost(spent["spent"], spent["single_runs"])
         try:
             self._rows = plan.opened(out, allow_rebatch=allow_rebatch, strict_env=strict_env)
         except BaseException:
             if out is not None and made is not None:
                 with suppress(MergedDiffusionError):
-                    folder.take_back(out, made)
+                    sweep_folder.take_back(out, made)
             raise
 
     @property
@@ -77,7 +79,7 @@ class Sweep:
     def write(self) -> None:
         """Replace ``sweep.json``."""
         if self.out is not None:
-            folder.write(self.out, self.result())
+            sweep_folder.write(self.out, self.result())
 
     def result(self) -> dict[str, Any]:
         """The table over what there is: the content of ``sweep.json``."""

@@ -16,10 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from merged_diffusion import _core, methods
-from merged_diffusion.bound import noise, terms
+from merged_diffusion.bound import random_numbers, terms
+from merged_diffusion.bound.bounds import TERMS, Bound
 from merged_diffusion.bound.losses import Losses, Positions
-from merged_diffusion.bound.noise import Floats
-from merged_diffusion.bound.result import TERMS, Bound
+from merged_diffusion.bound.random_numbers import Floats
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
@@ -153,10 +153,10 @@ class _Draws:
         """Gammas and losses [n, T] of the images at the positions ``chunk`` [n]."""
         low, high = self.model.gamma_range
         index = np.arange(self.times)
-        offsets = noise.time_offsets(self.losses.seed, self.losses.ids[chunk], repeat)
+        offsets = random_numbers.time_offsets(self.losses.seed, self.losses.ids[chunk], repeat)
         gamma = low + (high - low) * ((index + offsets[:, None]) / self.times)
         positions = np.repeat(chunk, self.times)
-        draws = np.tile(noise.time_draws(repeat, index), len(chunk))
+        draws = np.tile(random_numbers.time_draws(repeat, index), len(chunk))
         clock, squares = gamma.ravel(), np.empty(gamma.size)
         in_charge = self._legs_of(clock)
         for number, leg in enumerate(self.model.legs()):
@@ -172,7 +172,9 @@ class _Draws:
     def _reconstruction(self, chunk: Positions, repeat: int) -> Floats:
         x = self.losses.x[chunk].reshape(len(chunk), -1)
         pixels = self.data.images[chunk].reshape(len(chunk), -1)
-        drawn = noise.reconstruction_noise(self.losses.seed, self.losses.ids[chunk], repeat, x.shape[1])
+        drawn = random_numbers.reconstruction_noise(
+            self.losses.seed, self.losses.ids[chunk], repeat, x.shape[1]
+        )
         return terms.reconstruction(x, pixels, drawn, self.model.gamma_range[0], self.data.levels)
 
     def _values(self, prior: float, reconstruction: Floats, gamma: Floats, squares: Floats) -> Record:
@@ -240,5 +242,5 @@ def _se_times(draws: Floats, squares: Floats, width: float) -> float | None:
 
 def _check_counts(**counts: Any) -> None:
     for name, value in counts.items():
-        if not isinstance(value, Integral) or not 1 <= int(value) < noise.MOST:
-            raise UsageError(f"{name} = {value} is no whole number from 1 to {noise.MOST - 1}")
+        if not isinstance(value, Integral) or not 1 <= int(value) < random_numbers.MOST:
+            raise UsageError(f"{name} = {value} is no whole number from 1 to {random_numbers.MOST - 1}")
