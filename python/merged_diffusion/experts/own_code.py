@@ -66,7 +66,8 @@ def expert_of(module: str, name: str) -> Expert:
         )
     if module.endswith(".py"):
         path = Path(module).resolve()
-        _beside.setdefault(path, _imported_from(path.parent, path))
+        if path not in _beside:
+            _beside[path] = _imported_from(path.parent, path)
     return cast("Expert", expert)
 
 
@@ -149,6 +150,8 @@ def _has(folder: Path, name: str) -> bool:
 
 def _loaded_from(folders: Collection[Path]) -> dict[Path, list[Path]]:
     """Files of modules that are loaded, by those of ``folders`` that they lie below."""
+    if not folders:
+        return {}
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     parts = {os.path.split(file) for file in files if isinstance(file, str) and file.endswith(".py")}
     found: dict[Path, list[Path]] = {}
