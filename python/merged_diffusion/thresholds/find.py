@@ -24,6 +24,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import check_expert, checked_once
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
+from merged_diffusion.experts.fence import fenced
 from merged_diffusion.likelihood.dequantisation import DequantisationKind
 from merged_diffusion.likelihood.given import as_data
 from merged_diffusion.likelihood.settings import Settings
@@ -254,7 +255,7 @@ def _check_experts(
     """Look at each over all that the one pass asks it: at the quality expert below every threshold, too."""
     device = torch.device(settings.device)
     accepted = settings.accept_gradient
-    with frozen(experts, device=device, dtype=settings.torch_dtype):
+    with fenced(), frozen(experts, device=device, dtype=settings.torch_dtype):
         for expert, (low, high) in zip(experts, over, strict=True):
             check_expert(
                 expert,
