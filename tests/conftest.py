@@ -4,6 +4,8 @@
 """
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,3 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--device"))
+
+
+@pytest.fixture(autouse=True)
+def _import_path() -> Iterator[None]:
+    """Folders of experts that a test made are not searched by the next one."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before

@@ -1,5 +1,6 @@
 """Whether an expert predicts the noise of the user's images, and whether its gradient is whole."""
 
+import math
 import re
 import warnings
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from merged_diffusion import load_data, load_expert, schedules
+from merged_diffusion import load_data, load_expert, load_pair, schedules
 from merged_diffusion.data import pixel_values
 from merged_diffusion.errors import ExpertError, ExpertWarning
 from merged_diffusion.experts import checks, fence
@@ -47,10 +48,6 @@ def sigma(gamma: Tensor) -> Tensor:
     return schedules.sigma(gamma).float().view(-1, 1, 1, 1)
 
 
-def v_of_photos(z: Tensor, gamma: Tensor) -> Tensor:
-    return (PHOTOS(z, gamma) - sigma(gamma) * z) / alpha(gamma)
-
-
 @pytest.mark.parametrize("name", BUNDLED)
 def test_no_bundled_expert_is_warned_of(name: str) -> None:
     (leg,) = as_model(load_expert(f"bundled:{name}")).legs()
@@ -71,27 +68,59 @@ def test_an_expert_that_waves_is_not_refused(height: float, rate: float) -> None
     check_expert(declare(lambda z, gamma: PHOTOS(z, gamma) + height * torch.sin(rate * z)))
 
 
+# Of a network of eps: what is declared, what becomes of it, and what is said.
 WRONG = {
-    "v as eps": (v_of_photos, {}, 'predicts = "v" would fit'),
-    "eps as v": (PHOTOS, {"predicts": "v"}, 'predicts = "eps" would fit'),
-    "eps as x0": (PHOTOS, {"predicts": "x0"}, 'predicts = "eps" would fit'),
-    "minus gamma": (lambda z, gamma: PHOTOS(z, -gamma), {}, "-gamma .* would fit"),
-    "half of gamma": (lambda z, gamma: PHOTOS(z, gamma / 2), {}, r"2 \* gamma would fit"),
-    "z / alpha": (lambda z, gamma: PHOTOS(z / alpha(gamma), gamma), {}, "does not denoise"),
-    "pixels from 0 to 1": (lambda z, gamma: PHOTOS((z + 1) / 2, gamma), {}, "no other word"),
-    "minus eps": (lambda z, gamma: -PHOTOS(z, gamma), {}, "no other word"),
+    "v as eps": (
+        lambda net: lambda z, g: (net(z, g) - sigma(g) * z) / alpha(g),
+        {},
+        'predicts = "v" would fit',
+    ),
+    "eps as v": (lambda net: net, {"predicts": "v"}, 'predicts = "eps" would fit'),
+    "eps as x0": (lambda net: net, {"predicts": "x0"}, 'predicts = "eps" would fit'),
+    "eps as score": (lambda net: net, {"predicts": "score"}, 'predicts = "eps" would fit'),
+    "minus gamma": (lambda net: lambda z, g: net(z, -g), {}, "-gamma .* would fit"),
+    "half of gamma": (lambda net: lambda z, g: net(z, g / 2), {}, r"2 \* gamma would fit"),
+    "twice gamma": (lambda net: lambda z, g: net(z, 2 * g), {}, "gamma / 2 would fit"),
+    "z / alpha": (lambda net: lambda z, g: net(z / alpha(g), g), {}, "alpha z in place of z would fit"),
+    "z as edm": (lambda net: net, {"input": "edm"}, 'input = "vp" would fit'),
+    "taken for 0 to 1": (
+        lambda net: lambda z, g: net((z + 1) / 2, g),
+        {},
+        "2 z - 1 in place of z .* would fit",
+    ),
+    "trained on 0 to 1": (
+        lambda net: (
+            lambda z, g: net(
+                (2 * z - alpha(g)) / (alpha(g) ** 2 + 4 * sigma(g) ** 2).sqrt(), g + 2 * math.log(2)
+            )
+        ),
+        {},
+        "pixels from 0 to 1.* would fit",
+    ),
+    "minus eps": (lambda net: lambda z, g: -net(z, g), {}, "no other word"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_declaration_is_warned_of_and_the_right_word_named(case: str) -> None:
-    net, facts, said = WRONG[case]
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_wrong_declaration_is_warned_of_and_the_right_word_named(name: str, case: str) -> None:
+    wrapped, facts, said = WRONG[case]
+    (leg,) = as_model(load_expert(f"bundled:{name}").requires_grad_(False)).legs()
+    x = images(name.partition("-")[0])
+    own = {"gamma_range": leg.expert.gamma_range, "image_shape": x.shape[1:], "levels": leg.expert.levels}
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        check_expert(declare(net, **facts), images=images())
+        check_expert(declare(wrapped(leg.expert), **own, **facts), images=x, takes_products=False)
     texts = [str(one.message) for one in told if issubclass(one.category, ExpertWarning)]
     assert len([text for text in texts if "does not denoise" in text]) == 1
     assert any(re.search(said, text) for text in texts), texts
+
+
+def test_a_card_with_the_wrong_word_is_told_the_right_one() -> None:
+    expert = load_expert("bundled:digits-vdm").requires_grad_(False)
+    expert.predicts = "velocity"
+    with pytest.warns(ExpertWarning, match='predicts = "eps" would fit'):
+        check_expert(expert, images=images("digits"), takes_products=False)
 
 
 def self_conditioned(z: Tensor, gamma: Tensor) -> Tensor:
@@ -125,8 +154,28 @@ def test_an_expert_in_half_precision_is_remarked_not_refused() -> None:
     def rounded(z: Tensor, gamma: Tensor) -> Tensor:
         return PHOTOS(z, gamma).bfloat16().float()
 
-    with pytest.warns(ExpertWarning, match="too rough"):
+    def half_detached(z: Tensor, gamma: Tensor) -> Tensor:
+        out = PHOTOS(z, gamma)
+        return (0.5 * out + 0.5 * out.detach()).bfloat16().float()
+
+    with pytest.warns(ExpertWarning, match="too rough") as told:
         check_expert(declare(rounded))
+    assert "may be missing" not in str(told[0].message)
+    with pytest.warns(ExpertWarning, match="too rough .* part of it may be missing"):
+        check_expert(declare(half_detached))
+
+
+@pytest.mark.parametrize("net", [self_conditioned, detached_channel, detached_in_the_middle])
+def test_part_of_the_gradient_of_an_expert_that_couples_its_batch_is_missed_too(net) -> None:
+    def coupled(z: Tensor, gamma: Tensor) -> Tensor:
+        return net(z, gamma) + 0.01 * (z - z.mean(0, keepdim=True))
+
+    def whole(z: Tensor, gamma: Tensor) -> Tensor:
+        return PHOTOS(z, gamma) + 0.01 * (z - z.mean(0, keepdim=True))
+
+    with pytest.raises(ExpertError, match="part of its gradient missing"):
+        check_expert(declare(coupled), batch_coupled=True)
+    check_expert(declare(whole), batch_coupled=True)
 
 
 @pytest.mark.parametrize("window", [(-3.0, 0.0), (-8.0, -5.0), (1.0, 4.0)])
@@ -159,13 +208,20 @@ def test_a_trained_expert_is_asked_eleven_times_and_for_one_product(
         return fence.pull(expert, eps_hat, *given)
 
     monkeypatch.setattr(checks, "pull", pull)
-    expert = load_expert(f"bundled:{name}").requires_grad_(False)
-    expert.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+    legs = [*load_pair(name.split("-")[0]).legs(), *as_model(load_expert(f"bundled:{name}")).legs()]
     x = images(name.split("-")[0])
-    check_expert(expert, tuple(x.shape[1:]), images=x)
-    assert len(asked) <= 11
-    assert sum(asked) <= 113
-    assert pulled == [9]
+    for leg in legs:
+        if leg.expert.name != name:
+            continue
+        leg.expert.requires_grad_(False)
+        handle = leg.expert.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+        check_expert(leg.expert, tuple(x.shape[1:]), over=(leg.start, leg.end), images=x)
+        handle.remove()
+        assert len(asked) <= 11
+        assert sum(asked) <= 113
+        assert pulled == [9]
+        asked.clear()
+        pulled.clear()
 
 
 def test_one_command_looks_at_an_expert_once_over_the_same_gammas() -> None:
@@ -192,3 +248,15 @@ def test_one_command_looks_at_an_expert_once_over_the_same_gammas() -> None:
         assert spent(over=(-8.0, 1.0)) > 0
         assert spent(over=(-8.0, 1.0), images=images()) > 0
     assert spent(images=images()) == whole
+
+
+@pytest.mark.parametrize("pair", ["photos", "digits"])
+@pytest.mark.parametrize("at", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_no_bundled_expert_is_warned_of_on_any_leg(pair: str, at: float) -> None:
+    for leg in load_pair(pair).legs():
+        low, high = leg.expert.gamma_range
+        middle = low + at * (high - low)
+        for over in ((low, middle), (middle, high)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                check_expert(leg.expert.requires_grad_(False), over=over, images=images(pair))

@@ -2,11 +2,15 @@
 
 import errno
 import os
+import re
+import socket
+import stat
 
 import numpy as np
 import pytest
 
 from merged_diffusion.errors import IncompleteError, MergedDiffusionError, RunError, StorageError
+from merged_diffusion.reports.text_file import write_text
 from merged_diffusion.runs import Run, open_run
 from merged_diffusion.runs.directory import Directory, make, write_file
 from merged_diffusion.sampling.samples import Samples
@@ -331,3 +335,50 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with Directory(tmp_path) as folder, pytest.raises(StorageError, match="regular"):
         folder.read("fifo")
+
+
+def special(path, kind):
+    """Something at ``path`` that is neither file nor directory."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    else:
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # that of /dev/null
+        except PermissionError:
+            pytest.skip("only root makes devices")
+
+
+WRITERS = {
+    "report": lambda place: write_file(place / "out", b"<!doctype html>"),
+    "text": lambda place: write_text(place / "out", "a,b", re.compile("a")),
+}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+@pytest.mark.parametrize("writer", ["report", "text", ".npz", ".zip", ".png", ""])
+def test_pipes_sockets_and_devices_are_refused_and_stay(tmp_path, kind, writer):
+    place = tmp_path / "new"
+    place.mkdir()
+    out = place / ("out" if writer in WRITERS else f"images{writer}")
+    special(out, kind)
+    before = out.lstat()
+    with pytest.raises(StorageError, match=rf"is a ({kind}|named {kind})[^;]*; .*--out"):
+        WRITERS[writer](place) if writer in WRITERS else drawing(writer)(tmp_path)
+    assert os.path.samestat(before, out.lstat())
+    assert [path.name for path in place.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("ending", [".npz", ""])
+def test_a_pipe_that_came_while_images_were_drawn_stays(tmp_path, ending):
+    out = tmp_path / f"images{ending}"
+    with Store(out, np.arange(2), IDENTITY) as store:
+        store.append(samples([0, 1]))
+        os.mkfifo(out)
+        with pytest.raises(StorageError, match="is a named pipe"):
+            store.finish()
+    out.unlink()
+    with Store(out, np.arange(2), IDENTITY) as store:
+        assert store.finish() is not None

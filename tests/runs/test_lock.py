@@ -117,3 +117,42 @@ def test_a_lock_that_cannot_be_had_is_a_storage_error_at_once_and_leaves_nothing
     with pytest.raises(StorageError, match="cannot be locked"):
         Run.open(tmp_path / "a" / "run", SETTINGS)
     assert not list(tmp_path.iterdir())
+
+
+STRANGER = "settings.lock.claim.7.7.deadbeef.box-a1b2"
+
+
+def test_the_kernels_lock_is_had_whatever_other_hosts_left(tmp_path):
+    (tmp_path / f".{STRANGER}").touch()
+    with Directory(tmp_path) as folder:
+        lock = Lock(folder, "settings.lock")
+        assert lock.acquire(0.0)
+        assert not Lock(folder, "settings.lock").acquire(0.0)
+        lock.release()
+
+
+def test_the_claim_of_another_host_is_named_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.fcntl, "flock", failing(errno.EOPNOTSUPP))
+    claim = tmp_path / f".{STRANGER}"
+    claim.touch()
+    with Directory(tmp_path) as folder:
+        lock = Lock(folder, "settings.lock")
+        with pytest.raises(RunLockedError) as found, lock.held(0.0, RunLockedError("it is locked", file="x")):
+            pass
+        assert "process 7 of the host box-a1b2" in found.value.message
+        assert f"remove {claim}" in found.value.hint
+        assert found.value.fields == {"file": "x", "claim": str(claim), "host": "box-a1b2", "pid": 7}
+        claim.unlink()
+        assert lock.acquire(0.0)
+        lock.release()
+
+
+@pytest.mark.parametrize("name", ["images-0000-of-0001.lock", "settings.lock"])
+def test_a_run_that_another_host_claims_says_so(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(module.fcntl, "flock", failing(errno.EOPNOTSUPP))
+    monkeypatch.setattr("merged_diffusion.runs.folder.LOCK_SECONDS", 0.0)
+    with Run.open(tmp_path / "run", SETTINGS):
+        pass
+    (tmp_path / "run" / f".{name}.claim.7.7.deadbeef.box-a1b2").touch()
+    with pytest.raises(RunLockedError, match=r"7 of the host box-a1b2.*remove .*claim\.7"):
+        Run.open(tmp_path / "run", SETTINGS)

@@ -6,7 +6,7 @@ import torch
 
 from merged_diffusion import _core
 from merged_diffusion.data.images import make_data
-from merged_diffusion.errors import SolveError, UsageError
+from merged_diffusion.errors import ExpertError, ExpertWarning, SolveError, UsageError
 from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.likelihood.solver_settings import Settings
@@ -177,3 +177,21 @@ def test_a_loss_that_is_not_finite_is_named():
     broken = Broken(SHAPE, variance=0.1, gamma_range=RANGES["likelihood"], levels=LEVELS, name="broken")
     with pytest.raises(SolveError, match="broken is not finite at gamma"):
         find_threshold(broken, gaussian("quality", 0.1), gaussian_images(20))
+
+
+class Detached(GaussianExpert):
+    """Half of its gradient is missing below gamma = -3, where no threshold leaves it alone."""
+
+    def forward(self, z, gamma, cond=None):
+        out = super().forward(z, gamma, cond)
+        return torch.where((gamma < -3).view(-1, 1, 1, 1), 0.5 * out + 0.5 * out.detach(), out)
+
+
+@pytest.mark.parametrize("role", ["likelihood", "quality"])
+def test_a_gradient_with_a_part_missing_is_found_wherever_the_one_pass_takes_it(role):
+    experts = {name: gaussian(name, 0.1) for name in RANGES}
+    experts[role] = Detached(SHAPE, variance=0.1, gamma_range=RANGES[role], levels=LEVELS, name=role)
+    with pytest.raises(ExpertError, match=f"expert {role} has part of its gradient missing"):
+        find_threshold(*experts.values(), gaussian_images(20))
+    with pytest.warns(ExpertWarning, match="part of its gradient missing"):
+        find_threshold(*experts.values(), gaussian_images(20), accept_gradient=role)

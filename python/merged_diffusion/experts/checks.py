@@ -94,8 +94,9 @@ def check_expert(
         cond = cond[torch.arange(ROWS, device=cond.device) % len(cond)]
     first = _ask(expert, z, gamma, cond)
     _check_repeats(expert, z, gamma, cond, first, batch_coupled=batch_coupled)
-    if takes_products and not batch_coupled:
-        _check_products(expert, z, gamma, cond, first, accepted=expert.name in accept_gradient)
+    if takes_products:
+        accepted = expert.name in accept_gradient
+        _check_products(expert, z, gamma, cond, first, accepted=accepted, coupled=batch_coupled)
     else:
         _check_gradient(expert, z, gamma, cond, first)
     if images is not None:
@@ -143,7 +144,7 @@ _looks: ContextVar[list[_Look] | None] = ContextVar("looks", default=None)
 @contextmanager
 def checked_once() -> Iterator[None]:
     """One command: an expert that was looked at is not looked at again over the same gammas, or fewer."""
-    token = _looks.set([])
+    token = _looks.set([] if (earlier := _looks.get()) is None else earlier)
     try:
         yield
     finally:
@@ -261,7 +262,14 @@ def _refuse_unless_constant(
 
 
 def _check_products(
-    expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None, first: Tensor, *, accepted: bool
+    expert: Expert,
+    z: Tensor,
+    gamma: Tensor,
+    cond: Tensor | None,
+    first: Tensor,
+    *,
+    accepted: bool,
+    coupled: bool,
 ) -> None:
     """Products with the gradient against differences of what is returned (`gradient`)."""
     width = float(gamma[-1] - gamma[0])
@@ -269,20 +277,24 @@ def _check_products(
     def compared(rows: int) -> list[gradient.Verdict]:
         parts = [slice(start, start + rows) for start in range(0, len(z), rows)]
         found = [
-            gradient.compare(partial(call, part), product, z[part], gamma[part], first[part], width)
+            gradient.compare(
+                partial(call, part), product, z[part], gamma[part], first[part], width, coupled=coupled
+            )
             for part in parts
         ]
         return [verdict for verdict in found if verdict is not None]
 
-    def call(part: slice, state: Tensor) -> Tensor:
-        rows = torch.arange(len(z))[part].repeat(len(state) // len(z[part]))
-        labels = None if cond is None else cond[rows]
-        return ask(expert, state, gamma[rows], labels, grad=state.requires_grad)
+    def call(part: slice, state: Tensor, rows: Tensor) -> Tensor:
+        own = torch.arange(len(z))[part][rows]
+        labels = None if cond is None else cond[own]
+        return ask(expert, state, gamma[own], labels, grad=state.requires_grad)
 
     def product(out: Tensor, state: Tensor, v: Tensor) -> Tensor | None:
         return pull(expert, out, state, v)
 
-    verdict = gradient.joined(Rows(len(z), z.device).fit(compared))
+    # Rows that depend on each other cannot be asked in parts.
+    together = Rows(len(z), z.device, least=len(z) if coupled else 1)
+    verdict = gradient.joined(together.fit(compared))
     if verdict is None:
         _refuse_unless_constant(expert, z, gamma, cond, first)
         return
@@ -304,11 +316,15 @@ def _check_products(
         warnings.warn(f"expert {expert.name} {text}", ExpertWarning, stacklevel=4)
     elif verdict.rough:
         at = ", ".join(f"{value:.4g}" for value in verdict.rough)
-        warnings.warn(
-            f"expert {expert.name} is too rough at gamma = {at} to check its gradient by differences; {seen}",
-            ExpertWarning,
-            stacklevel=4,
+        text = (
+            f"expert {expert.name} is too rough at gamma = {at} to check its gradient by differences; {seen}"
         )
+        if (doubt := verdict.doubt) is not None:
+            text += (
+                f". By coarse steps part of it may be missing: at gamma = {doubt.gamma:.4g} they say q = "
+                f"{doubt.difference:.4g}, its product {doubt.product:.4g}"
+            )
+        warnings.warn(text, ExpertWarning, stacklevel=4)
 
 
 def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_hat: Tensor) -> None:

@@ -15,28 +15,31 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, cast, get_args
 
 import torch
 from torch import Tensor
 
 from merged_diffusion import schedules
 from merged_diffusion.errors import ExpertError, ExpertWarning
+from merged_diffusion.experts import vdm
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.experts.callables import CLOCKS, CallableExpert, Clock, Predicts
+from merged_diffusion.experts.callables import CLOCKS, CallableExpert, Clock, Input, Predicts
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.fence import ask_in_parts, fenced
+from merged_diffusion.experts.vdm import VdmExpert
 
 GAMMAS: Final = 8
 FEW_GAMMAS: Final = 2  # that other words have to fit first; hardly any does
 ROWS: Final = 4  # images, or draws of noise where there are fewer
 FAR: Final = 0.15  # between slope and 1 - loss; trained pairs: at most a third of it above the lowest quarter
 FAR_GAMMAS: Final = 2
-CLOSE: Final = 0.08  # what other words must reach before they are proposed
+CLOSE: Final = 0.08  # what lets other words be tried, and what they must reach; trained pairs: 0.05
 NOISY: Final = 1.0  # gamma above which sigma > 0.85
 STANDARD_ERRORS: Final = 4.0
+ALIKE: Final = 1e-3  # between losses of words that mean the same: the first one counts
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def warn_of_declaration(
         )
 
     found = look(expert)
-    if found is None or found.fits:
+    if found is None or found.fits_closely:
         return
     best: tuple[float, str] | None = None
     for words, other in _others(expert):
@@ -178,14 +181,18 @@ def warn_of_declaration(
                 tried = look(other)
         except ExpertError:
             continue  # a network that refuses another clock has no more to say
-        if tried is not None and tried.fits_closely and (best is None or tried.mean_loss < best[0]):
+        if tried is not None and tried.fits_closely and (best is None or tried.mean_loss < best[0] - ALIKE):
             best = tried.mean_loss, words
+    if found.fits and (best is None or best[0] > found.mean_loss):
+        return
     warnings.warn(_text(expert, found, best), ExpertWarning, stacklevel=4)
 
 
 def _text(expert: Expert, found: Denoising, best: tuple[float, str] | None) -> str:
     low, high = float(found.gamma[0]), float(found.gamma[-1])
-    if found.is_useless:
+    if found.fits:
+        by = f"its mean denoising loss over gamma {low:.3g} to {high:.3g} is {found.mean_loss:.3g}"
+    elif found.is_useless:
         by = (
             f"its mean denoising loss over gamma {low:.3g} to {high:.3g} is {found.mean_loss:.3g}, "
             "where eps_hat = 0 has 1"
@@ -199,27 +206,22 @@ def _text(expert: Expert, found: Denoising, best: tuple[float, str] | None) -> s
             f"leaves {float(found.left[worst]):.3g}, where a denoiser has two equal numbers and 0 "
             f"(it is {FAR} off at {at})"
         )
-    text = f"expert {expert.name} does not denoise these images: {by}; "
+    text = f"expert {expert.name} does not denoise these images{' as well as it might' * found.fits}: {by}; "
     if best is not None:
         return f"{text}{best[1]} would fit, with a loss of {best[0]:.3g}"
-    if _declared(expert) is None:
-        return f"{text}are these the images, and the range, that it was trained for?"
     return (
-        f"{text}no other word of predicts, time or input fits either: is the network trained, and for such "
-        "images?"
+        f"{text}no other word of predicts, time, input or pixels fits either: is the network trained, for "
+        "these images and this range?"
     )
 
 
-def _declared(expert: Expert) -> CallableExpert | None:
-    inner = expert.expert if isinstance(expert, Centred) else expert
-    return inner if isinstance(inner, CallableExpert) else None
+def _declared(expert: Expert) -> Expert:
+    return expert.expert if isinstance(expert, Centred) else expert
 
 
 def _others(expert: Expert) -> Iterator[tuple[str, Expert]]:
     """The same network under other words, one changed at a time, and the line to paste."""
     declared = _declared(expert)
-    if declared is None:
-        return
 
     def again(**facts: object) -> Expert:
         other = copy.copy(declared)  # the network itself is shared
@@ -228,14 +230,40 @@ def _others(expert: Expert) -> Iterator[tuple[str, Expert]]:
             object.__setattr__(other, name, value)
         return Centred(other) if isinstance(expert, Centred) else other
 
-    for word in get_args(Predicts):
-        if word != declared.predicts:
-            yield f'predicts = "{word}"', again(predicts=word)
-    for words, clock in _clocks(declared):
-        yield words, again(clock=clock)
-    for word in ("vp", "edm", "flow"):
-        if word != declared.input:
-            yield f'input = "{word}"', again(input=word)
+    if isinstance(declared, CallableExpert):
+        words = {"predicts": get_args(Predicts), "input": get_args(Input)}
+        for clock, time in _clocks(declared):
+            yield clock, again(clock=time)
+    elif isinstance(declared, VdmExpert):
+        words = {"predicts": get_args(vdm.Predicts), "input": get_args(vdm.Input)}
+    else:
+        words = {}
+    for name, known in words.items():
+        for word in known:
+            if word != getattr(declared, name):
+                yield f'{name} = "{word}"', again(**{name: word})
+    for line, fed in FED.items():
+        yield line, cast("Expert", _Fed(expert, fed))
+
+
+class _Fed:
+    """An expert that is given another z and another gamma."""
+
+    def __init__(self, expert: Expert, fed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.name, self._expert, self._fed = expert.name, expert, fed
+
+    def __call__(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
+        return self._expert(*self._fed(z, gamma), cond)
+
+
+def _doubled(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    return 2 * z - 1, gamma
+
+
+def _halved(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """What a network of x from 0 to 1 is given: (x + 1)/2 with noise sigma/2 has gamma - 2 log 2."""
+    alpha, sigma = (schedules.per_image(f(gamma), z) for f in (schedules.alpha, schedules.sigma))
+    return (z + alpha) / (2 * (alpha**2 + sigma**2 / 4).sqrt()), gamma - 2 * math.log(2)
 
 
 def _clocks(declared: CallableExpert) -> Iterator[tuple[str, Clock]]:
@@ -249,3 +277,15 @@ def _clocks(declared: CallableExpert) -> Iterator[tuple[str, Clock]]:
     yield "time = lambda gamma: 2 * gamma", lambda gamma: 2 * gamma
     if declared.time in ("t01", "timestep"):
         yield "the schedule reversed", lambda gamma: own((low + high - gamma).clamp(low, high))
+
+
+def _times_alpha(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    return z * schedules.per_image(schedules.alpha(gamma), z), gamma
+
+
+FED: Final = {
+    "alpha z in place of z": _times_alpha,
+    "2 z - 1 in place of z (its pixels are taken for 0 to 1, and are -1 to 1)": _doubled,
+    "(z + alpha) / 2c in place of z and gamma - 2 log 2 in place of gamma, c^2 = alpha^2 + sigma^2 / 4 "
+    "(pixels from 0 to 1)": _halved,
+}

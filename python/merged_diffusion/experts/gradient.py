@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,14 +28,14 @@ from merged_diffusion import schedules
 # say that a product is right, not that it is wrong.
 USUAL_STEP: Final = 0.01
 STEPS: Final = tuple(USUAL_STEP * 4.0**k for k in (0, -1, 1, 2, -2, -3, -4, -5, -6))
-AGREE: Final = 0.01  # two differences that are further apart, relatively, say nothing
+AGREE: Final = 0.01  # two differences that are further apart, relatively to q or LEAST_Q, say nothing
 WRONG: Final = 0.03  # a product that is further off than this is wrong; trained networks in float32: 5e-3
 SMOOTH: Final = 0.1  # most that the second difference may be of the first, else h is no small step
 LEAST_Q: Final = 0.02  # errors of a smaller q are taken relative to this
 VISIBLE_BITS: Final = 0.1  # per dimension, over a whole leg: what must be seen
 
-Call = Callable[[Tensor], Tensor]
-"""Of z [B, C, H, W], or of some such stacked [n B, C, H, W] without gradients."""
+Call = Callable[[Tensor, Tensor], Tensor]
+"""Of states [n, C, H, W] and the rows [n] of z that they belong to."""
 Product = Callable[[Tensor, Tensor, Tensor], Tensor | None]
 """Of what was returned, its z and v: v^T d eps_hat/dz; None where it does not depend on z."""
 
@@ -56,10 +56,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The worst row of all that are wrong; the gammas of those that were too rough to tell."""
+    """The worst row of all that are wrong; the gammas of those that were too rough to tell.
+
+    ``doubt`` is the worst of these whose product is off differences by steps that may be too coarse.
+    """
 
     worst: Finding | None
     rough: tuple[float, ...]
+    doubt: Finding | None = None
 
     @property
     def is_wrong(self) -> bool:
@@ -76,8 +80,11 @@ def joined(verdicts: Sequence[Verdict]) -> Verdict | None:
     """Of all rows; None where there are no verdicts."""
     if not verdicts:
         return None
-    worst = max((v.worst for v in verdicts if v.worst is not None), key=_error, default=None)
-    return Verdict(worst, tuple(gamma for verdict in verdicts for gamma in verdict.rough))
+    worst, doubt = (
+        max((found for found in column if found is not None), key=_error, default=None)
+        for column in zip(*((v.worst, v.doubt) for v in verdicts), strict=True)
+    )
+    return Verdict(worst, tuple(gamma for verdict in verdicts for gamma in verdict.rough), doubt)
 
 
 def _error(finding: Finding) -> float:
@@ -85,24 +92,25 @@ def _error(finding: Finding) -> float:
 
 
 def compare(
-    call: Call, product: Product, z: Tensor, gamma: Tensor, value: Tensor, width: float
+    call: Call, product: Product, z: Tensor, gamma: Tensor, value: Tensor, width: float, *, coupled: bool
 ) -> Verdict | None:
     """Products against differences at z [B, C, H, W], where ``call`` returned ``value``; None for a constant.
 
     What seems wrong is looked at a second time, along other directions, before it is said to be.
+    ``coupled`` rows depend on each other: they move together, and q is the mean of all.
     """
-    first = _look(call, product, z, gamma, value, seed=1)
+    first = _look(call, product, z, gamma, value, seed=1, coupled=coupled)
     if first is None:
         return None
     if not _suspects(first, width):
-        return Verdict(None, first.rough)
-    second = _look(call, product, z, gamma, value, seed=2)
+        return Verdict(None, first.rough, first.doubt)
+    second = _look(call, product, z, gamma, value, seed=2, coupled=coupled)
     if second is None:
         return None
     again = _suspects(second, width)
     both = [finding for finding in _suspects(first, width) if any(f.gamma == finding.gamma for f in again)]
     worst = max(both, key=_error, default=None)
-    return Verdict(worst, first.rough)
+    return Verdict(worst, first.rough, first.doubt)
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,7 @@ class _Look:
     findings: tuple[Finding, ...]
     spread: tuple[float, ...]  # of the two differences, for each finding
     rough: tuple[float, ...]
+    doubt: Finding | None
 
 
 def _suspects(look: _Look, width: float) -> list[Finding]:
@@ -122,81 +131,117 @@ def _suspects(look: _Look, width: float) -> list[Finding]:
 
 
 def _look(
-    call: Call, product: Product, z: Tensor, gamma: Tensor, value: Tensor, *, seed: int
+    call: Call, product: Product, z: Tensor, gamma: Tensor, value: Tensor, *, seed: int, coupled: bool
 ) -> _Look | None:
     """Each row by the first two neighbouring steps whose differences agree."""
     signs = torch.randint(0, 2, z.shape, generator=torch.Generator(device="cpu").manual_seed(seed))
     v = (2 * signs - 1).to(z.dtype).to(z.device)
     state = z.clone().requires_grad_()
-    out = call(state)
+    everywhere = torch.arange(len(z))
+    out = call(state, everywhere)
     if not out.requires_grad:
         return None
     pulled = product(out, state, v)
     slope = torch.zeros_like(z) if pulled is None else pulled
-    scale = schedules.sigma(gamma)
-    found: dict[float, tuple[Tensor, Tensor, Tensor]] = {}
-    settled: dict[int, tuple[Finding, float]] = {}
-    looked_at = [row for row in range(len(z)) if bool(value[row].isfinite().all())]
-    for step in _needed(looked_at, settled):
-        found[step] = _difference(call, z, value, v, slope, scale, step)
-        for row in looked_at:
-            if row not in settled and (pair := _agreeing(found, row)) is not None:
-                settled[row] = _finding(pair, float(gamma[row]))
-    rough = tuple(float(gamma[row]) for row in looked_at if row not in settled)
-    findings = [settled[row] for row in sorted(settled)]
-    return _Look(tuple(f for f, _ in findings), tuple(s for _, s in findings), rough)
-
-
-def _needed(rows: list[int], settled: dict[int, tuple[Finding, float]]) -> Iterator[float]:
-    """The steps, until every row is settled."""
+    # Groups of as many rows, each with a q of its own.
+    groups = everywhere.view(1, -1) if coupled else everywhere.view(-1, 1)
+    finite = value.isfinite().flatten(1).all(1).cpu()
+    left = [at for at, rows in enumerate(groups) if bool(finite[rows].all())]
+    gammas = [float(gamma[rows].mean()) for rows in groups]
+    sides: dict[int, dict[float, Sides]] = {at: {} for at in left}
+    settled: list[tuple[Finding, float]] = []
     for step in STEPS:
-        if len(settled) < len(rows):
-            yield step
+        if not left:
+            break
+        rows = groups[left].flatten()
+        given = (z[rows], value[rows], v[rows], slope[rows], schedules.sigma(gamma[rows]))
+        table = _difference(call, rows, *given, step, together=not coupled)
+        for at, (q, by_product, bend, rise) in zip(left, table.view(len(left), -1, 4).mean(1), strict=True):
+            sides[at][step] = Sides(float(q), float(by_product), float((bend / rise).sqrt()))
+        pairs = {at: _agreeing(sides[at]) for at in left}
+        settled += [_finding(pair, gammas[at]) for at, pair in pairs.items() if pair is not None]
+        left = [at for at in left if pairs[at] is None]
+    coarse = {at: _agreeing(sides[at], acquit=False) for at in left}
+    doubts = [_finding(pair, gammas[at])[0] for at, pair in coarse.items() if pair is not None]
+    doubts = [doubt for doubt in doubts if doubt.relative > WRONG]
+    return _Look(
+        tuple(finding for finding, _ in settled),
+        tuple(apart for _, apart in settled),
+        tuple(gammas[at] for at in left),
+        max(doubts, key=_error, default=None),
+    )
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Q by the difference and by the product, and the second difference over the first (nan where none)."""
+
+    difference: float
+    product: float
+    roughness: float
 
 
 def _difference(
-    call: Call, z: Tensor, value: Tensor, v: Tensor, slope: Tensor, sigma: Tensor, step: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Q by the difference and by the product [B], and the second difference over the first [B].
+    call: Call,
+    rows: Tensor,
+    z: Tensor,
+    value: Tensor,
+    v: Tensor,
+    slope: Tensor,
+    sigma: Tensor,
+    step: float,
+    *,
+    together: bool,
+) -> Tensor:
+    """Of the rows [n, 4]: q by the difference, by the product, second and first difference squared.
 
-    The product is taken with z + h v less z - h v as they were rounded, so that only what the network itself
-    rounds is left.
+    Both ends are asked in one call if they may be ``together``. The product is taken with z + h v less
+    z - h v as they were rounded, so that only what the network itself rounds is left.
     """
     wide, direction = schedules.widened(z), schedules.widened(v)
     reach = step * schedules.per_image(sigma, wide) * direction
     up, down = ((wide + signed).to(z.dtype).to(z.device) for signed in (reach, -reach))
-    above, below = schedules.widened(call(torch.cat([up, down]))).chunk(2)
+    if together:
+        above, below = schedules.widened(call(torch.cat([up, down]), rows.repeat(2))).chunk(2)
+    else:
+        above, below = (schedules.widened(call(side, rows)) for side in (up, down))
     moved = schedules.widened(up) - schedules.widened(down)
-    q = (direction * (above - below)).flatten(1).mean(1) / (2 * step)
-    by_product = (schedules.widened(slope) * moved).flatten(1).mean(1) / (2 * step)
-    bend = (above - 2 * schedules.widened(value) + below).flatten(1).norm(dim=1)
-    roughness = bend / (above - below).flatten(1).norm(dim=1)  # nan where nothing moved at all
-    return q, by_product, roughness
+    columns = (
+        direction * (above - below) / (2 * step),
+        schedules.widened(slope) * moved / (2 * step),
+        (above - 2 * schedules.widened(value) + below).square(),
+        (above - below).square(),
+    )
+    return torch.stack([column.flatten(1).mean(1) for column in columns], 1).cpu()
 
 
-def _agreeing(
-    found: dict[float, tuple[Tensor, Tensor, Tensor]], row: int
-) -> list[tuple[float, float]] | None:
-    """(difference, product) of two neighbouring steps that agree in this row, in a stretch that is smooth."""
-    steps = sorted(found)
-    for small, large in itertools.pairwise(steps):
-        pair = [tuple(float(part[row]) for part in found[step]) for step in (large, small)]
-        size = max(abs(q) for q, _, _ in pair)
-        still = all(q == 0 and p == 0 for q, p, _ in pair)
+def _agreeing(sides: dict[float, Sides], *, acquit: bool = True) -> tuple[Sides, Sides] | None:
+    """Two neighbouring steps that agree, in a stretch that is smooth.
+
+    Coarse steps count only where they ``acquit`` the product, or in spite of that.
+    """
+    for small, large in itertools.pairwise(sorted(sides)):
+        pair = sides[large], sides[small]
+        size = max(abs(side.difference) for side in pair)
+        still = all(side.difference == 0 and side.product == 0 for side in pair)
         if still or (
-            all(rough < SMOOTH for _, _, rough in pair)
-            and abs(pair[0][0] - pair[1][0]) <= AGREE * size + 1e-9
-            and (large <= USUAL_STEP or _is_right(pair))
+            all(side.roughness < SMOOTH for side in pair)
+            and abs(pair[0].difference - pair[1].difference) <= AGREE * max(size, LEAST_Q)
+            and (large <= USUAL_STEP or not acquit or _is_right(pair))
         ):
-            return [(q, product) for q, product, _ in pair]
+            return pair
     return None
 
 
-def _is_right(pair: list[tuple[float, ...]]) -> bool:
-    return all(abs(q - product) <= AGREE * max(abs(q), LEAST_Q) for q, product, _ in pair)
+def _is_right(pair: tuple[Sides, Sides]) -> bool:
+    return all(_apart(side) <= AGREE * max(abs(side.difference), LEAST_Q) for side in pair)
 
 
-def _finding(pair: list[tuple[float, float]], gamma: float) -> tuple[Finding, float]:
-    """The nearer of the two, so that a product is wrong only where it is off both."""
-    q, product = min(pair, key=lambda both: abs(both[0] - both[1]))
-    return Finding(gamma, product, q), abs(pair[0][0] - pair[1][0])
+def _apart(side: Sides) -> float:
+    return abs(side.difference - side.product)
+
+
+def _finding(pair: tuple[Sides, Sides], gamma: float) -> tuple[Finding, float]:
+    """The nearer of the two, for a product is wrong only where it is off both; and how far they are apart."""
+    nearer = min(pair, key=_apart)
+    return Finding(gamma, nearer.product, nearer.difference), abs(pair[0].difference - pair[1].difference)

@@ -13,7 +13,7 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -66,7 +66,8 @@ def expert_of(module: str, name: str) -> Expert:
         )
     if module.endswith(".py"):
         path = Path(module).resolve()
-        _beside.setdefault(path, _imported_from(path.parent, path))
+        if path not in _beside:
+            _beside[path] = _imported_from(path.parent, path)
     return cast("Expert", expert)
 
 
@@ -128,8 +129,8 @@ def _first(folder: Path) -> Iterator[None]:
 
 def _forget_others(folder: Path) -> None:
     """Have modules imported anew that another expert has from its folder, and ``folder`` has of its own."""
-    for other in sorted(_folders - {folder}):
-        files = [path for path in _loaded_from(other) if path not in _beside]
+    for other, loaded in sorted(_loaded_from(_folders - {folder}).items()):
+        files = [path for path in loaded if path not in _beside]
         names = {path.relative_to(other).parts[0].removesuffix(".py") for path in files}
         both = sorted(name for name in names - {__package__.split(".")[0]} if _has(folder, name))
         if not both:
@@ -147,22 +148,28 @@ def _has(folder: Path, name: str) -> bool:
     return (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
 
 
-def _loaded_from(folder: Path) -> list[Path]:
-    """Files below ``folder`` of modules that are loaded."""
+def _loaded_from(folders: Collection[Path]) -> dict[Path, list[Path]]:
+    """Files of modules that are loaded, by those of ``folders`` that they lie below."""
+    if not folders:
+        return {}
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     parts = {os.path.split(file) for file in files if isinstance(file, str) and file.endswith(".py")}
-    folders = {parent: _real(parent) for parent, _ in parts}
-    inside = {parent for parent, real in folders.items() if real.is_relative_to(folder)}
-    return sorted(folders[parent] / name for parent, name in parts if parent in inside)
+    found: dict[Path, list[Path]] = {}
+    for parent, name in sorted(parts):
+        real, above = _real(parent)
+        for folder in above.intersection(folders):
+            found.setdefault(folder, []).append(real / name)
+    return {folder: sorted(set(paths)) for folder, paths in found.items()}
 
 
 @cache
-def _real(directory: str) -> Path:
-    """Thousands of modules lie in hundreds of directories."""
-    return Path(directory).resolve()
+def _real(directory: str) -> tuple[Path, frozenset[Path]]:
+    """Without links; and with all above it. Thousands of modules lie in hundreds of directories."""
+    real = Path(directory).resolve()
+    return real, frozenset([real, *real.parents])
 
 
 def _imported_from(folder: Path, file: Path) -> tuple[Path, ...]:
     """What ``file`` has beside it of the loaded modules; nothing of installed packages within the folder."""
-    inside = (path for path in _loaded_from(folder) if path != file)
+    inside = (path for path in _loaded_from({folder}).get(folder, []) if path != file)
     return tuple(path for path in inside if "site-packages" not in path.parts and path.is_file())

@@ -8,7 +8,7 @@ from typing import Final
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.files.reading import opened
-from merged_diffusion.runs.directory import storing, write_file
+from merged_diffusion.runs.directory import refuse_special, storing, write_file
 
 HEAD: Final = 4096  # bytes at the beginning of a file that tell what it is
 
@@ -28,7 +28,8 @@ def write_text(out: Path, text: str, own: re.Pattern[str]) -> None:
 
 
 def check_replaceable(out: Path, own: re.Pattern[str]) -> None:
-    """`UsageError` where a file of another kind lies at ``out``."""
+    """`UsageError` where a file of another kind lies at ``out``, `StorageError` where it is no file."""
+    refuse_special(out)
     with storing(out, "read"):
         if not out.is_file():
             return

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from merged_diffusion.errors import StorageError
+from merged_diffusion.files.reading import KINDS
 
 NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
@@ -60,6 +61,24 @@ def refuse_link(path: Path) -> None:
         raise StorageError(
             f"{path}: is a link to {target}, outside of {parent}",
             hint="name the target itself as --out",
+            file=str(path),
+        )
+
+
+def refuse_special(path: Path, found: os.stat_result | None = None) -> None:
+    """`StorageError` where ``path`` is a pipe, a socket or a device, which replacing would destroy.
+
+    ``found`` is what it is, where that has been asked already.
+    """
+    with storing(path, "read"):
+        try:
+            mode = stat.S_IFMT((path.stat() if found is None else found).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+    if mode in KINDS and mode != stat.S_IFDIR:
+        raise StorageError(
+            f"{path}: is {KINDS[mode]}, which a file would replace; nothing was written",
+            hint="name a file that is new or may be replaced as --out",
             file=str(path),
         )
 
@@ -160,6 +179,12 @@ class Directory:
             except FileNotFoundError:
                 return None
 
+    def require_replaceable(self, name: str) -> None:
+        """`StorageError` where ``name`` is what a file must not take the place of (`refuse_special`)."""
+        found = self.status(name)
+        if found is not None:
+            refuse_special(self.path / name, found)
+
     def is_there(self) -> bool:
         """Whether its path still leads to it."""
         with storing(self.path, "read"):
@@ -185,7 +210,11 @@ class Directory:
                 return file.read()
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace a file in one step: readers, and a restart, see the old content or the new one."""
+        """Replace a file in one step: readers, and a restart, see the old content or the new one.
+
+        A pipe, a socket or a device is no file, and is refused.
+        """
+        self.require_replaceable(name)
         draft = self.write_draft(name, content)
         try:
             self.rename(draft, name)

@@ -52,12 +52,13 @@ class Journal:
     def _acquire(self) -> None:
         if not self._lock.acquire(LOCK_SECONDS):
             owner = _read_owner(self._directory, self._owner)
-            raise RunLockedError(
+            refused = RunLockedError(
                 f"{self.path}: process {owner['pid']} on {owner['host']} works on this shard",
                 hint="wait for it, stop it, or give each worker its own --shard I/N",
                 file=str(self.path),
                 **owner,
             )
+            raise self._lock.explained(refused)
         self._directory.remove_drafts([self._owner, self.path.name])
         me = {"host": socket.gethostname(), "pid": os.getpid()}
         self._directory.write(self._owner, json.dumps(me).encode())

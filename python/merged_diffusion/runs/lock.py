@@ -2,7 +2,9 @@
 
 A claim is a file named by host, process, when that process began, and a random number. Each writes its own
 and then looks for others; who sees one that is alive takes its own back. So two never hold it together, and a
-dead process's claim is removed by its name, which no living one has.
+dead process's claim is removed by its name, which no living one has. Whether a process of another host lives
+cannot be told: its claim blocks where there are only claims, and the refusal names it; who has the kernel's
+lock needs to know of this host's alone.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Lock:
         self.name = name
         self._fd: int | None = None
         self._claim: str | None = None
+        self._stranger: re.Match[str] | None = None  # the claim of another host that was in the way
 
     @property
     def path(self) -> Path:
@@ -66,6 +69,7 @@ class Lock:
         return True
 
     def _try(self) -> bool:
+        self._stranger = None
         fd = self.directory.open(self.name, os.O_RDWR | os.O_CREAT)
         try:
             if self._is_locked(fd) and self._is_current(fd) and not self._others():
@@ -98,13 +102,22 @@ class Lock:
         return found is not None and os.path.samestat(found, os.fstat(fd))
 
     def _others(self) -> bool:
-        """Whether another claims it; the claims of dead processes of this host are removed."""
+        """Whether another claims it; the claims of dead processes of this host are removed.
+
+        Where the kernel gave its lock, other hosts' claims are not asked: none can be told from what a host
+        left that is gone, as a container's that has a new name with every start.
+        """
         pattern = re.compile(CLAIM.format(name=re.escape(self.name)))
         for name in self.directory.names():
             found = pattern.fullmatch(name)
             if found is None or name == self._claim:
                 continue
-            if found["host"] != host() or _is_alive(int(found["pid"]), int(found["began"])):
+            if found["host"] != host():
+                if self._claim is None:
+                    continue
+                self._stranger = found
+                return True
+            if _is_alive(int(found["pid"]), int(found["began"])):
                 return True
             self.directory.remove([name])
         return False
@@ -133,6 +146,23 @@ class Lock:
             finally:
                 os.close(fd)
 
+    def explained(self, refused: RunLockedError) -> RunLockedError:
+        """The error of one that was not had, with the claim that only its host can know to be alive."""
+        found = self._stranger
+        if found is None:
+            return refused
+        claim = self.directory.path / found[0]
+        named = RunLockedError(
+            f"{refused.message}: process {found['pid']} of the host {found['host']} claims it",
+            hint=f"wait for it or stop it; if that host or process is gone, remove {claim}",
+        )
+        named.fields = refused.fields | {
+            "claim": str(claim),
+            "host": found["host"],
+            "pid": int(found["pid"]),
+        }
+        return named
+
     def held(self, seconds: float, refused: RunLockedError) -> Held:
         """For a ``with`` block; ``refused`` is raised where another holds it for too long."""
         return Held(self, seconds, refused)
@@ -146,7 +176,7 @@ class Held:
 
     def __enter__(self) -> Self:
         if not self._lock.acquire(self._seconds):
-            raise self._refused
+            raise self._lock.explained(self._refused)
         return self
 
     def __exit__(

@@ -36,6 +36,7 @@ from merged_diffusion.runs.directory import (
     Directory,
     followed,
     make,
+    refuse_special,
     require_space,
     storing,
     strangers,
@@ -126,6 +127,7 @@ class Store:
         self.out = out
         self._ids = ids
         self._form = sample_files.form_of(out)
+        refuse_special(out)  # before anything is drawn, and once more before it is written
         self._target, self._at = followed(out), _part(out)
         self._asked = dict(identity) | {"format": FORMAT, "ids": [int(ids[0]), int(ids[-1]) + 1]}
         self._is_maker = False  # of the folder of parts
@@ -285,6 +287,7 @@ class Store:
                 sample_files.write_folder(draft, samples, record)
         else:
             part.write_new(DRAFT, sample_files.content(self._form, samples, record))
+        place.require_replaceable(self._target.name)
         part.rename(DRAFT, self._target.name, into=place)
         place.sync()
         return result

@@ -72,6 +72,7 @@ def find_on(
         batch_size=settings.batch_size,
         device=settings.device or "cpu",
         dtype=settings.dtype or "float32",
+        accept_gradient=settings.accept_gradient,
     )
 
 

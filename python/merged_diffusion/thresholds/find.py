@@ -8,22 +8,27 @@ counts only how far each expert is off. A forward pass counts 1/2, one with a ve
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from merged_diffusion import _core
 from merged_diffusion.bound import loss_profile, random_numbers, terms
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.checks import check_expert, checked_once
+from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.likelihood.dequantisation import DequantisationKind
 from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.scores.inputs import as_data
+from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.thresholds.eta_curves import (
     Curve,
     Floats,
@@ -116,6 +121,7 @@ class Found:
         return f"Found(eta {self.eta:.3f}, {low:.3f} to {high:.3f} alike, {self.n} images)"
 
 
+@checked_once()
 def find_threshold(
     likelihood: Expert,
     quality: Expert,
@@ -132,6 +138,7 @@ def find_threshold(
     batch_size: int | None = None,
     device: str = "cpu",
     dtype: str = "float32",
+    accept_gradient: str | None = None,
 ) -> Found:
     """The threshold with the least bits/dim on ``data``, which should be neither trained nor reported on.
 
@@ -143,7 +150,7 @@ def find_threshold(
         Gammas at which an image is asked for the profiles.
     tol, h_max
         Of the one pass, by adams.
-    dequantise, labels, convention, batch_size, device, dtype
+    dequantise, labels, convention, batch_size, device, dtype, accept_gradient
         As of `log_likelihood` and `MergedModel`.
 
     Raises
@@ -163,6 +170,7 @@ def find_threshold(
         batch_size=batch_size,
         device=device,
         dtype=dtype,
+        accept_gradient=accept_gradient,
     )
     parts = _parts(likelihood, quality)
     eta_range = (parts[0], parts[3]) if eta_range is None else eta_range
@@ -176,9 +184,10 @@ def find_threshold(
         convention=convention,
     )
     given = as_data(data, None, labels, model)
+    in_space = [as_model(expert, convention=convention).legs()[0].expert for expert in (likelihood, quality)]
+    _check_experts(in_space, (parts[::2], parts[1::2]), given, settings)
     profiles = _profiles(likelihood, quality, parts, given, settings, visits, convention)
     bound = profiles.curve(eta, gammas, _rest_nats(given, parts[0], parts[3], seed))
-    in_space = [as_model(expert, convention=convention).legs()[0].expert for expert in (likelihood, quality)]
     passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, settings)
     clusters = None if given.clusters is None else given.clusters[passed.is_solved]
     exact = likelihood_curve(eta, passed.bits_per_dim, clusters)
@@ -237,6 +246,26 @@ def _grid(parts: tuple[float, float, float, float]) -> tuple[Floats, int, int]:
     grid = np.append(np.concatenate(pieces), parts[3])
     first, last = (int(np.flatnonzero(grid == end)[0]) for end in parts[1:3])
     return grid, first, last
+
+
+def _check_experts(
+    experts: Sequence[Expert], over: Sequence[tuple[float, ...]], data: Data, settings: Settings
+) -> None:
+    """Look at each over all that the one pass asks it: at the quality expert below every threshold, too."""
+    device = torch.device(settings.device)
+    accepted = settings.accept_gradient
+    with prepared(experts, device=device, dtype=settings.torch_dtype):
+        for expert, (low, high) in zip(experts, over, strict=True):
+            check_expert(
+                expert,
+                cast("tuple[int, int, int]", data.images.shape[1:]),
+                device=device,
+                dtype=settings.torch_dtype,
+                cond=None if data.labels is None else torch.as_tensor(data.labels[:EXAMPLES], device=device),
+                over=(low, high),
+                images=torch.as_tensor(pixel_values(data.images[:EXAMPLES], data.levels)),
+                accept_gradient=() if accepted is None else (accepted,),
+            )
 
 
 def _profiles(
