@@ -132,6 +132,12 @@ def test_a_file_s_name_says_its_content_without_its_folder() -> None:
     assert [name for name, count in names.items() if count > 1] == ["__init__"]
 
 
+def test_no_module_is_long() -> None:
+    """At 300 lines another concept is hiding (`CONTRIBUTING.md`)."""
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    assert {name: count for name, count in lines.items() if count > 300} == {}
+
+
 def test_nothing_but_the_cli_asks_the_package_for_what_it_exports() -> None:
     asking = {module for module in MODULES if "" in imported(module)}
     assert {room(module) for module in asking} <= {"cli", "__main__"}

@@ -11,7 +11,7 @@ from torch import Tensor
 from merged_diffusion import load_data, load_expert, load_pair, schedules
 from merged_diffusion.data import pixel_values
 from merged_diffusion.errors import ExpertError, ExpertWarning
-from merged_diffusion.experts import checks, fence
+from merged_diffusion.experts import fence, products
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.checks import check_expert, checked_once
 from merged_diffusion.experts.gaussian import GaussianExpert
@@ -207,7 +207,7 @@ def test_a_trained_expert_is_asked_eleven_times_and_for_one_product(
         pulled.append(len(eps_hat))
         return fence.pull(expert, eps_hat, *given)
 
-    monkeypatch.setattr(checks, "pull", pull)
+    monkeypatch.setattr(products, "pull", pull)
     legs = [*load_pair(name.split("-")[0]).legs(), *as_model(load_expert(f"bundled:{name}")).legs()]
     x = images(name.split("-")[0])
     for leg in legs:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from merged_diffusion.errors import CheckpointError, ExpertError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import card_of
 from merged_diffusion.experts.checks import check_expert
-from merged_diffusion.experts.nets.ddpmpp import Resampled
+from merged_diffusion.experts.nets.ddpmpp_blocks import Resampled
 
 SMALL_EDM = {"model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4]}
 SMALL_VDM = {"embedding_dim": 8, "n_blocks": 1, "norm_groups": 4}

@@ -12,7 +12,8 @@ import pytest
 from merged_diffusion.errors import IncompleteError, MergedDiffusionError, RunError, StorageError
 from merged_diffusion.reports.text_file import write_text
 from merged_diffusion.runs import Run, open_run
-from merged_diffusion.runs.directory import Directory, make, write_file
+from merged_diffusion.runs.directory import Directory, write_file
+from merged_diffusion.runs.places import make
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.sampling.store import Store
 from merged_diffusion.sweeps import sweep_folder as sweep_folder

@@ -57,11 +57,11 @@ def verify(
     quiet: bool,
 ) -> int:
     """Read a set whole and compare it with what is published; what is unsound is refused (exit 3 or 4)."""
-    from merged_diffusion.data import places
+    from merged_diffusion.data import public_sets
 
     with output.remarks(quiet=quiet):
         data = _loaded(source, split, levels, variant, cache)
-    verdict = places.verdict(data)
+    verdict = public_sets.verdict(data)
     if as_json:
         output.emit_json({"command": "data verify", "data": _facts(data), "verdict": verdict})
     else:

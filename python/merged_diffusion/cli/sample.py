@@ -179,7 +179,7 @@ def _with_threshold(settings: Settings, out: Path) -> Settings:
     if settings.eta != "auto":
         return settings
     from merged_diffusion.catalogue.entries import known
-    from merged_diffusion.sampling.store import recorded_eta
+    from merged_diffusion.sampling.parts import recorded_eta
     from merged_diffusion.thresholds.auto import with_threshold
 
     eta = recorded_eta(out)

@@ -95,8 +95,9 @@ def _place(out: Path | None) -> Iterator[None]:
     if out is None:
         yield
         return
-    from merged_diffusion.runs.directory import Directory, unmake
+    from merged_diffusion.runs.directory import Directory
     from merged_diffusion.runs.folder import made_folder, refuse_strangers
+    from merged_diffusion.runs.places import unmake
 
     made = made_folder(out, 1)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from merged_diffusion.catalogue.entries import known
-from merged_diffusion.data import places
+from merged_diffusion.data import public_sets
 from merged_diffusion.data.bundled import BUNDLED, LEVELS, load_bundled
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.data.paths import load_path
@@ -16,7 +16,7 @@ from merged_diffusion.files.reading import exists, refused_as
 __all__ = ["NAMES", "SPLITS", "Data", "load_data", "pixel_values"]
 
 SPLITS: Final = ("test", "train")
-NAMES: Final = (*BUNDLED, *places.PUBLIC)
+NAMES: Final = (*BUNDLED, *public_sets.PUBLIC)
 
 
 def load_data(
@@ -41,10 +41,10 @@ def load_data(
     if name in BUNDLED:
         _check_levels(name, levels, LEVELS[name])
         return load_bundled(name, split)
-    if name in places.PUBLIC:
-        _check_levels(name, levels, places.LEVELS)
+    if name in public_sets.PUBLIC:
+        _check_levels(name, levels, public_sets.LEVELS)
         with refused_as(DataError, name):
-            return places.load_public(name, split, cache=cache, variant=variant)
+            return public_sets.load_public(name, split, cache=cache, variant=variant)
     path = Path(source)
     if not exists(path):
         raise UsageError(f"{name!r} is neither {', '.join(NAMES)} nor an existing path")

@@ -12,20 +12,18 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from merged_diffusion import schedules
-from merged_diffusion.errors import ExpertError, ExpertWarning, UsageError
-from merged_diffusion.experts import gradient
+from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.experts.base import Expert, check_declaration
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.denoising import warn_of_declaration
-from merged_diffusion.experts.fence import ask, ask_in_parts, fenced, pull
-from merged_diffusion.experts.memory import Rows
+from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.products import answer, check_gradient, check_products, unsound
 
 ROWS = 9  # gammas that are looked at, both ends and the middle among them
 ANY_SIZE = 8  # of an axis for which the expert takes any
@@ -92,13 +90,13 @@ def check_expert(
     labels = cond
     if cond is not None:
         cond = cond[torch.arange(ROWS, device=cond.device) % len(cond)]
-    first = _ask(expert, z, gamma, cond)
+    first = answer(expert, z, gamma, cond)
     _check_repeats(expert, z, gamma, cond, first, batch_coupled=batch_coupled)
     if takes_products:
         accepted = expert.name in accept_gradient
-        _check_products(expert, z, gamma, cond, first, accepted=accepted, coupled=batch_coupled)
+        check_products(expert, z, gamma, cond, first, accepted=accepted, coupled=batch_coupled)
     else:
-        _check_gradient(expert, z, gamma, cond, first)
+        check_gradient(expert, z, gamma, cond, first)
     if images is not None:
         warn_of_declaration(
             expert,
@@ -156,7 +154,7 @@ def _check_mode(expert: Expert) -> None:
         return
     training = [name or "itself" for name, module in expert.named_modules() if module.training]
     if training:
-        raise _unsound(
+        raise unsound(
             expert,
             f"is in training mode ({len(training)} modules, the first: {training[0]})",
             hint="call .eval() on the network",
@@ -190,18 +188,6 @@ def _probe(
     return z, gamma.to(schedules.home(z.device))
 
 
-def _ask(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None) -> Tensor:
-    """The expert's answer to copies, which must come back unchanged."""
-    asked = [z, gamma] if cond is None else [z, gamma, cond]
-    given = [tensor.clone() for tensor in asked]
-    out = ask_in_parts(expert, given[0], given[1], None if cond is None else given[2])
-    if not all(torch.equal(before, after) for before, after in zip(asked, given, strict=True)):
-        raise _unsound(expert, "changes its input", hint="let it work on a copy")
-    if out.untyped_storage().data_ptr() in {tensor.untyped_storage().data_ptr() for tensor in given}:
-        raise _unsound(expert, "returned its input, or a view of it", hint="return a new tensor")
-    return out
-
-
 def _check_repeats(
     expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None, first: Tensor, *, batch_coupled: bool
 ) -> None:
@@ -209,7 +195,7 @@ def _check_repeats(
     # Rows that are finite speak for the expert; the solver meets the others.
     sound = first.isfinite().flatten(1).all(1)
     if not bool(sound.any()):
-        raise _unsound(expert, f"returned non-finite values at all of gamma = {_listed(gamma)}")
+        raise unsound(expert, f"returned non-finite values at all of gamma = {_listed(gamma)}")
     tolerance = torch.finfo(first.dtype).eps ** 0.5 * float(first[sound].abs().max().clamp(min=1))
 
     def apart(again: Tensor) -> float:
@@ -221,110 +207,23 @@ def _check_repeats(
     if not batch_coupled:
         again = torch.empty_like(first)
         for rows in ([middle], others):
-            again[rows] = _ask(expert, z[rows], gamma[rows], None if cond is None else cond[rows])
+            again[rows] = answer(expert, z[rows], gamma[rows], None if cond is None else cond[rows])
         by_company = apart(again)
         if by_company <= tolerance:
             return
-    by_chance = apart(_ask(expert, z, gamma, cond))
+    by_chance = apart(answer(expert, z, gamma, cond))
     if not by_chance <= tolerance:
-        raise _unsound(
+        raise unsound(
             expert,
             f"answered two equal calls differently, by {by_chance:.3g}",
             hint="it draws random numbers, from dropout perhaps, or keeps a state",
         )
     if not by_company <= tolerance:
-        raise _unsound(
+        raise unsound(
             expert,
             f"answers an image differently, by {by_company:.3g}, when another is in the batch",
             hint="batch normalisation in training mode does that; batch_coupled allows it",
         )
-
-
-def _check_gradient(expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None, first: Tensor) -> None:
-    """It has one, by a call of a single row: a graph of all may not fit into the memory."""
-    row = slice(len(z) // 2, len(z) // 2 + 1)
-    labels = None if cond is None else cond[row]
-    out = ask(expert, z[row].clone().requires_grad_(), gamma[row].clone(), labels, grad=True)
-    if not out.requires_grad:
-        _refuse_unless_constant(expert, z, gamma, cond, first)
-
-
-def _refuse_unless_constant(
-    expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None, first: Tensor
-) -> None:
-    """A constant has no gradient and needs none."""
-    if not torch.equal(_ask(expert, 0.5 * z, gamma, cond), first):
-        raise _unsound(
-            expert,
-            "depends on z but stops its gradient, so that its trace would be taken for zero",
-            hint="it must not detach its input or run under no_grad",
-        )
-
-
-def _check_products(
-    expert: Expert,
-    z: Tensor,
-    gamma: Tensor,
-    cond: Tensor | None,
-    first: Tensor,
-    *,
-    accepted: bool,
-    coupled: bool,
-) -> None:
-    """Products with the gradient against differences of what is returned (`gradient`)."""
-    width = float(gamma[-1] - gamma[0])
-
-    def compared(rows: int) -> list[gradient.Verdict]:
-        parts = [slice(start, start + rows) for start in range(0, len(z), rows)]
-        found = [
-            gradient.compare(
-                partial(call, part), product, z[part], gamma[part], first[part], width, coupled=coupled
-            )
-            for part in parts
-        ]
-        return [verdict for verdict in found if verdict is not None]
-
-    def call(part: slice, state: Tensor, rows: Tensor) -> Tensor:
-        own = torch.arange(len(z))[part][rows]
-        labels = None if cond is None else cond[own]
-        return ask(expert, state, gamma[own], labels, grad=state.requires_grad)
-
-    def product(out: Tensor, state: Tensor, v: Tensor) -> Tensor | None:
-        return pull(expert, out, state, v)
-
-    # Rows that depend on each other cannot be asked in parts.
-    together = Rows(len(z), z.device, least=len(z) if coupled else 1)
-    verdict = gradient.joined(together.fit(compared))
-    if verdict is None:
-        _refuse_unless_constant(expert, z, gamma, cond, first)
-        return
-    seen = f"this look sees errors of q from {gradient.resolution(width):.2g} a value on"
-    if verdict.worst is not None:
-        found = verdict.worst
-        text = (
-            f"has part of its gradient missing: at gamma = {found.gamma:.4g} its product says q = "
-            f"{found.product:.4g} a value, differences of what it returns {found.difference:.4g} ({seen})"
-        )
-        if verdict.is_wrong and not accepted:
-            raise _unsound(
-                expert,
-                text,
-                hint="nothing on the way from z may be detached or computed under no_grad; "
-                f"--accept-gradient {expert.name} (accept_gradient in Python) goes on all the same",
-                gamma=found.gamma,
-            )
-        warnings.warn(f"expert {expert.name} {text}", ExpertWarning, stacklevel=4)
-    elif verdict.rough:
-        at = ", ".join(f"{value:.4g}" for value in verdict.rough)
-        text = (
-            f"expert {expert.name} is too rough at gamma = {at} to check its gradient by differences; {seen}"
-        )
-        if (doubt := verdict.doubt) is not None:
-            text += (
-                f". By coarse steps part of it may be missing: at gamma = {doubt.gamma:.4g} they say q = "
-                f"{doubt.difference:.4g}, its product {doubt.product:.4g}"
-            )
-        warnings.warn(text, ExpertWarning, stacklevel=4)
 
 
 def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_hat: Tensor) -> None:
@@ -344,7 +243,3 @@ def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_h
 
 def _listed(gamma: Tensor) -> str:
     return ", ".join(f"{float(value):.4g}" for value in gamma)
-
-
-def _unsound(expert: Expert, text: str, *, hint: str | None = None, **fields: object) -> ExpertError:
-    return ExpertError(f"expert {expert.name} {text}", hint=hint, expert=expert.name, **fields)

@@ -29,8 +29,9 @@ from merged_diffusion.errors import (
 from merged_diffusion.fetch.hub import with_files
 from merged_diffusion.fetch.transfer import Observer, receive, size_at
 from merged_diffusion.files.reading import read_text, sha256_of
-from merged_diffusion.runs.directory import Directory, storing, write_file
+from merged_diffusion.runs.directory import Directory, write_file
 from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.places import storing
 
 __all__ = [
     "Item",

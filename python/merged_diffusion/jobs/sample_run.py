@@ -24,7 +24,8 @@ from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
 from merged_diffusion.samplers import Sampling
 from merged_diffusion.sampling import Samples, draw, sample_files
-from merged_diffusion.sampling.store import Store, recorded_machine
+from merged_diffusion.sampling.parts import recorded_machine
+from merged_diffusion.sampling.store import Store
 from merged_diffusion.scores.machine import Machine, drawing_batch_size
 
 Integers = npt.NDArray[np.int64]

@@ -25,7 +25,8 @@ from merged_diffusion.files.reading import opened, sha256_of
 from merged_diffusion.files.zips import open_zip
 from merged_diffusion.quality.moments import GROUPS, Law, Sums
 from merged_diffusion.quality.statistics import About, Statistics
-from merged_diffusion.runs.directory import Directory, followed, write_file
+from merged_diffusion.runs.directory import Directory, write_file
+from merged_diffusion.runs.places import followed
 
 FORMAT: Final = 1
 COLUMNS: Final = ("mu", "sigma", "about", "group_n", "group_mu", "group_sigma", "reference")

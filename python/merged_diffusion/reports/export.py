@@ -14,6 +14,16 @@ from typing import Any, Final
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.reports import published
+from merged_diffusion.reports.cells import (
+    evaluations_cells,
+    gamma_cell,
+    mean_cell,
+    paired_cell,
+    primary,
+    quality_cells,
+    sampler_cell,
+    spread_cell,
+)
 from merged_diffusion.reports.results import Result, Row, read_all, reference
 from merged_diffusion.reports.tables import Cell, Number, Table, written
 
@@ -68,7 +78,9 @@ def table(number: int, results: Sequence[Result], notes: Sequence[str] = ()) -> 
 
 def likelihood(results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Table 1: exact likelihood and evaluations over the threshold."""
-    lines, strong = _over_eta(results, lambda _, row: [_mean(row), _paired(row), *_evaluations(row)])
+    lines, strong = _over_eta(
+        results, lambda _, row: [mean_cell(row), paired_cell(row), *evaluations_cells(row)]
+    )
     title = f"Exact likelihood of {_data(results[0])} over the threshold (table 1)"
     columns = ["model", "gamma", "bits/dim", "difference", "evaluations"]
     beside = _beside(published.likelihood, ("paper bits/dim", "paper evaluations"), (2, 0))
@@ -77,7 +89,7 @@ def likelihood(results: Sequence[Result], notes: Sequence[str]) -> Table:
 
 def bound(results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Table 5: the variational bound over the threshold, with the spread of repeated draws."""
-    lines, strong = _over_eta(results, lambda _, row: [_mean(row), _paired(row), _spread(row)])
+    lines, strong = _over_eta(results, lambda _, row: [mean_cell(row), paired_cell(row), spread_cell(row)])
     title = f"Variational bound of {_data(results[0])} over the threshold (table 5)"
     columns = ["model", "gamma", "bits/dim", "difference", "sd of repeats"]
     beside = _beside(published.bound, ("paper bits/dim", "paper sd"), (2, 3))
@@ -89,9 +101,9 @@ def distance(results: Sequence[Result], notes: Sequence[str]) -> Table:
     has_differences = any(row.paired is not None for result in results for row in result.rows)
 
     def cells(result: Result, row: Row) -> list[Cell]:
-        value, count = _quality(row)
-        beside = [_paired(row, digits=2)] if has_differences else []
-        return [_sampler(result), value, *beside, count, *_evaluations(row)]
+        value, count = quality_cells(row)
+        beside = [paired_cell(row, digits=2)] if has_differences else []
+        return [sampler_cell(result), value, *beside, count, *evaluations_cells(row)]
 
     lines, strong = _over_eta(results, cells)
     names = {q["name"] for result in results for row in result.rows if (q := primary(row)) is not None}
@@ -143,12 +155,6 @@ def ends(results: Sequence[Result], notes: Sequence[str]) -> Table:
     return Table("The ends of the experts' ranges (table 4)", columns, rows, notes)
 
 
-def primary(row: Row) -> Mapping[str, Any] | None:
-    """The primary metric of a row of samples."""
-    quality = None if row.summary is None else row.summary.get("quality")
-    return None if quality is None else quality["primary"]
-
-
 def label(row: Row, experts: Mapping[str, Any]) -> str:
     """How a row is called: its threshold, or the expert that is alone."""
     if row.model == "merged":
@@ -173,7 +179,7 @@ def _over_eta(
     )
     lines = []
     for result, row in pairs:
-        head: list[Cell] = [label(row, result.experts), _gamma(row)]
+        head: list[Cell] = [label(row, result.experts), gamma_cell(row)]
         lines.append((result, row, [*head, *cells(result, row)]))
     strong = set()
     for sampler in {result.sampler for result in results}:
@@ -228,9 +234,11 @@ def _ours(results: Sequence[Result]) -> Iterator[list[Cell]]:
             if name not in scored and name not in drawn:
                 continue
             result, row = scored[name] if name in scored else drawn[name]
-            nll = _mean(scored[name][1]) if name in scored else None
-            quality, count = (_quality(drawn[name][1])[0], drawn[name][1]) if name in drawn else (None, row)
-            yield [f"ours: {label(row, result.experts)}", source, nll, quality, *_evaluations(count)]
+            nll = mean_cell(scored[name][1]) if name in scored else None
+            quality, count = (
+                (quality_cells(drawn[name][1])[0], drawn[name][1]) if name in drawn else (None, row)
+            )
+            yield [f"ours: {label(row, result.experts)}", source, nll, quality, *evaluations_cells(count)]
 
 
 def _marked(entry: Mapping[str, Any]) -> str:
@@ -266,42 +274,3 @@ def _reading(results: Sequence[Result]) -> Iterator[str]:
     if names:
         is_drawn = results[0].metric == "sample"
         yield f"Differences are to {', '.join(names)}, {'of the same ids and noise' if is_drawn else PAIRED}."
-
-
-def _gamma(row: Row) -> Cell:
-    return None if row.model != "merged" or row.threshold is None else Number(row.threshold["gamma"], 3)
-
-
-def _mean(row: Row) -> Cell:
-    found = row.mean()
-    if found is None:
-        return "failed" if row.error is not None else None
-    return Number(found[0], 3, found[1])
-
-
-def _paired(row: Row, digits: int = 3) -> Cell:
-    if row.paired is None or row.paired["to"] == row.name:
-        return None
-    return Number(row.paired["difference"], digits, row.paired["se"], signed=True)
-
-
-def _spread(row: Row) -> Cell:
-    found = (row.summary or {}).get("repeats")
-    return None if found is None else Number(found["std"], 3)
-
-
-def _sampler(result: Result) -> Cell:
-    steps = result.settings.get("steps")
-    return f"{result.sampler}" + ("" if steps is None else f", {steps} steps")
-
-
-def _quality(row: Row) -> list[Cell]:
-    found = primary(row)
-    if found is None:
-        return ["failed" if row.error is not None else None, None]
-    return [Number(found["value"], 2, found.get("se")), Number(found["n"], 0)]
-
-
-def _evaluations(row: Row) -> list[Cell]:
-    found = (row.summary or {}).get("evaluations")
-    return [None if found is None else Number(found["total"], 0)]

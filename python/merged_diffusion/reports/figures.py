@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from merged_diffusion import plots
-from merged_diffusion.reports.export import best_row, primary
+from merged_diffusion.reports.cells import primary
+from merged_diffusion.reports.export import best_row
 from merged_diffusion.reports.results import Result, Row
 from merged_diffusion.reports.shown_images import records_of
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from merged_diffusion import plots
 from merged_diffusion.errors import UsageError
 from merged_diffusion.escapes import shown
-from merged_diffusion.reports import export, figures, shown_images
+from merged_diffusion.reports import cells, export, figures, shown_images
 from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import Result, Row, read_all, reference
 from merged_diffusion.reports.tables import Number, Table
@@ -70,7 +70,7 @@ def _facts(result: Result) -> dict[str, Any]:
     best = export.best_row(merged)
     shown = best or (result.rows[0] if len(result.rows) == 1 else None)
     mean = None if best is None else best.mean()
-    quality = None if best is None else export.primary(best)
+    quality = None if best is None else cells.primary(best)
     digits, unit = (3, "bits/dim") if quality is None else (2, quality["name"])
     headline = None if mean is None else {"value": Number(mean[0], digits, mean[1]).text(), "unit": unit}
     return {
@@ -99,7 +99,7 @@ def _count(result: Result, row: Row | None) -> int | None:
     """How many images were scored, or drawn."""
     if result.metric != "sample":
         return result.data.get("n")
-    quality = None if row is None else export.primary(row)
+    quality = None if row is None else cells.primary(row)
     if quality is not None:
         return int(quality["n"])
     return None if row is None or row.summary is None else row.summary.get("n")
@@ -152,7 +152,7 @@ def _saved(result: Result) -> str | None:
 
 
 def _tables(results: Sequence[Result]) -> list[Table]:
-    judged = (r for r in results if r.metric != "sample" or any(map(export.primary, r.rows)))
+    judged = (r for r in results if r.metric != "sample" or any(map(cells.primary, r.rows)))
     numbers = dict.fromkeys(TABLE[result.metric] for result in judged)
     tables = [export.table(number, results) for number in numbers]
     if any(result.experts for result in results):

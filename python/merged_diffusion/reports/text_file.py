@@ -8,7 +8,8 @@ from typing import Final
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.files.reading import opened
-from merged_diffusion.runs.directory import refuse_special, storing, write_file
+from merged_diffusion.runs.directory import write_file
+from merged_diffusion.runs.places import refuse_special, storing
 
 HEAD: Final = 4096  # bytes at the beginning of a file that tell what it is
 

@@ -17,11 +17,12 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from merged_diffusion.errors import RunError, RunMismatchError, StorageError
-from merged_diffusion.runs.directory import Directory, unmake
+from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.environment import Versions, digest, versions
 from merged_diffusion.runs.folder import LOCK, locked, made_folder, refuse_strangers
 from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, journals, others_at_work
 from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.runs.places import unmake
 from merged_diffusion.runs.records import Record, read_records
 from merged_diffusion.runs.settings_file import (
     FORMAT,
@@ -30,6 +31,7 @@ from merged_diffusion.runs.settings_file import (
     differences,
     is_machine,
     json_text,
+    listed,
     read_settings,
 )
 
@@ -166,7 +168,7 @@ class Run:
             if all(map(is_machine, fatal)):
                 hint = "--allow-rebatch goes on and marks the rows: their last bits may differ"
             raise RunMismatchError(
-                f"{self.path}: holds a run of other settings: " + _listed(fatal),
+                f"{self.path}: holds a run of other settings: " + listed(fatal),
                 hint=hint,
                 differences={key: {"recorded": a, "asked": b} for key, (a, b) in fatal.items()},
             )
@@ -174,12 +176,12 @@ class Run:
         changed = {key: (old.get(key), new[key]) for key in new if old.get(key) != new[key]}
         if changed and strict_env:
             raise RunMismatchError(
-                f"{self.path}: was begun in another environment: " + _listed(changed),
+                f"{self.path}: was begun in another environment: " + listed(changed),
                 hint="--strict-env was given; without it the run goes on and records the environment",
                 differences={key: {"recorded": a, "found": b} for key, (a, b) in changed.items()},
             )
         if changed:
-            self.notes.append(f"{self.path} was begun in another environment: {_listed(changed)}")
+            self.notes.append(f"{self.path} was begun in another environment: {listed(changed)}")
 
     def _begin(self, shard: tuple[int, int], current: Versions) -> None:
         self._environment = digest(current)
@@ -295,7 +297,3 @@ class Run:
         finally:
             if directory is not None:
                 directory.close()
-
-
-def _listed(found: Mapping[str, tuple[Any, Any]]) -> str:
-    return "; ".join(f"{key.removeprefix('settings.')} {a} there, {b} here" for key, (a, b) in found.items())

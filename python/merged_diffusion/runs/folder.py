@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from merged_diffusion.errors import RunError, RunLockedError
-from merged_diffusion.runs.directory import Directory, make, require_space, strangers, unmake
+from merged_diffusion.runs.directory import Directory, strangers
 from merged_diffusion.runs.lock import ANY_CLAIM, Lock
+from merged_diffusion.runs.places import make, require_space, unmake
 
 BYTES_PER_RECORD: Final = 2048  # four times a usual one
 LOCK_SECONDS: Final = 30.0

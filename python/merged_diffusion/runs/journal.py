@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 
 from merged_diffusion.errors import IncompleteError, RunLockedError, StorageError
-from merged_diffusion.runs.directory import Directory, storage_error, storing, write_all
+from merged_diffusion.runs.directory import Directory, write_all
 from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.places import storage_error, storing
 from merged_diffusion.runs.records import Record, encode, parsed
 
 SYNC_SECONDS: Final = 5.0

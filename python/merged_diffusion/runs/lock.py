@@ -23,7 +23,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from merged_diffusion.errors import RunLockedError, StorageError
-from merged_diffusion.runs.directory import NEW, Directory, storage_error, storing, token
+from merged_diffusion.runs.directory import NEW, Directory, token
+from merged_diffusion.runs.places import storage_error, storing
 
 # The file system knows no flock. ENOLCK is not among them: others on it may have one.
 UNKNOWN: Final = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})

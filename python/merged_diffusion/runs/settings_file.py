@@ -94,6 +94,11 @@ def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[s
     return {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
 
 
+def listed(found: Mapping[str, tuple[Any, Any]]) -> str:
+    """Differences in words."""
+    return "; ".join(f"{key.removeprefix('settings.')} {a} there, {b} here" for key, (a, b) in found.items())
+
+
 def is_free(key: str) -> bool:
     """Whether no record depends on a field."""
     top, *path = key.split(".")

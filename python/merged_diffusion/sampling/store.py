@@ -9,11 +9,7 @@ in half of it; what a killed command left of one goes with the next.
 
 from __future__ import annotations
 
-import io
 import re
-import stat
-import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,77 +24,35 @@ from merged_diffusion.errors import (
     RunCorruptError,
     RunError,
     RunLockedError,
-    RunMismatchError,
     StorageError,
 )
 from merged_diffusion.runs import versions
-from merged_diffusion.runs.directory import (
-    Directory,
-    followed,
-    make,
-    refuse_special,
-    require_space,
-    storing,
-    strangers,
-    token,
-    unmake,
-)
+from merged_diffusion.runs.directory import Directory, strangers, token
 from merged_diffusion.runs.folder import LOCK, locked
-from merged_diffusion.runs.lock import ANY_CLAIM, Lock
-from merged_diffusion.runs.settings_file import FORMAT, MACHINE, differences, json_text, read_settings
+from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.places import followed, make, refuse_special, require_space, unmake
+from merged_diffusion.runs.settings_file import FORMAT, differences, json_text, read_settings
 from merged_diffusion.sampling import sample_files
+from merged_diffusion.sampling.batches import batch_of, columns_in, samples_in, summary
+from merged_diffusion.sampling.parts import (
+    BATCH,
+    DRAFT,
+    FINISH,
+    LEFT,
+    OWN,
+    SETTINGS,
+    is_taken,
+    part_of,
+    require_same,
+    take_apart,
+)
 from merged_diffusion.sampling.samples import Samples
 
-PART: Final = ".part"
 LOCK_SECONDS: Final = 0.25
 WRITE_SECONDS: Final = 600.0  # that another worker may take for the file
-ROLE: Final = "evaluations_"
 BYTES_TO_SPARE: Final = 1 << 20
-SETTINGS: Final = "settings.json"
-FINISH: Final = "finish.lock"
-DRAFT: Final = "draft"
-BATCH: Final = re.compile(r"[0-9]{20}\.npz")
-SHARE: Final = re.compile(r"shard-[0-9]{4,}-of-[0-9]{4,}\.lock")
-OWN: Final = re.compile(
-    rf"{BATCH.pattern}|[0-9]{{20}}\.[0-9]+|{SHARE.pattern}|{re.escape(SETTINGS)}|{re.escape(LOCK)}"
-    rf"|{re.escape(FINISH)}|{DRAFT}|{ANY_CLAIM}"
-)
-LEFT: Final = re.compile(rf"{ANY_CLAIM}|\.{re.escape(SETTINGS)}\.[0-9]+|\.{BATCH.pattern}\.[0-9]+")
-BROKEN: Final = (zipfile.BadZipFile, zlib.error)
 
 Integers = npt.NDArray[np.int64]
-
-
-def recorded_machine(out: Path) -> dict[str, Any]:
-    """Batch size, threads, device, dtype and compile of the samples that are there or on their way."""
-    record = _recorded(out)
-    held = {} if record is None else record.get("settings", {})
-    return {key: held[key] for key in MACHINE if held.get(key) is not None}
-
-
-def recorded_eta(out: Path) -> float | None:
-    """The threshold of the samples that are there or on their way, if they have one."""
-    threshold = (_recorded(out) or {}).get("threshold") or {}
-    eta = threshold.get("eta")
-    return float(eta) if isinstance(eta, float) else None
-
-
-def _recorded(out: Path) -> dict[str, Any] | None:
-    form = sample_files.form_of(out)
-    if is_taken(out):
-        return None if form == "png" else sample_files.read_record(form, out)
-    return read_settings(_part(out))
-
-
-def is_taken(out: Path) -> bool:
-    """Whether something is at the path; an empty directory is nothing."""
-    with storing(out, "read"):
-        return out.is_file() or (out.is_dir() and any(out.iterdir()))
-
-
-def _part(out: Path) -> Path:
-    target = followed(out)
-    return target.with_name(target.name + PART)
 
 
 class Store:
@@ -128,7 +82,7 @@ class Store:
         self._ids = ids
         self._form = sample_files.form_of(out)
         refuse_special(out)  # before anything is drawn, and once more before it is written
-        self._target, self._at = followed(out), _part(out)
+        self._target, self._at = followed(out), part_of(out)
         self._asked = dict(identity) | {"format": FORMAT, "ids": [int(ids[0]), int(ids[-1]) + 1]}
         self._is_maker = False  # of the folder of parts
         self._made: list[Path] = []
@@ -155,7 +109,7 @@ class Store:
             return None
         record = sample_files.read_record(self._form, self.out)
         result = record.pop("result", None)
-        self._check(self.out, record)
+        require_same(self.out, record, self._asked)
         return None if result is None else dict(result)
 
     def _begin(self) -> None:
@@ -181,7 +135,7 @@ class Store:
         with locked(part, SETTINGS):
             held = read_settings(self._at)
             if held is not None:
-                self._check(self._at, held)
+                require_same(self._at, held, self._asked)
                 return
             if self._batches():
                 raise RunCorruptError(
@@ -191,34 +145,17 @@ class Store:
                 )
             part.write(SETTINGS, json_text(self._asked | {"versions": versions()}))
 
-    def _check(self, where: Path, recorded: Mapping[str, Any]) -> None:
-        found = differences(recorded, self._asked)
-        if not found:
-            return
-        listed = "; ".join(
-            f"{k.removeprefix('settings.')} {a} there, {b} here" for k, (a, b) in found.items()
-        )
-        raise RunMismatchError(
-            f"{where}: holds samples of other settings: {listed}",
-            hint=f"use another --out, or remove {where} if it is not needed",
-            differences={key: {"recorded": a, "asked": b} for key, (a, b) in found.items()},
-        )
-
     def held(self) -> set[int]:
         """The ids that are drawn."""
         if self.finished is not None:
             return {int(i) for i in self._ids}
-        return {int(i) for name in self._batches() for i in self._columns(name)["ids"]}
+        return {int(i) for name in self._batches() for i in columns_in(_open(self._part), name)["ids"]}
 
     def append(self, samples: Samples) -> None:
         """Keep a batch; it survives the death of this process from here on."""
-        columns: dict[str, npt.NDArray[Any]] = {"images": samples.images, "ids": samples.ids}
-        if samples.labels is not None:
-            columns["labels"] = samples.labels
-        columns |= {ROLE + role: counts for role, counts in samples.evaluations.items()}
         self._require_there()
         name = f"{int(samples.ids.min()):020d}.npz"
-        _open(self._part).write(name, sample_files.of_columns(columns | {"levels": np.array(samples.levels)}))
+        _open(self._part).write(name, batch_of(samples))
 
     def finish(self) -> dict[str, Any] | None:
         """Write the output if all images are there; what it says of them, else None.
@@ -233,7 +170,7 @@ class Store:
             held = read_settings(self._at)
             if held is not None and not differences(held, self._asked):
                 place.rename(self._at.name, aside)
-                self._clear(aside)
+                take_apart(place, aside)
             return self.finished
         if not self._is_there():
             return self._by_another()
@@ -251,7 +188,7 @@ class Store:
         if self.finished is None:
             return None if self._is_there() else self._by_another()
         self._release()
-        self._clear(aside)
+        take_apart(place, aside)
         return self.finished
 
     def _by_another(self) -> dict[str, Any]:
@@ -297,57 +234,18 @@ class Store:
         names = self._batches()
         if not names:
             return None
-        samples = Samples.joined([self._read(name) for name in names])
+        samples = Samples.joined([samples_in(_open(self._part), name) for name in names])
         return samples.in_order(self._ids) if np.isin(self._ids, samples.ids).all() else None
 
     def _batches(self) -> list[str]:
         return [name for name in _open(self._part).names() if BATCH.fullmatch(name)]
-
-    def _columns(self, name: str) -> dict[str, npt.NDArray[Any]]:
-        """A batch; one that is not whole is refused."""
-        content = _open(self._part).read(name)
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as columns:
-                return {key: columns[key] for key in ("ids", *columns.files)}
-        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, *BROKEN) as error:
-            raise RunCorruptError(
-                f"{self._at / name}: is no whole batch of samples",
-                hint="remove it: its images are drawn again",
-                file=str(self._at / name),
-            ) from error
-
-    def _read(self, name: str) -> Samples:
-        found = self._columns(name)
-        roles = {key.removeprefix(ROLE): value for key, value in found.items() if key.startswith(ROLE)}
-        try:
-            return Samples(found["images"], found["ids"], found.get("labels"), int(found["levels"]), roles)
-        except (KeyError, ValueError, TypeError) as error:
-            raise RunCorruptError(
-                f"{self._at / name}: is no batch of samples",
-                hint="remove it: its images are drawn again",
-                file=str(self._at / name),
-            ) from error
 
     def _clear_leftovers(self) -> None:
         """Take apart what commands that were killed had put aside."""
         aside = re.compile(rf"{re.escape(self._at.name)}\.[0-9a-f]{{8}}")
         for name in _open(self._place).names():
             if aside.fullmatch(name):
-                self._clear(name)
-
-    def _clear(self, name: str) -> None:
-        """Take a folder of parts apart, by name; in which something else lies, stays with that."""
-        place = _open(self._place)
-        found = place.status(name)
-        if found is None or not stat.S_ISDIR(found.st_mode):
-            return
-        with place.folder(name) as part:
-            if not sample_files.remove_folder(part, DRAFT):
-                part.remove([DRAFT])
-            own = [entry for entry in part.names() if not strangers([entry], OWN)]
-            part.remove(entry for entry in own if entry not in (SETTINGS, DRAFT))
-            part.remove([SETTINGS])
-        place.remove_folder(name)
+                take_apart(_open(self._place), name)
 
     def _release(self) -> None:
         lock, self._lock = self._lock, None
@@ -399,10 +297,3 @@ def _open(folder: Directory | None) -> Directory:
     if folder is None:
         raise RunError("the place of the samples is closed")
     return folder
-
-
-def summary(samples: Samples) -> dict[str, Any]:
-    """Count, hash and mean evaluations of samples."""
-    by_role = {role: float(counts.mean()) for role, counts in samples.evaluations.items()}
-    evaluations = {"total": sum(by_role.values()), "likelihood": 0.0, "quality": 0.0} | by_role
-    return {"n": len(samples), "sha256": samples.sha256, "evaluations": evaluations}

@@ -23,10 +23,10 @@ from merged_diffusion.jobs.plan import meaning_digest
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
 from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
-from merged_diffusion.runs.directory import make, storing, unmake
+from merged_diffusion.runs.places import make, storing, unmake
 from merged_diffusion.runs.settings_file import write_json
 from merged_diffusion.sampling import Samples
-from merged_diffusion.sampling.store import is_taken
+from merged_diffusion.sampling.parts import is_taken
 from merged_diffusion.sweeps import table
 from merged_diffusion.sweeps.reference import Reference
 from merged_diffusion.sweeps.rows import Row

@@ -13,7 +13,7 @@ from merged_diffusion.jobs.plan import make_plan
 from merged_diffusion.jobs.sample_run import SamplePlan
 from merged_diffusion.jobs.settings import THRESHOLDS, Settings
 from merged_diffusion.runs import recorded_machine
-from merged_diffusion.sampling import store
+from merged_diffusion.sampling import parts
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.drawn import SAMPLES, DrawPlan
 from merged_diffusion.sweeps.reference import Reference, find_reference, known_set
@@ -65,7 +65,7 @@ def _drawn(
     base = SamplePlan.make(settings, request.how, (0, request.num), request.image_shape, data_name)
     rows = make_rows(base, etas)
     out = _existing(DrawPlan(base, rows, Reference(data_name)), out)
-    found = (None if out is None else store.recorded_machine(out / row.folder / SAMPLES) for row in rows)
+    found = (None if out is None else parts.recorded_machine(out / row.folder / SAMPLES) for row in rows)
     base = base.on(next((machine for machine in found if machine), {}))
     rows = make_rows(base, etas)
     for row in rows:

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError, StorageError
 from merged_diffusion.files.reading import read_text
-from merged_diffusion.runs.directory import Directory, make, refuse_link, strangers, unmake
+from merged_diffusion.runs.directory import Directory, strangers
 from merged_diffusion.runs.folder import refuse_strangers
+from merged_diffusion.runs.places import make, refuse_link, unmake
 from merged_diffusion.runs.settings_file import differences, is_machine, json_text
 
 FORMAT: Final = 1

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from merged_diffusion.data import load_data
 from merged_diffusion.data.bundled import BUNDLED, hold_back
 from merged_diffusion.data.images import Data
-from merged_diffusion.data.places import PUBLIC
+from merged_diffusion.data.public_sets import PUBLIC
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.jobs.plan import place

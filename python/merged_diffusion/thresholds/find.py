@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final, cast
 
 import numpy as np
@@ -29,6 +28,7 @@ from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.scores.inputs import as_data
 from merged_diffusion.scores.prepared import prepared
+from merged_diffusion.thresholds.candidates import candidates, parts_of, profile_grid
 from merged_diffusion.thresholds.eta_curves import (
     Curve,
     Floats,
@@ -39,9 +39,7 @@ from merged_diffusion.thresholds.eta_curves import (
 )
 from merged_diffusion.thresholds.one_pass import one_pass
 
-SPACING: Final = 0.35  # of the profiles' gammas, at most; a network's loss changes over 1 to 2 of gamma
 VISITS: Final = 8  # gammas at which an image is asked, of both experts
-STEP: Final = 0.005  # of eta
 # Of adams: a curve of 2.3 times the evaluations has the same shape to 0.0025 bits/dim.
 TOL: Final = 2e-2
 H_MAX: Final = 1.0
@@ -172,9 +170,9 @@ def find_threshold(
         dtype=dtype,
         accept_gradient=accept_gradient,
     )
-    parts = _parts(likelihood, quality)
+    parts = parts_of(likelihood, quality)
     eta_range = (parts[0], parts[3]) if eta_range is None else eta_range
-    eta = _candidates(parts[1:3], eta_range)
+    eta = candidates(parts[1:3], eta_range)
     gammas = gammas_of(eta, eta_range, parts[1:3])
     model = MergedModel(
         likelihood,
@@ -215,39 +213,6 @@ def find_threshold(
     )
 
 
-def _parts(likelihood: Expert, quality: Expert) -> tuple[float, float, float, float]:
-    """Ends of the merged range, and between them the ends of what both experts were trained on."""
-    begin, stop = likelihood.gamma_range
-    low, end = quality.gamma_range
-    low, high = max(begin, low), min(stop, end)
-    if not low < high:
-        raise UsageError(
-            f"the experts {likelihood.name} {likelihood.gamma_range} and {quality.name} "
-            f"{quality.gamma_range} have no gammas in common, so there is no threshold to choose",
-            hint="take experts whose ranges overlap",
-        )
-    return begin, low, high, end
-
-
-def _candidates(ends: tuple[float, float], eta_range: tuple[float, float]) -> Floats:
-    """Both ends of the common range and every multiple of `STEP` between them."""
-    low, high = (float(_core.eta_of_gamma(end, eta_range)) for end in ends)
-    inside = np.arange(np.floor(low / STEP) + 1, np.ceil(high / STEP)) * STEP
-    return np.concatenate([[low], inside, [high]])
-
-
-def _grid(parts: tuple[float, float, float, float]) -> tuple[Floats, int, int]:
-    """Gammas of both profiles together, and where the quality's begin and the likelihood's end."""
-    pieces = [
-        np.linspace(a, b, max(int(np.ceil((b - a) / SPACING)), 1) + 1)[:-1]
-        for a, b in pairwise(parts)
-        if a < b
-    ]
-    grid = np.append(np.concatenate(pieces), parts[3])
-    first, last = (int(np.flatnonzero(grid == end)[0]) for end in parts[1:3])
-    return grid, first, last
-
-
 def _check_experts(
     experts: Sequence[Expert], over: Sequence[tuple[float, ...]], data: Data, settings: Settings
 ) -> None:
@@ -277,7 +242,7 @@ def _profiles(
     visits: int,
     convention: Convention,
 ) -> Profiles:
-    grid, first, last = _grid(parts)
+    grid, first, last = profile_grid(parts)
     given: dict[str, Any] = {
         "seed": settings.seed,
         "labels": data.labels,

@@ -31,9 +31,10 @@ from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.vdm import VdmExpert
-from merged_diffusion.runs.directory import Directory, make, unmake
+from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.folder import refuse_strangers
 from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.places import make, unmake
 from merged_diffusion.training.loss_by_gamma import Profile, loss_profile
 from merged_diffusion.training.objectives import likelihood_loss, normal_gammas, quality_loss, uniform_gammas
 from merged_diffusion.training.state import TrainingState, require_same

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from merged_diffusion.errors import RunCorruptError, RunMismatchError
 from merged_diffusion.files.reading import opened
-from merged_diffusion.runs.directory import Directory, storing
+from merged_diffusion.runs.directory import Directory
+from merged_diffusion.runs.places import storing
 
 WARM = 10  # the running mean starts with weight (1 + n)/(10 + n)
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeVar
+from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, scaled_dot_product_attention, silu
+from torch.nn.functional import silu
 
 from merged_diffusion.errors import CheckpointError, ExpertError, UnsupportedCheckpointError
 from merged_diffusion.experts.nets.arguments import (
@@ -30,12 +30,8 @@ from merged_diffusion.experts.nets.arguments import (
     is_size,
     list_of,
 )
+from merged_diffusion.experts.nets.ddpmpp_blocks import ZERO, Block, Resample, norm, xavier
 from merged_diffusion.experts.nets.embedding import sinusoids
-
-NORM_EPS: Final = 1e-6
-ZERO: Final = 1e-5  # gain of layers that begin as almost nothing
-Resample = Literal["up", "down"] | None
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 # What makes it DDPM++ and not NCSN++, whose networks have other layers.
 VARIANT: Final = {"embedding_type": "positional", "encoder_type": "standard", "decoder_type": "standard"}
@@ -107,12 +103,12 @@ class Ddpmpp(nn.Module):
         _check(shape, len(widths) - 1, self.noise_channels, resample_filter)
         self.label_dim = label_dim
         e = model_channels * channel_mult_emb
-        self.map_label = _xavier(nn.Linear(label_dim, self.noise_channels)) if label_dim else None
+        self.map_label = xavier(nn.Linear(label_dim, self.noise_channels)) if label_dim else None
         self.map_augment = (
-            _xavier(nn.Linear(augment_dim, self.noise_channels, bias=False)) if augment_dim else None
+            xavier(nn.Linear(augment_dim, self.noise_channels, bias=False)) if augment_dim else None
         )
-        self.map_layer0 = _xavier(nn.Linear(self.noise_channels, e))
-        self.map_layer1 = _xavier(nn.Linear(e, e))
+        self.map_layer0 = xavier(nn.Linear(self.noise_channels, e))
+        self.map_layer1 = xavier(nn.Linear(e, e))
 
         def block(c_in: int, c_out: int, *, attention: bool = False, resample: Resample = None) -> Block:
             return Block(c_in, c_out, e, dropout, attention, resample, resample_filter)
@@ -125,7 +121,7 @@ class Ddpmpp(nn.Module):
         for level, width in enumerate(widths):
             res = size >> level
             if level == 0:
-                enc[f"{res}x{res}_conv"] = _xavier(nn.Conv2d(channels, c, 3, padding=1))
+                enc[f"{res}x{res}_conv"] = xavier(nn.Conv2d(channels, c, 3, padding=1))
             else:
                 enc[f"{res}x{res}_down"] = block(c, c, resample="down")
             kept.append(c)
@@ -144,8 +140,8 @@ class Ddpmpp(nn.Module):
                 attends = i == num_blocks and res in attn_resolutions
                 dec[f"{res}x{res}_block{i}"] = block(c + kept.pop(), width, attention=attends)
                 c = width
-        dec[f"{size}x{size}_aux_norm"] = _norm(c)
-        dec[f"{size}x{size}_aux_conv"] = _xavier(nn.Conv2d(c, channels, 3, padding=1), ZERO)
+        dec[f"{size}x{size}_aux_norm"] = norm(c)
+        dec[f"{size}x{size}_aux_conv"] = xavier(nn.Conv2d(c, channels, 3, padding=1), ZERO)
         self.enc, self.dec = nn.ModuleDict(enc), nn.ModuleDict(dec)
 
     def forward(
@@ -180,78 +176,6 @@ class Ddpmpp(nn.Module):
         return out
 
 
-class Block(nn.Module):
-    """A residual block, which may halve or double the resolution, and may attend."""
-
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        e: int,
-        dropout: float,
-        attention: bool,
-        resample: Resample,
-        resample_filter: Sequence[float],
-    ) -> None:
-        super().__init__()
-        self.c_in = c_in
-        self.norm0 = _norm(c_in)
-        self.conv0 = _convolution(c_in, c_out, 3, resample, resample_filter)
-        self.affine = _xavier(nn.Linear(e, c_out))
-        self.norm1 = _norm(c_out)
-        # No parameters, so no name of its own among the public keys.
-        self.dropout = nn.Dropout(dropout)
-        self.conv1 = _xavier(nn.Conv2d(c_out, c_out, 3, padding=1), ZERO)
-        changes = c_in != c_out or resample is not None
-        self.skip = _convolution(c_in, c_out, 1, resample, resample_filter) if changes else None
-        self.norm2 = _norm(c_out) if attention else None
-        self.qkv = _xavier(nn.Conv2d(c_out, 3 * c_out, 1), math.sqrt(0.2)) if attention else None
-        self.proj = _xavier(nn.Conv2d(c_out, c_out, 1), ZERO) if attention else None
-
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        """``x`` [B, c_in, H, W] with the embedding ``e`` [B, E]."""
-        h: Tensor = self.conv0(silu(self.norm0(x))) + self.affine(e)[:, :, None, None]
-        h = self.conv1(self.dropout(silu(self.norm1(h))))
-        h = (h + (x if self.skip is None else self.skip(x))) * math.sqrt(0.5)
-        if self.norm2 is not None and self.qkv is not None and self.proj is not None:
-            h = (h + self.proj(_attended(self.qkv(self.norm2(h))))) * math.sqrt(0.5)
-        return h
-
-
-class Resampled(nn.Conv2d):
-    """A convolution of an image halved or doubled by a filter before it."""
-
-    resample_filter: Tensor
-
-    def __init__(
-        self, c_in: int, c_out: int, kernel: int, resample: Literal["up", "down"], taps: Sequence[float]
-    ) -> None:
-        super().__init__(c_in, c_out, kernel, padding=kernel // 2)
-        self.resample = resample
-        # Not `outer`: for parameters without storage torch would load its compiler, two seconds of it.
-        products = [[one * two / sum(taps) ** 2 for two in taps] for one in taps]
-        self.register_buffer("resample_filter", torch.tensor(products, dtype=torch.float32)[None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` [B, c_in, H, W]; H and W halved or doubled, [B, c_out, ...]."""
-        c = x.shape[1]
-        taps = self.resample_filter.expand(c, -1, -1, -1)
-        padding = (taps.shape[-1] - 1) // 2
-        if self.resample == "down":
-            x = conv2d(x, taps, stride=2, padding=padding, groups=c)
-        else:
-            x = conv_transpose2d(x, 4 * taps, stride=2, padding=padding, groups=c)
-        return super().forward(x)
-
-
-def _attended(qkv: Tensor) -> Tensor:
-    """Attention over the pixels of ``qkv`` [B, 3 C, H, W], in which a channel's q, k and v are neighbours."""
-    n, c, height, width = qkv.shape
-    q, k, v = qkv.view(n, 1, c // 3, 3, height * width).transpose(2, 4).unbind(3)
-    mixed = scaled_dot_product_attention(q, k, v)
-    return mixed.transpose(2, 3).reshape(n, c // 3, height, width)
-
-
 def _rows(labels: Tensor | None, n: int, label_dim: int, like: Tensor) -> Tensor:
     """Labels as weights of classes [B, label_dim]."""
     if labels is None:
@@ -271,30 +195,6 @@ def _rows(labels: Tensor | None, n: int, label_dim: int, like: Tensor) -> Tensor
         )
     classes = torch.arange(label_dim, device=labels.device)
     return (labels[:, None] == classes).to(like)
-
-
-def _convolution(c_in: int, c_out: int, kernel: int, resample: Resample, taps: Sequence[float]) -> nn.Conv2d:
-    if resample is None:
-        return _xavier(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2))
-    return _xavier(Resampled(c_in, c_out, kernel, resample, taps))
-
-
-def _norm(channels: int) -> nn.GroupNorm:
-    groups = min(32, channels // 4)
-    if groups == 0 or channels % groups:
-        raise CheckpointError(
-            f"[network] a layer of {channels} channels cannot be normalised in {max(groups, 1)} groups",
-            hint="model_channels and channel_mult do not belong together",
-            found=channels,
-        )
-    return nn.GroupNorm(groups, channels, eps=NORM_EPS)
-
-
-def _xavier(layer: Layer, gain: float = 1.0) -> Layer:
-    nn.init.xavier_uniform_(layer.weight, gain)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
 
 
 def _check(shape: tuple[int, int, int], n_halvings: int, noise_channels: int, taps: Sequence[float]) -> None:

@@ -1,0 +1,88 @@
+"""The folder of parts beside an output: where it is, what lies in it, and how its images are drawn."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from merged_diffusion.errors import RunMismatchError
+from merged_diffusion.runs.directory import Directory, strangers
+from merged_diffusion.runs.folder import LOCK
+from merged_diffusion.runs.lock import ANY_CLAIM
+from merged_diffusion.runs.places import followed, storing
+from merged_diffusion.runs.settings_file import MACHINE, differences, listed, read_settings
+from merged_diffusion.sampling import sample_files
+
+PART: Final = ".part"
+SETTINGS: Final = "settings.json"
+FINISH: Final = "finish.lock"
+DRAFT: Final = "draft"
+BATCH: Final = re.compile(r"[0-9]{20}\.npz")
+SHARE: Final = re.compile(r"shard-[0-9]{4,}-of-[0-9]{4,}\.lock")
+OWN: Final = re.compile(
+    rf"{BATCH.pattern}|[0-9]{{20}}\.[0-9]+|{SHARE.pattern}|{re.escape(SETTINGS)}|{re.escape(LOCK)}"
+    rf"|{re.escape(FINISH)}|{DRAFT}|{ANY_CLAIM}"
+)
+LEFT: Final = re.compile(rf"{ANY_CLAIM}|\.{re.escape(SETTINGS)}\.[0-9]+|\.{BATCH.pattern}\.[0-9]+")
+
+
+def recorded_machine(out: Path) -> dict[str, Any]:
+    """Batch size, threads, device, dtype and compile of the samples that are there or on their way."""
+    record = _recorded(out)
+    held = {} if record is None else record.get("settings", {})
+    return {key: held[key] for key in MACHINE if held.get(key) is not None}
+
+
+def recorded_eta(out: Path) -> float | None:
+    """The threshold of the samples that are there or on their way, if they have one."""
+    threshold = (_recorded(out) or {}).get("threshold") or {}
+    eta = threshold.get("eta")
+    return float(eta) if isinstance(eta, float) else None
+
+
+def _recorded(out: Path) -> dict[str, Any] | None:
+    form = sample_files.form_of(out)
+    if is_taken(out):
+        return None if form == "png" else sample_files.read_record(form, out)
+    return read_settings(part_of(out))
+
+
+def is_taken(out: Path) -> bool:
+    """Whether something is at the path; an empty directory is nothing."""
+    with storing(out, "read"):
+        return out.is_file() or (out.is_dir() and any(out.iterdir()))
+
+
+def part_of(out: Path) -> Path:
+    """Where the parts of an output lie."""
+    target = followed(out)
+    return target.with_name(target.name + PART)
+
+
+def take_apart(place: Directory, name: str) -> None:
+    """Take a folder of parts apart, by name; in which something else lies, stays with that."""
+    found = place.status(name)
+    if found is None or not stat.S_ISDIR(found.st_mode):
+        return
+    with place.folder(name) as part:
+        if not sample_files.remove_folder(part, DRAFT):
+            part.remove([DRAFT])
+        own = [entry for entry in part.names() if not strangers([entry], OWN)]
+        part.remove(entry for entry in own if entry not in (SETTINGS, DRAFT))
+        part.remove([SETTINGS])
+    place.remove_folder(name)
+
+
+def require_same(where: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """`RunMismatchError` where what is recorded at a place asks for other images."""
+    found = differences(recorded, asked)
+    if not found:
+        return
+    raise RunMismatchError(
+        f"{where}: holds samples of other settings: {listed(found)}",
+        hint=f"use another --out, or remove {where} if it is not needed",
+        differences={key: {"recorded": a, "asked": b} for key, (a, b) in found.items()},
+    )
