@@ -294,7 +294,7 @@ def test_summary_is_valid_json_without_nan(tmp_path):
 
 
 def test_stored_run_of_format_1_stays_readable():
-    path = Path(__file__).parent / "reference" / "run-format-1"
+    path = Path(__file__).parents[1] / "reference" / "run-format-1"
     run = open_run(path)
     assert [r["id"] for r in run.records()] == [0, 2]
     assert read_records(path / "images-0000-of-0001.jsonl")[0][0]["status"] == "ok"
@@ -317,7 +317,7 @@ def test_edited_settings_and_records_are_corrupt_and_no_fault_of_the_program(
 
     from merged_diffusion.cli import main
 
-    source, folder = Path(__file__).parent / "reference" / "run-format-1", tmp_path / "run"
+    source, folder = Path(__file__).parents[1] / "reference" / "run-format-1", tmp_path / "run"
     shutil.copytree(source, folder)
     settings = json.loads((source / "settings.json").read_text("utf-8"))
     journal = next(folder.glob("images-*.jsonl"))

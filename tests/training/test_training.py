@@ -36,7 +36,7 @@ from merged_diffusion.training.loss_by_gamma import grid
 from merged_diffusion.training.objectives import normal_gammas, quality_loss, uniform_gammas
 from merged_diffusion.training.state import ordered
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 MEANING = {
     "vdm": {"predicts": "eps", "time": "gamma", "input": "vp"},
     "edm": {"predicts": "x0", "time": "log_edm_sigma_over_4", "input": "edm"},
