@@ -17,9 +17,9 @@ import torch
 
 import merged_diffusion as md
 from merged_diffusion import _core, methods
+from merged_diffusion.catalogue.entries import pair_card
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.merge import as_model
-from merged_diffusion.pairs import pair_card
 from merged_diffusion.training.baseline import gaussian_bits_per_dim
 
 

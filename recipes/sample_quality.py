@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 import merged_diffusion as md
-from merged_diffusion.pairs import pair_card
+from merged_diffusion.catalogue.entries import pair_card
 from merged_diffusion.quality.assess import Figure
 from merged_diffusion.quality.frechet import difference
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from merged_diffusion.catalogue.entries import KINDS, known, public
+from merged_diffusion.catalogue.entries import KINDS, known, pair_card, public
 from merged_diffusion.errors import CheckpointError, UsageError
-from merged_diffusion.pairs import load_pair, pair_card
+from merged_diffusion.pairs import load_pair
 
 RANGES = {"digits": (-7.876, 8.764), "photos": (-13.3, 8.764)}
 

@@ -15,8 +15,6 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.merge import Convention, MergedModel, Threshold
 
-__all__ = ["load_pair", "pair_card"]
-
 
 def load_pair(
     name: str,
