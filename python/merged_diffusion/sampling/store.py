@@ -12,8 +12,6 @@ from __future__ import annotations
 import io
 import re
 import stat
-import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +42,7 @@ from merged_diffusion.runs.directory import (
     unmake,
 )
 from merged_diffusion.runs.folder import LOCK, locked
+from merged_diffusion.runs.kept import UNREADABLE, as_kept
 from merged_diffusion.runs.lock import ANY_CLAIM, Lock
 from merged_diffusion.runs.settings import FORMAT, MACHINE, differences, json_text, read_settings
 from merged_diffusion.sampling import files
@@ -64,7 +63,6 @@ OWN: Final = re.compile(
     rf"|{re.escape(FINISH)}|{DRAFT}|{ANY_CLAIM}"
 )
 LEFT: Final = re.compile(rf"{ANY_CLAIM}|\.{re.escape(SETTINGS)}\.[0-9]+|\.{BATCH.pattern}\.[0-9]+")
-BROKEN: Final = (zipfile.BadZipFile, zlib.error)
 
 Integers = npt.NDArray[np.int64]
 
@@ -72,14 +70,16 @@ Integers = npt.NDArray[np.int64]
 def recorded_machine(out: Path) -> dict[str, Any]:
     """Batch size, threads, device, dtype and compile of the samples that are there or on their way."""
     record = _recorded(out)
-    held = {} if record is None else record.get("settings", {})
-    return {key: held[key] for key in MACHINE if held.get(key) is not None}
+    with as_kept(out):
+        held = {} if record is None else record.get("settings", {})
+        return {key: held[key] for key in MACHINE if held.get(key) is not None}
 
 
 def recorded_eta(out: Path) -> float | None:
     """The threshold of the samples that are there or on their way, if they have one."""
-    threshold = (_recorded(out) or {}).get("threshold") or {}
-    eta = threshold.get("eta")
+    record = _recorded(out)
+    with as_kept(out):
+        eta = ((record or {}).get("threshold") or {}).get("eta")
     return float(eta) if isinstance(eta, float) else None
 
 
@@ -156,7 +156,8 @@ class Store:
         record = files.read_record(self._form, self.out)
         result = record.pop("result", None)
         self._check(self.out, record)
-        return None if result is None else dict(result)
+        with as_kept(self.out):
+            return None if result is None else dict(result)
 
     def _begin(self) -> None:
         place, name = _open(self._place), self._at.name
@@ -173,11 +174,12 @@ class Store:
         require_space(self._at, needed, f"{len(self._ids)} images")
         self._lock = Lock(part, self._share)
         if not self._lock.acquire(LOCK_SECONDS):
-            raise RunLockedError(
+            refused = RunLockedError(
                 f"{self._at}: another process draws this share of the images",
                 hint="wait for it, stop it, or give each worker its own --shard I/N",
                 file=str(self._at),
             )
+            raise self._lock.explained(refused)
         with locked(part, SETTINGS):
             held = read_settings(self._at)
             if held is not None:
@@ -192,7 +194,8 @@ class Store:
             part.write(SETTINGS, json_text(self._asked | {"versions": versions()}))
 
     def _check(self, where: Path, recorded: Mapping[str, Any]) -> None:
-        found = differences(recorded, self._asked)
+        with as_kept(where):
+            found = differences(recorded, self._asked)
         if not found:
             return
         listed = "; ".join(
@@ -231,7 +234,9 @@ class Store:
         place, aside = _open(self._place), f"{self._at.name}.{token()}"
         if self.finished is not None:
             held = read_settings(self._at)
-            if held is not None and not differences(held, self._asked):
+            with as_kept(self._at):
+                is_ours = held is not None and not differences(held, self._asked)
+            if is_ours:
                 place.rename(self._at.name, aside)
                 self._clear(aside)
             return self.finished
@@ -309,7 +314,7 @@ class Store:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as columns:
                 return {key: columns[key] for key in ("ids", *columns.files)}
-        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, *BROKEN) as error:
+        except UNREADABLE as error:
             raise RunCorruptError(
                 f"{self._at / name}: is no whole batch of samples",
                 hint="remove it: its images are drawn again",
