@@ -15,6 +15,7 @@ from merged_diffusion.evaluation import pilot
 from merged_diffusion.reports import results
 from merged_diffusion.reports.samples import sample_record
 from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.runs.records import decode, encode
 from merged_diffusion.sampling import files, store
 from merged_diffusion.sweeps import folder as sweeps
 from merged_diffusion.thresholds import auto
@@ -123,6 +124,27 @@ def test_the_recipe_of_an_edited_checkpoint(tmp_path, recipe):
     save_file({"a": torch.zeros(1)}, path, {"recipe": "{}", "step": "1"})
     with pytest.raises(RunMismatchError):
         state.load(path, {"a": 1})
+
+
+@pytest.mark.parametrize("key", ["status", "bits_per_dim"])
+def test_a_run_goes_on_over_no_records_of_other_types(tmp_path, key):
+    """``nll`` as a call: the second command finds the records of the first one edited."""
+    from merged_diffusion.evaluation.evaluate import evaluate
+    from merged_diffusion.evaluation.settings import Settings
+
+    given = {"data": "digits", "pair": "digits", "limit": 1, "tol": 0.1, "threads": 1, "device": "cpu"}
+    settings = Settings.of(given)
+    evaluate(settings, out=tmp_path / "run")
+    journal = next((tmp_path / "run").glob("images-*.jsonl"))
+    records = [decode(line) for line in journal.read_bytes().splitlines()]
+    for record in records:
+        if key == "status":
+            del record[key]
+        else:
+            record[key] = "x"
+    journal.write_bytes(b"".join(map(encode, records)))
+    with pytest.raises(RunCorruptError):
+        evaluate(settings, out=tmp_path / "run")
 
 
 def test_a_draft_of_a_picture_is_none(tmp_path):
