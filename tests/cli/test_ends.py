@@ -1,6 +1,7 @@
 """How a command ends where standard files are closed or full, arguments are absurd, or Ctrl-C comes early."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -165,3 +166,21 @@ def test_only_the_end_of_an_answer_is_an_interrupt(monkeypatch, capsys, asks: bo
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert main(["nll"]) == code
     assert ("interrupted" in capsys.readouterr().err) is asks
+
+
+FAREWELL = """
+import atexit, os
+from pathlib import Path
+source = Path({source!r}).read_text()
+exec(source)
+atexit.register(lambda: (print("BYE", flush=True), os.write(1, b"BYE\\n"), os.system("echo BYE")))
+"""
+
+
+def test_standard_output_holds_one_object_until_the_process_ends(start, experts, tmp_path) -> None:
+    path = tmp_path / "farewell.py"
+    path.write_text(FAREWELL.format(source=experts("").rstrip(":")))
+    arguments = ("nll", "--data", "digits", "--expert", f"{path}:one", "--limit", 1, "--tol", 0.1, "--json")
+    out, err = start(*arguments, "--threads", 1, "--device", "cpu").communicate(timeout=300)
+    assert "bits_per_dim" in json.loads(out), err
+    assert err.count("BYE") == 3
