@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return output.unexpected(error.__cause__, as_json=as_json)
         return output.stopped("interrupted", 130, as_json=as_json)
     except SystemExit as stop:
-        if isinstance(sys.stdout, click.utils.PacifyFlushWrapper):  # click took it away: its reader is gone
+        if sys.stdout not in streams:  # click took it away: its reader is gone
             sys.stdout, sys.stderr = streams
             return output.silenced()
         return output.stopped("terminated", int(stop.code or 0), as_json=as_json)

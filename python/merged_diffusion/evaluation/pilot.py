@@ -63,8 +63,8 @@ def with_tolerance(plan: Plan, out: Path | None) -> Plan:
         with as_kept(out):
             recorded = kept.get("settings", {})
             if recorded.get("bpd_tol") == wish:
-                found = {name: float(recorded[name]) for name in ("tol", "h_max")}
-                return replace(plan, settings=replace(plan.settings, **found))
+                tol, h_max = float(recorded["tol"]), float(recorded["h_max"])
+                return replace(plan, settings=replace(plan.settings, tol=tol, h_max=h_max))
     trial = _search(plan, wish)
     settings = replace(plan.settings, tol=trial.tol, h_max=trial.h_max)
     return replace(plan, settings=settings, notes=(*plan.notes, f"bpd-tol {wish:g}: {trial.words()}"))

@@ -25,7 +25,7 @@ from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.reading import read_bytes
 from merged_diffusion.runs.directory import make, storing, unmake
-from merged_diffusion.runs.kept import UNREADABLE
+from merged_diffusion.runs.kept import SENSELESS
 from merged_diffusion.runs.settings import write_json
 from merged_diffusion.sampling import Samples
 from merged_diffusion.sampling.store import is_taken
@@ -174,7 +174,7 @@ class DrawnRows:
         try:
             found = json.loads(content)
             return found if found["sha256"] and found["quality"]["primary"] else None
-        except UNREADABLE:
+        except SENSELESS:
             return None
 
     def _measure(self, row: Row[SamplePlan], drawn: Mapping[str, Any]) -> None:
