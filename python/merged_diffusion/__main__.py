@@ -10,7 +10,10 @@ def main() -> None:
     _signal.signal(_signal.SIGINT, _leave)
     _open_standard_files()
     from merged_diffusion.cli import main as command_line
+    from merged_diffusion.cli import stdout
 
+    if "--json" in sys.argv:
+        stdout.keep()
     code = command_line()
     # What is left is the interpreter's end, which an impatient second Ctrl-C would only make noisy.
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)

@@ -1,5 +1,7 @@
 """How a command ends where standard files are closed or full, arguments are absurd, or Ctrl-C comes early."""
 
+import io
+import json
 import os
 import signal
 import subprocess
@@ -7,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
-from merged_diffusion.cli import main
+from merged_diffusion.cli import LazyGroup, main
 
 COMMAND = f"{sys.executable} -m merged_diffusion"
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
@@ -149,3 +152,35 @@ def test_a_name_that_is_no_utf8_is_scored_kept_and_shown(
     assert json.loads(capsys.readouterr().out)["data"]["name"] == name
     assert main(["runs", "report", "run", "--out", "a.html"]) == 0
     assert "im\\xe9.npz" in Path("a.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("asks", "code"), [(False, 1), (True, 130)])
+def test_only_the_end_of_an_answer_is_an_interrupt(monkeypatch, capsys, asks: bool, code: int) -> None:
+    @click.command()
+    def command() -> None:
+        if asks:
+            click.confirm("go on?", abort=True, err=True)
+        raise EOFError("No data left in file")
+
+    monkeypatch.setattr(LazyGroup, "get_command", lambda *_: command)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert main(["nll"]) == code
+    assert ("interrupted" in capsys.readouterr().err) is asks
+
+
+FAREWELL = """
+import atexit, os
+from pathlib import Path
+source = Path({source!r}).read_text()
+exec(source)
+atexit.register(lambda: (print("BYE", flush=True), os.write(1, b"BYE\\n"), os.system("echo BYE")))
+"""
+
+
+def test_standard_output_holds_one_object_until_the_process_ends(start, experts, tmp_path) -> None:
+    path = tmp_path / "farewell.py"
+    path.write_text(FAREWELL.format(source=experts("").rstrip(":")))
+    arguments = ("nll", "--data", "digits", "--expert", f"{path}:one", "--limit", 1, "--tol", 0.1, "--json")
+    out, err = start(*arguments, "--threads", 1, "--device", "cpu").communicate(timeout=300)
+    assert "bits_per_dim" in json.loads(out), err
+    assert err.count("BYE") == 3

@@ -74,7 +74,7 @@ def test_a_sweep_that_was_killed_goes_on_with_what_is_missing(run_cli, sweep, st
     options = ("--ids", "0:4", "--etas", "0.2,0.5", "--batch-size", 2, *FAST)
     arguments = sweep(*options, likelihood="slow_likelihood")
     process = start(*arguments, "--out", "swept")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     folders = ("eta-0.2000", "eta-0.5000")
     logs = [tmp_path / "swept" / folder / "images-0000-of-0001.jsonl" for folder in folders]
     while sum(log.read_bytes().count(b"\n") for log in logs if log.exists()) < 2:

@@ -1,7 +1,9 @@
 """``sweep --metric vlb`` and ``sample``: rows are what the single commands give, and their table."""
 
+import errno
 import json
 import math
+import os
 import time
 from pathlib import Path
 
@@ -121,7 +123,7 @@ def test_samples_that_were_killed_go_on_to_the_same_files(run_cli, sweep, start,
     options = ("--metric", "sample", "--sampler", "dpmpp-2m", "--num", 24, "--batch-size", 2)
     arguments = sweep(*options, "--etas", "0.2,0.5", "--out", "swept", likelihood="slow_likelihood")
     process = start(*arguments)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     part = tmp_path / "swept" / "eta-0.2000" / "samples.npz.part"
     while len(list(part.glob("0*.npz"))) < 2:
         assert time.monotonic() < deadline
@@ -234,3 +236,27 @@ def test_a_dry_run_of_samples_names_the_rows_and_writes_nothing(run_cli, sweep, 
     assert result.json["estimate"]["n_solves"] == 40 * len(result.json["rows"])
     assert result.json["estimate"]["evaluations_per_image"] == 7
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["summary.json", "samples.npz"])
+def test_a_row_of_samples_that_cannot_be_read_is_code_6_and_the_same_command_goes_on(
+    run_cli, sweep, monkeypatch, name
+):
+    from merged_diffusion.sweeps import drawn
+
+    command = sweep(*HEUN, "--etas", "0,0.3", "--out", "swept", "--json")
+    real = drawn.read_bytes
+
+    def read(path):
+        if path.name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    monkeypatch.setattr(drawn, "read_bytes", read)
+    failed = run_cli(*command)
+    assert failed.code == failed.json["code"] == 6
+    assert name in failed.json["error"]["message"]
+    monkeypatch.setattr(drawn, "read_bytes", real)
+    again = run_cli(*command)
+    assert again.code == 0
+    assert all(row["summary"] is not None for row in again.json["rows"])

@@ -300,7 +300,7 @@ def test_redirect_that_gives_up_encryption_is_refused(tmp_path):
         is_redirect, url, headers = True, "https://host/file", {"Location": "http://host/file"}
 
     with (tmp_path / "file.part").open("w+b") as stream:
-        look = transfer._Answer(stream, tmp_path / "file.part", 0, None)
+        look = transfer._Answer(stream, tmp_path / "file.part", 0, patience.Pace(), None)
         with pytest.raises(ResourceError, match="without encryption"):
             look(Answer())
 
@@ -575,6 +575,46 @@ def test_a_server_that_only_drips_is_given_up(server, tmp_path, monkeypatch, fau
     server.faults["/set.bin"] = [fault]
     with pytest.raises(ResourceError, match="less than 65536 bytes came in"):
         transfer.receive(f"{server.address}/set.bin", tmp_path / "set.bin.part")
+
+
+def test_a_file_that_would_take_for_ever_is_given_up(server, tmp_path, monkeypatch):
+    """Every piece comes in time, all of them do not."""
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 0.5)
+    server.faults["/set.bin"] = ["drip"]
+    with pytest.raises(ResourceError, match="which is less than 32768 a second"):
+        transfer.receive(f"{server.address}/set.bin", tmp_path / "set.bin.part")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "mebibytes", "is_too_slow"),
+    [(590, 0, False), (601, 0, True), (15_900, 480, False), (16_000, 480, True), (16_000, 482, False)],
+)
+def test_the_pace_is_a_mean_over_the_whole_file(monkeypatch, seconds, mebibytes, is_too_slow):
+    pace = patience.Pace()
+    pace.bytes = mebibytes << 20
+    began = pace.began
+    monkeypatch.setattr(patience.time, "monotonic", lambda: began + seconds)
+    found = pace.is_too_slow()
+    monkeypatch.undo()
+    assert found is is_too_slow
+
+
+def test_the_pace_goes_on_over_requests_and_counts_bytes(server, tmp_path, monkeypatch):
+    paces = []
+    request = transfer._request
+
+    def noted(url, stream, part, pace, **options):
+        paces.append(pace)
+        request(url, stream, part, pace, **options)
+
+    monkeypatch.setattr(transfer, "_request", noted)
+    monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0.0)
+    server.files["/set.bin"] = BODY
+    server.faults["/set.bin"] = ["cut"]
+    transfer.receive(f"{server.address}/set.bin", tmp_path / "set.bin.part", is_known=True)
+    assert len(paces) == 2
+    assert paces[0] is paces[1]
+    assert paces[0].bytes == len(BODY)
 
 
 def test_a_listing_that_drips_is_given_up(server, monkeypatch):

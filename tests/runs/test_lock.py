@@ -78,7 +78,7 @@ def test_the_claim_of_a_killed_process_blocks_nobody_and_a_living_ones_does(tmp_
         process.stdout.close()
         process.send_signal(signal.SIGKILL)
         # Not waited for: a process that is dead and not yet taken leave of is dead.
-        end = time.monotonic() + 60
+        end = time.monotonic() + 600
         while began(process.pid) >= 0 and time.monotonic() < end:
             time.sleep(0.01)
         assert mine.acquire(0.0)

@@ -97,10 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return output.usage_error(error, as_json=as_json)
     except MergedDiffusionError as error:
         return output.refusal(error, as_json=as_json)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # of a file: click's own questions hide theirs
+            return output.unexpected(error.__cause__, as_json=as_json)
         return output.stopped("interrupted", 130, as_json=as_json)
     except SystemExit as stop:
-        if sys.stdout is not streams[0]:  # click took it away: its reader is gone
+        if sys.stdout not in streams:  # click took it away: its reader is gone
             sys.stdout, sys.stderr = streams
             return output.silenced()
         return output.stopped("terminated", int(stop.code or 0), as_json=as_json)

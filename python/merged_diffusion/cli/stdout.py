@@ -15,6 +15,15 @@ from typing import Final, TextIO
 DESCRIPTOR: Final = 1
 
 _own: list[TextIO | None] = []
+_for_good: list[bool] = []
+
+
+def keep() -> None:
+    """Have the next `reserved` last until the process ends: what its last functions print is no command's.
+
+    For a process that is one command; who calls several gets standard output back after each.
+    """
+    _for_good.append(True)
 
 
 def own() -> TextIO | None:
@@ -26,6 +35,12 @@ def own() -> TextIO | None:
 def reserved() -> Iterator[None]:
     """Standard output for what is written to `own`, alone; within another one nothing changes."""
     if _own:
+        yield
+        return
+    if _for_good:  # no context that would end with the interpreter
+        stream = sys.stdout
+        _own.append(stream if stream is None or not _is_standard(stream) else _moved(stream))
+        sys.stdout = sys.stderr
         yield
         return
     with _turned(sys.stdout) as stream, redirect_stdout(sys.stderr):
@@ -42,13 +57,19 @@ def _turned(stream: TextIO | None) -> Iterator[TextIO | None]:
     if stream is None or not _is_standard(stream):
         yield stream
         return
-    stream.flush()
-    with os.fdopen(os.dup(DESCRIPTOR), "w", encoding=stream.encoding, errors=stream.errors) as kept:
-        _lead_to_stderr()
+    with _moved(stream) as kept:
         try:
             yield kept
         finally:
             os.dup2(kept.fileno(), DESCRIPTOR)
+
+
+def _moved(stream: TextIO) -> TextIO:
+    """Standard output on a descriptor of its own; what is written to its old one goes to standard error."""
+    stream.flush()
+    kept = os.fdopen(os.dup(DESCRIPTOR), "w", encoding=stream.encoding, errors=stream.errors)
+    _lead_to_stderr()
+    return kept
 
 
 def _is_standard(stream: TextIO) -> bool:

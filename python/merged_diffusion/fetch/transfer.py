@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from merged_diffusion.errors import ResourceError, StorageError
-from merged_diffusion.fetch.patience import PIECE, patiently
+from merged_diffusion.fetch.patience import PIECE, Pace, patiently
 from merged_diffusion.files.reading import read_text
 from merged_diffusion.runs.directory import Directory, write_file
 
@@ -53,14 +53,14 @@ def receive(
     """
     from requests import RequestException
 
-    vain = 0
+    vain, pace = 0, Pace()
     while True:
         before = _size(part)
         try:
             with Directory(part.parent) as place:
                 fd = place.open(part.name, os.O_RDWR | os.O_CREAT)
             with os.fdopen(fd, "r+b") as stream:
-                _request(url, stream, part, is_known=is_known, observe=observe)
+                _request(url, stream, part, pace, is_known=is_known, observe=observe)
             part.with_name(f"{part.name}.json").unlink(missing_ok=True)
             return
         except RequestException as error:  # an OSError as well
@@ -108,6 +108,7 @@ def _request(
     url: str,
     stream: BinaryIO,
     part: Path,
+    pace: Pace,
     *,
     is_known: bool,
     observe: Observer | None,
@@ -125,7 +126,7 @@ def _request(
     headers = {"Accept-Encoding": "identity"}
     if offset:
         headers |= {"Range": f"bytes={offset}-"} | ({} if mark is None else {"If-Range": mark})
-    answer = _Answer(stream, part, offset, observe)
+    answer = _Answer(stream, part, offset, pace, observe)
     download = HTTPDownloader(
         progressbar=answer, chunk_size=PIECE, timeout=TIMEOUTS, headers=headers, hooks={"response": answer}
     )
@@ -137,7 +138,7 @@ def _request(
             answer.hang_up()  # by the thread that reads: another would wait for it
 
     try:
-        patiently(bring, lambda: answer.pieces, url, BY_HAND)
+        patiently(bring, lambda: answer.arrived // PIECE, url, BY_HAND, pace)
     except HTTPError as error:
         if error.response is None or error.response.status_code != RANGE_FAULT:
             raise
@@ -155,10 +156,13 @@ class _Answer:
     requests calls it with the response, pooch as its progress bar.
     """
 
-    def __init__(self, stream: BinaryIO, part: Path, offset: int, observe: Observer | None) -> None:
+    def __init__(
+        self, stream: BinaryIO, part: Path, offset: int, pace: Pace, observe: Observer | None
+    ) -> None:
         self._stream, self._part, self._offset, self._observe = stream, part, offset, observe
+        self._pace = pace
         self.whole: int | None = None
-        self.pieces = 0
+        self.arrived = 0  # bytes of this answer; a chunk may be of any length
         self.total = 0  # pooch's: of this answer alone
         self._response: Response | None = None
 
@@ -206,8 +210,9 @@ class _Answer:
 
     def update(self, _: int) -> None:
         """Look at what has arrived: a body may not outgrow its declared length, or the limit."""
-        self.pieces += 1
         arrived = self._stream.tell()
+        self._pace.bytes += arrived - self._offset - self.arrived
+        self.arrived = arrived - self._offset
         if arrived > (MAX_BYTES if self.whole is None else self.whole):
             raise ResourceError(f"{self._part.name}: more bytes than the server declared", hint=BY_HAND)
         if self._observe is not None:

@@ -8,7 +8,7 @@ stopped; its summary is over all records of the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,7 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.summary import missing_ids, summarise
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import Record, Run, versions
+from merged_diffusion.runs.kept import as_kept
 
 Observer = Callable[[str, Record], None]
 
@@ -143,16 +144,17 @@ class Evaluation:
             self.time_profile += result.time_profile
 
     def summary(self) -> dict[str, Any]:
-        """The summary over the records there are."""
-        records = {name: self.held(name) for name in self._records}
-        result = summarise(
-            self.plan.identity(self.plan.main),
-            records,
-            versions=versions(),
-            seconds=self.seconds,
-            seconds_outside_network=self.seconds_outside_network,
-        )
-        result["n_missing"] = len(self._missing(records))
+        """The summary over the records there are, kept ones and those of this process."""
+        with nullcontext() if self.out is None else as_kept(self.out):
+            records = {name: self.held(name) for name in self._records}
+            result = summarise(
+                self.plan.identity(self.plan.main),
+                records,
+                versions=versions(),
+                seconds=self.seconds,
+                seconds_outside_network=self.seconds_outside_network,
+            )
+            result["n_missing"] = len(self._missing(records))
         if self.time_profile is not None:
             result["time_profile"] = self.time_profile.with_data(self.plan.data_seconds).as_dict()
         return result

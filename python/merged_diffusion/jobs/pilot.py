@@ -18,6 +18,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood import Likelihood, log_likelihood
 from merged_diffusion.methods import DEFAULTS, LEAST_TOL
+from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
 
 PILOT_IMAGES: Final = 16
@@ -57,10 +58,13 @@ def with_tolerance(plan: Plan, out: Path | None) -> Plan:
     wish = plan.settings.bpd_tol
     if wish is None:
         return plan
-    recorded = {} if out is None else (read_settings(out) or {}).get("settings", {})
-    if recorded.get("bpd_tol") == wish:
-        found = {name: recorded[name] for name in ("tol", "h_max")}
-        return replace(plan, settings=replace(plan.settings, **found))
+    kept = None if out is None else read_settings(out)
+    if out is not None and kept is not None:
+        with as_kept(out):
+            recorded = kept.get("settings", {})
+            if recorded.get("bpd_tol") == wish:
+                tol, h_max = float(recorded["tol"]), float(recorded["h_max"])
+                return replace(plan, settings=replace(plan.settings, tol=tol, h_max=h_max))
     trial = _search(plan, wish)
     settings = replace(plan.settings, tol=trial.tol, h_max=trial.h_max)
     return replace(plan, settings=settings, notes=(*plan.notes, f"bpd-tol {wish:g}: {trial.words()}"))

@@ -159,7 +159,7 @@ def _loaded(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(read_text(path))
         version = found["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunCorruptError(f"{path}: cannot be read as a sweep ({error})", file=str(path)) from error
     if not isinstance(version, int) or version > FORMAT or found.get("metric") not in METRICS:
         raise RunError(
@@ -267,7 +267,7 @@ def _summary(run: Run, command: str) -> Mapping[str, Any]:
     path = run.path / "summary.json"
     try:
         found: dict[str, Any] = json.loads(read_text(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path}: cannot be read ({error})", hint="finish the run: the same command goes on"
         ) from error

@@ -12,6 +12,7 @@ import numpy as np
 
 from merged_diffusion.errors import RunError
 from merged_diffusion.files.reading import read_text
+from merged_diffusion.runs.kept import UNREADABLE
 
 LIMIT: Final = 2**20  # bytes of a record
 
@@ -21,7 +22,7 @@ def sample_record(path: Path) -> dict[str, Any] | None:
     try:
         text = read_text(path / "settings.json") if path.is_dir() else _in_archive(path)
         record = None if text is None else json.loads(text)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise RunError(f"{path}: its record cannot be read ({error})", file=str(path)) from error
     is_sample = isinstance(record, dict) and record.get("command") == "sample" and "result" in record
     return record if is_sample else None

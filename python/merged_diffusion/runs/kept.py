@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from merged_diffusion.errors import MergedDiffusionError, RunCorruptError
+
+# What edited settings, records and tables raise where they are worked on; RecursionError is of deep JSON.
+SENSELESS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+# And what readers of npz, zip and JSON raise over bytes that are none. RuntimeError: methods of compression
+# that are not known, encryption, depth. numpy tells an empty file by EOFError.
+UNREADABLE: Final = (
+    *(*SENSELESS, OSError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 @contextmanager
@@ -22,7 +35,7 @@ def as_kept(*folders: Path) -> Iterator[None]:
         yield
     except MergedDiffusionError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except SENSELESS as error:
         where = ", ".join(map(str, folders))
         what = f"{type(error).__name__}: {error}"
         raise RunCorruptError(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from typing import Any, Final
 
 import numpy as np
@@ -12,11 +10,11 @@ import numpy.typing as npt
 
 from merged_diffusion.errors import RunCorruptError
 from merged_diffusion.runs.directory import Directory
+from merged_diffusion.runs.kept import UNREADABLE
 from merged_diffusion.sampling import sample_files
 from merged_diffusion.sampling.samples import Samples
 
 ROLE: Final = "evaluations_"
-BROKEN: Final = (zipfile.BadZipFile, zlib.error)
 
 
 def batch_of(samples: Samples) -> bytes:
@@ -34,7 +32,7 @@ def columns_in(part: Directory, name: str) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as columns:
             return {key: columns[key] for key in ("ids", *columns.files)}
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, *BROKEN) as error:
+    except UNREADABLE as error:
         raise RunCorruptError(
             f"{part.path / name}: is no whole batch of samples",
             hint="remove it: its images are drawn again",

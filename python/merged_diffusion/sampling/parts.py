@@ -11,6 +11,7 @@ from typing import Any, Final
 from merged_diffusion.errors import RunMismatchError
 from merged_diffusion.runs.directory import Directory, strangers
 from merged_diffusion.runs.folder import LOCK
+from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.lock import ANY_CLAIM
 from merged_diffusion.runs.places import followed, storing
 from merged_diffusion.runs.settings_file import MACHINE, differences, listed, read_settings
@@ -32,14 +33,16 @@ LEFT: Final = re.compile(rf"{ANY_CLAIM}|\.{re.escape(SETTINGS)}\.[0-9]+|\.{BATCH
 def recorded_machine(out: Path) -> dict[str, Any]:
     """Batch size, threads, device, dtype and compile of the samples that are there or on their way."""
     record = _recorded(out)
-    held = {} if record is None else record.get("settings", {})
-    return {key: held[key] for key in MACHINE if held.get(key) is not None}
+    with as_kept(out):
+        held = {} if record is None else record.get("settings", {})
+        return {key: held[key] for key in MACHINE if held.get(key) is not None}
 
 
 def recorded_eta(out: Path) -> float | None:
     """The threshold of the samples that are there or on their way, if they have one."""
-    threshold = (_recorded(out) or {}).get("threshold") or {}
-    eta = threshold.get("eta")
+    record = _recorded(out)
+    with as_kept(out):
+        eta = ((record or {}).get("threshold") or {}).get("eta")
     return float(eta) if isinstance(eta, float) else None
 
 
@@ -76,9 +79,21 @@ def take_apart(place: Directory, name: str) -> None:
     place.remove_folder(name)
 
 
+def batch_names(part: Directory) -> list[str]:
+    """The batches that lie in a folder of parts."""
+    return [name for name in part.names() if BATCH.fullmatch(name)]
+
+
+def is_same(where: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether what is recorded at a place asks for the same images."""
+    with as_kept(where):
+        return not differences(recorded, asked)
+
+
 def require_same(where: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """`RunMismatchError` where what is recorded at a place asks for other images."""
-    found = differences(recorded, asked)
+    with as_kept(where):
+        found = differences(recorded, asked)
     if not found:
         return
     raise RunMismatchError(

@@ -27,6 +27,7 @@ from merged_diffusion.data.images import MAX_LEVELS
 from merged_diffusion.errors import RunError, UsageError
 from merged_diffusion.files.reading import opened, read_text
 from merged_diffusion.runs.directory import Directory
+from merged_diffusion.runs.kept import UNREADABLE
 from merged_diffusion.runs.records import plain
 from merged_diffusion.sampling.samples import Samples
 
@@ -63,7 +64,7 @@ def check_replaceable(out: Path, *, overwrite: bool) -> None:
     try:
         if out.is_file() and (out.stat().st_size == 0 or json.loads(_png_record(out))["command"] == "sample"):
             return
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError, RecursionError):
+    except (*UNREADABLE, SyntaxError, Image.DecompressionBombError):
         pass  # no picture, or none of ours
     raise UsageError(
         f"--out {out} exists and is no picture that sample made; nothing was written",
@@ -134,7 +135,7 @@ def read_record(form: Form, path: Path) -> dict[str, Any]:
     }
     try:
         record = json.loads(readers[form](path))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, SyntaxError, Image.DecompressionBombError) as error:
         raise RunError(
             f"{path}: is there and holds no samples of this package; nothing was written",
             hint="use another --out",

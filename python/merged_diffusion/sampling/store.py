@@ -19,28 +19,24 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion.errors import (
-    IncompleteError,
-    RunCorruptError,
-    RunError,
-    RunLockedError,
-    StorageError,
-)
+from merged_diffusion.errors import IncompleteError, RunCorruptError, RunError, RunLockedError, StorageError
 from merged_diffusion.runs import versions
 from merged_diffusion.runs.directory import Directory, strangers, token
 from merged_diffusion.runs.folder import LOCK, locked
+from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.lock import Lock
 from merged_diffusion.runs.places import followed, make, refuse_special, require_space, unmake
-from merged_diffusion.runs.settings_file import FORMAT, differences, json_text, read_settings
+from merged_diffusion.runs.settings_file import FORMAT, json_text, read_settings
 from merged_diffusion.sampling import sample_files
 from merged_diffusion.sampling.batches import batch_of, columns_in, samples_in, summary
 from merged_diffusion.sampling.parts import (
-    BATCH,
     DRAFT,
     FINISH,
     LEFT,
     OWN,
     SETTINGS,
+    batch_names,
+    is_same,
     is_taken,
     part_of,
     require_same,
@@ -110,7 +106,8 @@ class Store:
         record = sample_files.read_record(self._form, self.out)
         result = record.pop("result", None)
         require_same(self.out, record, self._asked)
-        return None if result is None else dict(result)
+        with as_kept(self.out):
+            return None if result is None else dict(result)
 
     def _begin(self) -> None:
         place, name = _open(self._place), self._at.name
@@ -127,17 +124,18 @@ class Store:
         require_space(self._at, needed, f"{len(self._ids)} images")
         self._lock = Lock(part, self._share)
         if not self._lock.acquire(LOCK_SECONDS):
-            raise RunLockedError(
+            refused = RunLockedError(
                 f"{self._at}: another process draws this share of the images",
                 hint="wait for it, stop it, or give each worker its own --shard I/N",
                 file=str(self._at),
             )
+            raise self._lock.explained(refused)
         with locked(part, SETTINGS):
             held = read_settings(self._at)
             if held is not None:
                 require_same(self._at, held, self._asked)
                 return
-            if self._batches():
+            if batch_names(_open(self._part)):
                 raise RunCorruptError(
                     f"{self._at}: its batches have no {SETTINGS} that says how they were drawn",
                     hint=f"remove {self._at}: its images are drawn again",
@@ -149,7 +147,11 @@ class Store:
         """The ids that are drawn."""
         if self.finished is not None:
             return {int(i) for i in self._ids}
-        return {int(i) for name in self._batches() for i in columns_in(_open(self._part), name)["ids"]}
+        return {
+            int(i)
+            for name in batch_names(_open(self._part))
+            for i in columns_in(_open(self._part), name)["ids"]
+        }
 
     def append(self, samples: Samples) -> None:
         """Keep a batch; it survives the death of this process from here on."""
@@ -168,7 +170,7 @@ class Store:
         place, aside = _open(self._place), f"{self._at.name}.{token()}"
         if self.finished is not None:
             held = read_settings(self._at)
-            if held is not None and not differences(held, self._asked):
+            if held is not None and is_same(self._at, held, self._asked):
                 place.rename(self._at.name, aside)
                 take_apart(place, aside)
             return self.finished
@@ -231,14 +233,11 @@ class Store:
 
     def _all(self) -> Samples | None:
         """The samples of this command, if all are there."""
-        names = self._batches()
+        names = batch_names(_open(self._part))
         if not names:
             return None
         samples = Samples.joined([samples_in(_open(self._part), name) for name in names])
         return samples.in_order(self._ids) if np.isin(self._ids, samples.ids).all() else None
-
-    def _batches(self) -> list[str]:
-        return [name for name in _open(self._part).names() if BATCH.fullmatch(name)]
 
     def _clear_leftovers(self) -> None:
         """Take apart what commands that were killed had put aside."""

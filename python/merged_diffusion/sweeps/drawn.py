@@ -6,6 +6,7 @@ data by the set's primary metric; a row that is there is neither drawn nor measu
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,12 +18,13 @@ from typing import Any, Final
 import numpy as np
 
 from merged_diffusion.data.images import make_data
-from merged_diffusion.files.reading import opened, read_text
+from merged_diffusion.files.reading import read_bytes
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.plan import meaning_digest
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
 from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
+from merged_diffusion.runs.kept import SENSELESS
 from merged_diffusion.runs.places import make, storing, unmake
 from merged_diffusion.runs.settings_file import write_json
 from merged_diffusion.sampling import Samples
@@ -163,10 +165,16 @@ class DrawnRows:
 
     def _summary(self, row: Row[SamplePlan]) -> dict[str, Any] | None:
         """What was kept of a row; one that is damaged is measured again."""
+        place = self._folder / row.folder / SUMMARY
+        with storing(place, "read"):
+            try:
+                content = read_bytes(place)
+            except FileNotFoundError:
+                return None
         try:
-            found = json.loads(read_text(self._folder / row.folder / SUMMARY))
+            found = json.loads(content)
             return found if found["sha256"] and found["quality"]["primary"] else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except SENSELESS:
             return None
 
     def _measure(self, row: Row[SamplePlan], drawn: Mapping[str, Any]) -> None:
@@ -175,7 +183,9 @@ class DrawnRows:
         if held is not None and held["sha256"] == drawn["sha256"] and self._reference.is_of(held["quality"]):
             return
         samples = self._folder / row.folder / SAMPLES
-        with opened(samples) as file, np.load(file, allow_pickle=False) as columns:
+        with storing(samples, "read"):
+            content = read_bytes(samples)
+        with np.load(io.BytesIO(content), allow_pickle=False) as columns:
             images, ids, levels = columns["images"], columns["ids"], int(columns["levels"])
         settings = row.plan.settings
         quality = assess(

@@ -16,6 +16,7 @@ from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError,
 from merged_diffusion.files.reading import read_text
 from merged_diffusion.runs.directory import Directory, strangers
 from merged_diffusion.runs.folder import refuse_strangers
+from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.places import make, refuse_link, unmake
 from merged_diffusion.runs.settings_file import differences, is_machine, json_text
 
@@ -40,7 +41,7 @@ def read(folder: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunCorruptError(
             f"{path}: not the table of a sweep", hint="remove it: the runs beside it hold all", file=str(path)
         ) from error
@@ -79,7 +80,10 @@ def begin(
             unmake(made)
             raise
         return {"spent": 0, "single_runs": 0}, 0.0, made
-    found = differences(_identity(held), _identity(asked))
+    with as_kept(folder):
+        found = differences(_identity(held), _identity(asked))
+        spent = {name: int(count) for name, count in held["evaluations"].items()}
+        seconds = float(held["seconds"])
     fatal = {key: pair for key, pair in found.items() if not (allow_rebatch and is_machine(key))}
     if fatal:
         listed = (f"{key.removeprefix('settings.')} {a} there, {b} here" for key, (a, b) in fatal.items())
@@ -88,7 +92,7 @@ def begin(
             hint="use another --out",
             differences={key: {"recorded": a, "asked": b} for key, (a, b) in fatal.items()},
         )
-    return {name: int(count) for name, count in held["evaluations"].items()}, float(held["seconds"]), None
+    return spent, seconds, None
 
 
 def write(folder: Path, table: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.jobs.plan import place
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.threads import configured
+from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
 from merged_diffusion.thresholds.find import Found, find_threshold
 
@@ -105,8 +106,11 @@ def with_threshold(settings: Settings, out: Path | None, tune_data: str | None =
     if settings.eta != "auto":
         return settings
     recorded = None if out is None else read_settings(out)
-    if recorded is not None and isinstance(recorded["settings"]["eta"], float):
-        return replace(settings, eta=recorded["settings"]["eta"])
+    if out is not None and recorded is not None:
+        with as_kept(out):
+            eta = recorded["settings"]["eta"]
+        if isinstance(eta, float):
+            return replace(settings, eta=eta)
     plan, _ = place(without_threshold(settings), None)
     with configured(threads=plan.threads, deterministic=settings.deterministic):
         plan.check_experts()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from merged_diffusion.errors import RunCorruptError, RunMismatchError
 from merged_diffusion.files.reading import opened
 from merged_diffusion.runs.directory import Directory
+from merged_diffusion.runs.kept import UNREADABLE
 from merged_diffusion.runs.places import storing
 
 WARM = 10  # the running mean starts with weight (1 + n)/(10 + n)
@@ -77,7 +78,7 @@ class TrainingState:
                         "exp_avg": tensors[f"exp_avg.{name}"],
                         "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
                     }
-        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (*UNREADABLE, safetensors.SafetensorError) as error:
             raise RunCorruptError(
                 f"{path} cannot be read ({error})", hint="delete it to train from the start", file=str(path)
             ) from error
