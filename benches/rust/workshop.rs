@@ -160,7 +160,6 @@ pub fn drive(workshop: &mut Opened, shape: Shape, method: Method, leg: (f64, f64
     let settings = Settings {
         method,
         rows: shape.rows,
-        dim: shape.dim,
         keep: false,
     };
     let keys: Vec<u64> = (0..shape.rows as u64).collect();

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use bare::Bare;
 use merged_diffusion_benches::turns::{Shape, Stepping, compare};
 use merged_diffusion_benches::workshop::{self, Opened, Workshop};
-use merged_diffusion_core::adams::{MAX_ORDER, Precision, SLOTS};
+use merged_diffusion_core::adams::{MAX_ORDER, Plan, Precision, SLOTS};
 use merged_diffusion_core::host::Slot;
 use merged_diffusion_core::lane::Method;
 use merged_diffusion_core::workspace::{Spans, Target};
@@ -78,12 +78,13 @@ impl<S: Slot + 'static> Stepping for Step<S> {
     }
 
     fn drive(&mut self) -> u64 {
-        let method = Method::Adams {
+        let method = Method::Adams(Plan {
+            dim: self.shape.dim,
             precision: Precision::new(3e-3, 0.7).expect("both are positive"),
             order: MAX_ORDER,
             noise_floor: 0.0,
             constant: Some(STEPS),
-        };
+        });
         workshop::drive(&mut self.workshop, self.shape, method, (-8.0, 4.0))
     }
 }

@@ -22,6 +22,7 @@ use merged_diffusion_core::control::{StepControl, Tolerance};
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::host::Slot;
 use merged_diffusion_core::lane::Method;
+use merged_diffusion_core::runge_kutta::Plan;
 use merged_diffusion_core::tableau::STAGES;
 use merged_diffusion_core::workspace::{Spans, Target};
 
@@ -92,13 +93,13 @@ impl<S: Slot + 'static> Stepping for Step<S> {
     }
 
     fn drive(&mut self) -> u64 {
-        let method = Method::DormandPrince {
-            field: Field::ProbabilityFlow {
-                dim: self.shape.dim,
-            },
+        let dim = self.shape.dim;
+        let method = Method::DormandPrince(Plan {
+            field: Field::ProbabilityFlow { dim },
             control: StepControl::Constant { steps: STEPS },
             tolerance: tolerance(),
-        };
+            dim,
+        });
         workshop::drive(&mut self.workshop, self.shape, method, (-5.0, 0.0))
     }
 }

@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use merged_diffusion_core::Error;
-use merged_diffusion_core::adams::{MAX_ORDER, Precision};
+use merged_diffusion_core::adams::{self, MAX_ORDER, Precision};
 use merged_diffusion_core::control::{StepControl, Tolerance};
 use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{self, Method, Observer, Settings};
 use merged_diffusion_core::outcome::{Finished, Job, Step};
+use merged_diffusion_core::runge_kutta;
 use merged_diffusion_core::timed::{Timed, Times, Verb};
 use merged_diffusion_core::workspace::Workspace;
 use numpy::PyReadonlyArray1;
@@ -85,7 +86,8 @@ fn control(step_control: &str, steps: Option<u32>) -> Result<StepControl, Error>
 }
 
 /// Adams integrates the probability flow alone, and its images never share a step.
-fn adams(
+fn exponential_adams(
+    dim: usize,
     drift: &str,
     step_control: &str,
     steps: Option<u32>,
@@ -114,12 +116,13 @@ fn adams(
     if !(1..=MAX_ORDER).contains(&order) {
         return Err(unsuited("order", &order.to_string(), "1, 2 or 3"));
     }
-    Ok(Method::Adams {
+    Ok(Method::Adams(adams::Plan {
+        dim,
         precision: Precision::new(tol, h_max)?,
         order,
         noise_floor,
         constant,
-    })
+    }))
 }
 
 /// One course, or several that problems `key + stride * course` go.
@@ -209,12 +212,22 @@ fn solve<'py>(
     let branches = branches.unwrap_or_default();
     let choose = || -> Result<Method, Error> {
         match method {
-            "dopri5" => Ok(Method::DormandPrince {
+            "dopri5" => Ok(Method::DormandPrince(runge_kutta::Plan {
                 field: field(drift, dim)?,
                 control: control(step_control, steps)?,
                 tolerance: Tolerance::new(rtol, atol)?,
-            }),
-            "adams" => adams(drift, step_control, steps, tol, h_max, order, noise_floor),
+                dim,
+            })),
+            "adams" => exponential_adams(
+                dim,
+                drift,
+                step_control,
+                steps,
+                tol,
+                h_max,
+                order,
+                noise_floor,
+            ),
             other => Err(Error::Choice {
                 name: "method",
                 value: other.to_owned(),
@@ -239,7 +252,6 @@ fn solve<'py>(
         let settings = Settings {
             method: choose()?,
             rows,
-            dim,
             keep,
         };
         let courses = courses(legs, branches, stride, &keys, workspaces.len())?;

@@ -19,6 +19,7 @@ pub mod merge;
 pub mod outcome;
 pub mod probe_noise;
 pub mod quadrature;
+pub mod rows;
 pub mod runge_kutta;
 pub mod special;
 pub mod stream;

@@ -43,6 +43,12 @@ impl Spans {
         self.weights.fill(0.0);
     }
 
+    /// Sets one row's scale and weights.
+    pub fn set(&mut self, row: usize, scale: f64, weights: &[f64]) {
+        self.scale[row] = scale;
+        self.weights[row * self.slots..][..self.slots].copy_from_slice(weights);
+    }
+
     /// Sets one row's scale and clears its weights.
     pub fn set_scale(&mut self, row: usize, scale: f64) {
         self.scale[row] = scale;

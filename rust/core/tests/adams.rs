@@ -4,7 +4,7 @@ mod problems;
 
 use std::convert::Infallible;
 
-use merged_diffusion_core::adams::{Precision, SLOTS};
+use merged_diffusion_core::adams::{Plan, Precision, SLOTS};
 use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::gamma::{log_alpha, sigma, sigma_squared};
 use merged_diffusion_core::lane::{Method, Observer, Settings, solve};
@@ -25,14 +25,14 @@ fn start(key: u64) -> Vec<f64> {
 
 fn settings(rows: usize, tol: f64, order: usize, constant: Option<u32>) -> Settings {
     Settings {
-        method: Method::Adams {
+        method: Method::Adams(Plan {
+            dim: DIM,
             precision: Precision::new(tol, 0.7).expect("both are positive"),
             order,
             noise_floor: 0.0,
             constant,
-        },
+        }),
         rows,
-        dim: DIM,
         keep: true,
     }
 }

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use merged_diffusion_core::adams::Precision;
+use merged_diffusion_core::adams::{self, Precision};
 use merged_diffusion_core::control::{StepControl, Tolerance};
 use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{Method, Observer, Settings, Tally, solve};
 use merged_diffusion_core::outcome::{Finished, Job, Status, Step};
+use merged_diffusion_core::runge_kutta;
 use merged_diffusion_core::workspace::Workspace;
 use problems::{Naive, Store, gaussian};
 
@@ -44,21 +45,27 @@ fn without_origin(job: &Job) -> Job {
     }
 }
 
-fn dopri5(tolerance: f64) -> Method {
-    Method::DormandPrince {
+fn dormand_prince(control: StepControl, tolerance: f64) -> Method {
+    Method::DormandPrince(runge_kutta::Plan {
         field: Field::ProbabilityFlow { dim: DIM },
-        control: StepControl::PerImage,
+        control,
         tolerance: Tolerance::new(tolerance, tolerance).expect("positive"),
-    }
+        dim: DIM,
+    })
+}
+
+fn dopri5(tolerance: f64) -> Method {
+    dormand_prince(StepControl::PerImage, tolerance)
 }
 
 fn adams(tol: f64) -> Method {
-    Method::Adams {
+    Method::Adams(adams::Plan {
+        dim: DIM,
         precision: Precision::new(tol, 0.7).expect("both are positive"),
         order: 3,
         noise_floor: 0.0,
         constant: None,
-    }
+    })
 }
 
 #[derive(Default)]
@@ -115,7 +122,6 @@ fn run(method: Method, rows: usize, keys: &[u64], experts: [&Expert; 2]) -> (Log
     let settings = Settings {
         method,
         rows,
-        dim: DIM,
         keep: true,
     };
     let courses = Courses::new(courses(), STRIDE).expect("all begin together");
@@ -239,7 +245,6 @@ fn along(leg: (f64, f64), end: f64, method: Method, expert: &Expert, rides: bool
     let settings = Settings {
         method,
         rows: 2,
-        dim: DIM,
         keep: false,
     };
     let mut log = Log::default();
@@ -333,14 +338,7 @@ fn a_start_that_is_not_finite_fails_every_course() {
 #[test]
 fn equal_steps_are_shared_by_nobody_and_right_all_the_same() {
     let [first, second] = &experts();
-    let control = StepControl::Constant { steps: 9 };
-    let tolerance = Tolerance::new(1e-5, 1e-5).expect("positive");
-    let field = Field::ProbabilityFlow { dim: DIM };
-    let method = Method::DormandPrince {
-        field,
-        control,
-        tolerance,
-    };
+    let method = dormand_prince(StepControl::Constant { steps: 9 }, 1e-5);
     assert_equal_to_single_runs(method, 4, &every_key(2), [first, second]);
 }
 

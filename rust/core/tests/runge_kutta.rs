@@ -25,15 +25,19 @@ fn start(key: u64) -> Vec<f64> {
         .collect()
 }
 
+fn plan(control: StepControl, tolerance: f64) -> Plan {
+    Plan {
+        field: Field::ProbabilityFlow { dim: DIM },
+        control,
+        tolerance: Tolerance::new(tolerance, tolerance).expect("positive"),
+        dim: DIM,
+    }
+}
+
 fn settings(control: StepControl, tolerance: f64, rows: usize) -> Settings {
     Settings {
-        method: Method::DormandPrince {
-            field: Field::ProbabilityFlow { dim: DIM },
-            control,
-            tolerance: Tolerance::new(tolerance, tolerance).expect("positive"),
-        },
+        method: Method::DormandPrince(plan(control, tolerance)),
         rows,
-        dim: DIM,
         keep: true,
     }
 }
@@ -197,20 +201,14 @@ fn evaluations_are_two_to_start_and_six_an_attempt() {
 
 #[test]
 fn a_frame_waits_once_and_once_more_where_rows_start() {
-    let plan = Plan {
-        idle: RANGE.0,
-        field: Field::ProbabilityFlow { dim: DIM },
-        control: StepControl::PerImage,
-        tolerance: Tolerance::new(1e-6, 1e-6).expect("positive"),
-        dim: DIM,
-    };
+    let plan = plan(StepControl::PerImage, 1e-6);
     let path = Path {
         start: RANGE.0,
         end: RANGE.1,
         square: true,
     };
     let mut workspace = Naive::new(2, DIM, 7, start, gaussian(0.5));
-    let mut driver = DormandPrince::new(plan, 2);
+    let mut driver = DormandPrince::new(plan, 2, RANGE.0);
     let frame = |driver: &mut DormandPrince, workspace: &mut Naive| {
         let before = workspace.calls;
         let Ok(_) = driver.frame(workspace, &mut |_| ());
