@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 
 use merged_diffusion_core::control::Tolerance;
-use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::host::{Arrival, Host, Slot};
 use merged_diffusion_core::lane::{self, Method, Observer, Settings};
 use merged_diffusion_core::outcome::{Finished, Job, Step};
+use merged_diffusion_core::route::Routes;
 use merged_diffusion_core::workspace::{Spans, Target, Workspace};
 
 use crate::turns::{Shape, output};
@@ -163,7 +163,7 @@ pub fn drive(workshop: &mut Opened, shape: Shape, method: Method, leg: (f64, f64
         keep: false,
     };
     let keys: Vec<u64> = (0..shape.rows as u64).collect();
-    let courses = Courses::one(&[leg]);
-    let Ok(tally) = lane::solve(&courses, &settings, workshop, &keys, &mut Silent);
+    let routes = Routes::one(&[leg]);
+    let Ok(tally) = lane::solve(&routes, &settings, workshop, &keys, &mut Silent);
     tally.calls[0]
 }

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use merged_diffusion_core::Error;
 use merged_diffusion_core::adams::{self, MAX_ORDER, Precision};
 use merged_diffusion_core::control::{StepControl, Tolerance};
-use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{self, Method, Observer, Settings};
 use merged_diffusion_core::outcome::{Finished, Job, Step};
+use merged_diffusion_core::route::Routes;
 use merged_diffusion_core::runge_kutta;
 use merged_diffusion_core::timed::{Timed, Times, Verb};
 use merged_diffusion_core::workspace::Workspace;
@@ -25,7 +25,7 @@ use crate::workspace::Forwarded;
 /// Tells Python of every problem that is over.
 struct Report<'py> {
     finished: Bound<'py, PyAny>,
-    courses: &'py Courses,
+    routes: &'py Routes,
     /// Times of accepted steps by problem, where they are wanted.
     steps: Option<HashMap<u64, Vec<f64>>>,
 }
@@ -51,7 +51,7 @@ impl Observer<PyErr> for Report<'_> {
             .as_mut()
             .map(|steps| steps.remove(&finished.job.key).unwrap_or_default());
         let py = self.finished.py();
-        let n_legs = self.courses.legs(finished.job.key).len();
+        let n_legs = self.routes.legs(finished.job.key).len();
         let outcome = Outcome::new(py, finished, leg, n_legs, steps.as_deref());
         self.finished.call1((outcome,))?;
         Ok(())
@@ -73,7 +73,7 @@ fn field(drift: &str, dim: usize) -> Result<Field, Error> {
 
 fn control(step_control: &str, steps: Option<u32>) -> Result<StepControl, Error> {
     match (step_control, steps) {
-        ("per-image", _) => Ok(StepControl::PerImage),
+        ("per-image", _) => Ok(StepControl::PerProblem),
         ("shared", _) => Ok(StepControl::Shared),
         ("constant", Some(steps)) if steps > 0 => Ok(StepControl::Constant { steps }),
         ("constant", _) => Err(Error::Count { name: "steps" }),
@@ -106,7 +106,7 @@ fn exponential_adams(
         return Err(unsuited("drift", drift, allowed));
     }
     let constant = match control(step_control, steps)? {
-        StepControl::PerImage => None,
+        StepControl::PerProblem => None,
         StepControl::Constant { steps } => Some(steps),
         StepControl::Shared => {
             let allowed = "\"per-image\" or \"constant\" with method \"adams\"";
@@ -123,48 +123,6 @@ fn exponential_adams(
         noise_floor,
         constant,
     }))
-}
-
-/// One course, or several that problems `key + stride * course` go.
-fn courses(
-    legs: Vec<(f64, f64)>,
-    branches: Vec<Vec<(f64, f64)>>,
-    stride: u64,
-    keys: &[u64],
-    n_workspaces: usize,
-) -> Result<Courses, Error> {
-    let all: Vec<Vec<(f64, f64)>> = std::iter::once(legs).chain(branches).collect();
-    let most = all.iter().map(Vec::len).max().unwrap_or(0);
-    if all.iter().any(Vec::is_empty) {
-        return Err(Error::Count { name: "legs" });
-    }
-    if n_workspaces != most {
-        return Err(Error::Length {
-            name: "workspaces",
-            expected: most,
-            found: n_workspaces,
-        });
-    }
-    let has_extent =
-        |&(start, end): &(f64, f64)| (end - start).abs() > 0.0 && (end - start).is_finite();
-    if let Some(&(min, max)) = all.iter().flatten().find(|leg| !has_extent(leg)) {
-        return Err(Error::GammaRange { min, max });
-    }
-    if let [legs] = all.as_slice() {
-        return Ok(Courses::one(legs));
-    }
-    let courses = Courses::new(all, stride)?;
-    match keys
-        .iter()
-        .find(|&&key| key / stride >= courses.count() as u64)
-    {
-        Some(key) => Err(Error::Choice {
-            name: "key",
-            value: key.to_string(),
-            allowed: "below stride times the number of courses",
-        }),
-        None => Ok(courses),
-    }
 }
 
 /// Calls and seconds of each verb, by name.
@@ -236,7 +194,7 @@ fn solve<'py>(
         }
     };
     let keys = keys.as_array().to_vec();
-    let settings = || -> Result<(Settings, Courses), Error> {
+    let settings = || -> Result<(Settings, Routes), Error> {
         for (name, count) in [("rows", rows), ("dim", dim)] {
             if count == 0 {
                 return Err(Error::Count { name });
@@ -254,10 +212,11 @@ fn solve<'py>(
             rows,
             keep,
         };
-        let courses = courses(legs, branches, stride, &keys, workspaces.len())?;
-        Ok((settings, courses))
+        let routes = Routes::new(std::iter::once(legs).chain(branches).collect(), stride)?;
+        routes.check(&keys, workspaces.len())?;
+        Ok((settings, routes))
     };
-    let (settings, courses) = settings().map_err(|error| to_py(py, &error))?;
+    let (settings, routes) = settings().map_err(|error| to_py(py, &error))?;
     let idle = keys.first().copied().unwrap_or(0);
     let times = RefCell::new(Times::default());
     let mut opened = workspaces
@@ -277,10 +236,10 @@ fn solve<'py>(
     }
     let mut report = Report {
         finished,
-        courses: &courses,
+        routes: &routes,
         steps: record_steps.then(HashMap::new),
     };
-    let tally = lane::solve(&courses, &settings, &mut opened, &keys, &mut report)?;
+    let tally = lane::solve(&routes, &settings, &mut opened, &keys, &mut report)?;
     let counts = PyDict::new(py);
     counts.set_item("frames", tally.frames)?;
     counts.set_item("calls", tally.calls)?;

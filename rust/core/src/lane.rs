@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 
 use crate::adams;
 use crate::control::StepControl;
-use crate::course::{Courses, Path};
 use crate::outcome::{Finished, Job, Status, Step};
+use crate::route::{Path, Routes};
 use crate::rows::{Driver, Plan};
 use crate::runge_kutta;
 use crate::tableau::STAGES;
@@ -119,36 +119,36 @@ impl<P: Plan> Lane<P> {
     }
 }
 
-/// Takes every problem through all legs of its course, the i-th in the i-th workspace. Problems that
-/// differ in their courses alone share a row as long as they take the same steps.
+/// Takes every problem through all legs of its route, the i-th in the i-th workspace. Problems that
+/// differ in their routes alone share a row as long as they take the same steps.
 ///
 /// # Errors
 /// What a workspace or the observer raises, unchanged.
 ///
 /// # Panics
-/// Where a key names no course, a course has more legs than there are workspaces, or problems of
-/// several courses would share their step sizes.
+/// Where a key names no route, a route has more legs than there are workspaces, or problems of
+/// several routes would share their step sizes.
 pub fn solve<E>(
-    courses: &Courses,
+    routes: &Routes,
     settings: &Settings,
     workspaces: &mut [Box<dyn Workspace<Error = E> + '_>],
     keys: &[u64],
     observer: &mut dyn Observer<E>,
 ) -> Result<Tally, E> {
     assert!(
-        courses.count() == 1 || !settings.method.is_shared(),
+        routes.count() == 1 || !settings.method.is_shared(),
         "rows that share a step size end together"
     );
     match settings.method {
-        Method::DormandPrince(plan) => run(plan, courses, settings, workspaces, keys, observer),
-        Method::Adams(plan) => run(plan, courses, settings, workspaces, keys, observer),
+        Method::DormandPrince(plan) => run(plan, routes, settings, workspaces, keys, observer),
+        Method::Adams(plan) => run(plan, routes, settings, workspaces, keys, observer),
     }
 }
 
 /// [`solve`] by the drivers of one method.
 fn run<P: Plan + Copy, E>(
     plan: P,
-    courses: &Courses,
+    routes: &Routes,
     settings: &Settings,
     workspaces: &mut [Box<dyn Workspace<Error = E> + '_>],
     keys: &[u64],
@@ -157,7 +157,7 @@ fn run<P: Plan + Copy, E>(
     let together = settings.method.is_shared();
     let mut lanes: Vec<Lane<P>> = (0..workspaces.len())
         .map(|index| Lane {
-            driver: Driver::new(plan, settings.rows, courses.idle(index)),
+            driver: Driver::new(plan, settings.rows, routes.idle(index)),
             queue: VecDeque::new(),
         })
         .collect();
@@ -166,7 +166,7 @@ fn run<P: Plan + Copy, E>(
         ..Tally::default()
     };
     if let Some(first) = lanes.first_mut() {
-        let parties = courses.parties(keys).into_iter();
+        let parties = routes.parties(keys).into_iter();
         first.queue = parties
             .map(|(key, riders)| Job {
                 riders,
@@ -180,7 +180,7 @@ fn run<P: Plan + Copy, E>(
         .or_else(|| lanes.iter().position(Lane::has_work))
     {
         let workspace = workspaces[index].as_mut();
-        lanes[index].refill(workspace, together, |key| courses.path(key, index))?;
+        lanes[index].refill(workspace, together, |key| routes.path(key, index))?;
         let is_draining = lanes[0].queue.is_empty();
         let frame = lanes[index]
             .driver
@@ -204,7 +204,7 @@ fn run<P: Plan + Copy, E>(
                 if key != bearer {
                     observer.forked(bearer, &finished.job);
                 }
-                let is_last = index + 1 == courses.legs(key).len();
+                let is_last = index + 1 == routes.legs(key).len();
                 let is_ok = finished.status == Status::Ok;
                 if is_ok && is_last && finished.job.missed {
                     finished.status = Status::ToleranceMissed;

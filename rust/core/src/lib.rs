@@ -3,13 +3,12 @@
 //! Two vocabularies meet here. Diffusion speaks gamma = -log SNR, z and eps; the solver speaks
 //! t, y, h and k. Modules of the first kind: [`gamma`], [`merge`], [`truncated_normal`],
 //! [`bits`]. Of the second: [`tableau`], [`control`], [`workspace`], [`timed`], [`runge_kutta`],
-//! [`course`], [`lane`].
+//! [`route`], [`lane`].
 #![forbid(unsafe_code)]
 
 pub mod adams;
 pub mod bits;
 pub mod control;
-pub mod course;
 pub mod error;
 pub mod field;
 pub mod gamma;
@@ -19,6 +18,7 @@ pub mod merge;
 pub mod outcome;
 pub mod probe_noise;
 pub mod quadrature;
+pub mod route;
 pub mod rows;
 pub mod runge_kutta;
 pub mod special;

@@ -5,10 +5,10 @@ mod problems;
 use std::convert::Infallible;
 
 use merged_diffusion_core::adams::{Plan, Precision, SLOTS};
-use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::gamma::{log_alpha, sigma, sigma_squared};
 use merged_diffusion_core::lane::{Method, Observer, Settings, solve};
 use merged_diffusion_core::outcome::{Finished, Job, Status, Step};
+use merged_diffusion_core::route::Routes;
 use merged_diffusion_core::workspace::Workspace;
 use problems::{Naive, Store, variance};
 
@@ -49,7 +49,7 @@ impl Observer<Infallible> for Log {
     }
 
     fn forked(&mut self, _: u64, job: &Job) {
-        panic!("problem {} has one course", job.key);
+        panic!("problem {} has one route", job.key);
     }
 
     fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), Infallible> {
@@ -65,7 +65,7 @@ fn solved<'a>(
     keys: &[u64],
 ) -> Log {
     let mut log = Log::default();
-    let Ok(_) = solve(&Courses::one(legs), settings, workspaces, keys, &mut log);
+    let Ok(_) = solve(&Routes::one(legs), settings, workspaces, keys, &mut log);
     log
 }
 
@@ -204,7 +204,7 @@ fn a_row_is_unmoved_by_its_neighbours_and_costs_one_wait_an_attempt() {
     let mut boxed: Vec<Box<dyn Workspace<Error = Infallible> + '_>> =
         vec![Box::new(Counted(&mut workspace))];
     let Ok(tally) = solve(
-        &Courses::one(&[RANGE]),
+        &Routes::one(&[RANGE]),
         &settings(2, 1e-3, 3, None),
         &mut boxed,
         &keys,

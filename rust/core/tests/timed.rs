@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use merged_diffusion_core::adams::{Adams, Plan, Precision, SLOTS};
-use merged_diffusion_core::course::Path;
 use merged_diffusion_core::outcome::{Finished, Job};
+use merged_diffusion_core::route::Path;
 use merged_diffusion_core::timed::{Timed, Times, Verb};
 use merged_diffusion_core::workspace::Workspace;
 use problems::{Naive, gaussian};

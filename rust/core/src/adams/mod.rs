@@ -13,9 +13,9 @@ use memory::Memory;
 use row::{Attempt, begin};
 
 use crate::control::Tolerance;
-use crate::course::{Path, Rider};
 use crate::error::Error;
 use crate::outcome::{Frame, Job, Step};
+use crate::route::{Path, Rider};
 use crate::rows::{self, Driver, Row, Rows};
 use crate::workspace::{Target, Workspace};
 

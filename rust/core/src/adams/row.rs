@@ -3,10 +3,10 @@
 use super::memory::{Coefficients, Memory, Node};
 use super::{Plan, SLOTS};
 use crate::control;
-use crate::course::{Path, Rider};
 use crate::field::{edm_sigma, log_alpha};
 use crate::outcome::{Job, Status};
 use crate::quadrature::{MAX_NODES, lagrange_weights, spline_integral};
+use crate::route::{Path, Rider};
 use crate::rows::{Row, Verdict};
 
 /// Step with which a problem begins, over the root of the tolerance: the first step is of order 1, so that its

@@ -11,8 +11,8 @@ pub use pool::Rows;
 pub use row::Row;
 pub(crate) use row::Verdict;
 
-use crate::course::{Path, Rider};
 use crate::outcome::{Frame, Job, Step};
+use crate::route::{Path, Rider};
 use crate::workspace::Workspace;
 
 /// A method and how it chooses its steps.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{Plan, Row, Verdict};
-use crate::course::Path;
 use crate::outcome::{Fork, Frame, Job, Step};
+use crate::route::Path;
 use crate::workspace::{Spans, Workspace};
 
 /// Rows, vacant or at work, and those that wait for one.

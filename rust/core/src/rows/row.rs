@@ -1,7 +1,7 @@
 //! What the rows of every method have in common.
 
-use crate::course::{Path, Rider};
 use crate::outcome::{Finished, Job, Status, Step};
+use crate::route::{Path, Rider};
 
 /// What becomes of an attempt.
 pub(crate) struct Verdict {

@@ -14,9 +14,9 @@ use attempt::{Attempt, Start};
 use row::Memory;
 
 use crate::control::{StepControl, Tolerance};
-use crate::course::{Path, Rider};
 use crate::field::Field;
 use crate::outcome::{Fork, Frame, Job, Step};
+use crate::route::{Path, Rider};
 use crate::rows::{self, Driver, Row, Rows};
 use crate::tableau::STAGES;
 use crate::workspace::{Target, Workspace};

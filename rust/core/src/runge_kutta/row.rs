@@ -3,8 +3,8 @@
 use super::Plan;
 use super::attempt::{Attempt, Start, Step};
 use crate::control::{self, StepControl};
-use crate::course::Rider;
 use crate::outcome::Status;
+use crate::route::Rider;
 use crate::rows::{Row, Verdict};
 use crate::tableau::STAGES;
 
