@@ -7,7 +7,7 @@ use merged_diffusion_core::host::{Arrival, Host, Slot};
 use merged_diffusion_core::lane::{self, Method, Observer, Settings};
 use merged_diffusion_core::outcome::{Finished, Job, Step};
 use merged_diffusion_core::route::Routes;
-use merged_diffusion_core::workspace::{Spans, Target, Workspace};
+use merged_diffusion_core::workspace::{Column, Columns, Spans, Target, Workspace};
 
 use crate::turns::{Shape, output};
 
@@ -18,7 +18,7 @@ pub struct Workshop<S> {
     output: Vec<S>,
     q: f64,
     start: Vec<f64>,
-    columns: Vec<f64>,
+    columns: Columns,
     /// Where the output goes that the next verb stores.
     arriving: Option<Vec<Option<usize>>>,
     /// A combination into the trial that waits for inner products of the same slots, as in the bindings.
@@ -48,7 +48,7 @@ impl<S: Slot> Workshop<S> {
             output: output(shape),
             q: 0.1,
             start: vec![1.0; shape.dim],
-            columns: Vec::new(),
+            columns: Columns::default(),
             arriving: None,
             queued: None,
         };
@@ -95,21 +95,19 @@ impl<S: Slot> Workspace for Workshop<S> {
         _t: &[f64],
         _node: &[u64],
         slot: &[Option<usize>],
-    ) -> Result<(), Infallible> {
+    ) -> Result<Column, Infallible> {
         self.arriving = Some(slot.to_vec());
-        self.columns.extend(slot.iter().map(|_| self.q));
-        Ok(())
+        Ok(self.columns.queue(slot.iter().map(|_| self.q)))
     }
 
-    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<(), Infallible> {
+    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<Column, Infallible> {
         let slot = self.arriving.take();
         let arrival = arrival(slot.as_deref(), &self.output);
         let (sums, _) = self.host.scaled_square(arrival, spans, tolerance);
-        self.columns.extend(sums);
-        Ok(())
+        Ok(self.columns.queue(sums))
     }
 
-    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Infallible> {
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<Column, Infallible> {
         let slot = self.arriving.take();
         let arrival = arrival(slot.as_deref(), &self.output);
         let spans = self
@@ -117,11 +115,10 @@ impl<S: Slot> Workspace for Workshop<S> {
             .take()
             .expect("drivers form the trial, then its inner products");
         let (products, _) = self.host.combine_and_gram(arrival, &spans, new);
-        self.columns.extend(products);
-        Ok(())
+        Ok(self.columns.queue(products))
     }
 
-    fn collect(&mut self) -> Result<Vec<f64>, Infallible> {
+    fn collect(&mut self) -> Result<Columns, Infallible> {
         Ok(std::mem::take(&mut self.columns))
     }
 

@@ -69,12 +69,12 @@ impl<S: Slot + 'static> Stepping for Step<S> {
         let (rows, workshop) = (self.shape.rows, &mut self.workshop[0]);
         let newest = vec![Some(SLOTS - 1); rows];
         let Ok(()) = workshop.combine(Target::Input, &self.predictor);
-        let Ok(()) = workshop.evaluate(&vec![0.0; rows], &vec![0; rows], &newest);
+        let Ok(_) = workshop.evaluate(&vec![0.0; rows], &vec![0; rows], &newest);
         let Ok(()) = workshop.combine(Target::Trial, &self.corrector);
-        let Ok(()) = workshop.gram(&newest);
+        let Ok(products) = workshop.gram(&newest);
         let Ok(columns) = workshop.collect();
         let Ok(()) = workshop.accept(&vec![true; rows]);
-        columns.iter().sum()
+        columns[products].iter().sum()
     }
 
     fn drive(&mut self) -> u64 {

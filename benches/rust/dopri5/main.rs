@@ -84,12 +84,12 @@ impl<S: Slot + 'static> Stepping for Step<S> {
             let is_last = stage + 1 == stages.len();
             let target = if is_last { Target::Both } else { Target::Input };
             let Ok(()) = workshop.combine(target, spans);
-            let Ok(()) = workshop.evaluate(&t, &node, &vec![Some(stage + 1); rows]);
+            let Ok(_) = workshop.evaluate(&t, &node, &vec![Some(stage + 1); rows]);
         }
-        let Ok(()) = workshop.scaled_square(error, tolerance());
+        let Ok(errors) = workshop.scaled_square(error, tolerance());
         let Ok(columns) = workshop.collect();
         let Ok(()) = workshop.accept(&vec![true; rows]);
-        columns.iter().sum()
+        columns[errors].iter().sum()
     }
 
     fn drive(&mut self) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use merged_diffusion_core::control::Tolerance;
 use merged_diffusion_core::host::{Arrival, Host, Slot};
-use merged_diffusion_core::workspace::{Spans, Target, Workspace};
+use merged_diffusion_core::workspace::{Column, Columns, Spans, Target, Workspace};
 use numpy::{
     Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyUntypedArrayMethods, ToPyArray,
@@ -125,17 +125,17 @@ struct Opened<'py, S: Element> {
     keys: Vec<u64>,
     /// Slots that were saved with a row, by key: a branch goes on in this very workspace.
     branches: HashMap<u64, Vec<(usize, Vec<S>)>>,
-    columns: Vec<f64>,
+    columns: Columns,
     pending: Option<Pending<'py, S>>,
     /// A combination into the trial, not yet formed: inner products may be asked for next, of the same slots.
     queued: Option<Spans>,
 }
 
-/// An output of the network that the next verb stores; its q stands in the columns from `at`.
+/// An output of the network that the next verb stores, and the column of its q.
 struct Pending<'py, S: Element> {
     slot: Vec<Option<usize>>,
     output: PyReadonlyArray2<'py, S>,
-    at: usize,
+    q: Column,
 }
 
 impl<S: Slot + Element> Pending<'_, S> {
@@ -147,8 +147,8 @@ impl<S: Slot + Element> Pending<'_, S> {
     }
 
     /// Writes NaN for q of the rows that were not finite.
-    fn note(&self, columns: &mut [f64], finite: &[bool]) {
-        for (q, finite) in columns[self.at..].iter_mut().zip(finite) {
+    fn note(&self, columns: &mut Columns, finite: &[bool]) {
+        for (q, finite) in columns[self.q].iter_mut().zip(finite) {
             if !finite {
                 *q = f64::NAN;
             }
@@ -174,7 +174,7 @@ impl<'py, S: Slot + Element> Opened<'py, S> {
             evaluate: parts.evaluate.bind(py).clone(),
             keys: vec![idle; rows],
             branches: HashMap::new(),
-            columns: Vec::new(),
+            columns: Columns::default(),
             pending: None,
             queued: None,
         })
@@ -284,7 +284,7 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
         self.form(target, spans)
     }
 
-    fn evaluate(&mut self, t: &[f64], node: &[u64], slot: &[Option<usize>]) -> PyResult<()> {
+    fn evaluate(&mut self, t: &[f64], node: &[u64], slot: &[Option<usize>]) -> PyResult<Column> {
         let py = self.input.py();
         py.check_signals()?;
         // The network may write its next output where the last one is.
@@ -306,12 +306,11 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
                 q.len()
             )));
         }
-        let at = self.columns.len();
-        self.columns.extend(q.as_array());
+        let q = self.columns.queue(q.as_array().iter().copied());
         let pending = Pending {
             slot: slot.to_vec(),
             output: output.try_readonly()?,
-            at,
+            q,
         };
         let is_input = overlap(
             pending.output.as_slice()?,
@@ -319,17 +318,19 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
         );
         self.pending = Some(pending);
         // The next verb overwrites the input.
-        if is_input { self.settle() } else { Ok(()) }
+        if is_input {
+            self.settle()?;
+        }
+        Ok(q)
     }
 
-    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> PyResult<()> {
+    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> PyResult<Column> {
         self.form_queued()?;
         let sums = self.pass(|host, arrival| host.scaled_square(arrival, spans, tolerance))?;
-        self.columns.extend(sums);
-        Ok(())
+        Ok(self.columns.queue(sums))
     }
 
-    fn gram(&mut self, new: &[Option<usize>]) -> PyResult<()> {
+    fn gram(&mut self, new: &[Option<usize>]) -> PyResult<Column> {
         let products = if let Some(spans) = self.queued.take() {
             self.pass(|host, arrival| host.combine_and_gram(arrival, &spans, new))?
         } else {
@@ -337,11 +338,10 @@ impl<S: Slot + Element> Workspace for Opened<'_, S> {
             let host = &self.host;
             detached(self.input.py(), || host.gram(new))
         };
-        self.columns.extend(products);
-        Ok(())
+        Ok(self.columns.queue(products))
     }
 
-    fn collect(&mut self) -> PyResult<Vec<f64>> {
+    fn collect(&mut self) -> PyResult<Columns> {
         self.settle()?;
         Ok(std::mem::take(&mut self.columns))
     }

@@ -225,7 +225,8 @@ fn solve<'py>(
             Ok(host) => host
                 .get()
                 .open(py, (rows, dim, settings.method.slots()), idle),
-            Err(_) => Ok(Box::new(Forwarded::new(object)) as Box<dyn Workspace<Error = PyErr>>),
+            Err(_) => Ok(Box::new(Forwarded::new(object, settings.method.slots()))
+                as Box<dyn Workspace<Error = PyErr>>),
         })
         .collect::<PyResult<Vec<_>>>()?;
     if time_verbs {

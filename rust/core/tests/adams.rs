@@ -9,7 +9,7 @@ use merged_diffusion_core::gamma::{log_alpha, sigma, sigma_squared};
 use merged_diffusion_core::lane::{Method, Observer, Settings, solve};
 use merged_diffusion_core::outcome::{Finished, Job, Status, Step};
 use merged_diffusion_core::route::Routes;
-use merged_diffusion_core::workspace::Workspace;
+use merged_diffusion_core::workspace::{Column, Columns, Spans, Target, Workspace};
 use problems::{Naive, Store, variance};
 
 const DIM: usize = 4;
@@ -298,11 +298,7 @@ impl Workspace for Counted<'_> {
     fn save(&mut self, row: usize, key: u64, slots: &[usize]) -> Result<(), Infallible> {
         self.0.save(row, key, slots)
     }
-    fn combine(
-        &mut self,
-        target: merged_diffusion_core::workspace::Target,
-        spans: &merged_diffusion_core::workspace::Spans,
-    ) -> Result<(), Infallible> {
+    fn combine(&mut self, target: Target, spans: &Spans) -> Result<(), Infallible> {
         self.0.combine(target, spans)
     }
     fn evaluate(
@@ -310,20 +306,20 @@ impl Workspace for Counted<'_> {
         t: &[f64],
         node: &[u64],
         slot: &[Option<usize>],
-    ) -> Result<(), Infallible> {
+    ) -> Result<Column, Infallible> {
         self.0.evaluate(t, node, slot)
     }
     fn scaled_square(
         &mut self,
-        spans: &merged_diffusion_core::workspace::Spans,
+        spans: &Spans,
         tolerance: merged_diffusion_core::control::Tolerance,
-    ) -> Result<(), Infallible> {
+    ) -> Result<Column, Infallible> {
         self.0.scaled_square(spans, tolerance)
     }
-    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Infallible> {
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<Column, Infallible> {
         self.0.gram(new)
     }
-    fn collect(&mut self) -> Result<Vec<f64>, Infallible> {
+    fn collect(&mut self) -> Result<Columns, Infallible> {
         self.0.collect()
     }
     fn accept(&mut self, mask: &[bool]) -> Result<(), Infallible> {

@@ -107,25 +107,22 @@ impl rows::Plan for Plan {
             Some((attempt.scale, attempt.predictor))
         });
         workspace.combine(Target::Input, predictors)?;
-        question.put(workspace, frame)?;
+        let q = question.put(workspace, frame)?;
         let correctors = rows.span(&attempts, |attempt| {
             Some((attempt.scale, attempt.corrector))
         });
         workspace.combine(Target::Trial, correctors)?;
-        workspace.gram(&question.slot)?;
-        let ends = attempts.iter().flatten().any(|attempt| attempt.square);
-        if ends {
-            let ends =
-                |attempt: &Attempt| attempt.square.then_some((attempt.scale, attempt.corrector));
-            workspace.scaled_square(rows.span(&attempts, ends), Tolerance::UNIT)?;
-        }
+        let products = workspace.gram(&question.slot)?;
+        let any_ends = attempts.iter().flatten().any(|attempt| attempt.square);
+        let end = |attempt: &Attempt| attempt.square.then_some((attempt.scale, attempt.corrector));
+        let squares = any_ends
+            .then(|| workspace.scaled_square(rows.span(&attempts, end), Tolerance::UNIT))
+            .transpose()?;
         let columns = workspace.collect()?;
-        let (q, rest) = columns.split_at(attempts.len());
-        let (products, squares) = rest.split_at(attempts.len() * SLOTS);
+        let products: Vec<&[f64]> = columns[products].chunks_exact(SLOTS).collect();
         let judge = |index, row: &mut Row<Memory>, attempt: &Attempt| {
-            let square = if ends { squares[index] } else { 0.0 };
-            let products = &products[index * SLOTS..][..SLOTS];
-            row.judge(self, attempt, q[index], products, square)
+            let square = squares.map_or(f64::NAN, |squares| columns[squares][index]);
+            row.judge(self, attempt, columns[q][index], products[index], square)
         };
         rows.settle(&attempts, workspace, observe, frame, judge)
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Plan, Row, Verdict};
 use crate::outcome::{Fork, Frame, Job, Step};
 use crate::route::Path;
-use crate::workspace::{Spans, Workspace};
+use crate::workspace::{Column, Spans, Workspace};
 
 /// Rows, vacant or at work, and those that wait for one.
 pub struct Rows<M> {
@@ -175,7 +175,7 @@ impl Question {
         &self,
         workspace: &mut W,
         frame: &mut Frame,
-    ) -> Result<(), W::Error> {
+    ) -> Result<Column, W::Error> {
         frame.calls += 1;
         frame.evaluations += self.asking() as u64;
         workspace.evaluate(&self.t, &self.node, &self.slot)

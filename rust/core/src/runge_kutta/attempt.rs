@@ -65,10 +65,15 @@ impl Attempt {
         }
     }
 
-    /// State and derivative of a row that starts.
-    pub(super) fn start(&self) -> Option<[Combination; 2]> {
+    /// The state of a row that starts.
+    pub(super) fn state(&self) -> Option<Combination> {
+        matches!(self, Self::Start(_)).then_some(STATE)
+    }
+
+    /// The derivative of a row that starts.
+    pub(super) fn slope(&self) -> Option<Combination> {
         match self {
-            Self::Start(start) => Some([STATE, start.slope]),
+            Self::Start(start) => Some(start.slope),
             Self::Step(_) => None,
         }
     }

@@ -19,7 +19,7 @@ use crate::outcome::{Fork, Frame, Job, Step};
 use crate::route::{Path, Rider};
 use crate::rows::{self, Driver, Row, Rows};
 use crate::tableau::STAGES;
-use crate::workspace::{Target, Workspace};
+use crate::workspace::{Column, Columns, Target, Workspace};
 
 /// One leg of every row that a lane holds, by Dormand-Prince 5(4).
 pub type DormandPrince = Driver<Plan>;
@@ -66,36 +66,30 @@ impl rows::Plan for Plan {
     ) -> Result<(), W::Error> {
         let mut attempts = rows.map(|row| row.attempt(self));
         let asked = self.evaluate_stages(rows, workspace, &mut attempts, frame)?;
-        workspace.scaled_square(rows.span(&attempts, Attempt::error), self.tolerance)?;
-        let ends = attempts
+        let errors = rows.span(&attempts, Attempt::error);
+        let errors = workspace.scaled_square(errors, self.tolerance)?;
+        let any_ends = attempts
             .iter()
             .flatten()
             .any(|attempt| attempt.end().is_some());
-        if ends {
-            workspace.scaled_square(rows.span(&attempts, Attempt::end), Tolerance::UNIT)?;
-        }
+        let squares = any_ends
+            .then(|| workspace.scaled_square(rows.span(&attempts, Attempt::end), Tolerance::UNIT))
+            .transpose()?;
         let columns = workspace.collect()?;
-        let mut columns = columns.chunks_exact(attempts.len());
-        note(&mut attempts, &asked, &mut columns);
-        let errors = columns.next().unwrap_or_default();
-        let errors = self.errors(rows, &mut attempts, errors);
-        let squares = columns.next();
+        note(&mut attempts, &asked, &columns);
+        let errors = self.errors(rows, &mut attempts, &columns[errors]);
         let judge = |index, row: &mut Row<Memory>, attempt: &Attempt| {
-            let square = squares.map_or(f64::NAN, |squares| squares[index]);
+            let square = squares.map_or(f64::NAN, |squares| columns[squares][index]);
             row.judge(self, attempt, errors[index], square)
         };
         rows.settle(&attempts, workspace, observe, frame, judge)
     }
 }
 
-/// Notes q of those stages in the attempts.
-fn note<'c>(
-    attempts: &mut Attempts,
-    stages: &[usize],
-    columns: &mut impl Iterator<Item = &'c [f64]>,
-) {
-    for (&stage, q) in stages.iter().zip(columns) {
-        for (attempt, &q) in attempts.iter_mut().zip(q) {
+/// Notes q of the stages whose columns have come.
+fn note(attempts: &mut Attempts, asked: &[(usize, Column)], columns: &Columns) {
+    for &(stage, q) in asked {
+        for (attempt, &q) in attempts.iter_mut().zip(&columns[q]) {
             if let Some(attempt) = attempt {
                 attempt.note(stage, q);
             }
@@ -111,7 +105,7 @@ impl Plan {
         workspace: &mut W,
         attempts: &mut Attempts,
         frame: &mut Frame,
-    ) -> Result<Vec<usize>, W::Error> {
+    ) -> Result<Vec<(usize, Column)>, W::Error> {
         let is_start = |attempt: &Attempt| matches!(attempt, Attempt::Start(_));
         let any_starts = attempts.iter().flatten().any(is_start);
         let all_start = attempts.iter().flatten().all(is_start);
@@ -131,10 +125,9 @@ impl Plan {
             let target = if both { Target::Both } else { Target::Input };
             let spans = rows.span(attempts, |attempt| Some(attempt.input(stage)));
             workspace.combine(target, spans)?;
-            question.put(workspace, frame)?;
-            asked.push(stage);
+            asked.push((stage, question.put(workspace, frame)?));
             if stage == 1 && any_starts && !constant {
-                self.probe_starts(rows, workspace, attempts)?;
+                self.probe_starts(rows, workspace, attempts, &asked)?;
                 asked.clear();
                 part_at_start(rows, attempts, frame);
             }
@@ -153,16 +146,15 @@ impl Plan {
         rows: &mut Rows<Memory>,
         workspace: &mut W,
         attempts: &mut Attempts,
+        asked: &[(usize, Column)],
     ) -> Result<(), W::Error> {
-        for part in 0..2 {
-            let spans = rows.span(attempts, |attempt| Some(attempt.start()?[part]));
-            workspace.scaled_square(spans, self.tolerance)?;
-        }
+        let states = rows.span(attempts, Attempt::state);
+        let states = workspace.scaled_square(states, self.tolerance)?;
+        let slopes = rows.span(attempts, Attempt::slope);
+        let slopes = workspace.scaled_square(slopes, self.tolerance)?;
         let columns = workspace.collect()?;
-        let mut columns = columns.chunks_exact(attempts.len());
-        note(attempts, &[1], &mut columns);
-        let sums = [(); 2].map(|()| columns.next().unwrap_or_default());
-        self.look(rows, attempts, sums);
+        note(attempts, asked, &columns);
+        self.look(rows, attempts, &columns[states], &columns[slopes]);
         Ok(())
     }
 }

@@ -9,11 +9,17 @@ use crate::rows::{Row, Rows};
 impl Plan {
     /// Chooses the Euler probes of the rows that start, from the sums of squares of state and derivative;
     /// none where the start is not finite.
-    pub(super) fn look(&self, rows: &mut Rows<Memory>, attempts: &mut Attempts, sums: [&[f64]; 2]) {
-        let d0 = self.norms(rows, attempts, sums[0], |row, _| {
+    pub(super) fn look(
+        &self,
+        rows: &mut Rows<Memory>,
+        attempts: &mut Attempts,
+        states: &[f64],
+        slopes: &[f64],
+    ) {
+        let d0 = self.norms(rows, attempts, states, |row, _| {
             (row.job.log_density, row.job.log_density.abs())
         });
-        let d1 = self.norms(rows, attempts, sums[1], |row, attempt| {
+        let d1 = self.norms(rows, attempts, slopes, |row, attempt| {
             let rate = match attempt {
                 Attempt::Start(start) => self.field.trace(start.t, start.q[1]),
                 Attempt::Step(_) => 0.0,
