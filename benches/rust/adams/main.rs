@@ -18,7 +18,8 @@ use std::process::ExitCode;
 
 use bare::Bare;
 use merged_diffusion_benches::turns::{Shape, Stepping, compare};
-use merged_diffusion_benches::workshop::{self, Opened, Workshop};
+use merged_diffusion_benches::workshop::{self, Opened};
+use merged_diffusion_core::Error;
 use merged_diffusion_core::adams::{MAX_ORDER, Plan, Precision, SLOTS};
 use merged_diffusion_core::host::Slot;
 use merged_diffusion_core::lane::Method;
@@ -55,7 +56,7 @@ impl<S: Slot + 'static> Stepping for Step<S> {
         Self {
             shape,
             bare: Bare::new(shape),
-            workshop: Workshop::<S>::open(shape, SLOTS),
+            workshop: workshop::open::<S>(shape, SLOTS),
             predictor: spans(&PREDICTOR),
             corrector: spans(&CORRECTOR),
         }
@@ -68,13 +69,16 @@ impl<S: Slot + 'static> Stepping for Step<S> {
     fn step(&mut self) -> f64 {
         let (rows, workshop) = (self.shape.rows, &mut self.workshop[0]);
         let newest = vec![Some(SLOTS - 1); rows];
-        let Ok(()) = workshop.combine(Target::Input, &self.predictor);
-        let Ok(_) = workshop.evaluate(&vec![0.0; rows], &vec![0; rows], &newest);
-        let Ok(()) = workshop.combine(Target::Trial, &self.corrector);
-        let Ok(products) = workshop.gram(&newest);
-        let Ok(columns) = workshop.collect();
-        let Ok(()) = workshop.accept(&vec![true; rows]);
-        columns[products].iter().sum()
+        let mut step = || {
+            workshop.combine(Target::Input, &self.predictor)?;
+            workshop.evaluate(&vec![0.0; rows], &vec![0; rows], &newest)?;
+            workshop.combine(Target::Trial, &self.corrector)?;
+            let products = workshop.gram(&newest)?;
+            let columns = workshop.collect()?;
+            workshop.accept(&vec![true; rows])?;
+            Ok::<_, Error>(columns[products].iter().sum())
+        };
+        step().expect("a network that answers")
     }
 
     fn drive(&mut self) -> u64 {

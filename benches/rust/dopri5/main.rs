@@ -17,7 +17,8 @@ use std::process::ExitCode;
 
 use bare::Bare;
 use merged_diffusion_benches::turns::{Shape, Stepping, compare};
-use merged_diffusion_benches::workshop::{self, Opened, Workshop};
+use merged_diffusion_benches::workshop::{self, Opened};
+use merged_diffusion_core::Error;
 use merged_diffusion_core::control::{StepControl, Tolerance};
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::host::Slot;
@@ -65,7 +66,7 @@ impl<S: Slot + 'static> Stepping for Step<S> {
         Self {
             shape,
             bare: Bare::new(shape),
-            workshop: Workshop::<S>::open(shape, STAGES),
+            workshop: workshop::open::<S>(shape, STAGES),
             spans: std::array::from_fn(|stage| {
                 workshop::spans(shape.rows, STAGES, SCALES[stage], &WEIGHTS[stage])
             }),
@@ -80,16 +81,19 @@ impl<S: Slot + 'static> Stepping for Step<S> {
         let (rows, workshop) = (self.shape.rows, &mut self.workshop[0]);
         let (t, node) = (vec![0.0; rows], vec![0; rows]);
         let [stages @ .., error] = &self.spans;
-        for (stage, spans) in stages.iter().enumerate() {
-            let is_last = stage + 1 == stages.len();
-            let target = if is_last { Target::Both } else { Target::Input };
-            let Ok(()) = workshop.combine(target, spans);
-            let Ok(_) = workshop.evaluate(&t, &node, &vec![Some(stage + 1); rows]);
-        }
-        let Ok(errors) = workshop.scaled_square(error, tolerance());
-        let Ok(columns) = workshop.collect();
-        let Ok(()) = workshop.accept(&vec![true; rows]);
-        columns[errors].iter().sum()
+        let mut step = || {
+            for (stage, spans) in stages.iter().enumerate() {
+                let is_last = stage + 1 == stages.len();
+                let target = if is_last { Target::Both } else { Target::Input };
+                workshop.combine(target, spans)?;
+                workshop.evaluate(&t, &node, &vec![Some(stage + 1); rows])?;
+            }
+            let errors = workshop.scaled_square(error, tolerance())?;
+            let columns = workshop.collect()?;
+            workshop.accept(&vec![true; rows])?;
+            Ok::<_, Error>(columns[errors].iter().sum())
+        };
+        step().expect("a network that answers")
     }
 
     fn drive(&mut self) -> u64 {

@@ -12,13 +12,12 @@ use merged_diffusion_core::outcome::{Finished, Job, Step};
 use merged_diffusion_core::route::Routes;
 use merged_diffusion_core::runge_kutta;
 use merged_diffusion_core::timed::{Timed, Times, Verb};
-use merged_diffusion_core::workspace::Workspace;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::error::to_py;
-use crate::host::HostWorkspace;
+use crate::error::Failure;
+use crate::host::{HostWorkspace, Opened};
 use crate::outcome::Outcome;
 use crate::workspace::Forwarded;
 
@@ -30,7 +29,7 @@ struct Report<'py> {
     steps: Option<HashMap<u64, Vec<f64>>>,
 }
 
-impl Observer<PyErr> for Report<'_> {
+impl Observer<Failure> for Report<'_> {
     fn step(&mut self, step: Step) {
         if let Some(steps) = &mut self.steps {
             steps.entry(step.key).or_default().push(step.t);
@@ -45,7 +44,7 @@ impl Observer<PyErr> for Report<'_> {
         }
     }
 
-    fn finished(&mut self, leg: usize, finished: Finished) -> PyResult<()> {
+    fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), Failure> {
         let steps = self
             .steps
             .as_mut()
@@ -216,23 +215,20 @@ fn solve<'py>(
         routes.check(&keys, workspaces.len())?;
         Ok((settings, routes))
     };
-    let (settings, routes) = settings().map_err(|error| to_py(py, &error))?;
+    let (settings, routes) = settings().map_err(|error| Failure::from(error).into_py(py))?;
     let idle = keys.first().copied().unwrap_or(0);
     let times = RefCell::new(Times::default());
-    let mut opened = workspaces
-        .into_iter()
-        .map(|object| match object.cast::<HostWorkspace>() {
-            Ok(host) => host
-                .get()
-                .open(py, (rows, dim, settings.method.slots()), idle),
-            Err(_) => Ok(Box::new(Forwarded::new(object, settings.method.slots()))
-                as Box<dyn Workspace<Error = PyErr>>),
-        })
-        .collect::<PyResult<Vec<_>>>()?;
+    let slots = settings.method.slots();
+    let open = |object: Bound<'py, PyAny>| match object.cast::<HostWorkspace>() {
+        Ok(host) => host.get().open(py, (rows, dim, slots), idle),
+        Err(_) => Ok(Box::new(Forwarded::new(object, slots)) as Opened<'py>),
+    };
+    let opened: Result<Vec<_>, _> = workspaces.into_iter().map(open).collect();
+    let mut opened = opened.map_err(|failure| failure.into_py(py))?;
     if time_verbs {
         opened = opened
             .into_iter()
-            .map(|plain| Box::new(Timed::new(plain, &times)) as Box<dyn Workspace<Error = PyErr>>)
+            .map(|plain| Box::new(Timed::new(plain, &times)) as Opened<'_>)
             .collect();
     }
     let mut report = Report {
@@ -240,7 +236,8 @@ fn solve<'py>(
         routes: &routes,
         steps: record_steps.then(HashMap::new),
     };
-    let tally = lane::solve(&routes, &settings, &mut opened, &keys, &mut report)?;
+    let tally = lane::solve(&routes, &settings, &mut opened, &keys, &mut report)
+        .map_err(|failure| failure.into_py(py))?;
     let counts = PyDict::new(py);
     counts.set_item("frames", tally.frames)?;
     counts.set_item("calls", tally.calls)?;

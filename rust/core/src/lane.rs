@@ -56,16 +56,24 @@ impl Method {
 /// Who is told what during a solve.
 pub trait Observer<E> {
     /// An accepted step.
-    fn step(&mut self, step: Step);
+    fn step(&mut self, _step: Step) {}
 
     /// A problem goes on alone; its accepted steps so far were the first ones of problem `from`.
-    fn forked(&mut self, from: u64, job: &Job);
+    fn forked(&mut self, _from: u64, _job: &Job) {}
 
     /// A problem that is over, in that leg.
     ///
     /// # Errors
     /// Ends the solve.
     fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), E>;
+}
+
+/// Keeps how every problem ended.
+impl<E> Observer<E> for Vec<Finished> {
+    fn finished(&mut self, _leg: usize, finished: Finished) -> Result<(), E> {
+        self.push(finished);
+        Ok(())
+    }
 }
 
 /// What a solve has cost.
