@@ -36,11 +36,14 @@ DIFFUSION_WORDS = {"gamma", "eps", "eps_hat", "alpha", "sigma", "sigma_squared",
 SOLVER_WORDS = {"stage", "stages", "tableau", "slot", "slots", "trial", "frame", "lane", "workspace"}
 HOMELESS = {"utils", "util", "helpers", "common", "misc", "manager", "shared", "stuff"}
 
-SOLVER = ("tableau", "control", "workspace", "timed", "outcome", "lane")
+SOLVER = ("tableau", "control", "workspace", "timed", "outcome", "lane", "route")
 SOLVER_FILES = [
     *(RUST / "core" / "src" / f"{name}.rs" for name in SOLVER),
-    *sorted((RUST / "core" / "src" / "runge_kutta").glob("*.rs")),
-    *sorted((RUST / "core" / "src" / "host").glob("*.rs")),
+    *(
+        path
+        for folder in ("runge_kutta", "rows", "host")
+        for path in sorted((RUST / "core" / "src" / folder).glob("*.rs"))
+    ),
 ]
 
 

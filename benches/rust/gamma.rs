@@ -43,8 +43,8 @@ fn legs(criterion: &mut Criterion) {
         bencher.iter(|| {
             let threshold = Threshold::new(black_box(gamma::Given::Eta(0.4)))?;
             let pair = Pair::new(GammaRange::VDM, GammaRange::EDM, None)?;
-            let (route, _) = pair.merge(threshold, Alone::Native, false)?;
-            Ok::<_, merged_diffusion_core::Error>(route.legs(Toward::Noise))
+            let (merged, _) = pair.merge(threshold, Alone::Native, false)?;
+            Ok::<_, merged_diffusion_core::Error>(merged.legs(Toward::Noise))
         });
     });
 }

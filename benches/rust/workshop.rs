@@ -1,134 +1,41 @@
-//! The host's whole path: its buffers as a workspace whose network costs nothing, and the real driver over it.
+//! The host's whole path: its workspace round a network that costs nothing, and the real driver over it.
 
-use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use merged_diffusion_core::control::Tolerance;
-use merged_diffusion_core::course::Courses;
-use merged_diffusion_core::host::{Arrival, Host, Slot};
-use merged_diffusion_core::lane::{self, Method, Observer, Settings};
-use merged_diffusion_core::outcome::{Finished, Job, Step};
+use merged_diffusion_core::Error;
+use merged_diffusion_core::host::{Asked, Closures, HostWorkspace, Slot};
+use merged_diffusion_core::lane::{self, Method, Settings};
+use merged_diffusion_core::route::Routes;
 use merged_diffusion_core::workspace::{Spans, Target, Workspace};
 
 use crate::turns::{Shape, output};
 
-/// A workspace of the host's buffers and a network that answers the same every time.
-pub struct Workshop<S> {
-    host: Host<S>,
-    input: Vec<S>,
-    output: Vec<S>,
-    q: f64,
-    start: Vec<f64>,
-    columns: Vec<f64>,
-    /// Where the output goes that the next verb stores.
-    arriving: Option<Vec<Option<usize>>>,
-    /// A combination into the trial that waits for inner products of the same slots, as in the bindings.
-    queued: Option<Spans>,
-}
+/// What the driver takes: one workspace, as a solve of one leg does.
+pub type Opened = [Box<dyn Workspace<Error = Error>>; 1];
 
-/// What the driver takes.
-pub type Opened = [Box<dyn Workspace<Error = Infallible>>; 1];
-
-/// The output on its way to the slots, if there is one.
-fn arrival<'a, S>(slot: Option<&'a [Option<usize>]>, output: &'a [S]) -> Option<Arrival<'a, S>> {
-    slot.map(|slot| Arrival { slot, output })
-}
-
-impl<S: Slot> Workshop<S> {
-    /// Loaded rows, whose slots all hold an output; one workspace, as a solve of one leg takes it.
-    ///
-    /// # Panics
-    /// Where memory does not suffice.
-    pub fn open(shape: Shape, slots: usize) -> Opened
-    where
-        S: 'static,
-    {
-        let mut workshop = Self {
-            host: Host::new(shape.rows, shape.dim, slots).expect("memory of the buffers"),
-            input: output(shape),
-            output: output(shape),
-            q: 0.1,
-            start: vec![1.0; shape.dim],
-            columns: Vec::new(),
-            arriving: None,
-            queued: None,
-        };
-        for row in 0..shape.rows {
-            let Ok(()) = workshop.load(row, 0);
-        }
+/// Loaded rows, whose slots all hold an output.
+///
+/// # Panics
+/// Where memory does not suffice.
+pub fn open<S: Slot>(shape: Shape, slots: usize) -> Opened {
+    let Shape { rows, dim } = shape;
+    let answer: Rc<[S]> = output(shape).into();
+    let network = move |asked: Asked<'_, S>| Ok((Rc::clone(&answer), vec![0.1; asked.t.len()]));
+    let start = move |_| Ok::<_, Error>(vec![1.0; dim]);
+    let closures = Closures::new((rows, dim), start, network);
+    let workspace = HostWorkspace::new((rows, dim, slots), Arc::default(), 0, closures);
+    let mut opened: Opened = [Box::new(workspace.expect("memory of the buffers"))];
+    let mut fill = || {
+        (0..rows).try_for_each(|row| opened[0].load(row, 0))?;
         for slot in 0..slots {
-            workshop.host.store(Arrival {
-                slot: &vec![Some(slot); shape.rows],
-                output: &workshop.output,
-            });
+            opened[0].combine(Target::Input, &spans(rows, slots, 1.0, &[]))?;
+            opened[0].evaluate(&vec![0.0; rows], &vec![0; rows], &vec![Some(slot); rows])?;
         }
-        [Box::new(workshop)]
-    }
-}
-
-impl<S: Slot> Workspace for Workshop<S> {
-    type Error = Infallible;
-
-    fn load(&mut self, row: usize, _key: u64) -> Result<(), Infallible> {
-        self.host
-            .fill(row, &self.start)
-            .expect("start has d values");
-        Ok(())
-    }
-
-    fn save(&mut self, _row: usize, _key: u64, _slots: &[usize]) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn combine(&mut self, target: Target, spans: &Spans) -> Result<(), Infallible> {
-        if target == Target::Trial {
-            self.queued = Some(spans.clone());
-            return Ok(());
-        }
-        let slot = self.arriving.take();
-        let arrival = arrival(slot.as_deref(), &self.output);
-        self.host.combine(arrival, target, spans, &mut self.input);
-        Ok(())
-    }
-
-    fn evaluate(
-        &mut self,
-        _t: &[f64],
-        _node: &[u64],
-        slot: &[Option<usize>],
-    ) -> Result<(), Infallible> {
-        self.arriving = Some(slot.to_vec());
-        self.columns.extend(slot.iter().map(|_| self.q));
-        Ok(())
-    }
-
-    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<(), Infallible> {
-        let slot = self.arriving.take();
-        let arrival = arrival(slot.as_deref(), &self.output);
-        let (sums, _) = self.host.scaled_square(arrival, spans, tolerance);
-        self.columns.extend(sums);
-        Ok(())
-    }
-
-    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Infallible> {
-        let slot = self.arriving.take();
-        let arrival = arrival(slot.as_deref(), &self.output);
-        let spans = self
-            .queued
-            .take()
-            .expect("drivers form the trial, then its inner products");
-        let (products, _) = self.host.combine_and_gram(arrival, &spans, new);
-        self.columns.extend(products);
-        Ok(())
-    }
-
-    fn collect(&mut self) -> Result<Vec<f64>, Infallible> {
-        Ok(std::mem::take(&mut self.columns))
-    }
-
-    fn accept(&mut self, mask: &[bool]) -> Result<(), Infallible> {
-        self.host.accept(mask);
-        Ok(())
-    }
+        opened[0].collect()
+    };
+    fill().expect("a network that answers");
+    opened
 }
 
 /// The same combination in every row; what weighs zero is not read.
@@ -143,28 +50,18 @@ pub fn spans(rows: usize, slots: usize, scale: f64, weights: &[f64]) -> Spans {
     spans
 }
 
-struct Silent;
-
-impl Observer<Infallible> for Silent {
-    fn step(&mut self, _step: Step) {}
-
-    fn forked(&mut self, _from: u64, _job: &Job) {}
-
-    fn finished(&mut self, _leg: usize, _finished: Finished) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
-
 /// The real driver along one leg, as many problems as rows; its network calls.
+///
+/// # Panics
+/// Never: its network answers.
 pub fn drive(workshop: &mut Opened, shape: Shape, method: Method, leg: (f64, f64)) -> u64 {
     let settings = Settings {
         method,
         rows: shape.rows,
-        dim: shape.dim,
         keep: false,
     };
     let keys: Vec<u64> = (0..shape.rows as u64).collect();
-    let courses = Courses::one(&[leg]);
-    let Ok(tally) = lane::solve(&courses, &settings, workshop, &keys, &mut Silent);
-    tally.calls[0]
+    let routes = Routes::one(&[leg]);
+    let tally = lane::solve(&routes, &settings, workshop, &keys, &mut Vec::new());
+    tally.expect("a network that answers").calls[0]
 }

@@ -519,7 +519,7 @@ def solve(
     ``finished(outcome)`` is called for each problem, in order of finishing; its exceptions and those of the
     callbacks come out unchanged.
 
-    ``branches`` are further courses that begin as ``legs`` does; problem ``key + c * stride`` goes course c, which
+    ``branches`` are further routes that begin as ``legs`` does; problem ``key + c * stride`` goes route c, which
     is ``legs`` for c = 0. The problems of one ``key`` share a row as long as they take the same steps; their outcomes
     are to the last bit those of solves without branches, and count the evaluations that they would have taken alone.
 

@@ -18,8 +18,9 @@ use std::process::ExitCode;
 
 use bare::Bare;
 use merged_diffusion_benches::turns::{Shape, Stepping, compare};
-use merged_diffusion_benches::workshop::{self, Opened, Workshop};
-use merged_diffusion_core::adams::{MAX_ORDER, Precision, SLOTS};
+use merged_diffusion_benches::workshop::{self, Opened};
+use merged_diffusion_core::Error;
+use merged_diffusion_core::adams::{MAX_ORDER, Plan, Precision, SLOTS};
 use merged_diffusion_core::host::Slot;
 use merged_diffusion_core::lane::Method;
 use merged_diffusion_core::workspace::{Spans, Target};
@@ -55,7 +56,7 @@ impl<S: Slot + 'static> Stepping for Step<S> {
         Self {
             shape,
             bare: Bare::new(shape),
-            workshop: Workshop::<S>::open(shape, SLOTS),
+            workshop: workshop::open::<S>(shape, SLOTS),
             predictor: spans(&PREDICTOR),
             corrector: spans(&CORRECTOR),
         }
@@ -68,22 +69,26 @@ impl<S: Slot + 'static> Stepping for Step<S> {
     fn step(&mut self) -> f64 {
         let (rows, workshop) = (self.shape.rows, &mut self.workshop[0]);
         let newest = vec![Some(SLOTS - 1); rows];
-        let Ok(()) = workshop.combine(Target::Input, &self.predictor);
-        let Ok(()) = workshop.evaluate(&vec![0.0; rows], &vec![0; rows], &newest);
-        let Ok(()) = workshop.combine(Target::Trial, &self.corrector);
-        let Ok(()) = workshop.gram(&newest);
-        let Ok(columns) = workshop.collect();
-        let Ok(()) = workshop.accept(&vec![true; rows]);
-        columns.iter().sum()
+        let mut step = || {
+            workshop.combine(Target::Input, &self.predictor)?;
+            workshop.evaluate(&vec![0.0; rows], &vec![0; rows], &newest)?;
+            workshop.combine(Target::Trial, &self.corrector)?;
+            let products = workshop.gram(&newest)?;
+            let columns = workshop.collect()?;
+            workshop.accept(&vec![true; rows])?;
+            Ok::<_, Error>(columns[products].iter().sum())
+        };
+        step().expect("a network that answers")
     }
 
     fn drive(&mut self) -> u64 {
-        let method = Method::Adams {
+        let method = Method::Adams(Plan {
+            dim: self.shape.dim,
             precision: Precision::new(3e-3, 0.7).expect("both are positive"),
             order: MAX_ORDER,
             noise_floor: 0.0,
             constant: Some(STEPS),
-        };
+        });
         workshop::drive(&mut self.workshop, self.shape, method, (-8.0, 4.0))
     }
 }

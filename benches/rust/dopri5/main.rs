@@ -17,11 +17,13 @@ use std::process::ExitCode;
 
 use bare::Bare;
 use merged_diffusion_benches::turns::{Shape, Stepping, compare};
-use merged_diffusion_benches::workshop::{self, Opened, Workshop};
+use merged_diffusion_benches::workshop::{self, Opened};
+use merged_diffusion_core::Error;
 use merged_diffusion_core::control::{StepControl, Tolerance};
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::host::Slot;
 use merged_diffusion_core::lane::Method;
+use merged_diffusion_core::runge_kutta::Plan;
 use merged_diffusion_core::tableau::STAGES;
 use merged_diffusion_core::workspace::{Spans, Target};
 
@@ -64,7 +66,7 @@ impl<S: Slot + 'static> Stepping for Step<S> {
         Self {
             shape,
             bare: Bare::new(shape),
-            workshop: Workshop::<S>::open(shape, STAGES),
+            workshop: workshop::open::<S>(shape, STAGES),
             spans: std::array::from_fn(|stage| {
                 workshop::spans(shape.rows, STAGES, SCALES[stage], &WEIGHTS[stage])
             }),
@@ -79,26 +81,29 @@ impl<S: Slot + 'static> Stepping for Step<S> {
         let (rows, workshop) = (self.shape.rows, &mut self.workshop[0]);
         let (t, node) = (vec![0.0; rows], vec![0; rows]);
         let [stages @ .., error] = &self.spans;
-        for (stage, spans) in stages.iter().enumerate() {
-            let is_last = stage + 1 == stages.len();
-            let target = if is_last { Target::Both } else { Target::Input };
-            let Ok(()) = workshop.combine(target, spans);
-            let Ok(()) = workshop.evaluate(&t, &node, &vec![Some(stage + 1); rows]);
-        }
-        let Ok(()) = workshop.scaled_square(error, tolerance());
-        let Ok(columns) = workshop.collect();
-        let Ok(()) = workshop.accept(&vec![true; rows]);
-        columns.iter().sum()
+        let mut step = || {
+            for (stage, spans) in stages.iter().enumerate() {
+                let is_last = stage + 1 == stages.len();
+                let target = if is_last { Target::Both } else { Target::Input };
+                workshop.combine(target, spans)?;
+                workshop.evaluate(&t, &node, &vec![Some(stage + 1); rows])?;
+            }
+            let errors = workshop.scaled_square(error, tolerance())?;
+            let columns = workshop.collect()?;
+            workshop.accept(&vec![true; rows])?;
+            Ok::<_, Error>(columns[errors].iter().sum())
+        };
+        step().expect("a network that answers")
     }
 
     fn drive(&mut self) -> u64 {
-        let method = Method::DormandPrince {
-            field: Field::ProbabilityFlow {
-                dim: self.shape.dim,
-            },
+        let dim = self.shape.dim;
+        let method = Method::DormandPrince(Plan {
+            field: Field::ProbabilityFlow { dim },
             control: StepControl::Constant { steps: STEPS },
             tolerance: tolerance(),
-        };
+            dim,
+        });
         workshop::drive(&mut self.workshop, self.shape, method, (-5.0, 0.0))
     }
 }

@@ -17,6 +17,34 @@ fn raise(py: Python<'_>, class: &str, message: String, fields: &Bound<'_, PyDict
     }
 }
 
+/// What can go wrong in a solve: an exception of a callback, or an argument that the core refuses.
+pub(crate) enum Failure {
+    Raised(PyErr),
+    Refused(Error),
+}
+
+impl From<PyErr> for Failure {
+    fn from(exception: PyErr) -> Self {
+        Self::Raised(exception)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Failure {
+    /// The very exception that was raised, or what the core's error is in Python.
+    pub(crate) fn into_py(self, py: Python<'_>) -> PyErr {
+        match self {
+            Self::Raised(exception) => exception,
+            Self::Refused(error) => to_py(py, &error),
+        }
+    }
+}
+
 /// Maps an argument error of the core; the fields carry what the message says.
 pub(crate) fn to_py(py: Python<'_>, error: &Error) -> PyErr {
     let fields = PyDict::new(py);

@@ -4,32 +4,32 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use merged_diffusion_core::Error;
-use merged_diffusion_core::adams::{MAX_ORDER, Precision};
+use merged_diffusion_core::adams::{self, MAX_ORDER, Precision};
 use merged_diffusion_core::control::{StepControl, Tolerance};
-use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{self, Method, Observer, Settings};
 use merged_diffusion_core::outcome::{Finished, Job, Step};
+use merged_diffusion_core::route::Routes;
+use merged_diffusion_core::runge_kutta;
 use merged_diffusion_core::timed::{Timed, Times, Verb};
-use merged_diffusion_core::workspace::Workspace;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::error::to_py;
-use crate::host::HostWorkspace;
+use crate::error::Failure;
+use crate::host::{HostWorkspace, Opened};
 use crate::outcome::Outcome;
 use crate::workspace::Forwarded;
 
 /// Tells Python of every problem that is over.
 struct Report<'py> {
     finished: Bound<'py, PyAny>,
-    courses: &'py Courses,
+    routes: &'py Routes,
     /// Times of accepted steps by problem, where they are wanted.
     steps: Option<HashMap<u64, Vec<f64>>>,
 }
 
-impl Observer<PyErr> for Report<'_> {
+impl Observer<Failure> for Report<'_> {
     fn step(&mut self, step: Step) {
         if let Some(steps) = &mut self.steps {
             steps.entry(step.key).or_default().push(step.t);
@@ -44,13 +44,13 @@ impl Observer<PyErr> for Report<'_> {
         }
     }
 
-    fn finished(&mut self, leg: usize, finished: Finished) -> PyResult<()> {
+    fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), Failure> {
         let steps = self
             .steps
             .as_mut()
             .map(|steps| steps.remove(&finished.job.key).unwrap_or_default());
         let py = self.finished.py();
-        let n_legs = self.courses.legs(finished.job.key).len();
+        let n_legs = self.routes.legs(finished.job.key).len();
         let outcome = Outcome::new(py, finished, leg, n_legs, steps.as_deref());
         self.finished.call1((outcome,))?;
         Ok(())
@@ -72,7 +72,7 @@ fn field(drift: &str, dim: usize) -> Result<Field, Error> {
 
 fn control(step_control: &str, steps: Option<u32>) -> Result<StepControl, Error> {
     match (step_control, steps) {
-        ("per-image", _) => Ok(StepControl::PerImage),
+        ("per-image", _) => Ok(StepControl::PerProblem),
         ("shared", _) => Ok(StepControl::Shared),
         ("constant", Some(steps)) if steps > 0 => Ok(StepControl::Constant { steps }),
         ("constant", _) => Err(Error::Count { name: "steps" }),
@@ -85,7 +85,8 @@ fn control(step_control: &str, steps: Option<u32>) -> Result<StepControl, Error>
 }
 
 /// Adams integrates the probability flow alone, and its images never share a step.
-fn adams(
+fn exponential_adams(
+    dim: usize,
     drift: &str,
     step_control: &str,
     steps: Option<u32>,
@@ -104,7 +105,7 @@ fn adams(
         return Err(unsuited("drift", drift, allowed));
     }
     let constant = match control(step_control, steps)? {
-        StepControl::PerImage => None,
+        StepControl::PerProblem => None,
         StepControl::Constant { steps } => Some(steps),
         StepControl::Shared => {
             let allowed = "\"per-image\" or \"constant\" with method \"adams\"";
@@ -114,54 +115,13 @@ fn adams(
     if !(1..=MAX_ORDER).contains(&order) {
         return Err(unsuited("order", &order.to_string(), "1, 2 or 3"));
     }
-    Ok(Method::Adams {
+    Ok(Method::Adams(adams::Plan {
+        dim,
         precision: Precision::new(tol, h_max)?,
         order,
         noise_floor,
         constant,
-    })
-}
-
-/// One course, or several that problems `key + stride * course` go.
-fn courses(
-    legs: Vec<(f64, f64)>,
-    branches: Vec<Vec<(f64, f64)>>,
-    stride: u64,
-    keys: &[u64],
-    n_workspaces: usize,
-) -> Result<Courses, Error> {
-    let all: Vec<Vec<(f64, f64)>> = std::iter::once(legs).chain(branches).collect();
-    let most = all.iter().map(Vec::len).max().unwrap_or(0);
-    if all.iter().any(Vec::is_empty) {
-        return Err(Error::Count { name: "legs" });
-    }
-    if n_workspaces != most {
-        return Err(Error::Length {
-            name: "workspaces",
-            expected: most,
-            found: n_workspaces,
-        });
-    }
-    let has_extent =
-        |&(start, end): &(f64, f64)| (end - start).abs() > 0.0 && (end - start).is_finite();
-    if let Some(&(min, max)) = all.iter().flatten().find(|leg| !has_extent(leg)) {
-        return Err(Error::GammaRange { min, max });
-    }
-    if let [legs] = all.as_slice() {
-        return Ok(Courses::one(legs));
-    }
-    let courses = Courses::new(all, stride)?;
-    match keys
-        .iter()
-        .find(|&&key| key / stride >= courses.count() as u64)
-    {
-        Some(key) => Err(Error::Choice {
-            name: "key",
-            value: key.to_string(),
-            allowed: "below stride times the number of courses",
-        }),
-        None => Ok(courses),
-    }
+    }))
 }
 
 /// Calls and seconds of each verb, by name.
@@ -209,12 +169,22 @@ fn solve<'py>(
     let branches = branches.unwrap_or_default();
     let choose = || -> Result<Method, Error> {
         match method {
-            "dopri5" => Ok(Method::DormandPrince {
+            "dopri5" => Ok(Method::DormandPrince(runge_kutta::Plan {
                 field: field(drift, dim)?,
                 control: control(step_control, steps)?,
                 tolerance: Tolerance::new(rtol, atol)?,
-            }),
-            "adams" => adams(drift, step_control, steps, tol, h_max, order, noise_floor),
+                dim,
+            })),
+            "adams" => exponential_adams(
+                dim,
+                drift,
+                step_control,
+                steps,
+                tol,
+                h_max,
+                order,
+                noise_floor,
+            ),
             other => Err(Error::Choice {
                 name: "method",
                 value: other.to_owned(),
@@ -223,7 +193,7 @@ fn solve<'py>(
         }
     };
     let keys = keys.as_array().to_vec();
-    let settings = || -> Result<(Settings, Courses), Error> {
+    let settings = || -> Result<(Settings, Routes), Error> {
         for (name, count) in [("rows", rows), ("dim", dim)] {
             if count == 0 {
                 return Err(Error::Count { name });
@@ -239,36 +209,35 @@ fn solve<'py>(
         let settings = Settings {
             method: choose()?,
             rows,
-            dim,
             keep,
         };
-        let courses = courses(legs, branches, stride, &keys, workspaces.len())?;
-        Ok((settings, courses))
+        let routes = Routes::new(std::iter::once(legs).chain(branches).collect(), stride)?;
+        routes.check(&keys, workspaces.len())?;
+        Ok((settings, routes))
     };
-    let (settings, courses) = settings().map_err(|error| to_py(py, &error))?;
+    let (settings, routes) = settings().map_err(|error| Failure::from(error).into_py(py))?;
     let idle = keys.first().copied().unwrap_or(0);
     let times = RefCell::new(Times::default());
-    let mut opened = workspaces
-        .into_iter()
-        .map(|object| match object.cast::<HostWorkspace>() {
-            Ok(host) => host
-                .get()
-                .open(py, (rows, dim, settings.method.slots()), idle),
-            Err(_) => Ok(Box::new(Forwarded::new(object)) as Box<dyn Workspace<Error = PyErr>>),
-        })
-        .collect::<PyResult<Vec<_>>>()?;
+    let slots = settings.method.slots();
+    let open = |object: Bound<'py, PyAny>| match object.cast::<HostWorkspace>() {
+        Ok(host) => host.get().open(py, (rows, dim, slots), idle),
+        Err(_) => Ok(Box::new(Forwarded::new(object, slots)) as Opened<'py>),
+    };
+    let opened: Result<Vec<_>, _> = workspaces.into_iter().map(open).collect();
+    let mut opened = opened.map_err(|failure| failure.into_py(py))?;
     if time_verbs {
         opened = opened
             .into_iter()
-            .map(|plain| Box::new(Timed::new(plain, &times)) as Box<dyn Workspace<Error = PyErr>>)
+            .map(|plain| Box::new(Timed::new(plain, &times)) as Opened<'_>)
             .collect();
     }
     let mut report = Report {
         finished,
-        courses: &courses,
+        routes: &routes,
         steps: record_steps.then(HashMap::new),
     };
-    let tally = lane::solve(&courses, &settings, &mut opened, &keys, &mut report)?;
+    let tally = lane::solve(&routes, &settings, &mut opened, &keys, &mut report)
+        .map_err(|failure| failure.into_py(py))?;
     let counts = PyDict::new(py);
     counts.set_item("frames", tally.frames)?;
     counts.set_item("calls", tally.calls)?;

@@ -8,10 +8,10 @@ use pyo3::types::PyDict;
 use crate::error::to_py;
 use crate::gamma::{Threshold, ends, range};
 
-/// Legs that follow each other without gap.
+/// A merged model's legs, which follow each other without gap.
 #[pyclass(frozen, module = "merged_diffusion._core")]
 struct Route {
-    route: merge::Route,
+    merged: merge::Merged,
     switch: Option<Switch>,
 }
 
@@ -30,10 +30,10 @@ impl Route {
             .into_iter()
             .map(|ends| range(py, ends))
             .collect::<PyResult<Vec<_>>>()?;
-        let route = merge::Route::new(&ranges, &thresholds, extrapolate)
+        let merged = merge::Merged::new(&ranges, &thresholds, extrapolate)
             .map_err(|error| to_py(py, &error))?;
         Ok(Self {
-            route,
+            merged,
             switch: None,
         })
     }
@@ -61,11 +61,11 @@ impl Route {
                 return Err(to_py(py, &error));
             }
         };
-        let (route, switch) = pair(py, likelihood, quality, eta_range)?
+        let (merged, switch) = pair(py, likelihood, quality, eta_range)?
             .merge(threshold.0, alone, extrapolate)
             .map_err(|error| to_py(py, &error))?;
         Ok(Self {
-            route,
+            merged,
             switch: Some(switch),
         })
     }
@@ -85,17 +85,17 @@ impl Route {
             }
         };
         let parts = |leg: Leg| (leg.expert, leg.start, leg.end, leg.extrapolated);
-        Ok(self.route.legs(toward).into_iter().map(parts).collect())
+        Ok(self.merged.legs(toward).into_iter().map(parts).collect())
     }
 
     #[getter]
     fn gamma_range(&self) -> (f64, f64) {
-        ends(self.route.gamma_range())
+        ends(self.merged.gamma_range())
     }
 
     #[getter]
     fn extrapolated(&self) -> bool {
-        self.route.extrapolated()
+        self.merged.extrapolated()
     }
 
     #[getter]

@@ -1,11 +1,13 @@
 //! A workspace that Python holds: its verbs forwarded by name.
 
 use merged_diffusion_core::control::Tolerance;
-use merged_diffusion_core::workspace::{Spans, Target, Workspace};
+use merged_diffusion_core::workspace::{Column, Columns, Spans, Target, Workspace};
 use numpy::ndarray::ArrayView2;
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1, ToPyArray};
 use pyo3::intern;
 use pyo3::prelude::*;
+
+use crate::error::Failure;
 
 /// Scales [G] and weights [G, S].
 type Arrays<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray2<f64>>);
@@ -13,11 +15,18 @@ type Arrays<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray2<f64>>);
 /// The verbs of an object, and the very exceptions that they raise.
 pub(crate) struct Forwarded<'py> {
     object: Bound<'py, PyAny>,
+    /// Slots of a row.
+    slots: usize,
+    columns: Columns,
 }
 
 impl<'py> Forwarded<'py> {
-    pub(crate) fn new(object: Bound<'py, PyAny>) -> Self {
-        Self { object }
+    pub(crate) fn new(object: Bound<'py, PyAny>, slots: usize) -> Self {
+        Self {
+            object,
+            slots,
+            columns: Columns::default(),
+        }
     }
 
     fn spans(&self, spans: &Spans) -> PyResult<Arrays<'py>> {
@@ -39,22 +48,22 @@ impl<'py> Forwarded<'py> {
 }
 
 impl Workspace for Forwarded<'_> {
-    type Error = PyErr;
+    type Error = Failure;
 
-    fn load(&mut self, row: usize, key: u64) -> PyResult<()> {
+    fn load(&mut self, row: usize, key: u64) -> Result<(), Failure> {
         let py = self.object.py();
         self.object.call_method1(intern!(py, "load"), (row, key))?;
         Ok(())
     }
 
-    fn save(&mut self, row: usize, key: u64, slots: &[usize]) -> PyResult<()> {
+    fn save(&mut self, row: usize, key: u64, slots: &[usize]) -> Result<(), Failure> {
         let py = self.object.py();
         self.object
             .call_method1(intern!(py, "save"), (row, key, slots.to_vec()))?;
         Ok(())
     }
 
-    fn combine(&mut self, target: Target, spans: &Spans) -> PyResult<()> {
+    fn combine(&mut self, target: Target, spans: &Spans) -> Result<(), Failure> {
         let name = match target {
             Target::Input => "input",
             Target::Trial => "trial",
@@ -67,38 +76,43 @@ impl Workspace for Forwarded<'_> {
         Ok(())
     }
 
-    fn evaluate(&mut self, t: &[f64], node: &[u64], slot: &[Option<usize>]) -> PyResult<()> {
+    fn evaluate(
+        &mut self,
+        t: &[f64],
+        node: &[u64],
+        slot: &[Option<usize>],
+    ) -> Result<Column, Failure> {
         let py = self.object.py();
         let arguments = (t.to_pyarray(py), node.to_pyarray(py), self.slots(slot));
         self.object
             .call_method1(intern!(py, "evaluate"), arguments)?;
-        Ok(())
+        Ok(self.columns.reserve(t.len()))
     }
 
-    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> PyResult<()> {
+    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<Column, Failure> {
         let (scale, weights) = self.spans(spans)?;
         let py = self.object.py();
         let arguments = (scale, weights, tolerance.atol(), tolerance.rtol());
         self.object
             .call_method1(intern!(py, "scaled_square"), arguments)?;
-        Ok(())
+        Ok(self.columns.reserve(spans.scale().len()))
     }
 
-    fn gram(&mut self, new: &[Option<usize>]) -> PyResult<()> {
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<Column, Failure> {
         let py = self.object.py();
         self.object
             .call_method1(intern!(py, "gram"), (self.slots(new),))?;
-        Ok(())
+        Ok(self.columns.reserve(new.len() * self.slots))
     }
 
-    fn collect(&mut self) -> PyResult<Vec<f64>> {
+    fn collect(&mut self) -> Result<Columns, Failure> {
         let py = self.object.py();
         let columns = self.object.call_method0(intern!(py, "collect"))?;
         let columns: PyReadonlyArray1<'_, f64> = columns.extract()?;
-        Ok(columns.as_array().to_vec())
+        Ok(self.columns.fill(columns.as_array().to_vec())?)
     }
 
-    fn accept(&mut self, mask: &[bool]) -> PyResult<()> {
+    fn accept(&mut self, mask: &[bool]) -> Result<(), Failure> {
         let py = self.object.py();
         self.object
             .call_method1(intern!(py, "accept"), (mask.to_pyarray(py),))?;

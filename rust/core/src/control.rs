@@ -12,7 +12,7 @@ const MIN_FACTOR: f64 = 0.2;
 const MAX_FACTOR: f64 = 10.0;
 const EXPONENT: f64 = -1.0 / (ERROR_ORDER as f64 + 1.0);
 
-/// Attempts of one leg before an image is given up.
+/// Attempts of one leg before a problem is given up.
 pub const MAX_ATTEMPTS: u32 = 10_000;
 
 /// How often in a row a step is halved because the network returned a value that is not finite.
@@ -76,8 +76,8 @@ impl Tolerance {
 /// Who shares a step size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepControl {
-    /// Every image has its own step size and error norm.
-    PerImage,
+    /// Every problem has its own step size and error norm.
+    PerProblem,
     /// One step size for all rows, from the norm over all their entries (SciPy on the flattened batch).
     Shared,
     /// That many equal steps per leg, none rejected.

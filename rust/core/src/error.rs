@@ -132,13 +132,13 @@ pub enum Error {
         /// Number of levels.
         levels: u32,
     },
-    /// A course that does not begin as the others do.
-    Course {
+    /// A route that does not begin as the others do.
+    Route {
         /// Where its first leg begins.
         from: f64,
         /// Where its first leg ends.
         to: f64,
-        /// Where the first course begins.
+        /// Where the first route begins.
         start: f64,
     },
     /// Buffers that the system has no room for.
@@ -286,9 +286,9 @@ impl fmt::Display for Error {
             Self::Level { value, levels } => {
                 write!(f, "pixel value {value} is not below levels = {levels}")
             }
-            Self::Course { from, to, start } => write!(
+            Self::Route { from, to, start } => write!(
                 f,
-                "a course from t = {from} to {to} does not begin as the others, which leave {start} in one \
+                "a route from t = {from} to {to} does not begin as the others, which leave {start} in one \
                  direction"
             ),
             Self::Memory { bytes } => {

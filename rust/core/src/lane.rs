@@ -9,12 +9,12 @@
 
 use std::collections::VecDeque;
 
-use crate::adams::{self, Adams, Precision};
-use crate::control::{StepControl, Tolerance};
-use crate::course::{Courses, Path};
-use crate::field::Field;
-use crate::outcome::{Finished, Frame, Job, Status, Step};
-use crate::runge_kutta::{self, DormandPrince};
+use crate::adams;
+use crate::control::StepControl;
+use crate::outcome::{Finished, Job, Status, Step};
+use crate::route::{Path, Routes};
+use crate::rows::{Driver, Plan};
+use crate::runge_kutta;
 use crate::tableau::STAGES;
 use crate::workspace::Workspace;
 
@@ -25,8 +25,6 @@ pub struct Settings {
     pub method: Method,
     /// Rows of every workspace.
     pub rows: usize,
-    /// Values per row.
-    pub dim: usize,
     /// Whether the state at the last leg's end is saved under its key.
     pub keep: bool,
 }
@@ -35,55 +33,47 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     /// Dormand-Prince 5(4).
-    DormandPrince {
-        /// The right-hand side.
-        field: Field,
-        /// Who shares a step size.
-        control: StepControl,
-        /// Tolerances of state and log-density entry.
-        tolerance: Tolerance,
-    },
+    DormandPrince(runge_kutta::Plan),
     /// Exponential Adams, for the probability flow alone.
-    Adams {
-        /// Error and length of steps.
-        precision: Precision,
-        /// Highest order of the predictor.
-        order: usize,
-        /// The least s whose share an error is measured in.
-        noise_floor: f64,
-        /// That many equal steps in place of the step control.
-        constant: Option<u32>,
-    },
+    Adams(adams::Plan),
 }
 
 impl Method {
     /// Slots that a workspace of its needs.
     pub const fn slots(self) -> usize {
         match self {
-            Self::DormandPrince { .. } => STAGES,
-            Self::Adams { .. } => adams::SLOTS,
+            Self::DormandPrince(_) => STAGES,
+            Self::Adams(_) => adams::SLOTS,
         }
     }
 
     /// Whether problems of a group share their steps, and so start together.
     fn is_shared(self) -> bool {
-        matches!(self, Self::DormandPrince { control, .. } if control == StepControl::Shared)
+        matches!(self, Self::DormandPrince(plan) if plan.control == StepControl::Shared)
     }
 }
 
 /// Who is told what during a solve.
 pub trait Observer<E> {
     /// An accepted step.
-    fn step(&mut self, step: Step);
+    fn step(&mut self, _step: Step) {}
 
     /// A problem goes on alone; its accepted steps so far were the first ones of problem `from`.
-    fn forked(&mut self, from: u64, job: &Job);
+    fn forked(&mut self, _from: u64, _job: &Job) {}
 
     /// A problem that is over, in that leg.
     ///
     /// # Errors
     /// Ends the solve.
     fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), E>;
+}
+
+/// Keeps how every problem ended.
+impl<E> Observer<E> for Vec<Finished> {
+    fn finished(&mut self, _leg: usize, finished: Finished) -> Result<(), E> {
+        self.push(finished);
+        Ok(())
+    }
 }
 
 /// What a solve has cost.
@@ -101,87 +91,12 @@ pub struct Tally {
     pub evaluations_before_drain: u64,
 }
 
-enum Driver {
-    DormandPrince(DormandPrince),
-    Adams(Adams),
-}
-
-impl Driver {
-    fn new(settings: &Settings, idle: f64) -> Self {
-        let &Settings { rows, dim, .. } = settings;
-        match settings.method {
-            Method::DormandPrince {
-                field,
-                control,
-                tolerance,
-            } => Self::DormandPrince(DormandPrince::new(
-                runge_kutta::Plan {
-                    idle,
-                    field,
-                    control,
-                    tolerance,
-                    dim,
-                },
-                rows,
-            )),
-            Method::Adams {
-                precision,
-                order,
-                noise_floor,
-                constant,
-            } => Self::Adams(Adams::new(
-                adams::Plan {
-                    idle,
-                    dim,
-                    precision,
-                    order,
-                    noise_floor,
-                    constant,
-                },
-                rows,
-            )),
-        }
-    }
-
-    fn active(&self) -> usize {
-        match self {
-            Self::DormandPrince(driver) => driver.active(),
-            Self::Adams(driver) => driver.active(),
-        }
-    }
-
-    fn vacant(&self) -> Vec<usize> {
-        match self {
-            Self::DormandPrince(driver) => driver.vacant(),
-            Self::Adams(driver) => driver.vacant(),
-        }
-    }
-
-    fn admit(&mut self, row: usize, job: Job, path: Path) {
-        match self {
-            Self::DormandPrince(driver) => driver.admit(row, job, path),
-            Self::Adams(driver) => driver.admit(row, job, path),
-        }
-    }
-
-    fn frame<E>(
-        &mut self,
-        workspace: &mut dyn Workspace<Error = E>,
-        observe: &mut dyn FnMut(Step),
-    ) -> Result<Frame, E> {
-        match self {
-            Self::DormandPrince(driver) => driver.frame(workspace, observe),
-            Self::Adams(driver) => driver.frame(workspace, observe),
-        }
-    }
-}
-
-struct Lane {
-    driver: Driver,
+struct Lane<P: Plan> {
+    driver: Driver<P>,
     queue: VecDeque<Job>,
 }
 
-impl Lane {
+impl<P: Plan> Lane<P> {
     fn has_work(&self) -> bool {
         self.driver.active() > 0 || !self.queue.is_empty()
     }
@@ -190,14 +105,14 @@ impl Lane {
         self.has_work() && self.queue.len() >= self.driver.vacant().len()
     }
 
-    /// Gives vacant rows to waiting problems. Under shared control a group starts together.
+    /// Gives vacant rows to waiting problems; where groups start `together`, once all rows are vacant.
     fn refill<E>(
         &mut self,
         workspace: &mut dyn Workspace<Error = E>,
-        method: Method,
+        together: bool,
         path: impl Fn(u64) -> Path,
     ) -> Result<(), E> {
-        if method.is_shared() && self.driver.active() > 0 {
+        if together && self.driver.active() > 0 {
             return Ok(());
         }
         for row in self.driver.vacant() {
@@ -212,29 +127,45 @@ impl Lane {
     }
 }
 
-/// Takes every problem through all legs of its course, the i-th in the i-th workspace. Problems that
-/// differ in their courses alone share a row as long as they take the same steps.
+/// Takes every problem through all legs of its route, the i-th in the i-th workspace. Problems that
+/// differ in their routes alone share a row as long as they take the same steps.
 ///
 /// # Errors
 /// What a workspace or the observer raises, unchanged.
 ///
 /// # Panics
-/// Where a key names no course, a course has more legs than there are workspaces, or problems of
-/// several courses would share their step sizes.
+/// Where a key names no route, a route has more legs than there are workspaces, or problems of
+/// several routes would share their step sizes.
 pub fn solve<E>(
-    courses: &Courses,
+    routes: &Routes,
     settings: &Settings,
     workspaces: &mut [Box<dyn Workspace<Error = E> + '_>],
     keys: &[u64],
     observer: &mut dyn Observer<E>,
 ) -> Result<Tally, E> {
     assert!(
-        courses.count() == 1 || !settings.method.is_shared(),
+        routes.count() == 1 || !settings.method.is_shared(),
         "rows that share a step size end together"
     );
-    let mut lanes: Vec<Lane> = (0..workspaces.len())
+    match settings.method {
+        Method::DormandPrince(plan) => run(plan, routes, settings, workspaces, keys, observer),
+        Method::Adams(plan) => run(plan, routes, settings, workspaces, keys, observer),
+    }
+}
+
+/// [`solve`] by the drivers of one method.
+fn run<P: Plan + Copy, E>(
+    plan: P,
+    routes: &Routes,
+    settings: &Settings,
+    workspaces: &mut [Box<dyn Workspace<Error = E> + '_>],
+    keys: &[u64],
+    observer: &mut dyn Observer<E>,
+) -> Result<Tally, E> {
+    let together = settings.method.is_shared();
+    let mut lanes: Vec<Lane<P>> = (0..workspaces.len())
         .map(|index| Lane {
-            driver: Driver::new(settings, courses.idle(index)),
+            driver: Driver::new(plan, settings.rows, routes.idle(index)),
             queue: VecDeque::new(),
         })
         .collect();
@@ -243,7 +174,7 @@ pub fn solve<E>(
         ..Tally::default()
     };
     if let Some(first) = lanes.first_mut() {
-        let parties = courses.parties(keys).into_iter();
+        let parties = routes.parties(keys).into_iter();
         first.queue = parties
             .map(|(key, riders)| Job {
                 riders,
@@ -257,7 +188,7 @@ pub fn solve<E>(
         .or_else(|| lanes.iter().position(Lane::has_work))
     {
         let workspace = workspaces[index].as_mut();
-        lanes[index].refill(workspace, settings.method, |key| courses.path(key, index))?;
+        lanes[index].refill(workspace, together, |key| routes.path(key, index))?;
         let is_draining = lanes[0].queue.is_empty();
         let frame = lanes[index]
             .driver
@@ -281,7 +212,7 @@ pub fn solve<E>(
                 if key != bearer {
                     observer.forked(bearer, &finished.job);
                 }
-                let is_last = index + 1 == courses.legs(key).len();
+                let is_last = index + 1 == routes.legs(key).len();
                 let is_ok = finished.status == Status::Ok;
                 if is_ok && is_last && finished.job.missed {
                     finished.status = Status::ToleranceMissed;

@@ -1,6 +1,6 @@
 //! Problems on their way through the legs, and how they end.
 
-use crate::course::Rider;
+use crate::route::Rider;
 
 /// How an integration of one row ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::control::Tolerance;
-use crate::workspace::{Spans, Target, Workspace};
+use crate::workspace::{Column, Columns, Spans, Target, Workspace};
 
 /// The verbs of a [`Workspace`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,23 +122,23 @@ impl<W: Workspace + ?Sized> Workspace for Timed<'_, W> {
         t: &[f64],
         node: &[u64],
         slot: &[Option<usize>],
-    ) -> Result<(), W::Error> {
+    ) -> Result<Column, W::Error> {
         self.time(Verb::Evaluate, |workspace| {
             workspace.evaluate(t, node, slot)
         })
     }
 
-    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<(), W::Error> {
+    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<Column, W::Error> {
         self.time(Verb::ScaledSquare, |workspace| {
             workspace.scaled_square(spans, tolerance)
         })
     }
 
-    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), W::Error> {
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<Column, W::Error> {
         self.time(Verb::Gram, |workspace| workspace.gram(new))
     }
 
-    fn collect(&mut self) -> Result<Vec<f64>, W::Error> {
+    fn collect(&mut self) -> Result<Columns, W::Error> {
         self.time(Verb::Collect, Workspace::collect)
     }
 

@@ -4,7 +4,10 @@
 //! input, and S slots of stored network outputs. It knows no stage, order, history or step: those
 //! belong to the drivers. Verbs may only queue work; [`Workspace::collect`] alone waits.
 
+use std::ops::{Index, IndexMut};
+
 use crate::control::Tolerance;
+use crate::error::Error;
 
 /// Where a combination goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,12 @@ impl Spans {
         self.weights.fill(0.0);
     }
 
+    /// Sets one row's scale and weights.
+    pub fn set(&mut self, row: usize, scale: f64, weights: &[f64]) {
+        self.scale[row] = scale;
+        self.weights[row * self.slots..][..self.slots].copy_from_slice(weights);
+    }
+
     /// Sets one row's scale and clears its weights.
     pub fn set_scale(&mut self, row: usize, scale: f64) {
         self.scale[row] = scale;
@@ -75,12 +84,71 @@ impl Spans {
     }
 }
 
+/// What a verb has queued: the place of its numbers in the [`Columns`] of the next `collect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    start: usize,
+    end: usize,
+}
+
+/// Numbers that verbs have queued, each verb's by its [`Column`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Columns {
+    values: Vec<f64>,
+}
+
+impl Columns {
+    /// Queues the numbers of one verb.
+    pub fn queue(&mut self, values: impl IntoIterator<Item = f64>) -> Column {
+        let start = self.values.len();
+        self.values.extend(values);
+        let end = self.values.len();
+        Column { start, end }
+    }
+
+    /// Queues that many numbers of one verb, which are not known yet.
+    pub fn reserve(&mut self, count: usize) -> Column {
+        self.queue(std::iter::repeat_n(f64::NAN, count))
+    }
+
+    /// The numbers for all that was queued, which is nothing from now on.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if they are more or fewer.
+    pub fn fill(&mut self, values: Vec<f64>) -> Result<Self, Error> {
+        let (expected, found) = (std::mem::take(&mut self.values).len(), values.len());
+        if found != expected {
+            return Err(Error::Length {
+                name: "columns",
+                expected,
+                found,
+            });
+        }
+        Ok(Self { values })
+    }
+}
+
+impl Index<Column> for Columns {
+    type Output = [f64];
+
+    fn index(&self, column: Column) -> &[f64] {
+        &self.values[column.start..column.end]
+    }
+}
+
+impl IndexMut<Column> for Columns {
+    fn index_mut(&mut self, column: Column) -> &mut [f64] {
+        &mut self.values[column.start..column.end]
+    }
+}
+
 /// G rows of state, trial, network input and stored network outputs.
 ///
-/// Columns of G numbers are queued by [`evaluate`](Workspace::evaluate) (one: the row's q, NaN where
-/// the network's output was not finite), [`scaled_square`](Workspace::scaled_square) (one) and
-/// [`gram`](Workspace::gram) (S) and come back in that order from [`collect`](Workspace::collect).
-/// Stored slots are always finite: an output that is not is replaced by zeros and told by its q.
+/// Numbers are queued by [`evaluate`](Workspace::evaluate) (`[G]`: the row's q, NaN where the network's
+/// output was not finite), [`scaled_square`](Workspace::scaled_square) (`[G]`) and
+/// [`gram`](Workspace::gram) (`[G, S]`); [`collect`](Workspace::collect) brings them, and the column that
+/// the verb returned finds them there. Stored slots are always finite: an output that is not is replaced
+/// by zeros and told by its q.
 pub trait Workspace {
     /// What can go wrong in it: an exception of a callback.
     type Error;
@@ -113,25 +181,26 @@ pub trait Workspace {
         t: &[f64],
         node: &[u64],
         slot: &[Option<usize>],
-    ) -> Result<(), Self::Error>;
+    ) -> Result<Column, Self::Error>;
 
     /// Queues, per row, the sum over d of (combination / (atol + rtol max(|state|, |trial|)))^2.
     ///
     /// # Errors
     /// A failure of the device.
-    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<(), Self::Error>;
+    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance)
+    -> Result<Column, Self::Error>;
 
     /// Queues the inner products, in float64, of one slot a row with all slots of that row.
     ///
     /// # Errors
     /// A failure of the device.
-    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Self::Error>;
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<Column, Self::Error>;
 
-    /// All queued columns, each of G numbers, in the order of queueing. The only wait.
+    /// All that was queued since the last time. The only wait.
     ///
     /// # Errors
     /// Whatever the queued work raised.
-    fn collect(&mut self) -> Result<Vec<f64>, Self::Error>;
+    fn collect(&mut self) -> Result<Columns, Self::Error>;
 
     /// state <- trial where the mask says so.
     ///

@@ -4,12 +4,12 @@ mod problems;
 
 use std::convert::Infallible;
 
-use merged_diffusion_core::adams::{Precision, SLOTS};
-use merged_diffusion_core::course::Courses;
+use merged_diffusion_core::adams::{Plan, Precision, SLOTS};
 use merged_diffusion_core::gamma::{log_alpha, sigma, sigma_squared};
 use merged_diffusion_core::lane::{Method, Observer, Settings, solve};
 use merged_diffusion_core::outcome::{Finished, Job, Status, Step};
-use merged_diffusion_core::workspace::Workspace;
+use merged_diffusion_core::route::Routes;
+use merged_diffusion_core::workspace::{Column, Columns, Spans, Target, Workspace};
 use problems::{Naive, Store, variance};
 
 const DIM: usize = 4;
@@ -25,14 +25,14 @@ fn start(key: u64) -> Vec<f64> {
 
 fn settings(rows: usize, tol: f64, order: usize, constant: Option<u32>) -> Settings {
     Settings {
-        method: Method::Adams {
+        method: Method::Adams(Plan {
+            dim: DIM,
             precision: Precision::new(tol, 0.7).expect("both are positive"),
             order,
             noise_floor: 0.0,
             constant,
-        },
+        }),
         rows,
-        dim: DIM,
         keep: true,
     }
 }
@@ -49,7 +49,7 @@ impl Observer<Infallible> for Log {
     }
 
     fn forked(&mut self, _: u64, job: &Job) {
-        panic!("problem {} has one course", job.key);
+        panic!("problem {} has one route", job.key);
     }
 
     fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), Infallible> {
@@ -65,7 +65,7 @@ fn solved<'a>(
     keys: &[u64],
 ) -> Log {
     let mut log = Log::default();
-    let Ok(_) = solve(&Courses::one(legs), settings, workspaces, keys, &mut log);
+    let Ok(_) = solve(&Routes::one(legs), settings, workspaces, keys, &mut log);
     log
 }
 
@@ -204,7 +204,7 @@ fn a_row_is_unmoved_by_its_neighbours_and_costs_one_wait_an_attempt() {
     let mut boxed: Vec<Box<dyn Workspace<Error = Infallible> + '_>> =
         vec![Box::new(Counted(&mut workspace))];
     let Ok(tally) = solve(
-        &Courses::one(&[RANGE]),
+        &Routes::one(&[RANGE]),
         &settings(2, 1e-3, 3, None),
         &mut boxed,
         &keys,
@@ -298,11 +298,7 @@ impl Workspace for Counted<'_> {
     fn save(&mut self, row: usize, key: u64, slots: &[usize]) -> Result<(), Infallible> {
         self.0.save(row, key, slots)
     }
-    fn combine(
-        &mut self,
-        target: merged_diffusion_core::workspace::Target,
-        spans: &merged_diffusion_core::workspace::Spans,
-    ) -> Result<(), Infallible> {
+    fn combine(&mut self, target: Target, spans: &Spans) -> Result<(), Infallible> {
         self.0.combine(target, spans)
     }
     fn evaluate(
@@ -310,20 +306,20 @@ impl Workspace for Counted<'_> {
         t: &[f64],
         node: &[u64],
         slot: &[Option<usize>],
-    ) -> Result<(), Infallible> {
+    ) -> Result<Column, Infallible> {
         self.0.evaluate(t, node, slot)
     }
     fn scaled_square(
         &mut self,
-        spans: &merged_diffusion_core::workspace::Spans,
+        spans: &Spans,
         tolerance: merged_diffusion_core::control::Tolerance,
-    ) -> Result<(), Infallible> {
+    ) -> Result<Column, Infallible> {
         self.0.scaled_square(spans, tolerance)
     }
-    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Infallible> {
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<Column, Infallible> {
         self.0.gram(new)
     }
-    fn collect(&mut self) -> Result<Vec<f64>, Infallible> {
+    fn collect(&mut self) -> Result<Columns, Infallible> {
         self.0.collect()
     }
     fn accept(&mut self, mask: &[bool]) -> Result<(), Infallible> {

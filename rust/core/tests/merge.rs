@@ -2,7 +2,7 @@
 
 use merged_diffusion_core::Error;
 use merged_diffusion_core::gamma::{GammaRange, Given, Threshold};
-use merged_diffusion_core::merge::{Alone, Leg, Pair, Route, Switch, Toward};
+use merged_diffusion_core::merge::{Alone, Leg, Merged, Pair, Switch, Toward};
 
 const PAPER: (GammaRange, GammaRange) = (GammaRange::VDM, GammaRange::EDM);
 
@@ -10,12 +10,12 @@ fn paper() -> Pair {
     Pair::new(PAPER.0, PAPER.1, None).unwrap()
 }
 
-fn merged(given: Given) -> Result<(Route, Switch), Error> {
+fn paper_at(given: Given) -> Result<(Merged, Switch), Error> {
     paper().merge(Threshold::new(given)?, Alone::Native, false)
 }
 
-fn ends(route: &Route) -> (f64, f64) {
-    (route.gamma_range().min(), route.gamma_range().max())
+fn ends(merged: &Merged) -> (f64, f64) {
+    (merged.gamma_range().min(), merged.gamma_range().max())
 }
 
 fn assert_covers(legs: &[Leg], start: f64, end: f64) {
@@ -29,13 +29,13 @@ fn assert_covers(legs: &[Leg], start: f64, end: f64) {
 fn legs_cover_the_range_without_gap() {
     for thousandth in 40..=829 {
         let eta = f64::from(thousandth) / 1000.0;
-        let (route, switch) = merged(Given::Eta(eta)).unwrap();
-        let legs = route.legs(Toward::Noise);
+        let (merged, switch) = paper_at(Given::Eta(eta)).unwrap();
+        let legs = merged.legs(Toward::Noise);
         assert_covers(&legs, -13.3, 8.764);
         assert_eq!((legs[0].expert, legs[1].expert), (0, 1));
         assert_eq!(switch.gamma, Some(legs[0].end));
         assert_eq!(switch.eta, eta);
-        let back = route.legs(Toward::Data);
+        let back = merged.legs(Toward::Data);
         assert_covers(&back, 8.764, -13.3);
         assert_eq!((back[0].expert, back[1].expert), (1, 0));
     }
@@ -45,16 +45,16 @@ fn legs_cover_the_range_without_gap() {
 fn any_number_of_experts_has_a_leg_each() {
     let range = |min, max| GammaRange::new(min, max).unwrap();
     let ranges = [range(-10.0, 0.0), range(-5.0, 5.0), range(-1.0, 9.0)];
-    let route = Route::new(&ranges, &[-3.0, 2.0], false).unwrap();
-    let legs = route.legs(Toward::Noise);
+    let merged = Merged::new(&ranges, &[-3.0, 2.0], false).unwrap();
+    let legs = merged.legs(Toward::Noise);
     assert_covers(&legs, -10.0, 9.0);
     assert_eq!(
         legs.iter().map(|leg| leg.expert).collect::<Vec<_>>(),
         [0, 1, 2]
     );
-    let route = Route::new(&ranges, &[-1.0, -1.0], false).unwrap();
-    assert_eq!(route.legs(Toward::Noise).len(), 2);
-    let outside = Route::new(&ranges, &[-6.0, 2.0], false);
+    let merged = Merged::new(&ranges, &[-1.0, -1.0], false).unwrap();
+    assert_eq!(merged.legs(Toward::Noise).len(), 2);
+    let outside = Merged::new(&ranges, &[-6.0, 2.0], false);
     assert!(matches!(
         outside,
         Err(Error::OutsideLeg {
@@ -63,48 +63,48 @@ fn any_number_of_experts_has_a_leg_each() {
             ..
         })
     ));
-    let route = Route::new(&ranges, &[-6.0, 2.0], true).unwrap();
-    let marks: Vec<_> = route
+    let merged = Merged::new(&ranges, &[-6.0, 2.0], true).unwrap();
+    let marks: Vec<_> = merged
         .legs(Toward::Noise)
         .iter()
         .map(|leg| leg.extrapolated)
         .collect();
     assert_eq!(marks, [false, true, false]);
     assert!(matches!(
-        Route::new(&ranges, &[2.0, -3.0], true),
+        Merged::new(&ranges, &[2.0, -3.0], true),
         Err(Error::GammaRange { .. })
     ));
     assert!(matches!(
-        Route::new(&ranges, &[2.0], true),
+        Merged::new(&ranges, &[2.0], true),
         Err(Error::Length { .. })
     ));
     assert!(matches!(
-        Route::new(&[], &[], true),
+        Merged::new(&[], &[], true),
         Err(Error::Count { .. })
     ));
 }
 
 #[test]
 fn an_expert_alone_is_one_leg() {
-    let route = Route::new(&[GammaRange::VDM], &[], false).unwrap();
-    assert_eq!(route.legs(Toward::Noise).len(), 1);
-    assert_eq!(ends(&route), (-13.3, 5.0));
+    let merged = Merged::new(&[GammaRange::VDM], &[], false).unwrap();
+    assert_eq!(merged.legs(Toward::Noise).len(), 1);
+    assert_eq!(ends(&merged), (-13.3, 5.0));
 }
 
 #[test]
 fn eta_zero_and_one_are_the_experts_on_their_own_ranges() {
-    let (route, switch) = merged(Given::Eta(0.0)).unwrap();
+    let (merged, switch) = paper_at(Given::Eta(0.0)).unwrap();
     assert_eq!(
-        (ends(&route), route.legs(Toward::Noise)[0].expert),
+        (ends(&merged), merged.legs(Toward::Noise)[0].expert),
         ((-12.43, 8.764), 1)
     );
     assert_eq!(
         (switch.gamma, switch.edm_sigma(), switch.log_snr()),
         (None, None, None)
     );
-    let (route, switch) = merged(Given::Eta(1.0)).unwrap();
+    let (merged, switch) = paper_at(Given::Eta(1.0)).unwrap();
     assert_eq!(
-        (ends(&route), route.legs(Toward::Noise)[0].expert),
+        (ends(&merged), merged.legs(Toward::Noise)[0].expert),
         ((-13.3, 5.0), 0)
     );
     assert_eq!(switch.eta, 1.0);
@@ -116,15 +116,15 @@ fn an_expert_alone_on_the_merged_range_leaves_its_own() {
         let threshold = Threshold::new(Given::Eta(eta)).unwrap();
         let refused = paper().merge(threshold, Alone::Merged, false);
         assert!(matches!(refused, Err(Error::OutsideExpert { .. })));
-        let (route, _) = paper().merge(threshold, Alone::Merged, true).unwrap();
-        assert_eq!(ends(&route), (-13.3, 8.764));
-        assert!(route.extrapolated());
+        let (merged, _) = paper().merge(threshold, Alone::Merged, true).unwrap();
+        assert_eq!(ends(&merged), (-13.3, 8.764));
+        assert!(merged.extrapolated());
     }
 }
 
 #[test]
 fn thresholds_that_an_expert_was_not_trained_for_are_refused_in_the_users_words() {
-    let message = |given| merged(given).unwrap_err().to_string();
+    let message = |given| paper_at(given).unwrap_err().to_string();
     assert_eq!(
         message(Given::Eta(0.02)),
         "eta = 0.02 lies below 0.0394, where the quality expert was not trained (gamma < -12.43)"
@@ -150,32 +150,32 @@ fn thresholds_that_an_expert_was_not_trained_for_are_refused_in_the_users_words(
 
 #[test]
 fn all_kinds_of_threshold_mean_the_same_legs() {
-    let (route, switch) = merged(Given::Gamma(-4.0)).unwrap();
+    let (merged, switch) = paper_at(Given::Gamma(-4.0)).unwrap();
     for given in [
         Given::EdmSigma((-2.0_f64).exp()),
         Given::LogSnr(4.0),
         Given::Eta(switch.eta),
     ] {
-        let (other, _) = merged(given).unwrap();
+        let (other, _) = paper_at(given).unwrap();
         assert!(
-            (other.legs(Toward::Noise)[0].end - route.legs(Toward::Noise)[0].end).abs() < 1e-14
+            (other.legs(Toward::Noise)[0].end - merged.legs(Toward::Noise)[0].end).abs() < 1e-14
         );
     }
 }
 
 #[test]
 fn the_papers_printed_ends_snap() {
-    let (_, switch) = merged(Given::Eta(0.039_430_7)).unwrap();
+    let (_, switch) = paper_at(Given::Eta(0.039_430_7)).unwrap();
     assert_eq!(switch.gamma, Some(-12.43));
     assert!(
         switch
             .snapped_from
             .is_some_and(|gamma| (gamma + 12.430_001).abs() < 1e-7)
     );
-    assert_eq!(merged(Given::Eta(0.829_405)).unwrap().1.gamma, Some(5.0));
-    assert_eq!(merged(Given::EtaMin).unwrap().1.gamma, Some(-12.43));
-    assert_eq!(merged(Given::EtaMax).unwrap().1.gamma, Some(5.0));
-    assert_eq!(merged(Given::EtaMax).unwrap().1.snapped_from, None);
+    assert_eq!(paper_at(Given::Eta(0.829_405)).unwrap().1.gamma, Some(5.0));
+    assert_eq!(paper_at(Given::EtaMin).unwrap().1.gamma, Some(-12.43));
+    assert_eq!(paper_at(Given::EtaMax).unwrap().1.gamma, Some(5.0));
+    assert_eq!(paper_at(Given::EtaMax).unwrap().1.snapped_from, None);
 }
 
 #[test]
@@ -211,8 +211,8 @@ fn the_eta_range_only_translates_eta() {
     let learned = GammaRange::new(-13.31, 5.0).unwrap();
     let pair = Pair::new(learned, GammaRange::EDM, Some(GammaRange::MERGED)).unwrap();
     let threshold = Threshold::new(Given::Eta(0.4)).unwrap();
-    let (route, switch) = pair.merge(threshold, Alone::Native, false).unwrap();
-    assert_eq!(ends(&route), (-13.31, 8.764));
+    let (merged, switch) = pair.merge(threshold, Alone::Native, false).unwrap();
+    assert_eq!(ends(&merged), (-13.31, 8.764));
     assert_eq!(switch.gamma, Some(GammaRange::MERGED.gamma(0.4)));
 }
 
@@ -231,8 +231,8 @@ fn a_threshold_outside_the_merged_range_is_refused_even_when_extrapolating() {
     let refused = paper().merge(threshold, Alone::Native, true);
     assert!(matches!(refused, Err(Error::OutsideMerged { .. })));
     let threshold = Threshold::new(Given::Eta(0.02)).unwrap();
-    let (route, _) = paper().merge(threshold, Alone::Native, true).unwrap();
-    let marks: Vec<_> = route
+    let (merged, _) = paper().merge(threshold, Alone::Native, true).unwrap();
+    let marks: Vec<_> = merged
         .legs(Toward::Noise)
         .iter()
         .map(|leg| leg.extrapolated)

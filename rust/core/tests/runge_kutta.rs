@@ -8,10 +8,10 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use merged_diffusion_core::control::{StepControl, Tolerance};
-use merged_diffusion_core::course::{Courses, Path};
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{Method, Observer, Settings, Tally, solve};
 use merged_diffusion_core::outcome::{Finished, Job, Status, Step};
+use merged_diffusion_core::route::{Path, Routes};
 use merged_diffusion_core::runge_kutta::{DormandPrince, Plan};
 use merged_diffusion_core::workspace::Workspace;
 use problems::{Calls, Naive, gaussian, variance};
@@ -25,15 +25,19 @@ fn start(key: u64) -> Vec<f64> {
         .collect()
 }
 
+fn plan(control: StepControl, tolerance: f64) -> Plan {
+    Plan {
+        field: Field::ProbabilityFlow { dim: DIM },
+        control,
+        tolerance: Tolerance::new(tolerance, tolerance).expect("positive"),
+        dim: DIM,
+    }
+}
+
 fn settings(control: StepControl, tolerance: f64, rows: usize) -> Settings {
     Settings {
-        method: Method::DormandPrince {
-            field: Field::ProbabilityFlow { dim: DIM },
-            control,
-            tolerance: Tolerance::new(tolerance, tolerance).expect("positive"),
-        },
+        method: Method::DormandPrince(plan(control, tolerance)),
         rows,
-        dim: DIM,
         keep: true,
     }
 }
@@ -50,7 +54,7 @@ impl Observer<Infallible> for Log {
     }
 
     fn forked(&mut self, _: u64, job: &Job) {
-        panic!("problem {} has one course", job.key);
+        panic!("problem {} has one route", job.key);
     }
 
     fn finished(&mut self, leg: usize, finished: Finished) -> Result<(), Infallible> {
@@ -82,7 +86,7 @@ fn run(
     let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> = vec![Box::new(naive)];
     let settings = settings(control, tolerance, rows);
     let Ok(tally) = solve(
-        &Courses::one(&[RANGE]),
+        &Routes::one(&[RANGE]),
         &settings,
         &mut workspaces,
         keys,
@@ -125,7 +129,7 @@ fn order_is_five_with_constant_steps() {
 
 #[test]
 fn error_falls_with_the_tolerance() {
-    for control in [StepControl::PerImage, StepControl::Shared] {
+    for control in [StepControl::PerProblem, StepControl::Shared] {
         for tolerance in [1e-4, 1e-6, 1e-8, 1e-10] {
             let (log, _) = run(control, tolerance, 4, &[0, 1, 2, 3], gaussian(0.5));
             for key in 0..4 {
@@ -140,7 +144,7 @@ fn error_falls_with_the_tolerance() {
 
 #[test]
 fn ends_are_landed_on_exactly() {
-    for control in [StepControl::PerImage, StepControl::Constant { steps: 7 }] {
+    for control in [StepControl::PerProblem, StepControl::Constant { steps: 7 }] {
         let (log, _) = run(control, 1e-5, 1, &[3], gaussian(0.5));
         assert_eq!(log.steps[&3].last(), Some(&RANGE.1));
         assert_eq!(log.of(3).t, RANGE.1);
@@ -153,7 +157,7 @@ fn no_stage_leaves_the_leg() {
     let seen = Rc::clone(&range);
     let network = gaussian(0.5);
     run(
-        StepControl::PerImage,
+        StepControl::PerProblem,
         1e-5,
         4,
         &[0, 1, 2, 3, 4, 5],
@@ -170,9 +174,9 @@ fn no_stage_leaves_the_leg() {
 fn a_problem_is_unmoved_by_neighbours_rows_order_and_refill() {
     let keys: Vec<u64> = (0..23).collect();
     let reversed: Vec<u64> = keys.iter().rev().copied().collect();
-    let (reference, _) = run(StepControl::PerImage, 1e-6, 1, &keys, gaussian(0.5));
+    let (reference, _) = run(StepControl::PerProblem, 1e-6, 1, &keys, gaussian(0.5));
     for (rows, order) in [(4, &keys), (4, &reversed), (23, &keys), (64, &keys)] {
-        let (log, _) = run(StepControl::PerImage, 1e-6, rows, order, gaussian(0.5));
+        let (log, _) = run(StepControl::PerProblem, 1e-6, rows, order, gaussian(0.5));
         for &key in &keys {
             let (found, expected) = (log.of(key), reference.of(key));
             assert_eq!(found.job, expected.job);
@@ -184,7 +188,7 @@ fn a_problem_is_unmoved_by_neighbours_rows_order_and_refill() {
 
 #[test]
 fn evaluations_are_two_to_start_and_six_an_attempt() {
-    for control in [StepControl::PerImage, StepControl::Shared] {
+    for control in [StepControl::PerProblem, StepControl::Shared] {
         let (log, tally) = run(control, 1e-6, 5, &[0, 1, 2, 3, 4], gaussian(0.5));
         for (_, finished) in &log.finished {
             let attempts = finished.job.accepted + finished.job.rejected;
@@ -197,20 +201,14 @@ fn evaluations_are_two_to_start_and_six_an_attempt() {
 
 #[test]
 fn a_frame_waits_once_and_once_more_where_rows_start() {
-    let plan = Plan {
-        idle: RANGE.0,
-        field: Field::ProbabilityFlow { dim: DIM },
-        control: StepControl::PerImage,
-        tolerance: Tolerance::new(1e-6, 1e-6).expect("positive"),
-        dim: DIM,
-    };
+    let plan = plan(StepControl::PerProblem, 1e-6);
     let path = Path {
         start: RANGE.0,
         end: RANGE.1,
         square: true,
     };
     let mut workspace = Naive::new(2, DIM, 7, start, gaussian(0.5));
-    let mut driver = DormandPrince::new(plan, 2);
+    let mut driver = DormandPrince::new(plan, 2, RANGE.0);
     let frame = |driver: &mut DormandPrince, workspace: &mut Naive| {
         let before = workspace.calls;
         let Ok(_) = driver.frame(workspace, &mut |_| ());
@@ -257,8 +255,8 @@ fn a_value_that_is_not_finite_shortens_the_step_and_then_fails_its_problem_alone
         (output, q)
     };
     let keys = [0, 1, 2, 3];
-    let (log, _) = run(StepControl::PerImage, 1e-6, 4, &keys, holed);
-    let (reference, _) = run(StepControl::PerImage, 1e-6, 4, &keys, gaussian(0.5));
+    let (log, _) = run(StepControl::PerProblem, 1e-6, 4, &keys, holed);
+    let (reference, _) = run(StepControl::PerProblem, 1e-6, 4, &keys, gaussian(0.5));
     for key in [0, 3] {
         assert_eq!(log.of(key), reference.of(key));
     }
@@ -271,7 +269,7 @@ fn a_value_that_is_not_finite_shortens_the_step_and_then_fails_its_problem_alone
 
 #[test]
 fn a_start_that_is_not_finite_fails_at_once() {
-    for control in [StepControl::PerImage, StepControl::Constant { steps: 4 }] {
+    for control in [StepControl::PerProblem, StepControl::Constant { steps: 4 }] {
         let (log, tally) = run(control, 1e-6, 2, &[1], |_, _, z: &[f64]| {
             (vec![f64::NAN; z.len()], f64::NAN)
         });
@@ -284,19 +282,29 @@ fn a_start_that_is_not_finite_fails_at_once() {
 #[test]
 fn a_step_too_small_to_move_t_is_told() {
     // A jump of the network that no step resolves, at a t whose neighbours are far apart.
-    let (log, _) = run(StepControl::PerImage, 1e-12, 1, &[1], |t, _, z: &[f64]| {
-        let jump = if t > -1.0 / 3.0 { 1e12 } else { 0.0 };
-        (vec![jump; z.len()], 0.0)
-    });
+    let (log, _) = run(
+        StepControl::PerProblem,
+        1e-12,
+        1,
+        &[1],
+        |t, _, z: &[f64]| {
+            let jump = if t > -1.0 / 3.0 { 1e12 } else { 0.0 };
+            (vec![jump; z.len()], 0.0)
+        },
+    );
     assert_eq!(log.of(1).status, Status::DtMin);
     assert!((log.of(1).t + 1.0 / 3.0).abs() < 1e-9);
 }
 
 #[test]
 fn a_leg_ends_after_ten_thousand_attempts() {
-    let (log, _) = run(StepControl::PerImage, 1e-13, 1, &[1], |t, _, z: &[f64]| {
-        (vec![(1e5 * t).sin(); z.len()], 0.0)
-    });
+    let (log, _) = run(
+        StepControl::PerProblem,
+        1e-13,
+        1,
+        &[1],
+        |t, _, z: &[f64]| (vec![(1e5 * t).sin(); z.len()], 0.0),
+    );
     let found = log.of(1);
     assert_eq!(found.status, Status::MaxSteps);
     assert_eq!(found.job.accepted + found.job.rejected, 10_000);
@@ -322,10 +330,10 @@ fn lanes_are_full_until_the_drain_and_hand_over_exactly() {
             workspaces.push(Box::new(naive));
         }
         let mut log = Log::default();
-        let mut settings = settings(StepControl::PerImage, 1e-9, rows);
+        let mut settings = settings(StepControl::PerProblem, 1e-9, rows);
         settings.keep = false;
         let Ok(tally) = solve(
-            &Courses::one(&legs),
+            &Routes::one(&legs),
             &settings,
             &mut workspaces,
             keys,
@@ -382,8 +390,8 @@ fn a_step_to_the_end_is_the_last_whatever_is_rounded() {
         let mut workspaces: Vec<Box<dyn Workspace<Error = Infallible>>> = vec![Box::new(naive)];
         let settings = settings(StepControl::Constant { steps: 1 }, 1e-5, 1);
         let mut log = Log::default();
-        let courses = Courses::one(&[leg]);
-        let Ok(tally) = solve(&courses, &settings, &mut workspaces, &[1], &mut log);
+        let routes = Routes::one(&[leg]);
+        let Ok(tally) = solve(&routes, &settings, &mut workspaces, &[1], &mut log);
         assert_eq!(log.steps[&1], [leg.1]);
         assert_eq!(tally.evaluations, 7);
     }

@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use merged_diffusion_core::adams::{Adams, Plan, Precision, SLOTS};
-use merged_diffusion_core::course::Path;
 use merged_diffusion_core::outcome::{Finished, Job};
+use merged_diffusion_core::route::Path;
 use merged_diffusion_core::timed::{Timed, Times, Verb};
 use merged_diffusion_core::workspace::Workspace;
 use problems::{Naive, gaussian};
@@ -31,7 +31,6 @@ fn naive() -> Naive {
 fn walked(workspace: &mut dyn Workspace<Error = Infallible>) -> (Vec<Finished>, u64) {
     let mut driver = Adams::new(
         Plan {
-            idle: RANGE.0,
             dim: DIM,
             precision: Precision::new(1e-2, 0.7).expect("both are positive"),
             order: 3,
@@ -39,6 +38,7 @@ fn walked(workspace: &mut dyn Workspace<Error = Infallible>) -> (Vec<Finished>, 
             constant: None,
         },
         2,
+        RANGE.0,
     );
     let path = Path {
         start: RANGE.0,

@@ -1,14 +1,13 @@
-//! One row's walk along its leg: the last nodes, the Gram matrix of what the network said at them, and
-//! the decision on an attempt.
+//! One row's walk along its leg: what it attempts, and the decision on it.
 
-use super::Plan;
+use super::memory::{Coefficients, Memory, Node};
+use super::{Plan, SLOTS};
 use crate::control;
-use crate::course::{Path, Rider};
 use crate::field::{edm_sigma, log_alpha};
-use crate::outcome::{Finished, Job, Status, Step};
+use crate::outcome::{Job, Status};
 use crate::quadrature::{MAX_NODES, lagrange_weights, spline_integral};
-
-use super::SLOTS;
+use crate::route::{Path, Rider};
+use crate::rows::{Row, Verdict};
 
 /// Step with which a problem begins, over the root of the tolerance: the first step is of order 1, so that its
 /// delta grows as its square. On trained networks that is then a quarter to a half of what is allowed.
@@ -24,36 +23,6 @@ const FORCED_STEP: f64 = 0.02;
 const MISSED: f64 = 10.0;
 /// The end of a leg is taken in one step if it lies no further than that many steps away.
 const STRETCH: f64 = 1.25;
-
-/// A node: where the network was asked, and the slot that holds its answer.
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    t: f64,
-    slot: usize,
-}
-
-/// Coefficients of a combination of slots.
-type Coefficients = [f64; SLOTS];
-
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) job: Job,
-    path: Path,
-    /// The latest nodes, oldest first; at most as many as leave one slot free.
-    nodes: Vec<Node>,
-    /// Inner products of the slots.
-    gram: [[f64; SLOTS]; SLOTS],
-    /// Predictor minus corrector of the last accepted step, as coefficients of slots.
-    delta: Coefficients,
-    /// Every node of the leg and q there.
-    times: Vec<f64>,
-    traces: Vec<f64>,
-    h: f64,
-    halvings: u32,
-    attempts: u32,
-    evaluations: u64,
-    ratio: f64,
-}
 
 /// One attempt: an evaluation at the start of the leg, or a step.
 #[derive(Clone, Debug)]
@@ -79,39 +48,20 @@ impl Attempt {
     }
 }
 
-impl Row {
-    pub(super) fn new(job: Job, path: Path, tol: f64) -> Self {
-        let h = if job.evaluations.is_empty() {
-            (FIRST_STEP * tol.sqrt()).min(LONGEST_FIRST_STEP)
-        } else {
-            RESTART_STEP * tol.sqrt()
-        };
-        Self {
-            h,
-            job,
-            path,
-            nodes: Vec::with_capacity(SLOTS),
-            gram: [[0.0; SLOTS]; SLOTS],
-            delta: [0.0; SLOTS],
-            times: Vec::new(),
-            traces: Vec::new(),
-            halvings: 0,
-            attempts: 0,
-            evaluations: 0,
-            ratio: 0.0,
-        }
-    }
+/// A row that begins its leg.
+pub(super) fn begin(job: Job, path: Path, tol: f64) -> Row<Memory> {
+    let h = if job.evaluations.is_empty() {
+        (FIRST_STEP * tol.sqrt()).min(LONGEST_FIRST_STEP)
+    } else {
+        RESTART_STEP * tol.sqrt()
+    };
+    Row::new(job, path, h, Memory::default())
+}
 
-    /// Where the row is; the leg's start before its first node.
-    fn t(&self) -> f64 {
-        self.nodes.last().map_or(self.path.start, |node| node.t)
-    }
-
+impl Row<Memory> {
     pub(super) fn attempt(&mut self, plan: &Plan) -> Attempt {
         self.attempts += 1;
-        self.evaluations += 1;
-        let used = |slot: &usize| self.nodes.iter().any(|node| node.slot == *slot);
-        let slot = (0..SLOTS).find(|slot| !used(slot)).unwrap_or(0);
+        let slot = self.memory.free();
         let mut attempt = Attempt {
             t: self.path.start,
             slot,
@@ -122,14 +72,14 @@ impl Row {
             n_nodes: 0,
             square: false,
         };
-        if self.nodes.is_empty() {
+        let known = &self.memory.nodes;
+        if known.is_empty() {
             return attempt;
         }
-        let from = self.t();
-        let to = self.target(plan, from);
+        let (from, to) = (self.t, self.target(plan));
         // z = alpha y, and y' = (s/2) eps_hat: the linear part is in alpha.
-        let order = plan.order.min(self.nodes.len());
-        let mut nodes = self.nodes[self.nodes.len() - order..].to_vec();
+        let order = plan.order.min(known.len());
+        let mut nodes = known[known.len() - order..].to_vec();
         let alpha = log_alpha(to).exp();
         attempt.t = to;
         attempt.scale = (log_alpha(to) - log_alpha(from)).exp();
@@ -148,81 +98,68 @@ impl Row {
     }
 
     /// Where the next step ends.
-    fn target(&self, plan: &Plan, from: f64) -> f64 {
+    fn target(&self, plan: &Plan) -> f64 {
         if let Some(steps) = plan.constant {
-            let done = self.times.len() as f64; // the start is a node too
-            return if self.times.len() == steps as usize {
+            let done = self.memory.times.len(); // the start is a node too
+            return if done == steps as usize {
                 self.path.end
             } else {
-                self.path.start + done / f64::from(steps) * (self.path.end - self.path.start)
+                let share = done as f64 / f64::from(steps);
+                self.path.start + share * (self.path.end - self.path.start)
             };
         }
         let h = self.h.min(plan.precision.h_max);
-        let left = self.path.end - from;
+        let left = self.path.end - self.t;
         if left.abs() < STRETCH * h {
             self.path.end
         } else {
-            from + h.copysign(left)
+            self.t + h.copysign(left)
         }
     }
 
-    /// The riders whose own next step would be another one, who ride no more: theirs would go to its end.
-    pub(super) fn leaving(&mut self, plan: &Plan) -> Vec<Rider> {
-        if self.job.riders.is_empty() || self.nodes.is_empty() {
-            return Vec::new();
+    /// Whether a rider's own next step would be another one: it would go to its end.
+    pub(super) fn parts(&self, plan: &Plan, rider: &Rider) -> bool {
+        if self.memory.nodes.is_empty() || rider.path.end == self.path.end {
+            return false;
         }
         let reach = STRETCH * self.h.min(plan.precision.h_max);
-        let (t, end) = (self.t(), self.path.end);
-        let riders = std::mem::take(&mut self.job.riders);
-        let (leaving, staying) = riders.into_iter().partition(|rider| {
-            let is_near = (rider.path.end - t).abs() < reach;
-            rider.path.end != end && (is_near || plan.constant.is_some())
-        });
-        self.job.riders = staying;
-        leaving
+        (rider.path.end - self.t).abs() < reach || plan.constant.is_some()
     }
 
-    /// The row that a rider leaves with.
-    pub(super) fn branch(&self, rider: &Rider) -> Self {
-        Self {
-            job: self.job.named(rider.key),
-            path: rider.path,
-            ..self.clone()
-        }
-    }
-
-    /// The slots that hold its nodes.
-    pub(super) fn slots(&self) -> Vec<usize> {
-        self.nodes.iter().map(|node| node.slot).collect()
-    }
-
-    fn wants_square(&self) -> bool {
-        self.path.square || self.job.riders.iter().any(|rider| rider.path.square)
-    }
-
-    /// Takes in what an attempt has measured: q, and the inner products of the new slot with all. Tells
-    /// whether the trial becomes the state, and the status if the leg is over.
-    pub(super) fn settle(
+    /// Takes in what an attempt has measured: q, the inner products of the new slot with all, and |z|^2
+    /// if that was asked for.
+    pub(super) fn judge(
         &mut self,
         plan: &Plan,
         attempt: &Attempt,
         q: f64,
         products: &[f64],
-    ) -> (bool, Option<Status>) {
+        square: f64,
+    ) -> Verdict {
         let finite = q.is_finite() && products[attempt.slot].is_finite();
         if finite {
-            for (other, &product) in products.iter().enumerate() {
-                self.gram[attempt.slot][other] = product;
-                self.gram[other][attempt.slot] = product;
-            }
+            self.memory.note(attempt.slot, products);
         }
-        if !attempt.is_step() {
+        let accepted = attempt.is_step() && self.decide(plan, attempt, q, finite);
+        let over = if attempt.is_step() {
+            self.over(plan, attempt, accepted)
+        } else {
             if finite {
                 self.admit(attempt, q);
             }
-            return (false, (!finite).then_some(Status::Nonfinite));
+            (!finite).then_some(Status::Nonfinite)
+        };
+        Verdict {
+            accepted,
+            over,
+            square,
+            stage: None,
         }
-        let size = (attempt.t - self.t()).abs();
+    }
+
+    /// Accepts or rejects a step, and sets the next one's size.
+    fn decide(&mut self, plan: &Plan, attempt: &Attempt, q: f64, finite: bool) -> bool {
+        let size = (attempt.t - self.t).abs();
         self.ratio = if finite {
             self.error(plan, attempt)
         } else {
@@ -249,16 +186,17 @@ impl Row {
             };
             self.job.rejected += 1;
         }
-        (accepted, self.verdict(plan, attempt, accepted))
+        accepted
     }
 
-    fn verdict(&mut self, plan: &Plan, attempt: &Attempt, accepted: bool) -> Option<Status> {
+    /// How the leg ended for this row, if it is over.
+    fn over(&mut self, plan: &Plan, attempt: &Attempt, accepted: bool) -> Option<Status> {
         if accepted && attempt.t == self.path.end {
             self.end_leg(plan);
             Some(Status::Ok)
         } else if self.halvings > control::MAX_HALVINGS || (plan.constant.is_some() && !accepted) {
             Some(Status::Nonfinite)
-        } else if self.h < control::least_step(self.t(), 1.0) {
+        } else if self.h < control::least_step(self.t, 1.0) {
             Some(Status::DtMin)
         } else if self.attempts >= control::MAX_ATTEMPTS && plan.constant.is_none() {
             Some(Status::MaxSteps)
@@ -269,87 +207,45 @@ impl Row {
 
     /// Root mean square of predictor minus corrector, in units of the noise and of the tolerance.
     fn error(&self, plan: &Plan, attempt: &Attempt) -> f64 {
-        let square = self.product(&attempt.delta, &attempt.delta).max(0.0) / plan.dim as f64;
+        let square = self.memory.product(&attempt.delta, &attempt.delta).max(0.0) / plan.dim as f64;
         square.sqrt() / (edm_sigma(attempt.t).max(plan.noise_floor) * plan.precision.tol)
-    }
-
-    fn product(&self, a: &Coefficients, b: &Coefficients) -> f64 {
-        let mut sum = 0.0;
-        for (i, a) in a.iter().enumerate().filter(|(_, a)| **a != 0.0) {
-            for (j, b) in b.iter().enumerate().filter(|(_, b)| **b != 0.0) {
-                sum += a * b * self.gram[i][j];
-            }
-        }
-        sum
     }
 
     /// The path of evaluations P differs from the solution by delta: for any path, d log p(P)/dgamma =
     /// -div + score . (P' - drift), and score = -eps_hat/sigma, so its error cancels to first order.
     fn correct_path(&mut self, attempt: &Attempt) {
-        let Some(&last) = self.nodes.last() else {
+        let Some(&last) = self.memory.nodes.last() else {
             return;
         };
         let mut mean = [0.0; SLOTS];
         mean[last.slot] = 0.5 / edm_sigma(last.t);
         mean[attempt.slot] = 0.5 / edm_sigma(attempt.t);
         let mut change = attempt.delta;
-        for (change, before) in change.iter_mut().zip(self.delta) {
+        for (change, before) in change.iter_mut().zip(self.memory.delta) {
             *change -= before;
         }
-        self.job.path_correction += self.product(&mean, &change);
-        self.delta = attempt.delta;
+        self.job.path_correction += self.memory.product(&mean, &change);
+        self.memory.delta = attempt.delta;
     }
 
-    /// The node of an attempt joins the others. One slot stays free for the next: delta of the next step
-    /// and of this one need all others.
+    /// The attempt becomes a node.
     fn admit(&mut self, attempt: &Attempt, q: f64) {
-        self.nodes.push(Node {
-            t: attempt.t,
-            slot: attempt.slot,
-        });
-        self.times.push(attempt.t);
-        self.traces.push(q);
+        self.t = attempt.t;
         self.job.nodes += 1;
-        if self.nodes.len() == SLOTS {
-            self.nodes.remove(0);
-        }
+        let Attempt { t, slot, .. } = *attempt;
+        self.memory.admit(Node { t, slot }, q);
     }
 
     fn end_leg(&mut self, plan: &Plan) {
-        let Some(&last) = self.nodes.last() else {
+        let Some(&last) = self.memory.nodes.last() else {
             return;
         };
         let mut at_end = [0.0; SLOTS];
         at_end[last.slot] = 1.0 / edm_sigma(last.t);
-        self.job.path_correction -= self.product(&at_end, &self.delta);
+        self.job.path_correction -= self.memory.product(&at_end, &self.memory.delta);
         let linear = plan.dim as f64 * (log_alpha(self.path.end) - log_alpha(self.path.start));
-        self.job.log_density += linear + 0.5 * spline_integral(&self.times, &self.traces);
-    }
-
-    pub(super) fn step(&self) -> Step {
-        Step {
-            key: self.job.key,
-            t: self.t(),
-            ratio: self.ratio,
-        }
-    }
-
-    pub(super) fn finish(mut self, row: usize, status: Status, square: f64) -> Finished {
-        let t = self.t();
-        self.job.evaluations.push(self.evaluations);
-        Finished {
-            row,
-            status,
-            t,
-            square: if status == Status::Ok && square.is_finite() {
-                square
-            } else {
-                0.0
-            },
-            ratio: self.ratio,
-            stage: None,
-            job: self.job,
-        }
+        let Memory { times, traces, .. } = &self.memory;
+        self.job.log_density += linear + 0.5 * spline_integral(times, traces);
     }
 }
 

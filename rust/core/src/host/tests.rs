@@ -5,7 +5,9 @@ use std::fmt::Debug;
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
-use super::{Arrival, Host, SERIAL, Slot};
+use super::Slot;
+use super::arrival::Arrival;
+use super::buffers::{Buffers, SERIAL};
 use crate::Error;
 use crate::control::Tolerance;
 use crate::workspace::{Spans, Target};
@@ -223,7 +225,7 @@ fn agrees<S: Slot + PartialEq + Debug>(session: &Session) -> Result<(), TestCase
     let &Session {
         rows, dim, slots, ..
     } = session;
-    let mut host = Host::<S>::new(rows, dim, slots).expect("memory");
+    let mut host = Buffers::<S>::new(rows, dim, slots).expect("memory");
     let mut oracle = Oracle::<S>::new(rows, dim, slots);
     let mut input = vec![S::ZERO; rows * dim];
     let tolerance = Tolerance::new(1e-2, 1e-2).expect("both are positive");
@@ -325,7 +327,7 @@ fn agrees<S: Slot + PartialEq + Debug>(session: &Session) -> Result<(), TestCase
 }
 
 /// Puts NaN into every slot that weighs nothing; returns what was there.
-fn spoil<S: Slot>(host: &mut Host<S>, spans: &Spans) -> Vec<(usize, Vec<S>)> {
+fn spoil<S: Slot>(host: &mut Buffers<S>, spans: &Spans) -> Vec<(usize, Vec<S>)> {
     let mut kept = Vec::new();
     for row in 0..host.current.len() {
         for slot in (0..host.slots).filter(|&slot| spans.row(row)[slot] == 0.0) {
@@ -338,13 +340,13 @@ fn spoil<S: Slot>(host: &mut Host<S>, spans: &Spans) -> Vec<(usize, Vec<S>)> {
     kept
 }
 
-fn mend<S: Slot>(host: &mut Host<S>, kept: &[(usize, Vec<S>)]) {
+fn mend<S: Slot>(host: &mut Buffers<S>, kept: &[(usize, Vec<S>)]) {
     for (start, values) in kept {
         host.stored[*start..][..values.len()].copy_from_slice(values);
     }
 }
 
-impl<S: Slot> Host<S> {
+impl<S: Slot> Buffers<S> {
     fn trial(&self, row: usize) -> &[f64] {
         &self.halves[(2 * row + 1 - self.current[row]) * self.dim..][..self.dim]
     }
@@ -370,7 +372,7 @@ struct Left<S>(Vec<S>, Vec<u64>, Vec<u64>, Vec<Vec<f64>>);
 fn step<S: Slot>(keys: &[u64], dim: usize) -> Left<S> {
     const SLOTS: usize = 7;
     let rows = keys.len();
-    let mut host = Host::<S>::new(rows, dim, SLOTS).expect("memory");
+    let mut host = Buffers::<S>::new(rows, dim, SLOTS).expect("memory");
     let mut spans = Spans::zeros(rows, SLOTS);
     for (row, &key) in keys.iter().enumerate() {
         let start: Vec<f64> = values(key, dim).collect();
@@ -424,7 +426,7 @@ fn a_row_is_unmoved_by_threads_neighbours_and_place() {
 
 #[test]
 fn a_row_where_nothing_weighs_gets_zeros() {
-    let mut host = Host::<f32>::new(2, 3, 2).expect("memory");
+    let mut host = Buffers::<f32>::new(2, 3, 2).expect("memory");
     assert_eq!(host.fill(1, &[f64::NAN; 3]), Ok(()));
     let mut input = vec![1.0; 6];
     let spans = Spans::zeros(2, 2);
@@ -440,7 +442,7 @@ fn a_row_where_nothing_weighs_gets_zeros() {
 
 #[test]
 fn a_state_of_scale_zero_is_not_read() {
-    let mut host = Host::<f64>::new(1, 9, 2).expect("memory");
+    let mut host = Buffers::<f64>::new(1, 9, 2).expect("memory");
     assert_eq!(host.fill(0, &[f64::NAN; 9]), Ok(()));
     assert_eq!(
         host.store(Arrival {
@@ -464,7 +466,7 @@ fn a_state_of_scale_zero_is_not_read() {
 
 #[test]
 fn input_alone_leaves_the_trial() {
-    let mut host = Host::<f64>::new(1, 2, 1).expect("memory");
+    let mut host = Buffers::<f64>::new(1, 2, 1).expect("memory");
     assert_eq!(host.fill(0, &[1.0, 2.0]), Ok(()));
     let mut spans = Spans::zeros(1, 1);
     spans.set_scale(0, 3.0);
@@ -476,7 +478,7 @@ fn input_alone_leaves_the_trial() {
 fn one_value_that_is_not_finite_empties_its_row_alone() {
     for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for place in [0, 4, 16] {
-            let mut host = Host::<f32>::new(3, 17, 2).expect("memory");
+            let mut host = Buffers::<f32>::new(3, 17, 2).expect("memory");
             let slot = [Some(1), Some(1), None];
             assert_eq!(
                 host.store(Arrival {
@@ -504,7 +506,7 @@ fn one_value_that_is_not_finite_empties_its_row_alone() {
 
 #[test]
 fn a_trial_that_is_no_number_is_told() {
-    let mut host = Host::<f64>::new(1, 9, 1).expect("memory");
+    let mut host = Buffers::<f64>::new(1, 9, 1).expect("memory");
     assert_eq!(host.fill(0, &[1.0; 9]), Ok(()));
     assert_eq!(
         host.store(Arrival {
@@ -524,7 +526,7 @@ fn a_trial_that_is_no_number_is_told() {
 
 #[test]
 fn a_start_of_another_length_is_refused() {
-    let mut host = Host::<f64>::new(2, 3, 1).expect("memory");
+    let mut host = Buffers::<f64>::new(2, 3, 1).expect("memory");
     let refused = Error::Length {
         name: "start",
         expected: 3,
@@ -536,14 +538,14 @@ fn a_start_of_another_length_is_refused() {
 
 #[test]
 fn buffers_that_no_system_holds_are_an_error() {
-    let found = Host::<f64>::new(1 << 40, 1 << 20, 7).err();
+    let found = Buffers::<f64>::new(1 << 40, 1 << 20, 7).err();
     assert!(matches!(found, Some(Error::Memory { .. })), "{found:?}");
 }
 
 #[test]
 fn no_rows_are_no_error() {
     assert!(
-        Host::<f32>::new(0, 3, 2)
+        Buffers::<f32>::new(0, 3, 2)
             .expect("memory")
             .gram(&[])
             .is_empty()

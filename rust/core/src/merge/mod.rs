@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::gamma::GammaRange;
+use crate::route::Route;
 
 mod pair;
 
@@ -32,14 +33,14 @@ pub struct Leg {
     pub extrapolated: bool,
 }
 
-/// Legs that follow each other without gap.
+/// Who is in charge where: legs that follow each other without gap, and the expert of each.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Route {
+pub struct Merged {
     legs: Vec<Leg>,
     gamma_range: GammaRange,
 }
 
-impl Route {
+impl Merged {
     /// Expert `i` of `ranges` between thresholds `i - 1` and `i`; from the lower end of the first
     /// expert's range to the upper end of the last one's. An expert whose two thresholds coincide
     /// has no leg.
@@ -110,6 +111,12 @@ impl Route {
                 self.legs.iter().rev().map(back).collect()
             }
         }
+    }
+
+    /// The way of an integration, without its experts.
+    pub fn route(&self, toward: Toward) -> Route {
+        let ends = |leg: Leg| (leg.start, leg.end);
+        self.legs(toward).into_iter().map(ends).collect()
     }
 
     /// Gamma from the data end to the noise end.

@@ -1,7 +1,7 @@
 //! A pair of experts and one threshold, to which the word eta belongs: 0 and 1 are the experts alone,
 //! on their own ranges.
 
-use super::{Leg, Route};
+use super::{Leg, Merged};
 use crate::Error;
 use crate::gamma::{
     GammaRange, Given, SNAP, Threshold, edm_sigma, gamma_of_edm_sigma, log_snr, snap,
@@ -119,7 +119,7 @@ impl Pair {
         threshold: Threshold,
         alone: Alone,
         extrapolate: bool,
-    ) -> Result<(Route, Switch), Error> {
+    ) -> Result<(Merged, Switch), Error> {
         let given = match threshold.given() {
             Given::Eta(0.0) => return self.one(1, 0.0, alone, extrapolate),
             Given::Eta(1.0) => return self.one(0, 1.0, alone, extrapolate),
@@ -149,7 +149,7 @@ impl Pair {
             gamma: Some(gamma),
             snapped_from: snapped.map(|_| given),
         };
-        Ok((Route::new(&ranges, &[gamma], extrapolate)?, switch))
+        Ok((Merged::new(&ranges, &[gamma], extrapolate)?, switch))
     }
 
     /// One expert alone: eta = 0 or 1.
@@ -159,7 +159,7 @@ impl Pair {
         eta: f64,
         alone: Alone,
         extrapolate: bool,
-    ) -> Result<(Route, Switch), Error> {
+    ) -> Result<(Merged, Switch), Error> {
         let (trained, role) = if expert == 0 {
             (self.likelihood, "likelihood")
         } else {
@@ -194,7 +194,7 @@ impl Pair {
             snapped_from: None,
         };
         Ok((
-            Route {
+            Merged {
                 legs: vec![leg],
                 gamma_range: over,
             },

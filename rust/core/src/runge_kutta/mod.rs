@@ -7,27 +7,26 @@
 //! attempt, its first evaluation with stage 1, its Euler probe with stage 2, and costs one wait more.
 
 mod attempt;
-mod columns;
+mod norm;
 mod row;
 
-use attempt::Attempt;
-use columns::{Column, Columns};
-use row::Row;
+use attempt::{Attempt, Start};
+use row::Memory;
 
-use std::collections::HashMap;
-
-use crate::control::{self, StepControl, Tolerance};
-use crate::course::Path;
+use crate::control::{StepControl, Tolerance};
 use crate::field::Field;
 use crate::outcome::{Fork, Frame, Job, Step};
-use crate::tableau::{A, E, STAGES};
-use crate::workspace::{Spans, Target, Workspace};
+use crate::route::{Path, Rider};
+use crate::rows::{self, Driver, Row, Rows};
+use crate::tableau::STAGES;
+use crate::workspace::{Column, Columns, Target, Workspace};
+
+/// One leg of every row that a lane holds, by Dormand-Prince 5(4).
+pub type DormandPrince = Driver<Plan>;
 
 /// How a lane integrates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
-    /// The t of rows that hold no problem.
-    pub idle: f64,
     /// The right-hand side.
     pub field: Field,
     /// Who shares a step size.
@@ -38,439 +37,145 @@ pub struct Plan {
     pub dim: usize,
 }
 
-/// The Euler probe of a starting row: its signed step, and the norm of the derivative there.
-#[derive(Clone, Copy, Debug)]
-struct Probe {
-    h0: f64,
-    d1: f64,
-}
+/// What every row attempts; vacant rows nothing.
+type Attempts = [Option<Attempt>];
 
-/// One leg of every row that a lane holds.
-pub struct DormandPrince {
-    plan: Plan,
-    rows: Vec<Option<Row>>,
-    /// Riders that left and wait for a row.
-    branches: HashMap<u64, Row>,
-    spans: Spans,
-}
+impl rows::Plan for Plan {
+    type Memory = Memory;
 
-impl DormandPrince {
-    /// A driver of `rows` vacant rows.
-    pub fn new(plan: Plan, rows: usize) -> Self {
-        Self {
-            plan,
-            rows: vec![None; rows],
-            branches: HashMap::new(),
-            spans: Spans::zeros(rows, STAGES),
-        }
+    const SLOTS: usize = STAGES;
+
+    fn begin(&self, job: Job, path: Path) -> Row<Memory> {
+        Row::new(job, path, 0.0, Memory::default())
     }
 
-    /// Rows that wait for a problem.
-    pub fn vacant(&self) -> Vec<usize> {
-        (0..self.rows.len())
-            .filter(|&row| self.rows[row].is_none())
-            .collect()
+    fn parts(&self, row: &Row<Memory>, rider: &Rider) -> bool {
+        row.parts(self, rider)
     }
 
-    /// Rows at work.
-    pub fn active(&self) -> usize {
-        self.rows.iter().flatten().count()
+    fn slots(row: &Row<Memory>) -> Vec<usize> {
+        vec![row.memory.slots[0]]
     }
 
-    /// Puts a problem, already loaded by the workspace, into a vacant row; one that left another row
-    /// goes on where it was.
-    pub fn admit(&mut self, row: usize, job: Job, path: Path) {
-        let branch = self.branches.remove(&job.key);
-        self.rows[row] = Some(branch.unwrap_or_else(|| Row::new(job, path)));
-    }
-
-    /// One attempt of every row. Rows that are done with this leg are vacant from now on.
-    ///
-    /// # Errors
-    /// What the workspace raises, unchanged.
-    pub fn frame<W: Workspace + ?Sized>(
-        &mut self,
+    fn attempt<W: Workspace + ?Sized>(
+        &self,
+        rows: &mut Rows<Memory>,
         workspace: &mut W,
         observe: &mut dyn FnMut(Step),
-    ) -> Result<Frame, W::Error> {
-        let mut frame = Frame::default();
-        let mut columns = Columns::default();
-        self.part(workspace, &mut frame)?;
-        let plan = self.plan;
-        let attempts: Vec<Option<Attempt>> = self
-            .rows
-            .iter_mut()
-            .map(|row| {
-                let row = row.as_mut().filter(|row| !row.starting)?;
-                Some(row.attempt(&plan))
-            })
-            .collect();
-        let probes = self.evaluate_stages(workspace, &attempts, &mut columns, &mut frame)?;
-        self.measure_error(workspace, &attempts, &probes)?;
-        columns.names.push(Column::Error);
-        if self.measure_square(workspace, &attempts)? {
-            columns.names.push(Column::Square);
-        }
-        columns.values.extend(workspace.collect()?);
-        let accepted = self.settle(&columns, &attempts, &probes, &mut frame, observe);
-        workspace.accept(&accepted)?;
-        Ok(frame)
-    }
-
-    /// Lets go the riders whose next attempt would be another one; where they stand is saved.
-    fn part<W: Workspace + ?Sized>(
-        &mut self,
-        workspace: &mut W,
         frame: &mut Frame,
     ) -> Result<(), W::Error> {
-        for (index, row) in self.rows.iter_mut().enumerate() {
-            let Some(row) = row.as_mut().filter(|row| !row.starting) else {
-                continue;
-            };
-            for rider in row.leaving(|row, rider| row.parts(&self.plan, rider)) {
-                let branch = row.branch(&rider);
-                // All that a step begins with: the state and what the network said there.
-                workspace.save(index, rider.key, &[row.slots[0]])?;
-                frame.forked.push(Fork {
-                    from: row.job.key,
-                    job: branch.job.clone(),
-                });
-                self.branches.insert(rider.key, branch);
-            }
-        }
-        Ok(())
+        let mut attempts = rows.map(|row| row.attempt(self));
+        let asked = self.evaluate_stages(rows, workspace, &mut attempts, frame)?;
+        let errors = rows.span(&attempts, Attempt::error);
+        let errors = workspace.scaled_square(errors, self.tolerance)?;
+        let any_ends = attempts
+            .iter()
+            .flatten()
+            .any(|attempt| attempt.end().is_some());
+        let squares = any_ends
+            .then(|| workspace.scaled_square(rows.span(&attempts, Attempt::end), Tolerance::UNIT))
+            .transpose()?;
+        let columns = workspace.collect()?;
+        note(&mut attempts, &asked, &columns);
+        let errors = self.errors(rows, &mut attempts, &columns[errors]);
+        let judge = |index, row: &mut Row<Memory>, attempt: &Attempt| {
+            let square = squares.map_or(f64::NAN, |squares| columns[squares][index]);
+            row.judge(self, attempt, errors[index], square)
+        };
+        rows.settle(&attempts, workspace, observe, frame, judge)
     }
+}
 
-    /// Sends back to the start the riders whose legs are shorter than the bearer's Euler probe.
-    fn part_at_start(&mut self, probes: &[Option<Probe>], frame: &mut Frame) {
-        for (row, probe) in self.rows.iter_mut().zip(probes) {
-            let (Some(row), Some(Probe { h0, .. })) = (row, probe) else {
-                continue;
-            };
-            for rider in row.leaving(|_, rider| h0.abs() > rider.path.span()) {
-                frame.forked.push(Fork {
-                    from: row.job.key,
-                    job: Job {
-                        origin: None,
-                        ..row.job.named(rider.key)
-                    },
-                });
+/// Notes q of the stages whose columns have come.
+fn note(attempts: &mut Attempts, asked: &[(usize, Column)], columns: &Columns) {
+    for &(stage, q) in asked {
+        for (attempt, &q) in attempts.iter_mut().zip(&columns[q]) {
+            if let Some(attempt) = attempt {
+                attempt.note(stage, q);
             }
         }
     }
+}
 
-    /// Evaluates every stage of every row; returns the Euler probes of the rows that start.
+impl Plan {
+    /// Evaluates every stage of every row; returns the stages whose q is still to be collected.
     fn evaluate_stages<W: Workspace + ?Sized>(
-        &mut self,
+        &self,
+        rows: &mut Rows<Memory>,
         workspace: &mut W,
-        attempts: &[Option<Attempt>],
-        columns: &mut Columns,
+        attempts: &mut Attempts,
         frame: &mut Frame,
-    ) -> Result<Vec<Option<Probe>>, W::Error> {
-        let n_rows = self.rows.len();
-        let mut probes: Vec<Option<Probe>> = vec![None; n_rows];
-        let any_starting = self.rows.iter().flatten().any(|row| row.starting);
-        let constant = matches!(self.plan.control, StepControl::Constant { .. });
+    ) -> Result<Vec<(usize, Column)>, W::Error> {
+        let is_start = |attempt: &Attempt| matches!(attempt, Attempt::Start(_));
+        let any_starts = attempts.iter().flatten().any(is_start);
+        let all_start = attempts.iter().flatten().all(is_start);
+        let constant = matches!(self.control, StepControl::Constant { .. });
+        let mut asked = Vec::new();
         for stage in 1..STAGES {
-            let (t, slot) = self.stage(stage, attempts, &probes);
-            let useful = slot.iter().flatten().count();
-            if useful == 0 {
-                continue;
-            }
-            frame.calls += 1;
-            frame.evaluations += useful as u64;
-            self.combine_stage(workspace, stage, any_starting, attempts, &probes)?;
             // The probe stays fixed along a solve: an error norm that holds the trace needs a function.
-            workspace.evaluate(&t, &vec![0; n_rows], &slot)?;
-            columns.names.push(Column::Q(stage));
-            if stage == 1 && any_starting && !constant {
-                self.measure_start(workspace, columns)?;
-                columns.values.extend(workspace.collect()?);
-                probes = self.probe_steps(columns);
-                self.part_at_start(&probes, frame);
+            let question = rows.question(attempts, |_, attempt| {
+                let (t, slot) = attempt.at(stage);
+                (t, 0, slot)
+            });
+            if question.asking() == 0 {
+                continue;
+            }
+            // A starting row measures itself against its own state: its trial must be its state.
+            let both = stage == STAGES - 1 || (stage == 1 && any_starts);
+            let target = if both { Target::Both } else { Target::Input };
+            let spans = rows.span(attempts, |attempt| Some(attempt.input(stage)));
+            workspace.combine(target, spans)?;
+            asked.push((stage, question.put(workspace, frame)?));
+            if stage == 1 && any_starts && !constant {
+                self.probe_starts(rows, workspace, attempts, &asked)?;
+                asked.clear();
+                part_at_start(rows, attempts, frame);
             }
         }
-        if any_starting && attempts.iter().all(Option::is_none) {
+        if any_starts && all_start {
             // No last stage has set the trial, and the probe's combination may have used it.
-            self.spans.clear();
-            (0..n_rows).for_each(|row| self.spans.set_scale(row, 1.0));
-            workspace.combine(Target::Trial, &self.spans)?;
+            let spans = rows.span(attempts, |attempt| Some(attempt.input(STAGES - 1)));
+            workspace.combine(Target::Trial, spans)?;
         }
-        Ok(probes)
+        Ok(asked)
     }
 
-    /// Accepts or rejects every attempt; returns the mask of accepted rows.
-    fn settle(
-        &mut self,
-        columns: &Columns,
-        attempts: &[Option<Attempt>],
-        probes: &[Option<Probe>],
-        frame: &mut Frame,
-        observe: &mut dyn FnMut(Step),
-    ) -> Vec<bool> {
-        let n_rows = self.rows.len();
-        let (errors, log_densities) = self.errors(columns, attempts, probes);
-        let mut accepted = vec![false; n_rows];
-        for index in 0..n_rows {
-            let Some(row) = self.rows[index].as_mut() else {
-                continue;
-            };
-            let q = |stage| columns.get(Column::Q(stage), index, n_rows);
-            let verdict = if let Some(attempt) = &attempts[index] {
-                row.ratio = errors[index];
-                if row.decide(&self.plan, attempt) {
-                    accepted[index] = true;
-                    row.job.log_density = log_densities[index];
-                    row.q0 = q(STAGES - 1);
-                    row.slots.swap(0, STAGES - 1);
-                    observe(row.step());
-                }
-                row.verdict(&self.plan)
-            } else {
-                row.begin(&self.plan, q(1), probes[index], errors[index])
-            };
-            let over = verdict.and_then(|status| Some((status, self.rows[index].take()?)));
-            if let Some((status, row)) = over {
-                let stage = match attempts[index] {
-                    Some(_) => (1..STAGES).find(|&stage| !q(stage).is_finite()),
-                    None => Some(0),
-                };
-                let square = columns.get(Column::Square, index, n_rows);
-                frame
-                    .finished
-                    .push(row.finish(index, status, square, stage));
-            }
-        }
-        accepted
-    }
-
-    fn combine_stage<W: Workspace + ?Sized>(
-        &mut self,
+    /// Measures state and derivative of the rows that start, and chooses their Euler probes.
+    fn probe_starts<W: Workspace + ?Sized>(
+        &self,
+        rows: &mut Rows<Memory>,
         workspace: &mut W,
-        stage: usize,
-        any_starting: bool,
-        attempts: &[Option<Attempt>],
-        probes: &[Option<Probe>],
+        attempts: &mut Attempts,
+        asked: &[(usize, Column)],
     ) -> Result<(), W::Error> {
-        self.spans.clear();
-        for (index, row) in self.rows.iter().enumerate() {
-            let Some(row) = row else { continue };
-            if let Some(attempt) = &attempts[index] {
-                self.spans.set_scale(index, attempt.scale[stage]);
-                for (slot, &weight) in attempt.weights[stage][..stage].iter().enumerate() {
-                    self.spans.set_weight(index, row.slots[slot], weight);
-                }
-            } else if let (2, Some(Probe { h0, .. })) = (stage, probes[index]) {
-                let (linear, gain) = rates(self.plan.field, row.path.start);
-                self.spans.set_scale(index, 1.0 + h0 * linear);
-                self.spans.set_weight(index, row.slots[0], h0 * gain);
-            } else {
-                self.spans.set_scale(index, 1.0);
-            }
-        }
-        // A starting row measures itself against its own state: its trial must be its state.
-        let both = stage == STAGES - 1 || (stage == 1 && any_starting);
-        let target = if both { Target::Both } else { Target::Input };
-        workspace.combine(target, &self.spans)
-    }
-
-    /// When and into which slot each row evaluates at this stage.
-    fn stage(
-        &mut self,
-        stage: usize,
-        attempts: &[Option<Attempt>],
-        probes: &[Option<Probe>],
-    ) -> (Vec<f64>, Vec<Option<usize>>) {
-        let mut t = vec![self.plan.idle; self.rows.len()];
-        let mut slot = vec![None; self.rows.len()];
-        for (index, row) in self.rows.iter_mut().enumerate() {
-            let Some(row) = row else { continue };
-            t[index] = row.path.start;
-            if let Some(attempt) = &attempts[index] {
-                t[index] = attempt.t[stage];
-                slot[index] = Some(row.slots[stage]);
-            } else if stage == 1 {
-                slot[index] = Some(row.slots[0]);
-            } else if let (2, Some(Probe { h0, .. })) = (stage, probes[index]) {
-                t[index] += h0;
-                slot[index] = Some(row.slots[1]);
-            }
-            row.evaluations += u64::from(slot[index].is_some());
-        }
-        (t, slot)
-    }
-
-    fn measure_start<W: Workspace + ?Sized>(
-        &mut self,
-        workspace: &mut W,
-        columns: &mut Columns,
-    ) -> Result<(), W::Error> {
-        for column in [Column::Start0, Column::Start1] {
-            self.spans.clear();
-            for (index, row) in self.rows.iter().enumerate() {
-                if let Some(row) = row.as_ref().filter(|row| row.starting) {
-                    let (scale, weight) = match column {
-                        Column::Start0 => (1.0, 0.0),
-                        _ => rates(self.plan.field, row.path.start),
-                    };
-                    self.spans.set_scale(index, scale);
-                    self.spans.set_weight(index, row.slots[0], weight);
-                }
-            }
-            workspace.scaled_square(&self.spans, self.plan.tolerance)?;
-            columns.names.push(column);
-        }
+        let states = rows.span(attempts, Attempt::state);
+        let states = workspace.scaled_square(states, self.tolerance)?;
+        let slopes = rows.span(attempts, Attempt::slope);
+        let slopes = workspace.scaled_square(slopes, self.tolerance)?;
+        let columns = workspace.collect()?;
+        note(attempts, asked, &columns);
+        self.look(rows, attempts, &columns[states], &columns[slopes]);
         Ok(())
-    }
-
-    /// Euler probes of the starting rows; none where the start is not finite.
-    fn probe_steps(&self, columns: &Columns) -> Vec<Option<Probe>> {
-        let entry = |row: &Row| row.job.log_density;
-        let d0 = self.norms(columns, Column::Start0, |row, _| {
-            (entry(row), entry(row).abs())
-        });
-        let d1 = self.norms(columns, Column::Start1, |row, index| {
-            let q = columns.get(Column::Q(1), index, self.rows.len());
-            let rate = self.plan.field.trace(row.path.start, q);
-            (rate, entry(row).abs())
-        });
-        self.rows
-            .iter()
-            .zip(d0.iter().zip(&d1))
-            .map(|(row, (&d0, &d1))| {
-                let path = row.as_ref().filter(|row| row.starting)?.path;
-                let finite = d0.is_finite() && d1.is_finite();
-                finite.then(|| Probe {
-                    h0: path.direction() * control::trial_step(d0, d1, path.span()),
-                    d1,
-                })
-            })
-            .collect()
-    }
-
-    fn measure_error<W: Workspace + ?Sized>(
-        &mut self,
-        workspace: &mut W,
-        attempts: &[Option<Attempt>],
-        probes: &[Option<Probe>],
-    ) -> Result<(), W::Error> {
-        self.spans.clear();
-        for (index, row) in self.rows.iter().enumerate() {
-            let Some(row) = row else { continue };
-            if let Some(attempt) = &attempts[index] {
-                self.spans.set_scale(index, attempt.error_scale);
-                for (slot, &weight) in attempt.error_weights.iter().enumerate() {
-                    self.spans.set_weight(index, row.slots[slot], weight);
-                }
-            } else if let Some(Probe { h0, .. }) = probes[index] {
-                let (linear, gain) = rates(self.plan.field, row.path.start);
-                let t = row.path.start + h0;
-                let after = self.plan.field.linear(t);
-                self.spans
-                    .set_scale(index, after * (1.0 + h0 * linear) - linear);
-                self.spans
-                    .set_weight(index, row.slots[0], after * h0 * gain - gain);
-                self.spans
-                    .set_weight(index, row.slots[1], self.plan.field.gain(t));
-            }
-        }
-        workspace.scaled_square(&self.spans, self.plan.tolerance)
-    }
-
-    fn measure_square<W: Workspace + ?Sized>(
-        &mut self,
-        workspace: &mut W,
-        attempts: &[Option<Attempt>],
-    ) -> Result<bool, W::Error> {
-        self.spans.clear();
-        let mut any = false;
-        for (index, row) in self.rows.iter().enumerate() {
-            let (Some(row), Some(attempt)) = (row, &attempts[index]) else {
-                continue;
-            };
-            if row.wants_square() && attempt.t[STAGES - 1] == row.path.end {
-                any = true;
-                self.spans.set_scale(index, attempt.scale[STAGES - 1]);
-                for (slot, &weight) in attempt.weights[STAGES - 1].iter().enumerate() {
-                    self.spans.set_weight(index, row.slots[slot], weight);
-                }
-            }
-        }
-        if any {
-            workspace.scaled_square(&self.spans, Tolerance::UNIT)?;
-        }
-        Ok(any)
-    }
-
-    /// Per row: the error of its attempt (of its Euler probe, while it starts) in units of the
-    /// tolerance, and its log-density entry after the attempt.
-    fn errors(
-        &self,
-        columns: &Columns,
-        attempts: &[Option<Attempt>],
-        probes: &[Option<Probe>],
-    ) -> (Vec<f64>, Vec<f64>) {
-        let n_rows = self.rows.len();
-        let field = self.plan.field;
-        let mut entries = vec![0.0; n_rows];
-        let mut entry_errors = vec![0.0; n_rows];
-        for (index, row) in self.rows.iter().enumerate() {
-            let Some(row) = row else { continue };
-            let q = |stage| columns.get(Column::Q(stage), index, n_rows);
-            entries[index] = row.job.log_density;
-            if let Some(attempt) = &attempts[index] {
-                for stage in 0..STAGES {
-                    let q = if stage == 0 { row.q0 } else { q(stage) };
-                    let rate = field.trace(attempt.t[stage], q);
-                    entries[index] += attempt.h * A[STAGES - 1][stage] * rate;
-                    entry_errors[index] += attempt.h * E[stage] * rate;
-                }
-            } else if let Some(Probe { h0, .. }) = probes[index] {
-                let start = row.path.start;
-                entry_errors[index] = field.trace(start + h0, q(2)) - field.trace(start, q(1));
-            }
-        }
-        let errors = self.norms(columns, Column::Error, |row, index| {
-            let magnitude = row.job.log_density.abs().max(entries[index].abs());
-            (entry_errors[index], magnitude)
-        });
-        (errors, entries)
-    }
-
-    /// Root mean square over the values and the log-density entry of a row, or of all rows under
-    /// shared control; a column of sums of squares, and per row the entry's value and magnitude.
-    fn norms(
-        &self,
-        columns: &Columns,
-        column: Column,
-        entry: impl Fn(&Row, usize) -> (f64, f64),
-    ) -> Vec<f64> {
-        let extra = self.plan.field.extra_entries();
-        let sums: Vec<Option<f64>> = self
-            .rows
-            .iter()
-            .enumerate()
-            .map(|(index, row)| {
-                let row = row.as_ref()?;
-                let (value, magnitude) = entry(row, index);
-                let ratio = self.plan.tolerance.ratio(value, magnitude);
-                let sum = columns.get(column, index, self.rows.len());
-                Some(sum + ratio * ratio)
-            })
-            .collect();
-        let count = (self.plan.dim + extra) as f64;
-        if self.plan.control == StepControl::Shared {
-            let active = sums.iter().flatten().count() as f64;
-            let total: f64 = sums.iter().flatten().sum();
-            return vec![(total / (count * active)).sqrt(); sums.len()];
-        }
-        sums.iter()
-            .map(|sum| sum.map_or(0.0, |sum| (sum / count).sqrt()))
-            .collect()
     }
 }
 
-/// L and g at t.
-fn rates(field: Field, t: f64) -> (f64, f64) {
-    (field.linear(t), field.gain(t))
+/// Sends back to the start the riders whose legs are shorter than the bearer's Euler probe.
+fn part_at_start(rows: &mut Rows<Memory>, attempts: &mut Attempts, frame: &mut Frame) {
+    rows.each(attempts, |_, row, attempt| {
+        let Attempt::Start(Start {
+            probe: Some(probe), ..
+        }) = attempt
+        else {
+            return;
+        };
+        for rider in row.leaving(|_, rider| probe.h.abs() > rider.path.span()) {
+            frame.forked.push(Fork {
+                from: row.job.key,
+                job: Job {
+                    origin: None,
+                    ..row.job.named(rider.key)
+                },
+            });
+        }
+    });
 }

@@ -1,119 +1,84 @@
-//! One row's walk along its leg: where it is, what it attempts next, and when it is over.
+//! One row's walk along its leg: what it attempts next, and when it is over.
 
-use super::attempt::Attempt;
-use super::{Plan, Probe};
+use super::Plan;
+use super::attempt::{Attempt, Start, Step};
 use crate::control::{self, StepControl};
-use crate::course::{Path, Rider};
-use crate::outcome::{Finished, Job, Status, Step};
+use crate::outcome::Status;
+use crate::route::Rider;
+use crate::rows::{Row, Verdict};
 use crate::tableau::STAGES;
 
+/// What a row remembers of its steps.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) job: Job,
-    pub(super) path: Path,
-    pub(super) t: f64,
+pub struct Memory {
     /// Physical slot of each stage; the first and the last swap on acceptance.
     pub(super) slots: [usize; STAGES],
     /// q of stage 0.
-    pub(super) q0: f64,
-    /// Size of the next attempt.
-    pub(super) h: f64,
-    pub(super) least: f64,
+    q0: f64,
+    least: f64,
     /// Whether the attempt before this one was rejected.
-    pub(super) retry: bool,
-    pub(super) halvings: u32,
-    pub(super) steps: u32,
-    pub(super) attempts: u32,
-    pub(super) evaluations: u64,
-    pub(super) ratio: f64,
+    retry: bool,
+    steps: u32,
     /// Before its first evaluation, until its starting step is known.
-    pub(super) starting: bool,
+    starting: bool,
 }
 
-impl Row {
-    pub(super) fn new(job: Job, path: Path) -> Self {
+impl Default for Memory {
+    fn default() -> Self {
         Self {
-            job,
-            path,
-            t: path.start,
             slots: std::array::from_fn(|stage| stage),
             q0: 0.0,
-            h: 0.0,
             least: 0.0,
             retry: false,
-            halvings: 0,
             steps: 0,
-            attempts: 0,
-            evaluations: 0,
-            ratio: 0.0,
             starting: true,
         }
     }
+}
 
-    pub(super) fn step(&self) -> Step {
-        Step {
-            key: self.job.key,
-            t: self.t,
-            ratio: self.ratio,
-        }
-    }
-
-    /// Takes the starting step; a status if there is none. `change` is the derivative's change along
-    /// the Euler probe in units of the tolerance.
-    pub(super) fn begin(
-        &mut self,
-        plan: &Plan,
-        q0: f64,
-        probe: Option<Probe>,
-        change: f64,
-    ) -> Option<Status> {
-        self.starting = false;
-        self.q0 = q0;
-        if let StepControl::Constant { .. } = plan.control {
-            return (!q0.is_finite()).then_some(Status::Nonfinite);
-        }
-        let Some(Probe { h0, d1 }) = probe else {
-            return Some(Status::Nonfinite);
-        };
-        let h0 = h0.abs();
-        let d2 = change / h0;
-        // An Euler probe that left the network's domain says nothing but that h0 is long enough.
-        self.h = if d2.is_finite() {
-            control::starting_step(h0, d1, d2, self.path.span())
-        } else {
-            h0
-        };
-        None
-    }
-
-    /// Where the next attempt ends.
+impl Row<Memory> {
+    /// What it does in the next frame.
     pub(super) fn attempt(&mut self, plan: &Plan) -> Attempt {
+        if self.memory.starting {
+            return Attempt::Start(Start::new(plan.field, self.path.start));
+        }
         self.attempts += 1;
-        if let StepControl::Constant { steps } = plan.control {
-            let share = f64::from(self.steps + 1) / f64::from(steps);
-            let t_new = if self.steps + 1 == steps {
-                self.path.end
-            } else {
-                self.path.start + share * (self.path.end - self.path.start)
-            };
-            return Attempt::new(plan.field, self.t, t_new);
+        let t_new = self.target(plan.control);
+        Attempt::Step(Step::new(
+            plan.field,
+            (self.t, t_new),
+            self.memory.slots,
+            self.memory.q0,
+            t_new == self.path.end && self.wants_square(),
+        ))
+    }
+
+    /// Where the next step ends.
+    fn target(&mut self, control: StepControl) -> f64 {
+        if let StepControl::Constant { steps } = control {
+            let done = self.memory.steps + 1;
+            if done == steps {
+                return self.path.end;
+            }
+            let share = f64::from(done) / f64::from(steps);
+            return self.path.start + share * (self.path.end - self.path.start);
         }
-        if !self.retry {
-            self.least = control::least_step(self.t, self.path.direction());
-            self.h = self.h.max(self.least);
+        if !self.memory.retry {
+            self.memory.least = control::least_step(self.t, self.path.direction());
+            self.h = self.h.max(self.memory.least);
         }
-        let mut t_new = self.t + self.h * self.path.direction();
+        let t_new = self.t + self.h * self.path.direction();
         // The last step lands on the end exactly: the next leg must start where this one ends.
         if self.path.direction() * (t_new - self.path.end) > 0.0 {
-            t_new = self.path.end;
+            return self.path.end;
         }
-        Attempt::new(plan.field, self.t, t_new)
+        t_new
     }
 
     /// Whether a rider's own next attempt would be another one: its starting step or a step to its end
     /// is cut where the bearer's is not.
     pub(super) fn parts(&self, plan: &Plan, rider: &Rider) -> bool {
-        if rider.path.end == self.path.end {
+        if self.memory.starting || rider.path.end == self.path.end {
             return false;
         }
         if let StepControl::Constant { .. } = plan.control {
@@ -121,7 +86,7 @@ impl Row {
         }
         let direction = self.path.direction();
         let least = control::least_step(self.t, direction);
-        let h = if self.retry {
+        let h = if self.memory.retry {
             self.h
         } else {
             self.h.max(least)
@@ -130,45 +95,71 @@ impl Row {
         direction * (self.t + h * direction - rider.path.end) >= 0.0
     }
 
-    /// The riders for whom it is time, who ride no more.
-    pub(super) fn leaving(&mut self, is_time: impl Fn(&Self, &Rider) -> bool) -> Vec<Rider> {
-        if self.job.riders.is_empty() {
-            return Vec::new();
+    /// What becomes of an attempt: its error in units of the tolerance, and |y|^2 if that was asked for.
+    pub(super) fn judge(
+        &mut self,
+        plan: &Plan,
+        attempt: &Attempt,
+        error: f64,
+        square: f64,
+    ) -> Verdict {
+        match attempt {
+            Attempt::Step(step) => {
+                let accepted = self.decide(plan, step, error);
+                Verdict {
+                    accepted,
+                    over: self.over(plan),
+                    square,
+                    stage: step.q[1..]
+                        .iter()
+                        .position(|q| !q.is_finite())
+                        .map(|q| q + 1),
+                }
+            }
+            Attempt::Start(start) => Verdict {
+                accepted: false,
+                over: self.start(plan, start, error),
+                square,
+                stage: Some(0),
+            },
         }
-        let riders = std::mem::take(&mut self.job.riders);
-        let (leaving, staying) = riders.into_iter().partition(|rider| is_time(self, rider));
-        self.job.riders = staying;
-        leaving
     }
 
-    /// Whether |y|^2 is wanted at the end of the path.
-    pub(super) fn wants_square(&self) -> bool {
-        self.path.square || self.job.riders.iter().any(|rider| rider.path.square)
-    }
-
-    /// The row that a rider leaves with.
-    pub(super) fn branch(&self, rider: &Rider) -> Self {
-        let mut branch = Self {
-            job: self.job.named(rider.key),
-            path: rider.path,
-            ..self.clone()
+    /// Takes the starting step; a status if there is none. `change` is the derivative's change along
+    /// the Euler probe in units of the tolerance.
+    fn start(&mut self, plan: &Plan, start: &Start, change: f64) -> Option<Status> {
+        self.memory.starting = false;
+        self.memory.q0 = start.q[1];
+        if let StepControl::Constant { .. } = plan.control {
+            return (!start.q[1].is_finite()).then_some(Status::Nonfinite);
+        }
+        let Some(probe) = &start.probe else {
+            return Some(Status::Nonfinite);
         };
-        if self.attempts == 0 {
-            // Alone, its starting step would not have been longer than its leg.
-            branch.h = branch.h.min(rider.path.span());
-        }
-        branch
+        let h0 = probe.h.abs();
+        let d2 = change / h0;
+        // An Euler probe that left the network's domain says nothing but that h0 is long enough.
+        self.h = if d2.is_finite() {
+            control::starting_step(h0, probe.d1, d2, self.path.span())
+        } else {
+            h0
+        };
+        None
     }
 
-    /// Accepts or rejects the attempt, and sets the next one's size.
-    pub(super) fn decide(&mut self, plan: &Plan, attempt: &Attempt) -> bool {
-        let size = attempt.h.abs();
+    /// Accepts or rejects a step, and sets the next one's size.
+    fn decide(&mut self, plan: &Plan, step: &Step, error: f64) -> bool {
+        self.ratio = error;
+        let size = step.h.abs();
         let constant = matches!(plan.control, StepControl::Constant { .. });
         let accepted = self.ratio < 1.0 || (constant && self.ratio.is_finite());
         if accepted {
-            self.h = size * control::factor(self.ratio, self.retry);
-            self.t = attempt.t[STAGES - 1];
-            self.steps += 1;
+            self.h = size * control::factor(self.ratio, self.memory.retry);
+            self.t = step.t[STAGES - 1];
+            self.memory.steps += 1;
+            self.memory.q0 = step.q[STAGES - 1];
+            self.memory.slots.swap(0, STAGES - 1);
+            self.job.log_density = step.entry;
             self.job.accepted += 1;
             self.halvings = 0;
         } else if self.ratio.is_finite() {
@@ -179,46 +170,24 @@ impl Row {
             self.job.rejected += 1;
             self.halvings += 1;
         }
-        self.retry = !accepted;
+        self.memory.retry = !accepted;
         accepted
     }
 
-    /// Whether the leg is over for this row.
-    pub(super) fn verdict(&self, plan: &Plan) -> Option<Status> {
+    /// How the leg ended for this row, if it is over.
+    fn over(&self, plan: &Plan) -> Option<Status> {
         let constant = matches!(plan.control, StepControl::Constant { .. });
-        if !self.retry && self.t == self.path.end {
+        let retry = self.memory.retry;
+        if !retry && self.t == self.path.end {
             Some(Status::Ok)
-        } else if self.halvings > control::MAX_HALVINGS || (constant && self.retry) {
+        } else if self.halvings > control::MAX_HALVINGS || (constant && retry) {
             Some(Status::Nonfinite)
-        } else if self.retry && self.h < self.least {
+        } else if retry && self.h < self.memory.least {
             Some(Status::DtMin)
         } else if self.attempts >= control::MAX_ATTEMPTS && !constant {
             Some(Status::MaxSteps)
         } else {
             None
-        }
-    }
-
-    pub(super) fn finish(
-        mut self,
-        row: usize,
-        status: Status,
-        square: f64,
-        stage: Option<usize>,
-    ) -> Finished {
-        self.job.evaluations.push(self.evaluations);
-        Finished {
-            row,
-            status,
-            t: self.t,
-            square: if status == Status::Ok && square.is_finite() {
-                square
-            } else {
-                0.0
-            },
-            ratio: self.ratio,
-            stage: stage.filter(|_| status == Status::Nonfinite),
-            job: self.job,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use merged_diffusion_core::control::Tolerance;
 use merged_diffusion_core::gamma::{alpha, sigma, sigma_squared};
-use merged_diffusion_core::workspace::{Spans, Target, Workspace};
+use merged_diffusion_core::workspace::{Column, Columns, Spans, Target, Workspace};
 
 /// What a network answers at (t, key, y): its output, and q.
 pub type Network = Box<dyn FnMut(f64, u64, &[f64]) -> (Vec<f64>, f64)>;
@@ -38,7 +38,7 @@ pub struct Naive {
     trial: Vec<Vec<f64>>,
     input: Vec<Vec<f64>>,
     stored: Vec<Vec<Vec<f64>>>,
-    columns: Vec<f64>,
+    columns: Columns,
     /// Slots of rows that branched, by key.
     branches: HashMap<u64, Vec<(usize, Vec<f64>)>>,
     /// States between legs: give the workspaces of one solve the same.
@@ -68,7 +68,7 @@ impl Naive {
             trial: rubbish.clone(),
             input: rubbish.clone(),
             stored: vec![vec![vec![f64::NAN; dim]; slots]; rows],
-            columns: Vec::new(),
+            columns: Columns::default(),
             branches: HashMap::new(),
             saved: Store::default(),
             calls: Calls::default(),
@@ -149,14 +149,12 @@ impl Workspace for Naive {
         t: &[f64],
         node: &[u64],
         slot: &[Option<usize>],
-    ) -> Result<(), Infallible> {
+    ) -> Result<Column, Infallible> {
         self.calls.evaluate += 1;
         self.nodes.push(node[0]);
+        let mut column = vec![f64::NAN; self.keys.len()];
         for row in 0..self.keys.len() {
-            let Some(slot) = slot[row] else {
-                self.columns.push(f64::NAN);
-                continue;
-            };
+            let Some(slot) = slot[row] else { continue };
             let (output, q) = (self.network)(t[row], self.keys[row], &self.input[row]);
             let is_finite = output.iter().all(|value| value.is_finite());
             self.stored[row][slot] = if is_finite {
@@ -164,29 +162,31 @@ impl Workspace for Naive {
             } else {
                 vec![0.0; self.dim]
             };
-            self.columns.push(if is_finite { q } else { f64::NAN });
+            column[row] = if is_finite { q } else { f64::NAN };
         }
-        Ok(())
+        Ok(self.columns.queue(column))
     }
 
-    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<(), Infallible> {
+    fn scaled_square(&mut self, spans: &Spans, tolerance: Tolerance) -> Result<Column, Infallible> {
         self.calls.scaled_square += 1;
-        for row in 0..self.keys.len() {
+        let sums = (0..self.keys.len()).map(|row| -> f64 {
             let sum = self.combination(row, spans);
             let square = (0..self.dim).map(|i| {
                 let magnitude = self.state[row][i].abs().max(self.trial[row][i].abs());
                 tolerance.ratio(sum[i], magnitude).powi(2)
             });
-            self.columns.push(square.sum());
-        }
-        Ok(())
+            square.sum()
+        });
+        let sums: Vec<f64> = sums.collect();
+        Ok(self.columns.queue(sums))
     }
 
-    fn gram(&mut self, new: &[Option<usize>]) -> Result<(), Infallible> {
+    fn gram(&mut self, new: &[Option<usize>]) -> Result<Column, Infallible> {
         self.calls.gram += 1;
+        let mut products = Vec::new();
         for (stored, new) in self.stored.iter().zip(new) {
             for slot in 0..self.slots {
-                self.columns.push(new.map_or(f64::NAN, |new| {
+                products.push(new.map_or(f64::NAN, |new| {
                     stored[new]
                         .iter()
                         .zip(&stored[slot])
@@ -195,10 +195,10 @@ impl Workspace for Naive {
                 }));
             }
         }
-        Ok(())
+        Ok(self.columns.queue(products))
     }
 
-    fn collect(&mut self) -> Result<Vec<f64>, Infallible> {
+    fn collect(&mut self) -> Result<Columns, Infallible> {
         self.calls.collect += 1;
         Ok(std::mem::take(&mut self.columns))
     }

@@ -1,4 +1,4 @@
-//! Problems that differ in their courses alone: to the last bit what each comes to by itself, at the cost
+//! Problems that differ in their routes alone: to the last bit what each comes to by itself, at the cost
 //! of the steps that differ.
 
 mod problems;
@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use merged_diffusion_core::adams::Precision;
+use merged_diffusion_core::adams::{self, Precision};
 use merged_diffusion_core::control::{StepControl, Tolerance};
-use merged_diffusion_core::course::Courses;
 use merged_diffusion_core::field::Field;
 use merged_diffusion_core::lane::{Method, Observer, Settings, Tally, solve};
 use merged_diffusion_core::outcome::{Finished, Job, Status, Step};
+use merged_diffusion_core::route::Routes;
+use merged_diffusion_core::runge_kutta;
 use merged_diffusion_core::workspace::Workspace;
 use problems::{Naive, Store, gaussian};
 
@@ -24,16 +25,16 @@ const SWITCHES: [f64; 7] = [-7.999, -7.7, -4.0, -3.9, 0.0, 1.0, 2.0];
 const END: f64 = 2.0;
 const STRIDE: u64 = 100;
 
-fn courses() -> Vec<Vec<(f64, f64)>> {
-    let mut courses = vec![vec![(START, END)]];
-    courses.extend(SWITCHES.map(|switch| vec![(START, switch), (switch, 5.0)]));
-    courses
+fn routes() -> Vec<Vec<(f64, f64)>> {
+    let mut routes = vec![vec![(START, END)]];
+    routes.extend(SWITCHES.map(|switch| vec![(START, switch), (switch, 5.0)]));
+    routes
 }
 
 fn every_key(n: u64) -> Vec<u64> {
-    let courses = 0..=SWITCHES.len() as u64;
-    courses
-        .flat_map(|course| (0..n).map(move |problem| course * STRIDE + problem))
+    let routes = 0..=SWITCHES.len() as u64;
+    routes
+        .flat_map(|route| (0..n).map(move |problem| route * STRIDE + problem))
         .collect()
 }
 
@@ -44,21 +45,27 @@ fn without_origin(job: &Job) -> Job {
     }
 }
 
-fn dopri5(tolerance: f64) -> Method {
-    Method::DormandPrince {
+fn dormand_prince(control: StepControl, tolerance: f64) -> Method {
+    Method::DormandPrince(runge_kutta::Plan {
         field: Field::ProbabilityFlow { dim: DIM },
-        control: StepControl::PerImage,
+        control,
         tolerance: Tolerance::new(tolerance, tolerance).expect("positive"),
-    }
+        dim: DIM,
+    })
+}
+
+fn dopri5(tolerance: f64) -> Method {
+    dormand_prince(StepControl::PerProblem, tolerance)
 }
 
 fn adams(tol: f64) -> Method {
-    Method::Adams {
+    Method::Adams(adams::Plan {
+        dim: DIM,
         precision: Precision::new(tol, 0.7).expect("both are positive"),
         order: 3,
         noise_floor: 0.0,
         constant: None,
-    }
+    })
 }
 
 #[derive(Default)]
@@ -89,7 +96,7 @@ impl Observer<Infallible> for Log {
     }
 }
 
-/// What the network says of problem `key % STRIDE`, whatever the course.
+/// What the network says of problem `key % STRIDE`, whatever the route.
 type Expert = Rc<dyn Fn(f64, u64, &[f64]) -> (Vec<f64>, f64)>;
 
 fn run(method: Method, rows: usize, keys: &[u64], experts: [&Expert; 2]) -> (Log, Store, Tally) {
@@ -115,12 +122,11 @@ fn run(method: Method, rows: usize, keys: &[u64], experts: [&Expert; 2]) -> (Log
     let settings = Settings {
         method,
         rows,
-        dim: DIM,
         keep: true,
     };
-    let courses = Courses::new(courses(), STRIDE).expect("all begin together");
+    let routes = Routes::new(routes(), STRIDE).expect("all begin together");
     let mut log = Log::default();
-    let Ok(tally) = solve(&courses, &settings, &mut workspaces, keys, &mut log);
+    let Ok(tally) = solve(&routes, &settings, &mut workspaces, keys, &mut log);
     (log, saved, tally)
 }
 
@@ -159,7 +165,7 @@ fn assert_equal_to_single_runs(
 }
 
 #[test]
-fn every_course_ends_as_it_would_alone() {
+fn every_route_ends_as_it_would_alone() {
     let [first, second] = &experts();
     for tolerance in [1e-2, 1e-4, 1e-7] {
         for rows in [1, 4, 64] {
@@ -182,7 +188,7 @@ fn every_course_ends_as_it_would_alone() {
 }
 
 #[test]
-fn order_and_choice_of_courses_change_nothing() {
+fn order_and_choice_of_routes_change_nothing() {
     let [first, second] = &experts();
     let mut keys = every_key(2);
     keys.reverse();
@@ -239,14 +245,13 @@ fn along(leg: (f64, f64), end: f64, method: Method, expert: &Expert, rides: bool
     let settings = Settings {
         method,
         rows: 2,
-        dim: DIM,
         keep: false,
     };
     let mut log = Log::default();
     let fan = vec![vec![leg], vec![(leg.0, end)]];
-    let courses = Courses::new(fan, STRIDE).expect("all begin together");
+    let routes = Routes::new(fan, STRIDE).expect("all begin together");
     let keys = if rides { vec![0, STRIDE] } else { vec![STRIDE] };
-    let Ok(_) = solve(&courses, &settings, &mut naive, &keys, &mut log);
+    let Ok(_) = solve(&routes, &settings, &mut naive, &keys, &mut log);
     log
 }
 
@@ -299,7 +304,7 @@ fn switches_anywhere_along_rejected_steps_branch_alike() {
 }
 
 #[test]
-fn what_fails_before_a_branch_fails_every_course_alike() {
+fn what_fails_before_a_branch_fails_every_route_alike() {
     let smooth = gaussian(0.5);
     let holed: Expert = Rc::new(move |t, key, z| {
         let (mut output, q) = smooth(t, key, z);
@@ -315,14 +320,14 @@ fn what_fails_before_a_branch_fails_every_course_alike() {
             .finished
             .values()
             .filter(|(_, found)| found.status != Status::Ok);
-        // Of problem 1 the trunk, and the courses whose switch lies beyond.
+        // Of problem 1 the trunk, and the routes whose switch lies beyond.
         assert_eq!(failed.count(), 5);
         assert_equal_to_single_runs(method, 4, &every_key(2), [&holed, second]);
     }
 }
 
 #[test]
-fn a_start_that_is_not_finite_fails_every_course() {
+fn a_start_that_is_not_finite_fails_every_route() {
     let hopeless: Expert = Rc::new(|_, _, z| (vec![f64::NAN; z.len()], f64::NAN));
     let [_, second] = &experts();
     for method in [dopri5(1e-5), adams(3e-3)] {
@@ -333,19 +338,12 @@ fn a_start_that_is_not_finite_fails_every_course() {
 #[test]
 fn equal_steps_are_shared_by_nobody_and_right_all_the_same() {
     let [first, second] = &experts();
-    let control = StepControl::Constant { steps: 9 };
-    let tolerance = Tolerance::new(1e-5, 1e-5).expect("positive");
-    let field = Field::ProbabilityFlow { dim: DIM };
-    let method = Method::DormandPrince {
-        field,
-        control,
-        tolerance,
-    };
+    let method = dormand_prince(StepControl::Constant { steps: 9 }, 1e-5);
     assert_equal_to_single_runs(method, 4, &every_key(2), [first, second]);
 }
 
 #[test]
-fn a_problem_that_asks_once_is_evaluated_as_often_as_without_courses() {
+fn a_problem_that_asks_once_is_evaluated_as_often_as_without_routes() {
     let [first, second] = &experts();
     let calls = Rc::new(Cell::new(0_u64));
     let (counted, count) = (Rc::clone(first), Rc::clone(&calls));

@@ -1,6 +1,6 @@
-//! Courses: the ways that problems may take through the lanes, and which of them share a row.
+//! Routes: the ways that problems may take through the lanes, and which of them share a row.
 //!
-//! Problems that differ in their courses alone (one image under several thresholds) take the same steps
+//! Problems that differ in their routes alone (one start under several thresholds) take the same steps
 //! from a common start for as long as none would stop short. So they go as one row: its bearer has the
 //! furthest end, the others ride along. A rider leaves at the last node from which it would still have
 //! taken the same steps, with all that the row knows there, and goes on in a row of its own: what it
@@ -42,60 +42,93 @@ pub struct Rider {
     pub path: Path,
 }
 
-/// Ways through the lanes: legs (start, end), the i-th in lane i.
+/// A way through the lanes: legs (start, end), the i-th in lane i.
+pub type Route = Vec<(f64, f64)>;
+
+/// The routes of all problems.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Courses {
-    courses: Vec<Vec<(f64, f64)>>,
+pub struct Routes {
+    routes: Vec<Route>,
     stride: u64,
 }
 
-impl Courses {
+impl Routes {
     /// All problems go the same way.
     pub fn one(legs: &[(f64, f64)]) -> Self {
         Self {
-            courses: vec![legs.to_vec()],
+            routes: vec![legs.to_vec()],
             stride: u64::MAX,
         }
     }
 
-    /// Problem `key` goes the course `key / stride`; keys that are equal but for multiples of `stride`
-    /// are the same problem on different courses.
+    /// Problem `key` goes the route `key / stride`; keys that are equal but for multiples of `stride`
+    /// are the same problem on different routes.
     ///
     /// # Errors
-    /// [`Error::Count`] without a course, a leg or a stride, [`Error::Course`] unless all courses begin
-    /// at the same t in the same direction.
-    pub fn new(courses: Vec<Vec<(f64, f64)>>, stride: u64) -> Result<Self, Error> {
+    /// [`Error::Count`] without a route, a leg or, where there are several, a stride;
+    /// [`Error::GammaRange`] for a leg without extent; [`Error::Route`] unless all routes begin at the
+    /// same t in the same direction.
+    pub fn new(routes: Vec<Route>, stride: u64) -> Result<Self, Error> {
+        let firsts: Option<Vec<_>> = routes.iter().map(|legs| legs.first().copied()).collect();
+        let Some(&[(start, end), ..]) = firsts.as_deref() else {
+            return Err(Error::Count { name: "legs" });
+        };
+        let has_extent = |&&(min, max): &&(f64, f64)| min != max && (max - min).is_finite();
+        if let Some(&(min, max)) = routes.iter().flatten().find(|leg| !has_extent(leg)) {
+            return Err(Error::GammaRange { min, max });
+        }
+        if routes.len() == 1 {
+            return Ok(Self::one(&routes[0]));
+        }
         if stride == 0 {
             return Err(Error::Count { name: "stride" });
         }
-        let Some(&(start, end)) = courses.first().and_then(|legs| legs.first()) else {
-            return Err(Error::Count { name: "legs" });
-        };
-        for legs in &courses {
-            let Some(&(from, to)) = legs.first() else {
-                return Err(Error::Count { name: "legs" });
-            };
-            if from != start || (to > from) != (end > start) {
-                return Err(Error::Course { from, to, start });
-            }
+        let elsewhere = |&&(from, to): &&(f64, f64)| from != start || (to > from) != (end > start);
+        match firsts.iter().flatten().find(elsewhere) {
+            Some(&(from, to)) => Err(Error::Route { from, to, start }),
+            None => Ok(Self { routes, stride }),
         }
-        Ok(Self { courses, stride })
+    }
+
+    /// Whether these problems can go them through so many lanes.
+    ///
+    /// # Errors
+    /// [`Error::Length`] unless the longest has a leg in each lane, [`Error::Choice`] for a key that names
+    /// no route.
+    pub fn check(&self, keys: &[u64], lanes: usize) -> Result<(), Error> {
+        let expected = self.routes.iter().map(Vec::len).max().unwrap_or(0);
+        if lanes != expected {
+            return Err(Error::Length {
+                name: "workspaces",
+                expected,
+                found: lanes,
+            });
+        }
+        let outside = |key: &&u64| **key / self.stride >= self.routes.len() as u64;
+        match keys.iter().find(outside) {
+            Some(key) => Err(Error::Choice {
+                name: "key",
+                value: key.to_string(),
+                allowed: "below stride times the number of routes",
+            }),
+            None => Ok(()),
+        }
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.courses.len()
+        self.routes.len()
     }
 
     /// The legs of a problem.
     ///
     /// # Panics
-    /// Where the key names no course.
+    /// Where the key names no route.
     pub fn legs(&self, key: u64) -> &[(f64, f64)] {
-        &self.courses[(key / self.stride) as usize]
+        &self.routes[(key / self.stride) as usize]
     }
 
-    /// What a problem integrates in a lane that its course leads through.
+    /// What a problem integrates in a lane that its route leads through.
     pub(crate) fn path(&self, key: u64, lane: usize) -> Path {
         let legs = self.legs(key);
         let (start, end) = legs[lane];
@@ -108,7 +141,7 @@ impl Courses {
 
     /// A t inside a lane, for rows that hold no problem.
     pub(crate) fn idle(&self, lane: usize) -> f64 {
-        self.courses
+        self.routes
             .iter()
             .find_map(|legs| legs.get(lane))
             .map_or(0.0, |&(start, _)| start)
@@ -144,9 +177,9 @@ impl Courses {
 mod tests {
     use super::*;
 
-    fn fan() -> Courses {
+    fn fan() -> Routes {
         let legs = |end| vec![(-8.0, end), (end, 5.0)];
-        Courses::new(vec![vec![(-8.0, 3.0)], legs(-2.0), legs(1.0)], 10)
+        Routes::new(vec![vec![(-8.0, 3.0)], legs(-2.0), legs(1.0)], 10)
             .expect("all begin at -8, upwards")
     }
 
@@ -161,8 +194,8 @@ mod tests {
     }
 
     #[test]
-    fn one_course_gives_every_key_a_row() {
-        let parties = Courses::one(&[(0.0, 1.0)]).parties(&[4, 1 << 40]);
+    fn one_route_gives_every_key_a_row() {
+        let parties = Routes::one(&[(0.0, 1.0)]).parties(&[4, 1 << 40]);
         assert_eq!(parties, [(4, vec![]), (1 << 40, vec![])]);
     }
 
@@ -175,18 +208,29 @@ mod tests {
     }
 
     #[test]
-    fn courses_begin_together() {
+    fn routes_begin_together() {
         for other in [(-7.0, 3.0), (-8.0, -9.0)] {
-            let refused = Courses::new(vec![vec![(-8.0, 3.0)], vec![other]], 10);
-            assert!(matches!(refused, Err(Error::Course { .. })), "{other:?}");
+            let refused = Routes::new(vec![vec![(-8.0, 3.0)], vec![other]], 10);
+            assert!(matches!(refused, Err(Error::Route { .. })), "{other:?}");
         }
         assert!(matches!(
-            Courses::new(vec![vec![]], 10),
+            Routes::new(vec![vec![]], 10),
             Err(Error::Count { .. })
         ));
         assert!(matches!(
-            Courses::new(vec![vec![(0.0, 1.0)]], 0),
+            Routes::new(vec![vec![(0.0, 1.0)]; 2], 0),
             Err(Error::Count { .. })
         ));
+        assert!(matches!(
+            Routes::new(vec![vec![(0.0, 1.0), (1.0, 1.0)]], 0),
+            Err(Error::GammaRange { .. })
+        ));
+    }
+
+    #[test]
+    fn every_key_has_a_route_and_every_leg_a_lane() {
+        assert_eq!(fan().check(&[0, 29], 2), Ok(()));
+        assert!(matches!(fan().check(&[30], 2), Err(Error::Choice { .. })));
+        assert!(matches!(fan().check(&[], 1), Err(Error::Length { .. })));
     }
 }

@@ -1,0 +1,33 @@
+//! States that wait outside of their rows.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// States that wait between legs, and those of the last one that a solve keeps, by key.
+#[derive(Debug, Default)]
+pub struct Store(Mutex<HashMap<u64, Vec<f64>>>);
+
+impl Store {
+    /// The state under the key, which is forgotten.
+    pub fn take(&self, key: u64) -> Option<Vec<f64>> {
+        self.with(|states| states.remove(&key))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.with(|states| states.len())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn insert(&self, key: u64, state: Vec<f64>) {
+        self.with(|states| states.insert(key, state));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<u64, Vec<f64>>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
