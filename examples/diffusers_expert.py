@@ -17,6 +17,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 import merged_diffusion as md
+from merged_diffusion.ode.methods import Dopri5
 
 
 def expert() -> md.DiffusersExpert:
@@ -44,4 +45,4 @@ if __name__ == "__main__":
     made = expert()
     print(f"gamma from {made.gamma_range[0]:.2f} to {made.gamma_range[1]:.2f}")
     photos = md.load_data("photos").select(limit=2)
-    print(md.log_likelihood(made, photos, dequantise="decoder", rtol=1e-3, atol=1e-3))
+    print(md.log_likelihood(made, photos, dequantise="decoder", solver=Dopri5(rtol=1e-3, atol=1e-3)))

@@ -6,16 +6,17 @@ import torch
 
 from merged_diffusion import _core
 from merged_diffusion.ode.items import Items
-from merged_diffusion.ode.probes import make_probes
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import Probes
+from merged_diffusion.ode.probes import make_directions
 
 SEED, D = 3, 12
 IDS = np.array([5, 8, 2], dtype=np.uint64)
 
 
 def directions(kind, ids):
-    made = make_probes(
-        kind, 1, Items(ids, seed=SEED), rows=len(ids), dim=D, device=torch.device("cpu"), dtype=torch.float64
-    )
+    place = Place(torch.device("cpu"), torch.float64, len(ids))
+    made = make_directions(Probes(kind=kind), Items(ids, seed=SEED), place, D)
     return next(made.directions(np.arange(len(ids), dtype=np.uint64), np.zeros_like(ids))).numpy().copy()
 
 

@@ -1,11 +1,16 @@
 """The package's names: each comes from its home on first use, the import itself is light."""
 
+import ast
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import merged_diffusion as md
+import merged_diffusion.bound
+import merged_diffusion.likelihood
 
 EXAMPLE = "examples/callable_expert.py"
 
@@ -16,8 +21,18 @@ def test_name_is_there(name):
     assert name in dir(md)
 
 
-def test_every_name_has_a_home_and_no_other_is_promised():
-    assert sorted(md._HOMES) == sorted(md.__all__)
+@pytest.mark.parametrize("package", [md, md.bound, md.likelihood])
+def test_the_stub_is_the_list_of_names_and_no_other_is_promised(package):
+    stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    listed = [(node.module, alias) for node in stub.body for alias in node.names]
+    assert len(stub.body) == len({node.module for node in stub.body})
+    assert all(alias.name == alias.asname for _, alias in listed)
+    assert sorted(package.__all__) == sorted(alias.name for _, alias in listed)
+    for module, alias in listed:
+        assert getattr(package, alias.name) is getattr(importlib.import_module(module), alias.name)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = md.nothing
 

@@ -24,7 +24,7 @@ from suite.problems import PROBLEMS
 from suite.setting import Setting
 
 from merged_diffusion import _core
-from merged_diffusion.scores.machine import default_batch_size
+from merged_diffusion.scores.rows import scoring_rows
 
 IMAGES = (64, 256, 1024, 4096)
 BATCHES = ((64, 1), (64, 16), (256, 256), (1024, 1024))  # images, rows of a network call
@@ -38,15 +38,16 @@ def measure(name, n, rows):
     """One line's figures; without rows those of the flattened pipeline."""
     problem = PROBLEMS[name](n, None)
     # What torch does once, at its first derivative, is not counted.
-    points.run(points.prepared(problem.model, problem.points[:1], method="adams", tol=0.1))
+    points.scored(problem.model, problem.points[:1], method="adams", tol=0.1)
     begin = time.process_time()
     if rows is None:
         found = measured(problem, PAPER)
         nats, evaluations = found.nats, found.evaluations
         seconds, peak = found.seconds, found.peak_bytes
     else:
-        scoring = points.prepared(problem.model, problem.points, method="adams", batch_size=rows)
-        found, seconds, peak = watched(lambda: points.run(scoring))
+        found, seconds, peak = watched(
+            lambda: points.scored(problem.model, problem.points, method="adams", batch_size=rows)
+        )
         nats = found.log_density_nats
         evaluations = np.sum(list(found.evaluations.values()), axis=0)
     busy = time.process_time() - begin
@@ -96,7 +97,7 @@ def main():
         return
     print("| solver | images | rows | evaluations | first | ms of processor | ms | peak MiB |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
-    usual = [(n, default_batch_size(n, "cpu")) for n in IMAGES]
+    usual = [(n, scoring_rows(n, "cpu")) for n in IMAGES]
     lines = [("adams", n, rows) for n, rows in (*usual, *BATCHES) if n <= given.largest]
     bits = np.array([line(given, *words)["bits"] for words in lines])
     for n in FLATTENED:

@@ -31,11 +31,11 @@ def compared(name):
     bits = problem.dim * math.log(2)
     given = {"probe": "fixed", "dtype": "float64", "batch_size": POINTS}
     tight = {"method": "dopri5", "rtol": REFERENCE.tol, "atol": REFERENCE.tol}
-    exact = points.run(points.prepared(problem.model, problem.points, **given, **tight)).log_density_nats
+    exact = points.scored(problem.model, problem.points, **given, **tight).log_density_nats
     print(f"{problem.title}, {POINTS} points", flush=True)
     for preset, (tol, h_max) in PRESETS.items():
         options = given | {"method": "adams", "tol": tol, "h_max": h_max}
-        found = points.run(points.prepared(problem.model, problem.points, **options))
+        found = points.scored(problem.model, problem.points, **options)
         corrected = (exact - found.log_density_nats) / bits
         left_out = found.terms_nats["path_correction"] == 0  # told, and not applied, where tol is coarse
         uncorrected = corrected + found.terms_nats["path_correction"] / bits

@@ -37,7 +37,7 @@ NETWORKS = {"digits": digits, "photos": photos}
 def probed_anew(model, x, repeats, rows, options):
     """Values and reported standard errors [repeats, N] of points x, in bits/dim, a set of probes each."""
     again = np.tile(x, (repeats, 1, 1, 1))
-    found = points.run(points.prepared(model, again, batch_size=rows, **options))
+    found = points.scored(model, again, batch_size=rows, **options)
     bits = x[0].size * math.log(2)
     evaluations = np.sum(list(found.evaluations.values()), axis=0).mean()
     print(f"  {evaluations:.1f} evaluations an image")
@@ -89,9 +89,7 @@ def coverage(repeats, options):
     print(f"  spread of the means {seen:.6f} bits/dim")
     print(f"  reported            {rms(told):.6f}, {rms(told) / seen:.3f} of it")
     bits = SIDE**2 * math.log(2)
-    exact = points.run(
-        points.prepared(model, x, batch_size=AVERAGED, **options | {"probe": "exact", "probes": 1})
-    )
+    exact = points.scored(model, x, batch_size=AVERAGED, **options | {"probe": "exact", "probes": 1})
     closed = merged_log_density(z, [(leg.expert, leg.start, leg.end) for leg in model.legs()]).numpy()
     for truth, nats in (("exact trace, same path", exact.log_density_nats), ("closed form", closed)):
         away = means + nats.mean() / bits

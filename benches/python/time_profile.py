@@ -17,6 +17,8 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 
+from merged_diffusion.ode.machine import Machine
+
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # as merged-diffusion sets it, before torch is loaded
 
 import numpy as np
@@ -31,7 +33,9 @@ from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items
-from merged_diffusion.ode.probes import make_probes
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import Adams, Probes
+from merged_diffusion.ode.probes import make_directions
 from merged_diffusion.ode.solve import solve
 
 SHAPE, DIM = (3, 32, 32), 3 * 32 * 32
@@ -83,24 +87,24 @@ def profile(expert, rows):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of random networks nothing is to be learnt
         found = log_likelihood(
-            expert, images(rows), batch_size=rows, dequantise="uniform", profile_time=True, allow_failed=True
-        )
+            expert, images(rows), dequantise="uniform", machine=Machine(batch_size=rows, profile_time=True)
+        ).allowing_failed()
     return found.time_profile
 
 
 def traffic(rows):
     """Operations of an evaluation, and bytes of a value of a row, outside of the network on a device."""
     items = Items(np.arange(rows, dtype=np.uint64))
-    made = make_probes("fresh", 1, items, rows=rows, dim=DIM, device=CPU, dtype=torch.float32)
+    place = Place(CPU, torch.float32, rows, workspace="torch")
+    made = make_directions(Probes(kind="fresh"), items, place, DIM)
     counted = Traffic()
     flow = ProbabilityFlow(gaussian(), SHAPE, made, items, during=counted.during)
     keys = np.arange(rows, dtype=np.uint64)
     start = np.random.default_rng(0).standard_normal((rows, DIM))
-    shape = {"shape": (rows, DIM), "device": CPU, "dtype": torch.float32}
     with torch.no_grad(), counted:
         tally = solve(
-            [RANGE], [flow], keys, lambda key: start[key], finished=lambda _: None,
-            workspace="torch", method="adams", **shape,
+            [[RANGE]], [flow], keys, lambda key: start[key], finished=lambda _: None,
+            dim=DIM, place=place, solver=Adams(),
         )  # fmt: skip
     calls = sum(tally["calls"])
     return counted.operations / calls, counted.bytes / (calls * rows * DIM)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,9 @@ from merged_diffusion.likelihood import log_density, log_likelihood
 from merged_diffusion.merge import MergedModel, Threshold
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items
-from merged_diffusion.ode.probes import make_probes
+from merged_diffusion.ode.machine import DTYPE, Machine
+from merged_diffusion.ode.methods import Dopri5, Probes
+from merged_diffusion.ode.probes import make_directions
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.pairs import load_pair
 
@@ -50,30 +52,17 @@ class Check:
     tolerance: float
 
 
-@dataclass(frozen=True)
-class _Machine:
-    device: str
-    dtype: str
-
-    @property
-    def tolerance(self) -> float:
-        """Of the solver."""
-        return TOLERANCES[self.dtype]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of `log_likelihood`."""
-        return {
-            "device": self.device,
-            "dtype": self.dtype,
-            "rtol": self.tolerance,
-            "atol": self.tolerance,
-        }
+def _solver(machine: Machine) -> Dopri5:
+    tolerance = _tolerance(machine)
+    return Dopri5(tolerance, tolerance)
 
 
-def run(device: str = "cpu", dtype: str = "float32") -> Iterator[Check]:
+def _tolerance(machine: Machine) -> float:
+    return TOLERANCES[machine.dtype or DTYPE]
+
+
+def run(machine: Machine = Machine()) -> Iterator[Check]:
     """The checks, one after another."""
-    machine = _Machine(device, dtype)
     yield from _constants()
     yield _round_trip()
     for name, model in (("diagonal", _diagonal()), ("dense", _dense())):
@@ -127,44 +116,41 @@ def _points(n: int = 4) -> npt.NDArray[np.float64]:
     return 0.5 * np.random.default_rng(1).standard_normal((n, *SHAPE))
 
 
-def _gaussian(name: str, model: MergedModel, machine: _Machine) -> Check:
+def _gaussian(name: str, model: MergedModel, machine: Machine) -> Check:
     x = _points()
-    found = log_density(model, x, probe="exact", **machine.options)
+    found = log_density(model, x, solver=_solver(machine), probes=Probes(kind="exact"), machine=machine)
     z = torch.from_numpy(x * _core.alpha(model.gamma_range[0]))
     legs = [(leg.expert, leg.start, leg.end) for leg in model.legs()]
     exact = merged_log_density(z, [(e, a, b) for e, a, b in legs if isinstance(e, GaussianExpert)])
     error = np.abs(found - exact.numpy()).max() / (math.prod(SHAPE) * math.log(2))
     # The trace and the square add up the errors of d values and two legs; bits/dim divide by d again.
-    return Check(f"merged {name} Gaussian, bits/dim", float(error), 10 * machine.tolerance)
+    return Check(f"merged {name} Gaussian, bits/dim", float(error), 10 * _tolerance(machine))
 
 
 def _carry(
     model: MergedModel,
     ends: list[float],
     z: npt.NDArray[np.float64],
-    machine: _Machine,
+    machine: Machine,
     *,
     steps: int | None = None,
 ) -> npt.NDArray[np.float64]:
     """States z [N, d] taken through the ends, each leg by the expert in charge there."""
     n, dim = z.shape
-    device, dtype = torch.device(machine.device), getattr(torch, machine.dtype)
+    place = machine.here(lambda _: n)
     items, states = Items(np.arange(n, dtype=np.uint64)), np.full_like(z, math.nan)
-    probes = make_probes("fixed", 1, items, rows=n, dim=dim, device=device, dtype=dtype)
-    experts = [_in_charge(model, (a + b) / 2).to(device) for a, b in pairwise(ends)]
+    directions = make_directions(Probes(kind="fixed"), items, place, dim)
+    experts = [_in_charge(model, (a + b) / 2).to(place.device) for a, b in pairwise(ends)]
     solve(
-        list(pairwise(ends)),
-        [ProbabilityFlow(expert, SHAPE, probes, items) for expert in experts],
+        [list(pairwise(ends))],
+        [ProbabilityFlow(expert, SHAPE, directions, items) for expert in experts],
         items.ids,
         lambda key: z[key],
-        shape=(n, dim),
-        device=device,
-        dtype=dtype,
+        dim=dim,
+        place=place,
+        solver=_solver(machine),
         finished=lambda _outcome: None,
-        step_control="per-image" if steps is None else "constant",
         steps=steps,
-        rtol=machine.tolerance,
-        atol=machine.tolerance,
         keep=lambda key, state: states.__setitem__(key, state),
     )
     return states
@@ -177,19 +163,19 @@ def _in_charge(model: MergedModel, gamma: float) -> GaussianExpert:
     raise AssertionError(f"no Gaussian expert at gamma = {gamma}")
 
 
-def _down_and_up(machine: _Machine) -> Check:
+def _down_and_up(machine: Machine) -> Check:
     model = _diagonal()
     up = [model.legs()[0].start, *(leg.end for leg in model.legs())]
     z = _points().reshape(4, -1)
     back = _carry(model, [*up, *up[-2::-1]], z, machine)
     # The flow from noise to data multiplies an error by at most 1, as these data have variances below 1.
-    return Check("to noise and back again", float(np.abs(back - z).max()), 10 * machine.tolerance)
+    return Check("to noise and back again", float(np.abs(back - z).max()), 10 * _tolerance(machine))
 
 
-def _order(machine: _Machine) -> Check:
+def _order(machine: Machine) -> Check:
     """Order of convergence of the state, in float64, where steps of this size are far from rounding."""
-    device = schedules.home(torch.device(machine.device))
-    model, machine = _diagonal(), _Machine(str(device), "float64")
+    device = schedules.home(machine.here(lambda _: 1).device)
+    model, machine = _diagonal(), Machine(str(device), "float64")
     expert, start, end = _in_charge(model, 0.0), -4.0, 4.0
     z = _points(1).reshape(1, -1)
     exact = expert.flow(torch.from_numpy(z.reshape(1, *SHAPE)).to(device), start, end)
@@ -201,31 +187,31 @@ def _order(machine: _Machine) -> Check:
     return Check("order 5 with constant steps", float(abs(observed - ORDER)), 0.2)
 
 
-def _workspaces(machine: _Machine) -> Check:
+def _workspaces(machine: Machine) -> Check:
     """The host workspace of the CPU beside the torch workspace of the device."""
-    x, options = _points(), machine.options
-    on_host = log_density(_diagonal(), x, **{**options, "device": "cpu"}, workspace="host")
-    on_device = log_density(_diagonal(), x, **options, workspace="torch")
+    x, solver = _points(), _solver(machine)
+    host, device = replace(machine, device="cpu", workspace="host"), replace(machine, workspace="torch")
+    on_host = log_density(_diagonal(), x, solver=solver, machine=host)
+    on_device = log_density(_diagonal(), x, solver=solver, machine=device)
     error = np.abs(on_host - on_device).max() / (math.prod(SHAPE) * math.log(2))
     # Other order of sums; a float32 input may round to the other side, and a step size follow.
-    return Check("host beside torch workspace, bits/dim", float(error), 10 * machine.tolerance)
+    return Check("host beside torch workspace, bits/dim", float(error), 10 * _tolerance(machine))
 
 
-def _neighbours(machine: _Machine) -> Check:
+def _neighbours(machine: Machine) -> Check:
     data, model = load_data("digits"), load_pair("digits")
-    options = machine.options | {"batch_size": 16, "rtol": 1e-3, "atol": 1e-3}
+    solver, machine = Dopri5(1e-3, 1e-3), replace(machine, batch_size=16)
     beside = [
-        log_likelihood(model, data.select(ids=ids), **options).bits_per_dim[at]
+        log_likelihood(model, data.select(ids=ids), solver=solver, machine=machine).bits_per_dim[at]
         for ids, at in (((5, 6), 0), ((0, 12), 5))
     ]
     return Check("an image's bits beside other neighbours", float(abs(beside[0] - beside[1])), 0.0)
 
 
-def _digit(machine: _Machine) -> Check:
+def _digit(machine: Machine) -> Check:
     data, model = load_data("digits").select(ids=(0, 1)), load_pair("digits")
-    tolerance = DIGIT_TOLERANCES[machine.dtype]
-    options = machine.options | {"rtol": tolerance, "atol": tolerance}
-    found = log_likelihood(model, data, **options).bits_per_dim[0]
+    tolerance = DIGIT_TOLERANCES[machine.dtype or DTYPE]
+    found = log_likelihood(model, data, solver=Dopri5(tolerance, tolerance), machine=machine).bits_per_dim[0]
     # On these networks discretisation errors of six images were up to 65 times the tolerance, and rounding to
     # float32 moves the steps, so that two machines differ by as much.
     return Check("image 0 of digits, bits/dim", float(abs(found - DIGIT_BITS)), 200 * tolerance)

@@ -1,143 +1,179 @@
-"""Samplers by name, and what may be asked of each; torch is not needed to refuse what cannot be meant."""
+"""Samplers, as values that check themselves: each has the options that are its own.
+
+Words are what the command line and kept samples call them. No torch is needed to refuse what cannot be meant.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
-from typing import Any, Final, Literal, get_args
+from typing import ClassVar, Final, Literal, get_args
 
-from merged_diffusion import methods
 from merged_diffusion.errors import UsageError
+from merged_diffusion.ode import methods
+from merged_diffusion.ode.methods import Adams, Solver, solver_of, words_of
 
-Sampler = Literal["ode", "ancestral", "heun", "dpmpp-2m"]
+Name = Literal["ode", "ancestral", "heun", "dpmpp-2m"]
 Decode = Literal["argmax", "sample"]
 
-SAMPLERS: Final = get_args(Sampler)
+NAMES: Final = get_args(Name)
 DECODES: Final = get_args(Decode)
-STEPS: Final[Mapping[str, int]] = {"ancestral": 256, "heun": 18, "dpmpp-2m": 20}
-LEAST_STEPS: Final[Mapping[str, int]] = {"ancestral": 1, "heun": 2, "dpmpp-2m": 1}
-USUAL_TOL: Final = 1e-3  # of adams: images as exact as dopri5's at 1e-5, from under half of the evaluations
+DECODE: Final = "argmax"
+# Of adams: images as exact as dopri5's at 1e-5, from under half of the evaluations.
+USUAL_SOLVER: Final = Adams(tol=1e-3)
 LOOSEST_TOL: Final = 0.01  # of adams: a third of an 8-bit level, which would be seen beyond
-ODE: Final = ("method", "step_control", "rtol", "atol", "tol", "h_max")
 CHURN: Final = ("s_churn", "s_min", "s_max", "s_noise")
-# Who takes an option that not every sampler takes.
-OWNERS: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(ODE, ("ode",)),
-    **dict.fromkeys(CHURN, ("heun",)),
-    "steps": tuple(STEPS),
-    "clip": ("ancestral",),
-}
+MOST_STEPS: Final = 1_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How images are drawn. After checking, every option of the sampler has a value, every other none.
+@dataclass(frozen=True)
+class Ode:
+    """The probability flow, by a solver: images that are the exact solution's, as far as can be seen."""
 
-    ``steps`` of a sampler on a fixed grid; ``method`` to ``h_max`` of the ODE's solver; ``clip`` of the clean
-    image within ancestral steps; ``s_churn`` to ``s_noise`` of Heun's (Karras et al. 2022, algorithm 2).
-    """
-
-    seed: int = 0
-    sampler: Sampler = "ode"
-    steps: int | None = None
-    method: str | None = None
-    step_control: str | None = None
-    rtol: float | None = None
-    atol: float | None = None
-    tol: float | None = None
-    h_max: float | None = None
-    clip: bool | None = None
-    decode: Decode = "argmax"
-    s_churn: float | None = None
-    s_min: float | None = None
-    s_max: float | None = None
-    s_noise: float | None = None
+    solver: Solver = USUAL_SOLVER
+    name: ClassVar[Name] = "ode"
 
     def __post_init__(self) -> None:
-        """Complete the sampler's options.
-
-        Raises
-        ------
-        UsageError
-            A value is not possible, or an option is not the sampler's.
-        """
-        _one_of("sampler", self.sampler, SAMPLERS)
-        _one_of("decode", self.decode, DECODES)
-        _whole("seed", self.seed, 0, 2**64 - 1)
-        for name, owners in OWNERS.items():
-            value = getattr(self, name)
-            if self.sampler not in owners and value is not None and value is not False:
-                raise UsageError(
-                    f"{name.replace('_', '-')} {value} belongs to {' and '.join(owners)}, and the sampler is "
-                    f"{self.sampler}",
-                    hint=f"leave it out, or use sampler {owners[0]}",
-                )
-        if self.sampler == "ode":
-            self._set(clip=None, **self._solver())
-        else:
-            self._set(steps=STEPS[self.sampler] if self.steps is None else self.steps)
-            _whole("steps", self.steps, LEAST_STEPS[self.sampler], 1_000_000)
-            self._set(clip=bool(self.clip) if self.sampler == "ancestral" else None)
-        if self.sampler == "heun":
-            self._set(**self._churn())
-
-    def _solver(self) -> dict[str, Any]:
-        for name, allowed in methods.WORDS.items():
-            if name in ODE and getattr(self, name) is not None:
-                _one_of(name, getattr(self, name), allowed)
-        found = methods.completed(self.method, {name: getattr(self, name) for name in ODE})
-        numbers = {name: found[name] for name in ("rtol", "atol", "tol", "h_max")}
-        methods.check(**numbers, probe=None, probes=1, dequantise="", importance=1)
-        if found["tol"] is not None and found["tol"] > LOOSEST_TOL:
+        if isinstance(self.solver, Adams) and self.solver.tol > LOOSEST_TOL:
             raise UsageError(
-                f"tol {found['tol']:g} lies above {LOOSEST_TOL:g}, where samples begin to differ visibly",
+                f"tol {self.solver.tol:g} lies above {LOOSEST_TOL:g}, where samples begin to differ visibly",
                 hint="use a tolerance from 0.01 down, or sampler dpmpp-2m where that is too slow",
             )
-        if found["method"] == "adams" and self.tol is None:
-            found["tol"] = USUAL_TOL
-        return {name: found[name] for name in ODE}
 
-    def _churn(self) -> dict[str, float]:
-        usual = {"s_churn": 0.0, "s_min": 0.0, "s_max": math.inf, "s_noise": 1.0}
-        found = {k: v if (own := getattr(self, k)) is None else own for k, v in usual.items()}
-        for name, value in found.items():
+
+@dataclass(frozen=True)
+class Ancestral:
+    """Ancestral steps down a fixed grid (Kingma et al. 2021); ``clip`` keeps the clean image in [-1, 1]."""
+
+    steps: int = 256
+    clip: bool = False
+    name: ClassVar[Name] = "ancestral"
+
+    def __post_init__(self) -> None:
+        _whole("steps", self.steps, 1, MOST_STEPS)
+
+
+@dataclass(frozen=True)
+class Heun:
+    """Heun's method, with noise added again between two noise levels (Karras et al. 2022, algorithm 2)."""
+
+    steps: int = 18
+    s_churn: float = 0.0
+    s_min: float = 0.0
+    s_max: float = math.inf
+    s_noise: float = 1.0
+    name: ClassVar[Name] = "heun"
+
+    def __post_init__(self) -> None:
+        _whole("steps", self.steps, 2, MOST_STEPS)
+        for name in CHURN:
+            value = getattr(self, name)
             number = float(value) if isinstance(value, Real) else math.nan
             if not number >= 0 or (number == math.inf and name != "s_max"):
                 raise UsageError(
                     f"{name.replace('_', '-')} {value} is no finite number from 0 up",
                     hint="s-churn 40, s-min 0.05, s-max 50, s-noise 1.003 are usual ones",
                 )
-        if not found["s_min"] <= found["s_max"]:
-            raise UsageError(f"s-min {found['s_min']} lies above s-max {found['s_max']}")
-        return {name: float(value) for name, value in found.items()}
+            object.__setattr__(self, name, number)
+        if not self.s_min <= self.s_max:
+            raise UsageError(f"s-min {self.s_min} lies above s-max {self.s_max}")
 
-    def _set(self, **values: Any) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
 
-    def check_profiled(self) -> None:
-        """`UsageError` where no solver is at work whose time could be told."""
-        if self.sampler != "ode":
+@dataclass(frozen=True)
+class Dpmpp2m:
+    """DPM-Solver++(2M), a multistep method on a fixed grid (Lu et al. 2022)."""
+
+    steps: int = 20
+    name: ClassVar[Name] = "dpmpp-2m"
+
+    def __post_init__(self) -> None:
+        _whole("steps", self.steps, 1, MOST_STEPS)
+
+
+Sampler = Ode | Ancestral | Heun | Dpmpp2m
+GRIDS: Final = (Heun, Dpmpp2m, Ancestral)  # those of a fixed number of steps
+SAMPLERS: Final[Mapping[str, type[Sampler]]] = {kind.name: kind for kind in (Ode, Ancestral, Heun, Dpmpp2m)}
+# The words of each sampler beside its name.
+WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    kind.name: methods.WORDS if kind is Ode else tuple(field.name for field in fields(kind))
+    for kind in SAMPLERS.values()
+}
+
+
+def sampler_of(words: Mapping[str, object]) -> Sampler:
+    """The sampler that words of the command line or of kept samples mean; others and None are passed over.
+
+    Raises
+    ------
+    UsageError
+        A word is of another sampler, or no value of its own.
+    """
+    asked = words.get("sampler") or Ode.name
+    if asked not in SAMPLERS:
+        raise UsageError(f"sampler = {asked!r}, possible are {', '.join(NAMES)}")
+    own = WORDS[str(asked)]
+    for word in dict.fromkeys(word for known in WORDS.values() for word in known):
+        value = words.get(word)
+        if word not in own and value is not None and value is not False:
+            owners = [name for name, known in WORDS.items() if word in known]
             raise UsageError(
-                f"profile-time belongs to ode, and the sampler is {self.sampler}",
-                hint="leave it out, or use sampler ode",
+                f"{word.replace('_', '-')} {value} belongs to {' and '.join(owners)}, and the sampler is "
+                f"{asked}",
+                hint=f"leave it out, or use sampler {owners[0]}",
             )
+    if asked == Ode.name:
+        return Ode(solver_of(words, USUAL_SOLVER))
+    said = {word: value for word in own if (value := words.get(word)) is not None}
+    return SAMPLERS[str(asked)](**said)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn: a sampler, the seed of its noise, and how grey levels are read from z_min."""
+
+    sampler: Sampler = Ode()
+    seed: int = 0
+    decode: Decode = DECODE
+
+    def __post_init__(self) -> None:
+        if self.decode not in DECODES:
+            raise UsageError(f"decode = {self.decode!r}, possible are {', '.join(DECODES)}")
+        _whole("seed", self.seed, 0, 2**64 - 1)
+
+    @classmethod
+    def of(cls, words: Mapping[str, object]) -> Sampling:
+        """From words; `as_dict` gives them back."""
+        said = {name: words[name] for name in ("seed", "decode") if words.get(name) is not None}
+        return cls(sampler_of(words), **said)  # type: ignore[arg-type]
+
+    @property
+    def solver(self) -> Solver | None:
+        """That of the ODE; None on a fixed grid."""
+        return self.sampler.solver if isinstance(self.sampler, Ode) else None
 
     @property
     def is_shared(self) -> bool:
         """Whether the images of a block share their steps, so that they depend on each other."""
-        return self.step_control == "shared"
+        return self.solver is not None and self.solver.shared
 
-    def as_dict(self) -> dict[str, Any]:
-        """The options that count, as JSON values: those with a value; an unlimited ``s_max`` has none."""
-        return {k: v for k, v in asdict(self).items() if v is not None and v != math.inf}
+    def check_profiled(self) -> None:
+        """`UsageError` where no solver is at work whose time could be told."""
+        if self.solver is None:
+            raise UsageError(
+                f"profile-time belongs to ode, and the sampler is {self.sampler.name}",
+                hint="leave it out, or use sampler ode",
+            )
 
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{name.replace('_', '-')} = {value!r}, possible are {', '.join(allowed)}")
+    def as_dict(self) -> dict[str, object]:
+        """The words that count, as JSON values; an unlimited ``s_max`` has none."""
+        own: Mapping[str, object] = asdict(self.sampler) if self.solver is None else words_of(self.solver)
+        before = ("steps", *methods.WORDS, "clip")
+        said: dict[str, object] = {"seed": self.seed, "sampler": self.sampler.name}
+        said |= {name: own[name] for name in before if name in own} | {"decode": self.decode}
+        said |= {name: value for name, value in own.items() if name not in before}
+        return {name: value for name, value in said.items() if value is not None and value != math.inf}
 
 
 def _whole(name: str, value: object, least: int, most: int) -> None:

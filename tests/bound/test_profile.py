@@ -8,6 +8,7 @@ from merged_diffusion.bound.profile import error_of
 from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.gaussian import GaussianExpert
+from merged_diffusion.ode.machine import Machine
 
 SHAPE, DIM, LEVELS, RANGE = (1, 2, 3), 6, 17, (-7.876, 8.764)
 GRID = np.linspace(*RANGE, 24)
@@ -31,7 +32,7 @@ def expected(data, variance=0.4):
 @pytest.mark.parametrize("stride", [1, 4])
 def test_profile_is_the_expected_loss_within_its_error(stride):
     data = images(600)
-    found = loss_profile(expert(), data, GRID, stride=stride, dtype="float64")
+    found = loss_profile(expert(), data, GRID, stride=stride, machine=Machine(dtype="float64"))
     # One image set for both: only the noise of eps is left, less than the error over images.
     away = np.nanmean(found.per_image - expected(data), axis=0)
     assert (np.abs(away) < 4 * found.se).all()
@@ -41,21 +42,25 @@ def test_profile_is_the_expected_loss_within_its_error(stride):
 
 def test_experts_of_a_pair_meet_the_same_noise():
     data = images(20)
-    one, two = (loss_profile(expert(), data, GRID[4:], first=4, dtype="float64") for _ in range(2))
+    one, two = (
+        loss_profile(expert(), data, GRID[4:], first=4, machine=Machine(dtype="float64")) for _ in range(2)
+    )
     np.testing.assert_array_equal(one.per_image, two.per_image)
-    whole = loss_profile(expert(), data, GRID, dtype="float64")
+    whole = loss_profile(expert(), data, GRID, machine=Machine(dtype="float64"))
     np.testing.assert_array_equal(whole.per_image[:, 4:], one.per_image)
-    other = loss_profile(expert(), data, GRID[4:], dtype="float64")
+    other = loss_profile(expert(), data, GRID[4:], machine=Machine(dtype="float64"))
     assert (other.per_image != one.per_image).all()
 
 
 def test_a_comb_asks_a_part_of_what_the_whole_grid_asks():
     data = images(9)
-    whole, comb = (loss_profile(expert(), data, GRID, stride=s, dtype="float64") for s in (1, 3))
+    whole, comb = (
+        loss_profile(expert(), data, GRID, stride=s, machine=Machine(dtype="float64")) for s in (1, 3)
+    )
     known = comb.is_known
     np.testing.assert_array_equal(comb.per_image[known], whole.per_image[known])
     assert (known.sum(axis=1) == 8).all()
-    part = loss_profile(expert(), data, GRID[5:], first=5, stride=3, dtype="float64")
+    part = loss_profile(expert(), data, GRID[5:], first=5, stride=3, machine=Machine(dtype="float64"))
     np.testing.assert_array_equal(part.per_image, comb.per_image[:, 5:])
 
 

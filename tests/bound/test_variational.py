@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.asked import asked
 
 from merged_diffusion import _core
 from merged_diffusion.bound import terms, variational_bound
@@ -10,6 +11,7 @@ from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.merge import MergedModel, Threshold
+from merged_diffusion.ode.machine import Machine
 from merged_diffusion.pairs import load_pair
 
 RANGES = {"likelihood": (-7.876, 5.0), "quality": (-7.006, 8.764)}
@@ -84,7 +86,9 @@ def expected_reconstruction(level, gamma, levels):
 @pytest.mark.parametrize("eta", [0.3, 0.6])
 def test_bound_meets_its_closed_form_at_100000_draws(eta):
     model, data = gaussian_pair(eta), images(500)
-    found = variational_bound(model, data, times=50, repeats=4, dtype="float64", batch_size=512)
+    found = variational_bound(
+        model, data, times=50, repeats=4, machine=Machine(dtype="float64", batch_size=512)
+    )
     x = values(data)
     by_level = np.array([expected_reconstruction(v, model.gamma_range[0], LEVELS) for v in range(LEVELS)])
     reconstruction = by_level[data.images.reshape(len(data), -1)].sum(axis=1)
@@ -99,7 +103,10 @@ def test_bound_meets_its_closed_form_at_100000_draws(eta):
 
 def test_error_of_the_times_is_what_other_seeds_show():
     model, data = gaussian_pair(0.3), images(40)
-    runs = [variational_bound(model, data, times=64, seed=seed, dtype="float64") for seed in range(30)]
+    runs = [
+        variational_bound(model, data, times=64, seed=seed, machine=Machine(dtype="float64"))
+        for seed in range(30)
+    ]
     seen = np.stack([run.terms_nats["diffusion"] for run in runs]).std(axis=0, ddof=1) / (DIM * np.log(2))
     # The estimate is of 62 second differences, the spread of 30 runs: within a quarter, over 40 images.
     ratio = np.mean([run.se_times.mean() for run in runs]) / seen.mean()
@@ -140,38 +147,41 @@ def digits():
 def test_an_image_is_unmoved_by_its_neighbours_bit_for_bit(digits):
     model, data = digits
     options = {"times": 4, "repeats": 2, "batch_size": 16}
-    whole = {record["id"]: record for record in variational_bound(model, data, **options).records}
+    whole = {record["id"]: record for record in variational_bound(model, data, **asked(**options)).records}
     order = np.random.RandomState(1).permutation(len(data))
-    shuffled = variational_bound(model, data.images[order], data.ids[order], **options)
+    shuffled = variational_bound(model, data.images[order], data.ids[order], **asked(**options))
     assert {record["id"]: record for record in shuffled.records} == {
         key: record | {"cluster": None} for key, record in whole.items()
     }
     for shard in range(3):
         part = data.where(np.arange(len(data)) % 3 == shard)
-        for record in variational_bound(model, part, **options).records:
+        for record in variational_bound(model, part, **asked(**options)).records:
             assert record == whole[record["id"]]
 
 
 def test_the_size_of_the_batch_moves_only_last_bits(digits):
     model, data = digits
-    one, two = (variational_bound(model, data, times=4, batch_size=rows, dtype="float64") for rows in (16, 5))
+    one, two = (
+        variational_bound(model, data, times=4, machine=Machine(batch_size=rows, dtype="float64"))
+        for rows in (16, 5)
+    )
     np.testing.assert_allclose(one.bits_per_dim, two.bits_per_dim, rtol=1e-12)
 
 
 def test_repeats_are_the_mean_of_independent_draws(digits):
     model, data = digits
-    found = variational_bound(model, data, times=4, repeats=3, dtype="float64")
+    found = variational_bound(model, data, times=4, repeats=3, machine=Machine(dtype="float64"))
     draws = np.array([record["draws"] for record in found.records])
     assert draws.shape == (24, 3)
     np.testing.assert_allclose(found.bits_per_dim, -draws.mean(axis=1) / (64 * np.log(2)), rtol=1e-12)
-    first = variational_bound(model, data, times=4, dtype="float64")
+    first = variational_bound(model, data, times=4, machine=Machine(dtype="float64"))
     np.testing.assert_allclose(-first.bits_per_dim * 64 * np.log(2), draws[:, 0], rtol=1e-12)
     np.testing.assert_allclose(found.summary()["repeats"]["mean"], found.mean, rtol=1e-12)
 
 
 def test_memory_that_does_not_suffice_halves_the_rows(monkeypatch):
     model, data = gaussian_pair(0.3), images(10)
-    whole = variational_bound(model, data, times=4, dtype="float64", batch_size=8)
+    whole = variational_bound(model, data, times=4, machine=Machine(dtype="float64", batch_size=8))
     given = GaussianExpert.forward
 
     def small(self, z, gamma, cond=None):
@@ -180,7 +190,7 @@ def test_memory_that_does_not_suffice_halves_the_rows(monkeypatch):
         return given(self, z, gamma, cond)
 
     monkeypatch.setattr(GaussianExpert, "forward", small)
-    found = variational_bound(model, data, times=4, dtype="float64", batch_size=8)
+    found = variational_bound(model, data, times=4, machine=Machine(dtype="float64", batch_size=8))
     np.testing.assert_array_equal(found.bits_per_dim, whole.bits_per_dim)
     assert found.records[0]["rows"] == 4
 
@@ -209,7 +219,7 @@ def test_a_loss_that_is_not_finite_fails_its_image_alone():
 @pytest.mark.parametrize("value", [0, -1, 2.5])
 def test_counts_below_one_are_refused(name, value):
     with pytest.raises(UsageError, match=f"{name} = {value}"):
-        variational_bound(gaussian_pair(0.3), images(2), **{name: value})
+        variational_bound(gaussian_pair(0.3), images(2), **asked(**{name: value}))
 
 
 def test_images_of_another_kind_are_refused():

@@ -12,6 +12,7 @@ from PIL import Image
 
 from merged_diffusion import load_pair, sample
 from merged_diffusion.data import load_data
+from merged_diffusion.samplers import Heun
 
 PAIR = ("--pair", "digits", "--threads", 1, "--device", "cpu", "--rtol", 1e-2, "--atol", 1e-2)
 
@@ -42,7 +43,7 @@ def test_ids_are_the_same_images_in_any_command(run_cli):
 def test_command_line_and_python_draw_the_same(run_cli):
     options = ("--pair", "digits", "--threads", 1, "--device", "cpu", "--sampler", "heun", "--steps", 6)
     assert run_cli("sample", *options, "--num", 3, "--out", "a.npz").code == 0
-    found = sample(load_pair("digits"), 3, sampler="heun", steps=6)
+    found = sample(load_pair("digits"), 3, sampler=Heun(steps=6))
     np.testing.assert_array_equal(drawn("a.npz")["images"], found)
 
 

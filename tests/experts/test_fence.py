@@ -25,7 +25,10 @@ from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.jobs.cost import time_call
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.merge import MergedModel, Threshold
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import Adams
 from merged_diffusion.quality.features import extractor
+from merged_diffusion.samplers import Heun, Ode
 from merged_diffusion.sampling import draw
 from merged_diffusion.thresholds import find_threshold
 
@@ -152,13 +155,15 @@ def bits(result):
 
 
 CALLS = {
-    "nll": lambda low, high: bits(log_likelihood(low, PIXELS, tol=0.3)),
-    "torch's workspace": lambda low, high: bits(log_likelihood(low, PIXELS, tol=0.3, workspace="torch")),
+    "nll": lambda low, high: bits(log_likelihood(low, PIXELS, solver=Adams(tol=0.3))),
+    "torch's workspace": lambda low, high: bits(
+        log_likelihood(low, PIXELS, solver=Adams(tol=0.3), machine=Machine(workspace="torch"))
+    ),
     "vlb": lambda low, high: bits(variational_bound(low, PIXELS, times=2)),
     "profile": lambda low, high: loss_profile(low, DATA, [-5.0, 3.0]).per_image,
-    "threshold": lambda low, high: find_threshold(low, high, DATA, tol=0.5).likelihood.value,
-    "heun": lambda low, high: draw(low, np.arange(2), sampler="heun", steps=3, latents=True).latents,
-    "ode": lambda low, high: draw(low, np.arange(2), sampler="ode", tol=0.01, latents=True).latents,
+    "threshold": lambda low, high: find_threshold(low, high, DATA, solver=Adams(tol=0.5)).likelihood.value,
+    "heun": lambda low, high: draw(low, np.arange(2), latents=True, sampler=Heun(steps=3)).latents,
+    "ode": lambda low, high: draw(low, np.arange(2), latents=True, sampler=Ode(Adams(tol=0.01))).latents,
 }
 
 
@@ -341,9 +346,9 @@ BACKWARD = {
 }
 
 PRODUCTS = {
-    "log_likelihood": lambda net: log_likelihood(declared(net), PIXELS, tol=0.3),
+    "log_likelihood": lambda net: log_likelihood(declared(net), PIXELS, solver=Adams(tol=0.3)),
     "find_threshold": lambda net: find_threshold(
-        declared(net, (-9.0, 4.0)), declared(net, (-8.0, 5.0)), DATA, tol=0.5
+        declared(net, (-9.0, 4.0)), declared(net, (-8.0, 5.0)), DATA, solver=Adams(tol=0.5)
     ),
     "check_expert": lambda net: check_expert(declared(net)),
     "time_call": lambda net: time_call(
@@ -378,7 +383,7 @@ def test_what_a_forward_pass_raises_is_an_expert_error(problem, is_declared):
             call(expert, PIXELS)
         assert caught.value.__cause__ is problem
     with pytest.raises(ExpertError, match=type(problem).__name__):
-        draw(expert, np.arange(2), sampler="heun", steps=2)
+        draw(expert, np.arange(2), sampler=Heun(steps=2))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -387,7 +392,7 @@ def test_a_product_that_is_not_finite_fails_its_images_alone():
         is_hit = (gamma > 1).view(-1, 1, 1, 1) & (z[:, :1, :1, :1] > 0)
         return scaled(Pull.apply(z, lambda v: torch.where(is_hit, torch.nan, v)), gamma)
 
-    found = log_likelihood(GaussianBacked(net), PIXELS, tol=0.3, allow_failed=True)
+    found = log_likelihood(GaussianBacked(net), PIXELS, solver=Adams(tol=0.3)).allowing_failed()
     assert set(found.status) == {"ok", "nonfinite"}
 
 
@@ -460,5 +465,5 @@ def test_two_models_of_one_pair_meet_the_same_fence():
     model = MergedModel(*pair(), Threshold.gamma(0.0))
     Noting.seen.clear()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        log_likelihood(model, PIXELS, tol=0.5)
+        log_likelihood(model, PIXELS, solver=Adams(tol=0.5))
     assert all(seen == USUAL for seen in Noting.seen)

@@ -6,6 +6,7 @@ import torch
 
 from merged_diffusion.bound import losses, random_numbers, variational_bound
 from merged_diffusion.merge import MergedModel, Threshold
+from merged_diffusion.ode.machine import Machine
 
 TOLERANCE = 1e-4  # bits/dim, of the folders' README
 
@@ -22,7 +23,7 @@ def bound_with(vectors, model, monkeypatch, dtype="float32"):
         out[:] = vectors["noise"].reshape(shape)[ids.astype(np.int64)]
 
     monkeypatch.setattr(losses, "diffusion_noise", fill)
-    return variational_bound(model, vectors["img_int"], times=1, dtype=dtype)
+    return variational_bound(model, vectors["img_int"], times=1, machine=Machine(dtype=dtype))
 
 
 def check(found, vectors):

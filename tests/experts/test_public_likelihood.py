@@ -15,6 +15,8 @@ from merged_diffusion.likelihood.exact import log_likelihood
 from merged_diffusion.merge import MergedModel, Threshold, as_model
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items
+from merged_diffusion.ode.machine import Machine, Place
+from merged_diffusion.ode.methods import Dopri5
 from merged_diffusion.ode.solve import solve
 
 SHAPE = (3, 8, 8)
@@ -49,16 +51,14 @@ def solved(legs, start, *probes, tolerance=TOLERANCE):
         integrals[outcome.key] = outcome.log_density
 
     solve(
-        [(leg.start, leg.end) for leg in legs],
+        [[(leg.start, leg.end) for leg in legs]],
         flows,
         np.arange(n, dtype=np.uint64),
         lambda key: start[key].ravel().astype(np.float64),
-        shape=(n, dim),
-        device=torch.device("cpu"),
-        dtype=torch.float64,
+        dim=dim,
+        place=Place(torch.device("cpu"), torch.float64, n),
+        solver=Dopri5(tolerance, tolerance),
         finished=finished,
-        rtol=tolerance,
-        atol=tolerance,
         keep=lambda key, state: ends.__setitem__(key, state),
     )
     return ends.reshape(start.shape), integrals
@@ -153,19 +153,17 @@ def test_merged_samples_are_those_of_the_converged_reference(merged):
 def given_streams(monkeypatch, d):
     """Let `log_likelihood` meet the reference's noise and probe."""
     monkeypatch.setattr(Dequantisation, "_noise", lambda _, key: d["eps_tn"][key].ravel().astype(np.float64))
-    monkeypatch.setattr(scoring, "make_probes", lambda *_, **__: Given(d["probe"]))
-    monkeypatch.setattr(scoring, "check_expert", lambda *_, **__: None)
+    monkeypatch.setattr(scoring, "make_directions", lambda *_, **__: Given(d["probe"]))
+    monkeypatch.setattr("merged_diffusion.scores.prepared.check_expert", lambda *_, **__: None)
 
 
 def scored(model, d):
     return log_likelihood(
         model,
         d["img_int"],
-        dtype="float64",
-        rtol=1e-8,
-        atol=1e-8,
-        batch_size=2,
         dequantise="truncated-normal",
+        solver=Dopri5(rtol=1e-8, atol=1e-8),
+        machine=Machine(dtype="float64", batch_size=2),
     )
 
 

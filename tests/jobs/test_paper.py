@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.asked import asked
 
 import merged_diffusion as md
 from merged_diffusion import _core
@@ -124,7 +125,7 @@ def test_the_trace_is_added() -> None:
     expert = GaussianExpert(variance=0.25, image_shape=(1, 1, 1), gamma_range=MERGED)
     x = torch.full((1, 1, 1, 1), 0.37, dtype=torch.float64)
     options = {"probe": "exact", "rtol": 1e-9, "atol": 1e-9, "dtype": "float64"}
-    found = np.asarray(md.log_density(expert, x, **options), dtype=np.float64)
+    found = np.asarray(md.log_density(expert, x, **asked(**options)), dtype=np.float64)
     exact = merged_log_density(x * _core.alpha(MERGED[0]), [(expert, *MERGED)])
     assert found == pytest.approx(exact.numpy(), abs=1e-7)
     assert found == pytest.approx([-0.499592], abs=1e-5)  # the end is not quite N(0, sigma^2)

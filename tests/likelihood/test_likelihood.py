@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from tests.asked import asked
 
 from merged_diffusion import _core
 from merged_diffusion.data import load_data
@@ -16,7 +17,6 @@ from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import (
     DataError,
     ExpertError,
-    ExpertRangeError,
     ResourceError,
     SolveError,
     UsageError,
@@ -33,9 +33,11 @@ from merged_diffusion.likelihood import (
 from merged_diffusion.likelihood.dequantisation import Dequantisation
 from merged_diffusion.merge import MergedModel, Threshold, as_model
 from merged_diffusion.ode.items import Items
-from merged_diffusion.ode.probes import make_probes
+from merged_diffusion.ode.machine import Machine, Place
+from merged_diffusion.ode.methods import Adams, Dopri5, Probes, solver_of
+from merged_diffusion.ode.probes import make_directions
 from merged_diffusion.pairs import load_pair
-from merged_diffusion.scores.machine import default_batch_size
+from merged_diffusion.scores.rows import scoring_rows
 
 TIGHT = {"dtype": "float64", "rtol": 1e-8, "atol": 1e-8}
 QUICK = {"rtol": 1e-3, "atol": 1e-3}
@@ -89,7 +91,7 @@ def test_merged_diagonal_gaussian_is_its_closed_form(workspace, step_control, ga
     x = 0.5 * np.random.default_rng(0).standard_normal((2, *shape))
     for eta in (0.1, 0.4, 0.8):
         model = pair(shape, gamma_max=gamma_max, eta=eta, variance=(spread, spread.flip(0)))
-        found = log_density(model, x, workspace=workspace, step_control=step_control, **TIGHT)
+        found = log_density(model, x, **asked(workspace=workspace, step_control=step_control, **TIGHT))
         np.testing.assert_allclose(found / 3072 / BITS, closed_form(model, x) / 3072 / BITS, atol=1e-6)
 
 
@@ -103,7 +105,9 @@ def dense_pair():
 @pytest.mark.parametrize(("workspace", "step_control"), ENDS)
 def test_merged_dense_gaussian_with_the_exact_trace_is_its_closed_form(workspace, step_control):
     model, x = dense_pair()
-    found = log_density(model, x, probe="exact", workspace=workspace, step_control=step_control, **TIGHT)
+    found = log_density(
+        model, x, **asked(probe="exact", workspace=workspace, step_control=step_control, **TIGHT)
+    )
     np.testing.assert_allclose(found / 64 / BITS, closed_form(model, x) / 64 / BITS, atol=1e-6)
 
 
@@ -123,10 +127,10 @@ def integral_of_v_j_v(leg, v):
 def test_one_probe_value_is_the_integral_of_its_own_v_j_v(probe, probes):
     model, x = dense_pair()
     items = Items(np.array([4, 9], dtype=np.uint64), seed=3)
-    made = make_probes(probe, probes, items, rows=2, dim=64, device=torch.device("cpu"), dtype=torch.float64)
+    made = make_directions(Probes(probes, probe), items, Place(torch.device("cpu"), torch.float64, 2), 64)
     vs = [v.numpy().copy() for v in made.directions(np.arange(2, dtype=np.uint64), np.zeros(2, np.uint64))]
 
-    found = log_density(model, x, [4, 9], seed=3, probe=probe, probes=probes, **TIGHT)
+    found = log_density(model, x, [4, 9], seed=3, **asked(probe=probe, probes=probes, **TIGHT))
     for i in range(2):
         z = torch.from_numpy(x[i : i + 1] * _core.alpha(-13.3))
         trace = 0.0
@@ -149,21 +153,16 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
         pixels,
         [4, 9, 2],
         seed=3,
-        probes=probes,
         importance=importance,
         repeats=repeats,
-        workspace=workspace,
-        step_control=step_control,
-        batch_size=2,
-        rtol=1e-6,
-        atol=1e-6,
-        dtype="float64",
+        solver=solver_of({"step_control": step_control, "rtol": 1e-6, "atol": 1e-6}),
+        probes=Probes(n=probes),
+        machine=Machine(workspace=workspace, batch_size=2, dtype="float64"),
     )
     n_draws = importance * repeats
     items = Items(np.array([4, 9, 2], dtype=np.uint64), n_draws, seed=3)
-    made = make_probes(
-        "fixed", probes, items, rows=3 * n_draws, dim=64, device=torch.device("cpu"), dtype=torch.float64
-    )
+    place = Place(torch.device("cpu"), torch.float64, 3 * n_draws)
+    made = make_directions(Probes(probes, "fixed"), items, place, 64)
     vs = [
         v.numpy().copy()
         for v in made.directions(*np.stack([np.arange(3 * n_draws), np.zeros(3 * n_draws)]).astype(np.uint64))
@@ -187,8 +186,15 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
 def test_error_of_the_probes_is_how_far_they_are_from_the_trace():
     model, _ = dense_pair()
     pixels = np.zeros((120, 1, 8, 8), np.uint8)  # the same point, probed anew
-    found = log_likelihood(model, pixels, dequantise="none", probes=3, rtol=1e-4, atol=1e-4)
-    exact = log_density(model, np.full((1, 1, 8, 8), 1 / 256 - 1), probe="exact", rtol=1e-4, atol=1e-4)
+    found = log_likelihood(
+        model, pixels, dequantise="none", solver=Dopri5(rtol=1e-4, atol=1e-4), probes=Probes(n=3)
+    )
+    exact = log_density(
+        model,
+        np.full((1, 1, 8, 8), 1 / 256 - 1),
+        solver=Dopri5(rtol=1e-4, atol=1e-4),
+        probes=Probes(kind="exact"),
+    )
     off = np.mean((found.log_density_nats - exact) ** 2)
     # 120 squares and 240 degrees of freedom: 4 relative standard errors.
     assert np.mean(found.se_probe**2) == pytest.approx(off, rel=4 * math.sqrt(2 / 120 + 2 / 240))
@@ -199,21 +205,23 @@ def test_fresh_probes_tell_their_error_even_one_at_a_node(probes):
     model, _ = dense_pair()
     pixels = np.zeros((300, 1, 8, 8), np.uint8)  # the same point, probed anew
     options = {"dequantise": "none", "method": "adams", "probes": probes, "batch_size": 16}
-    found = log_likelihood(model, pixels, **options)
-    exact = log_density(model, np.full((1, 1, 8, 8), 1 / 256 - 1), method="adams", probe="exact")
+    found = log_likelihood(model, pixels, **asked(**options))
+    exact = log_density(
+        model, np.full((1, 1, 8, 8), 1 / 256 - 1), solver=Adams(), probes=Probes(kind="exact")
+    )
     off = np.mean((found.log_density_nats - exact) ** 2)
     # 300 squares, and estimates of some 20 degrees of freedom each: 4 relative standard errors.
     assert np.mean(found.se_probe**2) == pytest.approx(off, rel=4 * math.sqrt(2 / 300 + 2 / 6000))
-    again = log_likelihood(model, pixels[:5], **options)
+    again = log_likelihood(model, pixels[:5], **asked(**options))
     np.testing.assert_array_equal(again.se_probe, found.se_probe[:5])
 
 
 def test_one_probe_knows_nothing_of_its_error_and_the_trace_has_none():
-    one = log_likelihood(small(), SMALL, **QUICK)
+    one = log_likelihood(small(), SMALL, **asked(**QUICK))
     assert "se_probe" not in one.records[0]
     assert np.isnan(one.se_probe).all()
     assert one.summary()["bits_per_dim"]["se_probe"] is None
-    exact = log_likelihood(small(), SMALL, probe="exact", **QUICK)
+    exact = log_likelihood(small(), SMALL, **asked(probe="exact", **QUICK))
     assert exact.summary()["bits_per_dim"]["se_probe"] == 0.0
 
 
@@ -234,7 +242,7 @@ def test_one_probe_that_makes_up_most_of_the_variance_is_warned_of(heavy, recwar
     pixels = np.repeat(SMALL[:1], 40, axis=0)
     # A seed under which the two probes of image 0 differ.
     labels = np.where(np.arange(40) == 0, 1, 0) if heavy else np.ones(40, dtype=int)
-    log_likelihood(expert, pixels, probes=2, labels=labels, seed=1, **QUICK)
+    log_likelihood(expert, pixels, labels=labels, seed=1, **asked(probes=2, **QUICK))
     said = [str(warning.message) for warning in recwarn if "heavy tails" in str(warning.message)]
     assert bool(said) == heavy
 
@@ -243,7 +251,7 @@ def test_one_probe_that_makes_up_most_of_the_variance_is_warned_of(heavy, recwar
 def test_terms_of_an_image_are_the_closed_form_and_the_constant(workspace):
     shape = (3, 4, 4)
     model, pixels = pair(shape), images_of(3, shape)
-    found = log_likelihood(model, pixels, [2, 5, 8], seed=1, workspace=workspace, **TIGHT)
+    found = log_likelihood(model, pixels, [2, 5, 8], seed=1, **asked(workspace=workspace, **TIGHT))
     items = Items(np.array([2, 5, 8], dtype=np.uint64), seed=1)
     noise = Dequantisation("truncated-normal", pixels, levels=256, gamma_min=-13.3, items=items, importance=1)
     z = np.stack([noise.start(key) for key in range(3)]).reshape(3, *shape)
@@ -316,8 +324,8 @@ def test_bound_of_two_pixels_is_that_of_quadrature_and_tightens_with_k(two_pixel
     assert (bounds <= log_ps + 1e-9).all()
     assert np.exp(bounds).sum() <= 1
     options = {"dequantise": kind, "probe": "exact", "dtype": "float64", "batch_size": 64}
-    plain = log_likelihood(two_pixels.expert, two_pixels.images, repeats=48, **options)
-    tight = log_likelihood(two_pixels.expert, two_pixels.images, importance=8, repeats=6, **options)
+    plain = log_likelihood(two_pixels.expert, two_pixels.images, repeats=48, **asked(**options))
+    tight = log_likelihood(two_pixels.expert, two_pixels.images, importance=8, repeats=6, **asked(**options))
     for result in (plain, tight):
         draws = np.array([record["draws"] for record in result.records])
         error = draws.std(axis=1, ddof=1) / math.sqrt(48)
@@ -352,10 +360,10 @@ def results(result):
 @pytest.mark.parametrize("workspace", ["host", "torch"])
 def test_neighbours_order_rows_and_refill_change_no_bit(digits, workspace, solver):
     options = {"batch_size": 16, "workspace": workspace, **solver}
-    whole = results(log_likelihood(digits.model, digits.data, **options))
+    whole = results(log_likelihood(digits.model, digits.data, **asked(**options)))
     pixels, ids = digits.data.images, digits.data.ids
     for chosen in (slice(None, None, -1), slice(7, 9)):
-        found = results(log_likelihood(digits.model, pixels[chosen].copy(), ids[chosen], **options))
+        found = results(log_likelihood(digits.model, pixels[chosen].copy(), ids[chosen], **asked(**options)))
         # A Data has clusters, bare pixels have none.
         assert {i: without(r, "cluster") for i, r in found.items()} == {
             i: without(whole[i], "cluster") for i in found
@@ -368,7 +376,7 @@ def test_other_batch_sizes_and_workspaces_agree_as_far_as_the_dtype_allows(digit
     # them: 6e-4 bits/dim were measured at 1e-5 on these networks. In float64 the steps stay where they are.
     data, options = digits.data.select(ids=(0, 3)), {"dtype": dtype, "rtol": 1e-4, "atol": 1e-4}
     one, *others = (
-        log_likelihood(digits.model, data, **options | more).bits_per_dim
+        log_likelihood(digits.model, data, **asked(**options | more)).bits_per_dim
         for more in ({"batch_size": 3}, {"batch_size": 2}, {"workspace": "torch"})
     )
     for other in others:
@@ -378,7 +386,7 @@ def test_other_batch_sizes_and_workspaces_agree_as_far_as_the_dtype_allows(digit
 def test_expert_alone_is_eta_1_with_it(digits):
     alone = load_pair("digits", eta=1.0)
     expert = digits.model.experts[0]
-    one, two = (log_likelihood(m, digits.data.select(ids=(0, 3)), **QUICK) for m in (expert, alone))
+    one, two = (log_likelihood(m, digits.data.select(ids=(0, 3)), **asked(**QUICK)) for m in (expert, alone))
     assert one.records == two.records
     assert (one.evaluations["quality"] == 0).all()
 
@@ -386,24 +394,26 @@ def test_expert_alone_is_eta_1_with_it(digits):
 def test_noise_and_probe_are_named_by_id_and_seed():
     expert = small()
     twice = np.repeat(SMALL[:1], 2, axis=0)
-    one = log_likelihood(expert, twice, [5, 9], **QUICK)
+    one = log_likelihood(expert, twice, [5, 9], **asked(**QUICK))
     assert one.bits_per_dim[0] != one.bits_per_dim[1]
-    swapped = log_likelihood(expert, twice, [9, 5], **QUICK)
+    swapped = log_likelihood(expert, twice, [9, 5], **asked(**QUICK))
     np.testing.assert_array_equal(swapped.bits_per_dim, one.bits_per_dim[::-1])
-    assert (log_likelihood(expert, twice, [5, 9], seed=1, **QUICK).bits_per_dim != one.bits_per_dim).all()
+    assert (
+        log_likelihood(expert, twice, [5, 9], seed=1, **asked(**QUICK)).bits_per_dim != one.bits_per_dim
+    ).all()
 
 
 def test_more_repeats_begin_with_the_draws_of_fewer():
-    few, many = (log_likelihood(small(), SMALL, repeats=r, batch_size=4, **QUICK) for r in (2, 5))
+    few, many = (log_likelihood(small(), SMALL, repeats=r, **asked(batch_size=4, **QUICK)) for r in (2, 5))
     assert [record["draws"][:2] for record in many.records] == [record["draws"] for record in few.records]
     nats = [np.mean(record["draws"]) for record in many.records]
     np.testing.assert_allclose(many.bits_per_dim, np.array(nats) / (-4 * BITS), rtol=1e-14)
 
 
 def test_more_draws_than_a_solve_holds_are_solved_in_parts(monkeypatch):
-    whole = log_likelihood(small(), SMALL, repeats=3, batch_size=4, **QUICK)
+    whole = log_likelihood(small(), SMALL, repeats=3, **asked(batch_size=4, **QUICK))
     monkeypatch.setattr(scoring, "PROBLEMS", 7)
-    parts = log_likelihood(small(), SMALL, repeats=3, batch_size=4, **QUICK)
+    parts = log_likelihood(small(), SMALL, repeats=3, **asked(batch_size=4, **QUICK))
     assert parts.records == whole.records
     evaluations = whole.evaluations["likelihood"].sum()
     assert parts.tally["evaluations"] == whole.tally["evaluations"] == evaluations
@@ -414,7 +424,7 @@ def test_network_always_sees_the_same_rows():
     seen = set()
     expert = small()
     expert.register_forward_pre_hook(lambda module, given: seen.add(len(given[0])))
-    result = log_likelihood(expert, SMALL, batch_size=4, **QUICK)
+    result = log_likelihood(expert, SMALL, **asked(batch_size=4, **QUICK))
     # The start check asks nine rows, one and eight of them, all of them moved up and down, and eight images.
     assert seen == {1, 4, 8, 9, 18}
     assert {record["rows"] for record in result.records} == {4}
@@ -424,11 +434,11 @@ def test_shared_steps_are_taken_by_blocks_of_the_batch_size():
     model = pair((1, 2, 2))
     pixels = images_of(5, (1, 2, 2))
     options = {"step_control": "shared", "batch_size": 2, "dtype": "float64"}
-    whole = log_likelihood(model, pixels, **options)
+    whole = log_likelihood(model, pixels, **asked(**options))
     first, second = ([r["steps"] for r in whole.records[i : i + 2]] for i in (0, 2))
     assert first[0] == first[1]
     assert second[0] == second[1]
-    block = log_likelihood(model, pixels[2:4], [2, 3], **options)
+    block = log_likelihood(model, pixels[2:4], [2, 3], **asked(**options))
     assert [without(r, "cluster") for r in block.records] == [
         without(r, "cluster") for r in whole.records[2:4]
     ]
@@ -447,20 +457,20 @@ def test_labels_travel_with_their_image():
 
     expert = Conditional((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4)
     labels = np.array([0, 1, 2, 0, 1, 2])
-    whole = log_likelihood(expert, SMALL, labels=labels, batch_size=4, **QUICK)
-    some = log_likelihood(expert, SMALL[4:], [4, 5], labels=labels[4:], batch_size=4, **QUICK)
+    whole = log_likelihood(expert, SMALL, labels=labels, **asked(batch_size=4, **QUICK))
+    some = log_likelihood(expert, SMALL[4:], [4, 5], labels=labels[4:], **asked(batch_size=4, **QUICK))
     np.testing.assert_array_equal(some.bits_per_dim, whole.bits_per_dim[4:])
     with pytest.raises(UsageError, match="conditional"):
         log_likelihood(expert, SMALL)
 
 
 def test_callers_modes_do_not_matter():
-    expected = log_likelihood(small(), SMALL, **QUICK).bits_per_dim
+    expected = log_likelihood(small(), SMALL, **asked(**QUICK)).bits_per_dim
     with torch.inference_mode():
-        np.testing.assert_array_equal(log_likelihood(small(), SMALL, **QUICK).bits_per_dim, expected)
+        np.testing.assert_array_equal(log_likelihood(small(), SMALL, **asked(**QUICK)).bits_per_dim, expected)
     with torch.enable_grad():
         np.testing.assert_array_equal(
-            log_likelihood(small(), torch.from_numpy(SMALL), **QUICK).bits_per_dim, expected
+            log_likelihood(small(), torch.from_numpy(SMALL), **asked(**QUICK)).bits_per_dim, expected
         )
 
 
@@ -483,7 +493,7 @@ def holed():
 @pytest.mark.parametrize("workspace", ["host", "torch"])
 def test_nan_at_one_gamma_fails_that_image_only(workspace):
     options = {"batch_size": 4, "workspace": workspace, **QUICK}
-    found, sound = (log_likelihood(e, SMALL, **options) for e in (holed(), small()))
+    found, sound = (log_likelihood(e, SMALL, **asked(**options)) for e in (holed(), small()))
     failed = found.status == "nonfinite"
     assert 0 < failed.sum() < len(SMALL)
     assert found.n_failed == failed.sum()
@@ -497,7 +507,7 @@ def test_nan_at_one_gamma_fails_that_image_only(workspace):
     assert record["bits_per_dim"] is None
     assert found.mean is None
     assert "no mean" in repr(found)
-    allowed = log_likelihood(holed(), SMALL, allow_failed=True, **options)
+    allowed = log_likelihood(holed(), SMALL, **asked(**options)).allowing_failed()
     assert allowed.mean == pytest.approx(sound.bits_per_dim[~failed].mean(), rel=1e-14)
     assert allowed.summary()["n_failed"] == failed.sum()
 
@@ -509,17 +519,17 @@ def test_blow_up_near_gamma_min_hints_at_a_higher_one():
             return torch.where((gamma < -5.5).view(-1, 1, 1, 1), torch.nan, eps_hat)
 
     expert = Spiky((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4, name="spiky")
-    record = log_likelihood(expert, SMALL[:1], **QUICK).records[0]
+    record = log_likelihood(expert, SMALL[:1], **asked(**QUICK)).records[0]
     assert record["hint"] == "near gamma_min = -6: a gamma_range of spiky that begins higher may do"
     with pytest.raises(SolveError, match="gamma_range of spiky that begins higher"):
-        log_density(expert, np.zeros((1, 1, 2, 2)), **QUICK)
-    failed = [r for r in log_likelihood(holed(), SMALL, **QUICK).records if r["status"] != "ok"]
+        log_density(expert, np.zeros((1, 1, 2, 2)), **asked(**QUICK))
+    failed = [r for r in log_likelihood(holed(), SMALL, **asked(**QUICK)).records if r["status"] != "ok"]
     assert {r["hint"] for r in failed} == {None}
 
 
 def test_image_with_one_failed_draw_fails():
-    one = log_likelihood(holed(), SMALL, repeats=1, batch_size=4, **QUICK)
-    many = log_likelihood(holed(), SMALL, repeats=8, batch_size=4, **QUICK)
+    one = log_likelihood(holed(), SMALL, repeats=1, **asked(batch_size=4, **QUICK))
+    many = log_likelihood(holed(), SMALL, repeats=8, **asked(batch_size=4, **QUICK))
     assert many.n_failed >= one.n_failed
     assert (many.status[one.status != "ok"] != "ok").all()
     json.dumps(many.records, allow_nan=False)
@@ -527,8 +537,8 @@ def test_image_with_one_failed_draw_fails():
 
 def test_failure_under_shared_steps_fails_its_block_only():
     options = {"step_control": "shared", "batch_size": 1, **QUICK}
-    single = log_likelihood(holed(), SMALL, **options).status != "ok"
-    blocks = log_likelihood(holed(), SMALL, **(options | {"batch_size": 2})).status != "ok"
+    single = log_likelihood(holed(), SMALL, **asked(**options)).status != "ok"
+    blocks = log_likelihood(holed(), SMALL, **asked(**options | {"batch_size": 2})).status != "ok"
     np.testing.assert_array_equal(blocks, np.repeat(single.reshape(3, 2).any(1), 2))
 
 
@@ -565,14 +575,14 @@ def test_exception_of_the_one_who_is_told_passes_unchanged(problem):
             raise problem
 
     with pytest.raises(type(problem)) as caught:
-        log_likelihood(small(), SMALL, on_record=on_record, batch_size=1, **QUICK)
+        log_likelihood(small(), SMALL, on_record=on_record, **asked(batch_size=1, **QUICK))
     assert caught.value is problem
     assert len(told) == 2
 
 
 def test_records_are_told_as_they_are_made():
     told = []
-    result = log_likelihood(small(), SMALL, on_record=told.append, batch_size=2, **QUICK)
+    result = log_likelihood(small(), SMALL, on_record=told.append, **asked(batch_size=2, **QUICK))
     assert sorted(told, key=lambda r: r["id"]) == list(result.records)
     assert list(result.ids) == list(range(6))
 
@@ -591,8 +601,8 @@ class Hungry(GaussianExpert):
 def test_batch_is_halved_when_memory_does_not_suffice():
     expert = Hungry((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4)
     told = []
-    found = log_likelihood(expert, SMALL, batch_size=16, on_record=told.append, **QUICK)
-    plain = log_likelihood(small(), SMALL, batch_size=4, **QUICK)
+    found = log_likelihood(expert, SMALL, on_record=told.append, **asked(batch_size=16, **QUICK))
+    plain = log_likelihood(small(), SMALL, **asked(batch_size=4, **QUICK))
     assert [r["rows"] for r in found.records] == [4] * 6
     np.testing.assert_array_equal(found.bits_per_dim, plain.bits_per_dim)
     assert len(told) == 6
@@ -609,7 +619,7 @@ def test_memory_that_ends_in_the_middle_costs_no_finished_image():
 
     expert = Later((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4)
     told = []
-    found = log_likelihood(expert, SMALL, repeats=2, batch_size=4, on_record=told.append, **QUICK)
+    found = log_likelihood(expert, SMALL, repeats=2, on_record=told.append, **asked(batch_size=4, **QUICK))
     assert sorted(r["id"] for r in told) == list(range(6))
     assert {r["rows"] for r in found.records} == {4, 2}
 
@@ -634,7 +644,13 @@ def test_memory_that_never_suffices_is_a_resource_error(step_control, rows):
 
         expert = Starved((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4)
     with pytest.raises(ResourceError, match="memory of cpu"):
-        log_likelihood(expert, SMALL, batch_size=rows, step_control=step_control, on_record=told)
+        log_likelihood(
+            expert,
+            SMALL,
+            on_record=told,
+            solver=solver_of({"step_control": step_control}),
+            machine=Machine(batch_size=rows),
+        )
 
 
 @pytest.mark.parametrize(
@@ -677,7 +693,7 @@ def test_memory_that_never_suffices_is_a_resource_error(step_control, rows):
 )
 def test_argument_that_cannot_be_meant_is_a_usage_error(options, text):
     with pytest.raises(UsageError, match=text):
-        log_likelihood(small(), SMALL, **options)
+        log_likelihood(small(), SMALL, **asked(**options))
 
 
 @pytest.mark.parametrize(
@@ -746,23 +762,21 @@ def extrapolating():
 
 
 def test_asking_an_expert_outside_its_range_is_marked_on_every_result():
-    found = log_likelihood(extrapolating(), SMALL, **QUICK)
+    found = log_likelihood(extrapolating(), SMALL, **asked(**QUICK))
     likelihood = found.evaluations["likelihood"]
     assert [r["evaluations_extrapolated"] for r in found.records] == likelihood.tolist()
-    assert "evaluations_extrapolated" not in log_likelihood(small(), SMALL, **QUICK).records[0]
-    with pytest.raises(ExpertRangeError, match="fine"):
-        log_likelihood(extrapolating(), SMALL, extrapolate=False)
+    assert "evaluations_extrapolated" not in log_likelihood(small(), SMALL, **asked(**QUICK)).records[0]
 
 
 def test_narrow_truncation_warns():
     expert = GaussianExpert((1, 2, 2), variance=0.2, gamma_range=(-4.5, 5.0), levels=4)
     with pytest.warns(UserWarning, match=r"tau = 2\.372 < 3"):
-        log_likelihood(expert, SMALL, **QUICK)
+        log_likelihood(expert, SMALL, **asked(**QUICK))
 
 
 def test_tolerance_below_float32_warns():
     with pytest.warns(UserWarning, match="rtol = 1e-07"):
-        log_likelihood(small(), SMALL[:1], rtol=1e-7, atol=1e-3)
+        log_likelihood(small(), SMALL[:1], solver=Dopri5(rtol=1e-7, atol=1e-3))
 
 
 # ---- results
@@ -771,9 +785,9 @@ def test_tolerance_below_float32_warns():
 def test_mixture_expert_of_own_images_knows_them_best():
     x = 2 * (SMALL[:3] + 0.5) / 4 - 1
     expert = GaussianMixtureExpert(torch.from_numpy(x), variance=0.05, gamma_range=(-6.0, 8.0), levels=4)
-    found = log_likelihood(expert, SMALL, probe="exact", batch_size=6)
+    found = log_likelihood(expert, SMALL, probes=Probes(kind="exact"), machine=Machine(batch_size=6))
     assert found.bits_per_dim[:3].max() < found.bits_per_dim[3:].min()
-    density = log_density(expert, x, probe="exact", **TIGHT)
+    density = log_density(expert, x, **asked(probe="exact", **TIGHT))
     z = torch.from_numpy(x * _core.alpha(-6.0))
     exact = expert.log_density(z, torch.full((3,), -6.0))
     # At gamma = 8 the end density is that of pure noise, which the data's own variance exceeds by 3e-4.
@@ -781,12 +795,12 @@ def test_mixture_expert_of_own_images_knows_them_best():
 
 
 def test_density_without_dequantisation_has_no_bits():
-    found = log_likelihood(small(), SMALL, dequantise="none", **TIGHT)
+    found = log_likelihood(small(), SMALL, dequantise="none", **asked(**TIGHT))
     assert np.isnan(found.bits_per_dim).all()
     assert (found.terms_nats["dequantisation"] == 0).all()
     x = 2 * (SMALL + 0.5) / 4 - 1
     np.testing.assert_allclose(found.log_density_nats, closed_form(as_model(small()), x), atol=1e-5)
-    np.testing.assert_array_equal(found.log_density_nats, log_density(small(), x, **TIGHT))
+    np.testing.assert_array_equal(found.log_density_nats, log_density(small(), x, **asked(**TIGHT)))
     summary = found.summary()
     assert summary["bits_per_dim"] is None
     assert summary["log_density_nats"]["mean"] == found.mean == pytest.approx(found.log_density_nats.mean())
@@ -796,12 +810,12 @@ def test_density_without_dequantisation_has_no_bits():
 
 
 def test_uniform_result_says_what_it_is():
-    found = log_likelihood(small(), SMALL, dequantise="uniform", progress=True, **QUICK)
+    found = log_likelihood(small(), SMALL, dequantise="uniform", progress=True, **asked(**QUICK))
     assert "noised to gamma_min" in repr(found)
 
 
 def test_result_is_rebuilt_from_records_in_json():
-    found = log_likelihood(small(), SMALL, importance=2, **QUICK)
+    found = log_likelihood(small(), SMALL, importance=2, **asked(**QUICK))
     records = json.loads(json.dumps(found.records, allow_nan=False))
     again = Likelihood.from_records(
         records, dim=4, importance=2, dequantise="truncated-normal", allow_failed=False
@@ -852,8 +866,8 @@ def test_paired_difference_is_by_id():
     ("n", "device", "rows"),
     [(1, "cpu", 1), (15, "cpu", 15), (16, "cpu", 16), (17, "cpu", 32), (360, "cpu", 64), (360, "cuda", 256)],
 )
-def test_default_batch_size_is_a_multiple_of_16_that_holds_all(n, device, rows):
-    assert default_batch_size(n, device) == rows
+def test_rows_are_a_multiple_of_16_that_holds_all(n, device, rows):
+    assert scoring_rows(n, device) == rows
 
 
 def dense_case():
@@ -874,8 +888,8 @@ def mixture_case():
 def test_path_error_is_that_of_the_path_and_correcting_for_it_helps(case):
     model, pixels = case()
     options = {"probe": "exact", "dtype": "float64"}
-    exact = log_likelihood(model, pixels, rtol=1e-9, atol=1e-9, **options)
-    found = log_likelihood(model, pixels, method="adams", **options)
+    exact = log_likelihood(model, pixels, **asked(rtol=1e-9, atol=1e-9, **options))
+    found = log_likelihood(model, pixels, **asked(method="adams", **options))
     left = found.bits_per_dim - exact.bits_per_dim
     off = left + found.terms_nats["path_correction"] / 64 / BITS
     ratio = found.path_error / np.abs(off)
@@ -885,10 +899,10 @@ def test_path_error_is_that_of_the_path_and_correcting_for_it_helps(case):
 
 def test_coarse_path_is_not_corrected_and_its_error_is_told():
     pixels = np.zeros((2, 1, 8, 8), np.uint8)
-    found = log_likelihood(dense_pair()[0], pixels, method="adams", tol=0.03, h_max=1.0)
+    found = log_likelihood(dense_pair()[0], pixels, solver=Adams(tol=0.03, h_max=1.0))
     assert (found.terms_nats["path_correction"] == 0).all()
     assert (found.path_error > 0).all()
     assert found.summary()["path_error"] == pytest.approx(found.path_error.mean())
-    other = log_likelihood(dense_pair()[0], pixels, method="dopri5")
+    other = log_likelihood(dense_pair()[0], pixels, solver=Dopri5())
     assert np.isnan(other.path_error).all()
     assert "path_error" not in other.summary()

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from tests.asked import asked
 
 from merged_diffusion.data import load_data
 from merged_diffusion.likelihood import log_likelihood
+from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.workspace import TorchWorkspace
 from merged_diffusion.pairs import load_pair
 
@@ -27,15 +29,15 @@ def digits():
 @pytest.mark.parametrize("step_control", ["per-image", "shared"])
 def test_device_agrees_with_the_host(device, digits, dtype, limit, step_control):
     options = {"dtype": dtype, "step_control": step_control, "batch_size": 4, **TOLERANCE}
-    there = log_likelihood(load_pair("digits"), digits, device=device, workspace="torch", **options)
-    here = log_likelihood(load_pair("digits"), digits, device="cpu", workspace="host", **options)
+    there = log_likelihood(load_pair("digits"), digits, **asked(device=device, workspace="torch", **options))
+    here = log_likelihood(load_pair("digits"), digits, **asked(device="cpu", workspace="host", **options))
     np.testing.assert_allclose(there.bits_per_dim, here.bits_per_dim, rtol=0, atol=limit)
 
 
 def test_neighbours_and_refill_change_no_bit(device, digits):
     options = {"device": device, "workspace": "torch", "batch_size": 2, **TOLERANCE}
-    whole = log_likelihood(load_pair("digits"), digits, **options)
-    last = log_likelihood(load_pair("digits"), digits.select(ids=(3, 4)), **options)
+    whole = log_likelihood(load_pair("digits"), digits, **asked(**options))
+    last = log_likelihood(load_pair("digits"), digits.select(ids=(3, 4)), **asked(**options))
     assert last.bits_per_dim[0] == whole.bits_per_dim[3]
 
 
@@ -55,7 +57,7 @@ def test_nothing_waits_for_the_device_but_collect_and_save(device, digits, monke
         pytest.skip("needs --device cuda")
     options = {"device": device, "batch_size": 4, "probes": probes, **TOLERANCE}
     model = load_pair("digits")
-    log_likelihood(model, digits, **options)  # libraries and kernels are loaded by now
+    log_likelihood(model, digits, **asked(**options))  # libraries and kernels are loaded by now
 
     def watched(verb):
         def run(self, *given):
@@ -66,11 +68,13 @@ def test_nothing_waits_for_the_device_but_collect_and_save(device, digits, monke
 
     for name in ("load", "combine", "evaluate", "scaled_square", "gram", "accept"):
         monkeypatch.setattr(TorchWorkspace, name, watched(getattr(TorchWorkspace, name)))
-    log_likelihood(model, digits, **options)
+    log_likelihood(model, digits, **asked(**options))
 
 
 def test_seconds_of_the_device_stand_beside_those_of_the_host(device, digits):
-    found = log_likelihood(load_pair("digits"), digits, device=device, batch_size=4, profile_time=True)
+    found = log_likelihood(
+        load_pair("digits"), digits, machine=Machine(device=device, batch_size=4, profile_time=True)
+    )
     profile = found.time_profile
     assert profile.total == pytest.approx(found.seconds, rel=1e-12)
     assert min(profile.seconds.values()) >= 0

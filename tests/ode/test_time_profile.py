@@ -5,10 +5,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from tests.asked import asked, drawn
 
 from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.merge import MergedModel, Threshold
+from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.time_profile import PARTS, TimeProfile
 from merged_diffusion.sampling import draw
 
@@ -38,16 +40,14 @@ def pair():
 
 
 def scored(model, **options):
-    return log_likelihood(model, PIXELS, **{"batch_size": ROWS, "profile_time": True} | options)
+    return log_likelihood(model, PIXELS, **asked(**{"batch_size": ROWS, "profile_time": True} | options))
 
 
 @pytest.fixture
 def unchecked(monkeypatch):
     """Nothing asks expert or device before a solve, so that every call is the solver's."""
-    monkeypatch.setattr("merged_diffusion.likelihood.scoring.check_expert", lambda *_, **__: None)
-    monkeypatch.setattr(
-        "merged_diffusion.likelihood.solver_settings.resolve_device", lambda name: (name, None)
-    )
+    monkeypatch.setattr("merged_diffusion.scores.prepared.check_expert", lambda *_, **__: None)
+    monkeypatch.setattr("merged_diffusion.ode.devices.resolve_device", lambda name: (name, None))
 
 
 @pytest.mark.parametrize("workspace", WORKSPACES)
@@ -144,8 +144,8 @@ def test_a_solve_that_runs_out_of_memory_is_other_and_its_calls_are_not_counted(
 @pytest.mark.parametrize("method", ["adams", "dopri5"])
 def test_samples_have_a_profile_without_products(method):
     options = {"method": method, "batch_size": ROWS}
-    found = draw(expert(), range(N), **options, profile_time=True)
-    plain = draw(expert(), range(N), **options)
+    found = draw(expert(), range(N), **drawn(**options, profile_time=True))
+    plain = draw(expert(), range(N), **drawn(**options))
     np.testing.assert_array_equal(found.images, plain.images)
     assert plain.time_profile is None
     profile = found.time_profile
@@ -160,7 +160,9 @@ def test_keeping_samples_is_records(rows):
     def keep(_):
         time.sleep(0.05)
 
-    profile = draw(expert(), range(N), batch_size=rows, on_images=keep, profile_time=True).time_profile
+    profile = draw(
+        expert(), range(N), on_images=keep, machine=Machine(batch_size=rows, profile_time=True)
+    ).time_profile
     assert profile.seconds["records"] >= 0.05 * (N if rows == 1 else 1)
 
 

@@ -7,6 +7,8 @@ import torch
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
 from merged_diffusion.ode import workspace as module
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import SOLVERS, Dopri5
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.workspace import TorchWorkspace
 
@@ -160,18 +162,15 @@ def solved(kind, n, rows, dtype=torch.float64, tolerance=1e-8):
         return force.unsqueeze(1) - y / 2, torch.zeros(len(y), dtype=torch.float64)
 
     tally = solve(
-        [(0.0, 1.0), (1.0, 3.0)],
+        [[(0.0, 1.0), (1.0, 3.0)]],
         [network, network],
         np.arange(n, dtype=np.uint64),
         start,
-        shape=(rows, D),
-        device=CPU,
-        dtype=dtype,
+        dim=D,
+        place=Place(CPU, dtype, rows, workspace=kind),
+        solver=Dopri5(tolerance, tolerance),
         finished=lambda outcome: steps.update({outcome.key: outcome.steps}),
-        workspace=kind,
         drift="plain",
-        rtol=tolerance,
-        atol=tolerance,
         keep=lambda key, state: states.update({key: state}),
         record_steps=True,
     )
@@ -221,15 +220,14 @@ def test_exceptions_come_out_unchanged(kind):
 
     with pytest.raises(OddError) as caught:
         solve(
-            [(0.0, 1.0)],
+            [[(0.0, 1.0)]],
             [network],
             np.arange(2, dtype=np.uint64),
             start,
-            shape=(2, D),
-            device=CPU,
-            dtype=torch.float64,
+            dim=D,
+            place=Place(CPU, torch.float64, 2, workspace=kind),
+            solver=Dopri5(),
             finished=lambda outcome: None,
-            workspace=kind,
         )
     assert caught.value is problem
 
@@ -280,18 +278,15 @@ def test_a_branch_is_to_the_last_bit_the_solve_of_its_own_legs(kind, method, dty
     def outcomes(legs, keys, branches=(), stride=0):
         found = {}
         tally = solve(
-            legs,
+            [legs, *branches],
             [_flow] * max(len(course) for course in [legs, *branches]),
             np.array(keys, dtype=np.uint64),
             lambda key: states[key % 100],
-            shape=(4, 6),
-            device=CPU,
-            dtype=dtype,
-            method=method,
-            workspace=kind,
+            dim=6,
+            place=Place(CPU, dtype, 4, workspace=kind),
+            solver=SOLVERS[method](),
             finished=lambda outcome: found.__setitem__(outcome.key, outcome),
             record_steps=True,
-            branches=branches,
             stride=stride,
         )
         return found, tally
@@ -315,14 +310,15 @@ def test_a_branch_is_to_the_last_bit_the_solve_of_its_own_legs(kind, method, dty
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"branches": [[(-7.0, 3.0)]]}, "does not begin"),
-        ({"step_control": "shared"}, "with branches"),
+        ({"branch": [(-7.0, 3.0)]}, "does not begin"),
+        ({"solver": Dopri5(shared=True)}, "with branches"),
         ({"stride": 0}, "stride"),
         ({"keys": [250]}, "stride"),
     ],
 )
 def test_branches_that_cannot_be_are_refused(change, message) -> None:
     keys = np.array(change.pop("keys", [0, 100]), dtype=np.uint64)
-    options = {"branches": [[(-8.0, 1.0)]], "stride": 100, "finished": print, "shape": (2, D)} | change
+    routes = [[(-8.0, 3.0)], change.pop("branch", [(-8.0, 1.0)])]
+    options = {"stride": 100, "solver": Dopri5(), "dim": D, "place": Place(CPU, torch.float64, 2)} | change
     with pytest.raises(UsageError, match=message):
-        solve([(-8.0, 3.0)], [_flow], keys, start, device=CPU, dtype=torch.float64, **options)
+        solve(routes, [_flow], keys, start, finished=print, **options)

@@ -15,6 +15,9 @@ from merged_diffusion import _core
 from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.merge import MergedModel, Threshold, as_model
 from merged_diffusion.ode.items import Items
+from merged_diffusion.ode.machine import Machine, Place
+from merged_diffusion.ode.methods import Dopri5
+from merged_diffusion.samplers import Dpmpp2m
 from merged_diffusion.sampling import draw
 from merged_diffusion.sampling.ancestral import Coefficients, ancestral, in_charge
 from merged_diffusion.sampling.dpmpp import dpmpp_2m
@@ -58,8 +61,8 @@ def by_ode(model, steps):
     keys = np.arange(4, dtype=np.uint64)
     integrate(
         model.legs(toward="data"), Items(keys), keys, starts.__getitem__,
-        rows=4, shape=SHAPE, device=CPU, dtype=torch.float64, arrived=ends.__setitem__,
-        finished=lambda outcome: None, step_control="constant", steps=steps,
+        shape=SHAPE, place=Place(CPU, torch.float64, 4), solver=Dopri5(), arrived=ends.__setitem__,
+        finished=lambda outcome: None, steps=steps,
     )  # fmt: skip
     return torch.from_numpy(np.stack([ends[key] for key in range(4)])).view(4, *SHAPE)
 
@@ -175,7 +178,9 @@ def test_ancestral_law_tends_to_its_limit():
 
 def test_drawn_start_has_the_variance_that_a_likelihood_ends_with():
     expert = GaussianExpert((1, 16, 16), variance=0.3, gamma_range=(-8.0, 1.0))
-    found = draw(expert, np.arange(64), sampler="dpmpp-2m", steps=64, dtype="float64", latents=True)
+    found = draw(
+        expert, np.arange(64), latents=True, sampler=Dpmpp2m(steps=64), machine=Machine(dtype="float64")
+    )
     v0, v1 = (float(expert.noised_variance(g)[0, 0]) for g in (1.0, -8.0))
     expected = _core.sigma_squared(1.0) * v1 / v0
     n = found.latents.size

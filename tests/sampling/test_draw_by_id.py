@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from tests.asked import drawn
 
 import merged_diffusion as md
 from merged_diffusion.errors import ExpertError, SolveError, UsageError
 from merged_diffusion.experts.callables import CallableExpert
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import Adams, Dopri5
+from merged_diffusion.samplers import Ancestral, Dpmpp2m, Ode
 from merged_diffusion.sampling import Samples, draw
 
 SAMPLERS = ("ode", "ancestral", "heun", "dpmpp-2m")
@@ -21,7 +25,9 @@ def digits():
 @pytest.fixture(scope="module")
 def many(digits):
     return {
-        name: draw(digits, np.arange(40), sampler=name, decode="sample", latents=True, **FEW.get(name, {}))
+        name: draw(
+            digits, np.arange(40), decode="sample", latents=True, **drawn(sampler=name, **FEW.get(name, {}))
+        )
         for name in SAMPLERS
     }
 
@@ -29,7 +35,7 @@ def many(digits):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_image_is_unmoved_by_its_neighbours(digits, many, name):
     wanted = np.array([37, 5, 20])
-    found = draw(digits, wanted, sampler=name, decode="sample", latents=True, **FEW.get(name, {}))
+    found = draw(digits, wanted, decode="sample", latents=True, **drawn(sampler=name, **FEW.get(name, {})))
     expected = many[name].in_order(wanted)
     np.testing.assert_array_equal(found.ids, wanted)
     np.testing.assert_array_equal(found.images, expected.images)
@@ -65,37 +71,49 @@ def test_start_is_shared_by_all_thresholds():
     for eta in (0.2, 0.7):
         seen.clear()
         model = md.MergedModel(other, expert, md.Threshold.eta(eta))
-        draw(model, [3], sampler="ancestral", steps=4, dtype="float64", batch_size=1)
+        draw(model, [3], sampler=Ancestral(steps=4), machine=Machine(dtype="float64", batch_size=1))
         starts.append([z for gamma, z in seen if gamma == 5.0][-1])
     assert torch.equal(*starts)
 
 
 def test_parts_are_handed_on_once_each(digits):
     parts = []
-    found = draw(digits, np.arange(40), sampler="dpmpp-2m", steps=4, on_images=parts.append)
+    found = draw(digits, np.arange(40), on_images=parts.append, sampler=Dpmpp2m(steps=4))
     assert sorted(np.concatenate([part.ids for part in parts]).tolist()) == list(range(40))
     assert Samples.joined(parts).in_order(found.ids).sha256 == found.sha256
 
 
 def test_seed_and_id_name_the_noise(digits):
-    one, two = (draw(digits, [0, 1], seed=seed, sampler="dpmpp-2m", steps=6).images for seed in (0, 1))
+    one, two = (draw(digits, [0, 1], seed=seed, sampler=Dpmpp2m(steps=6)).images for seed in (0, 1))
     assert not np.array_equal(one, two)
     assert not np.array_equal(one[0], one[1])
 
 
 def test_sample_is_the_short_way(digits):
-    images = md.sample(digits, num=3, sampler="dpmpp-2m", steps=4)
+    images = md.sample(digits, num=3, sampler=Dpmpp2m(steps=4))
     assert images.dtype == np.uint8
     assert images.shape == (3, 1, 8, 8)
     assert images.max() <= 16
-    again = md.sample(digits, ids=[2], sampler="dpmpp-2m", steps=4)
+    again = md.sample(digits, ids=[2], sampler=Dpmpp2m(steps=4))
     np.testing.assert_array_equal(again[0], images[2])
 
 
 @pytest.mark.parametrize("tol", [0.003, 0.01])
 def test_adams_draws_what_dopri5_draws(digits, tol):
-    fine = draw(digits, np.arange(8), rtol=1e-7, atol=1e-7, batch_size=8, dtype="float64", latents=True)
-    adams = draw(digits, np.arange(8), method="adams", tol=tol, batch_size=8, dtype="float64", latents=True)
+    fine = draw(
+        digits,
+        np.arange(8),
+        latents=True,
+        sampler=Ode(Dopri5(rtol=1e-7, atol=1e-7)),
+        machine=Machine(batch_size=8, dtype="float64"),
+    )
+    adams = draw(
+        digits,
+        np.arange(8),
+        latents=True,
+        sampler=Ode(Adams(tol=tol)),
+        machine=Machine(batch_size=8, dtype="float64"),
+    )
     assert np.sqrt(np.mean((fine.latents - adams.latents) ** 2)) < tol
     assert sum(counts.mean() for counts in adams.evaluations.values()) < 100
 
@@ -137,7 +155,7 @@ def test_failed_images_are_named_and_the_others_drawn():
 )
 def test_bad_arguments_are_refused_before_anything_is_drawn(digits, ids, options, message):
     with pytest.raises((UsageError, ExpertError), match=message):
-        draw(digits, ids, on_images=lambda _: pytest.fail("drawn"), **options)
+        draw(digits, ids, on_images=lambda _: pytest.fail("drawn"), **drawn(**options))
 
 
 def test_expert_of_any_size_needs_a_shape():

@@ -10,14 +10,16 @@ import torch
 from scipy.integrate import solve_ivp
 
 from merged_diffusion import _core
+from merged_diffusion.experts.accept import Accept
 from merged_diffusion.merge import MergedModel, Threshold, as_model
-from merged_diffusion.samplers import Sampling
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import Dopri5
+from merged_diffusion.samplers import Ode, Sampling
 from merged_diffusion.sampling import decode, drawing
 from merged_diffusion.sampling.ancestral import Coefficients, ancestral, clipped_mean
 from merged_diffusion.sampling.drawing import Drawing
 from merged_diffusion.sampling.heun import heun
 from merged_diffusion.sampling.network import Network
-from merged_diffusion.scores.machine import Machine, drawing_batch_size
 
 CPU = torch.device("cpu")
 EDM_RANGE = (2 * np.log(0.002), 2 * np.log(80.0))
@@ -113,9 +115,9 @@ def test_ode_draws_the_converged_reference_from_its_noise(public, monkeypatch, c
     # The package starts from sigma(gamma_max) times its own normal numbers.
     start = d["sample_z_T"].reshape(2, -1).astype(np.float64) / _core.sigma(model.gamma_range[1])
     monkeypatch.setattr(drawing, "normal", lambda seed, purpose, ids, dim: start[ids.astype(int)])
-    how = Sampling(sampler="ode", rtol=1e-9, atol=1e-9)
-    machine = Machine.of(device="cpu", dtype="float64", batch_size=2, usual=drawing_batch_size)
-    (found,) = Drawing(model, how, machine, (3, 8, 8)).run(np.arange(2), None, latents=True)
+    how = Sampling(Ode(Dopri5(1e-9, 1e-9)))
+    place = Place(CPU, torch.float64, 2)
+    (found,) = Drawing(model, how, place, (3, 8, 8)).run(np.arange(2), None, accept=Accept(), latents=True)
     np.testing.assert_allclose(found.latents.reshape(2, 3, 8, 8), d[f"sample_z_0{suffix}"], rtol=0, atol=1e-6)
     np.testing.assert_array_equal(found.images, d[f"sample_x_int{suffix}"])
 
@@ -141,9 +143,9 @@ def test_ode_counts_what_scipy_counts_where_a_block_shares_its_steps(public, mon
         z, counts[leg.role] = solved.y[:, -1], solved.nfev
     start = d["sample_z_T"].reshape(2, -1).astype(np.float64) / _core.sigma(model.gamma_range[1])
     monkeypatch.setattr(drawing, "normal", lambda seed, purpose, ids, dim: start[ids.astype(int)])
-    how = Sampling(sampler="ode", step_control="shared", rtol=rtol, atol=rtol)
-    machine = Machine.of(device="cpu", dtype="float64", batch_size=2, usual=drawing_batch_size)
-    (found,) = Drawing(model, how, machine, (3, 8, 8)).run(np.arange(2), None, latents=True)
+    how = Sampling(Ode(Dopri5(rtol, rtol, shared=True)))
+    place = Place(CPU, torch.float64, 2)
+    (found,) = Drawing(model, how, place, (3, 8, 8)).run(np.arange(2), None, accept=Accept(), latents=True)
     np.testing.assert_allclose(found.latents.ravel(), z, rtol=0, atol=1e-9)
     assert {role: counted.tolist() for role, counted in found.evaluations.items()} == {
         role: [count] * 2 for role, count in counts.items()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tests.asked import drawn
 
 import merged_diffusion as md
 from merged_diffusion import Settings, sweep
@@ -79,10 +80,10 @@ def test_samples_are_those_of_draw_and_are_given_as_they_are_made(tmp_path):
     )
     assert {row: sum(counts) for row, counts in seen.items()} == {"eta 0.1000": 20, "eta 0.4000": 20}
     pair = md.load_pair("digits", eta=0.4)
-    drawn = md.draw(pair, range(20), seed=3, **HEUN)
+    own = md.draw(pair, range(20), seed=3, **drawn(**HEUN))
     with np.load(tmp_path / "swept" / "eta-0.4000" / "samples.npz") as kept:
-        assert (kept["images"] == drawn.images).all()
-    found = md.assess(drawn.images, "digits")["primary"]
+        assert (kept["images"] == own.images).all()
+    found = md.assess(own.images, "digits")["primary"]
     assert table["rows"][1]["summary"]["quality"]["primary"] == found
 
 

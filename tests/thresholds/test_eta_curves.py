@@ -6,6 +6,7 @@ import pytest
 from merged_diffusion.bound import Profile, loss_profile, terms
 from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.experts.gaussian import GaussianExpert
+from merged_diffusion.ode.machine import Machine
 from merged_diffusion.thresholds.eta_curves import Curve, Profiles, gammas_of, likelihood_curve
 
 SHAPE, DIM, LEVELS = (1, 2, 3), 6, 17
@@ -67,7 +68,13 @@ def test_sampled_profiles_are_within_three_of_their_standard_errors(stride):
         for role, ends in RANGES.items()
     }
     sampled = [
-        loss_profile(experts[role], data, grid(role, 0.35), stride=stride, dtype="float64", batch_size=512)
+        loss_profile(
+            experts[role],
+            data,
+            grid(role, 0.35),
+            stride=stride,
+            machine=Machine(dtype="float64", batch_size=512),
+        )
         for role in RANGES
     ]
     found = Profiles(*sampled, DIM).curve(ETA, GAMMA)

@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from tests.asked import asked
 
 from merged_diffusion import _core
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import ExpertError, ExpertWarning, SolveError, UsageError
+from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert
 from merged_diffusion.likelihood import log_likelihood
-from merged_diffusion.likelihood.solver_settings import Settings
+from merged_diffusion.likelihood.options import Options
 from merged_diffusion.merge import MergedModel, Threshold
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import Adams, Probes
 from merged_diffusion.thresholds import confirm_threshold, find_threshold
 from merged_diffusion.thresholds.one_pass import one_pass
 
@@ -36,7 +40,7 @@ def gaussian_images(n, std=0.3):
 
 
 def solver(tol):
-    return Settings(method="adams", tol=tol, h_max=0.3, probe="exact", dtype="float64", batch_size=32)
+    return Options(**asked(method="adams", tol=tol, h_max=0.3, probe="exact", dtype="float64", batch_size=32))
 
 
 def test_one_pass_is_the_exact_likelihood_at_every_threshold_of_gaussians():
@@ -49,7 +53,11 @@ def test_one_pass_is_the_exact_likelihood_at_every_threshold_of_gaussians():
     for column, gamma in enumerate(gammas):
         model = MergedModel(*experts, Threshold.gamma(float(gamma)))
         exact = log_likelihood(
-            model, data, dtype="float64", probe="exact", method="adams", tol=1e-4, h_max=0.3, batch_size=32
+            model,
+            data,
+            solver=Adams(tol=1e-4, h_max=0.3),
+            probes=Probes(kind="exact"),
+            machine=Machine(dtype="float64", batch_size=32),
         )
         away = np.abs(found.bits_per_dim[:, column] - exact.bits_per_dim)
         assert away.max() < 2e-3, f"{gamma}: {away.max()}"
@@ -67,7 +75,7 @@ def test_one_pass_counts_both_experts_where_both_are_asked():
     counted = [
         Counted(SHAPE, variance=0.1, gamma_range=expert.gamma_range, levels=LEVELS) for expert in experts
     ]
-    settings = Settings(method="adams", tol=1e-2, dtype="float64", batch_size=8)
+    settings = Options(**asked(method="adams", tol=1e-2, dtype="float64", batch_size=8))
     found = one_pass(tuple(counted), PARTS, data, np.array([0.0]), settings)
     # Rows that have ended are still in the call, so the count of useful ones is at most that of all.
     assert 0.8 * sum(calls) < found.evaluations <= sum(calls)
@@ -107,7 +115,7 @@ def planted_pair(eta, seed=0):
 @pytest.mark.parametrize("eta", [0.15, 0.6])
 def test_a_planted_crossing_is_found(eta):
     likelihood, quality, data = planted_pair(eta)
-    found = find_threshold(likelihood, quality, data, dtype="float64", batch_size=128)
+    found = find_threshold(likelihood, quality, data, machine=Machine(dtype="float64", batch_size=128))
     assert abs(found.crossing - eta) < 0.03, found.crossing
     assert abs(found.eta - eta) < 0.03, found.eta
     low, high = found.crossing_interval
@@ -121,13 +129,13 @@ def test_a_planted_crossing_is_found(eta):
 def test_finding_is_cheap_and_counted():
     likelihood, quality, data = planted_pair(0.6)
     data = data.select(limit=64)
-    found = find_threshold(likelihood, quality, data, dtype="float64")
+    found = find_threshold(likelihood, quality, data, machine=Machine(dtype="float64"))
     spent = found.evaluations
-    asked = found.profiles.likelihood.evaluations + found.profiles.quality.evaluations
-    assert spent["profiles"] == 0.5 * asked
-    assert asked / len(data) <= 2 * 8.5
+    calls = found.profiles.likelihood.evaluations + found.profiles.quality.evaluations
+    assert spent["profiles"] == 0.5 * calls
+    assert calls / len(data) <= 2 * 8.5
     assert spent["finding"] == spent["profiles"] + spent["one_pass"]
-    confirmed = confirm_threshold(likelihood, quality, data, found, Settings(dtype="float64"))
+    confirmed = confirm_threshold(likelihood, quality, data, found, Options(**asked(dtype="float64")))
     assert spent["finding"] < confirmed.evaluations["grid"] / 6
     assert confirmed.evaluations["confirming"] < confirmed.evaluations["grid"] / 3
 
@@ -136,15 +144,17 @@ def test_finding_is_cheap_and_counted():
 def test_confirming_scores_the_threshold_its_neighbours_and_both_experts():
     likelihood, quality, data = planted_pair(0.6)
     data = data.select(limit=16)
-    found = find_threshold(likelihood, quality, data, dtype="float64")
-    confirmed = confirm_threshold(likelihood, quality, data, found, Settings(dtype="float64"))
+    found = find_threshold(likelihood, quality, data, machine=Machine(dtype="float64"))
+    confirmed = confirm_threshold(likelihood, quality, data, found, Options(**asked(dtype="float64")))
     etas = [confirmed.etas[name] for name in list(confirmed.rows)[:3]]
     np.testing.assert_allclose(etas, [found.eta - 0.1, found.eta, found.eta + 0.1], atol=0.005)
     assert list(confirmed.rows)[3:] == ["likelihood", "quality"]
     name = confirmed.best
     gamma = found.threshold(confirmed.eta)["gamma"]
     single = log_likelihood(
-        MergedModel(likelihood, quality, Threshold.gamma(gamma)), data, dtype="float64", batch_size=16
+        MergedModel(likelihood, quality, Threshold.gamma(gamma)),
+        data,
+        machine=Machine(dtype="float64", batch_size=16),
     )
     np.testing.assert_allclose(confirmed.rows[name].bits_per_dim, single.bits_per_dim, rtol=1e-12)
     rows = {row["name"]: row for row in confirmed.summary()["rows"]}
@@ -155,7 +165,9 @@ def test_confirming_scores_the_threshold_its_neighbours_and_both_experts():
 def test_the_same_seed_finds_the_same_whatever_the_order():
     likelihood, quality, data = planted_pair(0.6)
     data = data.select(limit=40)
-    one, two = (find_threshold(likelihood, quality, data, seed=3, batch_size=32) for _ in range(2))
+    one, two = (
+        find_threshold(likelihood, quality, data, seed=3, machine=Machine(batch_size=32)) for _ in range(2)
+    )
     assert one.eta == two.eta
     np.testing.assert_array_equal(one.likelihood.value, two.likelihood.value)
     np.testing.assert_array_equal(one.bound.value, two.bound.value)
@@ -194,4 +206,4 @@ def test_a_gradient_with_a_part_missing_is_found_wherever_the_one_pass_takes_it(
     with pytest.raises(ExpertError, match=f"expert {role} has part of its gradient missing"):
         find_threshold(*experts.values(), gaussian_images(20))
     with pytest.warns(ExpertWarning, match="part of its gradient missing"):
-        find_threshold(*experts.values(), gaussian_images(20), accept_gradient=role)
+        find_threshold(*experts.values(), gaussian_images(20), accept=Accept(gradient=role))

@@ -50,19 +50,22 @@ def _log_density(problem: Problem, solved: Solved) -> tuple[Floats, Floats]:
 
 def _by_package(problem: Problem, setting: Setting) -> Found:
     """As `log_density` does, which does not return what it took."""
-    scoring = points.prepared(
-        problem.model,
-        problem.points,
-        seed=setting.seed,
-        probe=setting.probe,
-        probes=setting.probes,
-        dtype=setting.dtype,
-        batch_size=len(problem.points),
-        **_options(setting),
+    found, seconds, peak = watched(
+        lambda: points.scored(
+            problem.model,
+            problem.points,
+            seed=setting.seed,
+            probe=setting.probe,
+            probes=setting.probes,
+            dtype=setting.dtype,
+            batch_size=len(problem.points),
+            **_options(setting),
+        )
     )
-    found, seconds, peak = watched(lambda: points.run(scoring))
     evaluations = np.sum(list(found.evaluations.values()), axis=0).astype(float)
-    return Found(found.log_density_nats, evaluations, seconds, scoring.network_seconds, peak)
+    return Found(
+        found.log_density_nats, evaluations, seconds, found.seconds - found.seconds_outside_network, peak
+    )
 
 
 def _options(setting: Setting) -> dict[str, object]:

@@ -13,7 +13,9 @@ from torch import Tensor
 from merged_diffusion import schedules
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items
-from merged_diffusion.ode.probes import make_probes
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import Probes
+from merged_diffusion.ode.probes import make_directions
 from suite.problems import Problem
 from suite.setting import Setting
 
@@ -30,14 +32,12 @@ class Network:
         self.legs = problem.model.legs()
         self.calls = 0
         items = Items(self._keys, 1, setting.seed)
-        device = torch.device("cpu")
+        place = Place(torch.device("cpu"), self._dtype, n)
         self._flows = [
             ProbabilityFlow(
                 leg.expert,
                 problem.shape,
-                make_probes(
-                    "fixed", setting.probes, items, rows=n, dim=self._dim, device=device, dtype=self._dtype
-                ),
+                make_directions(Probes(setting.probes, "fixed"), items, place, self._dim),
                 items,
             )
             for leg in self.legs

@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from merged_diffusion import methods
 from merged_diffusion.jobs.settings import PRESETS as PACKAGE
+from merged_diffusion.ode.methods import Adams
 from suite import measure
 from suite.problems import Problem
 from suite.setting import Floats, Found, Setting
 from suite.store import Store
 
 PAPER: Final = 1e-5
-USED: Final = {"fast": PACKAGE["fast"], "default": methods.DEFAULTS["adams"], "tight": PACKAGE["tight"]}
-PRESETS: Final = {name: (used["tol"], used["h_max"]) for name, used in USED.items()}
+PRESETS: Final = {name: (used.tol, used.h_max) for name, used in PACKAGE.items() if isinstance(used, Adams)}
 DEFAULT: Final = PRESETS["default"]
 ADAMS: Final = (
     *((1e-1, 1.4), PRESETS["fast"], (1e-2, 0.85), DEFAULT, PRESETS["tight"]),

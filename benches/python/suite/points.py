@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from merged_diffusion.likelihood import Likelihood
-from merged_diffusion.likelihood.dequantisation import Points
-from merged_diffusion.likelihood.scoring import Scoring
-from merged_diffusion.likelihood.solver_settings import Settings
+from merged_diffusion.likelihood.exact import score_points
+from merged_diffusion.likelihood.options import Options
 from merged_diffusion.merge import MergedModel
-from merged_diffusion.ode.items import Items
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import Probes, solver_of
 from suite.setting import Floats
 
 
-def prepared(model: MergedModel, points: Floats, *, seed: int = 0, **options: Any) -> Scoring:
-    """What scores points x [N, C, H, W]: probes are named by seed and position."""
-    items = Items(np.arange(len(points), dtype=np.uint64), 1, seed)
-    settings = Settings(seed=seed, dequantise="none", **options)
-    starts = Points(points, gamma_min=model.gamma_range[0], items=items)
-    return Scoring([model], settings, items, starts, points.shape[1:])
+def scored(model: MergedModel, points: Floats, *, seed: int = 0, **words: Any) -> Likelihood:
+    """Log densities in nats of points x [N, C, H, W]; `SolveError` if one failed.
 
-
-def run(scoring: Scoring) -> Likelihood:
-    """Its log densities in nats; `SolveError` if one failed."""
-    (records,) = scoring.run()
-    return Likelihood(records, scoring.dim, dequantise="none").check()
+    ``words`` are those of the command line; probes are named by seed and position.
+    """
+    machine = {name: words[name] for name in ("device", "dtype", "batch_size") if name in words}
+    options = Options(
+        seed=seed,
+        dequantise="none",
+        solver=solver_of(words),
+        probes=Probes(words.get("probes", 1), words.get("probe")),
+        machine=Machine(**machine),
+    )
+    return score_points(model, points, options).check()

@@ -9,25 +9,6 @@
 Names are loaded when they are first used: to read kept records takes no torch.
 """
 
-from __future__ import annotations
+from merged_diffusion.lazy import attach
 
-from typing import TYPE_CHECKING
-
-from merged_diffusion.lazy import loader
-
-if TYPE_CHECKING:
-    from merged_diffusion.bound.bounds import Bound
-    from merged_diffusion.bound.profile import Profile, loss_profile
-    from merged_diffusion.bound.variational import variational_bound
-
-__all__ = ["Bound", "Profile", "loss_profile", "variational_bound"]
-
-_HOMES = {
-    "Bound": "bounds",
-    "Profile": "profile",
-    "loss_profile": "profile",
-    "variational_bound": "variational",
-}
-
-if not TYPE_CHECKING:  # a checker would take every name for an object
-    __getattr__ = loader(__name__, _HOMES)
+__getattr__, __dir__ = attach(__name__, __file__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from merged_diffusion import schedules
 from merged_diffusion.bound.random_numbers import Floats, diffusion_noise
+from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import ask
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.ode.items import Keys
+from merged_diffusion.ode.machine import Place
 from merged_diffusion.ode.placing import placed
 
 Positions = npt.NDArray[np.int64]
@@ -34,6 +37,12 @@ class Losses:
     device: torch.device
     dtype: torch.dtype
     network_seconds: float = field(default=0.0, init=False)
+
+    @classmethod
+    def of(cls, data: Data, seed: int, place: Place) -> Self:
+        """Of the images of a set."""
+        x, rows = pixel_values(data.images, data.levels), Rows(place.rows, place.device)
+        return cls(x, data.ids.astype(np.uint64), data.labels, seed, rows, place.device, place.dtype)
 
     def __call__(self, expert: Expert, positions: Positions, gamma: Floats, draws: Keys) -> Floats:
         """The squared error [M], summed over an image's values, of the images at ``positions`` [M].

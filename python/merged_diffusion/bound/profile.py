@@ -13,18 +13,18 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion import methods
 from merged_diffusion.bound import random_numbers
 from merged_diffusion.bound.losses import Losses
 from merged_diffusion.bound.random_numbers import Floats
-from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.data.images import Data
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.experts.memory import Rows
 from merged_diffusion.merge import Convention, as_model
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import check_seed
 from merged_diffusion.scores.inputs import as_data
-from merged_diffusion.scores.machine import Machine, default_batch_size
-from merged_diffusion.scores.prepared import prepared
+from merged_diffusion.scores.prepared import ready
+from merged_diffusion.scores.rows import scoring_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +90,7 @@ def loss_profile(
     stride: int = 1,
     seed: int = 0,
     labels: npt.ArrayLike | None = None,
-    batch_size: int | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
+    machine: Machine = Machine(),
     convention: Convention = "exact",
 ) -> Profile:
     """The loss of ``expert`` at ``gammas`` [G] on every image of ``data``.
@@ -123,28 +121,15 @@ def loss_profile(
             f"gammas from {grid[0]:g} to {grid[-1]:g} leave {low:g} to {high:g}, where expert {expert.name} "
             "was trained"
         )
-    methods.check_seed(seed)
+    check_seed(seed)
     model = as_model(expert, convention=convention)
     given = as_data(data, None, labels, model)
     (leg,) = model.legs()
-    machine = Machine.of(
-        device=device, dtype=dtype, batch_size=batch_size, usual=partial(default_batch_size, len(given))
-    )
-    place = machine.device
-    losses = Losses(
-        pixel_values(given.images, given.levels),
-        given.ids.astype(np.uint64),
-        given.labels,
-        seed,
-        Rows(machine.rows, place),
-        place,
-        machine.dtype,
-    )
+    place = machine.here(partial(scoring_rows, len(given)))
+    losses = Losses.of(given, seed, place)
     is_asked = _asked(len(given), first + np.arange(len(grid)), stride)
     images, points = np.nonzero(is_asked)
-    with (
-        prepared([leg.expert], device=place, dtype=machine.dtype),
-    ):
+    with ready([leg.expert], place):
         values = losses(leg.expert, images, grid[points], random_numbers.profile_draws(points + first))
     if not np.isfinite(values).all():
         where = int(np.flatnonzero(~np.isfinite(values))[0])

@@ -11,26 +11,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from merged_diffusion import _core, methods
+from merged_diffusion import _core
 from merged_diffusion.bound import random_numbers, terms
 from merged_diffusion.bound.bounds import TERMS, Bound
 from merged_diffusion.bound.losses import Losses, Positions
 from merged_diffusion.bound.random_numbers import Floats
-from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
+from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.experts.checks import check_expert
-from merged_diffusion.experts.denoising import ROWS as EXAMPLES
-from merged_diffusion.experts.memory import Rows
 from merged_diffusion.merge import MergedModel, as_model, asked_over
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import check_seed
+from merged_diffusion.scores.defaults import TIMES
 from merged_diffusion.scores.inputs import as_data
-from merged_diffusion.scores.machine import Machine, default_batch_size
 from merged_diffusion.scores.means import ROLES, Record
 from merged_diffusion.scores.prepared import prepared
+from merged_diffusion.scores.rows import scoring_rows
 
 
 def variational_bound(
@@ -39,15 +39,12 @@ def variational_bound(
     ids: npt.ArrayLike | None = None,
     *,
     seed: int = 0,
-    times: int = 16,
+    times: int = TIMES,
     repeats: int = 1,
     profile: bool = False,
-    batch_size: int | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
+    machine: Machine = Machine(),
+    accept: Accept = Accept(),
     labels: npt.ArrayLike | None = None,
-    batch_coupled: bool = False,
-    allow_failed: bool = False,
     on_record: Callable[[Record], object] | None = None,
     progress: bool = False,
 ) -> Bound:
@@ -64,7 +61,7 @@ def variational_bound(
         How often times and noise are drawn afresh and averaged.
     profile
         Keep every loss with its gamma in the records.
-    batch_size, device, dtype, labels, batch_coupled, allow_failed, on_record
+    machine, accept, labels, on_record
         As of `log_likelihood`.
 
     Raises
@@ -76,41 +73,24 @@ def variational_bound(
     """
     begin = time.perf_counter()
     _check_counts(times=times, repeats=repeats)
-    methods.check_seed(seed)
+    check_seed(seed)
     model = as_model(model)
     data = as_data(images, ids, labels, model)
-    machine = Machine.of(
-        device=device, dtype=dtype, batch_size=batch_size, usual=partial(default_batch_size, len(data))
-    )
-    place = machine.device
-    losses = Losses(
-        pixel_values(data.images, data.levels),
-        data.ids.astype(np.uint64),
-        data.labels,
-        seed,
-        Rows(machine.rows, place),
-        place,
-        machine.dtype,
-    )
+    place = machine.here(partial(scoring_rows, len(data)))
+    losses = Losses.of(data, seed, place)
     found: list[Record] = []
-    experts = [leg.expert for leg in model.legs()]
     with (
-        prepared(experts, device=place, dtype=machine.dtype),
+        prepared(
+            asked_over(model.legs()),
+            place,
+            data.images.shape[1:],
+            labels=data.labels,
+            examples=losses.x,
+            takes_products=False,
+            accept=accept,
+        ),
         tqdm(total=len(data), unit="image", disable=not progress) as bar,
     ):
-        cond = None if data.labels is None else torch.as_tensor(data.labels[:EXAMPLES], device=place)
-        for expert, over in asked_over(model.legs()):
-            check_expert(
-                expert,
-                data.images.shape[1:],
-                device=place,
-                dtype=machine.dtype,
-                cond=cond,
-                batch_coupled=batch_coupled,
-                over=over,
-                takes_products=False,
-                images=torch.as_tensor(losses.x[:EXAMPLES]),
-            )
         for record in _Draws(model, data, losses, times, repeats, profile).records():
             found.append(record)
             if on_record is not None:
@@ -120,7 +100,6 @@ def variational_bound(
     return Bound(
         tuple(found),
         int(np.prod(data.images.shape[1:])),
-        allow_failed=allow_failed,
         seconds=seconds,
         seconds_outside_network=seconds - losses.network_seconds,
     )

@@ -84,11 +84,11 @@ def feature_facts(extractor: Extractor) -> dict[str, Any]:
 @contextmanager
 def machine(device: str | None, threads: int | None, *, quiet: bool) -> Iterator[str]:
     """Remarks, threads and torch's switches for the length of a command; the device."""
-    from merged_diffusion.jobs.threads import all_cores, configured, resolve_device
+    from merged_diffusion.jobs.threads import CUDA_UNUSABLE, all_cores, configured, resolve_device
 
     place, reason = resolve_device(device or "auto")
     if reason is not None and not quiet:
-        output.say(f"note: cuda is not usable, going on with the CPU: {reason}")
+        output.say(f"note: {CUDA_UNUSABLE}: {reason}")
     with output.remarks(quiet=quiet), configured(threads=threads or all_cores(), deterministic=False):
         yield place
 

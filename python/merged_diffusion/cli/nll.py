@@ -8,6 +8,7 @@ import click
 
 from merged_diffusion.cli import options, score
 from merged_diffusion.jobs.settings import CHOICES
+from merged_diffusion.ode.methods import Adams, Dopri5
 
 what = options.stacked(
     click.option(
@@ -66,22 +67,15 @@ how = options.stacked(
     options.choice("--dequantise", "truncated-normal", "Noise within a grey level.", alias="--dequantize"),
     click.option("--importance", type=int, show_default="1", help="Draws K in the importance bound."),
     click.option("--repeats", type=int, show_default="1", help="Independent draws, averaged."),
-    options.choice("--method", "adams", "Exponential Adams, one evaluation a step, or Dormand-Prince 5(4)."),
-    options.choice(
-        "--step-control", "per-image", "shared: one step size for a whole block, as the paper's pipeline."
-    ),
-    click.option("--rtol", type=float, show_default="1e-5", help="Relative tolerance of dopri5."),
-    click.option("--atol", type=float, show_default="1e-5", help="Absolute tolerance of dopri5."),
-    click.option("--tol", type=float, show_default="0.003", help="Tolerance of adams, in noise units."),
+    options.solver(Adams()),
     click.option(
         "--bpd-tol",
         type=float,
         help="Discretisation error in bits/dim: a pilot on 16 images chooses adams' tolerance.",
     ),
-    click.option("--h-max", type=float, show_default="0.7", help="Longest step of adams, in gamma."),
     options.choice(
         "--probe",
-        "fresh; dopri5: fixed",
+        f"{Adams.usual_probe}; dopri5: {Dopri5.usual_probe}",
         "Trace: a Rademacher probe at every node (adams), one for a whole solve, a Gaussian one, or exact "
         "(small images).",
     ),

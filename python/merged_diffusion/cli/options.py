@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from merged_diffusion.jobs.settings import CHOICES
+from merged_diffusion.ode.methods import Adams, Dopri5
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -60,6 +61,29 @@ def choice(name: str, default: str, text: str, *, alias: str | None = None) -> D
     field = name.removeprefix("--").replace("-", "_")
     names = [name, field] if alias is None else [name, alias, field]
     return click.option(*names, type=click.Choice(CHOICES[field]), show_default=default, help=text)
+
+
+def default(value: float | str) -> str:
+    """A default as the help shows it: ``1e-5``, ``0.003``."""
+    return str(value) if isinstance(value, str | int) else f"{value:g}".replace("e-0", "e-")
+
+
+def solver(usual: Adams, *, of: str = "", loosest: str = "") -> Decorator:
+    """The options of the ODE's solver, whose defaults stand in its classes; ``of`` a sampler, perhaps."""
+    method = f"{of}exponential Adams, one evaluation a step, or Dormand-Prince 5(4)."
+    shared = f"{of}shared: one step size for a whole block, as the paper's pipeline."
+    rtol, atol = default(Dopri5.rtol), default(Dopri5.atol)
+    tol, h_max = default(usual.tol), default(usual.h_max)
+    return stacked(
+        choice("--method", usual.method, method),
+        choice("--step-control", "per-image", shared),
+        click.option("--rtol", type=float, show_default=rtol, help="Relative tolerance of dopri5."),
+        click.option("--atol", type=float, show_default=atol, help="Absolute tolerance of dopri5."),
+        click.option(
+            "--tol", type=float, show_default=tol, help=f"Tolerance of adams, in noise units{loosest}."
+        ),
+        click.option("--h-max", type=float, show_default=h_max, help="Longest step of adams, in gamma."),
+    )
 
 
 def stacked(*decorators: Decorator) -> Decorator:

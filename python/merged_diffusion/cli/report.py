@@ -46,7 +46,8 @@ def estimate_line(plan: Plan, cost: Estimate) -> str:
 
 def cost_line(cost: Estimate, work: str, settings: Settings) -> str:
     """What some ``work`` will take, and on what machine."""
-    held = {key.replace("_", " "): getattr(settings, key) for key in MACHINE}
+    words = settings.as_dict()
+    held = {key.replace("_", " "): words[key] for key in MACHINE}
     machine = ", ".join(f"{key} {value}" for key, value in held.items() if value is not None)
     looked = f"{cost.check_seconds:.1f} s for the start check, " if cost.check_seconds >= 0.05 else ""
     return (

@@ -16,9 +16,12 @@ from merged_diffusion.cli.nll import model
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
+from merged_diffusion.ode import methods
+from merged_diffusion.samplers import Heun, Sampling
 
 DEFAULT_OUT: Final = "samples.png"
 DEFAULT_NUM: Final = 16
+CHURN: Final = {name: options.default(getattr(Heun, name)) for name in samplers.CHURN}
 IMAGES: Final = "images"  # what progress is of
 
 
@@ -43,23 +46,21 @@ what = options.stacked(
     options.cache,
 )  # fmt: skip
 how = options.stacked(
-    click.option("--sampler", type=click.Choice(samplers.SAMPLERS), show_default="ode",
+    click.option("--sampler", type=click.Choice(samplers.NAMES), show_default=samplers.Ode.name,
                  help="Probability flow, ancestral, EDM's Heun, or DPM-Solver++(2M)."),
-    click.option("--steps", type=int, show_default="heun 18, dpmpp-2m 20, ancestral 256",
+    click.option("--steps", type=int, show_default=", ".join(f"{k.name} {k.steps}" for k in samplers.GRIDS),
                  help="Steps of a fixed grid."),
-    options.choice("--method", "adams", "ode: exponential Adams, or Dormand-Prince 5(4)."),
-    options.choice("--step-control", "per-image", "ode: shared couples the images of a block."),
-    click.option("--rtol", type=float, show_default="1e-5", help="Relative tolerance of dopri5."),
-    click.option("--atol", type=float, show_default="1e-5", help="Absolute tolerance of dopri5."),
-    click.option("--tol", type=float, show_default="0.001", help="Tolerance of adams, at most 0.01."),
-    click.option("--h-max", type=float, show_default="0.7", help="Longest step of adams, in gamma."),
+    options.solver(samplers.USUAL_SOLVER, of="ode: ", loosest=f", at most {samplers.LOOSEST_TOL:g}"),
     click.option("--clip", is_flag=True, default=None,
                  help="ancestral: keep predicted clean images within [-1, 1]."),
-    click.option("--s-churn", type=float, show_default="0", help="heun: noise added on the way (EDM)."),
-    click.option("--s-min", type=float, show_default="0", help="heun: churn from this sigma/alpha on."),
+    click.option("--s-churn", type=float, show_default=CHURN["s_churn"],
+                 help="heun: noise added on the way (EDM)."),
+    click.option("--s-min", type=float, show_default=CHURN["s_min"],
+                 help="heun: churn from this sigma/alpha on."),
     click.option("--s-max", type=float, show_default="none", help="heun: churn up to this sigma/alpha."),
-    click.option("--s-noise", type=float, show_default="1", help="heun: scale of the noise that is added."),
-    click.option("--decode", type=click.Choice(samplers.DECODES), show_default="argmax",
+    click.option("--s-noise", type=float, show_default=CHURN["s_noise"],
+                 help="heun: scale of the noise that is added."),
+    click.option("--decode", type=click.Choice(samplers.DECODES), show_default=samplers.DECODE,
                  help="The nearest grey level, or one drawn from p(v | z)."),
     click.option("--seed", type=int, show_default="0", help="Of all random numbers."),
     click.option("--batch-coupled", is_flag=True, help="Accept an expert whose rows depend on each other."),
@@ -107,10 +108,10 @@ def command(
     **given: Any,
 ) -> int:
     """Draw images from merged experts, reproducibly: an id is the same image in any command."""
-    sampling = _sampling(given)
+    sampling = Sampling.of(given)
     if given["profile_time"]:
         sampling.check_profiled()
-    asked = {name: value for name, value in given.items() if name not in samplers.ODE}
+    asked = {name: value for name, value in given.items() if name not in methods.WORDS}
     settings = Settings.of(asked | {"data": ""})
     _check_model(settings)
     wanted = _ids(num, ids)
@@ -125,7 +126,7 @@ def command(
     from merged_diffusion.sampling import sample_files
 
     with output.remarks(quiet=quiet):
-        workers.take_gpu(worker, settings.device)
+        workers.take_gpu(worker, settings.machine.device)
         sample_files.check_replaceable(target, overwrite=overwrite)
         settings = _with_threshold(settings, target)
         plan = SamplePlan.make(settings, sampling, wanted, image_shape).into(target)
@@ -158,11 +159,6 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
     count = f"{summary['evaluations']['total']:.0f} evaluations/image"
     output.emit(f"{count}   {summary['seconds']:.1f} s   sha256 {summary['sha256'][:16]}")
     output.emit("\n".join([*timed, f"written to {summary['out']}"]))
-
-
-def _sampling(given: dict[str, Any]) -> samplers.Sampling:
-    names = ("seed", "sampler", "decode", *samplers.OWNERS)
-    return samplers.Sampling(**{name: given[name] for name in names if given.get(name) is not None})
 
 
 def _check_model(settings: Settings) -> None:

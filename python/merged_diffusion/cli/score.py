@@ -48,7 +48,7 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
         from merged_diffusion.thresholds.auto import with_threshold
 
     with output.remarks(quiet=quiet):
-        workers.take_gpu(worker, settings.device)
+        workers.take_gpu(worker, settings.machine.device)
         if settings.eta == "auto":
             settings = with_threshold(settings, out, tune_data)
             if not quiet:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from merged_diffusion.cli import options, output
+from merged_diffusion.ode.machine import Dtype
 
 
 @click.command(
@@ -17,17 +18,18 @@ from merged_diffusion.cli import options, output
 @options.dtype
 @options.threads
 @options.printing
-def command(device: str | None, dtype: str | None, threads: int | None, as_json: bool, quiet: bool) -> int:
+def command(device: str | None, dtype: Dtype | None, threads: int | None, as_json: bool, quiet: bool) -> int:
     """Measured error and tolerance of closed forms; exit code 1 if one fails."""
     from merged_diffusion import closed_forms
-    from merged_diffusion.jobs.threads import all_cores, configured, resolve_device
+    from merged_diffusion.jobs.threads import CUDA_UNUSABLE, all_cores, configured, resolve_device
+    from merged_diffusion.ode.machine import Machine
 
     place, reason = resolve_device(device or "auto")
     if reason is not None and not quiet:
-        output.say(f"note: cuda is not usable, going on with the CPU: {reason}")
+        output.say(f"note: {CUDA_UNUSABLE}: {reason}")
     rows: list[dict[str, Any]] = []
     with output.remarks(quiet=quiet), configured(threads=threads or all_cores(), deterministic=False):
-        for check in closed_forms.run(place, dtype or "float32"):
+        for check in closed_forms.run(Machine(place, dtype)):
             passed = bool(check.error <= check.tolerance)  # a NaN fails
             rows.append(
                 {"name": check.name, "error": check.error, "tolerance": check.tolerance, "ok": passed}

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import click
 
-from merged_diffusion import samplers
 from merged_diffusion.cli import options, output, sample, score, vlb
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present, pair_of
+from merged_diffusion.ode import methods
 from merged_diffusion.sweeps.request import METRICS, Request
 
 # What samples share with likelihoods under one word.
-SHARED: Final = (*samplers.ODE, "seed", "batch_coupled")
+SHARED: Final = (*methods.WORDS, "seed", "batch_coupled")
 EPILOG: Final = """\b
 Examples:
   merged-diffusion sweep --data digits --limit 64
@@ -116,7 +116,7 @@ def _settings(given: dict[str, Any], request: Request) -> Settings:
         settings = Settings.of(given)
         check_present(settings)
         return settings
-    settings = Settings.of({name: value for name, value in given.items() if name not in samplers.ODE})
+    settings = Settings.of({name: value for name, value in given.items() if name not in methods.WORDS})
     pair = pair_of(settings, settings.data)
     # The images of the set are not needed to draw others.
     check_present(replace(settings, data="", variant=None, pair=None if pair is None else pair.name))

@@ -8,19 +8,17 @@ import click
 
 from merged_diffusion.cli import options, score
 from merged_diffusion.cli.nll import how, model, tune_data, what, where
+from merged_diffusion.ode import methods
+from merged_diffusion.scores.defaults import TIMES
 
 # What `nll` is told of dequantisation and the ODE, which the bound has not.
-OF_THE_ODE: Final = (
-    *("dequantise", "importance", "method", "step_control", "rtol", "atol", "tol", "h_max"),
-    *("bpd_tol", "probe", "probes", "preset"),
-)
-DEFAULT_TIMES: Final = 16
+OF_THE_ODE: Final = ("dequantise", "importance", *methods.WORDS, "bpd_tol", "probe", "probes", "preset")
 # What belongs to the bound alone.
 bound = options.stacked(
     click.option(
         "--times",
         type=click.IntRange(1),
-        show_default=str(DEFAULT_TIMES),
+        show_default=str(TIMES),
         help="Network evaluations an image and repeat, evenly spread over gamma from a random start.",
     ),
     click.option("--profile", is_flag=True, help="Keep every loss with its gamma in the records."),
@@ -43,4 +41,4 @@ Examples:
 @options.less(where, "profile_time")
 def command(times: int | None, profile: bool, **given: Any) -> int:
     """Variational bound of images, in bits per dimension: prior, reconstruction and diffusion."""
-    return score.command(given, times=times or DEFAULT_TIMES, profile=profile)
+    return score.command(given, times=times or TIMES, profile=profile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -15,6 +15,9 @@ from merged_diffusion import schedules
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import ask, fenced, pull
 from merged_diffusion.experts.memory import Rows
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import Adams
 
 # Per image; 184 to 322 and 44 to 55 were measured on small trained networks.
 NOMINAL_EVALUATIONS: Final = {"dopri5": 200.0, "adams": 60.0}
@@ -42,30 +45,20 @@ class Estimate:
 
 
 def estimate(
-    experts: list[Expert],
-    *,
-    n_solves: int,
+    experts: Collection[Expert],
     shape: tuple[int, ...],
-    rows: int,
-    device: str,
-    dtype: str,
-    probes: int,
-    method: str,
-    h_max: float | None = None,
-    conditional: bool = False,
+    settings: Settings,
+    n_solves: int,
 ) -> Estimate:
-    """Time the slowest of the experts; ``n_solves`` counts images times draws times models.
-
-    Steps of at most ``h_max`` in gamma take at least as many evaluations as fit into the experts' range.
-    """
-    timed = min(probes, TIMED_PROBES)
-    call = time_call(
-        experts, shape=(rows, *shape), device=device, dtype=dtype, probes=timed, conditional=conditional
-    )
-    seconds, evaluations = call.seconds * probes / timed, NOMINAL_EVALUATIONS[method]
-    if h_max is not None:
+    """Time the slowest of the experts; ``n_solves`` counts images times draws times models."""
+    probes, solver = settings.probes, settings.solver
+    products = math.prod(shape) if probes.kind == "exact" else probes.n
+    timed = min(products, TIMED_PROBES)
+    call = time_call(experts, shape, settings, probes=timed)
+    seconds, evaluations = call.seconds * products / timed, NOMINAL_EVALUATIONS[solver.method]
+    if isinstance(solver, Adams):  # at least as many as steps of h_max fit into the experts' range
         lows, highs = zip(*(expert.gamma_range for expert in experts), strict=True)
-        evaluations = max(evaluations, math.ceil((max(highs) - min(lows)) / h_max))
+        evaluations = max(evaluations, math.ceil((max(highs) - min(lows)) / solver.h_max))
     whole = math.ceil(n_solves / call.rows) * evaluations * seconds
     return Estimate(n_solves, call.rows, seconds, whole, evaluations)
 
@@ -79,26 +72,14 @@ class Call:
 
 
 def time_call(
-    experts: Iterable[Expert],
-    *,
-    shape: tuple[int, ...],
-    device: str,
-    dtype: str,
-    probes: int,
-    conditional: bool,
+    experts: Iterable[Expert], shape: tuple[int, ...], settings: Settings, *, probes: int = 0
 ) -> Call:
     """The slowest one's forward call at z [B, C, H, W] and ``probes`` vector-Jacobian products."""
-    rows = Rows(shape[0], device)
+    place, conditional = settings.machine.here(lambda _: 1), settings.labels != "none"
+    rows = Rows(place.rows, place.device)
 
     def seconds(expert: Expert, rows: int) -> float:
-        return _call_seconds(
-            expert,
-            (rows, *shape[1:]),
-            device=device,
-            dtype=dtype,
-            probes=probes,
-            conditional=conditional,
-        )
+        return _call_seconds(expert, (rows, *shape), place, probes=probes, conditional=conditional)
 
     with fenced():
         calls = [Call(rows.fit(partial(seconds, expert)), rows.number) for expert in experts]
@@ -107,23 +88,23 @@ def time_call(
 
 
 def _call_seconds(
-    expert: Expert, shape: tuple[int, ...], *, device: str, dtype: str, probes: int, conditional: bool
+    expert: Expert, shape: tuple[int, ...], place: Place, *, probes: int, conditional: bool
 ) -> float:
-    move(expert, device=device, dtype=dtype)
-    network = getattr(torch, dtype)
+    move(expert, place)
+    device = place.device
     low, high = expert.gamma_range
-    clock = schedules.home(torch.device(device))
+    clock = schedules.home(device)
     gamma = torch.full(shape[:1], (low + high) / 2, dtype=torch.float64, device=clock)
-    z = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=network).to(device)
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=place.dtype).to(device)
     cond = torch.zeros(shape[0], dtype=torch.int64, device=device) if conditional else None
     first = _timed(expert, z, gamma, cond, probes)
     return first if first > SETTLED_SECONDS else _timed(expert, z, gamma, cond, probes)
 
 
-def move(expert: Expert, *, device: str, dtype: str) -> None:
+def move(expert: Expert, place: Place) -> None:
     """Bring an expert's network to where it will run; any other callable looks after itself."""
     if isinstance(expert, torch.nn.Module):
-        expert.to(device=device, dtype=getattr(torch, dtype)).requires_grad_(False)
+        expert.to(device=place.device, dtype=place.dtype).requires_grad_(False)
 
 
 def _timed(

@@ -44,7 +44,7 @@ class Evaluation:
         self.out = out
         self.shard = shard
         self.seconds = self.seconds_outside_network = 0.0
-        self.time_profile = TimeProfile() if plan.settings.profile_time else None
+        self.time_profile = TimeProfile() if plan.settings.machine.profile_time else None
         """Of the images that were scored, where it is wanted; what loading them took is the plan's."""
         self._records: dict[str, list[Record]] = {name: [] for name in plan.models.models}
         self._runs: dict[str, Run] = {}

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion import methods
 from merged_diffusion.bound import variational_bound
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts.base import Expert
@@ -21,7 +20,9 @@ from merged_diffusion.jobs.cost import Estimate, estimate, time_call
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.merge import MergedModel
+from merged_diffusion.ode import methods
 from merged_diffusion.runs import Record
+from merged_diffusion.scores.defaults import TIMES
 from merged_diffusion.scores.means import Scores
 
 Labels = npt.NDArray[np.int64] | None
@@ -68,18 +69,7 @@ class ExactLikelihood:
         self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
     ) -> Estimate:
         """As `Metric.estimate`."""
-        return estimate(
-            list(experts),
-            n_solves=settings.importance * settings.repeats * n_images,
-            shape=shape,
-            rows=settings.batch_size or 1,
-            device=settings.device or "cpu",
-            dtype=settings.dtype or "float32",
-            probes=math.prod(shape) if settings.probe == "exact" else settings.probes,
-            method=settings.method or methods.DEFAULT,
-            h_max=settings.h_max,
-            conditional=settings.labels != "none",
-        )
+        return estimate(experts, shape, settings, settings.importance * settings.repeats * n_images)
 
     def score(
         self,
@@ -91,12 +81,19 @@ class ExactLikelihood:
         on_record: Callable[[Record], object],
     ) -> Scores:
         """As `Metric.score`."""
+        options = settings.options()
         return log_likelihood(
             model,
             images,
-            **settings.solver_options(),
+            seed=options.seed,
+            dequantise=options.dequantise,
+            importance=options.importance,
+            repeats=options.repeats,
+            solver=options.solver,
+            probes=options.probes,
+            machine=options.machine,
+            accept=options.accept,
             labels=labels,
-            allow_failed=True,  # refused in the summary, once every image has had its turn
             on_record=on_record,
         )
 
@@ -108,27 +105,20 @@ LIKELIHOOD: Final = ExactLikelihood()
 class VariationalBound:
     """At ``times`` noise levels an image and repeat; ``profile`` keeps the loss at each."""
 
-    times: int = 16
+    times: int = TIMES
     profile: bool = False
     name: ClassVar[str] = "vlb"
 
     def described(self, settings: Settings) -> dict[str, Any]:
         """Without the ODE's solver, whose default may change and leaves a bound what it is."""
-        solver = ("method", *methods.OPTIONS)
+        solver = (*methods.WORDS, "probe")
         return {k: v for k, v in settings.as_dict().items() if k not in solver} | asdict(self)
 
     def estimate(
         self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
     ) -> Estimate:
         """As `Metric.estimate`; forward passes alone."""
-        call = time_call(
-            experts,
-            shape=(settings.batch_size or 1, *shape),
-            device=settings.device or "cpu",
-            dtype=settings.dtype or "float32",
-            probes=0,
-            conditional=settings.labels != "none",
-        )
+        call = time_call(experts, shape, settings)
         per_image = float(self.times * settings.repeats)
         seconds = math.ceil(n_images * per_image / call.rows) * call.seconds
         return Estimate(n_images, call.rows, call.seconds, seconds, per_image)
@@ -150,11 +140,8 @@ class VariationalBound:
             times=self.times,
             repeats=settings.repeats,
             profile=self.profile,
-            batch_size=settings.batch_size,
-            device=settings.device or "cpu",
-            dtype=settings.dtype or "float32",
+            machine=settings.machine,
+            accept=settings.accept,
             labels=labels,
-            batch_coupled=settings.batch_coupled,
-            allow_failed=True,  # refused in the summary, once every image has had its turn
             on_record=on_record,
         )

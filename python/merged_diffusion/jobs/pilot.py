@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
 import numpy as np
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood import Likelihood, log_likelihood
-from merged_diffusion.methods import DEFAULTS, LEAST_TOL
+from merged_diffusion.ode.methods import LEAST_TOL, Adams, Probes
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
 
@@ -31,8 +31,7 @@ NOISE_SHARE: Final = 0.1  # of the probe noise: a discretisation error below it 
 class Trial:
     """A tolerance and the root mean square of its error over the images tried, with an error of its own."""
 
-    tol: float
-    h_max: float
+    solver: Adams
     error: float
     se: float
     n: int
@@ -41,8 +40,8 @@ class Trial:
     def words(self) -> str:
         """As a remark."""
         return (
-            f"tol {self.tol:.3g} with steps up to {self.h_max:.3g} has a discretisation error of "
-            f"{self.error:.1e} ± {self.se:.0e} bits/dim on {self.n} images "
+            f"tol {self.solver.tol:.3g} with steps up to {self.solver.h_max:.3g} has a discretisation error "
+            f"of {self.error:.1e} ± {self.se:.0e} bits/dim on {self.n} images "
             f"({self.evaluations:.0f} evaluations an image)"
         )
 
@@ -63,29 +62,28 @@ def with_tolerance(plan: Plan, out: Path | None) -> Plan:
         with as_kept(out):
             recorded = kept.get("settings", {})
             if recorded.get("bpd_tol") == wish:
-                tol, h_max = float(recorded["tol"]), float(recorded["h_max"])
-                return replace(plan, settings=replace(plan.settings, tol=tol, h_max=h_max))
+                kept_solver = Adams(float(recorded["tol"]), float(recorded["h_max"]))
+                return replace(plan, settings=replace(plan.settings, solver=kept_solver))
     trial = _search(plan, wish)
-    settings = replace(plan.settings, tol=trial.tol, h_max=trial.h_max)
+    settings = replace(plan.settings, solver=trial.solver)
     return replace(plan, settings=settings, notes=(*plan.notes, f"bpd-tol {wish:g}: {trial.words()}"))
 
 
 def _search(plan: Plan, wish: float) -> Trial:
-    default = DEFAULTS["adams"]
-    tol, h_max = plan.settings.tol or default["tol"], plan.settings.h_max or default["h_max"]
+    solver, usual = cast(Adams, plan.settings.solver), Adams()
     # At long steps what the trace bends between nodes would be taken for noise.
-    _check_wish(plan, wish, min(tol, default["tol"]), min(h_max, default["h_max"]))
-    coarse = _scored(plan, tol, h_max)
+    _check_wish(plan, wish, Adams(min(solver.tol, usual.tol), min(solver.h_max, usual.h_max)))
+    coarse = _scored(plan, solver)
     trial = None
     for _ in range(LEVELS):
-        finer = tol / FINER, h_max / FINER**0.25
-        if finer[0] < LEAST_TOL:
+        if solver.tol / FINER < LEAST_TOL:
             break
-        fine = _scored(plan, *finer)
-        trial = _trial(tol, h_max, coarse, fine)
+        finer = Adams(solver.tol / FINER, solver.h_max / FINER**0.25)
+        fine = _scored(plan, finer)
+        trial = _trial(solver, coarse, fine)
         if trial.error + trial.se <= wish:
             return trial
-        (tol, h_max), coarse = finer, fine
+        solver, coarse = finer, fine
     raise UsageError(
         f"bpd-tol {wish:g} was not reached" + ("" if trial is None else f": {trial.words()}"),
         hint="ask for less; a network that is rough in gamma or in z may allow no more",
@@ -94,14 +92,14 @@ def _search(plan: Plan, wish: float) -> Trial:
     )
 
 
-def _check_wish(plan: Plan, wish: float, tol: float, h_max: float) -> None:
+def _check_wish(plan: Plan, wish: float, solver: Adams) -> None:
     """Refuse an error that the probe noise would hide: it says what noise, and what fewer would cost."""
-    if plan.settings.probe == "exact":
+    if plan.settings.probes.kind == "exact":
         return
-    noise = _noise(plan, tol, h_max)
+    noise = _noise(plan, solver)
     floor = NOISE_SHARE * noise
     if wish < floor:
-        probes = math.ceil(plan.settings.probes * (floor / wish) ** 2)
+        probes = math.ceil(plan.settings.probes.n * (floor / wish) ** 2)
         raise UsageError(
             f"bpd-tol {wish:g} lies below {floor:.1e}, a tenth of the probe noise of an image "
             f"({noise:.1e} bits/dim)",
@@ -111,12 +109,12 @@ def _check_wish(plan: Plan, wish: float, tol: float, h_max: float) -> None:
         )
 
 
-def _noise(plan: Plan, tol: float, h_max: float) -> float:
+def _noise(plan: Plan, solver: Adams) -> float:
     """Standard error, in bits/dim, that the probes leave in an image: root mean square."""
-    asked = plan.settings.probes
+    asked = plan.settings.probes.n
     # On a leg of fewer than four nodes one probe cannot tell its noise; that of two is half of its variance.
     for probes in sorted({asked, max(asked, 2)}):
-        errors = _scored(plan, tol, h_max, probe="fresh", probes=probes).se_probe
+        errors = _scored(plan, solver, Probes(probes, "fresh")).se_probe
         if not np.isnan(errors).all():
             return math.sqrt(float(np.nanmean(errors**2)) * probes / asked)
     return 0.0
@@ -125,25 +123,28 @@ def _noise(plan: Plan, tol: float, h_max: float) -> float:
 def _less_noise(plan: Plan, probes: int) -> str:
     dim = math.prod(plan.data.images.shape[1:])
     option, products = ("--probe exact", dim) if probes >= dim else (f"--probes {probes}", probes)
-    return f"{option} ({products} products an evaluation in place of {plan.settings.probes})"
+    return f"{option} ({products} products an evaluation in place of {plan.settings.probes.n})"
 
 
-def _scored(plan: Plan, tol: float, h_max: float, **changes: Any) -> Likelihood:
-    """The images of the pilot at a tolerance: the same for every shard, one draw, one fixed probe."""
-    options = plan.settings.solver_options() | {"importance": 1, "repeats": 1, "probes": 1}
-    if plan.settings.probe != "exact":
-        options["probe"] = "fixed"
+def _scored(plan: Plan, solver: Adams, probes: Probes | None = None) -> Likelihood:
+    """The images of the pilot: the same for every shard, one draw, one fixed probe or as given."""
+    own = plan.settings.options()
+    usual = Probes(kind="exact" if own.probes.kind == "exact" else "fixed")
     images = plan.data.select(limit=min(PILOT_IMAGES, len(plan.data)))
     return log_likelihood(
-        plan.models.models[plan.main],
+        plan.model,
         images,
-        **options | {"tol": tol, "h_max": h_max} | changes,
+        seed=own.seed,
+        dequantise=own.dequantise,
+        solver=solver,
+        probes=probes or usual,
+        machine=own.machine,
+        accept=own.accept,
         labels=plan.labels(images),
-        allow_failed=True,
     )
 
 
-def _trial(tol: float, h_max: float, coarse: Likelihood, fine: Likelihood) -> Trial:
+def _trial(solver: Adams, coarse: Likelihood, fine: Likelihood) -> Trial:
     """Images that failed in either are left out: their status will say so."""
     nats = coarse.is_density
     one, two = (r.log_density_nats if nats else r.bits_per_dim for r in (coarse, fine))
@@ -155,4 +156,4 @@ def _trial(tol: float, h_max: float, coarse: Likelihood, fine: Likelihood) -> Tr
     error = math.sqrt(float(squares.mean()))
     spread = float(squares.std(ddof=1)) / math.sqrt(n) if n > 1 else float(squares[0])
     se = 0.5 * spread / error if error > 0 else 0.0
-    return Trial(tol, h_max, error, se, n, float(coarse.summary()["evaluations"]["total"]))
+    return Trial(solver, error, se, n, float(coarse.summary()["evaluations"]["total"]))

@@ -12,31 +12,30 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from merged_diffusion.data import load_data
-from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import check_labels
-from merged_diffusion.experts.checks import check_expert
-from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.jobs.cost import Estimate, move
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
 from merged_diffusion.jobs.models import Models, build_models
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.jobs.threads import all_cores, resolve_device
+from merged_diffusion.jobs.threads import all_cores, settled
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.runs import open_run, recorded_machine, versions
 from merged_diffusion.runs.settings_file import is_free, is_machine, leaves, read_settings
-from merged_diffusion.scores.machine import default_batch_size
+from merged_diffusion.scores.inputs import examples
+from merged_diffusion.scores.prepared import prepared
+from merged_diffusion.scores.rows import SHARED_ROWS, scoring_rows
 
 KEPT_SECONDS: Final = 600.0  # an evaluation that takes longer is kept in any case
-SHARED_BLOCK: Final = 256  # rows that share their steps, as in the paper's pipeline
 
 
 @dataclass(frozen=True)
@@ -64,26 +63,17 @@ class Plan:
     @property
     def threads(self) -> int:
         """Threads of torch and of the core."""
-        return self.settings.threads or all_cores()
+        return self.settings.machine.threads or all_cores()
 
     def on(self, recorded: Mapping[str, Any]) -> Self:
         """With batch size, threads, device, dtype: as given, else as recorded, else what suits the device."""
-        given, notes = self.settings, list(self.notes)
-        device, reason = resolve_device(given.device or recorded.get("device") or "auto")
-        if reason is not None:
-            notes.append(f"cuda is not usable, going on with the CPU: {reason}")
-        n = len(self.data)
-        suits = min(SHARED_BLOCK, n) if given.step_control == "shared" else default_batch_size(n, device)
-        settings = replace(
-            given,
-            device=device,
-            batch_size=given.batch_size or recorded.get("batch_size") or suits,
-            threads=given.threads or recorded.get("threads") or all_cores(),
-            dtype=given.dtype or recorded.get("dtype") or "float32",
-            compile=given.compile or recorded.get("compile"),
-        )
+        given = self.settings
+        usual = partial(scoring_rows, len(self.data), shared=given.solver.shared)
+        machine, note = settled(given.machine, recorded, usual)
+        settings = replace(given, machine=machine, compile=given.compile or recorded.get("compile"))
         models = self.models.compiled(settings) if settings.compile else self.models
-        return replace(self, settings=settings, models=models, notes=tuple(notes))
+        notes = self.notes if note is None else (*self.notes, note)
+        return replace(self, settings=settings, models=models, notes=notes)
 
     def identity(self, name: str) -> dict[str, Any]:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
@@ -113,7 +103,7 @@ class Plan:
             result["data"]["modified"] = True
         if not np.array_equal(self.whole.ids, np.arange(shape[0])):
             result["data"]["ids"] = self.whole.ids.tolist()
-        if self.settings.step_control == "shared":
+        if self.settings.solver.shared:
             result["blocks"] = {key: settings[key] for key in ("batch_size", "limit", "ids")}
         return result
 
@@ -131,8 +121,8 @@ class Plan:
         index, count = shard
         positions = np.arange(len(self.data))
         done = np.isin(self.data.ids, np.fromiter(held, dtype=np.int64))
-        if self.settings.step_control == "shared":
-            block = positions // (self.settings.batch_size or SHARED_BLOCK)
+        if self.settings.solver.shared:
+            block = positions // (self.settings.machine.batch_size or SHARED_ROWS)
             done = ~np.isin(block, block[~done])
             positions = block
         todo = (positions % count == index) & ~done
@@ -140,27 +130,19 @@ class Plan:
 
     def check_experts(self) -> None:
         """Move the experts to this machine and probe each; `ExpertError` says what is unsound."""
-        device, dtype = self.settings.device or "cpu", self.settings.dtype or "float32"
-        channels, height, width = self.data.images.shape[1:]
-        labels = self.labels(self.data)
-        cond = None if labels is None else torch.as_tensor(labels[:EXAMPLES], device=device)
-        accepted = self.settings.accept_gradient
+        place = self.settings.machine.here(lambda _: 1)
         for expert in self.models.experts.values():
-            move(expert, device=device, dtype=dtype)
-        legs = [leg for model in self.models.models.values() for leg in model.legs()]
-        for expert, over in asked_over(legs):
-            check_expert(
-                expert,
-                (channels, height, width),
-                device=device,
-                dtype=getattr(torch, dtype),
-                cond=cond,
-                batch_coupled=self.settings.batch_coupled,
-                over=over,
-                images=torch.as_tensor(pixel_values(self.data.images[:EXAMPLES], self.data.levels)),
-                takes_products=self.metric.name == LIKELIHOOD.name,
-                accept_gradient=() if accepted is None else (accepted,),
-            )
+            move(expert, place)
+        with prepared(
+            asked_over(leg for model in self.models.models.values() for leg in model.legs()),
+            place,
+            self.data.images.shape[1:],
+            labels=self.labels(self.data),
+            examples=examples(self.data),
+            takes_products=self.metric.name == LIKELIHOOD.name,
+            accept=self.settings.accept,
+        ):
+            return
 
     def labels(self, data: Data) -> npt.NDArray[np.int64] | None:
         """Labels [N] for class-conditional experts, or None."""

@@ -17,16 +17,16 @@ from merged_diffusion.errors import IncompleteError, UsageError
 from merged_diffusion.experts.base import check_labels
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, Estimate, time_call
 from merged_diffusion.jobs.models import Models, load_models
-from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.jobs.threads import all_cores, resolve_device
+from merged_diffusion.jobs.settings import MACHINE, Settings
+from merged_diffusion.jobs.threads import all_cores, settled
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
-from merged_diffusion.samplers import Sampling
+from merged_diffusion.samplers import Heun, Ode, Sampling
 from merged_diffusion.sampling import Samples, draw, sample_files
 from merged_diffusion.sampling.parts import recorded_machine
 from merged_diffusion.sampling.store import Store
-from merged_diffusion.scores.machine import Machine, drawing_batch_size
+from merged_diffusion.scores.rows import drawing_rows
 
 Integers = npt.NDArray[np.int64]
 
@@ -59,23 +59,12 @@ class SamplePlan:
 
     def on(self, recorded: Mapping[str, Any]) -> Self:
         """With batch size, threads, device, dtype: as given, else as recorded, else what suits the device."""
-        given, notes = self.settings, list(self.notes)
-        device, reason = resolve_device(given.device or recorded.get("device") or "auto")
-        if reason is not None:
-            notes.append(f"cuda is not usable, going on with the CPU: {reason}")
-        dtype = given.dtype or recorded.get("dtype") or "float32"
-        wished = given.batch_size or recorded.get("batch_size")
-        machine = Machine.of(device=device, dtype=dtype, batch_size=wished, usual=drawing_batch_size)
-        settings = replace(
-            given,
-            device=device,
-            dtype=dtype,
-            batch_size=machine.rows,
-            threads=given.threads or recorded.get("threads") or all_cores(),
-            compile=given.compile or recorded.get("compile"),
-        )
+        given = self.settings
+        machine, note = settled(given.machine, recorded, drawing_rows)
+        settings = replace(given, machine=machine, compile=given.compile or recorded.get("compile"))
         models = self.models.compiled(settings) if settings.compile else self.models
-        return replace(self, settings=settings, models=models, notes=tuple(notes))
+        notes = self.notes if note is None else (*self.notes, note)
+        return replace(self, settings=settings, models=models, notes=notes)
 
     def into(self, out: Path) -> Self:
         """On the machine of the samples that are there, if ``out`` can hold these.
@@ -94,7 +83,7 @@ class SamplePlan:
     @property
     def threads(self) -> int:
         """Threads of torch and of the core."""
-        return self.settings.threads or all_cores()
+        return self.settings.machine.threads or all_cores()
 
     @property
     def model(self) -> MergedModel:
@@ -130,7 +119,7 @@ class SamplePlan:
     def identity(self) -> dict[str, Any]:
         """All that the images depend on, as JSON values."""
         model, settings = self.model, self.settings
-        machine = {k: getattr(settings, k) for k in ("batch_size", "threads", "device", "dtype", "compile")}
+        machine = {k: getattr(settings.machine, k) for k in MACHINE} | {"compile": settings.compile}
         model_words = {k: getattr(settings, k) for k in ("convention", "range", "extrapolate", "labels")}
         return {
             "command": "sample",
@@ -149,18 +138,12 @@ class SamplePlan:
 
     def estimate(self, n_images: int) -> Estimate:
         """The cost of as many images, from one timed forward pass of the slowest expert."""
-        settings, how = self.settings, self.how
-        call = time_call(
-            self.models.experts.values(),
-            shape=(settings.batch_size or 1, *self.image_shape),
-            device=settings.device or "cpu",
-            dtype=settings.dtype or "float32",
-            probes=0,
-            conditional=settings.labels != "none",
-        )
-        # Heun's method asks twice a step, but once in the last one.
-        nominal = {"heun": 2.0 * (how.steps or 0) - 1}.get(how.sampler, float(how.steps or 0))
-        per_image = NOMINAL_EVALUATIONS[how.method] if how.method is not None else nominal
+        call = time_call(self.models.experts.values(), self.image_shape, self.settings)
+        sampler = self.how.sampler
+        if isinstance(sampler, Ode):
+            per_image = NOMINAL_EVALUATIONS[sampler.solver.method]
+        else:  # Heun's method asks twice a step, but once in the last one
+            per_image = 2.0 * sampler.steps - 1 if isinstance(sampler, Heun) else float(sampler.steps)
         seconds = math.ceil(n_images / call.rows) * per_image * call.seconds
         return Estimate(n_images, call.rows, call.seconds, seconds, per_image)
 
@@ -170,7 +153,7 @@ class SamplePlan:
         positions = np.arange(len(self.ids))
         done = np.isin(self.ids, np.fromiter(held, dtype=np.int64))
         if self.how.is_shared:
-            positions = positions // (self.settings.batch_size or 1)
+            positions = positions // (self.settings.machine.batch_size or 1)
             done = ~np.isin(positions, positions[~done])
         todo: Integers = self.ids[(positions % count == index) & ~done]
         return todo
@@ -185,7 +168,7 @@ class SampleRun:
         self.store = Store(out, plan.ids, plan.identity(), shard)
         self.todo = plan.share(shard, self.store.held())
         self.seconds = 0.0
-        self.time_profile = TimeProfile() if plan.settings.profile_time else None
+        self.time_profile = TimeProfile() if plan.settings.machine.profile_time else None
 
     def run(self, observe: Callable[[Samples], object] = lambda _: None) -> dict[str, Any]:
         """Draw what is not there yet and write the output once all is; the summary.
@@ -216,15 +199,14 @@ class SampleRun:
         drawn = draw(
             plan.model,
             self.todo,
-            **plan.how.as_dict(),
+            seed=plan.how.seed,
+            sampler=plan.how.sampler,
+            decode=plan.how.decode,
             labels=plan.labels(self.todo),
             image_shape=plan.image_shape,
-            batch_size=plan.settings.batch_size,
-            device=plan.settings.device or "cpu",
-            dtype=plan.settings.dtype or "float32",
-            batch_coupled=plan.settings.batch_coupled,
+            machine=plan.settings.machine,
+            accept=plan.settings.accept,
             on_images=keep,
-            profile_time=plan.settings.profile_time,
         )
         if drawn.time_profile is not None:
             self.time_profile = drawn.time_profile
@@ -239,7 +221,7 @@ class SampleRun:
             "ids": [int(self.plan.ids[0]), int(self.plan.ids[-1]) + 1],
             "n_drawn": len(self.todo),
             "n_missing": n_missing,
-            "sampler": self.plan.how.sampler,
+            "sampler": self.plan.how.sampler.name,
             "out": str(self.store.out),
             "versions": versions(),
             "seconds": self.seconds,

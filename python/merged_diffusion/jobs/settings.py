@@ -1,57 +1,55 @@
-"""What an evaluation is asked for: one field per option of ``nll``, checked before anything is loaded.
+"""What an evaluation is asked for, checked before anything is loaded.
 
-Plain values with the option's name (``-`` becomes ``_``). None means: as the preset, the pair's card, the run
-that is there, or the device suggest.
+Words are the options of ``nll`` (``-`` becomes ``_``), and what a run keeps of them; `Settings.of` reads them
+and `Settings.as_dict` gives them back. None means: as the pair's card, the run that is there, or the device
+suggest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Self
 
-from merged_diffusion import methods
 from merged_diffusion.errors import UsageError
+from merged_diffusion.experts.accept import Accept
+from merged_diffusion.likelihood.options import DEQUANTISE, KINDS, Options
+from merged_diffusion.ode import methods
+from merged_diffusion.ode.machine import DTYPES, Machine
+from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, solver_of, words_of
 
 THRESHOLDS: Final = ("eta", "gamma", "edm_sigma", "logsnr")
+PRESETS: Final[Mapping[str, Solver]] = {
+    "default": Adams(),
+    "fast": Adams(tol=3e-2, h_max=1.0),
+    "tight": Adams(tol=1e-3, h_max=0.5),
+    "paper": Dopri5(rtol=1e-5, atol=1e-5, shared=True),
+}
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "split": ("test", "train"),
-    "dequantise": ("truncated-normal", "uniform", "decoder", "none"),
-    **methods.WORDS,
+    "dequantise": KINDS,
+    **methods.CHOICES,
+    "probe": methods.PROBE_KINDS,
     "convention": ("exact", "paper"),
     "range": ("native", "merged"),
-    "dtype": ("float32", "float64"),
-    "preset": ("default", "fast", "tight", "paper"),
+    "dtype": DTYPES,
+    "preset": tuple(PRESETS),
     "variant": ("old", "new"),
 }
-# Fields that a preset fills where they are not given.
-PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "default": {"convention": "exact"},
-    "fast": {"method": "adams", "tol": 3e-2, "h_max": 1.0, "convention": "exact"},
-    "tight": {"method": "adams", "tol": 1e-3, "h_max": 0.5, "convention": "exact"},
-    "paper": {
-        "method": "dopri5",
-        "step_control": "shared",
-        "rtol": 1e-5,
-        "atol": 1e-5,
-        "probe": "fixed",
-        "convention": "paper",
-    },
-}
-# What `log_likelihood` takes under the same names.
-SOLVER: Final = (
-    *("seed", "dequantise", "importance", "repeats", "method", *methods.OPTIONS, "probes"),
-    *("batch_size", "device", "dtype", "extrapolate", "batch_coupled", "profile_time", "accept_gradient"),
-)
-# What no record depends on, and no run keeps.
-APART: Final = ("cache", "profile_time")
+MACHINE: Final = ("batch_size", "threads", "device", "dtype")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """An evaluation; `completed` fills in the preset, `checked` refuses what cannot be meant."""
+    """An evaluation; the preset's solver and convention where none are given.
+
+    Raises
+    ------
+    UsageError
+        A value or a combination lies outside what is allowed.
+    """
 
     data: str
     split: str = "test"
@@ -69,69 +67,102 @@ class Settings:
     logsnr: float | None = None
     compare: bool = False
     labels: str | int = "none"
-    dequantise: str = "truncated-normal"
+    dequantise: str = DEQUANTISE
     importance: int = 1
     repeats: int = 1
-    method: str | None = None
-    step_control: str | None = None
-    rtol: float | None = None
-    atol: float | None = None
-    tol: float | None = None
-    h_max: float | None = None
+    solver: Solver = None  # type: ignore[assignment]  # that of the preset
     bpd_tol: float | None = None
-    probe: str | None = None
-    probes: int = 1
+    probes: Probes = Probes()
     preset: str = "default"
-    convention: str | None = None
+    convention: str = None  # type: ignore[assignment]  # likewise
     range: str = "native"
     extrapolate: bool = False
     allow_failed: bool = False
-    batch_coupled: bool = False
-    accept_gradient: str | None = None
+    accept: Accept = Accept()
     deterministic: bool = False
-    batch_size: int | None = None
-    threads: int | None = None
-    device: str | None = None
-    dtype: str | None = None
+    machine: Machine = Machine()
     compile: bool | None = None
     seed: int = 0
     cache: str | Path | None = None
-    profile_time: bool = False
 
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Self:
-        """From a mapping that may hold more; absent and None leave the default."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{k: v for k, v in options.items() if k in names and v is not None}).checked().completed()
-
-    def checked(self) -> Self:
-        """Itself; `UsageError` for a value or a combination outside what is allowed."""
+    def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
-            value = getattr(self, name)
+            value = getattr(self, name, None)
             if value is not None and value not in allowed:
                 raise UsageError(f"{name} = {value!r}, possible are {', '.join(allowed)}")
         self._check_selection()
         self._check_experts()
-        for name in ("importance", "repeats", "probes", "threads"):
-            _at_least_one(name, getattr(self, name))
-        _at_least_one("batch_size", self.batch_size)
-        methods.check_rows(self.batch_size)
-        if not 0 <= self.seed < 2**64:
-            raise UsageError(f"seed = {self.seed}, possible are 0 to 2**64 - 1")
-        methods.check(**{name: getattr(self, name) for name in methods.DEPENDENT})
+        usual = {
+            "solver": self.solver or PRESETS[self.preset],
+            "convention": self.convention or ("paper" if self.preset == "paper" else "exact"),
+        }
+        for name, value in usual.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "probes", self.options().probes)
         if self.bpd_tol is not None:
             self._check_bpd_tol(self.bpd_tol)
-        return self
+
+    @classmethod
+    def of(cls, words: Mapping[str, Any]) -> Self:
+        """From words; the mapping may hold others, and absent and None leave the default."""
+        said = {name: value for name, value in words.items() if value is not None}
+        given = {field.name: said[field.name] for field in fields(cls) if field.name in said}
+        preset, method = PRESETS.get(said.get("preset", "default")), said.get("method")
+        if said.get("preset", "default") != "default" and preset is not None:
+            if method not in (None, preset.method):
+                raise UsageError(
+                    f"--preset {said['preset']} is of method {preset.method}, and --method is {method}",
+                    hint="leave one of them out",
+                )
+            said["method"] = preset.method
+        if "bpd_tol" in said:
+            _check_no_tolerance(said)
+        probes = {"n": said.get("probes"), "kind": said.get("probe")}
+        accept = {"batch_coupled": said.get("batch_coupled"), "gradient": said.get("accept_gradient")}
+        machine = {name: said.get(name) for name in (*MACHINE, "profile_time")}
+        given |= {
+            "solver": solver_of(said, preset or PRESETS["default"]),
+            "probes": Probes(**_said(probes)),
+            "accept": Accept(**_said(accept)),
+            "machine": Machine(**_said(machine)),
+        }
+        return cls(**given)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All words that say what is computed, as JSON values."""
+        expanded: Mapping[str, Mapping[str, object]] = {
+            "solver": words_of(self.solver),
+            "probes": {"probe": self.probes.kind, "probes": self.probes.n},
+            # Runs that were begun before there was the option to accept a gradient have it not.
+            "accept": {"batch_coupled": self.accept.batch_coupled}
+            | _said({"accept_gradient": self.accept.gradient}),
+            "machine": {name: getattr(self.machine, name) for name in MACHINE},
+        }
+        words: dict[str, Any] = {}
+        for field in fields(self):
+            if field.name != "cache":
+                words |= expanded.get(field.name, {field.name: getattr(self, field.name)})
+        return words
+
+    def options(self) -> Options:
+        """How the likelihood of an image is computed."""
+        return Options(
+            seed=self.seed,
+            dequantise=self.dequantise,  # type: ignore[arg-type]
+            importance=self.importance,
+            repeats=self.repeats,
+            solver=self.solver,
+            probes=self.probes,
+            machine=self.machine,
+            accept=self.accept,
+        )
 
     def _check_bpd_tol(self, wish: float) -> None:
         if not 0 < wish < 1:
             raise UsageError(f"--bpd-tol {wish} is no error between 0 and 1 bits/dim", hint="use 1e-3, say")
-        other = {"tol": self.tol, "rtol": self.rtol, "atol": self.atol}
-        given = next((name for name, value in other.items() if value is not None), None)
-        if given is not None or self.method == "dopri5" or self.step_control == "shared":
-            reason = f"--{given}" if given else "method dopri5"
+        if not isinstance(self.solver, Adams):
             raise UsageError(
-                f"--bpd-tol chooses the tolerance of method adams, and {reason} was given, too",
+                "--bpd-tol chooses the tolerance of method adams, and method dopri5 was given, too",
                 hint="leave one of them out",
             )
 
@@ -162,29 +193,19 @@ class Settings:
         for name in given:
             _threshold(name, getattr(self, name))
 
-    def completed(self) -> Self:
-        """With the preset's values, and those that suit the method, where none were given."""
-        preset = PRESETS[self.preset]
-        method = self.method or preset.get("method") or (None if self.bpd_tol is None else "adams")
-        if method != preset.get("method", method):
-            raise UsageError(
-                f"--preset {self.preset} is of method {preset['method']}, and --method is {method}",
-                hint="leave one of them out",
-            )
-        stated = {k: v for k, v in preset.items() if getattr(self, k) is None}
-        given = {name: stated.get(name, getattr(self, name)) for name in methods.OPTIONS}
-        return replace(self, **stated | methods.completed(method, given))
 
-    def solver_options(self) -> dict[str, Any]:
-        """Keyword arguments of `log_likelihood`."""
-        return {name: value for name in SOLVER if (value := getattr(self, name)) is not None}
+def _said(words: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in words.items() if value is not None}
 
-    def as_dict(self) -> dict[str, Any]:
-        """All fields that say what is computed, as JSON values."""
-        stated = {name: value for name, value in asdict(self).items() if name not in APART}
-        if self.accept_gradient is None:
-            del stated["accept_gradient"]  # runs that were begun before there was the option have it not
-        return stated
+
+def _check_no_tolerance(said: Mapping[str, Any]) -> None:
+    given = next((name for name in ("tol", "rtol", "atol") if name in said), None)
+    if given is not None or said.get("method") == "dopri5" or said.get("step_control") == "shared":
+        reason = f"--{given}" if given else "method dopri5"
+        raise UsageError(
+            f"--bpd-tol chooses the tolerance of method adams, and {reason} was given, too",
+            hint="leave one of them out",
+        )
 
 
 def _option(name: str) -> str:

@@ -9,34 +9,6 @@ with its own noise, probe and step size. Terms are in nats, bits/dim at the rim.
 Names are loaded when they are first used: to read kept records takes no torch.
 """
 
-from __future__ import annotations
+from merged_diffusion.lazy import attach
 
-from typing import TYPE_CHECKING
-
-from merged_diffusion.lazy import loader
-
-if TYPE_CHECKING:
-    from merged_diffusion.likelihood.exact import log_density, log_likelihood
-    from merged_diffusion.likelihood.likelihoods import Likelihood, paired_difference
-    from merged_diffusion.likelihood.together import can_share, log_likelihoods
-
-__all__ = [
-    "Likelihood",
-    "can_share",
-    "log_density",
-    "log_likelihood",
-    "log_likelihoods",
-    "paired_difference",
-]
-
-_HOMES = {
-    "Likelihood": "likelihoods",
-    "can_share": "together",
-    "log_density": "exact",
-    "log_likelihood": "exact",
-    "log_likelihoods": "together",
-    "paired_difference": "likelihoods",
-}
-
-if not TYPE_CHECKING:  # a checker would take every name for an object
-    __getattr__ = loader(__name__, _HOMES)
+__getattr__, __dir__ = attach(__name__, __file__)

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.data.images import pixel_values
+from merged_diffusion.likelihood.options import DequantisationKind
 from merged_diffusion.ode.items import Items
 
-DequantisationKind = Literal["truncated-normal", "uniform", "decoder", "none"]
-KINDS: Final = get_args(DequantisationKind)
 LEAST_TAU: Final = 3.0  # below it more than 0.27 % of the normal lies outside of the bin
 
 

@@ -15,29 +15,25 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from tqdm import tqdm
 
 from merged_diffusion import _core
-from merged_diffusion.experts.checks import check_expert
-from merged_diffusion.experts.denoising import ROWS as EXAMPLES
+from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood.dequantisation import Starts
+from merged_diffusion.likelihood.options import Options
 from merged_diffusion.likelihood.probe_error import Parts
 from merged_diffusion.likelihood.recorder import Recorder
-from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items, Keys
-from merged_diffusion.ode.probes import Probes, make_probes
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.probes import Directions, make_directions
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.spread import Spread
 from merged_diffusion.ode.time_profile import Timekeeper, TimeProfile, kept_by
-from merged_diffusion.scores.machine import default_batch_size
 from merged_diffusion.scores.means import Record
-from merged_diffusion.scores.prepared import prepared
 
-SHARED_ROWS: Final = 256  # images that share their steps, as in the paper's pipeline
 PROBLEMS: Final = 1 << 16  # of one solve: memory does not grow with the draws, and few rows idle at its end
 
 Positions = npt.NDArray[np.int64]
@@ -49,11 +45,11 @@ class Scoring:
     def __init__(
         self,
         models: Sequence[MergedModel],
-        settings: Settings,
+        options: Options,
+        place: Place,
         items: Items,
         starts: Starts,
         image_shape: tuple[int, ...],
-        examples: npt.NDArray[np.float64] | None = None,
     ) -> None:
         channels, height, width = image_shape
         self.dim = math.prod(image_shape)
@@ -62,19 +58,17 @@ class Scoring:
         self._courses = [model.legs(toward="noise") for model in models]
         # Courses that lead through a lane do so under the same expert: `together` sees to it.
         self._lanes = max(self._courses, key=len)
-        self._settings = settings
+        self._options = options
+        self._place = place
         self._items = items
         self._starts = starts
-        self._examples = None if examples is None else torch.as_tensor(examples, device="cpu")
         self._shape = (channels, height, width)
-        self._device = torch.device(settings.device)
-        self._keeper = Timekeeper(self._device) if settings.profile_time else None
+        self._keeper = Timekeeper(place.device) if options.machine.profile_time else None
 
     def run(
         self,
         *,
         clusters: npt.NDArray[np.int64] | None = None,
-        batch_coupled: bool = False,
         on_record: Callable[[int, Record], object] | None = None,
         progress: bool = False,
         wanted: Sequence[Positions] | None = None,
@@ -83,15 +77,9 @@ class Scoring:
 
         ``wanted`` names the positions that each model scores (default: all).
         """
-        dtype = self._settings.torch_dtype
-        experts = [leg.expert for leg in self._lanes]
         everything = np.arange(len(self._items))
         pending = [everything] * len(self._courses) if wanted is None else list(wanted)
-        with (
-            prepared(experts, device=self._device, dtype=dtype),
-            tqdm(total=sum(map(len, pending)), unit="image", disable=not progress) as bar,
-        ):
-            self._check_experts(batch_coupled=batch_coupled)
+        with tqdm(total=sum(map(len, pending)), unit="image", disable=not progress) as bar:
 
             def recorder(course: int) -> Recorder:
                 def pass_on(record: Record) -> None:
@@ -104,31 +92,41 @@ class Scoring:
                     self._items,
                     self._starts,
                     dim=self.dim,
-                    importance=self._settings.importance,
-                    is_density=self._settings.dequantise == "none",
-                    corrects=self._settings.corrects,
+                    importance=self._options.importance,
+                    is_density=self._options.is_density,
+                    corrects=self._options.solver.corrects,
                     clusters=clusters,
                     pass_on=pass_on,
                 )
 
             recorders = [recorder(course) for course in range(len(self._courses))]
-            self._solve_all(recorders, pending)
+            self._rows().fit(partial(self._solve_left, recorders, pending))
         for each in recorders:
             each.tails.warn()
         return [tuple(each.records[position] for position in sorted(each.records)) for each in recorders]
+
+    def asked(self) -> list[tuple[Expert, tuple[float, float]]]:
+        """The experts, and all gammas that they are asked over.
+
+        Of the lanes: a model that begins alike may have the same expert in a frame of its own.
+        """
+        return asked_over(
+            replace(lane, start=leg.start, end=leg.end)
+            for course in self._courses
+            for lane, leg in zip(self._lanes, course, strict=False)
+        )
 
     def time_profile(self, seconds: float) -> TimeProfile | None:
         """Where that many seconds went, this scoring's among them; None unless that was asked for."""
         return None if self._keeper is None else self._keeper.profile(seconds)
 
-    def _solve_all(self, recorders: list[Recorder], pending: list[Positions]) -> None:
-        """Solve, and again with half the rows what the device's memory did not suffice for."""
-        number = self._settings.batch_size or self._suitable_rows()
-        rows = Rows(number, self._device)
-        if self._settings.step_control == "shared":
-            hint = 'images that share their steps cannot be cut: use step_control = "per-image"'
-            rows = Rows(number, self._device, least=number, hint=hint)
-        rows.fit(partial(self._solve_left, recorders, pending))
+    def _rows(self) -> Rows:
+        """Halved while the device's memory does not suffice, unless images share their steps."""
+        number, device = self._place.rows, self._place.device
+        if not self._options.solver.shared:
+            return Rows(number, device)
+        hint = "images that share their steps cannot be cut: leave them steps of their own"
+        return Rows(number, device, least=number, hint=hint)
 
     def _solve_left(self, recorders: list[Recorder], pending: list[Positions], rows: int) -> None:
         """Solve what has no record yet; nothing of it is held where memory runs out."""
@@ -150,9 +148,6 @@ class Scoring:
             self.network_seconds += sum(flow.network.seconds for flow in flows)
 
     def _solve(self, flows: list[ProbabilityFlow], keys: Keys, rows: int, recorders: list[Recorder]) -> None:
-        settings = self._settings
-        legs, *branches = ([(leg.start, leg.end) for leg in course] for course in self._courses)
-
         left = Counter((keys % np.uint64(self._items.stride)).tolist())
 
         def record(outcome: _core.Outcome) -> None:
@@ -165,57 +160,48 @@ class Scoring:
                         flow.spread.forget(problem)
 
         tally = solve(
-            legs,
+            [[(leg.start, leg.end) for leg in course] for course in self._courses],
             flows,
             keys,
             self._starts.start,
-            shape=(rows, self.dim),
-            device=self._device,
-            dtype=settings.torch_dtype,
+            dim=self.dim,
+            place=replace(self._place, rows=rows),
+            solver=self._options.solver,
             finished=record,
-            record_steps=self._has_spread,
-            workspace=settings.workspace,
-            branches=branches,
+            record_steps=self._options.probes.tell_their_error,
             stride=self._items.stride,
             keeper=self._keeper,
-            **settings.solver,
         )
         for flow in flows:
             if flow.spread is not None:
                 flow.spread.clear()
         self.tally = {name: _sum(self.tally.get(name), count) for name, count in tally.items()}
 
-    @property
-    def _has_spread(self) -> bool:
-        """Whether probes tell their error: several by their disagreement, fresh ones along the path."""
-        probe = self._settings.probe
-        return probe == "fresh" or (probe != "exact" and self._settings.probes > 1)
-
     def _uncertainty(self, flows: list[ProbabilityFlow], outcome: _core.Outcome) -> Parts | None:
         """What the probes of a draw leave uncertain in its bound."""
         if outcome.status != "ok":
             return None
-        if self._settings.probe == "exact":
+        if self._options.probes.kind == "exact":
             return Parts.nothing()
         n_legs = len(outcome.evaluations)
         spreads = [flow.spread for flow in flows[:n_legs] if flow.spread is not None]
         if not spreads or outcome.steps is None:
             return None
-        if self._settings.probe != "fresh":
+        if self._options.probes.kind != "fresh":
             found = [spread.deviations(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
             return Parts.of_deviations(sum(found[1:], start=found[0]))
         parts = [spread.variances(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return None
-        freedom = max(self._settings.probes - 1, 1)
+        freedom = max(self._options.probes.n - 1, 1)
         return Parts(np.concatenate(known), freedom * sum(map(len, known)))
 
     def _groups(self, pending: list[Positions], rows: int) -> Iterator[Keys]:
         """The problems of one solve after another: as many as can be, or who shares a step size."""
-        n_draws = self._settings.n_draws
+        n_draws = self._options.n_draws
         positions = np.unique(np.concatenate(pending))
-        if self._settings.step_control == "per-image":
+        if not self._options.solver.shared:
             images = max(1, PROBLEMS // (n_draws * len(pending)))
             for first in range(0, len(positions), images):
                 chunk = positions[first : first + images]
@@ -239,7 +225,7 @@ class Scoring:
                 self._shape,
                 self._probes(rows),
                 self._items,
-                self._spread(lane) if self._has_spread else None,
+                self._spread(lane) if self._options.probes.tell_their_error else None,
                 kept_by(self._keeper),
             )
             for lane, leg in enumerate(self._lanes)
@@ -250,44 +236,8 @@ class Scoring:
         legs = [(leg[0].start, leg[0].end) if leg else (math.inf, math.inf) for leg in through]
         return Spread(legs, self._items.stride, is_first=lane == 0)
 
-    def _probes(self, rows: int) -> Probes:
-        return make_probes(
-            self._settings.probe or "fixed",
-            self._settings.probes,
-            self._items,
-            rows=rows,
-            dim=self.dim,
-            device=self._device,
-            dtype=self._settings.torch_dtype,
-        )
-
-    def _check_experts(self, *, batch_coupled: bool) -> None:
-        labels = self._items.labels
-        cond = None if labels is None else torch.as_tensor(labels[:EXAMPLES], device=self._device)
-        accepted = self._settings.accept_gradient
-        # Of the lanes: a model that begins alike may have the same expert in a frame of its own.
-        legs = [
-            replace(lane, start=leg.start, end=leg.end)
-            for course in self._courses
-            for lane, leg in zip(self._lanes, course, strict=False)
-        ]
-        for expert, over in asked_over(legs):
-            check_expert(
-                expert,
-                self._shape,
-                device=self._device,
-                dtype=self._settings.torch_dtype,
-                cond=cond,
-                batch_coupled=batch_coupled,
-                over=over,
-                images=self._examples,
-                accept_gradient=() if accepted is None else (accepted,),
-            )
-
-    def _suitable_rows(self) -> int:
-        if self._settings.step_control == "shared":
-            return min(SHARED_ROWS, len(self._items))
-        return default_batch_size(len(self._items), self._settings.device)
+    def _probes(self, rows: int) -> Directions:
+        return make_directions(self._options.probes, self._items, replace(self._place, rows=rows), self.dim)
 
 
 def _sum(one: Any, two: Any) -> Any:

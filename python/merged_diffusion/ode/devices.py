@@ -1,9 +1,13 @@
-"""Devices by name: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
+"""Devices by name: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; and how many threads work."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
+from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
 
 
@@ -23,3 +27,22 @@ def resolve_device(name: str) -> tuple[str, str | None]:
             hint="use cpu; a run that was begun elsewhere goes on with --device cpu --allow-rebatch",
         ) from error
     return name, None
+
+
+@contextmanager
+def on_threads(number: int | None) -> Iterator[None]:
+    """Torch and the core on as many threads, restored at the end; None leaves them as they are."""
+    if number is None:
+        yield
+        return
+    before = torch.get_num_threads(), _core.threads()
+    _set_threads(number, number)
+    try:
+        yield
+    finally:
+        _set_threads(*before)
+
+
+def _set_threads(of_torch: int, of_core: int) -> None:
+    torch.set_num_threads(of_torch)
+    _core.set_threads(of_core)

@@ -22,7 +22,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import ask, pull
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.placing import placed
-from merged_diffusion.ode.probes import Probes
+from merged_diffusion.ode.probes import Directions
 from merged_diffusion.ode.spread import Spread
 from merged_diffusion.ode.stopwatch import Stopwatch
 from merged_diffusion.ode.time_profile import During, untimed
@@ -52,7 +52,7 @@ class ProbabilityFlow:
         self,
         expert: Expert,
         shape: tuple[int, int, int],
-        probes: Probes,
+        probes: Directions,
         items: Items,
         spread: Spread | None = None,
         during: During = untimed,

@@ -7,7 +7,7 @@ all d unit vectors, whose v^T J v add up to the trace itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -15,15 +15,16 @@ from torch import Tensor
 
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
-from merged_diffusion.methods import DEFAULTS, ProbeKind
 from merged_diffusion.ode.items import Items, Keys
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import SOLVERS, Probes
 from merged_diffusion.ode.placing import placed
 
 EXACT_DIM: Final = 4096  # products a network call beyond which an exact trace is refused
 NEXT_PROBE: Final = np.uint64(1 << 32)  # between the draws that name the probes of one problem
 
 
-class Probes(Protocol):
+class Directions(Protocol):
     """Directions [G, d] of G problems."""
 
     n_products: int
@@ -35,23 +36,14 @@ class Probes(Protocol):
         """The directions [G, d] of these problems at these nodes, one after another; valid until the next."""
 
 
-def make_probes(
-    kind: ProbeKind,
-    count: int,
-    items: Items,
-    *,
-    rows: int,
-    dim: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Probes:
-    """``count`` random probes a problem, or the unit vectors."""
-    if kind == "exact":
-        return UnitVectors(rows, dim, device, dtype)
-    return RandomProbes(kind, count, items, rows=rows, dim=dim, device=device, dtype=dtype)
+def make_directions(probes: Probes, items: Items, place: Place, dim: int) -> Directions:
+    """Random probes of each problem, or the unit vectors, of ``dim`` values; ``probes`` name their kind."""
+    if probes.kind == "exact":
+        return UnitVectors(place, dim)
+    return RandomDirections(probes, items, place, dim)
 
 
-class RandomProbes:
+class RandomDirections:
     """m probes of every problem. Rademacher signs cross to the device as packed bits.
 
     ``fixed`` and ``gaussian`` ones are drawn when a problem comes into a row and kept for its whole solve: a
@@ -60,23 +52,13 @@ class RandomProbes:
     meets the same: their noise averages out along the path.
     """
 
-    def __init__(
-        self,
-        kind: Literal["fixed", "fresh", "gaussian"],
-        count: int,
-        items: Items,
-        *,
-        rows: int,
-        dim: int,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self.n_products = count
-        self.weight = 1.0 / count
-        self._kind = kind
+    def __init__(self, probes: Probes, items: Items, place: Place, dim: int) -> None:
+        self.n_products = probes.n
+        self.weight = 1.0 / probes.n
+        self._kind = probes.kind
         self._items = items
         self._named: tuple[Keys, Keys] | None = None
-        self._vectors = torch.zeros(count, rows, dim, device=device, dtype=dtype)
+        self._vectors = torch.zeros(probes.n, place.rows, dim, device=place.device, dtype=place.dtype)
 
     def directions(self, keys: Keys, node: Keys) -> Iterator[Tensor]:
         """The probes of these problems; drawn anew only for rows whose problem, or node, has changed."""
@@ -110,7 +92,7 @@ class UnitVectors:
 
     weight = 1.0
 
-    def __init__(self, rows: int, dim: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, place: Place, dim: int) -> None:
         if dim > EXACT_DIM:
             raise UsageError(
                 f'probe = "exact" takes {dim} vector-Jacobian products an evaluation, '
@@ -118,7 +100,7 @@ class UnitVectors:
                 hint=f"leave probe out ({_own_kinds()}); probes = m averages m of them",
             )
         self.n_products = dim
-        self._vector = torch.zeros(rows, dim, device=device, dtype=dtype)
+        self._vector = torch.zeros(place.rows, dim, device=place.device, dtype=place.dtype)
 
     def directions(self, keys: Keys, node: Keys) -> Iterator[Tensor]:  # noqa: ARG002  (always the same)
         """One after another in the same memory."""
@@ -130,7 +112,7 @@ class UnitVectors:
 
 def _own_kinds() -> str:
     """What each method takes where no kind is asked for."""
-    return ", ".join(f"{method} takes {options['probe']} ones" for method, options in DEFAULTS.items())
+    return ", ".join(f"{method} takes {solver.usual_probe} ones" for method, solver in SOLVERS.items())
 
 
 def unpacked(packed: Tensor, dim: int, dtype: torch.dtype) -> Tensor:

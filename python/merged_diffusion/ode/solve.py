@@ -7,6 +7,7 @@ number of rows at every call.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -16,68 +17,58 @@ from torch import Tensor
 
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
-from merged_diffusion.methods import Method
 from merged_diffusion.ode.items import Keys
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import Adams, Method, Solver
 from merged_diffusion.ode.time_profile import Timekeeper
 from merged_diffusion.ode.workspace import Floats, Network, Start, TorchWorkspace
 
+Legs = Sequence[tuple[float, float]]
 Drift = Literal["probability-flow", "flow", "plain"]
-StepControl = Literal["per-image", "shared", "constant"]
-WorkspaceKind = Literal["host", "torch"]
 
+NOISE_FLOOR: Final = 0.1  # of adams' errors, in units of the data: finer noise is below half an 8-bit level
 # Network outputs that a driver keeps: the stages of a step, or the nodes of two.
 STORED: Final[Mapping[Method, int]] = {"dopri5": 7, "adams": 5}
 
 
 def solve(
-    legs: Sequence[tuple[float, float]],
+    routes: Sequence[Legs],
     networks: Sequence[Network],
     keys: Keys,
     start: Start,
     *,
-    shape: tuple[int, int],
-    device: torch.device,
-    dtype: torch.dtype,
+    dim: int,
+    place: Place,
+    solver: Solver,
     finished: Callable[[_core.Outcome], object],
-    workspace: WorkspaceKind | None = None,
-    method: Method = "dopri5",
     drift: Drift = "probability-flow",
-    step_control: StepControl = "per-image",
     steps: int | None = None,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    tol: float = 3e-3,
-    h_max: float = 0.7,
-    order: int = 3,
-    noise_floor: float = 0.0,
     keep: Callable[[int, Floats], object] | None = None,
     record_steps: bool = False,
-    branches: Sequence[Sequence[tuple[float, float]]] = (),
     stride: int = 0,
     keeper: Timekeeper | None = None,
 ) -> dict[str, Any]:
-    """Integrate every problem from the first leg's start to the last leg's end.
+    """Integrate every problem from the start of its route to its end.
 
     Parameters
     ----------
-    legs, networks
-        (from, to) and what is evaluated between them, leg by leg.
+    routes, networks
+        Legs (from, to), and what is evaluated on the i-th leg of each. All routes have one start.
     keys, start
         The problems, and the state float64 [d] in which each begins.
-    shape
-        Rows G of a network call, and values d of a state.
-    device, dtype
-        Of the network's input. States are float64.
+    dim
+        Values d of a state, which is float64.
+    place
+        Device and type of the network's input, its rows G, and the workspace, if not what suits the device.
     finished
         Called with each problem's outcome, in order of finishing.
-    workspace
-        ``host`` or ``torch``; by default what suits the device.
-    method
-        ``dopri5`` with ``rtol``, ``atol``; ``adams`` with ``tol``, ``h_max``, ``order``, ``noise_floor``
-        (`_core.solve`).
-    branches, stride
-        Further courses from the same start, the i-th leg on the i-th network: problem ``key + c stride``
-        goes course c, 0 being ``legs``. Keys of one problem share what steps they have in common.
+    drift
+        ``probability-flow`` with its log density, ``flow`` without, or ``plain``: what was evaluated.
+    steps
+        Equal steps a leg in the place of those that the solver chooses (dopri5).
+    stride
+        Where there are several routes, problem ``key + r stride`` goes the r-th. Keys of one problem share
+        what steps they have in common.
     keep
         Called with key and last state of every problem that reached the end, before ``finished`` is.
     keeper
@@ -88,8 +79,8 @@ def solve(
     dict
         Tallies of `_core.solve`. Exceptions of networks, ``start`` and ``finished`` come out unchanged.
     """
-    rows, dim = shape
-    on_host = device.type == "cpu" if workspace is None else workspace == "host"
+    rows, device, dtype = place.rows, place.device, place.dtype
+    on_host = device.type == "cpu" if place.workspace is None else place.workspace == "host"
     if on_host and device.type != "cpu":
         raise UsageError(f'workspace = "host" steps tensors of the CPU, not of {device}')
     idle = int(keys[0]) if len(keys) else 0
@@ -107,7 +98,7 @@ def solve(
             device=device,
             dtype=dtype,
             idle=idle,
-            slots=STORED[method],
+            slots=STORED[solver.method],
         )
 
     def note(outcome: _core.Outcome) -> None:
@@ -118,6 +109,8 @@ def solve(
 
     if keeper is not None:
         start, note = keeper.during("starts")(start), keeper.during("records")(note)
+    is_adams = isinstance(solver, Adams)
+    legs, *branches = routes
     run = partial(
         _core.solve,
         legs,
@@ -126,16 +119,13 @@ def solve(
         rows=rows,
         dim=dim,
         finished=note,
-        method=method,
-        drift=drift,
-        step_control=step_control,
+        # Adams solves the flow as it does with its density, less what would be too fine to be seen.
+        drift="probability-flow" if is_adams and drift == "flow" else drift,
+        noise_floor=NOISE_FLOOR if is_adams and drift == "flow" else 0.0,
+        method=solver.method,
+        step_control="constant" if steps else "shared" if solver.shared else "per-image",
         steps=steps,
-        rtol=rtol,
-        atol=atol,
-        tol=tol,
-        h_max=h_max,
-        order=order,
-        noise_floor=noise_floor,
+        **{name: value for name, value in asdict(solver).items() if name != "shared"},
         keep=keep is not None,
         record_steps=record_steps,
         branches=branches,

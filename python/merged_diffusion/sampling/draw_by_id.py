@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion.errors import SolveError, UsageError
+from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert, check_labels
 from merged_diffusion.merge import MergedModel, as_model
-from merged_diffusion.methods import Method, StepControl
+from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.time_profile import Timekeeper
-from merged_diffusion.samplers import Decode, Sampler, Sampling
+from merged_diffusion.samplers import DECODE, Decode, Name, Ode, Sampler, Sampling, sampler_of
 from merged_diffusion.sampling.drawing import Drawing
 from merged_diffusion.sampling.samples import Samples
-from merged_diffusion.scores.machine import Machine, drawing_batch_size
+from merged_diffusion.scores.rows import drawing_rows
 
 Integers = npt.NDArray[np.int64]
 
@@ -28,61 +29,36 @@ def draw(
     ids: npt.ArrayLike,
     *,
     seed: int = 0,
-    sampler: Sampler = "ode",
-    steps: int | None = None,
-    method: Method | None = None,
-    step_control: StepControl | None = None,
-    rtol: float | None = None,
-    atol: float | None = None,
-    tol: float | None = None,
-    h_max: float | None = None,
-    clip: bool | None = None,
-    decode: Decode = "argmax",
-    s_churn: float | None = None,
-    s_min: float | None = None,
-    s_max: float | None = None,
-    s_noise: float | None = None,
+    sampler: Sampler | Name = Ode(),
+    decode: Decode = DECODE,
+    machine: Machine = Machine(),
+    accept: Accept = Accept(),
     labels: npt.ArrayLike | None = None,
     image_shape: tuple[int, int, int] | None = None,
-    batch_size: int | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
-    batch_coupled: bool = False,
     latents: bool = False,
     on_images: Callable[[Samples], object] | None = None,
     progress: bool = False,
-    profile_time: bool = False,
 ) -> Samples:
     """Images of ``ids`` [N]; an id gives the same one beside any others, for one batch size and machine.
 
     Parameters
     ----------
     sampler
-        ``ode``, the probability flow; ``ancestral``; ``heun``; ``dpmpp-2m``.
-    steps
-        Of a sampler on a fixed grid (ancestral 256, heun 18, dpmpp-2m 20).
-    method, step_control, rtol, atol, tol, h_max
-        Of the ODE's solver, as for `log_likelihood`. With ``shared`` steps an image depends on its block.
-    clip
-        ancestral: the clean image that a step predicts stays within [-1, 1].
+        `Ode`, `Ancestral`, `Heun` or `Dpmpp2m`, or its name: ``ode``, ``ancestral``, ``heun``, ``dpmpp-2m``.
     decode
         ``argmax`` takes the nearest grey level, ``sample`` draws one from p(v | z_min).
-    s_churn, s_min, s_max, s_noise
-        heun: noise that is added again on the way, between these noise levels sigma/alpha.
+    machine
+        Device, dtype, threads, rows of a call: 16 on a CPU, 256 elsewhere, unused ones padded.
+    accept
+        What of an expert is let pass that is refused otherwise.
     labels
         int64 [N], for conditional experts.
     image_shape
         C, H, W, where the experts take any.
-    batch_size
-        Rows of every network call, unused ones padded: 16 on a CPU, 256 elsewhere, whatever N is.
-    device, dtype
-        Of the networks. States are float64.
     latents
         Whether z_min is returned too.
     on_images
         Called with images as they are made, each once. Its exceptions come out unchanged.
-    profile_time
-        ode: whether the result's ``time_profile`` says where the time went. No image depends on it.
 
     Raises
     ------
@@ -90,40 +66,24 @@ def draw(
         An argument or an expert is not sound; nothing has been drawn then.
     SolveError
         Some images became non-finite; the others went to ``on_images``.
+
+    Examples
+    --------
+    >>> draw(load_pair("digits"), range(4), sampler=Heun(steps=6))
+    Samples(4 images 1x8x8, 17 levels)
     """
     begin = time.perf_counter()
-    how = Sampling(
-        seed=seed,
-        sampler=sampler,
-        steps=steps,
-        method=method,
-        step_control=step_control,
-        rtol=rtol,
-        atol=atol,
-        tol=tol,
-        h_max=h_max,
-        clip=clip,
-        decode=decode,
-        s_churn=s_churn,
-        s_min=s_min,
-        s_max=s_max,
-        s_noise=s_noise,
-    )
-    if profile_time:
+    how = Sampling(sampler_of({"sampler": sampler}) if isinstance(sampler, str) else sampler, seed, decode)
+    if machine.profile_time:
         how.check_profiled()
-    model = modelled(model)
+    model = as_model(model)
     numbers = _ids(ids)
     classes = _labels(labels, len(numbers), model)
-    machine = Machine.of(device=device, dtype=dtype, batch_size=batch_size, usual=drawing_batch_size)
-    keeper = Timekeeper(machine.device) if profile_time else None
-    drawing = Drawing(model, how, machine, _shape(model, image_shape), keeper)
+    place = machine.here(drawing_rows)
+    keeper = Timekeeper(place.device) if machine.profile_time else None
+    drawing = Drawing(model, how, place, _shape(model, image_shape), keeper)
     found = drawing.run(
-        numbers,
-        classes,
-        latents=latents,
-        batch_coupled=batch_coupled,
-        on_images=on_images,
-        progress=progress,
+        numbers, classes, accept=accept, latents=latents, on_images=on_images, progress=progress
     )
     if drawing.failures:
         raise _failed(drawing.failures)
@@ -139,13 +99,10 @@ def sample(
     seed: int = 0,
     ids: npt.ArrayLike | None = None,
     *,
-    sampler: Sampler = "ode",
-    steps: int | None = None,
-    decode: Decode = "argmax",
+    sampler: Sampler | Name = Ode(),
+    decode: Decode = DECODE,
+    machine: Machine = Machine(),
     labels: npt.ArrayLike | None = None,
-    batch_size: int | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
     progress: bool = False,
 ) -> npt.NDArray[np.uint8]:
     """Images [N, C, H, W] of the ids 0 to ``num`` - 1, or of ``ids``; `draw` has all options."""
@@ -154,20 +111,12 @@ def sample(
         np.arange(_count(num)) if ids is None else ids,
         seed=seed,
         sampler=sampler,
-        steps=steps,
         decode=decode,
+        machine=machine,
         labels=labels,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
         progress=progress,
     )
     return found.images
-
-
-def modelled(model: Expert | MergedModel) -> MergedModel:
-    """A model; an EDM alone is a quality expert, as it is for a likelihood."""
-    return as_model(model)
 
 
 def _count(num: object) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from dataclasses import asdict
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from merged_diffusion import _core
-from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.memory import SMALLER, Rows
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.ode.items import Items
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import Solver
 from merged_diffusion.ode.time_profile import Timekeeper, kept_by
-from merged_diffusion.samplers import CHURN, ODE, Sampling
+from merged_diffusion.samplers import Ancestral, Dpmpp2m, Heun, Sampling
 from merged_diffusion.sampling import decode
 from merged_diffusion.sampling.ancestral import ancestral
 from merged_diffusion.sampling.dpmpp import dpmpp_2m
@@ -26,7 +29,6 @@ from merged_diffusion.sampling.network import Network
 from merged_diffusion.sampling.noise import Noise, decoding_uniforms, normal
 from merged_diffusion.sampling.ode import integrate
 from merged_diffusion.sampling.samples import Samples
-from merged_diffusion.scores.machine import Machine
 from merged_diffusion.scores.prepared import prepared
 
 FAILED: Final[Mapping[str, str]] = {
@@ -41,7 +43,7 @@ OnImages = Callable[[Samples], object]
 
 
 class Drawing:
-    """A model, a sampler and a machine; `run` gives images. ``failures`` says why an id has none.
+    """A model, a sampler and a place; `run` gives images. ``failures`` says why an id has none.
 
     A ``keeper`` keeps the time of the ODE's solve.
     """
@@ -50,7 +52,7 @@ class Drawing:
         self,
         model: MergedModel,
         how: Sampling,
-        machine: Machine,
+        place: Place,
         shape: tuple[int, int, int],
         keeper: Timekeeper | None = None,
     ) -> None:
@@ -58,11 +60,11 @@ class Drawing:
         self._legs = model.legs(toward="data")
         self._levels = model.levels
         self._how = how
-        self._machine = machine
+        self._place = place
         self._shape = shape
         self._keeper = keeper
         self._dim = int(np.prod(shape))
-        is_clean = how.sampler == "heun" and ends_clean(self._legs)
+        is_clean = isinstance(how.sampler, Heun) and ends_clean(self._legs)
         end = self._legs[-1].end
         # Of what samplers return: alpha of z_min and the noise in units of the data.
         self._alpha, self._noise = (1.0, 0.0) if is_clean else (_core.alpha(end), _core.edm_sigma(end))
@@ -72,19 +74,24 @@ class Drawing:
         ids: Integers,
         labels: Integers | None,
         *,
+        accept: Accept,
         latents: bool = False,
-        batch_coupled: bool = False,
         on_images: OnImages | None = None,
         progress: bool = False,
     ) -> list[Samples]:
         """The images in parts, in order of finishing; those that failed are in none."""
         parts: list[Samples] = []
-        experts = [leg.expert for leg in self._legs]
         with (
-            prepared(experts, device=self._machine.device, dtype=self._machine.dtype),
+            prepared(
+                asked_over(self._legs),
+                self._place,
+                self._shape,
+                labels=labels,
+                takes_products=False,
+                accept=accept,
+            ),
             tqdm(total=len(ids), unit="image", disable=not progress) as bar,
         ):
-            self._check_experts(labels, batch_coupled=batch_coupled)
 
             def ready(part: Samples) -> None:
                 if on_images is not None:
@@ -93,25 +100,25 @@ class Drawing:
                 bar.update(len(part))
 
             maker = _Maker(self._how, self._levels, self._shape, self._alpha, self._noise, latents)
-            draw = self._solve if self._how.sampler == "ode" else self._walk
+            draw = self._walk if self._how.solver is None else self._solve
             self._rows().fit(lambda _: draw(ids, labels, maker, ready))
         return parts
 
     def _rows(self) -> Rows:
         """Never halved: samples record how many rows their network calls had."""
-        n = self._machine.rows
+        n = self._place.rows
         hint = f"draw with a batch size of {n // 2}" if n > 1 else SMALLER
-        return Rows(n, self._machine.device, least=n, hint=hint)
+        return Rows(n, self._place.device, least=n, hint=hint)
 
     def _walk(self, ids: Integers, labels: Integers | None, maker: _Maker, ready: OnImages) -> None:
         """Batches down a fixed grid; the last one is padded with its first image."""
-        rows = self._machine.rows
+        rows = self._place.rows
         for first in range(0, len(ids), rows):
             at = np.arange(first, min(first + rows, len(ids)))
             padded = np.concatenate([at, np.full(rows - len(at), first)])
-            cond = None if labels is None else torch.as_tensor(labels[padded], device=self._machine.device)
-            network = Network(self._machine.device, self._machine.dtype, cond)
-            noise = Noise(self._how.seed, ids[padded].astype(np.uint64), self._shape, self._machine.device)
+            cond = None if labels is None else torch.as_tensor(labels[padded], device=self._place.device)
+            network = Network(self._place.device, self._place.dtype, cond)
+            noise = Noise(self._how.seed, ids[padded].astype(np.uint64), self._shape, self._place.device)
             z = self._batch(noise, network)[: len(at)].cpu().numpy().reshape(len(at), -1)
             is_finite = np.isfinite(z).all(1)
             self.failures |= dict.fromkeys(ids[at][~is_finite].tolist(), FAILED["nonfinite"])
@@ -122,15 +129,13 @@ class Drawing:
 
     def _batch(self, noise: Noise, network: Network) -> Tensor:
         """z_min of one batch."""
-        how, legs = self._how, self._legs
-        start, steps = noise.start(), how.steps or 0
-        if how.sampler == "ancestral":
-            return ancestral(start, legs, network, noise.step, steps=steps, clip=bool(how.clip))
+        how, legs, start = self._how.sampler, self._legs, noise.start()
+        if isinstance(how, Ancestral):
+            return ancestral(start, legs, network, noise.step, **asdict(how))
         z = _core.sigma(legs[0].start) * start
-        if how.sampler == "heun":
-            churn = {name: getattr(how, name) for name in CHURN}
-            return heun(z, legs, network, noise.step, steps=steps, **churn)
-        return dpmpp_2m(z, legs, network, steps=steps)
+        if isinstance(how, Heun):
+            return heun(z, legs, network, noise.step, **asdict(how))
+        return dpmpp_2m(z, legs, network, steps=cast(Dpmpp2m, how).steps)
 
     def _solve(self, ids: Integers, labels: Integers | None, maker: _Maker, ready: OnImages) -> None:
         """One solve of all; images are handed on in as many as a batch has rows."""
@@ -149,7 +154,7 @@ class Drawing:
                 self.failures[int(ids[outcome.key])] = f"{where} ({self._legs[outcome.leg].role} expert)"
                 return
             waiting.append((outcome.key, arrived.pop(outcome.key), outcome.evaluations))
-            if len(waiting) == self._machine.rows:
+            if len(waiting) == self._place.rows:
                 hand_on()
 
         def hand_on() -> None:
@@ -165,14 +170,12 @@ class Drawing:
             items,
             np.arange(len(ids), dtype=np.uint64),
             start,
-            rows=self._machine.rows,
             shape=self._shape,
-            device=self._machine.device,
-            dtype=self._machine.dtype,
+            place=self._place,
+            solver=cast(Solver, self._how.solver),
             arrived=arrived.__setitem__,
             finished=finished,
             keeper=self._keeper,
-            **{name: value for name in ODE if (value := getattr(self._how, name)) is not None},
         )
         if waiting:
             with kept_by(self._keeper)("records"):
@@ -181,20 +184,6 @@ class Drawing:
     def _by_role(self, columns: Iterable[Floats]) -> dict[str, Floats]:
         """Columns, leg by leg, under the roles."""
         return {leg.role: column for leg, column in zip(self._legs, columns, strict=True)}
-
-    def _check_experts(self, labels: Integers | None, *, batch_coupled: bool) -> None:
-        cond = None if labels is None else torch.as_tensor(np.resize(labels, 2), device=self._machine.device)
-        for expert, over in asked_over(self._legs):
-            check_expert(
-                expert,
-                self._shape,
-                device=self._machine.device,
-                dtype=self._machine.dtype,
-                cond=cond,
-                batch_coupled=batch_coupled,
-                over=over,
-                takes_products=False,
-            )
 
 
 class _Maker:

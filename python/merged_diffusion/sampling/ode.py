@@ -9,7 +9,6 @@ trace is carried, so an evaluation is a forward call.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +19,11 @@ from merged_diffusion import _core, schedules
 from merged_diffusion.experts.fence import ask
 from merged_diffusion.merge import Leg
 from merged_diffusion.ode.items import Items, Keys
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.methods import Solver
 from merged_diffusion.ode.placing import placed
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.time_profile import During, Timekeeper, kept_by, untimed
-
-NOISE_FLOOR: Final = 0.1  # of adams' errors, in units of the data: finer noise is below half an 8-bit level
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,34 +57,31 @@ def integrate(
     keys: Keys,
     start: Callable[[int], Floats],
     *,
-    rows: int,
     shape: tuple[int, int, int],
-    device: torch.device,
-    dtype: torch.dtype,
+    place: Place,
+    solver: Solver,
     arrived: Callable[[int, Floats], object],
     finished: Callable[[_core.Outcome], object],
+    steps: int | None = None,
     keeper: Timekeeper | None = None,
-    **solver: Any,
 ) -> None:
     """Take the problems ``keys`` through legs toward data.
 
     ``arrived`` gets each key and its z_min [d] as it is there, then ``finished`` its outcome; a ``keeper``
-    keeps the time; ``solver`` is what `ode.solve.solve` is told of the method.
+    keeps the time; ``steps`` are equal ones in the place of the solver's (dopri5).
     """
-    is_adams = solver.get("method") == "adams"
     during = kept_by(keeper)
     solve(
-        [(leg.start, leg.end) for leg in legs],
+        [[(leg.start, leg.end) for leg in legs]],
         [ForwardFlow(leg, shape, items, during) for leg in legs],
         keys,
         start,
-        shape=(rows, int(np.prod(shape))),
-        device=device,
-        dtype=dtype,
+        dim=int(np.prod(shape)),
+        place=place,
+        solver=solver,
         keep=arrived,
         finished=finished,
         keeper=keeper,
-        drift="probability-flow" if is_adams else "flow",
-        noise_floor=NOISE_FLOOR if is_adams else 0.0,
-        **solver,
+        drift="flow",
+        steps=steps,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Final
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +119,10 @@ class Scores(ABC):
             "se_clustered": clustered,
             self.ERROR: None if np.isnan(errors).any() else _core.error_of_mean(errors),
         }
+
+    def allowing_failed(self) -> Self:
+        """The same, with means over the images that did not fail."""
+        return replace(self, allow_failed=True)
 
     @property
     def scored(self) -> list[Record]:

@@ -1,21 +1,66 @@
-"""Experts made ready for many calls: fenced, on one device, of one dtype, parameters without gradients."""
+"""Experts made ready for many calls: fenced, on one device, of one dtype, and found sound."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
+from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.experts.fence import fenced
+from merged_diffusion.ode.devices import on_threads
+from merged_diffusion.ode.machine import Place
+
+Asked = Iterable[tuple[Expert, tuple[float, float]]]
+"""Experts, and the gammas that each is asked over."""
 
 
 @contextmanager
-def prepared(experts: Iterable[Expert], *, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Experts that are `frozen`, under the fence's settings of torch."""
-    with fenced(), frozen(experts, device=device, dtype=dtype):
+def prepared(
+    asked: Asked,
+    place: Place,
+    shape: tuple[int, ...],
+    *,
+    labels: npt.NDArray[np.int64] | None = None,
+    examples: npt.NDArray[np.float64] | None = None,
+    takes_products: bool = True,
+    accept: Accept | None = None,
+) -> Iterator[None]:
+    """Experts that are `frozen` and that `check_expert` found sound, under the fence's settings of torch.
+
+    ``examples`` [N, C, H, W] in the model's space are what they should denoise; ``accept`` says what is let
+    pass.
+    """
+    asked, accept = list(asked), accept or Accept()
+    with ready((expert for expert, _ in asked), place):
+        for expert, over in asked:
+            check_expert(
+                expert,
+                cast("tuple[int, int, int]", shape),
+                device=place.device,
+                dtype=place.dtype,
+                cond=None if labels is None else torch.as_tensor(labels[:EXAMPLES], device=place.device),
+                over=over,
+                images=None if examples is None else torch.as_tensor(examples[:EXAMPLES], device="cpu"),
+                takes_products=takes_products,
+                batch_coupled=accept.batch_coupled,
+                accept_gradient=() if accept.gradient is None else (accept.gradient,),
+            )
+        yield
+
+
+@contextmanager
+def ready(experts: Iterable[Expert], place: Place) -> Iterator[None]:
+    """The same of experts that nobody looks at."""
+    with fenced(), on_threads(place.threads), frozen(experts, device=place.device, dtype=place.dtype):
         yield
 
 

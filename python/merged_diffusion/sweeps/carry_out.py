@@ -93,7 +93,7 @@ class Sweep:
             "best": best,
             "seconds": self.seconds,
         }
-        if self.plan.settings.profile_time and self.cost.time_profile is not None:
+        if self.plan.settings.machine.profile_time and self.cost.time_profile is not None:
             loaded = self.plan.base.data_seconds
             found["time_profile"] = self.cost.time_profile.with_data(loaded).as_dict()
         return found

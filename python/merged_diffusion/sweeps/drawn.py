@@ -22,6 +22,7 @@ from merged_diffusion.files.reading import read_bytes
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.plan import meaning_digest
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
+from merged_diffusion.ode.machine import DEVICE
 from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.runs.kept import SENSELESS
@@ -67,7 +68,8 @@ class DrawPlan(SweepPlan[SamplePlan]):
 
     def described(self) -> dict[str, Any]:
         """Models, sampler and machine."""
-        named = {name: getattr(self.settings, name) for name in OF_MODELS}
+        words = self.settings.as_dict()
+        named = {name: words[name] for name in OF_MODELS}
         count = {"num": self.n_images, "image_shape": list(self.base.image_shape)}
         return named | self.base.how.as_dict() | count
 
@@ -191,7 +193,7 @@ class DrawnRows:
         quality = assess(
             make_data("samples", "test", images, levels, ids=ids),
             self._reference.data_name,
-            device=settings.device or "cpu",
+            device=settings.machine.device or DEVICE,
             cache=settings.cache,
         )
         summary = {key: item for key, item in drawn.items() if key not in LEFT_OUT}

@@ -14,6 +14,7 @@ from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.sample_run import SamplePlan
 from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.ode.machine import DEVICE
 from merged_diffusion.quality.assess import yardsticks
 from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.statistics import remarks
@@ -73,7 +74,9 @@ def find_reference(plan: SamplePlan, data_name: str) -> Reference:
     like = make_data("samples", SPLIT, noise.astype(np.uint8), plan.model.levels)
     settings, found = plan.settings, []
     for statistics, features in yardsticks(data_name, settings.cache):
-        network = extractor(features, device=settings.device or "cpu", cache=settings.cache, like=like)
+        network = extractor(
+            features, device=settings.machine.device or DEVICE, cache=settings.cache, like=like
+        )
         network.check(like)
         statistics.check(like, network)
         found.append((statistics.sha256, tuple(remarks(len(plan.ids), network.dim))))

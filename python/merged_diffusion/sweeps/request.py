@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
-from merged_diffusion import methods
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.samplers import CHURN, ODE, Sampling
+from merged_diffusion.ode import methods
+from merged_diffusion.samplers import CHURN, Sampling
+from merged_diffusion.scores.defaults import TIMES
 
 Metric = Literal["nll", "vlb", "sample"]
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
@@ -18,7 +19,7 @@ OF_SAMPLES: Final = ("sampler", "steps", "clip", "decode", *CHURN)
 # Who takes an option that not every metric takes.
 OWNERS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("dequantise", "importance", "probe", "probes", "preset", "profile_time"), ("nll",)),
-    **dict.fromkeys(ODE, ("nll", "sample")),
+    **dict.fromkeys(methods.WORDS, ("nll", "sample")),
     **dict.fromkeys(("times", "profile"), ("vlb",)),
     **dict.fromkeys(("split", "levels", "limit", "ids", "repeats"), SCORED),
     **dict.fromkeys(("allow_failed", "allow_rebatch", "strict_env"), SCORED),
@@ -32,7 +33,7 @@ class Request:
     """``times`` and ``profile`` of a bound; ``num`` images, drawn as ``how`` says, of samples."""
 
     metric: Metric = "nll"
-    times: int = 16
+    times: int = TIMES
     profile: bool = False
     num: int = 1000
     image_shape: tuple[int, int, int] | None = None
@@ -68,18 +69,15 @@ class Request:
                     f"{name} {own[name]} lies below {least}", hint=f"use a number from {least} up"
                 )
         if chosen == "sample":
-            how = {name: stated[name] for name in ("seed", *OF_SAMPLES, *ODE) if name in stated}
-            own["how"] = Sampling(**how | dict(stated.get("sampling", {})))
+            how: dict[str, object] = {
+                name: stated[name] for name in ("seed", *OF_SAMPLES, *methods.WORDS) if name in stated
+            }
+            own["how"] = Sampling.of(how | dict(stated.get("sampling", {})))
         return cls(metric=chosen, **own)
 
 
 def stated(settings: Settings) -> dict[str, Any]:
-    """The fields of settings that differ from their defaults, but for those that the method fills in."""
-    filled = ("method", *methods.OPTIONS)
-    return {
-        field.name: value
-        for field in fields(settings)
-        if field.name not in filled
-        and field.default is not MISSING
-        and (value := getattr(settings, field.name)) != field.default
-    }
+    """The words of settings that differ from their defaults, but for those that the method fills in."""
+    usual, filled = Settings(data=settings.data).as_dict(), (*methods.WORDS, "probe")
+    words = settings.as_dict() | {"profile_time": settings.machine.profile_time or None}
+    return {name: value for name, value in words.items() if name not in filled and value != usual.get(name)}

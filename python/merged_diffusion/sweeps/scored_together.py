@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from merged_diffusion.jobs.evaluate import Evaluation
 from merged_diffusion.jobs.metrics import LIKELIHOOD
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood import can_share, log_likelihoods
-from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.runs import Record
 from merged_diffusion.sweeps.rows import Row
 from merged_diffusion.sweeps.spent import Cost
@@ -65,7 +64,7 @@ def fan(rows: Sequence[Scored]) -> list[Scored]:
         return []
     settings = found[0].row.plan.settings
     models = [scored.row.model for scored in found]
-    return found if can_share(models, step_control=settings.step_control) else []
+    return found if can_share(models, settings.solver) else []
 
 
 def evaluations(record: Mapping[str, Any]) -> int:
@@ -84,8 +83,6 @@ def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost
     if not is_wanted.any():
         return
     images = plan.data.where(is_wanted)
-    options = plan.settings.solver_options()
-    batch_coupled, _ = options.pop("batch_coupled"), options.pop("extrapolate")
     counts = dict.fromkeys(by_name, 0)
 
     def keep(name: str, record: Record) -> None:
@@ -97,12 +94,9 @@ def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost
 
     results = log_likelihoods(
         {name: scored.row.model for name, scored in by_name.items()},
-        images,
-        Settings(**options),
+        replace(images, labels=plan.labels(images)),
+        plan.settings.options(),
         wanted=wanted,
-        labels=plan.labels(images),
-        batch_coupled=batch_coupled,
-        allow_failed=True,  # refused in the summary, once every image has had its turn
         on_record=keep,
     )
     result = results[rows[0].row.name]

@@ -70,10 +70,8 @@ def find_on(
         dequantise=cast(Any, settings.dequantise),
         labels=labels_of(data, settings),
         convention=cast(Literal["exact", "paper"], settings.convention),
-        batch_size=settings.batch_size,
-        device=settings.device or "cpu",
-        dtype=settings.dtype or "float32",
-        accept_gradient=settings.accept_gradient,
+        machine=settings.machine,
+        accept=settings.accept,
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Literal, cast
 
 from merged_diffusion.jobs.plan import Plan
-from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.runs import versions
 from merged_diffusion.thresholds.auto import find_on, labels_of, tuning_data
 from merged_diffusion.thresholds.confirm import confirm_threshold
@@ -36,7 +35,7 @@ def choose(
     tell(f"finding a threshold on {len(tune)} images of {tune.name}/{tune.split}")
     found = find_on(experts, tune, settings, eta_range=None if pair is None else pair.eta_range)
     convention = cast(Literal["exact", "paper"], settings.convention)
-    how = _solver(plan)
+    how = settings.options()
     eta, summary = found.eta, found.summary()
     merged = eta
     spent, confirmed, reported = summary.pop("evaluations"), None, None
@@ -94,11 +93,3 @@ def choose(
         "versions": versions(),
         "seconds": time.perf_counter() - start,
     }
-
-
-def _solver(plan: Plan) -> Settings:
-    """How the exact runs are solved: as ``nll`` with the same options would."""
-    given = plan.settings.solver_options()
-    return Settings(
-        **{name: value for name, value in given.items() if name not in ("extrapolate", "batch_coupled")}
-    )

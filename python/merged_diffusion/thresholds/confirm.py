@@ -6,7 +6,7 @@ All rows have the same images, noise and probes; what they share is solved once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,11 +18,10 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.likelihood import (
     Likelihood,
     can_share,
-    log_likelihood,
     log_likelihoods,
     paired_difference,
 )
-from merged_diffusion.likelihood.solver_settings import Settings
+from merged_diffusion.likelihood.options import Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.thresholds.find import Found
 
@@ -90,7 +89,7 @@ def confirm_threshold(
     quality: Expert,
     data: Data,
     found: Found,
-    settings: Settings,
+    options: Options,
     *,
     labels: npt.NDArray[np.int64] | None = None,
     convention: Convention = "exact",
@@ -119,7 +118,7 @@ def confirm_threshold(
     }
     models["likelihood"] = as_model(likelihood, role="likelihood", convention=convention)
     models["quality"] = as_model(quality, role="quality", convention=convention)
-    rows, spent = _scored(models, data, settings, labels, progress)
+    rows, spent = _scored(models, data, options, labels, progress)
     grid = _grid_cost(rows, {name: gamma for name, (_, gamma) in etas.items()}, likelihood, quality, found)
     return Confirmed(
         rows, {name: eta for name, (eta, _) in etas.items()}, {"confirming": spent, "grid": grid}
@@ -162,7 +161,7 @@ def _etas(found: Found, wanted: Sequence[float]) -> dict[str, tuple[float, float
 def _scored(
     models: Mapping[str, MergedModel],
     data: Data,
-    settings: Settings,
+    options: Options,
     labels: npt.NDArray[np.int64] | None,
     progress: bool,
 ) -> tuple[dict[str, Likelihood], float]:
@@ -170,18 +169,12 @@ def _scored(
     fan = {name: model for name, model in models.items() if model.legs()[0].role == "likelihood"}
     rows: dict[str, Likelihood] = {}
     spent = 0.0
-    if can_share(list(fan.values()), step_control=settings.step_control):
-        rows = log_likelihoods(fan, data, settings, labels=labels, allow_failed=True, progress=progress)
+    data = replace(data, labels=labels)
+    if can_share(list(fan.values()), options.solver):
+        rows = log_likelihoods(fan, data, options, progress=progress)
         spent = float(next(iter(rows.values())).tally["evaluations"])
     for name, model in models.items():
         if name not in rows:
-            rows[name] = log_likelihood(
-                model, data, labels=labels, allow_failed=True, progress=progress, **_options(settings)
-            )
+            rows |= log_likelihoods({name: model}, data, options, progress=progress)
             spent += float(sum(counts.sum() for counts in rows[name].evaluations.values()))
-    return {name: rows[name] for name in models}, spent
-
-
-def _options(settings: Settings) -> dict[str, Any]:
-    """Settings as keyword arguments."""
-    return {name: getattr(settings, name) for name in (field.name for field in fields(settings))}
+    return {name: rows[name].allowing_failed() for name in models}, spent

@@ -8,26 +8,27 @@ counts only how far each expert is off. A forward pass counts 1/2, one with a ve
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from merged_diffusion import _core
 from merged_diffusion.bound import loss_profile, random_numbers, terms
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
+from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.experts.checks import check_expert, checked_once
-from merged_diffusion.experts.denoising import ROWS as EXAMPLES
-from merged_diffusion.likelihood.dequantisation import DequantisationKind
-from merged_diffusion.likelihood.solver_settings import Settings
+from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.likelihood.options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
-from merged_diffusion.scores.inputs import as_data
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import Adams
+from merged_diffusion.scores.inputs import as_data, examples
 from merged_diffusion.scores.prepared import prepared
+from merged_diffusion.scores.rows import scoring_rows
 from merged_diffusion.thresholds.candidates import candidates, parts_of, profile_grid
 from merged_diffusion.thresholds.eta_curves import (
     Curve,
@@ -41,8 +42,7 @@ from merged_diffusion.thresholds.one_pass import one_pass
 
 VISITS: Final = 8  # gammas at which an image is asked, of both experts
 # Of adams: a curve of 2.3 times the evaluations has the same shape to 0.0025 bits/dim.
-TOL: Final = 2e-2
-H_MAX: Final = 1.0
+SOLVER: Final = Adams(tol=2e-2, h_max=1.0)
 FORWARD: Final = 0.5
 
 
@@ -128,15 +128,12 @@ def find_threshold(
     eta_range: tuple[float, float] | None = None,
     seed: int = 0,
     visits: int = VISITS,
-    tol: float = TOL,
-    h_max: float = H_MAX,
-    dequantise: DequantisationKind = "truncated-normal",
+    solver: Adams = SOLVER,
+    dequantise: DequantisationKind = DEQUANTISE,
+    machine: Machine = Machine(),
+    accept: Accept = Accept(),
     labels: npt.ArrayLike | None = None,
     convention: Convention = "exact",
-    batch_size: int | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
-    accept_gradient: str | None = None,
 ) -> Found:
     """The threshold with the least bits/dim on ``data``, which should be neither trained nor reported on.
 
@@ -146,10 +143,10 @@ def find_threshold(
         The gammas of eta = 0 and 1, as of `MergedModel`.
     visits
         Gammas at which an image is asked for the profiles.
-    tol, h_max
-        Of the one pass, by adams.
-    dequantise, labels, convention, batch_size, device, dtype, accept_gradient
-        As of `log_likelihood` and `MergedModel`.
+    solver
+        Of the one pass.
+    dequantise, machine, accept, labels, convention
+        As in `log_likelihood` and `MergedModel`.
 
     Raises
     ------
@@ -159,17 +156,7 @@ def find_threshold(
         A loss is not finite, or no image could be solved.
     """
     start = time.perf_counter()
-    settings = Settings(
-        seed=seed,
-        dequantise=dequantise,
-        method="adams",
-        tol=tol,
-        h_max=h_max,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        accept_gradient=accept_gradient,
-    )
+    options = Options(seed=seed, dequantise=dequantise, solver=solver, machine=machine, accept=accept)
     parts = parts_of(likelihood, quality)
     eta_range = (parts[0], parts[3]) if eta_range is None else eta_range
     eta = candidates(parts[1:3], eta_range)
@@ -183,10 +170,15 @@ def find_threshold(
     )
     given = as_data(data, None, labels, model)
     in_space = [as_model(expert, convention=convention).legs()[0].expert for expert in (likelihood, quality)]
-    _check_experts(in_space, (parts[::2], parts[1::2]), given, settings)
-    profiles = _profiles(likelihood, quality, parts, given, settings, visits, convention)
+    place = machine.here(partial(scoring_rows, len(given)))
+    # The one pass asks the quality expert below every threshold, too.
+    asked = zip(in_space, (parts[::2], parts[1::2]), strict=True)
+    shape = given.images.shape[1:]
+    with prepared(asked, place, shape, labels=given.labels, examples=examples(given), accept=accept):
+        pass  # found sound, before the bound's profiles take their time
+    profiles = _profiles(likelihood, quality, parts, given, options, visits, convention)
     bound = profiles.curve(eta, gammas, _rest_nats(given, parts[0], parts[3], seed))
-    passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, settings)
+    passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, options)
     clusters = None if given.clusters is None else given.clusters[passed.is_solved]
     exact = likelihood_curve(eta, passed.bits_per_dim, clusters)
     both = mean_curve(exact, bound, passed.is_solved)
@@ -213,50 +205,31 @@ def find_threshold(
     )
 
 
-def _check_experts(
-    experts: Sequence[Expert], over: Sequence[tuple[float, ...]], data: Data, settings: Settings
-) -> None:
-    """Look at each over all that the one pass asks it: at the quality expert below every threshold, too."""
-    device = torch.device(settings.device)
-    accepted = settings.accept_gradient
-    with prepared(experts, device=device, dtype=settings.torch_dtype):
-        for expert, (low, high) in zip(experts, over, strict=True):
-            check_expert(
-                expert,
-                cast("tuple[int, int, int]", data.images.shape[1:]),
-                device=device,
-                dtype=settings.torch_dtype,
-                cond=None if data.labels is None else torch.as_tensor(data.labels[:EXAMPLES], device=device),
-                over=(low, high),
-                images=torch.as_tensor(pixel_values(data.images[:EXAMPLES], data.levels)),
-                accept_gradient=() if accepted is None else (accepted,),
-            )
-
-
 def _profiles(
     likelihood: Expert,
     quality: Expert,
     parts: tuple[float, float, float, float],
     data: Data,
-    settings: Settings,
+    options: Options,
     visits: int,
     convention: Convention,
 ) -> Profiles:
     grid, first, last = profile_grid(parts)
-    given: dict[str, Any] = {
-        "seed": settings.seed,
-        "labels": data.labels,
-        "batch_size": settings.batch_size,
-        "device": settings.device,
-        "dtype": settings.dtype,
-        "convention": convention,
-    }
     stride = max(len(grid) // visits, 1) if visits >= 1 else 0
     if not stride:
         raise UsageError(f"visits = {visits} is no whole number from 1 up")
+    measured = partial(
+        loss_profile,
+        data=data,
+        stride=stride,
+        seed=options.seed,
+        labels=data.labels,
+        machine=options.machine,
+        convention=convention,
+    )
     return Profiles(
-        loss_profile(likelihood, data, grid[: last + 1], stride=stride, **given),
-        loss_profile(quality, data, grid[first:], first=first, stride=stride, **given),
+        measured(likelihood, gammas=grid[: last + 1]),
+        measured(quality, gammas=grid[first:], first=first),
         int(np.prod(data.images.shape[1:])),
     )
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,14 @@ from merged_diffusion.errors import SolveError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood.dequantisation import Dequantisation
-from merged_diffusion.likelihood.solver_settings import Settings
+from merged_diffusion.likelihood.options import Options
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items, Keys
-from merged_diffusion.ode.probes import make_probes
+from merged_diffusion.ode.machine import Place
+from merged_diffusion.ode.probes import make_directions
 from merged_diffusion.ode.solve import solve
-from merged_diffusion.scores.machine import default_batch_size
-from merged_diffusion.scores.prepared import prepared
+from merged_diffusion.scores.prepared import ready
+from merged_diffusion.scores.rows import scoring_rows
 from merged_diffusion.thresholds.splines import integral_weights
 
 Floats = npt.NDArray[np.float64]
@@ -89,7 +91,7 @@ def one_pass(
     parts: tuple[float, float, float, float],
     data: Data,
     gammas: Floats,
-    settings: Settings,
+    options: Options,
 ) -> OnePass:
     """The likelihood of ``data`` at thresholds ``gammas`` [E].
 
@@ -100,8 +102,8 @@ def one_pass(
     parts
         Where the likelihood expert begins, the quality expert begins, the likelihood expert ends, the quality
         expert ends; thresholds lie between the middle two.
-    settings
-        Of the method ``adams``: nodes are its accepted steps.
+    options
+        Of `Adams`, and fresh probes: nodes are its accepted steps.
 
     Raises
     ------
@@ -110,16 +112,13 @@ def one_pass(
     ResourceError
         The memory does not suffice for one row.
     """
-    rows = settings.batch_size or default_batch_size(len(data), settings.device)
-    device = torch.device(settings.device)
-    with (
-        prepared(experts, device=device, dtype=settings.torch_dtype),
-    ):
+    place = options.machine.here(partial(scoring_rows, len(data)))
+    with ready(experts, place):
 
         def attempt(rows: int) -> OnePass:
-            return _Pass(experts, parts, data, gammas, settings, rows).run()
+            return _Pass(experts, parts, data, gammas, options, replace(place, rows=rows)).run()
 
-        return Rows(rows, device).fit(attempt)
+        return Rows(place.rows, place.device).fit(attempt)
 
 
 class _Pass:
@@ -129,15 +128,15 @@ class _Pass:
         parts: tuple[float, float, float, float],
         data: Data,
         gammas: Floats,
-        settings: Settings,
-        rows: int,
+        options: Options,
+        place: Place,
     ) -> None:
-        self._settings, self._rows, self._gammas, self._parts = settings, rows, gammas, parts
+        self._options, self._place, self._gammas, self._parts = options, place, gammas, parts
         channels, height, width = data.images.shape[1:]
         self._shape, self._dim = (channels, height, width), channels * height * width
-        self._items = Items(data.ids.astype(np.uint64), 1, settings.seed, data.labels)
+        self._items = Items(data.ids.astype(np.uint64), 1, options.seed, data.labels)
         self._starts = Dequantisation(
-            settings.dequantise,
+            options.dequantise,
             data.images,
             levels=data.levels,
             gamma_min=parts[0],
@@ -161,19 +160,16 @@ class _Pass:
 
     def run(self) -> OnePass:
         """Solve all images."""
-        settings = self._settings
         solve(
-            [(start, end) for start, end, _, _ in self._legs],
+            [[(start, end) for start, end, _, _ in self._legs]],
             self._networks,
             np.arange(len(self._items), dtype=np.uint64),
             self._starts.start,
-            shape=(self._rows, self._dim),
-            device=torch.device(settings.device),
-            dtype=settings.torch_dtype,
+            dim=self._dim,
+            place=self._place,
+            solver=self._options.solver,
             finished=self._finished,
-            workspace=settings.workspace,
             record_steps=True,
-            **settings.solver,
         )
         is_solved = ~np.isnan(self._nats).any(axis=1)
         if not is_solved.any():
@@ -185,16 +181,8 @@ class _Pass:
         return OnePass(bits.reshape(-1, len(self._gammas)), is_solved, self._evaluations)
 
     def _flow(self, expert: Expert) -> ProbabilityFlow:
-        probes = make_probes(
-            self._settings.probe or "fresh",
-            self._settings.probes,
-            self._items,
-            rows=self._rows,
-            dim=self._dim,
-            device=torch.device(self._settings.device),
-            dtype=self._settings.torch_dtype,
-        )
-        return ProbabilityFlow(expert, self._shape, probes, self._items)
+        directions = make_directions(self._options.probes, self._items, self._place, self._dim)
+        return ProbabilityFlow(expert, self._shape, directions, self._items)
 
     def _finished(self, outcome: _core.Outcome) -> None:
         asked = zip(outcome.evaluations, self._networks, strict=True)

@@ -1,0 +1,28 @@
+from merged_diffusion._core import __version__ as __version__
+from merged_diffusion.bound import Bound as Bound, loss_profile as loss_profile, variational_bound as variational_bound
+from merged_diffusion.data import load_data as load_data
+from merged_diffusion.data.images import Data as Data
+from merged_diffusion.errors import MergedDiffusionError as MergedDiffusionError
+from merged_diffusion.experts.accept import Accept as Accept
+from merged_diffusion.experts.base import Expert as Expert
+from merged_diffusion.experts.callables import CallableExpert as CallableExpert
+from merged_diffusion.experts.cards import load_expert as load_expert
+from merged_diffusion.experts.converting import convert_expert as convert_expert
+from merged_diffusion.experts.diffusers import DiffusersExpert as DiffusersExpert
+from merged_diffusion.experts.gaussian import GaussianExpert as GaussianExpert, GaussianMixtureExpert as GaussianMixtureExpert
+from merged_diffusion.experts.inspection import inspect_expert as inspect_expert
+from merged_diffusion.jobs.evaluate import evaluate as evaluate
+from merged_diffusion.jobs.settings import Settings as Settings
+from merged_diffusion.likelihood import Likelihood as Likelihood, log_density as log_density, log_likelihood as log_likelihood, paired_difference as paired_difference
+from merged_diffusion.merge import MergedModel as MergedModel, Threshold as Threshold
+from merged_diffusion.ode.machine import Machine as Machine
+from merged_diffusion.ode.methods import Adams as Adams, Dopri5 as Dopri5, Probes as Probes
+from merged_diffusion.pairs import load_pair as load_pair
+from merged_diffusion.quality.assess import assess as assess
+from merged_diffusion.quality.frechet import frechet_distance as frechet_distance
+from merged_diffusion.runs import open_run as open_run
+from merged_diffusion.samplers import Ancestral as Ancestral, Dpmpp2m as Dpmpp2m, Heun as Heun, Ode as Ode
+from merged_diffusion.sampling import Samples as Samples, draw as draw, sample as sample
+from merged_diffusion.sweeps.carry_out import sweep as sweep
+from merged_diffusion.thresholds import find_threshold as find_threshold
+from merged_diffusion.training import train as train

@@ -1,0 +1,22 @@
+"""What of an expert is accepted that the start check refuses otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Accept:
+    """Leave for what makes a number wrong unless the caller knows better.
+
+    Parameters
+    ----------
+    batch_coupled
+        Whether the images of a batch may depend on each other, as by batch normalisation.
+    gradient
+        The name of an expert whose gradient is warned of, not refused, where it is not the derivative of what
+        the expert returns.
+    """
+
+    batch_coupled: bool = False
+    gradient: str | None = None
