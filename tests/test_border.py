@@ -182,7 +182,7 @@ FLAGS = {"allow_tf32", "benchmark", "deterministic", "fp32_precision"}
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in MODULES if p.parent.name != "evaluation" and p.stem != "fence"], ids=shown
+    "path", [p for p in MODULES if p.parent.name != "jobs" and p.stem != "fence"], ids=shown
 )
 def test_no_module_writes_global_flags_of_torch(path: Path) -> None:
     assert not [name for name, _ in calls(path) if SWITCHES.match(name)]

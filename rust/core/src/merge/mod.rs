@@ -5,7 +5,6 @@
 
 use crate::Error;
 use crate::gamma::GammaRange;
-use crate::route::Route;
 
 mod pair;
 
@@ -114,7 +113,7 @@ impl Merged {
     }
 
     /// The way of an integration, without its experts.
-    pub fn route(&self, toward: Toward) -> Route {
+    pub fn route(&self, toward: Toward) -> Vec<(f64, f64)> {
         let ends = |leg: Leg| (leg.start, leg.end);
         self.legs(toward).into_iter().map(ends).collect()
     }
