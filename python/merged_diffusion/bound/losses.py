@@ -39,10 +39,10 @@ class Losses:
     network_seconds: float = field(default=0.0, init=False)
 
     @classmethod
-    def of(cls, data: Data, seed: int, place: Place) -> Self:
-        """Of the images of a set."""
+    def of(cls, data: Data, labels: npt.NDArray[np.int64] | None, seed: int, place: Place) -> Self:
+        """Of the images of a set; ``labels`` [N] for conditional experts."""
         x, rows = pixel_values(data.images, data.levels), Rows(place.rows, place.device)
-        return cls(x, data.ids.astype(np.uint64), data.labels, seed, rows, place.device, place.dtype)
+        return cls(x, data.ids.astype(np.uint64), labels, seed, rows, place.device, place.dtype)
 
     def __call__(self, expert: Expert, positions: Positions, gamma: Floats, draws: Keys) -> Floats:
         """The squared error [M], summed over an image's values, of the images at ``positions`` [M].

@@ -22,7 +22,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.merge import Convention, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_seed
-from merged_diffusion.scores.inputs import as_data
+from merged_diffusion.scores.inputs import as_data, as_labels
 from merged_diffusion.scores.prepared import ready
 from merged_diffusion.scores.rows import scoring_rows
 
@@ -123,10 +123,10 @@ def loss_profile(
         )
     check_seed(seed)
     model = as_model(expert, convention=convention)
-    given = as_data(data, None, labels, model)
+    given = as_data(data, None, model)
     (leg,) = model.legs()
     place = machine.here(partial(scoring_rows, len(given)))
-    losses = Losses.of(given, seed, place)
+    losses = Losses.of(given, as_labels(labels, len(given), model), seed, place)
     is_asked = _asked(len(given), first + np.arange(len(grid)), stride)
     images, points = np.nonzero(is_asked)
     with ready([leg.expert], place):

@@ -27,7 +27,7 @@ from merged_diffusion.merge import MergedModel, as_model, asked_over
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_seed
 from merged_diffusion.scores.defaults import TIMES
-from merged_diffusion.scores.inputs import as_data
+from merged_diffusion.scores.inputs import as_data, as_labels
 from merged_diffusion.scores.means import ROLES, Record
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.rows import scoring_rows
@@ -75,16 +75,17 @@ def variational_bound(
     _check_counts(times=times, repeats=repeats)
     check_seed(seed)
     model = as_model(model)
-    data = as_data(images, ids, labels, model)
+    data = as_data(images, ids, model)
+    classes = as_labels(labels, len(data), model)
     place = machine.here(partial(scoring_rows, len(data)))
-    losses = Losses.of(data, seed, place)
+    losses = Losses.of(data, classes, seed, place)
     found: list[Record] = []
     with (
         prepared(
             asked_over(model.legs()),
             place,
             data.images.shape[1:],
-            labels=data.labels,
+            labels=classes,
             examples=losses.x,
             takes_products=False,
             accept=accept,

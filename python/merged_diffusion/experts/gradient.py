@@ -154,8 +154,12 @@ def _look(
         if not left:
             break
         rows = groups[left].flatten()
-        given = (z[rows], value[rows], v[rows], slope[rows], schedules.sigma(gamma[rows]))
-        table = _difference(call, rows, *given, step, together=not coupled)
+        up, down = _ends(z[rows], v[rows], schedules.sigma(gamma[rows]), step)
+        if coupled:
+            above, below = call(up, rows), call(down, rows)
+        else:
+            above, below = call(torch.cat([up, down]), rows.repeat(2)).chunk(2)
+        table = _difference(up, down, above, below, value[rows], v[rows], slope[rows], step)
         for at, (q, by_product, bend, rise) in zip(left, table.view(len(left), -1, 4).mean(1), strict=True):
             sides[at][step] = Sides(float(q), float(by_product), float((bend / rise).sqrt()))
         pairs = {at: _agreeing(sides[at]) for at in left}
@@ -181,30 +185,29 @@ class Sides:
     roughness: float
 
 
+def _ends(z: Tensor, v: Tensor, sigma: Tensor, step: float) -> tuple[Tensor, Tensor]:
+    """Z + h v and z - h v, as they are rounded."""
+    wide = schedules.widened(z)
+    reach = step * schedules.per_image(sigma, wide) * schedules.widened(v)
+    return (wide + reach).to(z.dtype).to(z.device), (wide - reach).to(z.dtype).to(z.device)
+
+
 def _difference(
-    call: Call,
-    rows: Tensor,
-    z: Tensor,
+    up: Tensor,
+    down: Tensor,
+    above: Tensor,
+    below: Tensor,
     value: Tensor,
     v: Tensor,
     slope: Tensor,
-    sigma: Tensor,
     step: float,
-    *,
-    together: bool,
 ) -> Tensor:
     """Of the rows [n, 4]: q by the difference, by the product, second and first difference squared.
 
-    Both ends are asked in one call if they may be ``together``. The product is taken with z + h v less
-    z - h v as they were rounded, so that only what the network itself rounds is left.
+    ``above`` and ``below`` were returned at the ends ``up`` and ``down``. The product is taken with what lies
+    between these, so that only what the network itself rounds is left.
     """
-    wide, direction = schedules.widened(z), schedules.widened(v)
-    reach = step * schedules.per_image(sigma, wide) * direction
-    up, down = ((wide + signed).to(z.dtype).to(z.device) for signed in (reach, -reach))
-    if together:
-        above, below = schedules.widened(call(torch.cat([up, down]), rows.repeat(2))).chunk(2)
-    else:
-        above, below = (schedules.widened(call(side, rows)) for side in (up, down))
+    above, below, direction = schedules.widened(above), schedules.widened(below), schedules.widened(v)
     moved = schedules.widened(up) - schedules.widened(down)
     columns = (
         direction * (above - below) / (2 * step),

@@ -62,14 +62,14 @@ def check_products(
     width = float(gamma[-1] - gamma[0])
 
     def compared(rows: int) -> list[gradient.Verdict]:
-        parts = [slice(start, start + rows) for start in range(0, len(z), rows)]
-        found = [
-            gradient.compare(
+        found = []
+        for start in range(0, len(z), rows):
+            part = slice(start, start + rows)
+            verdict = gradient.compare(
                 partial(call, part), product, z[part], gamma[part], first[part], width, coupled=coupled
             )
-            for part in parts
-        ]
-        return [verdict for verdict in found if verdict is not None]
+            found += [] if verdict is None else [verdict]
+        return found
 
     def call(part: slice, state: Tensor, rows: Tensor) -> Tensor:
         own = torch.arange(len(z))[part][rows]

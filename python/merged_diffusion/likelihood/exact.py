@@ -32,7 +32,7 @@ from merged_diffusion.merge import Leg, MergedModel, as_model
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams, Probes, Solver
-from merged_diffusion.scores.inputs import as_data, as_points, examples
+from merged_diffusion.scores.inputs import as_data, as_labels, as_points, examples
 from merged_diffusion.scores.means import Record
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.rows import scoring_rows
@@ -110,8 +110,9 @@ def log_likelihood(
     )
     found = log_likelihoods(
         {"model": model},
-        as_data(images, ids, labels, model),
+        data := as_data(images, ids, model),
         options,
+        labels=as_labels(labels, len(data), model),
         on_record=None if on_record is None else lambda _, record: on_record(record),
         progress=progress,
     )["model"]
@@ -124,11 +125,12 @@ def log_likelihoods(
     data: Data,
     options: Options,
     *,
+    labels: npt.NDArray[np.int64] | None = None,
     wanted: Mapping[str, npt.NDArray[np.int64]] | None = None,
     on_record: Callable[[str, Record], object] | None = None,
     progress: bool = False,
 ) -> dict[str, Likelihood]:
-    """`log_likelihood` of the images, with their labels, under each model, by name.
+    """`log_likelihood` of the images under each model, by name.
 
     ``wanted`` holds the ids that each model scores (default: all); ``on_record`` is called with the model's
     name. Seconds, tally and time profile of every result are those of all together.
@@ -147,7 +149,7 @@ def log_likelihoods(
             hint="score them one by one",
         )
     place = options.warned().machine.here(partial(scoring_rows, len(data), shared=options.solver.shared))
-    items = Items(data.ids.astype(np.uint64), options.n_draws, options.seed, data.labels)
+    items = Items(data.ids.astype(np.uint64), options.n_draws, options.seed, labels)
     starts = Dequantisation(
         options.dequantise,
         data.images,
@@ -161,7 +163,7 @@ def log_likelihoods(
         scoring.asked(),
         place,
         data.images.shape[1:],
-        labels=data.labels,
+        labels=labels,
         examples=examples(data),
         accept=options.accept,
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,37 +20,33 @@ Integers = npt.NDArray[np.int64]
 
 
 def as_data(
-    images: Data | npt.NDArray[np.generic] | Tensor,
-    ids: npt.ArrayLike | None,
-    labels: npt.ArrayLike | None,
-    model: MergedModel,
+    images: Data | npt.NDArray[np.generic] | Tensor, ids: npt.ArrayLike | None, model: MergedModel
 ) -> Data:
-    """The images with ids and the labels given (no others); `DataError` where they do not suit the model."""
+    """The images with the ids given, or their own; `DataError` where they do not suit the model."""
     if isinstance(images, Data):
-        levels, name, split, sha256 = images.levels, images.name, images.split, images.sha256
-        pixels, clusters = images.images, images.clusters
-        ids = images.ids if ids is None else ids
+        data = images if ids is None else replace(images, ids=_ids(ids, len(images)))
     else:
-        levels, name, split, sha256 = model.levels, "images", "", ""
-        pixels, clusters = check_images(_array(images), levels, name), None
-    _check_shape(pixels.shape[1:], model, name)
-    if levels != model.levels:
+        pixels = check_images(_array(images), model.levels, "images")
+        data = Data("images", "", pixels, _ids(ids, len(pixels)), None, model.levels, None, "")
+    _check_shape(data.images.shape[1:], model, data.name)
+    if data.levels != model.levels:
         raise DataError(
-            f"{name} has {levels} grey levels, but the experts model {model.levels}",
+            f"{data.name} has {data.levels} grey levels, but the experts model {model.levels}",
             hint="take experts of this data set, or state the levels of the file",
             expected=model.levels,
-            found=levels,
+            found=data.levels,
         )
-    return Data(
-        name,
-        split,
-        pixels,
-        _ids(ids, len(pixels)),
-        _classes(labels, len(pixels), model),
-        levels,
-        clusters,
-        sha256,
-    )
+    _ids(data.ids, len(data))
+    return data
+
+
+def as_labels(labels: npt.ArrayLike | None, n: int, model: MergedModel) -> Integers | None:
+    """Labels [N] that every conditional expert of the model knows; those of a `Data` count only if given."""
+    found = _column(labels, n, "labels")
+    if found is not None:
+        for leg in model.legs():
+            check_labels(leg.expert, found)
+    return found
 
 
 def as_points(
@@ -72,7 +69,7 @@ def as_points(
         at = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
         raise DataError(f"points hold {values[tuple(at)]} at {at}", index=at)
     n = len(values)
-    return values, _ids(ids, n).astype(np.uint64), _classes(labels, n, model)
+    return values, _ids(ids, n).astype(np.uint64), as_labels(labels, n, model)
 
 
 def examples(data: Data) -> npt.NDArray[np.float64]:
@@ -98,14 +95,6 @@ def _ids(ids: npt.ArrayLike | None, n: int) -> Integers:
             f"id {values[counts > 1][0]} names {counts.max()} images",
             hint="an id names an image's noise and record: give each its own",
         )
-    return found
-
-
-def _classes(labels: npt.ArrayLike | None, n: int, model: MergedModel) -> Integers | None:
-    found = _column(labels, n, "labels")
-    if found is not None:
-        for leg in model.legs():
-            check_labels(leg.expert, found)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -94,8 +94,9 @@ def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost
 
     results = log_likelihoods(
         {name: scored.row.model for name, scored in by_name.items()},
-        replace(images, labels=plan.labels(images)),
+        images,
         plan.settings.options(),
+        labels=plan.labels(images),
         wanted=wanted,
         on_record=keep,
     )

@@ -6,7 +6,7 @@ All rows have the same images, noise and probes; what they share is solved once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -169,12 +169,11 @@ def _scored(
     fan = {name: model for name, model in models.items() if model.legs()[0].role == "likelihood"}
     rows: dict[str, Likelihood] = {}
     spent = 0.0
-    data = replace(data, labels=labels)
     if can_share(list(fan.values()), options.solver):
-        rows = log_likelihoods(fan, data, options, progress=progress)
+        rows = log_likelihoods(fan, data, options, labels=labels, progress=progress)
         spent = float(next(iter(rows.values())).tally["evaluations"])
     for name, model in models.items():
         if name not in rows:
-            rows |= log_likelihoods({name: model}, data, options, progress=progress)
+            rows |= log_likelihoods({name: model}, data, options, labels=labels, progress=progress)
             spent += float(sum(counts.sum() for counts in rows[name].evaluations.values()))
     return {name: rows[name].allowing_failed() for name in models}, spent

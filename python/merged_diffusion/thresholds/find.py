@@ -26,7 +26,7 @@ from merged_diffusion.likelihood.options import DEQUANTISE, DequantisationKind, 
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams
-from merged_diffusion.scores.inputs import as_data, examples
+from merged_diffusion.scores.inputs import as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.rows import scoring_rows
 from merged_diffusion.thresholds.candidates import candidates, parts_of, profile_grid
@@ -168,17 +168,18 @@ def find_threshold(
         eta_range=eta_range,
         convention=convention,
     )
-    given = as_data(data, None, labels, model)
+    given = as_data(data, None, model)
+    classes = as_labels(labels, len(given), model)
     in_space = [as_model(expert, convention=convention).legs()[0].expert for expert in (likelihood, quality)]
     place = machine.here(partial(scoring_rows, len(given)))
     # The one pass asks the quality expert below every threshold, too.
     asked = zip(in_space, (parts[::2], parts[1::2]), strict=True)
     shape = given.images.shape[1:]
-    with prepared(asked, place, shape, labels=given.labels, examples=examples(given), accept=accept):
+    with prepared(asked, place, shape, labels=classes, examples=examples(given), accept=accept):
         pass  # found sound, before the bound's profiles take their time
-    profiles = _profiles(likelihood, quality, parts, given, options, visits, convention)
+    profiles = _profiles(likelihood, quality, parts, given, classes, options, visits, convention)
     bound = profiles.curve(eta, gammas, _rest_nats(given, parts[0], parts[3], seed))
-    passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, options)
+    passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, options, classes)
     clusters = None if given.clusters is None else given.clusters[passed.is_solved]
     exact = likelihood_curve(eta, passed.bits_per_dim, clusters)
     both = mean_curve(exact, bound, passed.is_solved)
@@ -210,6 +211,7 @@ def _profiles(
     quality: Expert,
     parts: tuple[float, float, float, float],
     data: Data,
+    labels: npt.NDArray[np.int64] | None,
     options: Options,
     visits: int,
     convention: Convention,
@@ -223,7 +225,7 @@ def _profiles(
         data=data,
         stride=stride,
         seed=options.seed,
-        labels=data.labels,
+        labels=labels,
         machine=options.machine,
         convention=convention,
     )

@@ -92,6 +92,7 @@ def one_pass(
     data: Data,
     gammas: Floats,
     options: Options,
+    labels: npt.NDArray[np.int64] | None = None,
 ) -> OnePass:
     """The likelihood of ``data`` at thresholds ``gammas`` [E].
 
@@ -116,7 +117,7 @@ def one_pass(
     with ready(experts, place):
 
         def attempt(rows: int) -> OnePass:
-            return _Pass(experts, parts, data, gammas, options, replace(place, rows=rows)).run()
+            return _Pass(experts, parts, data, labels, gammas, options, replace(place, rows=rows)).run()
 
         return Rows(place.rows, place.device).fit(attempt)
 
@@ -127,6 +128,7 @@ class _Pass:
         experts: tuple[Expert, Expert],
         parts: tuple[float, float, float, float],
         data: Data,
+        labels: npt.NDArray[np.int64] | None,
         gammas: Floats,
         options: Options,
         place: Place,
@@ -134,7 +136,7 @@ class _Pass:
         self._options, self._place, self._gammas, self._parts = options, place, gammas, parts
         channels, height, width = data.images.shape[1:]
         self._shape, self._dim = (channels, height, width), channels * height * width
-        self._items = Items(data.ids.astype(np.uint64), 1, options.seed, data.labels)
+        self._items = Items(data.ids.astype(np.uint64), 1, options.seed, labels)
         self._starts = Dequantisation(
             options.dequantise,
             data.images,
