@@ -68,8 +68,8 @@ def ours(start, step_control):
         rows=ROWS,
         dim=DIM,
         step_control=step_control,
-        rtol=TOLERANCE,
-        atol=TOLERANCE,
+        method="dopri5",
+        precision=(TOLERANCE, TOLERANCE),
         finished=lambda _outcome: None,
     )
 

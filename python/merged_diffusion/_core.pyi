@@ -488,15 +488,11 @@ def solve(
     rows: int,
     dim: int,
     finished: Callable[[Outcome], object],
-    method: str = "dopri5",
+    method: str,
+    precision: tuple[float, float],
     drift: str = "probability-flow",
     step_control: str = "per-image",
     steps: int | None = None,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    tol: float = 3e-3,
-    h_max: float = 0.7,
-    order: int = 3,
     noise_floor: float = 0.0,
     keep: bool = False,
     record_steps: bool = False,
@@ -506,10 +502,10 @@ def solve(
 ) -> dict[str, Any]:
     """Take every problem through all legs, on one workspace per leg.
 
-    ``method`` is "dopri5", Dormand-Prince 5(4) with tolerances ``rtol``, ``atol``; or "adams", the exponential
-    Adams method of orders up to ``order`` (1 to 3), one evaluation a step: errors of at most ``tol`` in units of
-    the noise max(s, ``noise_floor``), s = exp(gamma/2), steps of at most ``h_max`` in gamma. Workspaces have 7
-    slots for the one, 5 for the other.
+    ``method`` is "dopri5", Dormand-Prince 5(4), whose ``precision`` is (rtol, atol); or "adams", the exponential
+    Adams method of orders up to 3, one evaluation a step, whose ``precision`` is (tol, h_max): errors of at most
+    tol in units of the noise max(s, ``noise_floor``), s = exp(gamma/2), steps of at most h_max in gamma.
+    Workspaces have 7 slots for the one, 5 for the other.
 
     ``workspaces`` holds HostWorkspace objects, or objects with the verbs of ``ode.workspace.Workspace``.
     ``drift`` is "probability-flow", dz/dgamma = -sigma^2 z/2 + sigma eps_hat/2 with its log-density, "flow", the

@@ -20,7 +20,7 @@ def attach(package: str, file: str) -> tuple[Callable[[str], object], Callable[[
     def homes() -> dict[str, str]:
         import re  # not before it is needed: the import of the package itself is light
 
-        with open(path.splitext(file)[0] + ".pyi", encoding="utf-8") as stub:  # noqa: PTH123
+        with open(path.splitext(file)[0] + ".pyi", encoding="utf-8") as stub:  # noqa: PTH122, PTH123
             lines = re.findall(r"^from (\S+) import (.+)$", stub.read(), re.MULTILINE)
         return {name: home for home, names in lines for name in re.findall(r"as (\w+)", names)}
 

@@ -248,8 +248,8 @@ def test_network_that_returns_its_input_is_stored_before_the_input_is_written(re
         np.arange(3, dtype=np.uint64),
         rows=3,
         dim=5,
-        rtol=1e-10,
-        atol=1e-10,
+        method="dopri5",
+        precision=(1e-10, 1e-10),
         finished=lambda _outcome: None,
         keep=True,
     )

@@ -90,6 +90,11 @@ class Adams:
         _check_positive("h-max", self.h_max, 0.0)
 
     @property
+    def precision(self) -> tuple[float, float]:
+        """What the core is told: ``tol`` and ``h_max``."""
+        return self.tol, self.h_max
+
+    @property
     def corrects(self) -> bool:
         """Whether the path's first-order error is taken out of log P."""
         return self.tol <= CORRECTED_TOL
@@ -113,6 +118,11 @@ class Dopri5:
     def __post_init__(self) -> None:
         _check_tolerance("rtol", self.rtol)
         _check_tolerance("atol", self.atol)
+
+    @property
+    def precision(self) -> tuple[float, float]:
+        """What the core is told: ``rtol`` and ``atol``."""
+        return self.rtol, self.atol
 
 
 Solver = Adams | Dopri5

@@ -7,7 +7,6 @@ number of rows at every call.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -125,7 +124,7 @@ def solve(
         method=solver.method,
         step_control="constant" if steps else "shared" if solver.shared else "per-image",
         steps=steps,
-        **{name: value for name, value in asdict(solver).items() if name != "shared"},
+        precision=solver.precision,
         keep=keep is not None,
         record_steps=record_steps,
         branches=branches,

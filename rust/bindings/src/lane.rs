@@ -90,9 +90,7 @@ fn exponential_adams(
     drift: &str,
     step_control: &str,
     steps: Option<u32>,
-    tol: f64,
-    h_max: f64,
-    order: usize,
+    (tol, h_max): (f64, f64),
     noise_floor: f64,
 ) -> Result<Method, Error> {
     let unsuited = |name, value: &str, allowed| Error::Choice {
@@ -112,13 +110,10 @@ fn exponential_adams(
             return Err(unsuited("step_control", step_control, allowed));
         }
     };
-    if !(1..=MAX_ORDER).contains(&order) {
-        return Err(unsuited("order", &order.to_string(), "1, 2 or 3"));
-    }
     Ok(Method::Adams(adams::Plan {
         dim,
         precision: Precision::new(tol, h_max)?,
-        order,
+        order: MAX_ORDER,
         noise_floor,
         constant,
     }))
@@ -137,10 +132,9 @@ fn verbs<'py>(py: Python<'py>, times: &Times) -> PyResult<Bound<'py, PyDict>> {
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // Sequences of Python's become Vecs.
 #[pyo3(signature = (
-    legs, workspaces, keys, *, rows, dim, finished, method = "dopri5", drift = "probability-flow",
-    step_control = "per-image", steps = None, rtol = 1e-5, atol = 1e-5, tol = 3e-3, h_max = 0.7,
-    order = 3, noise_floor = 0.0, keep = false, record_steps = false, branches = None, stride = 0,
-    time_verbs = false
+    legs, workspaces, keys, *, rows, dim, finished, method, precision, drift = "probability-flow",
+    step_control = "per-image", steps = None, noise_floor = 0.0, keep = false, record_steps = false,
+    branches = None, stride = 0, time_verbs = false
 ))]
 fn solve<'py>(
     py: Python<'py>,
@@ -151,14 +145,10 @@ fn solve<'py>(
     dim: usize,
     finished: Bound<'py, PyAny>,
     method: &str,
+    precision: (f64, f64),
     drift: &str,
     step_control: &str,
     steps: Option<u32>,
-    rtol: f64,
-    atol: f64,
-    tol: f64,
-    h_max: f64,
-    order: usize,
     noise_floor: f64,
     keep: bool,
     record_steps: bool,
@@ -172,19 +162,10 @@ fn solve<'py>(
             "dopri5" => Ok(Method::DormandPrince(runge_kutta::Plan {
                 field: field(drift, dim)?,
                 control: control(step_control, steps)?,
-                tolerance: Tolerance::new(rtol, atol)?,
+                tolerance: Tolerance::new(precision.0, precision.1)?,
                 dim,
             })),
-            "adams" => exponential_adams(
-                dim,
-                drift,
-                step_control,
-                steps,
-                tol,
-                h_max,
-                order,
-                noise_floor,
-            ),
+            "adams" => exponential_adams(dim, drift, step_control, steps, precision, noise_floor),
             other => Err(Error::Choice {
                 name: "method",
                 value: other.to_owned(),
