@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.samplers import Sampling
+from merged_diffusion.ode.methods import Dopri5
+from merged_diffusion.samplers import Ancestral, Dpmpp2m, Heun, Ode, Sampling
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ from merged_diffusion.samplers import Sampling
 )
 def test_what_cannot_be_meant_is_refused(options, message):
     with pytest.raises(UsageError, match=message):
-        Sampling(**options)
+        Sampling.of(options)
 
 
 def test_options_of_a_sampler_are_completed_and_no_others():
@@ -43,23 +44,25 @@ def test_options_of_a_sampler_are_completed_and_no_others():
         "seed": 0, "sampler": "ode", "method": "adams", "step_control": "per-image", "tol": 1e-3,
         "h_max": 0.7, "decode": "argmax",
     }  # fmt: skip
-    assert Sampling(rtol=1e-4).as_dict() == {
+    assert Sampling(Ode(Dopri5(rtol=1e-4))).as_dict() == {
         "seed": 0, "sampler": "ode", "method": "dopri5", "step_control": "per-image", "rtol": 1e-4,
         "atol": 1e-5, "decode": "argmax",
     }  # fmt: skip
-    assert Sampling(sampler="ancestral").as_dict() == {
+    assert Sampling(Ancestral()).as_dict() == {
         "seed": 0, "sampler": "ancestral", "steps": 256, "clip": False, "decode": "argmax",
     }  # fmt: skip
-    heun = Sampling(sampler="heun", s_churn=40.0).as_dict()
+    heun = Sampling(Heun(s_churn=40)).as_dict()
     assert (heun["steps"], heun["s_churn"], heun["s_noise"]) == (18, 40.0, 1.0)
     assert "clip" not in heun
-    assert Sampling(sampler="dpmpp-2m").steps == 20
+    assert Sampling.of({"sampler": "dpmpp-2m"}) == Sampling(Dpmpp2m(20))
 
 
-def test_a_completed_choice_can_be_checked_again():
-    for sampler in ("ode", "ancestral", "heun", "dpmpp-2m"):
-        first = Sampling(sampler=sampler)
-        assert Sampling(**first.as_dict()) == first
+@pytest.mark.parametrize(
+    "sampler", [Ode(Dopri5(shared=True)), Ancestral(clip=True), Heun(7, 1, 2, 3), Dpmpp2m()]
+)
+def test_words_of_a_choice_are_read_back(sampler):
+    asked = Sampling(sampler, seed=3, decode="sample")
+    assert Sampling.of(asked.as_dict()) == asked
 
 
 def test_torch_is_not_needed():

@@ -24,7 +24,7 @@ from suite.problems import PROBLEMS
 from suite.setting import Setting
 
 from merged_diffusion import _core
-from merged_diffusion.scores.rows import scoring_rows
+from merged_diffusion.scores.usual_rows import scoring_rows
 
 IMAGES = (64, 256, 1024, 4096)
 BATCHES = ((64, 1), (64, 16), (256, 256), (1024, 1024))  # images, rows of a network call

@@ -15,6 +15,8 @@ from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.summary import paired, wanted_ids
 from merged_diffusion.merge import as_model
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import Adams, Dopri5, Probes
 
 
 def plan(n, **settings):
@@ -27,9 +29,28 @@ def ids(data):
 
 
 def test_preset_fills_what_is_not_given_and_given_values_win():
-    assert Settings.of({"data": "x"}).step_control == "per-image"
+    assert Settings.of({"data": "x"}).solver == Adams()
     paper = Settings.of({"data": "x", "preset": "paper", "rtol": 1e-7})
-    assert (paper.step_control, paper.rtol, paper.atol, paper.convention) == ("shared", 1e-7, 1e-5, "paper")
+    assert (paper.solver, paper.convention) == (Dopri5(1e-7, 1e-5, shared=True), "paper")
+    assert paper.probes == Probes(kind="fixed")
+    assert Settings(data="x", preset="fast").solver == Adams(tol=3e-2, h_max=1.0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        {"preset": "paper", "limit": 3},
+        {"preset": "fast", "tol": 1e-2, "probe": "exact", "batch_coupled": True},
+        {"method": "dopri5", "step_control": "shared", "probes": 3, "accept_gradient": "mine"},
+        {"h_max": 0.5, "threads": 2, "device": "cpu", "dtype": "float64", "batch_size": 4},
+        {"eta": "min", "importance": 3, "repeats": 2, "dequantise": "uniform", "seed": 5, "compare": True},
+    ],
+)
+def test_words_that_a_run_keeps_are_read_back(words):
+    asked = Settings.of({"data": "x", **words})
+    assert Settings.of(asked.as_dict()) == asked
+    assert {name: asked.as_dict()[name] for name in words} == words
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -159,13 +180,11 @@ def test_one_expert_alone_has_the_ends_of_the_table():
 def test_estimate_counts_the_evaluations_that_short_steps_need():
     expert = md.GaussianExpert((1, 2, 2), variance=0.3, gamma_range=(-13.0, 8.0))
 
-    def evaluations(h_max: float | None) -> float:
-        return estimate(
-            [expert], n_solves=4, shape=(1, 2, 2), rows=4, device="cpu", dtype="float32", probes=1,
-            method="adams", h_max=h_max,
-        ).evaluations_per_image  # fmt: skip
+    def evaluations(h_max: float) -> float:
+        settings = Settings(data="x", solver=Adams(h_max=h_max), machine=Machine(batch_size=4))
+        return estimate([expert], (1, 2, 2), settings, n_solves=4).evaluations_per_image
 
-    assert [evaluations(h) for h in (None, 0.7, 0.1, 0.05)] == [NOMINAL_EVALUATIONS["adams"]] * 2 + [210, 420]
+    assert [evaluations(h) for h in (0.7, 0.1, 0.05)] == [NOMINAL_EVALUATIONS["adams"], 210, 420]
 
 
 @pytest.mark.filterwarnings("ignore:at gamma_min")

@@ -37,7 +37,7 @@ from merged_diffusion.ode.machine import Machine, Place
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes, solver_of
 from merged_diffusion.ode.probes import make_directions
 from merged_diffusion.pairs import load_pair
-from merged_diffusion.scores.rows import scoring_rows
+from merged_diffusion.scores.usual_rows import scoring_rows
 
 TIGHT = {"dtype": "float64", "rtol": 1e-8, "atol": 1e-8}
 QUICK = {"rtol": 1e-3, "atol": 1e-3}

@@ -9,7 +9,7 @@ from merged_diffusion import GaussianExpert, MergedModel, Threshold, load_data, 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.likelihood import can_share, log_likelihoods
-from merged_diffusion.likelihood.options import Options
+from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import as_model
 from merged_diffusion.ode.methods import Adams, Dopri5
 from merged_diffusion.pairs import load_pair

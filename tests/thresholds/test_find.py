@@ -11,7 +11,7 @@ from merged_diffusion.errors import ExpertError, ExpertWarning, SolveError, Usag
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.gaussian import GaussianExpert, GaussianMixtureExpert
 from merged_diffusion.likelihood import log_likelihood
-from merged_diffusion.likelihood.options import Options
+from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import MergedModel, Threshold
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams, Probes

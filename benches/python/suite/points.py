@@ -6,7 +6,7 @@ from typing import Any
 
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.exact import score_points
-from merged_diffusion.likelihood.options import Options
+from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Probes, solver_of

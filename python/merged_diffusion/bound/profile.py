@@ -24,7 +24,7 @@ from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_seed
 from merged_diffusion.scores.inputs import as_data, as_labels
 from merged_diffusion.scores.prepared import ready
-from merged_diffusion.scores.rows import scoring_rows
+from merged_diffusion.scores.usual_rows import scoring_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ from merged_diffusion.scores.defaults import TIMES
 from merged_diffusion.scores.inputs import as_data, as_labels
 from merged_diffusion.scores.means import ROLES, Record
 from merged_diffusion.scores.prepared import prepared
-from merged_diffusion.scores.rows import scoring_rows
+from merged_diffusion.scores.usual_rows import scoring_rows
 
 
 def variational_bound(

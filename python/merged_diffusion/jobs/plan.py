@@ -33,7 +33,7 @@ from merged_diffusion.runs import open_run, recorded_machine, versions
 from merged_diffusion.runs.settings_file import is_free, is_machine, leaves, read_settings
 from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import prepared
-from merged_diffusion.scores.rows import SHARED_ROWS, scoring_rows
+from merged_diffusion.scores.usual_rows import SHARED_ROWS, scoring_rows
 
 KEPT_SECONDS: Final = 600.0  # an evaluation that takes longer is kept in any case
 

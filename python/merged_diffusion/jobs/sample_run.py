@@ -26,7 +26,7 @@ from merged_diffusion.samplers import Heun, Ode, Sampling
 from merged_diffusion.sampling import Samples, draw, sample_files
 from merged_diffusion.sampling.parts import recorded_machine
 from merged_diffusion.sampling.store import Store
-from merged_diffusion.scores.rows import drawing_rows
+from merged_diffusion.scores.usual_rows import drawing_rows
 
 Integers = npt.NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
-from merged_diffusion.likelihood.options import DEQUANTISE, KINDS, Options
+from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, KINDS, Options
 from merged_diffusion.ode import methods
 from merged_diffusion.ode.machine import DTYPES, Machine
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, solver_of, words_of

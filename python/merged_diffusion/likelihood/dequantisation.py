@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.data.images import pixel_values
-from merged_diffusion.likelihood.options import DequantisationKind
+from merged_diffusion.likelihood.likelihood_options import DequantisationKind
 from merged_diffusion.ode.items import Items
 
 LEAST_TAU: Final = 3.0  # below it more than 0.27 % of the normal lies outside of the bin

@@ -25,8 +25,8 @@ from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.likelihood.dequantisation import Dequantisation, Points
+from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.likelihood.likelihoods import Likelihood
-from merged_diffusion.likelihood.options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.likelihood.scoring import Scoring
 from merged_diffusion.merge import Leg, MergedModel, as_model
 from merged_diffusion.ode.items import Items
@@ -35,7 +35,7 @@ from merged_diffusion.ode.methods import Adams, Probes, Solver
 from merged_diffusion.scores.inputs import as_data, as_labels, as_points, examples
 from merged_diffusion.scores.means import Record
 from merged_diffusion.scores.prepared import prepared
-from merged_diffusion.scores.rows import scoring_rows
+from merged_diffusion.scores.usual_rows import scoring_rows
 
 
 def log_likelihood(

@@ -21,7 +21,7 @@ from merged_diffusion import _core
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood.dequantisation import Starts
-from merged_diffusion.likelihood.options import Options
+from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.likelihood.probe_error import Parts
 from merged_diffusion.likelihood.recorder import Recorder
 from merged_diffusion.merge import MergedModel, asked_over

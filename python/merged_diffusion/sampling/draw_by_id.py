@@ -19,7 +19,7 @@ from merged_diffusion.ode.time_profile import Timekeeper
 from merged_diffusion.samplers import DECODE, Decode, Name, Ode, Sampler, Sampling, sampler_of
 from merged_diffusion.sampling.drawing import Drawing
 from merged_diffusion.sampling.samples import Samples
-from merged_diffusion.scores.rows import drawing_rows
+from merged_diffusion.scores.usual_rows import drawing_rows
 
 Integers = npt.NDArray[np.int64]
 

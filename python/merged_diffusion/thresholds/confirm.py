@@ -21,7 +21,7 @@ from merged_diffusion.likelihood import (
     log_likelihoods,
     paired_difference,
 )
-from merged_diffusion.likelihood.options import Options
+from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.thresholds.find import Found
 

@@ -22,13 +22,13 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
-from merged_diffusion.likelihood.options import DEQUANTISE, DequantisationKind, Options
+from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams
 from merged_diffusion.scores.inputs import as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
-from merged_diffusion.scores.rows import scoring_rows
+from merged_diffusion.scores.usual_rows import scoring_rows
 from merged_diffusion.thresholds.candidates import candidates, parts_of, profile_grid
 from merged_diffusion.thresholds.eta_curves import (
     Curve,

@@ -29,14 +29,14 @@ from merged_diffusion.errors import SolveError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood.dequantisation import Dequantisation
-from merged_diffusion.likelihood.options import Options
+from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.machine import Place
 from merged_diffusion.ode.probes import make_directions
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.scores.prepared import ready
-from merged_diffusion.scores.rows import scoring_rows
+from merged_diffusion.scores.usual_rows import scoring_rows
 from merged_diffusion.thresholds.splines import integral_weights
 
 Floats = npt.NDArray[np.float64]
