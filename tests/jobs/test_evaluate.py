@@ -13,8 +13,10 @@ from merged_diffusion.jobs.evaluate import evaluate
 from merged_diffusion.jobs.paper import beside, of_expert
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.jobs.summary import paired, wanted_ids
+from merged_diffusion.jobs.summary import wanted_ids
 from merged_diffusion.merge import as_model
+from merged_diffusion.scores.differences import paired
+from merged_diffusion.scores.record import Record
 
 
 def plan(n, **settings):
@@ -61,13 +63,13 @@ def test_wanted_ids_are_the_union_of_all_commands():
 def test_paired_difference_is_over_the_ids_that_both_scored():
     def records(values, failed=()):
         return [
-            {"id": i, "bits_per_dim": v, "status": "nonfinite" if i in failed else "ok", "cluster": None}
+            Record(id=i, bits_per_dim=v, status="nonfinite" if i in failed else "ok", evaluations={})
             for i, v in values.items()
         ]
 
     result = paired(records({0: 3.0, 1: 3.5, 2: 9.0}, failed=[2]), records({1: 3.0, 0: 3.0, 2: 1.0, 7: 0.0}))
-    assert result["n"] == 2
-    assert result["difference"] == pytest.approx(0.25)
+    assert result.n == 2
+    assert result.difference == pytest.approx(0.25)
 
 
 def test_labels_from_data_without_labels_are_refused():
@@ -184,5 +186,5 @@ def test_records_that_count_an_edm_as_a_likelihood_expert_are_still_read():
     data = md.load_data("digits").select(limit=2)
     model = as_model(md.load_expert("bundled:digits-edm"), role="likelihood")  # as Python counted it
     old, new = (md.log_likelihood(m, data) for m in (model, md.load_expert("bundled:digits-edm")))
-    assert md.paired_difference(old, new)["difference"] == 0
+    assert md.paired_difference(old, new).difference == 0
     assert old.means()["evaluations"]["total"] == new.means()["evaluations"]["total"]

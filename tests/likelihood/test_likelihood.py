@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,6 +37,7 @@ from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.probes import make_probes
 from merged_diffusion.pairs import load_pair
 from merged_diffusion.scores.machine import default_batch_size
+from merged_diffusion.scores.record import Record
 
 TIGHT = {"dtype": "float64", "rtol": 1e-8, "atol": 1e-8}
 QUICK = {"rtol": 1e-3, "atol": 1e-3}
@@ -72,10 +74,6 @@ def small():
 
 
 SMALL = images_of(6, (1, 2, 2), levels=4)
-
-
-def without(record, *names):
-    return {key: value for key, value in record.items() if key not in names}
 
 
 # ---- exact answers
@@ -179,7 +177,7 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
         weights = (shares / shares.sum(1, keepdims=True)).ravel() / repeats
         expected = math.sqrt((weights**2 * variances).sum()) / 64 / BITS
         # The trapezoid rule over some 60 steps.
-        assert record["se_probe"] == pytest.approx(expected, rel=0.02)
+        assert record.se_probe == pytest.approx(expected, rel=0.02)
     errors = found.se_probe
     assert found.summary()["bits_per_dim"]["se_probe"] == pytest.approx(np.linalg.norm(errors) / 3)
 
@@ -210,7 +208,7 @@ def test_fresh_probes_tell_their_error_even_one_at_a_node(probes):
 
 def test_one_probe_knows_nothing_of_its_error_and_the_trace_has_none():
     one = log_likelihood(small(), SMALL, **QUICK)
-    assert "se_probe" not in one.records[0]
+    assert one.records[0].se_probe is None
     assert np.isnan(one.se_probe).all()
     assert one.summary()["bits_per_dim"]["se_probe"] is None
     exact = log_likelihood(small(), SMALL, probe="exact", **QUICK)
@@ -319,7 +317,7 @@ def test_bound_of_two_pixels_is_that_of_quadrature_and_tightens_with_k(two_pixel
     plain = log_likelihood(two_pixels.expert, two_pixels.images, repeats=48, **options)
     tight = log_likelihood(two_pixels.expert, two_pixels.images, importance=8, repeats=6, **options)
     for result in (plain, tight):
-        draws = np.array([record["draws"] for record in result.records])
+        draws = np.array([record.draws for record in result.records])
         error = draws.std(axis=1, ddof=1) / math.sqrt(48)
         # 2 x 16 means, 5 standard errors: one false alarm in 10^5.
         assert (np.abs(draws.mean(1) - bounds) <= 5 * error + 1e-4).all()
@@ -345,7 +343,7 @@ def digits():
 
 
 def results(result):
-    return {record["id"]: record for record in result.records}
+    return {record.id: record for record in result.records}
 
 
 @pytest.mark.parametrize("solver", [QUICK, {"method": "adams", "tol": 0.01}], ids=["dopri5", "adams"])
@@ -357,8 +355,8 @@ def test_neighbours_order_rows_and_refill_change_no_bit(digits, workspace, solve
     for chosen in (slice(None, None, -1), slice(7, 9)):
         found = results(log_likelihood(digits.model, pixels[chosen].copy(), ids[chosen], **options))
         # A Data has clusters, bare pixels have none.
-        assert {i: without(r, "cluster") for i, r in found.items()} == {
-            i: without(whole[i], "cluster") for i in found
+        assert {i: replace(r, cluster=None) for i, r in found.items()} == {
+            i: replace(whole[i], cluster=None) for i in found
         }
 
 
@@ -395,8 +393,8 @@ def test_noise_and_probe_are_named_by_id_and_seed():
 
 def test_more_repeats_begin_with_the_draws_of_fewer():
     few, many = (log_likelihood(small(), SMALL, repeats=r, batch_size=4, **QUICK) for r in (2, 5))
-    assert [record["draws"][:2] for record in many.records] == [record["draws"] for record in few.records]
-    nats = [np.mean(record["draws"]) for record in many.records]
+    assert [record.draws[:2] for record in many.records] == [record.draws for record in few.records]
+    nats = [np.mean(record.draws) for record in many.records]
     np.testing.assert_allclose(many.bits_per_dim, np.array(nats) / (-4 * BITS), rtol=1e-14)
 
 
@@ -417,7 +415,7 @@ def test_network_always_sees_the_same_rows():
     result = log_likelihood(expert, SMALL, batch_size=4, **QUICK)
     # The start check asks nine rows, one and eight of them, all of them moved up and down, and eight images.
     assert seen == {1, 4, 8, 9, 18}
-    assert {record["rows"] for record in result.records} == {4}
+    assert {record.rows for record in result.records} == {4}
 
 
 def test_shared_steps_are_taken_by_blocks_of_the_batch_size():
@@ -425,12 +423,12 @@ def test_shared_steps_are_taken_by_blocks_of_the_batch_size():
     pixels = images_of(5, (1, 2, 2))
     options = {"step_control": "shared", "batch_size": 2, "dtype": "float64"}
     whole = log_likelihood(model, pixels, **options)
-    first, second = ([r["steps"] for r in whole.records[i : i + 2]] for i in (0, 2))
+    first, second = ([r.steps for r in whole.records[i : i + 2]] for i in (0, 2))
     assert first[0] == first[1]
     assert second[0] == second[1]
     block = log_likelihood(model, pixels[2:4], [2, 3], **options)
-    assert [without(r, "cluster") for r in block.records] == [
-        without(r, "cluster") for r in whole.records[2:4]
+    assert [replace(r, cluster=None) for r in block.records] == [
+        replace(r, cluster=None) for r in whole.records[2:4]
     ]
 
 
@@ -491,10 +489,10 @@ def test_nan_at_one_gamma_fails_that_image_only(workspace):
     assert np.isnan(found.bits_per_dim[failed]).all()
     assert np.isnan(found.terms_nats["trace"][failed]).all()
     record = found.records[int(np.flatnonzero(failed)[0])]
-    assert (record["leg"], record["expert"], record["status"]) == ("likelihood", "holed", "nonfinite")
-    assert -3 < record["gamma"] < 2
-    assert record["stage"] in range(7)
-    assert record["bits_per_dim"] is None
+    assert (record.leg, record.expert, record.status) == ("likelihood", "holed", "nonfinite")
+    assert -3 < record.gamma < 2
+    assert record.stage in range(7)
+    assert record.bits_per_dim is None
     assert found.mean is None
     assert "no mean" in repr(found)
     allowed = log_likelihood(holed(), SMALL, allow_failed=True, **options)
@@ -510,11 +508,11 @@ def test_blow_up_near_gamma_min_hints_at_a_higher_one():
 
     expert = Spiky((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4, name="spiky")
     record = log_likelihood(expert, SMALL[:1], **QUICK).records[0]
-    assert record["hint"] == "near gamma_min = -6: a gamma_range of spiky that begins higher may do"
+    assert record.hint == "near gamma_min = -6: a gamma_range of spiky that begins higher may do"
     with pytest.raises(SolveError, match="gamma_range of spiky that begins higher"):
         log_density(expert, np.zeros((1, 1, 2, 2)), **QUICK)
-    failed = [r for r in log_likelihood(holed(), SMALL, **QUICK).records if r["status"] != "ok"]
-    assert {r["hint"] for r in failed} == {None}
+    failed = [r for r in log_likelihood(holed(), SMALL, **QUICK).records if r.status != "ok"]
+    assert {r.hint for r in failed} == {None}
 
 
 def test_image_with_one_failed_draw_fails():
@@ -522,7 +520,7 @@ def test_image_with_one_failed_draw_fails():
     many = log_likelihood(holed(), SMALL, repeats=8, batch_size=4, **QUICK)
     assert many.n_failed >= one.n_failed
     assert (many.status[one.status != "ok"] != "ok").all()
-    json.dumps(many.records, allow_nan=False)
+    json.dumps([record.as_dict() for record in many.records], allow_nan=False)
 
 
 def test_failure_under_shared_steps_fails_its_block_only():
@@ -560,7 +558,7 @@ def test_exception_of_the_one_who_is_told_passes_unchanged(problem):
     told = []
 
     def on_record(record):
-        told.append(record["id"])
+        told.append(record.id)
         if len(told) == 2:
             raise problem
 
@@ -573,7 +571,7 @@ def test_exception_of_the_one_who_is_told_passes_unchanged(problem):
 def test_records_are_told_as_they_are_made():
     told = []
     result = log_likelihood(small(), SMALL, on_record=told.append, batch_size=2, **QUICK)
-    assert sorted(told, key=lambda r: r["id"]) == list(result.records)
+    assert sorted(told, key=lambda r: r.id) == list(result.records)
     assert list(result.ids) == list(range(6))
 
 
@@ -593,7 +591,7 @@ def test_batch_is_halved_when_memory_does_not_suffice():
     told = []
     found = log_likelihood(expert, SMALL, batch_size=16, on_record=told.append, **QUICK)
     plain = log_likelihood(small(), SMALL, batch_size=4, **QUICK)
-    assert [r["rows"] for r in found.records] == [4] * 6
+    assert [r.rows for r in found.records] == [4] * 6
     np.testing.assert_array_equal(found.bits_per_dim, plain.bits_per_dim)
     assert len(told) == 6
 
@@ -610,8 +608,8 @@ def test_memory_that_ends_in_the_middle_costs_no_finished_image():
     expert = Later((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4)
     told = []
     found = log_likelihood(expert, SMALL, repeats=2, batch_size=4, on_record=told.append, **QUICK)
-    assert sorted(r["id"] for r in told) == list(range(6))
-    assert {r["rows"] for r in found.records} == {4, 2}
+    assert sorted(r.id for r in told) == list(range(6))
+    assert {r.rows for r in found.records} == {4, 2}
 
 
 @pytest.mark.parametrize(("step_control", "rows"), [("per-image", 2), ("shared", 4)])
@@ -748,8 +746,8 @@ def extrapolating():
 def test_asking_an_expert_outside_its_range_is_marked_on_every_result():
     found = log_likelihood(extrapolating(), SMALL, **QUICK)
     likelihood = found.evaluations["likelihood"]
-    assert [r["evaluations_extrapolated"] for r in found.records] == likelihood.tolist()
-    assert "evaluations_extrapolated" not in log_likelihood(small(), SMALL, **QUICK).records[0]
+    assert [r.evaluations_extrapolated for r in found.records] == likelihood.tolist()
+    assert log_likelihood(small(), SMALL, **QUICK).records[0].evaluations_extrapolated is None
     with pytest.raises(ExpertRangeError, match="fine"):
         log_likelihood(extrapolating(), SMALL, extrapolate=False)
 
@@ -802,10 +800,8 @@ def test_uniform_result_says_what_it_is():
 
 def test_result_is_rebuilt_from_records_in_json():
     found = log_likelihood(small(), SMALL, importance=2, **QUICK)
-    records = json.loads(json.dumps(found.records, allow_nan=False))
-    again = Likelihood.from_records(
-        records, dim=4, importance=2, dequantise="truncated-normal", allow_failed=False
-    )
+    records = json.loads(json.dumps([record.as_dict() for record in found.records], allow_nan=False))
+    again = Likelihood(tuple(map(Record.from_dict, records)), 4, importance=2)
     assert again.summary() == found.summary()
     assert repr(again) == repr(found)
     assert "\n" not in repr(found)
@@ -820,14 +816,11 @@ def test_result_is_rebuilt_from_records_in_json():
 def clustered(values, clusters, ids=None):
     ids = range(len(values)) if ids is None else ids
     cost = {"evaluations": {"likelihood": 1, "quality": 0}, "steps": {"accepted": 1, "rejected": 0}}
-    terms = {"terms_nats": {"trace": 0.0}}
-    return Likelihood.from_records(
-        [
-            {"id": i, "bits_per_dim": v, "status": "ok", "cluster": c} | cost | terms
-            for i, v, c in zip(ids, values, clusters, strict=True)
-        ],
-        dim=1,
-    )
+    records = [
+        Record(id=i, status="ok", bits_per_dim=v, terms_nats={"trace": 0.0}, cluster=c, **cost)
+        for i, v, c in zip(ids, values, clusters, strict=True)
+    ]
+    return Likelihood(tuple(records), 1)
 
 
 def test_standard_error_is_clustered_where_images_have_clusters():
@@ -843,7 +836,7 @@ def test_paired_difference_is_by_id():
     one = clustered([1.0, 2.0, 3.0], [None] * 3, ids=[4, 5, 6])
     two = clustered([9.0, 2.5, 0.5], [None] * 3, ids=[7, 6, 4])
     found = paired_difference(one, two)
-    assert (found["difference"], found["n"]) == (0.5, 2)
+    assert (found.difference, found.n) == (0.5, 2)
     with pytest.raises(UsageError, match="no image in common"):
         paired_difference(one, clustered([1.0], [None], ids=[0]))
 

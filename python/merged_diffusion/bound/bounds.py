@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -23,13 +22,6 @@ class Bound(Scores):
 
     TERMS: ClassVar = TERMS
     ERROR: ClassVar = "se_times"
-
-    @classmethod
-    def from_records(
-        cls, records: Iterable[Mapping[str, Any]], *, dim: int, allow_failed: bool = False
-    ) -> Self:
-        """From the records of a run."""
-        return cls(tuple(dict(record) for record in records), dim, allow_failed=allow_failed)
 
     @property
     def unit(self) -> str:
@@ -54,9 +46,9 @@ class Bound(Scores):
     def repeat_means(self) -> Floats | None:
         """The set's mean bits/dim in each repeat [R]; None for one repeat or no mean."""
         scored = self.scored
-        if self.estimate() is None or "draws" not in scored[0]:
+        if self.estimate() is None or scored[0].draws is None:
             return None
-        nats: Floats = np.array([record["draws"] for record in scored], dtype=np.float64).mean(axis=0)
+        nats: Floats = np.array([record.draws for record in scored], dtype=np.float64).mean(axis=0)
         return _core.bits_per_dim(nats, self.dim)
 
     def summary(self) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from merged_diffusion.jobs.plan import Plan, place
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.summary import missing_ids, summarise
 from merged_diffusion.ode.time_profile import TimeProfile
-from merged_diffusion.runs import Record, Run, versions
+from merged_diffusion.runs import Run, versions
 from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.scores.record import Record
 
 Observer = Callable[[str, Record], None]
 
@@ -76,7 +77,7 @@ class Evaluation:
 
     def todo(self, name: str) -> Data | None:
         """The images that this process has still to score under a model; None where none are left."""
-        return self.plan.share(self.shard, (record["id"] for record in self.held(name)))
+        return self.plan.share(self.shard, (record.id for record in self.held(name)))
 
     def left(self) -> dict[str, int]:
         """How many those are, by model."""
@@ -115,21 +116,21 @@ class Evaluation:
         if self.out is not None:
             self._runs[self.plan.main].write_summary(self.summary)
 
-    def keep(self, name: str, record: Mapping[str, Any]) -> None:
+    def keep(self, name: str, record: Record) -> None:
         """Take in an image's record under a model."""
         if name in self._runs:
             self._runs[name].append(record)
-        self._records[name].append(dict(record))
+        self._records[name].append(record)
 
     def _score(self, name: str, observe: Observer | None) -> None:
         images = self.todo(name)
         if images is None:
             return
 
-        def keep(record: Mapping[str, Any]) -> None:
+        def keep(record: Record) -> None:
             self.keep(name, record)
             if observe is not None:
-                observe(name, dict(record))
+                observe(name, record)
 
         result = self.plan.metric.score(
             self.plan.models.models[name],
@@ -162,8 +163,8 @@ class Evaluation:
     def _missing(self, records: Mapping[str, Sequence[Record]]) -> set[int]:
         if self._runs:
             return missing_ids(self._runs, records)
-        held = [{record["id"] for record in series} for series in records.values()]
-        return {int(i) for i in self.plan.data.ids} - set.intersection(*held)
+        wanted = {int(i) for i in self.plan.data.ids}
+        return {i for series in records.values() for i in wanted - {record.id for record in series}}
 
     def take_back(self) -> None:
         """Remove the runs that this process began and that hold no record."""

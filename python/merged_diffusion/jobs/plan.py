@@ -254,4 +254,4 @@ def held_ids(folder: Path | None) -> list[int]:
     """The ids that a run holds, if there is one."""
     if folder is None or read_settings(folder) is None:
         return []
-    return [record["id"] for record in open_run(folder).records()]
+    return [record.id for record in open_run(folder).records()]

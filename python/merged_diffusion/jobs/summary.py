@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from merged_diffusion import _core
 from merged_diffusion.bound import Bound
 from merged_diffusion.data.images import chosen_positions
 from merged_diffusion.errors import RunError, RunMismatchError
 from merged_diffusion.jobs import paper
 from merged_diffusion.likelihood import Likelihood
-from merged_diffusion.runs import Record, Run
+from merged_diffusion.runs import Run
+from merged_diffusion.scores.differences import paired
+from merged_diffusion.scores.record import Record
 
 NAMES: Final = ("likelihood", "quality")
 KEPT: Final = ("n", "n_failed", "bits_per_dim", "log_density_nats", "evaluations")
@@ -56,11 +57,11 @@ def summarise(
             {"model": name} | _failure(record)
             for name, series in records.items()
             for record in series
-            if _failed(record)
+            if not record.is_ok
         ][:LISTED],
         "extrapolated": identity["extrapolated"],
         "above_uniform": any(_above_uniform(one, identity["data"]["levels"]) for one in (own, *compare)),
-        "rebatched": any(record.get("rebatched", False) for series in records.values() for record in series),
+        "rebatched": any(record.rebatched for series in records.values() for record in series),
         "settings": identity["settings"],
         "experts": identity["experts"],
         "versions": versions,
@@ -76,10 +77,10 @@ def _result(identity: Mapping[str, Any], records: Sequence[Record]) -> dict[str,
         return {"n": 0, "n_failed": 0} | dict.fromkeys(unknown)
     settings, dim = identity["settings"], int(np.prod(identity["data"]["image_shape"]))
     if is_bound:
-        return Bound.from_records(records, dim=dim, allow_failed=settings["allow_failed"]).summary()
-    likelihood = Likelihood.from_records(
-        records,
-        dim=dim,
+        return Bound(tuple(records), dim, allow_failed=settings["allow_failed"]).summary()
+    likelihood = Likelihood(
+        tuple(records),
+        dim,
         importance=settings["importance"],
         dequantise=settings["dequantise"],
         allow_failed=settings["allow_failed"],
@@ -99,41 +100,23 @@ def _beside(
     own = _result(identity, alone)
     is_bound = identity["command"] == "vlb"
     kept = {key: own[key] for key in (*KEPT, *(["terms_nats"] if is_bound else [])) if key in own}
-    is_whole = identity["settings"]["allow_failed"] or not any(map(_failed, (*merged, *alone)))
-    result = {"name": name} | kept | {"paired": paired(merged, alone) if is_whole else None}
+    is_whole = identity["settings"]["allow_failed"] or all(record.is_ok for record in (*merged, *alone))
+    difference = paired(merged, alone) if is_whole else None
+    result = {"name": name} | kept | {"paired": None if difference is None else difference.as_dict()}
     return result | {"paper": None if is_bound else paper.of_expert(identity, name)}
 
 
 def _profile(records: Sequence[Record]) -> dict[str, list[float]] | None:
     """Mean loss in nats by gamma, one entry for each of the times; None where none were kept."""
-    kept = [record["profile"] for record in records if record["status"] == "ok" and "profile" in record]
+    kept = [record.profile for record in records if record.is_ok and record.profile is not None]
     if not kept:
         return None
     columns = {name: np.array([one[name] for one in kept], dtype=np.float64) for name in ("gamma", "loss")}
     return {name: values.mean(axis=(0, 1)).tolist() for name, values in columns.items()}
 
 
-def paired(one: Sequence[Record], two: Sequence[Record]) -> dict[str, Any] | None:
-    """One minus two in bits/dim over the ids that both scored, clustered where records name a cluster."""
-    values = {r["id"]: r["bits_per_dim"] for r in two if not _failed(r)}
-    both = [
-        r for r in one if not _failed(r) and values.get(r["id"]) is not None and r["bits_per_dim"] is not None
-    ]
-    if not both:
-        return None
-    a = np.array([r["bits_per_dim"] for r in both], dtype=np.float64)
-    b = np.array([values[r["id"]] for r in both], dtype=np.float64)
-    clusters = [r.get("cluster") for r in both]
-    groups = None if any(c is None for c in clusters) else np.array(clusters, dtype=np.int64)
-    return dict(_core.paired_difference(a, b, groups))
-
-
 def _failure(record: Record) -> dict[str, Any]:
-    return {key: record.get(key) for key in ("id", "status", "gamma", "leg", "expert", "hint")}
-
-
-def _failed(record: Record) -> bool:
-    return bool(record["status"] != "ok")
+    return {key: getattr(record, key) for key in ("id", "status", "gamma", "leg", "expert", "hint")}
 
 
 def summary_of_run(run: Run) -> dict[str, Any]:
@@ -153,7 +136,7 @@ def missing_ids(runs: Mapping[str, Run], records: Mapping[str, Sequence[Record]]
     return {
         image
         for name, run in runs.items()
-        for image in set(wanted_ids(run)) - {record["id"] for record in records[name]}
+        for image in set(wanted_ids(run)) - {record.id for record in records[name]}
     }
 
 
@@ -198,14 +181,14 @@ def compare_runs(one: Run, two: Run) -> dict[str, Any]:
             found=hashes[1],
         )
     first, second = one.records(), two.records()
-    common = {r["id"] for r in first} & {r["id"] for r in second}
+    common = {record.id for record in first} & {record.id for record in second}
     if not common:
         raise RunError(
             f"{one.path} and {two.path} have no image in common", hint="score the same --limit or --ids"
         )
     rows = []
     for run, records in ((one, first), (two, second)):
-        shared = [record for record in records if record["id"] in common]
+        shared = [record for record in records if record.id in common]
         rows.append(
             {
                 "path": str(run.path),
@@ -214,4 +197,10 @@ def compare_runs(one: Run, two: Run) -> dict[str, Any]:
             }
             | {k: v for k, v in _result(run.settings, shared).items() if k in KEPT}
         )
-    return {"command": "runs compare", "runs": rows, "n": len(common), "paired": paired(first, second)}
+    found = paired(first, second)
+    return {
+        "command": "runs compare",
+        "runs": rows,
+        "n": len(common),
+        "paired": None if found is None else found.as_dict(),
+    }

@@ -34,8 +34,8 @@ from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.spread import Spread
 from merged_diffusion.ode.time_profile import Timekeeper, TimeProfile, kept_by
 from merged_diffusion.scores.machine import default_batch_size
-from merged_diffusion.scores.means import Record
 from merged_diffusion.scores.prepared import prepared
+from merged_diffusion.scores.record import Record
 
 SHARED_ROWS: Final = 256  # images that share their steps, as in the paper's pipeline
 PROBLEMS: Final = 1 << 16  # of one solve: memory does not grow with the draws, and few rows idle at its end

@@ -23,7 +23,7 @@ from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import Leg, MergedModel
 from merged_diffusion.ode.items import Items
 from merged_diffusion.scores.inputs import as_data, examples
-from merged_diffusion.scores.means import Record
+from merged_diffusion.scores.record import Record
 
 
 def can_share(models: Sequence[MergedModel], *, step_control: str | None) -> bool:

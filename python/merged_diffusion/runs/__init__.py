@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -23,7 +24,7 @@ from merged_diffusion.runs.folder import LOCK, locked, made_folder, refuse_stran
 from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, journals, others_at_work
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.places import unmake
-from merged_diffusion.runs.records import Record, read_records
+from merged_diffusion.runs.records import read_records
 from merged_diffusion.runs.settings_file import (
     FORMAT,
     MACHINE,
@@ -34,8 +35,9 @@ from merged_diffusion.runs.settings_file import (
     listed,
     read_settings,
 )
+from merged_diffusion.scores.record import Record
 
-__all__ = ["Journal", "Record", "Run", "open_run", "others_at_work", "recorded_machine", "versions"]
+__all__ = ["Journal", "Run", "open_run", "others_at_work", "recorded_machine", "versions"]
 
 PARTS: Final = ("likelihood", "quality")
 SETTINGS: Final = "settings.json"
@@ -204,12 +206,11 @@ class Run:
             raise RunError(f"{self.path}: was opened to be read")
         return self._directory
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Record) -> None:
         """Keep one record; it survives the death of this process from here on."""
         if self._journal is None:
             raise RunError(f"{self.path}: was opened to be read")
-        marks = {"environment": self._environment} | ({"rebatched": True} if self.rebatched else {})
-        self._journal.append({**record, **marks})
+        self._journal.append(replace(record, environment=self._environment, rebatched=self.rebatched))
 
     def records(self) -> list[Record]:
         """The records of all workers, one per id, in ascending order of ids.
@@ -219,7 +220,7 @@ class Run:
         found: dict[int, Record] = {}
         for path in journals(self.path):
             for record in read_records(path)[0]:
-                found.setdefault(record["id"], record)
+                found.setdefault(record.id, record)
         return [found[key] for key in sorted(found)]
 
     def parts(self) -> dict[str, Run]:

@@ -12,7 +12,6 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,8 @@ from merged_diffusion.errors import IncompleteError, RunLockedError, StorageErro
 from merged_diffusion.runs.directory import Directory, write_all
 from merged_diffusion.runs.lock import Lock
 from merged_diffusion.runs.places import storage_error, storing
-from merged_diffusion.runs.records import Record, encode, parsed
+from merged_diffusion.runs.records import encode, parsed
+from merged_diffusion.scores.record import Record
 
 SYNC_SECONDS: Final = 5.0
 LOCK_SECONDS: Final = 0.25  # outlasts the moment in which `is_at_work` holds the lock
@@ -99,9 +99,9 @@ class Journal:
                 file=str(self.path),
             )
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Record) -> None:
         """Write one record."""
-        line = encode(record)
+        line = encode(record.as_dict())
         if self._file is None:
             raise StorageError(f"{self.path}: is closed, after a failed write or at the end of a run")
         self.check()

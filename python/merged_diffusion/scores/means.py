@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.ode.time_profile import TimeProfile
+from merged_diffusion.scores.record import Record
 
 Floats = npt.NDArray[np.float64]
-Record = dict[str, Any]
 ROLES: Final = ("likelihood", "quality")
 
 
@@ -56,17 +56,17 @@ class Scores(ABC):
     @property
     def ids(self) -> npt.NDArray[np.int64]:
         """Image ids [N]."""
-        return np.array([record["id"] for record in self.records], dtype=np.int64)
+        return np.array([record.id for record in self.records], dtype=np.int64)
 
     @property
     def status(self) -> npt.NDArray[np.str_]:
         """``ok``, or how it failed: ``nonfinite``, ``dt_min``, ``max_steps``, ``tolerance_missed`` [N]."""
-        return np.array([record["status"] for record in self.records], dtype=np.str_)
+        return np.array([record.status for record in self.records], dtype=np.str_)
 
     @property
     def clusters(self) -> npt.NDArray[np.int64] | None:
         """Cluster of each image [N]; None unless every image has one."""
-        found = [record.get("cluster") for record in self.records]
+        found = [record.cluster for record in self.records]
         return None if None in found else np.array(found, dtype=np.int64)
 
     @property
@@ -77,13 +77,13 @@ class Scores(ABC):
     @property
     def terms_nats(self) -> dict[str, Floats]:
         """Terms [N] by name; they add up to log P, or to the bound on it."""
-        return {name: floats((r["terms_nats"] or {}).get(name) for r in self.records) for name in self.TERMS}
+        return {name: floats((r.terms_nats or {}).get(name) for r in self.records) for name in self.TERMS}
 
     @property
     def evaluations(self) -> dict[str, npt.NDArray[np.int64]]:
         """Network evaluations [N] over all draws, by role."""
         return {
-            role: np.array([record["evaluations"][role] for record in self.records], dtype=np.int64)
+            role: np.array([record.evaluations[role] for record in self.records], dtype=np.int64)
             for role in ROLES
         }
 
@@ -123,13 +123,13 @@ class Scores(ABC):
     @property
     def scored(self) -> list[Record]:
         """The records of images that did not fail."""
-        return [record for record in self.records if record["status"] == "ok"]
+        return [record for record in self.records if record.is_ok]
 
     def means(self) -> dict[str, Any]:
         """Means over the images as JSON values: what every summary begins with."""
         found, scored = self.estimate(), self.scored
         per_image = {
-            role: mean(record["evaluations"][role] for record in scored or self.records) for role in ROLES
+            role: mean(record.evaluations[role] for record in scored or self.records) for role in ROLES
         }
         return {
             "n": len(self),
@@ -137,7 +137,7 @@ class Scores(ABC):
             "bits_per_dim": found,
             "terms_nats": None
             if found is None
-            else {name: mean(record["terms_nats"][name] for record in scored) for name in self.TERMS},
+            else {name: mean((record.terms_nats or {})[name] for record in scored) for name in self.TERMS},
             "evaluations": {"total": sum(per_image.values()), **per_image},
         }
 
@@ -147,7 +147,7 @@ class Scores(ABC):
 
     def column(self, name: str) -> Floats:
         """A number of each record [N]; NaN where it has none."""
-        return floats(record.get(name) for record in self.records)
+        return floats(getattr(record, name) for record in self.records)
 
     def __repr__(self) -> str:
         name, found = type(self).__name__, self.estimate()
@@ -173,7 +173,7 @@ def mean(values: Iterable[float]) -> float:
 
 def _flat(record: Record, terms: Sequence[str]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for key, value in record.items():
+    for key, value in record.as_dict().items():
         if key == "terms_nats":
             flat |= value or dict.fromkeys(terms)
         elif isinstance(value, Mapping):

@@ -12,8 +12,8 @@ from merged_diffusion.errors import ExpertError, SolveError
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.evaluate import Evaluation
 from merged_diffusion.jobs.plan import Plan, held_ids
-from merged_diffusion.jobs.summary import paired
-from merged_diffusion.runs import Record
+from merged_diffusion.scores.differences import paired
+from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps import scored_together, table
 from merged_diffusion.sweeps.rows import Row
 from merged_diffusion.sweeps.scored_together import Scored
@@ -127,7 +127,12 @@ class ScoredRows:
             row, summary = scored.row, scored.evaluation.summary() if own else None
             error = errors.get(row.name) or _failures(summary)
             lines.append(table.line(row, row.plan.identity(row.plan.main)["threshold"], summary, error))
-        return lines, lambda one, two: paired(records[one], records[two])
+
+        def difference(one: int, two: int) -> dict[str, Any] | None:
+            found = paired(records[one], records[two])
+            return None if found is None else found.as_dict()
+
+        return lines, difference
 
     def close(self) -> None:
         """Leave the runs to others."""

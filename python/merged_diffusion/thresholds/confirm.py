@@ -70,7 +70,7 @@ class Confirmed:
                 "bits_per_dim": row.summary()["bits_per_dim"],
                 "n_failed": row.n_failed,
                 "evaluations": row.summary()["evaluations"],
-                "paired": None if name == to else {"to": to, **paired_difference(row, best)},
+                "paired": None if name == to else {"to": to, **paired_difference(row, best).as_dict()},
             }
             for name, row in self.rows.items()
         ]
