@@ -160,12 +160,12 @@ def test_rank_0_waits_for_those_at_work_and_no_longer(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.01)
     monkeypatch.setattr("merged_diffusion.runs.others_at_work", lambda *_: asked.append(1) or next(working))
     worker, evaluation = Worker((0, 2), is_launched=True), SimpleNamespace()
-    evaluation.summary = lambda: {"n_missing": next(missing)}
+    evaluation.summary = lambda: SimpleNamespace(n_missing=next(missing))
     workers.await_others(worker, evaluation, tmp_path)
     assert (len(asked), next(missing, None)) == (8, None)
     monkeypatch.setattr(workers, "GRACE_SECONDS", 0.05)
     monkeypatch.setattr("merged_diffusion.runs.others_at_work", lambda *_: False)
-    evaluation.summary = lambda: {"n_missing": 1}
+    evaluation.summary = lambda: SimpleNamespace(n_missing=1)
     workers.await_others(worker, evaluation, tmp_path)
 
 

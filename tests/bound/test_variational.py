@@ -166,7 +166,7 @@ def test_repeats_are_the_mean_of_independent_draws(digits):
     np.testing.assert_allclose(found.bits_per_dim, -draws.mean(axis=1) / (64 * np.log(2)), rtol=1e-12)
     first = variational_bound(model, data, times=4, dtype="float64")
     np.testing.assert_allclose(-first.bits_per_dim * 64 * np.log(2), draws[:, 0], rtol=1e-12)
-    np.testing.assert_allclose(found.summary()["repeats"]["mean"], found.mean, rtol=1e-12)
+    np.testing.assert_allclose(found.summary().repeats.mean, found.mean, rtol=1e-12)
 
 
 def test_memory_that_does_not_suffice_halves_the_rows(monkeypatch):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
 
 import numpy as np
 
 from merged_diffusion import _core
-from merged_diffusion.scores.means import Floats, Scores
+from merged_diffusion.scores.means import Floats, Means, Repeats, Scores
 
 TERMS: Final = ("prior", "reconstruction", "diffusion")
 
@@ -51,15 +51,10 @@ class Bound(Scores):
         nats: Floats = np.array([record.draws for record in scored], dtype=np.float64).mean(axis=0)
         return _core.bits_per_dim(nats, self.dim)
 
-    def summary(self) -> dict[str, Any]:
-        """Means over the images as JSON values (docs/formats.md)."""
-        means = self.repeat_means
-        repeats = None
-        if means is not None:
-            repeats = {
-                "n": len(means),
-                "mean": float(means.mean()),
-                "std": float(means.std(ddof=1)),
-                "means": means.tolist(),
-            }
-        return self.means() | {"repeats": repeats}
+    def summary(self) -> Means:
+        """Means over the images."""
+        found, means = replace(self._means(), kind="bound"), self.repeat_means
+        if means is None:
+            return found
+        std = float(means.std(ddof=1))
+        return replace(found, repeats=Repeats(len(means), float(means.mean()), std, means.tolist()))

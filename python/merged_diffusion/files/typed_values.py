@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Read = Callable[[Any], Any]
+INLINE: Final = {"inline": True}
+"""Metadata of a field that is a dataclass: its keys stand among those of the others."""
 
 
-def typed(kind: type[T], value: Any) -> T:
+def typed(kind: type[T], value: object) -> T:
     """``value``, of JSON, as the dataclass ``kind``; keys that are no field are left out.
 
     Raises
@@ -23,7 +25,7 @@ def typed(kind: type[T], value: Any) -> T:
     TypeError
         A key is missing that has no default, or a value is of another type.
     """
-    found: T = _reader(cast(Any, kind))(value)
+    found: T = _of_fields(cast(Any, kind))(value)
     return found
 
 
@@ -43,21 +45,25 @@ def _reader(kind: Any) -> Read:
         item = _reader(inside[1])
         return lambda value: {key: item(one) for key, one in _checked(value, dict).items()}
     if is_dataclass(kind):
-        return _of_fields(kind)
+        return cast(Read, getattr(kind, "from_dict", None) or _of_fields(cast(Any, kind)))
     # JSON writes 2.0 as 2.0, but what others wrote may say 2. A bool is no number.
     kinds = (int, float) if kind is float else (kind,)
     return lambda value: _checked(value, *kinds)
 
 
+@cache
 def _of_fields(kind: Any) -> Read:
     hints = get_type_hints(kind)
-    readers = {field.name: _reader(hints[field.name]) for field in fields(kind) if field.init}
+    each = {field.name: (_reader(hints[field.name]), field.metadata == INLINE) for field in fields(kind)}
+    inline = {name: read for name, (read, is_inline) in each.items() if is_inline}
+    readers = {name: read for name, (read, is_inline) in each.items() if not is_inline}
 
-    def read(value: Any) -> Any:
+    def read_fields(value: Any) -> Any:
         table = _checked(value, dict)
-        return kind(**{name: each(table[name]) for name, each in readers.items() if name in table})
+        found = {name: read(table[name]) for name, read in readers.items() if name in table}
+        return kind(**found, **{name: read(table) for name, read in inline.items()})
 
-    return read
+    return read_fields
 
 
 def _checked(value: Any, *kinds: type) -> Any:

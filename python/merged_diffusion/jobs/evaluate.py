@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import IncompleteError, MergedDiffusionError, RunError, StorageError
 from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.jobs.kept_runs import missing_ids
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
 from merged_diffusion.jobs.pilot import with_tolerance
 from merged_diffusion.jobs.plan import Plan, place
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.jobs.summary import missing_ids, summarise
+from merged_diffusion.jobs.summary import Summary, summarise
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import Run, versions
 from merged_diffusion.runs.kept import as_kept
@@ -54,7 +55,7 @@ class Evaluation:
                 for name in plan.models.models:
                     self._runs[name] = Run.open(
                         plan.folder(out, name) or out,
-                        plan.identity(name),
+                        plan.identity(name).as_dict(),
                         selection=plan.selection(),
                         shard=shard,
                         allow_rebatch=allow_rebatch,
@@ -114,7 +115,7 @@ class Evaluation:
                 file=str(self.out),
             )
         if self.out is not None:
-            self._runs[self.plan.main].write_summary(self.summary)
+            self._runs[self.plan.main].write_summary(lambda: self.summary().as_dict())
 
     def keep(self, name: str, record: Record) -> None:
         """Take in an image's record under a model."""
@@ -144,21 +145,20 @@ class Evaluation:
         if self.time_profile is not None and result.time_profile is not None:
             self.time_profile += result.time_profile
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """The summary over the records there are, kept ones and those of this process."""
+        spent = self.time_profile
         with nullcontext() if self.out is None else as_kept(self.out):
             records = {name: self.held(name) for name in self._records}
-            result = summarise(
+            return summarise(
                 self.plan.identity(self.plan.main),
                 records,
                 versions=versions(),
+                missing=self._missing(records),
                 seconds=self.seconds,
                 seconds_outside_network=self.seconds_outside_network,
+                time_profile=None if spent is None else spent.with_data(self.plan.data_seconds).as_dict(),
             )
-            result["n_missing"] = len(self._missing(records))
-        if self.time_profile is not None:
-            result["time_profile"] = self.time_profile.with_data(self.plan.data_seconds).as_dict()
-        return result
 
     def _missing(self, records: Mapping[str, Sequence[Record]]) -> set[int]:
         if self._runs:
@@ -195,8 +195,8 @@ def evaluate(
     out: str | Path | None = None,
     shard: tuple[int, int] = (0, 1),
     observe: Observer | None = None,
-) -> dict[str, Any]:
-    """Score the images that the settings name; the summary (`interface`, section 3)."""
+) -> Summary:
+    """Score the images that the settings name; the summary is over all records of the run."""
     plan, path = place(settings, None if out is None else Path(out), metric)
     with checked_once():
         plan.check_experts()

@@ -26,6 +26,7 @@ from merged_diffusion.experts.base import check_labels
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.jobs.cost import Estimate, move
+from merged_diffusion.jobs.identity import Identity, LegSpan, SetIdentity
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
 from merged_diffusion.jobs.models import Models, build_models
 from merged_diffusion.jobs.settings import Settings
@@ -85,37 +86,32 @@ class Plan:
         models = self.models.compiled(settings) if settings.compile else self.models
         return replace(self, settings=settings, models=models, notes=tuple(notes))
 
-    def identity(self, name: str) -> dict[str, Any]:
+    def identity(self, name: str) -> Identity:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
-        model, settings = self.models.models[name], self.metric.described(self.settings)
-        roles = {leg.role for leg in model.legs(toward="noise")}
-        shape = self.whole.images.shape
-        result: dict[str, Any] = {
-            "command": self.metric.name,
-            "model": name,
-            "settings": settings | {"tf32": False},
-            "data": {
-                "name": self.whole.name,
-                "split": self.whole.split,
-                "sha256": self.whole.sha256,
-                "n_set": len(self.whole),
-                "image_shape": list(shape[1:]),
-                "levels": self.whole.levels,
-            },
-            "threshold": model.threshold,
-            "legs": [
-                {"role": leg.role, "start": leg.start, "end": leg.end} for leg in model.legs(toward="noise")
-            ],
-            "extrapolated": model.extrapolated,
-            "experts": {role: item for role, item in self.models.identity.items() if role in roles},
-        }
-        if self.whole.modified:
-            result["data"]["modified"] = True
-        if not np.array_equal(self.whole.ids, np.arange(shape[0])):
-            result["data"]["ids"] = self.whole.ids.tolist()
-        if self.settings.step_control == "shared":
-            result["blocks"] = {key: settings[key] for key in ("batch_size", "limit", "ids")}
-        return result
+        model, settings, whole = self.models.models[name], self.metric.described(self.settings), self.whole
+        legs = model.legs(toward="noise")
+        is_usual = np.array_equal(whole.ids, np.arange(len(whole)))
+        is_shared = self.settings.step_control == "shared"
+        return Identity(
+            command=self.metric.name,
+            model=name,
+            settings=settings | {"tf32": False},
+            data=SetIdentity(
+                name=whole.name,
+                split=whole.split,
+                sha256=whole.sha256,
+                n_set=len(whole),
+                image_shape=list(whole.images.shape[1:]),
+                levels=whole.levels,
+                modified=whole.modified,
+                ids=None if is_usual else whole.ids.tolist(),
+            ),
+            threshold=model.threshold,
+            legs=tuple(LegSpan(leg.role, leg.start, leg.end) for leg in legs),
+            extrapolated=model.extrapolated,
+            experts={k: v for k, v in self.models.identity.items() if k in {leg.role for leg in legs}},
+            blocks={key: settings[key] for key in ("batch_size", "limit", "ids")} if is_shared else None,
+        )
 
     def folder(self, out: Path | None, name: str) -> Path | None:
         """Where a run keeps the records of a model: at its top, or in a run of its own inside."""
@@ -193,12 +189,12 @@ class Plan:
         """``runs/nll-photos-1a2b3c4d``: the same command finds it again."""
         # What a pilot chooses follows from all else.
         chosen = () if self.settings.bpd_tol is None else ("settings.tol", "settings.h_max")
-        digest = meaning_digest(self.identity(self.main), chosen)
+        digest = meaning_digest(self.identity(self.main).as_dict(), chosen)
         return Path("runs") / f"{self.metric.name}-{Path(self.whole.name).stem}-{digest}"
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON values."""
-        return self.identity(self.main) | {
+        return self.identity(self.main).as_dict() | {
             "n": len(self.data),
             "models": list(self.models.models),
             "versions": versions(),

@@ -1,206 +1,197 @@
 """The summary of an evaluation, from settings and records alone: any process can make it, at any time.
 
-Means and standard errors come from `Likelihood` and the core; here they are put beside what identifies them.
+Means and standard errors come from `Likelihood`, `Bound` and the core; here they are put beside what
+identifies them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import log2
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import log2, prod
+from typing import Any, Final, Self
 
 import numpy as np
 
 from merged_diffusion.bound import Bound
-from merged_diffusion.data.images import chosen_positions
-from merged_diffusion.errors import RunError, RunMismatchError
+from merged_diffusion.files.typed_values import INLINE, typed
 from merged_diffusion.jobs import paper
+from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
-from merged_diffusion.runs import Run
-from merged_diffusion.scores.differences import paired
+from merged_diffusion.scores.differences import Difference, paired
+from merged_diffusion.scores.means import Means
 from merged_diffusion.scores.record import Record
 
-NAMES: Final = ("likelihood", "quality")
-KEPT: Final = ("n", "n_failed", "bits_per_dim", "log_density_nats", "evaluations")
 LISTED: Final = 20  # failures and missing ids that are named; all are counted
 
 
+@dataclass(frozen=True, kw_only=True)
+class Alone:
+    """An expert that was scored alone beside the merged model: its means, and the merged model minus it."""
+
+    name: str
+    means: Means = field(metadata=INLINE)
+    paired: Difference | None
+    paper: paper.Published | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        terms = {"terms_nats": self.means.terms_nats} if self.means.kind == "bound" else {}
+        return {
+            "name": self.name,
+            **self.means.kept(),
+            **terms,
+            "paired": None if self.paired is None else self.paired.as_dict(),
+            "paper": None if self.paper is None else self.paper.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that failed under ``model``: at which gamma, and under which expert."""
+
+    model: str
+    id: int
+    status: str
+    gamma: float | None
+    leg: str | None
+    expert: str | None
+    hint: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What ``nll`` and ``vlb`` tell of the records of a model."""
+
+    identity: Identity = field(metadata=INLINE)
+    means: Means = field(metadata=INLINE)
+    profile: Mapping[str, list[float]] | None = None
+    """Of a bound: mean loss in nats by gamma, one entry for each of the times; None where none were kept."""
+    compare: tuple[Alone, ...]
+    paper: paper.Published | None
+    failures: tuple[Failure, ...]
+    """The first ones under any model of the run."""
+    above_uniform: bool
+    """Whether a mean lies above the log2(levels) bits/dim of guessing every grey level alike."""
+    rebatched: bool
+    """Whether rows come from another batch size, threads, device or dtype."""
+    versions: Mapping[str, Any]
+    seconds: float | None
+    seconds_outside_network: float | None
+    n_missing: int
+    missing: list[int] | None = None
+    """The first ids that have no record, where a run is read back."""
+    time_profile: Mapping[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values, in the order of ``summary.json`` (docs/formats.md)."""
+        identity, own = self.identity, self.identity.as_dict()
+        found = {
+            "command": identity.command,
+            "model": identity.model,
+            "data": identity.data.counted(self.means.n),
+            "threshold": identity.threshold,
+            "legs": own["legs"],
+            **self.means.as_dict(),
+            **({"profile": self.profile} if identity.is_bound else {}),
+            "compare": [other.as_dict() for other in self.compare],
+            "paper": None if self.paper is None else self.paper.as_dict(),
+            "failures": [asdict(failure) for failure in self.failures],
+            "extrapolated": identity.extrapolated,
+            "above_uniform": self.above_uniform,
+            "rebatched": self.rebatched,
+            "settings": identity.settings,
+            "experts": identity.experts,
+            "versions": self.versions,
+            "seconds": self.seconds,
+            "seconds_outside_network": self.seconds_outside_network,
+            "n_missing": self.n_missing,
+        }
+        rare = {"missing": self.missing, "time_profile": self.time_profile}
+        return found | {key: value for key, value in rare.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """From ``summary.json``; `TypeError` where it is none (`typed`)."""
+        return typed(cls, value)
+
+
 def summarise(
-    identity: Mapping[str, Any],
+    identity: Identity,
     records: Mapping[str, Sequence[Record]],
     *,
     versions: Mapping[str, Any],
+    missing: Iterable[int] = (),
+    lists_missing: bool = False,
     seconds: float | None = None,
     seconds_outside_network: float | None = None,
-) -> dict[str, Any]:
-    """The summary over the records of each model; ``identity`` is the content of ``settings.json``.
+    time_profile: Mapping[str, Any] | None = None,
+) -> Summary:
+    """The summary over the records of each model, of which ids are ``missing``.
 
     The first key of ``records`` is the model itself, the others the experts that were scored alone beside it.
     """
     main, *others = records
-    own = _result(identity, records[main])
-    compare = [_beside(identity, name, records[main], records[name]) for name in others]
-    if identity["command"] == "vlb":
-        own |= {"profile": _profile(records[main])}
-    return {
-        "command": identity["command"],
-        "model": main,
-        "data": {"modified": False}
-        | {k: v for k, v in identity["data"].items() if k != "ids"}
-        | {"n": len(records[main])},
-        "threshold": identity["threshold"],
-        "legs": identity["legs"],
-        **own,
-        "compare": compare,
-        "paper": paper.beside(identity, len(records[main])) if identity["command"] == "nll" else None,
-        "failures": [
-            {"model": name} | _failure(record)
-            for name, series in records.items()
-            for record in series
-            if not record.is_ok
-        ][:LISTED],
-        "extrapolated": identity["extrapolated"],
-        "above_uniform": any(_above_uniform(one, identity["data"]["levels"]) for one in (own, *compare)),
-        "rebatched": any(record.rebatched for series in records.values() for record in series),
-        "settings": identity["settings"],
-        "experts": identity["experts"],
-        "versions": versions,
-        "seconds": seconds,
-        "seconds_outside_network": seconds_outside_network,
-    }
+    own, lost = means(identity, records[main]), sorted(missing)
+    compare = [_alone(identity, name, records[main], records[name]) for name in others]
+    failed = [
+        Failure(name, *(getattr(record, key) for key in ("id", "status", "gamma", "leg", "expert", "hint")))
+        for name, series in records.items()
+        for record in series
+        if not record.is_ok
+    ]
+    return Summary(
+        identity=identity,
+        means=own,
+        profile=_profile(records[main]) if identity.is_bound else None,
+        compare=tuple(compare),
+        paper=None if identity.is_bound else paper.beside(identity, len(records[main])),
+        failures=tuple(failed[:LISTED]),
+        above_uniform=any(
+            _is_above(found, identity.data.levels) for found in (own, *(other.means for other in compare))
+        ),
+        rebatched=any(record.rebatched for series in records.values() for record in series),
+        versions=versions,
+        seconds=seconds,
+        seconds_outside_network=seconds_outside_network,
+        n_missing=len(lost),
+        missing=lost[:LISTED] if lists_missing else None,
+        time_profile=time_profile,
+    )
 
 
-def _result(identity: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
-    is_bound = identity["command"] == "vlb"
-    if not records:
-        unknown = ("bits_per_dim", "terms_nats", "evaluations", "repeats" if is_bound else "steps")
-        return {"n": 0, "n_failed": 0} | dict.fromkeys(unknown)
-    settings, dim = identity["settings"], int(np.prod(identity["data"]["image_shape"]))
-    if is_bound:
+def means(identity: Identity, records: Sequence[Record]) -> Means:
+    """Means over some records of a run."""
+    settings, dim = identity.settings, prod(identity.data.image_shape)
+    if identity.is_bound:
         return Bound(tuple(records), dim, allow_failed=settings["allow_failed"]).summary()
-    likelihood = Likelihood(
+    return Likelihood(
         tuple(records),
         dim,
         importance=settings["importance"],
         dequantise=settings["dequantise"],
         allow_failed=settings["allow_failed"],
+    ).summary()
+
+
+def _is_above(found: Means, levels: int) -> bool:
+    mean = None if found.bits_per_dim is None else found.bits_per_dim.mean
+    return mean is not None and mean > log2(levels)
+
+
+def _alone(identity: Identity, name: str, merged: Sequence[Record], alone: Sequence[Record]) -> Alone:
+    is_whole = identity.settings["allow_failed"] or all(record.is_ok for record in (*merged, *alone))
+    return Alone(
+        name=name,
+        means=means(identity, alone),
+        paired=paired(merged, alone) if is_whole else None,
+        paper=None if identity.is_bound else paper.of_expert(identity, name),
     )
-    return dict(likelihood.summary())
-
-
-def _above_uniform(result: Mapping[str, Any], levels: int) -> bool:
-    """Whether a mean is above the log2(levels) bits/dim of guessing every grey level alike."""
-    found = result["bits_per_dim"]
-    return found is not None and found["mean"] is not None and bool(found["mean"] > log2(levels))
-
-
-def _beside(
-    identity: Mapping[str, Any], name: str, merged: Sequence[Record], alone: Sequence[Record]
-) -> dict[str, Any]:
-    own = _result(identity, alone)
-    is_bound = identity["command"] == "vlb"
-    kept = {key: own[key] for key in (*KEPT, *(["terms_nats"] if is_bound else [])) if key in own}
-    is_whole = identity["settings"]["allow_failed"] or all(record.is_ok for record in (*merged, *alone))
-    difference = paired(merged, alone) if is_whole else None
-    result = {"name": name} | kept | {"paired": None if difference is None else difference.as_dict()}
-    return result | {"paper": None if is_bound else paper.of_expert(identity, name)}
 
 
 def _profile(records: Sequence[Record]) -> dict[str, list[float]] | None:
-    """Mean loss in nats by gamma, one entry for each of the times; None where none were kept."""
     kept = [record.profile for record in records if record.is_ok and record.profile is not None]
     if not kept:
         return None
     columns = {name: np.array([one[name] for one in kept], dtype=np.float64) for name in ("gamma", "loss")}
     return {name: values.mean(axis=(0, 1)).tolist() for name, values in columns.items()}
-
-
-def _failure(record: Record) -> dict[str, Any]:
-    return {key: getattr(record, key) for key in ("id", "status", "gamma", "leg", "expert", "hint")}
-
-
-def summary_of_run(run: Run) -> dict[str, Any]:
-    """The summary over all records of a run, with ``n_missing`` and the first missing ids."""
-    parts = run.parts()
-    if len(parts) < len(NAMES):
-        parts = {}
-    own = run.settings.get("model", "merged")
-    records = {own: run.records()} | {name: part.records() for name, part in parts.items()}
-    missing = sorted(missing_ids({own: run} | parts, records))
-    result = summarise(run.settings, records, versions=run.settings["versions"])
-    return result | {"n_missing": len(missing), "missing": missing[:LISTED]}
-
-
-def missing_ids(runs: Mapping[str, Run], records: Mapping[str, Sequence[Record]]) -> set[int]:
-    """The ids that a command asked for and that have no record under one of the models."""
-    return {
-        image
-        for name, run in runs.items()
-        for image in set(wanted_ids(run)) - {record.id for record in records[name]}
-    }
-
-
-def wanted_ids(run: Run) -> list[int]:
-    """The ids that any command of the run asked for."""
-    data = run.settings["data"]
-    n, ids = data["n_set"], data.get("ids")
-    positions: set[int] = set()
-    for selection in run.settings["selections"]:
-        if selection["limit"] is not None:
-            positions.update(chosen_positions(n, selection["limit"]).tolist())
-        else:
-            positions.update(range(*(selection["ids"] or (0, n))))
-    return sorted(positions if ids is None else (ids[p] for p in positions))
-
-
-def compare_runs(one: Run, two: Run) -> dict[str, Any]:
-    """Two runs paired by id: means of each over the common images, and their difference, one minus two.
-
-    Raises
-    ------
-    RunMismatchError
-        They scored different data.
-    RunError
-        They have no image in common.
-    """
-    hashes = [run.settings["data"]["sha256"] for run in (one, two)]
-    commands = [run.settings["command"] for run in (one, two)]
-    if commands[0] != commands[1]:
-        raise RunMismatchError(
-            f"{one.path} is of {commands[0]} and {two.path} of {commands[1]}: a bound is no likelihood",
-            hint="compare two runs of one command",
-            expected=commands[0],
-            found=commands[1],
-        )
-    if hashes[0] != hashes[1]:
-        raise RunMismatchError(
-            f"{one.path} and {two.path} scored different images"
-            f" (sha256 {hashes[0][:12]} and {hashes[1][:12]})",
-            hint="ids name the same images only within one data set",
-            expected=hashes[0],
-            found=hashes[1],
-        )
-    first, second = one.records(), two.records()
-    common = {record.id for record in first} & {record.id for record in second}
-    if not common:
-        raise RunError(
-            f"{one.path} and {two.path} have no image in common", hint="score the same --limit or --ids"
-        )
-    rows = []
-    for run, records in ((one, first), (two, second)):
-        shared = [record for record in records if record.id in common]
-        rows.append(
-            {
-                "path": str(run.path),
-                "model": run.settings.get("model"),
-                "threshold": run.settings["threshold"],
-            }
-            | {k: v for k, v in _result(run.settings, shared).items() if k in KEPT}
-        )
-    found = paired(first, second)
-    return {
-        "command": "runs compare",
-        "runs": rows,
-        "n": len(common),
-        "paired": None if found is None else found.as_dict(),
-    }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Self
 
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.likelihood import recorder as fields
 from merged_diffusion.scores.differences import Difference, paired
-from merged_diffusion.scores.means import Floats, Scores, mean
+from merged_diffusion.scores.means import Floats, Means, Scores, mean
 
+STEPS: Final = ("accepted", "rejected")
 UNITS: Final = {
     "none": "nats (log density)",
     "uniform": "bits/dim (points without noise under the model noised to gamma_min)",
@@ -62,19 +63,19 @@ class Likelihood(Scores):
         """Log p at gamma_min [N], where nothing was dequantised."""
         return self.column("log_density_nats")
 
-    def summary(self) -> dict[str, Any]:
-        """Means over the images as JSON values (docs/formats.md)."""
-        result, scored = self.means(), self.scored
-        result["steps"] = {
-            kind: mean((record.steps or {})[kind] for record in scored or self.records)
-            for kind in ("accepted", "rejected")
-        }
-        errors = [record.path_error for record in scored if record.path_error is not None]
-        if errors:
-            result["path_error"] = mean(errors)
+    def summary(self) -> Means:
+        """Means over the images."""
+        found = self._means()
+        steps = [record.steps or {} for record in self.scored or self.records]
+        errors = [record.path_error for record in self.scored if record.path_error is not None]
+        found = replace(
+            found,
+            steps={kind: mean(each[kind] for each in steps) for kind in STEPS} if steps else None,
+            path_error=mean(errors) if errors else None,
+        )
         if self.is_density:
-            result |= {"bits_per_dim": None, "log_density_nats": result["bits_per_dim"]}
-        return result
+            return replace(found, kind="density", bits_per_dim=None, log_density_nats=found.bits_per_dim)
+        return found
 
     def check(self) -> Self:
         """Itself; `SolveError` if any image failed."""

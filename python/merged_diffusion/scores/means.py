@@ -4,18 +4,95 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Final
+from dataclasses import KW_ONLY, asdict, dataclass
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
+from merged_diffusion.files.typed_values import typed
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.scores.record import Record
 
 Floats = npt.NDArray[np.float64]
 ROLES: Final = ("likelihood", "quality")
+
+
+@dataclass(frozen=True)
+class MeanAndErrors:
+    """A mean over images and its standard errors; None stands for what is not known."""
+
+    mean: float | None
+    se: float | None
+    """Clustered where images have clusters."""
+    se_images: float | None
+    se_clustered: float | None
+    se_probe: float | None = None
+    """What the probes of all images leave in the mean of a likelihood."""
+    se_times: float | None = None
+    """What times and noise leave in the mean of a bound."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The mean of a set in each of ``n`` repeats, their mean and standard deviation."""
+
+    n: int
+    mean: float
+    std: float
+    means: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """Means over ``n`` images, of which those that failed have no part; None where there is no mean."""
+
+    kind: str = "likelihood"
+    """``likelihood``, ``density`` (a log density has no bits/dim) or ``bound``."""
+    n: int
+    n_failed: int
+    bits_per_dim: MeanAndErrors | None
+    terms_nats: Mapping[str, float] | None = None
+    evaluations: Mapping[str, float] | None
+    """``total`` and by role."""
+    steps: Mapping[str, float] | None = None
+    path_error: float | None = None
+    log_density_nats: MeanAndErrors | None = None
+    """In the place of bits/dim, of a density."""
+    repeats: Repeats | None = None
+
+    def kept(self) -> dict[str, Any]:
+        """As JSON values: what stands beside other means."""
+        density = {"log_density_nats": self._errors(self.log_density_nats)}
+        return {
+            "n": self.n,
+            "n_failed": self.n_failed,
+            "bits_per_dim": self._errors(self.bits_per_dim),
+            **(density if self.kind == "density" and self.n else {}),
+            "evaluations": self.evaluations,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values (docs/formats.md)."""
+        kept = self.kept()
+        density = {key: kept.pop(key) for key in ("log_density_nats",) if key in kept}
+        found = kept | {"terms_nats": self.terms_nats, "evaluations": kept.pop("evaluations")}
+        if self.kind == "bound":
+            return found | {"repeats": None if self.repeats is None else asdict(self.repeats)}
+        off = {} if self.path_error is None else {"path_error": self.path_error}
+        return found | {"steps": self.steps} | off | density
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """From `as_dict`, or a summary; `TypeError` where it says something else (`typed`)."""
+        is_bound = "terms_nats" in value and "steps" not in value
+        kind = "bound" if is_bound else "density" if "log_density_nats" in value else "likelihood"
+        return typed(cls, {**value, "kind": kind})
+
+    def _errors(self, found: MeanAndErrors | None) -> dict[str, Any] | None:
+        apart = "se_probe" if self.kind == "bound" else "se_times"
+        return None if found is None else {k: v for k, v in asdict(found).items() if k != apart}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,15 +173,15 @@ class Scores(ABC):
     def mean(self) -> float | None:
         """Mean of the images; None where it is undefined."""
         found = self.estimate()
-        return None if found is None else found["mean"]
+        return None if found is None else found.mean
 
     @property
     def se(self) -> float | None:
         """Its standard error, clustered where images have clusters; None for one image or one cluster."""
         found = self.estimate()
-        return None if found is None else found["se"]
+        return None if found is None else found.se
 
-    def estimate(self) -> dict[str, float | None] | None:
+    def estimate(self) -> MeanAndErrors | None:
         """Mean and standard errors over the images that did not fail; None where there is no mean."""
         is_ok = self.status == "ok"
         if not is_ok.any() or not (is_ok.all() or self.allow_failed):
@@ -112,34 +189,33 @@ class Scores(ABC):
         values, clusters, errors = self.values[is_ok], self.clusters, self.column(self.ERROR)[is_ok]
         mean, se_images = _core.mean_and_error(values)
         clustered = None if clusters is None else _core.clustered_error(values, clusters[is_ok])
-        return {
-            "mean": mean,
-            "se": se_images if clusters is None else clustered,
-            "se_images": se_images,
-            "se_clustered": clustered,
-            self.ERROR: None if np.isnan(errors).any() else _core.error_of_mean(errors),
-        }
+        own = None if np.isnan(errors).any() else _core.error_of_mean(errors)
+        se = se_images if clusters is None else clustered
+        return MeanAndErrors(mean, se, se_images, clustered, **{self.ERROR: own})
 
     @property
     def scored(self) -> list[Record]:
         """The records of images that did not fail."""
         return [record for record in self.records if record.is_ok]
 
-    def means(self) -> dict[str, Any]:
-        """Means over the images as JSON values: what every summary begins with."""
+    @abstractmethod
+    def summary(self) -> Means:
+        """Means over the images."""
+
+    def _means(self) -> Means:
+        """What every summary begins with."""
         found, scored = self.estimate(), self.scored
-        per_image = {
-            role: mean(record.evaluations[role] for record in scored or self.records) for role in ROLES
-        }
-        return {
-            "n": len(self),
-            "n_failed": self.n_failed,
-            "bits_per_dim": found,
-            "terms_nats": None
+        counts = [record.evaluations for record in scored or self.records]
+        by_role = {role: mean(count[role] for count in counts) for role in ROLES} if counts else {}
+        return Means(
+            n=len(self),
+            n_failed=self.n_failed,
+            bits_per_dim=found,
+            terms_nats=None
             if found is None
             else {name: mean((record.terms_nats or {})[name] for record in scored) for name in self.TERMS},
-            "evaluations": {"total": sum(per_image.values()), **per_image},
-        }
+            evaluations={"total": sum(by_role.values()), **by_role} if counts else None,
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """A flat row of numbers and names per image: a table's rows."""
@@ -154,11 +230,9 @@ class Scores(ABC):
         counted = f"{len(self)} images" + (f", {self.n_failed} failed" if self.n_failed else "")
         if found is None:
             return f"{name}({counted}, no mean)"
-        error = "" if found["se"] is None else f" ± {found['se']:.4f}"
-        evaluations = self.means()["evaluations"]["total"]
-        return (
-            f"{name}({counted}, {found['mean']:.4f}{error} {self.unit}, {evaluations:.0f} evaluations/image)"
-        )
+        error = "" if found.se is None else f" ± {found.se:.4f}"
+        spent = mean(record.total_evaluations for record in self.scored)
+        return f"{name}({counted}, {found.mean:.4f}{error} {self.unit}, {spent:.0f} evaluations/image)"
 
 
 def floats(values: Iterable[float | None]) -> Floats:

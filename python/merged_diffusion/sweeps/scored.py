@@ -37,7 +37,7 @@ class ScorePlan(SweepPlan[Plan]):
 
     def data(self) -> dict[str, Any]:
         """As in a row's ``settings.json``."""
-        return dict(self.base.identity(self.base.main)["data"])
+        return self.base.identity(self.base.main).data.as_dict()
 
     def described(self) -> dict[str, Any]:
         """The settings without a threshold."""
@@ -124,9 +124,9 @@ class ScoredRows:
         records = [scored.evaluation.held(scored.row.plan.main) for scored in self.rows]
         lines = []
         for scored, own in zip(self.rows, records, strict=True):
-            row, summary = scored.row, scored.evaluation.summary() if own else None
+            row, summary = scored.row, scored.evaluation.summary().as_dict() if own else None
             error = errors.get(row.name) or _failures(summary)
-            lines.append(table.line(row, row.plan.identity(row.plan.main)["threshold"], summary, error))
+            lines.append(table.line(row, row.model.threshold, summary, error))
 
         def difference(one: int, two: int) -> dict[str, Any] | None:
             found = paired(records[one], records[two])
