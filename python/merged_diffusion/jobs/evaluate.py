@@ -23,7 +23,7 @@ from merged_diffusion.jobs.plan import Plan, place
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.summary import Summary, summarise
 from merged_diffusion.ode.time_profile import TimeProfile
-from merged_diffusion.runs import Run, versions
+from merged_diffusion.runs import KnownRecords, Run, versions
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.scores.record import Record
 
@@ -41,7 +41,9 @@ class Evaluation:
         shard: tuple[int, int] = (0, 1),
         allow_rebatch: bool = False,
         strict_env: bool = False,
+        known: Mapping[str, KnownRecords] | None = None,
     ) -> None:
+        """``known`` holds what was read of the runs before."""
         self.plan = plan
         self.out = out
         self.shard = shard
@@ -61,6 +63,7 @@ class Evaluation:
                         allow_rebatch=allow_rebatch,
                         strict_env=strict_env,
                         n_expected=len(plan.data),
+                        known=(known or {}).get(name),
                     )
             except BaseException:
                 self.take_back()
@@ -82,8 +85,8 @@ class Evaluation:
 
     def left(self) -> dict[str, int]:
         """How many those are, by model."""
-        todo = {name: self.todo(name) for name in self.plan.models.models}
-        return {name: 0 if images is None else len(images) for name, images in todo.items()}
+        ids = {name: (record.id for record in self.held(name)) for name in self.plan.models.models}
+        return {name: int(self.plan.left(self.shard, held).sum()) for name, held in ids.items()}
 
     def run(self, observe: Observer | None = None) -> None:
         """Score what is not recorded yet; ``observe(model, record)`` is called after each image."""
@@ -121,7 +124,8 @@ class Evaluation:
         """Take in an image's record under a model."""
         if name in self._runs:
             self._runs[name].append(record)
-        self._records[name].append(record)
+        else:
+            self._records[name].append(record)
 
     def _score(self, name: str, observe: Observer | None) -> None:
         images = self.todo(name)

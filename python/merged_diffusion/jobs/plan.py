@@ -32,7 +32,7 @@ from merged_diffusion.jobs.models import Models, build_models
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.threads import all_cores, resolve_device
 from merged_diffusion.merge import MergedModel, asked_over
-from merged_diffusion.runs import open_run, recorded_machine, versions
+from merged_diffusion.runs import KnownRecords, open_run, recorded_machine, versions
 from merged_diffusion.runs.settings_file import is_free, is_machine, leaves, read_settings
 from merged_diffusion.scores.machine import default_batch_size
 
@@ -122,8 +122,8 @@ class Plan:
         ids = self.settings.ids
         return {"limit": self.settings.limit, "ids": None if ids is None else list(ids)}
 
-    def share(self, shard: tuple[int, int], held: Iterable[int]) -> Data | None:
-        """The images that worker I of N has to score still; None where none are left."""
+    def left(self, shard: tuple[int, int], held: Iterable[int]) -> npt.NDArray[np.bool_]:
+        """Which of the images worker I of N has to score still, as a mask."""
         index, count = shard
         positions = np.arange(len(self.data))
         done = np.isin(self.data.ids, np.fromiter(held, dtype=np.int64))
@@ -131,7 +131,14 @@ class Plan:
             block = positions // (self.settings.batch_size or SHARED_BLOCK)
             done = ~np.isin(block, block[~done])
             positions = block
-        todo = (positions % count == index) & ~done
+        todo: npt.NDArray[np.bool_] = (positions % count == index) & ~done
+        return todo
+
+    def share(self, shard: tuple[int, int], held: Iterable[int]) -> Data | None:
+        """Those images; None where none are left."""
+        todo = self.left(shard, held)
+        if todo.all():
+            return self.data
         return self.data.where(todo) if todo.any() else None
 
     def check_experts(self) -> None:
@@ -171,13 +178,22 @@ class Plan:
             return data.labels
         return np.full(len(data), int(wish), dtype=np.int64)
 
-    def estimate(self, shard: tuple[int, int] = (0, 1), out: Path | None = None) -> Estimate:
+    def known(self, out: Path | None) -> dict[str, KnownRecords]:
+        """What the runs of the models hold already, as far as they are there; nothing is read yet."""
+        folders = {name: self.folder(out, name) for name in self.models.models}
+        return {
+            name: KnownRecords(folder)
+            for name, folder in folders.items()
+            if folder is not None and read_settings(folder) is not None
+        }
+
+    def estimate(self, shard: tuple[int, int], known: Mapping[str, KnownRecords]) -> Estimate:
         """The cost of what one worker has left to score, from one timed call of the slowest expert."""
-        left = [self.share(shard, held_ids(self.folder(out, name))) for name in self.models.models]
+        held = [known[name].records() if name in known else [] for name in self.models.models]
         return self.metric.estimate(
             list(self.models.experts.values()),
             tuple(self.data.images.shape[1:]),
-            sum(len(data) for data in left if data is not None),
+            sum(int(self.left(shard, (record.id for record in records)).sum()) for records in held),
             self.settings,
         )
 
