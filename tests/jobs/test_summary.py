@@ -7,6 +7,7 @@ import pytest
 
 from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.jobs.summary import Summary
+from merged_diffusion.scores.means import MeansOfBounds, MeansOfDensities, MeansOfLikelihoods
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 SUMMARIES = sorted((REFERENCE / "summaries").glob("*.json"))
@@ -39,6 +40,8 @@ def test_settings_without_a_key_are_no_identity(key):
         Identity.from_dict(settings)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adams", "likelihood"), ("none", "density"), ("vlbr", "bound")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adams", MeansOfLikelihoods), ("none", MeansOfDensities), ("vlbr", MeansOfBounds)]
+)
 def test_means_know_what_they_are_of(name, kind):
-    assert Summary.from_dict(STORED[name]).means.kind == kind
+    assert type(Summary.from_dict(STORED[name]).means) is kind

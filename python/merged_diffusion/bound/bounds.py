@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
 
 from merged_diffusion import _core
-from merged_diffusion.scores.means import Floats, Means, Repeats, Scores
+from merged_diffusion.scores.means import Floats, MeanOfBounds, MeansOfBounds, Repeats, Scores
 
 TERMS: Final = ("prior", "reconstruction", "diffusion")
 
@@ -22,6 +22,7 @@ class Bound(Scores):
 
     TERMS: ClassVar = TERMS
     ERROR: ClassVar = "se_times"
+    MEAN: ClassVar = MeanOfBounds
 
     @property
     def unit(self) -> str:
@@ -51,10 +52,10 @@ class Bound(Scores):
         nats: Floats = np.array([record.draws for record in scored], dtype=np.float64).mean(axis=0)
         return _core.bits_per_dim(nats, self.dim)
 
-    def summary(self) -> Means:
+    def summary(self) -> MeansOfBounds:
         """Means over the images."""
-        found, means = replace(self._means(), kind="bound"), self.repeat_means
-        if means is None:
-            return found
-        std = float(means.std(ddof=1))
-        return replace(found, repeats=Repeats(len(means), float(means.mean()), std, means.tolist()))
+        found, repeats = self.repeat_means, None
+        if found is not None:
+            std = float(found.std(ddof=1))
+            repeats = Repeats(len(found), float(found.mean()), std, found.tolist())
+        return MeansOfBounds(**vars(self._means()), repeats=repeats)

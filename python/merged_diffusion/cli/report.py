@@ -151,7 +151,7 @@ def _failure(summary: Summary) -> dict[str, Any]:
         hint="the others are unharmed; --allow-failed gives their mean"
         if not summary.identity.settings["allow_failed"]
         else "the mean is over the others",
-        failures=[dataclasses.asdict(failure) for failure in summary.failures],
+        failures=[failure.as_dict() for failure in summary.failures],
     )
 
 

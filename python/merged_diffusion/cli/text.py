@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Final
 
+from merged_diffusion.scores.means import Means, MeansOfDensities
+
 if TYPE_CHECKING:
     # What a kept run shows needs no torch, and what shows nothing needs none of these.
     from merged_diffusion.jobs.identity import Experts, Identity, LegSpan, Threshold
     from merged_diffusion.jobs.paper import Published
     from merged_diffusion.jobs.summary import Summary
     from merged_diffusion.scores.differences import Difference
-    from merged_diffusion.scores.means import Means
 
 SHOWN_FAILURES: Final = 5
 
@@ -57,7 +58,7 @@ def threshold_words(threshold: Threshold, legs: Sequence[LegSpan], experts: Expe
 def value(means: Means, *, with_error: bool = True) -> str:
     """The mean with its standard error and unit."""
     unit, found = "bits/dim", means.bits_per_dim
-    if found is None and means.log_density_nats is not None:
+    if isinstance(means, MeansOfDensities):
         unit, found = "nats (log density)", means.log_density_nats
     if found is None or found.mean is None:
         return "no mean"

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
-from merged_diffusion.files.typed_values import typed
+from merged_diffusion.files.typed_values import TypedValues
 
 Threshold = Mapping[str, float | None] | None
 """``eta``, ``gamma``, ``edm_sigma`` and ``logsnr``; None for one expert alone."""
@@ -18,7 +18,7 @@ Experts = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class LegSpan:
+class LegSpan(TypedValues):
     """The expert of ``role`` is in charge from gamma ``start`` to gamma ``end``."""
 
     role: str
@@ -27,7 +27,7 @@ class LegSpan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetIdentity:
+class SetIdentity(TypedValues):
     """A set of images; ``modified`` where it is not the one that is published under its name."""
 
     name: str
@@ -40,23 +40,19 @@ class SetIdentity:
     ids: list[int] | None = None
     """Where they are not the positions."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values; without what a usual set has not."""
-        usual = (("modified", False), ("ids", None))
-        return {key: value for key, value in asdict(self).items() if (key, value) not in usual}
-
     def counted(self, n: int) -> dict[str, Any]:
         """As a summary of ``n`` of its images names it."""
-        return {"modified": self.modified} | {k: v for k, v in asdict(self).items() if k != "ids"} | {"n": n}
+        usual = {key: value for key, value in self.as_dict().items() if key != "ids"}
+        return {"modified": self.modified} | usual | {"n": n}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class Identity(TypedValues):
     """A model, the images and all settings of a run."""
 
     command: str
     """``nll`` or ``vlb``."""
-    model: str = "merged"
+    model: str
     settings: Mapping[str, Any]
     """Every option, as JSON values."""
     data: SetIdentity
@@ -72,13 +68,7 @@ class Identity:
         """Whether its records are bounds."""
         return self.command == "vlb"
 
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        found |= {"data": self.data.as_dict(), "legs": [asdict(leg) for leg in self.legs]}
-        return {key: value for key, value in found.items() if key != "blocks" or value is not None}
-
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """From ``settings.json`` or a summary; `TypeError` where they do not say it (`typed`)."""
-        return typed(cls, value)
+    def from_dict(cls, value: Mapping[str, Any]) -> Identity:
+        """From ``settings.json`` or a summary; the first runs were of merged models and did not say so."""
+        return cls._typed({"model": "merged", **value})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from merged_diffusion.data.images import chosen_positions
 from merged_diffusion.errors import RunError, RunMismatchError
+from merged_diffusion.files.typed_values import INLINE, TypedValues
 from merged_diffusion.jobs.identity import Identity, Threshold
 from merged_diffusion.jobs.summary import Summary, means, summarise
 from merged_diffusion.runs import PARTS, Run
@@ -50,40 +51,27 @@ def wanted_ids(run: Run) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(TypedValues):
     """One of two runs: its means over the images that both scored."""
 
     path: str
     model: str
     threshold: Threshold
-    means: Means
+    means: Means = field(metadata=INLINE)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {
-            "path": self.path,
-            "model": self.model,
-            "threshold": self.threshold,
-            **self.means.kept(),
-        }
+        return {"path": self.path, "model": self.model, "threshold": self.threshold} | self.means.kept()
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(TypedValues):
     """Two runs over the ``n`` images that both scored, and the first minus the second."""
 
-    runs: tuple[Compared, Compared]
+    command: str
+    runs: tuple[Compared, ...]
     n: int
     paired: Difference | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "command": "runs compare",
-            "runs": [run.as_dict() for run in self.runs],
-            "n": self.n,
-            "paired": None if self.paired is None else self.paired.as_dict(),
-        }
 
 
 def compare_runs(one: Run, two: Run) -> Comparison:
@@ -125,4 +113,4 @@ def compare_runs(one: Run, two: Run) -> Comparison:
         return shared, Compared(str(run.path), identity.model, identity.threshold, means(identity, shared))
 
     (a, of_one), (b, of_two) = over_common(one, first), over_common(two, second)
-    return Comparison((of_one, of_two), len(common), paired(a, b))
+    return Comparison("runs compare", (of_one, of_two), len(common), paired(a, b))

@@ -8,10 +8,11 @@ own training) and VDMs of its own training on gamma in [-13.3, 5].
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from merged_diffusion.catalogue.entries import known
+from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.jobs.identity import Identity
 
 Row = dict[str, tuple[float, int]]
@@ -56,17 +57,13 @@ EDM: Final = {"cifar10": "edm-cifar10-32x32-uncond-vp"}
 
 
 @dataclass(frozen=True)
-class Published:
+class Published(TypedValues):
     """An entry of the paper's table, and where a run differs from it; of an expert alone the entry alone."""
 
     bits_per_dim: float
     evaluations: int
     table: int | None = None
     differences: list[str] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 def beside(identity: Identity, n: int) -> Published | None:

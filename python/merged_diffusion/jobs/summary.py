@@ -7,26 +7,33 @@ identifies them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import log2, prod
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 
 from merged_diffusion.bound import Bound
-from merged_diffusion.files.typed_values import INLINE, typed
+from merged_diffusion.files.typed_values import INLINE, TypedValues
 from merged_diffusion.jobs import paper
 from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.scores.differences import Difference, paired
-from merged_diffusion.scores.means import Means
+from merged_diffusion.scores.means import Means, MeansOfBounds
 from merged_diffusion.scores.record import Record
 
 LISTED: Final = 20  # failures and missing ids that are named; all are counted
+# The keys of ``summary.json``: in the midst of means and marks, what identifies them.
+ORDER: Final = (
+    *("command", "model", "data", "threshold", "legs", "n", "n_failed", "bits_per_dim", "terms_nats"),
+    *("evaluations", "steps", "path_error", "log_density_nats", "repeats", "profile", "compare", "paper"),
+    *("failures", "extrapolated", "above_uniform", "rebatched", "settings", "experts", "versions"),
+    *("seconds", "seconds_outside_network", "n_missing", "missing", "time_profile"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alone:
+class Alone(TypedValues):
     """An expert that was scored alone beside the merged model: its means, and the merged model minus it."""
 
     name: str
@@ -35,19 +42,20 @@ class Alone:
     paper: paper.Published | None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        terms = {"terms_nats": self.means.terms_nats} if self.means.kind == "bound" else {}
-        return {
-            "name": self.name,
-            **self.means.kept(),
-            **terms,
-            "paired": None if self.paired is None else self.paired.as_dict(),
-            "paper": None if self.paper is None else self.paper.as_dict(),
-        }
+        """As JSON values: what is shown of its means, among the others."""
+        own, means = super().as_dict(), self.means
+        terms = {"terms_nats": means.terms_nats} if isinstance(means, MeansOfBounds) else {}
+        return {"name": self.name} | means.kept() | terms | {k: own[k] for k in ("paired", "paper")}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Alone:
+        """From `as_dict`, which leaves some means out."""
+        left_out = {"repeats": None} if "terms_nats" in value else {"terms_nats": None, "steps": None}
+        return cls._typed({**left_out, **value})
 
 
 @dataclass(frozen=True)
-class Failure:
+class Failure(TypedValues):
     """An image that failed under ``model``: at which gamma, and under which expert."""
 
     model: str
@@ -60,7 +68,7 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class Summary(TypedValues):
     """What ``nll`` and ``vlb`` tell of the records of a model."""
 
     identity: Identity = field(metadata=INLINE)
@@ -85,35 +93,10 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values, in the order of ``summary.json`` (docs/formats.md)."""
-        identity, own = self.identity, self.identity.as_dict()
-        found = {
-            "command": identity.command,
-            "model": identity.model,
-            "data": identity.data.counted(self.means.n),
-            "threshold": identity.threshold,
-            "legs": own["legs"],
-            **self.means.as_dict(),
-            **({"profile": self.profile} if identity.is_bound else {}),
-            "compare": [other.as_dict() for other in self.compare],
-            "paper": None if self.paper is None else self.paper.as_dict(),
-            "failures": [asdict(failure) for failure in self.failures],
-            "extrapolated": identity.extrapolated,
-            "above_uniform": self.above_uniform,
-            "rebatched": self.rebatched,
-            "settings": identity.settings,
-            "experts": identity.experts,
-            "versions": self.versions,
-            "seconds": self.seconds,
-            "seconds_outside_network": self.seconds_outside_network,
-            "n_missing": self.n_missing,
-        }
-        rare = {"missing": self.missing, "time_profile": self.time_profile}
-        return found | {key: value for key, value in rare.items() if value is not None}
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """From ``summary.json``; `TypeError` where it is none (`typed`)."""
-        return typed(cls, value)
+        own = super().as_dict() | {"data": self.identity.data.counted(self.means.n)}
+        if self.identity.is_bound:
+            own["profile"] = self.profile
+        return {key: own[key] for key in ORDER if key in own}
 
 
 def summarise(

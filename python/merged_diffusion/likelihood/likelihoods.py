@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self
 
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.likelihood import recorder as fields
 from merged_diffusion.scores.differences import Difference, paired
-from merged_diffusion.scores.means import Floats, Means, Scores, mean
+from merged_diffusion.scores.means import (
+    Floats,
+    MeanOfLikelihoods,
+    MeansOfDensities,
+    MeansOfLikelihoods,
+    Scores,
+    mean,
+)
 
 STEPS: Final = ("accepted", "rejected")
 UNITS: Final = {
@@ -24,6 +31,7 @@ class Likelihood(Scores):
 
     TERMS: ClassVar = fields.TERMS
     ERROR: ClassVar = "se_probe"
+    MEAN: ClassVar = MeanOfLikelihoods
 
     importance: int = 1
     dequantise: str = "truncated-normal"
@@ -63,19 +71,18 @@ class Likelihood(Scores):
         """Log p at gamma_min [N], where nothing was dequantised."""
         return self.column("log_density_nats")
 
-    def summary(self) -> Means:
+    def summary(self) -> MeansOfLikelihoods:
         """Means over the images."""
-        found = self._means()
         steps = [record.steps or {} for record in self.scored or self.records]
         errors = [record.path_error for record in self.scored if record.path_error is not None]
-        found = replace(
-            found,
+        found = MeansOfLikelihoods(
+            **vars(self._means()),
             steps={kind: mean(each[kind] for each in steps) for kind in STEPS} if steps else None,
             path_error=mean(errors) if errors else None,
         )
-        if self.is_density:
-            return replace(found, kind="density", bits_per_dim=None, log_density_nats=found.bits_per_dim)
-        return found
+        if not self.is_density or not self.records:
+            return found
+        return MeansOfDensities(**vars(found) | {"bits_per_dim": None}, log_density_nats=found.bits_per_dim)
 
     def check(self) -> Self:
         """Itself; `SolveError` if any image failed."""

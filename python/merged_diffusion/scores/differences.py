@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from merged_diffusion import _core
+from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.scores.record import Record
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(TypedValues):
     """One minus two in bits/dim over ``n`` images; None where one image or one cluster has no error."""
 
     difference: float
@@ -21,10 +21,6 @@ class Difference:
     """Clustered where every image has a cluster."""
     se_images: float | None
     n: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
 
 
 def paired(one: Iterable[Record], two: Iterable[Record]) -> Difference | None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass
-from typing import Any, ClassVar, Final, Self
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
-from merged_diffusion.files.typed_values import typed
+from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.scores.record import Record
 
 Floats = npt.NDArray[np.float64]
 ROLES: Final = ("likelihood", "quality")
+KEPT: Final = ("n", "n_failed", "bits_per_dim", "log_density_nats", "evaluations")
 
 
 @dataclass(frozen=True)
-class MeanAndErrors:
+class MeanAndErrors(TypedValues):
     """A mean over images and its standard errors; None stands for what is not known."""
 
     mean: float | None
@@ -28,14 +29,29 @@ class MeanAndErrors:
     """Clustered where images have clusters."""
     se_images: float | None
     se_clustered: float | None
-    se_probe: float | None = None
-    """What the probes of all images leave in the mean of a likelihood."""
-    se_times: float | None = None
-    """What times and noise leave in the mean of a bound."""
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> MeanAndErrors:
+        """The mean of likelihoods or of bounds."""
+        return (MeanOfBounds if "se_times" in value else MeanOfLikelihoods)._typed(value)
 
 
 @dataclass(frozen=True)
-class Repeats:
+class MeanOfLikelihoods(MeanAndErrors):
+    """With the error that the probes of all images leave."""
+
+    se_probe: float | None
+
+
+@dataclass(frozen=True)
+class MeanOfBounds(MeanAndErrors):
+    """With the error that times and noise leave."""
+
+    se_times: float | None
+
+
+@dataclass(frozen=True)
+class Repeats(TypedValues):
     """The mean of a set in each of ``n`` repeats, their mean and standard deviation."""
 
     n: int
@@ -44,55 +60,50 @@ class Repeats:
     means: list[float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Means:
+@dataclass(frozen=True)
+class Means(TypedValues):
     """Means over ``n`` images, of which those that failed have no part; None where there is no mean."""
 
-    kind: str = "likelihood"
-    """``likelihood``, ``density`` (a log density has no bits/dim) or ``bound``."""
     n: int
     n_failed: int
     bits_per_dim: MeanAndErrors | None
-    terms_nats: Mapping[str, float] | None = None
+    terms_nats: Mapping[str, float] | None
     evaluations: Mapping[str, float] | None
     """``total`` and by role."""
-    steps: Mapping[str, float] | None = None
-    path_error: float | None = None
-    log_density_nats: MeanAndErrors | None = None
-    """In the place of bits/dim, of a density."""
-    repeats: Repeats | None = None
 
     def kept(self) -> dict[str, Any]:
         """As JSON values: what stands beside other means."""
-        density = {"log_density_nats": self._errors(self.log_density_nats)}
-        return {
-            "n": self.n,
-            "n_failed": self.n_failed,
-            "bits_per_dim": self._errors(self.bits_per_dim),
-            **(density if self.kind == "density" and self.n else {}),
-            "evaluations": self.evaluations,
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values (docs/formats.md)."""
-        kept = self.kept()
-        density = {key: kept.pop(key) for key in ("log_density_nats",) if key in kept}
-        found = kept | {"terms_nats": self.terms_nats, "evaluations": kept.pop("evaluations")}
-        if self.kind == "bound":
-            return found | {"repeats": None if self.repeats is None else asdict(self.repeats)}
-        off = {} if self.path_error is None else {"path_error": self.path_error}
-        return found | {"steps": self.steps} | off | density
+        found = self.as_dict()
+        return {key: found[key] for key in KEPT if key in found}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """From `as_dict`, or a summary; `TypeError` where it says something else (`typed`)."""
-        is_bound = "terms_nats" in value and "steps" not in value
-        kind = "bound" if is_bound else "density" if "log_density_nats" in value else "likelihood"
-        return typed(cls, {**value, "kind": kind})
+    def from_dict(cls, value: Mapping[str, Any]) -> Means:
+        """The means of likelihoods, densities or bounds."""
+        if "repeats" in value:
+            return MeansOfBounds._typed(value)
+        return (MeansOfDensities if "log_density_nats" in value else MeansOfLikelihoods)._typed(value)
 
-    def _errors(self, found: MeanAndErrors | None) -> dict[str, Any] | None:
-        apart = "se_probe" if self.kind == "bound" else "se_times"
-        return None if found is None else {k: v for k, v in asdict(found).items() if k != apart}
+
+@dataclass(frozen=True)
+class MeansOfLikelihoods(Means):
+    """By the ODE; how far adams' path was off, where adams took it."""
+
+    steps: Mapping[str, float] | None
+    path_error: float | None = None
+
+
+@dataclass(frozen=True)
+class MeansOfDensities(MeansOfLikelihoods):
+    """Of log densities, which have no bits/dim."""
+
+    log_density_nats: MeanAndErrors | None = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class MeansOfBounds(Means):
+    """With what its repeats say, where there are two or more."""
+
+    repeats: Repeats | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,6 +117,7 @@ class Scores(ABC):
     """Names of the terms of log P."""
     ERROR: ClassVar[str]
     """Field of a record: the standard error that its random numbers leave in an image's score."""
+    MEAN: ClassVar[type[MeanOfLikelihoods | MeanOfBounds]]
 
     records: tuple[Record, ...]
     dim: int
@@ -191,7 +203,7 @@ class Scores(ABC):
         clustered = None if clusters is None else _core.clustered_error(values, clusters[is_ok])
         own = None if np.isnan(errors).any() else _core.error_of_mean(errors)
         se = se_images if clusters is None else clustered
-        return MeanAndErrors(mean, se, se_images, clustered, **{self.ERROR: own})
+        return self.MEAN(mean, se, se_images, clustered, own)
 
     @property
     def scored(self) -> list[Record]:

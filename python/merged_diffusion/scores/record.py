@@ -1,23 +1,23 @@
 """The result of one image: what a metric found, what it cost, and how it failed where it did.
 
-`Record.as_dict` is the only writer of a record and `Record.from_dict` its only reader. The fields stand in
-the order of the keys of a journal's line (docs/formats.md); a key that has nothing to say is left out.
+The fields stand in the order of the keys of a journal's line (docs/formats.md); a key that has nothing to say
+is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from merged_diffusion.files.typed_values import typed
+from merged_diffusion.files.typed_values import TypedValues
 
 # Keys that a record has whatever stands there.
 ALWAYS: Final = frozenset({"id", "status", "bits_per_dim", "terms_nats", "evaluations", "cluster", "rows"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Record:
+class Record(TypedValues):
     """One image under one model; None stands for what is undefined or does not apply."""
 
     id: int
@@ -73,11 +73,6 @@ class Record:
             kept |= {"hint"} if is_bound else {"stage", "error_ratio", "hint"}
         found = {name: getattr(self, name) for name in NAMES}
         return {k: v for k, v in found.items() if k in kept or (v is not None and v is not False)}
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """The record of a line; `TypeError` where it is none (`typed`)."""
-        return typed(cls, value)
 
 
 NAMES: Final = tuple(field.name for field in fields(Record))
