@@ -118,7 +118,7 @@ def nll(files, capsys):
             ]
         )
         summary = json.loads(capsys.readouterr().out)
-        bits = {} if code else {r["id"]: r["bits_per_dim"] for r in open_run(files / out).records()}
+        bits = {} if code else {r.id: r.bits_per_dim for r in open_run(files / out).records()}
         return SimpleNamespace(code=code, summary=summary, bits=bits)
 
     return run

@@ -15,7 +15,7 @@ def test_bundled_pair_scores_alike_before_and_after_conversion(tmp_path, monkeyp
         words += ["--eta", "0.15", "--threads", "1", "--device", "cpu", "--out", out, "--json", "--quiet"]
         assert main([*words, *experts]) == 0
         assert json.loads(capsys.readouterr().out)["n"] == 4
-        return {record["id"]: record["bits_per_dim"] for record in open_run(tmp_path / out).records()}
+        return {record.id: record.bits_per_dim for record in open_run(tmp_path / out).records()}
 
     for kind in ("vdm", "edm"):
         assert main(["experts", "convert", f"bundled:digits-{kind}", kind]) == 0

@@ -141,7 +141,7 @@ def nll(tmp_path, monkeypatch, capsys):
             ]
         )
         summary = json.loads(capsys.readouterr().out)
-        values = {} if code else {r["id"]: r["bits_per_dim"] for r in open_run(tmp_path / name).records()}
+        values = {} if code else {r.id: r.bits_per_dim for r in open_run(tmp_path / name).records()}
         return SimpleNamespace(code=code, summary=summary, bits=values)
 
     return run

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from merged_diffusion.cli.workers import Worker, gpu_of, take_gpu, worker_share
 from merged_diffusion.errors import UsageError
 from merged_diffusion.runs import Run, open_run, others_at_work
 from merged_diffusion.runs.journal import Journal, is_at_work
+from merged_diffusion.scores.record import Record
 
 NLL = ("nll", "--data", "digits", "--ids", "0:8", "--tol", "0.01", "--seed", "5")
 NLL += ("--batch-size", "1", "--threads", "1", "--device", "cpu")
@@ -88,7 +90,7 @@ def numbers(summary):
 
 
 def records(folder):
-    return [{k: v for k, v in r.items() if k != "environment"} for r in open_run(folder).records()]
+    return [replace(r, environment=None) for r in open_run(folder).records()]
 
 
 def test_four_shards_one_killed_and_the_rest_as_two_give_the_bits_of_one(call, start, tmp_path):
@@ -158,12 +160,12 @@ def test_rank_0_waits_for_those_at_work_and_no_longer(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.01)
     monkeypatch.setattr("merged_diffusion.runs.others_at_work", lambda *_: asked.append(1) or next(working))
     worker, evaluation = Worker((0, 2), is_launched=True), SimpleNamespace()
-    evaluation.summary = lambda: {"n_missing": next(missing)}
+    evaluation.summary = lambda: SimpleNamespace(n_missing=next(missing))
     workers.await_others(worker, evaluation, tmp_path)
     assert (len(asked), next(missing, None)) == (8, None)
     monkeypatch.setattr(workers, "GRACE_SECONDS", 0.05)
     monkeypatch.setattr("merged_diffusion.runs.others_at_work", lambda *_: False)
-    evaluation.summary = lambda: {"n_missing": 1}
+    evaluation.summary = lambda: SimpleNamespace(n_missing=1)
     workers.await_others(worker, evaluation, tmp_path)
 
 
@@ -192,9 +194,9 @@ def test_a_worker_that_fails_at_its_start_leaves_the_run_to_the_others(tmp_path)
     first = Run.open(tmp_path / "run", SETTINGS, shard=(0, 2))
     second = Run.open(tmp_path / "run", SETTINGS, shard=(1, 2))
     first.discard_if_unused()
-    second.append({"id": 1, "status": "ok"})
+    second.append(Record(id=1, status="ok", evaluations={}))
     second.close()
-    assert [r["id"] for r in open_run(tmp_path / "run").records()] == [1]
+    assert [r.id for r in open_run(tmp_path / "run").records()] == [1]
 
 
 def test_the_last_of_two_summaries_counts_all_records(start, tmp_path):
@@ -205,9 +207,10 @@ def test_the_last_of_two_summaries_counts_all_records(start, tmp_path):
         sys.path.insert(0, sys.argv[3])
         from tests_settings import SETTINGS
         from merged_diffusion.runs import Run
+        from merged_diffusion.scores.record import Record
         path, i = Path(sys.argv[1]), int(sys.argv[2])
         with Run.open(path, SETTINGS, shard=(i, 4)) as run:
-            run.append({"id": i, "status": "ok"})
+            run.append(Record(id=i, status="ok", evaluations={}))
             run.write_summary(lambda: {"n": len(run.records())})
     """
     (tmp_path / "tests_settings.py").write_text(f"SETTINGS = {SETTINGS!r}")

@@ -129,7 +129,7 @@ def test_a_time_at_the_threshold_is_the_likelihood_experts():
 def test_one_expert_alone_keeps_to_its_own_range():
     expert = gaussian_pair(0.3).experts[1]
     found = variational_bound(expert, images(3), times=8, profile=True)
-    gamma = np.array([record["profile"]["gamma"] for record in found.records])
+    gamma = np.array([record.profile["gamma"] for record in found.records])
     assert gamma.min() >= RANGES["quality"][0]
     assert gamma.max() <= RANGES["quality"][1]
     # Low discrepancy: one time in each cell.
@@ -147,16 +147,16 @@ def digits():
 def test_an_image_is_unmoved_by_its_neighbours_bit_for_bit(digits):
     model, data = digits
     options = {"times": 4, "repeats": 2, "batch_size": 16}
-    whole = {record["id"]: record for record in variational_bound(model, data, **asked(**options)).records}
+    whole = {record.id: record for record in variational_bound(model, data, **asked(**options)).records}
     order = np.random.RandomState(1).permutation(len(data))
     shuffled = variational_bound(model, data.images[order], data.ids[order], **asked(**options))
-    assert {record["id"]: record for record in shuffled.records} == {
+    assert {record.id: record for record in shuffled.records} == {
         key: record | {"cluster": None} for key, record in whole.items()
     }
     for shard in range(3):
         part = data.where(np.arange(len(data)) % 3 == shard)
         for record in variational_bound(model, part, **asked(**options)).records:
-            assert record == whole[record["id"]]
+            assert record == whole[record.id]
 
 
 def test_the_size_of_the_batch_moves_only_last_bits(digits):
@@ -171,12 +171,12 @@ def test_the_size_of_the_batch_moves_only_last_bits(digits):
 def test_repeats_are_the_mean_of_independent_draws(digits):
     model, data = digits
     found = variational_bound(model, data, times=4, repeats=3, machine=Machine(dtype="float64"))
-    draws = np.array([record["draws"] for record in found.records])
+    draws = np.array([record.draws for record in found.records])
     assert draws.shape == (24, 3)
     np.testing.assert_allclose(found.bits_per_dim, -draws.mean(axis=1) / (64 * np.log(2)), rtol=1e-12)
     first = variational_bound(model, data, times=4, machine=Machine(dtype="float64"))
     np.testing.assert_allclose(-first.bits_per_dim * 64 * np.log(2), draws[:, 0], rtol=1e-12)
-    np.testing.assert_allclose(found.summary()["repeats"]["mean"], found.mean, rtol=1e-12)
+    np.testing.assert_allclose(found.summary().repeats.mean, found.mean, rtol=1e-12)
 
 
 def test_memory_that_does_not_suffice_halves_the_rows(monkeypatch):
@@ -192,7 +192,7 @@ def test_memory_that_does_not_suffice_halves_the_rows(monkeypatch):
     monkeypatch.setattr(GaussianExpert, "forward", small)
     found = variational_bound(model, data, times=4, machine=Machine(dtype="float64", batch_size=8))
     np.testing.assert_array_equal(found.bits_per_dim, whole.bits_per_dim)
-    assert found.records[0]["rows"] == 4
+    assert found.records[0].rows == 4
 
 
 class Holed(GaussianExpert):
@@ -208,9 +208,9 @@ def test_a_loss_that_is_not_finite_fails_its_image_alone():
     assert 0 < failed.sum() < 40
     assert found.mean is None
     assert np.isfinite(found.bits_per_dim[~failed]).all()
-    record = next(record for record in found.records if record["status"] != "ok")
-    assert record["gamma"] > 6
-    assert record["expert"] == "holed"
+    record = next(record for record in found.records if record.status != "ok")
+    assert record.gamma > 6
+    assert record.expert == "holed"
     allowed = variational_bound(expert, images(40), times=16, allow_failed=True)
     assert allowed.mean == pytest.approx(found.bits_per_dim[~failed].mean())
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,7 @@ KEYS = {
 
 def numbers(folder):
     """What was computed: records without what names the process that did it."""
-    apart = ("environment", "rebatched")
-    return [{k: v for k, v in r.items() if k not in apart} for r in open_run(folder).records()]
+    return [replace(r, environment=None, rebatched=False) for r in open_run(folder).records()]
 
 
 def test_text_is_a_heading_a_row_per_model_and_paired_differences(run_cli, pair):
@@ -64,8 +64,8 @@ def test_json_is_the_summary(run_cli, pair):
 def test_terms_of_each_record_add_up_to_its_bits_per_dim(run_cli, nll):
     assert run_cli(*nll("one", "--limit", 3, "--out", "run")).code == 0
     for record in open_run("run").records():
-        bits = -sum(record["terms_nats"].values()) / (64 * 0.6931471805599453)
-        assert record["bits_per_dim"] == pytest.approx(bits, rel=1e-12)
+        bits = -sum(record.terms_nats.values()) / (64 * 0.6931471805599453)
+        assert record.bits_per_dim == pytest.approx(bits, rel=1e-12)
 
 
 @pytest.mark.parametrize("end", ["min", "max", "0", "1"])
@@ -92,8 +92,8 @@ def test_larger_limit_goes_on_from_a_smaller_one(run_cli, nll):
     assert result.code == 0, result.err
     assert result.json["n"] == 6
     assert result.json["settings"]["batch_size"] == 4  # as recorded
-    kept = {record["id"]: record for record in numbers("run")}
-    assert all(kept[record["id"]] == record for record in first)
+    kept = {record.id: record for record in numbers("run")}
+    assert all(kept[record.id] == record for record in first)
     again = run_cli(*nll("one", "--limit", 6, "--out", "run", "--json"))
     assert again.json["bits_per_dim"] == result.json["bits_per_dim"]
 
@@ -105,7 +105,7 @@ def test_union_of_shards_equals_a_single_run(run_cli, nll):
     partial = run_cli("runs", "show", "parts", "--json")
     assert partial.code == partial.json["code"] == 9
     assert partial.json["missing"] == [1, 3, 5]
-    assert [r["id"] for r in open_run("parts").records()] == [0, 2, 4, 6]
+    assert [r.id for r in open_run("parts").records()] == [0, 2, 4, 6]
     # Another number of workers finishes it.
     assert run_cli(*nll("one", *options, "--out", "parts", "--shard", "1/3")).code == 0
     assert run_cli(*nll("one", *options, "--out", "parts")).code == 0
@@ -117,7 +117,7 @@ def test_blocks_that_share_their_steps_stay_whole(run_cli, nll):
     options = ("--ids", "0:6", "--batch-size", 2, "--step-control", "shared")
     assert run_cli(*nll("one", *options, "--out", "single")).code == 0
     assert run_cli(*nll("one", *options, "--out", "parts", "--shard", "1/2")).code == 0
-    assert [r["id"] for r in open_run("parts").records()] == [2, 3]
+    assert [r.id for r in open_run("parts").records()] == [2, 3]
     assert run_cli(*nll("one", *options, "--out", "parts", "--shard", "0/2")).code == 0
     assert numbers("parts") == numbers("single")
     larger = run_cli(*nll("one", "--ids", "0:8", *options[2:], "--out", "parts"))
@@ -156,7 +156,7 @@ def test_other_settings_are_refused_and_named(run_cli, nll, experts):
     )
     assert marked.code == 0
     assert marked.json["rebatched"] is True
-    assert [r.get("rebatched", False) for r in open_run("run").records()].count(True) == 1
+    assert [r.rebatched for r in open_run("run").records()].count(True) == 1
 
 
 def test_nan_of_the_network_fails_its_images_only(run_cli, nll):
@@ -165,7 +165,7 @@ def test_nan_of_the_network_fails_its_images_only(run_cli, nll):
     assert 0 < result.json["n_failed"] < 8
     assert result.json["bits_per_dim"] is None
     assert result.json["error"]["type"] == "SolveError"
-    statuses = {r["status"] for r in open_run("run").records()}
+    statuses = {r.status for r in open_run("run").records()}
     assert statuses == {"ok", "nonfinite"}
     allowed = run_cli(*nll("holed", "--ids", "0:8", "--out", "run", "--allow-failed"))
     assert allowed.code == 5

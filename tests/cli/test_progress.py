@@ -7,6 +7,7 @@ import pytest
 
 from merged_diffusion.cli import progress
 from merged_diffusion.cli.progress import Progress, RunningMean, duration
+from merged_diffusion.scores.record import Record
 
 
 class Terminal(io.StringIO):
@@ -15,7 +16,7 @@ class Terminal(io.StringIO):
 
 
 def record(bits):
-    return {"bits_per_dim": bits, "status": "ok", "evaluations": {"likelihood": 80, "quality": 110}}
+    return Record(id=0, status="ok", bits_per_dim=bits, evaluations={"likelihood": 80, "quality": 110})
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,7 @@ FAST = ("--rtol", "1e-3", "--atol", "1e-3")
 
 
 def numbers(folder):
-    apart = ("environment", "rebatched")
-    return [{k: v for k, v in r.items() if k not in apart} for r in open_run(folder).records()]
+    return [replace(r, environment=None, rebatched=False) for r in open_run(folder).records()]
 
 
 def single(sweep_arguments, eta):
@@ -40,7 +40,7 @@ def test_rows_are_the_runs_of_nll_to_the_last_bit_and_cost_less(run_cli, sweep, 
         assert run_cli(*single(sweep(*options, "--out", "alone-" + str(eta)), eta)).code == 0
         assert numbers(f"swept/{folder}") == numbers(f"alone-{eta}")
     counted = [
-        sum(r["evaluations"].values()) for name in names for r in numbers(f"swept/{name.replace(' ', '-')}")
+        sum(r.evaluations.values()) for name in names for r in numbers(f"swept/{name.replace(' ', '-')}")
     ]
     assert table["evaluations"]["single_runs"] == sum(counted)
     assert table["evaluations"]["spent"] < 0.75 * sum(counted)

@@ -64,18 +64,18 @@ def test_profile_is_kept_by_gamma(run_cli, vlb):
     assert gamma == sorted(gamma)
     (path,) = Path("run").glob("images-*.jsonl")
     records, _ = read_records(path)
-    assert np.shape(records[0]["profile"]["loss"]) == (2, 5)
+    assert np.shape(records[0].profile["loss"]) == (2, 5)
 
 
 def records_of(folder):
     found = {}
     for path in sorted(folder.glob("images-*.jsonl")):
-        found |= {record["id"]: record for record in read_records(path)[0]}
+        found |= {record.id: record for record in read_records(path)[0]}
     return found
 
 
 def bits(folder):
-    return {key: record["bits_per_dim"] for key, record in sorted(records_of(folder).items())}
+    return {key: record.bits_per_dim for key, record in sorted(records_of(folder).items())}
 
 
 def test_shards_and_a_longer_limit_give_the_records_of_one_run(run_cli, vlb, tmp_path):

@@ -1,5 +1,6 @@
 """An evaluation as calls: settings, shares, summaries."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,13 +11,16 @@ from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, estimate
 from merged_diffusion.jobs.evaluate import evaluate
+from merged_diffusion.jobs.identity import Identity, LegSpan, SetIdentity
+from merged_diffusion.jobs.kept_runs import wanted_ids
 from merged_diffusion.jobs.paper import beside, of_expert
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.jobs.summary import paired, wanted_ids
 from merged_diffusion.merge import as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes
+from merged_diffusion.scores.differences import paired
+from merged_diffusion.scores.record import Record
 
 
 def plan(n, **settings):
@@ -82,13 +86,13 @@ def test_wanted_ids_are_the_union_of_all_commands():
 def test_paired_difference_is_over_the_ids_that_both_scored():
     def records(values, failed=()):
         return [
-            {"id": i, "bits_per_dim": v, "status": "nonfinite" if i in failed else "ok", "cluster": None}
+            Record(id=i, bits_per_dim=v, status="nonfinite" if i in failed else "ok", evaluations={})
             for i, v in values.items()
         ]
 
     result = paired(records({0: 3.0, 1: 3.5, 2: 9.0}, failed=[2]), records({1: 3.0, 0: 3.0, 2: 1.0, 7: 0.0}))
-    assert result["n"] == 2
-    assert result["difference"] == pytest.approx(0.25)
+    assert result.n == 2
+    assert result.difference == pytest.approx(0.25)
 
 
 def test_labels_from_data_without_labels_are_refused():
@@ -101,21 +105,23 @@ def test_labels_from_data_without_labels_are_refused():
 
 
 def identity(eta=0.4, name="cifar10", **changes):
-    """``settings.json`` of a run as the paper's, as far as the public files go."""
+    """Of a run as the paper's, as far as the public files go."""
     experts = {
         "likelihood": {"source": "google-vdm-cifar10", "gamma_range": [-13.3, 5.0]},
         "quality": {"source": "edm-cifar10-32x32-uncond-vp", "gamma_range": [-12.43, 8.764]},
     }
     settings = Settings.of({"data": name, "preset": "paper", "dtype": "float32"}).as_dict()
-    threshold = {"eta": eta if isinstance(eta, float) else 0.83}
-    return {
-        "model": "merged",
-        "settings": settings | {"eta": eta},
-        "data": {"name": name, "split": "test"},
-        "experts": experts,
-        "threshold": threshold,
-        "legs": [{"start": -13.3, "end": -4.4744}, {"start": -4.4744, "end": 8.764}],
-    } | changes
+    data = {"name": name, "split": "test"} | changes.pop("data", {})
+    found = Identity(
+        command="nll",
+        settings=settings | {"eta": eta},
+        data=SetIdentity(**data, sha256="", n_set=10_000, image_shape=[3, 32, 32], levels=256),
+        threshold={"eta": eta if isinstance(eta, float) else 0.83},
+        legs=(LegSpan("likelihood", -13.3, -4.4744), LegSpan("quality", -4.4744, 8.764)),
+        extrapolated=False,
+        experts=experts,
+    )
+    return replace(found, **changes)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +133,11 @@ def identity(eta=0.4, name="cifar10", **changes):
 )
 def test_papers_figures_belong_to_its_thresholds(eta, figures):
     found = beside(identity(eta), 10_000)
-    assert (found["bits_per_dim"], found["evaluations"]) == figures
+    assert (found.bits_per_dim, found.evaluations) == figures
 
 
 def test_only_the_network_differs_where_all_else_is_the_papers():
-    (difference,) = beside(identity(), 10_000)["differences"]
+    (difference,) = beside(identity(), 10_000).differences
     assert "its own training" in difference
 
 
@@ -153,28 +159,28 @@ def test_papers_figures_stand_beside_its_data_and_thresholds_alone(changes):
 def test_each_setting_that_differs_is_stated():
     differing = {"importance": 20, "dtype": "float64", "step_control": "per-image", "labels": "from-data"}
     own = identity()
-    found = beside(own | {"settings": own["settings"] | differing}, 100)["differences"]
+    found = beside(replace(own, settings={**own.settings, **differing}), 100).differences
     assert "100 of 10000 images" in found
     for key, value in differing.items():
         assert any(line.startswith(f"{key.replace('_', '-')} {value}; the paper's") for line in found)
 
 
 def test_learned_ends_of_gamma_are_stated():
-    legs = [{"start": -13.29, "end": -4.4744}, {"start": -4.4744, "end": 8.764}]
-    found = beside(identity(legs=legs), 10_000)["differences"]
+    legs = (LegSpan("likelihood", -13.29, -4.4744), LegSpan("quality", -4.4744, 8.764))
+    found = beside(identity(legs=legs), 10_000).differences
     assert "gamma from -13.29 to 8.764; the paper's from -13.3 to 8.764" in found
 
 
 def test_old_imagenet32_has_figures_and_both_its_experts_differ():
     found = beside(identity(0.5, name="imagenet32-old"), 49_999)
-    assert (found["bits_per_dim"], found["evaluations"]) == (3.72, 196)
-    assert sum("its own training" in line for line in found["differences"]) == 2
+    assert (found.bits_per_dim, found.evaluations) == (3.72, 196)
+    assert sum("its own training" in line for line in found.differences) == 2
 
 
 def test_one_expert_alone_has_the_ends_of_the_table():
-    assert of_expert(identity(), "quality") == {"bits_per_dim": 3.21, "evaluations": 204}
+    assert of_expert(identity(), "quality").as_dict() == {"bits_per_dim": 3.21, "evaluations": 204}
     alone = identity(model="likelihood", threshold=None)
-    assert beside(alone, 10_000)["bits_per_dim"] == 2.64
+    assert beside(alone, 10_000).bits_per_dim == 2.64
 
 
 def test_estimate_counts_the_evaluations_that_short_steps_need():
@@ -194,7 +200,7 @@ def test_an_expert_alone_is_counted_under_one_role_in_python_and_on_the_command_
     called = md.log_likelihood(md.load_expert(f"bundled:{name}"), data)
     counts = {key: float(value.mean()) for key, value in called.evaluations.items()}
     summary = evaluate(Settings.of({"data": "digits", "limit": 2, "expert": f"bundled:{name}"}))
-    assert {key: summary["evaluations"][key] for key in counts} == pytest.approx(counts)
+    assert {key: summary.means.evaluations[key] for key in counts} == pytest.approx(counts)
     assert [key for key, value in counts.items() if value] == [role]
 
 
@@ -203,5 +209,5 @@ def test_records_that_count_an_edm_as_a_likelihood_expert_are_still_read():
     data = md.load_data("digits").select(limit=2)
     model = as_model(md.load_expert("bundled:digits-edm"), role="likelihood")  # as Python counted it
     old, new = (md.log_likelihood(m, data) for m in (model, md.load_expert("bundled:digits-edm")))
-    assert md.paired_difference(old, new)["difference"] == 0
-    assert old.means()["evaluations"]["total"] == new.means()["evaluations"]["total"]
+    assert md.paired_difference(old, new).difference == 0
+    assert old.summary().evaluations["total"] == new.summary().evaluations["total"]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -37,6 +38,7 @@ from merged_diffusion.ode.machine import Machine, Place
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes, solver_of
 from merged_diffusion.ode.probes import make_directions
 from merged_diffusion.pairs import load_pair
+from merged_diffusion.scores.record import Record
 from merged_diffusion.scores.usual_rows import scoring_rows
 
 TIGHT = {"dtype": "float64", "rtol": 1e-8, "atol": 1e-8}
@@ -74,10 +76,6 @@ def small():
 
 
 SMALL = images_of(6, (1, 2, 2), levels=4)
-
-
-def without(record, *names):
-    return {key: value for key, value in record.items() if key not in names}
 
 
 # ---- exact answers
@@ -156,8 +154,8 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
         importance=importance,
         repeats=repeats,
         solver=solver_of({"step_control": step_control, "rtol": 1e-6, "atol": 1e-6}),
-        probes=Probes(n=probes),
         machine=Machine(workspace=workspace, batch_size=2, dtype="float64"),
+        probes=Probes(n=probes),
     )
     n_draws = importance * repeats
     items = Items(np.array([4, 9, 2], dtype=np.uint64), n_draws, seed=3)
@@ -178,9 +176,9 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
         weights = (shares / shares.sum(1, keepdims=True)).ravel() / repeats
         expected = math.sqrt((weights**2 * variances).sum()) / 64 / BITS
         # The trapezoid rule over some 60 steps.
-        assert record["se_probe"] == pytest.approx(expected, rel=0.02)
+        assert record.se_probe == pytest.approx(expected, rel=0.02)
     errors = found.se_probe
-    assert found.summary()["bits_per_dim"]["se_probe"] == pytest.approx(np.linalg.norm(errors) / 3)
+    assert found.summary().bits_per_dim.se_probe == pytest.approx(np.linalg.norm(errors) / 3)
 
 
 def test_error_of_the_probes_is_how_far_they_are_from_the_trace():
@@ -218,11 +216,11 @@ def test_fresh_probes_tell_their_error_even_one_at_a_node(probes):
 
 def test_one_probe_knows_nothing_of_its_error_and_the_trace_has_none():
     one = log_likelihood(small(), SMALL, **asked(**QUICK))
-    assert "se_probe" not in one.records[0]
+    assert one.records[0].se_probe is None
     assert np.isnan(one.se_probe).all()
-    assert one.summary()["bits_per_dim"]["se_probe"] is None
+    assert one.summary().bits_per_dim.se_probe is None
     exact = log_likelihood(small(), SMALL, **asked(probe="exact", **QUICK))
-    assert exact.summary()["bits_per_dim"]["se_probe"] == 0.0
+    assert exact.summary().bits_per_dim.se_probe == 0.0
 
 
 class OneHeavyImage(GaussianExpert):
@@ -327,7 +325,7 @@ def test_bound_of_two_pixels_is_that_of_quadrature_and_tightens_with_k(two_pixel
     plain = log_likelihood(two_pixels.expert, two_pixels.images, repeats=48, **asked(**options))
     tight = log_likelihood(two_pixels.expert, two_pixels.images, importance=8, repeats=6, **asked(**options))
     for result in (plain, tight):
-        draws = np.array([record["draws"] for record in result.records])
+        draws = np.array([record.draws for record in result.records])
         error = draws.std(axis=1, ddof=1) / math.sqrt(48)
         # 2 x 16 means, 5 standard errors: one false alarm in 10^5.
         assert (np.abs(draws.mean(1) - bounds) <= 5 * error + 1e-4).all()
@@ -353,7 +351,7 @@ def digits():
 
 
 def results(result):
-    return {record["id"]: record for record in result.records}
+    return {record.id: record for record in result.records}
 
 
 @pytest.mark.parametrize("solver", [QUICK, {"method": "adams", "tol": 0.01}], ids=["dopri5", "adams"])
@@ -365,8 +363,8 @@ def test_neighbours_order_rows_and_refill_change_no_bit(digits, workspace, solve
     for chosen in (slice(None, None, -1), slice(7, 9)):
         found = results(log_likelihood(digits.model, pixels[chosen].copy(), ids[chosen], **asked(**options)))
         # A Data has clusters, bare pixels have none.
-        assert {i: without(r, "cluster") for i, r in found.items()} == {
-            i: without(whole[i], "cluster") for i in found
+        assert {i: replace(r, cluster=None) for i, r in found.items()} == {
+            i: replace(whole[i], cluster=None) for i in found
         }
 
 
@@ -405,8 +403,8 @@ def test_noise_and_probe_are_named_by_id_and_seed():
 
 def test_more_repeats_begin_with_the_draws_of_fewer():
     few, many = (log_likelihood(small(), SMALL, repeats=r, **asked(batch_size=4, **QUICK)) for r in (2, 5))
-    assert [record["draws"][:2] for record in many.records] == [record["draws"] for record in few.records]
-    nats = [np.mean(record["draws"]) for record in many.records]
+    assert [record.draws[:2] for record in many.records] == [record.draws for record in few.records]
+    nats = [np.mean(record.draws) for record in many.records]
     np.testing.assert_allclose(many.bits_per_dim, np.array(nats) / (-4 * BITS), rtol=1e-14)
 
 
@@ -427,7 +425,7 @@ def test_network_always_sees_the_same_rows():
     result = log_likelihood(expert, SMALL, **asked(batch_size=4, **QUICK))
     # The start check asks nine rows, one and eight of them, all of them moved up and down, and eight images.
     assert seen == {1, 4, 8, 9, 18}
-    assert {record["rows"] for record in result.records} == {4}
+    assert {record.rows for record in result.records} == {4}
 
 
 def test_shared_steps_are_taken_by_blocks_of_the_batch_size():
@@ -435,12 +433,12 @@ def test_shared_steps_are_taken_by_blocks_of_the_batch_size():
     pixels = images_of(5, (1, 2, 2))
     options = {"step_control": "shared", "batch_size": 2, "dtype": "float64"}
     whole = log_likelihood(model, pixels, **asked(**options))
-    first, second = ([r["steps"] for r in whole.records[i : i + 2]] for i in (0, 2))
+    first, second = ([r.steps for r in whole.records[i : i + 2]] for i in (0, 2))
     assert first[0] == first[1]
     assert second[0] == second[1]
     block = log_likelihood(model, pixels[2:4], [2, 3], **asked(**options))
-    assert [without(r, "cluster") for r in block.records] == [
-        without(r, "cluster") for r in whole.records[2:4]
+    assert [replace(r, cluster=None) for r in block.records] == [
+        replace(r, cluster=None) for r in whole.records[2:4]
     ]
 
 
@@ -501,15 +499,15 @@ def test_nan_at_one_gamma_fails_that_image_only(workspace):
     assert np.isnan(found.bits_per_dim[failed]).all()
     assert np.isnan(found.terms_nats["trace"][failed]).all()
     record = found.records[int(np.flatnonzero(failed)[0])]
-    assert (record["leg"], record["expert"], record["status"]) == ("likelihood", "holed", "nonfinite")
-    assert -3 < record["gamma"] < 2
-    assert record["stage"] in range(7)
-    assert record["bits_per_dim"] is None
+    assert (record.leg, record.expert, record.status) == ("likelihood", "holed", "nonfinite")
+    assert -3 < record.gamma < 2
+    assert record.stage in range(7)
+    assert record.bits_per_dim is None
     assert found.mean is None
     assert "no mean" in repr(found)
     allowed = log_likelihood(holed(), SMALL, **asked(**options)).allowing_failed()
     assert allowed.mean == pytest.approx(sound.bits_per_dim[~failed].mean(), rel=1e-14)
-    assert allowed.summary()["n_failed"] == failed.sum()
+    assert allowed.summary().n_failed == failed.sum()
 
 
 def test_blow_up_near_gamma_min_hints_at_a_higher_one():
@@ -520,11 +518,11 @@ def test_blow_up_near_gamma_min_hints_at_a_higher_one():
 
     expert = Spiky((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4, name="spiky")
     record = log_likelihood(expert, SMALL[:1], **asked(**QUICK)).records[0]
-    assert record["hint"] == "near gamma_min = -6: a gamma_range of spiky that begins higher may do"
+    assert record.hint == "near gamma_min = -6: a gamma_range of spiky that begins higher may do"
     with pytest.raises(SolveError, match="gamma_range of spiky that begins higher"):
         log_density(expert, np.zeros((1, 1, 2, 2)), **asked(**QUICK))
-    failed = [r for r in log_likelihood(holed(), SMALL, **asked(**QUICK)).records if r["status"] != "ok"]
-    assert {r["hint"] for r in failed} == {None}
+    failed = [r for r in log_likelihood(holed(), SMALL, **asked(**QUICK)).records if r.status != "ok"]
+    assert {r.hint for r in failed} == {None}
 
 
 def test_image_with_one_failed_draw_fails():
@@ -532,7 +530,7 @@ def test_image_with_one_failed_draw_fails():
     many = log_likelihood(holed(), SMALL, repeats=8, **asked(batch_size=4, **QUICK))
     assert many.n_failed >= one.n_failed
     assert (many.status[one.status != "ok"] != "ok").all()
-    json.dumps(many.records, allow_nan=False)
+    json.dumps([record.as_dict() for record in many.records], allow_nan=False)
 
 
 def test_failure_under_shared_steps_fails_its_block_only():
@@ -570,7 +568,7 @@ def test_exception_of_the_one_who_is_told_passes_unchanged(problem):
     told = []
 
     def on_record(record):
-        told.append(record["id"])
+        told.append(record.id)
         if len(told) == 2:
             raise problem
 
@@ -583,7 +581,7 @@ def test_exception_of_the_one_who_is_told_passes_unchanged(problem):
 def test_records_are_told_as_they_are_made():
     told = []
     result = log_likelihood(small(), SMALL, on_record=told.append, **asked(batch_size=2, **QUICK))
-    assert sorted(told, key=lambda r: r["id"]) == list(result.records)
+    assert sorted(told, key=lambda r: r.id) == list(result.records)
     assert list(result.ids) == list(range(6))
 
 
@@ -603,7 +601,7 @@ def test_batch_is_halved_when_memory_does_not_suffice():
     told = []
     found = log_likelihood(expert, SMALL, on_record=told.append, **asked(batch_size=16, **QUICK))
     plain = log_likelihood(small(), SMALL, **asked(batch_size=4, **QUICK))
-    assert [r["rows"] for r in found.records] == [4] * 6
+    assert [r.rows for r in found.records] == [4] * 6
     np.testing.assert_array_equal(found.bits_per_dim, plain.bits_per_dim)
     assert len(told) == 6
 
@@ -620,8 +618,8 @@ def test_memory_that_ends_in_the_middle_costs_no_finished_image():
     expert = Later((1, 2, 2), variance=0.2, gamma_range=(-6.0, 5.0), levels=4)
     told = []
     found = log_likelihood(expert, SMALL, repeats=2, on_record=told.append, **asked(batch_size=4, **QUICK))
-    assert sorted(r["id"] for r in told) == list(range(6))
-    assert {r["rows"] for r in found.records} == {4, 2}
+    assert sorted(r.id for r in told) == list(range(6))
+    assert {r.rows for r in found.records} == {4, 2}
 
 
 @pytest.mark.parametrize(("step_control", "rows"), [("per-image", 2), ("shared", 4)])
@@ -764,8 +762,8 @@ def extrapolating():
 def test_asking_an_expert_outside_its_range_is_marked_on_every_result():
     found = log_likelihood(extrapolating(), SMALL, **asked(**QUICK))
     likelihood = found.evaluations["likelihood"]
-    assert [r["evaluations_extrapolated"] for r in found.records] == likelihood.tolist()
-    assert "evaluations_extrapolated" not in log_likelihood(small(), SMALL, **asked(**QUICK)).records[0]
+    assert [r.evaluations_extrapolated for r in found.records] == likelihood.tolist()
+    assert log_likelihood(small(), SMALL, **asked(**QUICK)).records[0].evaluations_extrapolated is None
 
 
 def test_narrow_truncation_warns():
@@ -785,7 +783,7 @@ def test_tolerance_below_float32_warns():
 def test_mixture_expert_of_own_images_knows_them_best():
     x = 2 * (SMALL[:3] + 0.5) / 4 - 1
     expert = GaussianMixtureExpert(torch.from_numpy(x), variance=0.05, gamma_range=(-6.0, 8.0), levels=4)
-    found = log_likelihood(expert, SMALL, probes=Probes(kind="exact"), machine=Machine(batch_size=6))
+    found = log_likelihood(expert, SMALL, machine=Machine(batch_size=6), probes=Probes(kind="exact"))
     assert found.bits_per_dim[:3].max() < found.bits_per_dim[3:].min()
     density = log_density(expert, x, **asked(probe="exact", **TIGHT))
     z = torch.from_numpy(x * _core.alpha(-6.0))
@@ -802,8 +800,8 @@ def test_density_without_dequantisation_has_no_bits():
     np.testing.assert_allclose(found.log_density_nats, closed_form(as_model(small()), x), atol=1e-5)
     np.testing.assert_array_equal(found.log_density_nats, log_density(small(), x, **asked(**TIGHT)))
     summary = found.summary()
-    assert summary["bits_per_dim"] is None
-    assert summary["log_density_nats"]["mean"] == found.mean == pytest.approx(found.log_density_nats.mean())
+    assert summary.bits_per_dim is None
+    assert summary.log_density_nats.mean == found.mean == pytest.approx(found.log_density_nats.mean())
     assert "nats" in repr(found)
     with pytest.raises(UsageError, match="no bits/dim"):
         paired_difference(found, found)
@@ -816,32 +814,27 @@ def test_uniform_result_says_what_it_is():
 
 def test_result_is_rebuilt_from_records_in_json():
     found = log_likelihood(small(), SMALL, importance=2, **asked(**QUICK))
-    records = json.loads(json.dumps(found.records, allow_nan=False))
-    again = Likelihood.from_records(
-        records, dim=4, importance=2, dequantise="truncated-normal", allow_failed=False
-    )
+    records = json.loads(json.dumps([record.as_dict() for record in found.records], allow_nan=False))
+    again = Likelihood(tuple(map(Record.from_dict, records)), 4, importance=2)
     assert again.summary() == found.summary()
     assert repr(again) == repr(found)
     assert "\n" not in repr(found)
     assert found.rows()[0]["bits_per_dim"] == found.bits_per_dim[0]
     assert found.rows()[0]["evaluations_likelihood"] == found.evaluations["likelihood"][0]
     summary = found.summary()
-    assert summary["evaluations"]["total"] == found.evaluations["likelihood"].mean()
-    assert sum(summary["terms_nats"].values()) == pytest.approx(-found.mean * 4 * BITS, rel=1e-12)
+    assert summary.evaluations["total"] == found.evaluations["likelihood"].mean()
+    assert sum(summary.terms_nats.values()) == pytest.approx(-found.mean * 4 * BITS, rel=1e-12)
     assert 0 < found.seconds_outside_network < found.seconds
 
 
 def clustered(values, clusters, ids=None):
     ids = range(len(values)) if ids is None else ids
     cost = {"evaluations": {"likelihood": 1, "quality": 0}, "steps": {"accepted": 1, "rejected": 0}}
-    terms = {"terms_nats": {"trace": 0.0}}
-    return Likelihood.from_records(
-        [
-            {"id": i, "bits_per_dim": v, "status": "ok", "cluster": c} | cost | terms
-            for i, v, c in zip(ids, values, clusters, strict=True)
-        ],
-        dim=1,
-    )
+    records = [
+        Record(id=i, status="ok", bits_per_dim=v, terms_nats={"trace": 0.0}, cluster=c, **cost)
+        for i, v, c in zip(ids, values, clusters, strict=True)
+    ]
+    return Likelihood(tuple(records), 1)
 
 
 def test_standard_error_is_clustered_where_images_have_clusters():
@@ -857,7 +850,7 @@ def test_paired_difference_is_by_id():
     one = clustered([1.0, 2.0, 3.0], [None] * 3, ids=[4, 5, 6])
     two = clustered([9.0, 2.5, 0.5], [None] * 3, ids=[7, 6, 4])
     found = paired_difference(one, two)
-    assert (found["difference"], found["n"]) == (0.5, 2)
+    assert (found.difference, found.n) == (0.5, 2)
     with pytest.raises(UsageError, match="no image in common"):
         paired_difference(one, clustered([1.0], [None], ids=[0]))
 
@@ -902,7 +895,7 @@ def test_coarse_path_is_not_corrected_and_its_error_is_told():
     found = log_likelihood(dense_pair()[0], pixels, solver=Adams(tol=0.03, h_max=1.0))
     assert (found.terms_nats["path_correction"] == 0).all()
     assert (found.path_error > 0).all()
-    assert found.summary()["path_error"] == pytest.approx(found.path_error.mean())
+    assert found.summary().path_error == pytest.approx(found.path_error.mean())
     other = log_likelihood(dense_pair()[0], pixels, solver=Dopri5())
     assert np.isnan(other.path_error).all()
-    assert "path_error" not in other.summary()
+    assert other.summary().path_error is None

@@ -83,7 +83,7 @@ def test_each_model_scores_what_is_wanted_of_it():
         data,
         Options(**asked(batch_size=4, dtype="float64")),
         wanted=wanted,
-        on_record=lambda name, record: seen.append((name, record["id"])),
+        on_record=lambda name, record: seen.append((name, record.id)),
     )
     assert sorted(seen) == [("0.1", 1), ("0.1", 3), ("0.4", 3), ("0.4", 5)]
     everything = log_likelihoods(fan, data, Options(**asked(batch_size=4, dtype="float64")))

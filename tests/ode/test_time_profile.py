@@ -135,7 +135,7 @@ def test_a_solve_that_runs_out_of_memory_is_other_and_its_calls_are_not_counted(
 
     found = scored(expert(Hungry))
     profile = found.time_profile
-    assert {record["rows"] for record in found.records} == {2}
+    assert {record.rows for record in found.records} == {2}
     assert profile.total == pytest.approx(found.seconds, rel=1e-12)
     assert min(profile.seconds.values()) == profile.seconds["data"] == 0
     assert profile.rows_called == 2 * profile.network_calls

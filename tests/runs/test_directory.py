@@ -16,12 +16,17 @@ from merged_diffusion.runs.directory import Directory, write_file
 from merged_diffusion.runs.places import make
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.sampling.store import Store
+from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps import sweep_folder as sweep_folder
 
 SETTINGS = {"command": "nll", "model": "merged", "settings": {}, "data": {}, "experts": {}}
 TABLE = {"format": 1, "metric": "nll", "data": {}, "pair": {"experts": {}}, "settings": {},
          "evaluations": {"spent": 0, "single_runs": 0}, "seconds": 0.0}  # fmt: skip
 IDENTITY = {"settings": {}, "image_shape": [1, 2, 2]}
+
+
+def record(i):
+    return Record(id=i, status="ok", bits_per_dim=0.5 * i, evaluations={})
 
 
 def samples(ids):
@@ -31,9 +36,9 @@ def samples(ids):
 
 def score(place):
     with Run.open(place / "new" / "run", SETTINGS) as run:
-        held = {record["id"] for record in run.records()}
+        held = {record.id for record in run.records()}
         for i in {0, 1} - held:
-            run.append({"id": i, "bits_per_dim": 0.5 * i})
+            run.append(record(i))
         run.write_summary(lambda: {"n": len(run.records())})
 
 
@@ -229,9 +234,9 @@ def test_a_journal_of_another_name_elsewhere_stays_as_it_is_there(tmp_path):
     os.link(journal, backup)
     before = backup.read_bytes()
     with Run.open(tmp_path / "new" / "run", SETTINGS) as run:
-        run.append({"id": 2})
+        run.append(record(2))
     assert backup.read_bytes() == before
-    assert [r["id"] for r in open_run(tmp_path / "new" / "run").records()] == [0, 1, 2]
+    assert [r.id for r in open_run(tmp_path / "new" / "run").records()] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("command", ["npz", "folder"])
@@ -280,20 +285,20 @@ def lose(how, run):
 def test_a_journal_that_is_lost_while_it_is_written_is_code_9_and_the_run_goes_on(tmp_path, how):
     place = tmp_path / "new" / "run"
     run = Run.open(place, SETTINGS)
-    run.append({"id": 0, "bits_per_dim": 0.0})
+    run.append(record(0))
     lose(how, place)
     with pytest.raises(IncompleteError, match="lost") as caught:
-        run.append({"id": 1, "bits_per_dim": 0.5})
+        run.append(record(1))
     assert caught.value.exit_code == 9
     run.close()
     score(tmp_path)
-    assert [r["id"] for r in open_run(place).records()] == [0, 1]
+    assert [r.id for r in open_run(place).records()] == [0, 1]
 
 
 def test_a_journal_that_is_lost_after_the_last_record_is_code_9(tmp_path):
     place = tmp_path / "new" / "run"
     with Run.open(place, SETTINGS) as run:
-        run.append({"id": 0})
+        run.append(record(0))
         lose("removed", place)
         with pytest.raises(IncompleteError):
             run.write_summary(dict)
@@ -303,7 +308,7 @@ def test_a_journal_that_is_lost_after_the_last_record_is_code_9(tmp_path):
 def test_settings_that_are_removed_while_a_run_is_written_come_back_with_the_summary(tmp_path):
     place = tmp_path / "new" / "run"
     with Run.open(place, SETTINGS) as run:
-        run.append({"id": 0})
+        run.append(record(0))
         before = (place / "settings.json").read_bytes()
         (place / "settings.json").unlink()
         run.write_summary(dict)

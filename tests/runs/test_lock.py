@@ -14,6 +14,7 @@ from merged_diffusion.runs import Run
 from merged_diffusion.runs import lock as module
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.lock import Lock, began, host
+from merged_diffusion.scores.record import Record
 
 SETTINGS = {"command": "nll", "model": "merged", "settings": {}, "data": {}, "experts": {}}
 
@@ -105,7 +106,7 @@ def test_a_run_on_a_file_system_without_flock_excludes_a_second_one(tmp_path, mo
     with Run.open(tmp_path / "run", SETTINGS), pytest.raises(RunLockedError):
         Run.open(tmp_path / "run", SETTINGS)
     with Run.open(tmp_path / "run", SETTINGS) as run:
-        run.append({"id": 0})
+        run.append(Record(id=0, status="ok", evaluations={}))
     assert not [path for path in (tmp_path / "run").iterdir() if "claim" in path.name]
 
 

@@ -21,6 +21,7 @@ from merged_diffusion.errors import (
 )
 from merged_diffusion.runs import Run, open_run, recorded_machine
 from merged_diffusion.runs.records import decode, encode, read_records
+from merged_diffusion.scores.record import Record
 
 SETTINGS = {
     "command": "nll",
@@ -43,7 +44,7 @@ def changed(**settings):
 
 
 def record(i):
-    return {"id": i, "bits_per_dim": 0.1 * i, "status": "ok"}
+    return Record(id=i, status="ok", bits_per_dim=0.1 * i, evaluations={})
 
 
 def begin(path, ids=(), **options):
@@ -68,20 +69,20 @@ def test_a_number_that_is_not_finite_is_null():
 
 def test_records_come_back_by_ascending_id(tmp_path):
     begin(tmp_path / "run", [3, 1, 2])
-    assert [r["id"] for r in open_run(tmp_path / "run").records()] == [1, 2, 3]
+    assert [r.id for r in open_run(tmp_path / "run").records()] == [1, 2, 3]
 
 
 def test_records_of_all_workers_are_merged_and_an_id_counts_once(tmp_path):
     begin(tmp_path / "run", [0, 2], shard=(0, 2))
     begin(tmp_path / "run", [1, 2], shard=(1, 2))
     begin(tmp_path / "run", [3])
-    assert [r["id"] for r in open_run(tmp_path / "run").records()] == [0, 1, 2, 3]
+    assert [r.id for r in open_run(tmp_path / "run").records()] == [0, 1, 2, 3]
 
 
 def test_a_record_names_the_environment_that_made_it(tmp_path):
     begin(tmp_path / "run", [0])
     (made,) = open_run(tmp_path / "run").records()
-    versions = json.loads((tmp_path / "run" / "environments" / f"{made['environment']}.json").read_text())
+    versions = json.loads((tmp_path / "run" / "environments" / f"{made.environment}.json").read_text())
     assert versions == runs.versions()
 
 
@@ -90,11 +91,11 @@ def test_torn_tail_is_cut_when_the_run_goes_on(tmp_path, kept):
     begin(tmp_path / "run", [0, 1])
     (log,) = (tmp_path / "run").glob("images-*.jsonl")
     whole = log.read_bytes()
-    log.write_bytes(whole + encode(record(2))[:kept])
-    assert [r["id"] for r in open_run(tmp_path / "run").records()] == [0, 1]
+    log.write_bytes(whole + encode(record(2).as_dict())[:kept])
+    assert [r.id for r in open_run(tmp_path / "run").records()] == [0, 1]
     run = begin(tmp_path / "run", [2])
     assert f"cut {kept} bytes" in " ".join(run.notes)
-    assert [r["id"] for r in open_run(tmp_path / "run").records()] == [0, 1, 2]
+    assert [r.id for r in open_run(tmp_path / "run").records()] == [0, 1, 2]
     assert log.read_bytes().startswith(whole)
 
 
@@ -127,15 +128,16 @@ def test_records_survive_kill_9(tmp_path):
         import os, signal, sys
         from pathlib import Path
         from merged_diffusion.runs import Run
+        from merged_diffusion.scores.record import Record
         run = Run.open(Path(sys.argv[1]), {SETTINGS!r})
         for i in range(5):
-            run.append({{"id": i, "status": "ok"}})
+            run.append(Record(id=i, status="ok", evaluations={{}}))
         os.kill(os.getpid(), signal.SIGKILL)
     """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=False)
     assert done.returncode == -signal.SIGKILL
     begin(tmp_path / "run", [5])  # the lock died with its holder
-    assert [r["id"] for r in open_run(tmp_path / "run").records()] == [0, 1, 2, 3, 4, 5]
+    assert [r.id for r in open_run(tmp_path / "run").records()] == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_allow_rebatch_marks_the_rows(tmp_path):
         Run.open(tmp_path / "run", changed(batch_size=32))
     with Run.open(tmp_path / "run", changed(batch_size=32), allow_rebatch=True) as run:
         run.append(record(1))
-    assert [r.get("rebatched", False) for r in open_run(tmp_path / "run").records()] == [False, True]
+    assert [r.rebatched for r in open_run(tmp_path / "run").records()] == [False, True]
     assert recorded_machine(tmp_path / "run")["batch_size"] == 16
 
 
@@ -188,7 +190,7 @@ def test_another_environment_is_noted_or_refused(tmp_path, monkeypatch):
     run = begin(tmp_path / "run", [1])
     assert "9.9" in " ".join(run.notes)
     first, second = open_run(tmp_path / "run").records()
-    assert first["environment"] != second["environment"]
+    assert first.environment != second.environment
 
 
 def test_newer_format_is_refused_by_number(tmp_path):
@@ -257,7 +259,7 @@ def test_full_disk_stops_the_run_and_keeps_the_valid_prefix(tmp_path, monkeypatc
     assert len(calls) == 3  # nothing is tried again
     monkeypatch.undo()
     begin(tmp_path / "run", [1])
-    assert [r["id"] for r in open_run(tmp_path / "run").records()] == [0, 1]
+    assert [r.id for r in open_run(tmp_path / "run").records()] == [0, 1]
 
 
 def test_failed_flush_is_not_retried(tmp_path, monkeypatch):
@@ -296,8 +298,8 @@ def test_summary_is_valid_json_without_nan(tmp_path):
 def test_stored_run_of_format_1_stays_readable():
     path = Path(__file__).parents[1] / "reference" / "run-format-1"
     run = open_run(path)
-    assert [r["id"] for r in run.records()] == [0, 2]
-    assert read_records(path / "images-0000-of-0001.jsonl")[0][0]["status"] == "ok"
+    assert [r.id for r in run.records()] == [0, 2]
+    assert read_records(path / "images-0000-of-0001.jsonl")[0][0].is_ok
 
 
 def test_a_sweep_is_no_run_and_its_rows_are_named(tmp_path):

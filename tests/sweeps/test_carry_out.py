@@ -23,7 +23,7 @@ def test_rows_compared_and_kept(tmp_path):
     assert [line["name"] for line in table["rows"]] == ["eta 0.1000", "eta 0.4000"]
     assert sorted(seen) == ["eta 0.1000"] * 2 + ["eta 0.4000"] * 2
     kept = open_run(tmp_path / "swept" / "eta-0.1000")
-    alone = md.evaluate(Settings.of(FEW | {"eta": 0.1}))
+    alone = md.evaluate(Settings.of(FEW | {"eta": 0.1})).as_dict()
     assert table["rows"][0]["summary"]["bits_per_dim"] == alone["bits_per_dim"]
     assert kept.settings["threshold"] == alone["threshold"]
     assert table["evaluations"]["spent"] < table["evaluations"]["single_runs"]
@@ -62,7 +62,9 @@ HEUN = {"sampler": "heun", "steps": 3}
 
 def test_bounds_are_those_of_evaluate():
     table = sweep(Settings.of(FEW_BOUNDS), [0.4, 0.1], metric="vlb", times=4, profile=True)
-    alone = md.evaluate(Settings.of(FEW_BOUNDS | {"eta": 0.1}), metric=VariationalBound(4, profile=True))
+    alone = md.evaluate(
+        Settings.of(FEW_BOUNDS | {"eta": 0.1}), metric=VariationalBound(4, profile=True)
+    ).as_dict()
     assert table["rows"][0]["summary"]["bits_per_dim"] == alone["bits_per_dim"]
     assert table["rows"][0]["summary"]["profile"] == alone["profile"]
 

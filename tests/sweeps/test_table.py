@@ -5,21 +5,21 @@ from types import SimpleNamespace
 import pytest
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.jobs.summary import paired
+from merged_diffusion.scores.differences import paired
+from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps import table
 from merged_diffusion.sweeps.thresholds import checked, grid, parsed
+
+
+def as_dict(found):
+    return None if found is None else found.as_dict()
 
 
 def compared(series, etas=None):
     """The lines and the best of rows whose images have these bits/dim."""
     records = [
         [
-            {
-                "id": i,
-                "bits_per_dim": bits,
-                "status": "ok" if bits is not None else "nonfinite",
-                "cluster": None,
-            }
+            Record(id=i, bits_per_dim=bits, status="ok" if bits is not None else "nonfinite", evaluations={})
             for i, bits in enumerate(row)
         ]
         for row in series
@@ -30,7 +30,7 @@ def compared(series, etas=None):
         row_of = SimpleNamespace(name=f"row {number}", folder=f"row-{number}")
         lines.append(table.line(row_of, None, {"bits_per_dim": found}, None))
     etas = etas or [number / 10 for number in range(len(series))]
-    return lines, table.compare(lines, etas, lambda one, two: paired(records[one], records[two]))
+    return lines, table.compare(lines, etas, lambda one, two: as_dict(paired(records[one], records[two])))
 
 
 def test_the_best_is_the_least_mean_and_all_differences_are_to_it():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final
 
 import numpy as np
 
 from merged_diffusion import _core
-from merged_diffusion.scores.means import Floats, Scores
+from merged_diffusion.scores.means import Floats, MeanOfBounds, MeansOfBounds, Repeats, Scores
 
 TERMS: Final = ("prior", "reconstruction", "diffusion")
 
@@ -23,13 +22,7 @@ class Bound(Scores):
 
     TERMS: ClassVar = TERMS
     ERROR: ClassVar = "se_times"
-
-    @classmethod
-    def from_records(
-        cls, records: Iterable[Mapping[str, Any]], *, dim: int, allow_failed: bool = False
-    ) -> Self:
-        """From the records of a run."""
-        return cls(tuple(dict(record) for record in records), dim, allow_failed=allow_failed)
+    MEAN: ClassVar = MeanOfBounds
 
     @property
     def unit(self) -> str:
@@ -54,20 +47,15 @@ class Bound(Scores):
     def repeat_means(self) -> Floats | None:
         """The set's mean bits/dim in each repeat [R]; None for one repeat or no mean."""
         scored = self.scored
-        if self.estimate() is None or "draws" not in scored[0]:
+        if self.estimate() is None or scored[0].draws is None:
             return None
-        nats: Floats = np.array([record["draws"] for record in scored], dtype=np.float64).mean(axis=0)
+        nats: Floats = np.array([record.draws for record in scored], dtype=np.float64).mean(axis=0)
         return _core.bits_per_dim(nats, self.dim)
 
-    def summary(self) -> dict[str, Any]:
-        """Means over the images as JSON values (docs/formats.md)."""
-        means = self.repeat_means
-        repeats = None
-        if means is not None:
-            repeats = {
-                "n": len(means),
-                "mean": float(means.mean()),
-                "std": float(means.std(ddof=1)),
-                "means": means.tolist(),
-            }
-        return self.means() | {"repeats": repeats}
+    def summary(self) -> MeansOfBounds:
+        """Means over the images."""
+        found, repeats = self.repeat_means, None
+        if found is not None:
+            std = float(found.std(ddof=1))
+            repeats = Repeats(len(found), float(found.mean()), std, found.tolist())
+        return MeansOfBounds(**vars(self._means()), repeats=repeats)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -28,8 +28,9 @@ from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_seed
 from merged_diffusion.scores.defaults import TIMES
 from merged_diffusion.scores.inputs import as_data, as_labels
-from merged_diffusion.scores.means import ROLES, Record
+from merged_diffusion.scores.means import ROLES
 from merged_diffusion.scores.prepared import prepared
+from merged_diffusion.scores.record import Record
 from merged_diffusion.scores.usual_rows import scoring_rows
 
 
@@ -126,8 +127,12 @@ class _Draws:
             reconstructed = np.stack([self._reconstruction(chunk, r) for r in range(self.repeats)], axis=1)
             prior = terms.prior(self.losses.x[chunk].reshape(len(chunk), -1), self.model.gamma_range[1])
             for row, position in enumerate(chunk):
-                values = self._values(prior[row], reconstructed[row], gammas[row], squares[row])
-                yield self._record(int(position), gammas[row], squares[row], values)
+                record = self._record(int(position), gammas[row], squares[row])
+                is_lost = ~np.isfinite(squares[row])
+                if is_lost.any():
+                    yield self._failed(record, float(gammas[row][is_lost][0]))
+                else:
+                    yield self._scored(record, prior[row], reconstructed[row], squares[row])
 
     def _repeat(self, chunk: Positions, repeat: int) -> tuple[Floats, Floats]:
         """Gammas and losses [n, T] of the images at the positions ``chunk`` [n]."""
@@ -157,10 +162,24 @@ class _Draws:
         )
         return terms.reconstruction(x, pixels, drawn, self.model.gamma_range[0], self.data.levels)
 
-    def _values(self, prior: float, reconstruction: Floats, gamma: Floats, squares: Floats) -> Record:
-        """The terms of one image with ``reconstruction`` [R] and losses ``squares`` [R, T] at ``gamma``."""
-        if not np.isfinite(squares).all():
-            return self._failure(gamma[~np.isfinite(squares)][0])
+    def _record(self, position: int, gamma: Floats, squares: Floats) -> Record:
+        """An image and what it cost, with its losses ``squares`` [R, T] at ``gamma`` where they are kept."""
+        in_charge = self._legs_of(gamma.ravel())
+        counts = dict.fromkeys(ROLES, 0)
+        for number, leg in enumerate(self.model.legs()):
+            counts[leg.role] += int((in_charge == number).sum())
+        clusters = self.data.clusters
+        return Record(
+            id=int(self.data.ids[position]),
+            status="ok",
+            evaluations=counts,
+            cluster=None if clusters is None else int(clusters[position]),
+            rows=self.losses.rows.number,
+            profile={"gamma": gamma.tolist(), "loss": squares.tolist()} if self.keeps_profile else None,
+        )
+
+    def _scored(self, record: Record, prior: float, reconstruction: Floats, squares: Floats) -> Record:
+        """With the terms of an image: ``reconstruction`` [R], losses ``squares`` [R, T]."""
         low, high = self.model.gamma_range
         diffusion = 0.5 * (high - low) * squares.mean(axis=1)
         draws = -(prior + reconstruction + diffusion)
@@ -168,44 +187,18 @@ class _Draws:
         found = {name: -float(cost) for name, cost in zip(TERMS, costs, strict=True)}
         dim = int(np.prod(self.data.images.shape[1:]))
         error = _se_times(draws, squares, 0.5 * (high - low))
-        values: Record = {
-            "status": "ok",
-            "bits_per_dim": float(_core.bits_per_dim(sum(found.values()), dim)),
-            "terms_nats": found,
-            "se_times": None if error is None else float(_core.bits_per_dim(-error, dim)),
-        }
-        return values | ({"draws": draws.tolist()} if self.repeats > 1 else {})
+        return replace(
+            record,
+            bits_per_dim=float(_core.bits_per_dim(sum(found.values()), dim)),
+            terms_nats=found,
+            se_times=None if error is None else float(_core.bits_per_dim(-error, dim)),
+            draws=draws.tolist() if self.repeats > 1 else None,
+        )
 
-    def _failure(self, gamma: float) -> Record:
+    def _failed(self, record: Record, gamma: float) -> Record:
+        """With the first gamma whose loss is not finite."""
         leg = self.model.legs()[int(self._legs_of(np.array([gamma]))[0])]
-        return {
-            "status": "nonfinite",
-            "bits_per_dim": None,
-            "terms_nats": None,
-            "se_times": None,
-            "gamma": float(gamma),
-            "leg": leg.role,
-            "expert": leg.expert.name,
-            "hint": None,
-        }
-
-    def _record(self, position: int, gamma: Floats, squares: Floats, values: Record) -> Record:
-        roles = [leg.role for leg in self.model.legs()]
-        in_charge = self._legs_of(gamma.ravel())
-        counts = dict.fromkeys(ROLES, 0)
-        for number, role in enumerate(roles):
-            counts[role] += int((in_charge == number).sum())
-        clusters = self.data.clusters
-        record: Record = {
-            "id": int(self.data.ids[position]),
-            **values,
-            "evaluations": counts,
-            "cluster": None if clusters is None else int(clusters[position]),
-            "rows": self.losses.rows.number,
-        }
-        if self.keeps_profile:
-            record["profile"] = {"gamma": gamma.tolist(), "loss": squares.tolist()}
-        return record
+        return replace(record, status="nonfinite", gamma=gamma, leg=leg.role, expert=leg.expert.name)
 
 
 def _se_times(draws: Floats, squares: Floats, width: float) -> float | None:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import log
-from typing import Any
+from math import log, prod
+from typing import TYPE_CHECKING
 
-import numpy as np
+from merged_diffusion.scores.means import MeanOfBounds, MeansOfBounds
+
+if TYPE_CHECKING:
+    from merged_diffusion.jobs.summary import Summary
 
 
-def terms(summary: Mapping[str, Any]) -> list[str]:
+def terms(summary: Summary) -> list[str]:
     """Its three terms in bits/dim, and how its repeats differ."""
-    found, nats = [], summary["terms_nats"]
-    if nats is not None:
-        unit = int(np.prod(summary["data"]["image_shape"])) * log(2)
-        costs = "   ".join(f"{name} {-value / unit:.4f}" for name, value in nats.items())
-        times = summary["bits_per_dim"]["se_times"]
+    found, means = [], summary.means
+    if means.terms_nats is not None and isinstance(means.bits_per_dim, MeanOfBounds):
+        unit = prod(summary.identity.data.image_shape) * log(2)
+        costs = "   ".join(f"{name} {-value / unit:.4f}" for name, value in means.terms_nats.items())
+        times = means.bits_per_dim.se_times
         found.append(
             f"of it        {costs}" + ("" if times is None else f"   ± {times:.4f} by times and noise")
         )
-    repeats = summary["repeats"]
+    repeats = means.repeats if isinstance(means, MeansOfBounds) else None
     if repeats is not None:
-        found.append(
-            f"{repeats['n']} repeats    mean {repeats['mean']:.4f}, standard deviation {repeats['std']:.4f}"
-        )
+        found.append(f"{repeats.n} repeats    mean {repeats.mean:.4f}, standard deviation {repeats.std:.4f}")
     return found

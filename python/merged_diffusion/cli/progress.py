@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, Self
 from merged_diffusion.escapes import shown
 
 if TYPE_CHECKING:
-    from merged_diffusion.runs import Record
     from merged_diffusion.sampling import Samples
+    from merged_diffusion.scores.record import Record
 
 REDRAW_SECONDS: Final = 0.2
 LINE_SECONDS: Final = 60.0
@@ -61,9 +61,9 @@ class Progress:
 
     def update(self, model: str, record: Record) -> None:
         """Take the record of an image."""
-        if record["bits_per_dim"] is not None and record["status"] == "ok":
-            self._bits[model].add(record["bits_per_dim"])
-        self._count(model, 1, sum(record["evaluations"].values()))
+        if record.is_ok and record.bits_per_dim is not None:
+            self._bits[model].add(record.bits_per_dim)
+        self._count(model, 1, record.total_evaluations)
 
     def drawn(self, model: str, samples: Samples) -> None:
         """Take images that were drawn."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from merged_diffusion.cli import bound_report, time_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.progress import duration
-from merged_diffusion.cli.text import Summary, error, evaluations, heading, leg_line, lines, value
+from merged_diffusion.cli.text import error, evaluations, heading, leg_line, lines, value
 from merged_diffusion.errors import IncompleteError, SolveError
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.runs.settings_file import MACHINE
@@ -19,7 +19,9 @@ from merged_diffusion.runs.settings_file import MACHINE
 if TYPE_CHECKING:
     # What a kept run shows needs no torch.
     from merged_diffusion.jobs.cost import Estimate
+    from merged_diffusion.jobs.kept_runs import Comparison
     from merged_diffusion.jobs.plan import Plan
+    from merged_diffusion.jobs.summary import Summary
 
 NOT_KEPT = "not kept; --out DIR keeps it, to go on, compare or report"
 INTERRUPT_CODE = 130
@@ -59,13 +61,13 @@ def cost_line(cost: Estimate, work: str, settings: Settings) -> str:
 
 def show_plan(plan: Plan, cost: Estimate, out: Path | None, *, as_json: bool) -> None:
     """The plan of ``--dry-run``."""
-    plan_value = plan.describe()
+    identity = plan.identity(plan.main)
     if as_json:
-        emit_json(plan_value | {"dry_run": True, "estimate": dataclasses.asdict(cost), "out": out})
+        emit_json(plan.describe() | {"dry_run": True, "estimate": dataclasses.asdict(cost), "out": out})
         return
-    emit(heading(plan_value | {"data": plan_value["data"] | {"n": plan_value["n"]}}))
-    for leg in plan_value["legs"]:
-        emit(f"leg         {leg_line(plan_value, leg)}")
+    emit(heading(identity, len(plan.data)))
+    for leg in identity.legs:
+        emit(f"leg         {leg_line(leg, identity.experts)}")
     emit(estimate_line(plan, cost))
     emit("nothing was written" + ("" if out is None else f"; the run would be {out}"))
 
@@ -74,7 +76,7 @@ def show(summary: Summary, out: Path | None, *, as_json: bool) -> int:
     """The result of an evaluation; its exit code (5 where images failed)."""
     failure = _failure(summary)
     if as_json:
-        emit_json(dict(summary) | failure)
+        emit_json(summary.as_dict() | failure)
     else:
         emit("\n".join([*_lines(summary), NOT_KEPT if out is None else _kept(summary, out)]))
         if failure:
@@ -84,18 +86,18 @@ def show(summary: Summary, out: Path | None, *, as_json: bool) -> int:
 
 def show_kept(summary: Summary, path: Path, *, as_json: bool) -> int:
     """A run that is read back; 9 where images are missing, 5 where some failed."""
-    missing = summary["n_missing"]
+    missing = summary.missing or []
     if not missing:
         return show(summary, path, as_json=as_json)
     failure = error_value(
         IncompleteError.__name__,
-        f"{missing} images have no record, the first ids: {', '.join(map(str, summary['missing'][:10]))}",
+        f"{summary.n_missing} images have no record, the first ids: {', '.join(map(str, missing[:10]))}",
         IncompleteError.exit_code,
         hint="run the command of the run again; it scores what is missing",
-        missing=summary["missing"],
+        missing=missing,
     )
     if as_json:
-        emit_json(dict(summary) | failure)
+        emit_json(summary.as_dict() | failure)
     else:
         emit("\n".join([*_lines(summary), _kept(summary, path)]))
         say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
@@ -106,13 +108,12 @@ def interrupted(summary: Summary, out: Path | None, *, as_json: bool) -> int:
     """The partial result after Ctrl-C and how to go on."""
     resume = how_to_go_on(out)
     if as_json:
-        emit_json(
-            error_value("Interrupted", "interrupted", INTERRUPT_CODE, hint=resume, partial=dict(summary))
-        )
+        partial = summary.as_dict()
+        emit_json(error_value("Interrupted", "interrupted", INTERRUPT_CODE, hint=resume, partial=partial))
     else:
-        if summary["n"]:
+        if summary.means.n:
             emit("\n".join(_lines(summary)))
-        say(f"interrupted, {summary['n_missing']} images are left\n{resume}")
+        say(f"interrupted, {summary.n_missing} images are left\n{resume}")
     return INTERRUPT_CODE
 
 
@@ -128,39 +129,40 @@ def how_to_go_on(out: Path | None) -> str:
 
 def _lines(summary: Summary) -> list[str]:
     """The rows of a summary, what a bound is made of, and where the time went."""
-    terms = bound_report.terms(summary) if summary["command"] == "vlb" else []
-    return [*lines(summary), *terms, *time_report.lines(summary.get("time_profile"))]
+    terms = bound_report.terms(summary) if summary.identity.is_bound else []
+    return [*lines(summary), *terms, *time_report.lines(summary.time_profile)]
 
 
 def _kept(summary: Summary, path: Path) -> str:
-    return f"kept in {path}: {summary['n']} images"
+    return f"kept in {path}: {summary.means.n} images"
 
 
 def _failure(summary: Summary) -> dict[str, Any]:
     """The error of a summary with failed images; empty without."""
-    failed = {row["name"]: row["n_failed"] for row in summary["compare"] if row["n_failed"]}
-    if not summary["n_failed"] and not failed:
+    failed = {row.name: row.means.n_failed for row in summary.compare if row.means.n_failed}
+    means = summary.means
+    if not means.n_failed and not failed:
         return {}
-    told = [f"{summary['n_failed']} of {summary['n']} images failed"] if summary["n_failed"] else []
+    told = [f"{means.n_failed} of {means.n} images failed"] if means.n_failed else []
     told += [f"{n} failed under the {name} expert alone" for name, n in failed.items()]
     return error_value(
         SolveError.__name__,
         ", ".join(told),
         SolveError.exit_code,
         hint="the others are unharmed; --allow-failed gives their mean"
-        if not summary["settings"]["allow_failed"]
+        if not summary.identity.settings["allow_failed"]
         else "the mean is over the others",
-        failures=summary["failures"],
+        failures=[failure.as_dict() for failure in summary.failures],
     )
 
 
-def show_comparison(result: Summary, *, as_json: bool) -> None:
+def show_comparison(result: Comparison, *, as_json: bool) -> None:
     """Two runs side by side and their paired difference."""
     if as_json:
-        emit_json(result)
+        emit_json(result.as_dict())
         return
-    for name, row in zip("AB", result["runs"], strict=True):
-        emit(f"{name}  {value(row)}{evaluations(row)}   {row['path']}")
-    paired = result["paired"]
+    for name, row in zip("AB", result.runs, strict=True):
+        emit(f"{name}  {value(row.means)}{evaluations(row.means.evaluations)}   {row.path}")
+    paired = result.paired
     if paired is not None:
-        emit(f"A - B: {paired['difference']:+.3f}{error(paired['se'])} (paired, {paired['n']} images)")
+        emit(f"A - B: {paired.difference:+.3f}{error(paired.se)} (paired, {paired.n} images)")

@@ -25,7 +25,7 @@ def command() -> None:
 def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
     """The summary over all records of a run; exit code 9 where images are missing."""
     from merged_diffusion.cli import report
-    from merged_diffusion.jobs.summary import summary_of_run
+    from merged_diffusion.jobs.kept_runs import summary_of_run
     from merged_diffusion.runs import open_run
     from merged_diffusion.runs.kept import as_kept
 
@@ -42,7 +42,7 @@ def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  noth
 def compare(first: Path, second: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
     """Two runs on the same images, paired by id: their means and A - B."""
     from merged_diffusion.cli import report
-    from merged_diffusion.jobs.summary import compare_runs
+    from merged_diffusion.jobs.kept_runs import compare_runs
     from merged_diffusion.runs import open_run
     from merged_diffusion.runs.kept import as_kept
 

@@ -14,6 +14,7 @@ from merged_diffusion import samplers
 from merged_diffusion.cli import options, output, text, time_report, workers
 from merged_diffusion.cli.nll import model
 from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs.identity import LegSpan
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
 from merged_diffusion.ode import methods
@@ -150,7 +151,9 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output.emit_json(summary)
         return
-    output.emit(f"{summary['n']} images  {summary['sampler']}  {text.threshold_words(summary)}")
+    legs = [LegSpan(**leg) for leg in summary["legs"]]
+    words = text.threshold_words(summary["threshold"], legs, summary["experts"])
+    output.emit(f"{summary['n']} images  {summary['sampler']}  {words}")
     timed = time_report.lines(summary.get("time_profile"))
     if summary["n_missing"]:
         left = f"{summary['n_missing']} images are other workers' to draw"

@@ -59,7 +59,8 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
             plan.check_experts()
             checked = time.monotonic() - start
             plan = with_tolerance(plan, out)
-            cost = plan.estimate(worker.shard, out).after(checked)
+            known = plan.known(out)
+            cost = plan.estimate(worker.shard, known).after(checked)
             out = out or plan.out_for(cost)
             report.announce(plan, cost, out, quiet=quiet)
             if given["dry_run"]:
@@ -68,7 +69,7 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
                 return 0
             confirm(cost.seconds, yes=given["yes"])
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
-            with Evaluation(plan, out=out, shard=worker.shard, **keep) as evaluation:
+            with Evaluation(plan, out=out, shard=worker.shard, known=known, **keep) as evaluation:
                 try:
                     with Progress(evaluation.left(), evaluation.notes, quiet=quiet) as progress:
                         evaluation.run(progress.update)

@@ -14,6 +14,7 @@ from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, cost_line, how
 from merged_diffusion.cli.text import evaluations, value
 from merged_diffusion.errors import SolveError
 from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.scores.means import Means
 from merged_diffusion.sweeps.sweep_plan import SweepPlan
 
 Table = Mapping[str, Any]
@@ -85,8 +86,8 @@ def _row(line: Table) -> str:
         return f"{line['name']:<11} {'nothing is there yet' if failed is None else failed['message']}"
     figure = (summary.get("quality") or {}).get("primary")
     digits = 3 if figure is None else _digits(figure)
-    found = value(summary) if figure is None else _distance(figure, digits)
-    text = f"{line['name']:<11} {found}{evaluations(summary)}"
+    found = value(Means.from_dict(summary)) if figure is None else _distance(figure, digits)
+    text = f"{line['name']:<11} {found}{evaluations(summary['evaluations'])}"
     if paired is not None and paired["to"] != line["name"]:
         text += f"   it - best: {paired['difference']:+.{digits}f}{_error(paired['se'], digits)}"
     paper = summary.get("paper")

@@ -2,62 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import log2
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-Summary = Mapping[str, Any]
+from merged_diffusion.scores.means import Means, MeansOfDensities
+
+if TYPE_CHECKING:
+    # What a kept run shows needs no torch, and what shows nothing needs none of these.
+    from merged_diffusion.jobs.identity import Experts, Identity, LegSpan, Threshold
+    from merged_diffusion.jobs.paper import Published
+    from merged_diffusion.jobs.summary import Summary
+    from merged_diffusion.scores.differences import Difference
+
 SHOWN_FAILURES: Final = 5
 
 
 def lines(summary: Summary) -> list[str]:
     """Heading, one row per model, remarks."""
-    own = f"{summary['model']:<11} {value(summary)}{evaluations(summary)}{_paper(summary)}"
-    rows = [heading(summary), own]
+    identity, means = summary.identity, summary.means
+    own = f"{identity.model:<11} {value(means)}{evaluations(means.evaluations)}{_paper(summary.paper)}"
+    rows = [heading(identity, means.n), own]
     rows += [
-        f"{other['name']:<11} {value(other, with_error=False)}{_difference(other['paired'])}{_paper(other)}"
-        for other in summary["compare"]
+        f"{other.name:<11} {value(other.means, with_error=False)}{_difference(other.paired)}"
+        f"{_paper(other.paper)}"
+        for other in summary.compare
     ]
     return [*rows, *_remarks(summary)]
 
 
-def heading(summary: Summary) -> str:
+def heading(identity: Identity, n: int) -> str:
     """Data, number of images, threshold."""
-    data = summary["data"]
-    return f"{data['name']}/{data['split']}  {data['n']} images  {threshold_words(summary)}"
+    words = threshold_words(identity.threshold, identity.legs, identity.experts)
+    return f"{identity.data.name}/{identity.data.split}  {n} images  {words}"
 
 
-def leg_line(summary: Summary, leg: Summary) -> str:
+def leg_line(leg: LegSpan, experts: Experts) -> str:
     """An expert and the gammas it is in charge of."""
-    source = summary["experts"][leg["role"]]["source"]
-    return f"{leg['role']} expert {source}, gamma {leg['start']:.6g} to {leg['end']:.6g}"
+    source = experts[leg.role]["source"]
+    return f"{leg.role} expert {source}, gamma {leg.start:.6g} to {leg.end:.6g}"
 
 
-def threshold_words(summary: Summary) -> str:
+def threshold_words(threshold: Threshold, legs: Sequence[LegSpan], experts: Experts) -> str:
     """The threshold as eta, gamma and EDM's sigma, or the one expert that is asked."""
-    echo, legs = summary["threshold"], summary["legs"]
+    echo = threshold or {}
+    eta = echo.get("eta")
     if len(legs) == 1:
-        eta = "" if echo is None or echo["eta"] is None else f"eta {echo['eta']:g}: "
-        return f"{eta}{leg_line(summary, legs[0])}"
-    digits = 2 if abs(echo["eta"] - round(echo["eta"], 2)) < 5e-7 else 6
-    return f"eta {echo['eta']:.{digits}f} (gamma {echo['gamma']:.3f}, edm_sigma {echo['edm_sigma']:.4f})"
+        return f"{'' if eta is None else f'eta {eta:g}: '}{leg_line(legs[0], experts)}"
+    if eta is None:
+        raise ValueError("two legs, and no threshold")
+    digits = 2 if abs(eta - round(eta, 2)) < 5e-7 else 6
+    return f"eta {eta:.{digits}f} (gamma {echo['gamma']:.3f}, edm_sigma {echo['edm_sigma']:.4f})"
 
 
-def value(result: Summary, *, with_error: bool = True) -> str:
+def value(means: Means, *, with_error: bool = True) -> str:
     """The mean with its standard error and unit."""
-    unit, found = "bits/dim", result["bits_per_dim"]
-    if found is None and result.get("log_density_nats") is not None:
-        unit, found = "nats (log density)", result["log_density_nats"]
-    if found is None or found["mean"] is None:
+    unit, found = "bits/dim", means.bits_per_dim
+    if isinstance(means, MeansOfDensities):
+        unit, found = "nats (log density)", means.log_density_nats
+    if found is None or found.mean is None:
         return "no mean"
-    if not with_error:
-        return f"{found['mean']:.3f}"
-    return f"{found['mean']:.3f}{error(found['se'])} {unit}"
+    return f"{found.mean:.3f}" + (f"{error(found.se)} {unit}" if with_error else "")
 
 
-def evaluations(result: Summary) -> str:
+def evaluations(count: Mapping[str, float] | None) -> str:
     """Network evaluations per image."""
-    count = result["evaluations"]
     return "" if count is None else f"   {count['total']:.0f} evaluations/image"
 
 
@@ -66,47 +75,45 @@ def error(se: float | None) -> str:
     return "" if se is None else f" ± {se:.3f}"
 
 
-def _paper(result: Summary) -> str:
+def _paper(found: Published | None) -> str:
     """The paper's figures for the same, where it has them."""
-    found = result.get("paper")
-    return "" if found is None else f"   paper: {found['bits_per_dim']:.2f}, {found['evaluations']}"
+    return "" if found is None else f"   paper: {found.bits_per_dim:.2f}, {found.evaluations}"
 
 
-def _difference(paired: Summary | None) -> str:
-    if paired is None:
-        return ""
-    return f"   merged - it: {paired['difference']:+.3f}{error(paired['se'])} (paired)"
+def _difference(paired: Difference | None) -> str:
+    return "" if paired is None else f"   merged - it: {paired.difference:+.3f}{error(paired.se)} (paired)"
 
 
 def _remarks(summary: Summary) -> Iterator[str]:
-    settings, published = summary["settings"], summary.get("paper")
+    identity, means, published = summary.identity, summary.means, summary.paper
     if published is not None:
-        yield f"paper: its table {published['table']}, bits/dim and evaluations; otherwise here:"
-        yield from (f"  {difference}" for difference in published["differences"])
-    if summary["data"].get("modified"):
+        yield f"paper: its table {published.table}, bits/dim and evaluations; otherwise here:"
+        yield from (f"  {difference}" for difference in published.differences or ())
+    if identity.data.modified:
         yield "modified: not the set that is published under this name; the paper's figures are left out"
-    if summary["n_failed"]:
-        ok = summary["n"] - summary["n_failed"]
-        over = f"; the mean is over the {ok} others" if settings["allow_failed"] else ""
-        yield f"{summary['n_failed']} of {summary['n']} images failed{over}"
-    for row in summary["compare"]:
-        if row["n_failed"]:
-            yield f"{row['n_failed']} of {row['n']} images failed under the {row['name']} expert alone"
-    for failure in summary["failures"][:SHOWN_FAILURES]:
-        hint = f"; {failure['hint']}" if failure.get("hint") else ""
-        where = f"{failure['status']} at gamma {failure['gamma']} ({failure['leg']}){hint}"
-        under = f" under the {failure['model']} expert alone" if failure["model"] != summary["model"] else ""
-        yield f"  image {failure['id']}{under}: {where}"
-    if summary.get("n_missing"):
-        yield f"{summary['n_missing']} images of the run have no record yet"
-    if summary["extrapolated"]:
+    if means.n_failed:
+        over = f"; the mean is over the {means.n - means.n_failed} others"
+        allowed = over if identity.settings["allow_failed"] else ""
+        yield f"{means.n_failed} of {means.n} images failed{allowed}"
+    for row in summary.compare:
+        if row.means.n_failed:
+            failed = f"{row.means.n_failed} of {row.means.n} images failed"
+            yield f"{failed} under the {row.name} expert alone"
+    for failure in summary.failures[:SHOWN_FAILURES]:
+        hint = f"; {failure.hint}" if failure.hint else ""
+        where = f"{failure.status} at gamma {failure.gamma} ({failure.leg}){hint}"
+        under = f" under the {failure.model} expert alone" if failure.model != identity.model else ""
+        yield f"  image {failure.id}{under}: {where}"
+    if summary.n_missing:
+        yield f"{summary.n_missing} images of the run have no record yet"
+    if identity.extrapolated:
         yield "extrapolated: an expert was asked outside its trained range"
-    if summary.get("above_uniform"):
+    if summary.above_uniform:
         yield (
-            f"warning: above the {log2(summary['data']['levels']):.4g} bits/dim of guessing every grey level "
+            f"warning: above the {log2(identity.data.levels):.4g} bits/dim of guessing every grey level "
             "alike: is every expert what it is declared to be?"
         )
-    if summary["rebatched"]:
+    if summary.rebatched:
         yield "rebatched: some rows come from another batch size, threads, device or dtype"
-    if settings["dequantise"] == "uniform":
+    if identity.settings["dequantise"] == "uniform":
         yield "uniform: points without noise under the density of the model noised to gamma_min; not exact"

@@ -122,7 +122,7 @@ def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_jso
     launcher stop the others. Rank 0 waits for them and answers for all.
     """
     from merged_diffusion.cli import report
-    from merged_diffusion.jobs.summary import summary_of_run
+    from merged_diffusion.jobs.kept_runs import summary_of_run
     from merged_diffusion.runs import open_run
 
     if out is None or not worker.is_launched:
@@ -131,7 +131,7 @@ def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_jso
         return 0
     await_others(worker, evaluation, out)
     summary = evaluation.summary()
-    if summary["n_missing"]:
+    if summary.n_missing:
         return report.show_kept(summary_of_run(open_run(out)), out, as_json=as_json)
     return report.show(summary, out, as_json=as_json)
 
@@ -144,7 +144,7 @@ def await_others(worker: Worker, evaluation: Evaluation, out: Path) -> None:
     while True:
         if others_at_work(out, worker.shard):
             seen = time.monotonic()
-        elif not evaluation.summary()["n_missing"] or time.monotonic() - seen > GRACE_SECONDS:
+        elif not evaluation.summary().n_missing or time.monotonic() - seen > GRACE_SECONDS:
             return
         time.sleep(POLL_SECONDS)
 

@@ -11,19 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import IncompleteError, MergedDiffusionError, RunError, StorageError
 from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.jobs.kept_runs import missing_ids
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
 from merged_diffusion.jobs.pilot import with_tolerance
 from merged_diffusion.jobs.plan import Plan, place
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.jobs.summary import missing_ids, summarise
+from merged_diffusion.jobs.summary import Summary, summarise
 from merged_diffusion.ode.time_profile import TimeProfile
-from merged_diffusion.runs import Record, Run, versions
+from merged_diffusion.runs import KnownRecords, Run, versions
 from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.scores.record import Record
 
 Observer = Callable[[str, Record], None]
 
@@ -39,7 +41,9 @@ class Evaluation:
         shard: tuple[int, int] = (0, 1),
         allow_rebatch: bool = False,
         strict_env: bool = False,
+        known: Mapping[str, KnownRecords] | None = None,
     ) -> None:
+        """``known`` holds what was read of the runs before."""
         self.plan = plan
         self.out = out
         self.shard = shard
@@ -53,12 +57,13 @@ class Evaluation:
                 for name in plan.models.models:
                     self._runs[name] = Run.open(
                         plan.folder(out, name) or out,
-                        plan.identity(name),
+                        plan.identity(name).as_dict(),
                         selection=plan.selection(),
                         shard=shard,
                         allow_rebatch=allow_rebatch,
                         strict_env=strict_env,
                         n_expected=len(plan.data),
+                        known=(known or {}).get(name),
                     )
             except BaseException:
                 self.take_back()
@@ -76,12 +81,12 @@ class Evaluation:
 
     def todo(self, name: str) -> Data | None:
         """The images that this process has still to score under a model; None where none are left."""
-        return self.plan.share(self.shard, (record["id"] for record in self.held(name)))
+        return self.plan.share(self.shard, (record.id for record in self.held(name)))
 
     def left(self) -> dict[str, int]:
         """How many those are, by model."""
-        todo = {name: self.todo(name) for name in self.plan.models.models}
-        return {name: 0 if images is None else len(images) for name, images in todo.items()}
+        ids = {name: (record.id for record in self.held(name)) for name in self.plan.models.models}
+        return {name: int(self.plan.left(self.shard, held).sum()) for name, held in ids.items()}
 
     def run(self, observe: Observer | None = None) -> None:
         """Score what is not recorded yet; ``observe(model, record)`` is called after each image."""
@@ -113,23 +118,24 @@ class Evaluation:
                 file=str(self.out),
             )
         if self.out is not None:
-            self._runs[self.plan.main].write_summary(self.summary)
+            self._runs[self.plan.main].write_summary(lambda: self.summary().as_dict())
 
-    def keep(self, name: str, record: Mapping[str, Any]) -> None:
+    def keep(self, name: str, record: Record) -> None:
         """Take in an image's record under a model."""
         if name in self._runs:
             self._runs[name].append(record)
-        self._records[name].append(dict(record))
+        else:
+            self._records[name].append(record)
 
     def _score(self, name: str, observe: Observer | None) -> None:
         images = self.todo(name)
         if images is None:
             return
 
-        def keep(record: Mapping[str, Any]) -> None:
+        def keep(record: Record) -> None:
             self.keep(name, record)
             if observe is not None:
-                observe(name, dict(record))
+                observe(name, record)
 
         result = self.plan.metric.score(
             self.plan.models.models[name],
@@ -143,27 +149,26 @@ class Evaluation:
         if self.time_profile is not None and result.time_profile is not None:
             self.time_profile += result.time_profile
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """The summary over the records there are, kept ones and those of this process."""
+        spent = self.time_profile
         with nullcontext() if self.out is None else as_kept(self.out):
             records = {name: self.held(name) for name in self._records}
-            result = summarise(
+            return summarise(
                 self.plan.identity(self.plan.main),
                 records,
                 versions=versions(),
+                missing=self._missing(records),
                 seconds=self.seconds,
                 seconds_outside_network=self.seconds_outside_network,
+                time_profile=None if spent is None else spent.with_data(self.plan.data_seconds).as_dict(),
             )
-            result["n_missing"] = len(self._missing(records))
-        if self.time_profile is not None:
-            result["time_profile"] = self.time_profile.with_data(self.plan.data_seconds).as_dict()
-        return result
 
     def _missing(self, records: Mapping[str, Sequence[Record]]) -> set[int]:
         if self._runs:
             return missing_ids(self._runs, records)
-        held = [{record["id"] for record in series} for series in records.values()]
-        return {int(i) for i in self.plan.data.ids} - set.intersection(*held)
+        wanted = {int(i) for i in self.plan.data.ids}
+        return {i for series in records.values() for i in wanted - {record.id for record in series}}
 
     def take_back(self) -> None:
         """Remove the runs that this process began and that hold no record."""
@@ -194,8 +199,8 @@ def evaluate(
     out: str | Path | None = None,
     shard: tuple[int, int] = (0, 1),
     observe: Observer | None = None,
-) -> dict[str, Any]:
-    """Score the images that the settings name; the summary (`interface`, section 3)."""
+) -> Summary:
+    """Score the images that the settings name; the summary is over all records of the run."""
     plan, path = place(settings, None if out is None else Path(out), metric)
     with checked_once():
         plan.check_experts()

@@ -21,9 +21,9 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode import methods
-from merged_diffusion.runs import Record
 from merged_diffusion.scores.defaults import TIMES
 from merged_diffusion.scores.means import Scores
+from merged_diffusion.scores.record import Record
 
 Labels = npt.NDArray[np.int64] | None
 

@@ -8,9 +8,12 @@ own training) and VDMs of its own training on gamma in [-13.3, 5].
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from merged_diffusion.catalogue.entries import known
+from merged_diffusion.files.typed_values import TypedValues
+from merged_diffusion.jobs.identity import Identity
 
 Row = dict[str, tuple[float, int]]
 
@@ -53,54 +56,54 @@ OF_MODEL: Final = {"likelihood": "1", "quality": "0"}
 EDM: Final = {"cifar10": "edm-cifar10-32x32-uncond-vp"}
 
 
-def beside(identity: Mapping[str, Any], n: int) -> dict[str, Any] | None:
-    """The paper's figures for a run and where it differs from them; None on other data or thresholds.
+@dataclass(frozen=True)
+class Published(TypedValues):
+    """An entry of the paper's table, and where a run differs from it; of an expert alone the entry alone."""
 
-    ``identity`` is the content of ``settings.json``, ``n`` the number of images scored.
-    """
-    name = _set(identity["data"])
-    column = _column(identity)
+    bits_per_dim: float
+    evaluations: int
+    table: int | None = None
+    differences: list[str] | None = None
+
+
+def beside(identity: Identity, n: int) -> Published | None:
+    """The paper's figures for a run of ``n`` images; None on other data or thresholds."""
+    name, column = _set(identity), _column(identity)
     if name is None or column is None:
         return None
-    return figures(name, column) | {"table": 1, "differences": list(_differences(identity, name, n))}
+    return Published(*TABLE_1[name][column], table=1, differences=list(_differences(identity, name, n)))
 
 
-def of_expert(identity: Mapping[str, Any], role: str) -> dict[str, Any] | None:
+def of_expert(identity: Identity, role: str) -> Published | None:
     """The paper's figures for one expert alone, on its own range."""
-    name = _set(identity["data"])
-    return None if name is None else figures(name, OF_MODEL[role])
+    name = _set(identity)
+    return None if name is None else Published(*TABLE_1[name][OF_MODEL[role]])
 
 
-def figures(name: str, column: str) -> dict[str, Any]:
-    """Bits/dim and evaluations of one entry of the table."""
-    bits, evaluations = TABLE_1[name][column]
-    return {"bits_per_dim": bits, "evaluations": evaluations}
-
-
-def _set(data: Mapping[str, Any]) -> str | None:
+def _set(identity: Identity) -> str | None:
     """The set's name in the table, if these are its published test images."""
-    name = str(data["name"])
-    return name if name in TABLE_1 and data["split"] == "test" and not data.get("modified") else None
+    data = identity.data
+    return data.name if data.name in TABLE_1 and data.split == "test" and not data.modified else None
 
 
-def _column(identity: Mapping[str, Any]) -> str | None:
-    if identity["model"] != "merged":
-        return OF_MODEL[identity["model"]]
-    asked = identity["settings"]["eta"]
+def _column(identity: Identity) -> str | None:
+    if identity.model != "merged":
+        return OF_MODEL[identity.model]
+    asked = identity.settings["eta"]
     if asked in ("min", "max"):
         return str(asked)
-    eta = (identity["threshold"] or {}).get("eta")
+    eta = (identity.threshold or {}).get("eta")
     if eta is None:
         return None
     word = f"{round(eta, 6):g}"
     return word if word in TABLE_1["cifar10"] else None
 
 
-def _differences(identity: Mapping[str, Any], name: str, n: int) -> Iterator[str]:
+def _differences(identity: Identity, name: str, n: int) -> Iterator[str]:
     whole = known()["data"][name]["n_test"]
     if n != whole:
         yield f"{n} of {whole} images"
-    for role, expert in identity["experts"].items():
+    for role, expert in identity.experts.items():
         low, high = expert["gamma_range"]
         told = f"{role} expert {expert['source']} on gamma [{low:g}, {high:g}]"
         if role == "likelihood":
@@ -109,11 +112,11 @@ def _differences(identity: Mapping[str, Any], name: str, n: int) -> Iterator[str
             yield f"{told}; the paper's EDM was its own training, on [-12.43, 8.764]"
         elif expert["source"] != EDM[name]:
             yield f"{told}; the paper's is the published {EDM[name]}, on [-12.43, 8.764]"
-    if identity["model"] == "merged" and len(identity["experts"]) == 2:
-        ends = (identity["legs"][0]["start"], identity["legs"][-1]["end"])
+    if identity.model == "merged" and len(identity.experts) == 2:
+        ends = (identity.legs[0].start, identity.legs[-1].end)
         if max(abs(end - published) for end, published in zip(ends, ETA_RANGE, strict=True)) > 1e-9:
             yield "gamma from {:g} to {:g}; the paper's from {:g} to {:g}".format(*ends, *ETA_RANGE)
     for key, value in SETTINGS.items():
-        found = identity["settings"][key]
+        found = identity.settings[key]
         if found != value:
             yield f"{key.replace('_', '-')} {found}; the paper's {value}"

@@ -156,4 +156,4 @@ def _trial(solver: Adams, coarse: Likelihood, fine: Likelihood) -> Trial:
     error = math.sqrt(float(squares.mean()))
     spread = float(squares.std(ddof=1)) / math.sqrt(n) if n > 1 else float(squares[0])
     se = 0.5 * spread / error if error > 0 else 0.0
-    return Trial(solver, error, se, n, float(coarse.summary()["evaluations"]["total"]))
+    return Trial(solver, error, se, n, (coarse.summary().evaluations or {})["total"])

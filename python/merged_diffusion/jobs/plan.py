@@ -24,12 +24,13 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import check_labels
 from merged_diffusion.jobs.cost import Estimate, move
+from merged_diffusion.jobs.identity import Identity, LegSpan, SetIdentity
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
 from merged_diffusion.jobs.models import Models, build_models
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.threads import all_cores, settled
 from merged_diffusion.merge import MergedModel, asked_over
-from merged_diffusion.runs import open_run, recorded_machine, versions
+from merged_diffusion.runs import KnownRecords, open_run, recorded_machine, versions
 from merged_diffusion.runs.settings_file import is_free, is_machine, leaves, read_settings
 from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import prepared
@@ -75,37 +76,32 @@ class Plan:
         notes = self.notes if note is None else (*self.notes, note)
         return replace(self, settings=settings, models=models, notes=notes)
 
-    def identity(self, name: str) -> dict[str, Any]:
+    def identity(self, name: str) -> Identity:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
-        model, settings = self.models.models[name], self.metric.described(self.settings)
-        roles = {leg.role for leg in model.legs(toward="noise")}
-        shape = self.whole.images.shape
-        result: dict[str, Any] = {
-            "command": self.metric.name,
-            "model": name,
-            "settings": settings | {"tf32": False},
-            "data": {
-                "name": self.whole.name,
-                "split": self.whole.split,
-                "sha256": self.whole.sha256,
-                "n_set": len(self.whole),
-                "image_shape": list(shape[1:]),
-                "levels": self.whole.levels,
-            },
-            "threshold": model.threshold,
-            "legs": [
-                {"role": leg.role, "start": leg.start, "end": leg.end} for leg in model.legs(toward="noise")
-            ],
-            "extrapolated": model.extrapolated,
-            "experts": {role: item for role, item in self.models.identity.items() if role in roles},
-        }
-        if self.whole.modified:
-            result["data"]["modified"] = True
-        if not np.array_equal(self.whole.ids, np.arange(shape[0])):
-            result["data"]["ids"] = self.whole.ids.tolist()
-        if self.settings.solver.shared:
-            result["blocks"] = {key: settings[key] for key in ("batch_size", "limit", "ids")}
-        return result
+        model, settings, whole = self.models.models[name], self.metric.described(self.settings), self.whole
+        legs = model.legs(toward="noise")
+        is_usual = np.array_equal(whole.ids, np.arange(len(whole)))
+        is_shared = self.settings.solver.shared
+        return Identity(
+            command=self.metric.name,
+            model=name,
+            settings=settings | {"tf32": False},
+            data=SetIdentity(
+                name=whole.name,
+                split=whole.split,
+                sha256=whole.sha256,
+                n_set=len(whole),
+                image_shape=list(whole.images.shape[1:]),
+                levels=whole.levels,
+                modified=whole.modified,
+                ids=None if is_usual else whole.ids.tolist(),
+            ),
+            threshold=model.threshold,
+            legs=tuple(LegSpan(leg.role, leg.start, leg.end) for leg in legs),
+            extrapolated=model.extrapolated,
+            experts={k: v for k, v in self.models.identity.items() if k in {leg.role for leg in legs}},
+            blocks={key: settings[key] for key in ("batch_size", "limit", "ids")} if is_shared else None,
+        )
 
     def folder(self, out: Path | None, name: str) -> Path | None:
         """Where a run keeps the records of a model: at its top, or in a run of its own inside."""
@@ -116,8 +112,8 @@ class Plan:
         ids = self.settings.ids
         return {"limit": self.settings.limit, "ids": None if ids is None else list(ids)}
 
-    def share(self, shard: tuple[int, int], held: Iterable[int]) -> Data | None:
-        """The images that worker I of N has to score still; None where none are left."""
+    def left(self, shard: tuple[int, int], held: Iterable[int]) -> npt.NDArray[np.bool_]:
+        """Which of the images worker I of N has to score still, as a mask."""
         index, count = shard
         positions = np.arange(len(self.data))
         done = np.isin(self.data.ids, np.fromiter(held, dtype=np.int64))
@@ -125,7 +121,14 @@ class Plan:
             block = positions // (self.settings.machine.batch_size or SHARED_ROWS)
             done = ~np.isin(block, block[~done])
             positions = block
-        todo = (positions % count == index) & ~done
+        todo: npt.NDArray[np.bool_] = (positions % count == index) & ~done
+        return todo
+
+    def share(self, shard: tuple[int, int], held: Iterable[int]) -> Data | None:
+        """Those images; None where none are left."""
+        todo = self.left(shard, held)
+        if todo.all():
+            return self.data
         return self.data.where(todo) if todo.any() else None
 
     def check_experts(self) -> None:
@@ -157,13 +160,22 @@ class Plan:
             return data.labels
         return np.full(len(data), int(wish), dtype=np.int64)
 
-    def estimate(self, shard: tuple[int, int] = (0, 1), out: Path | None = None) -> Estimate:
+    def known(self, out: Path | None) -> dict[str, KnownRecords]:
+        """What the runs of the models hold already, as far as they are there; nothing is read yet."""
+        folders = {name: self.folder(out, name) for name in self.models.models}
+        return {
+            name: KnownRecords(folder)
+            for name, folder in folders.items()
+            if folder is not None and read_settings(folder) is not None
+        }
+
+    def estimate(self, shard: tuple[int, int], known: Mapping[str, KnownRecords]) -> Estimate:
         """The cost of what one worker has left to score, from one timed call of the slowest expert."""
-        left = [self.share(shard, held_ids(self.folder(out, name))) for name in self.models.models]
+        held = [known[name].records() if name in known else [] for name in self.models.models]
         return self.metric.estimate(
             list(self.models.experts.values()),
             tuple(self.data.images.shape[1:]),
-            sum(len(data) for data in left if data is not None),
+            sum(int(self.left(shard, (record.id for record in records)).sum()) for records in held),
             self.settings,
         )
 
@@ -175,12 +187,12 @@ class Plan:
         """``runs/nll-photos-1a2b3c4d``: the same command finds it again."""
         # What a pilot chooses follows from all else.
         chosen = () if self.settings.bpd_tol is None else ("settings.tol", "settings.h_max")
-        digest = meaning_digest(self.identity(self.main), chosen)
+        digest = meaning_digest(self.identity(self.main).as_dict(), chosen)
         return Path("runs") / f"{self.metric.name}-{Path(self.whole.name).stem}-{digest}"
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON values."""
-        return self.identity(self.main) | {
+        return self.identity(self.main).as_dict() | {
             "n": len(self.data),
             "models": list(self.models.models),
             "versions": versions(),
@@ -236,4 +248,4 @@ def held_ids(folder: Path | None) -> list[int]:
     """The ids that a run holds, if there is one."""
     if folder is None or read_settings(folder) is None:
         return []
-    return [record["id"] for record in open_run(folder).records()]
+    return [record.id for record in open_run(folder).records()]

@@ -33,8 +33,8 @@ from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams, Probes, Solver
 from merged_diffusion.scores.inputs import as_data, as_labels, as_points, examples
-from merged_diffusion.scores.means import Record
 from merged_diffusion.scores.prepared import prepared
+from merged_diffusion.scores.record import Record
 from merged_diffusion.scores.usual_rows import scoring_rows
 
 
@@ -264,7 +264,7 @@ def _warn_above_uniform(found: Likelihood, levels: int) -> None:
     scored = [] if found.is_density else found.scored
     if not scored:
         return
-    mean = sum(record["bits_per_dim"] for record in scored) / len(scored)
+    mean = sum(record.bits_per_dim or 0.0 for record in scored) / len(scored)
     if mean > log2(levels):
         warnings.warn(
             f"{mean:.4g} bits/dim are more than the {log2(levels):.4g} of guessing every grey level alike: "

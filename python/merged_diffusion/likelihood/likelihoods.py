@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self
 
-import numpy as np
-
-from merged_diffusion import _core
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.likelihood import recorder as fields
-from merged_diffusion.scores.means import Floats, Scores, floats, mean
+from merged_diffusion.scores.differences import Difference, paired
+from merged_diffusion.scores.means import (
+    Floats,
+    MeanOfLikelihoods,
+    MeansOfDensities,
+    MeansOfLikelihoods,
+    Scores,
+    mean,
+)
 
+STEPS: Final = ("accepted", "rejected")
 UNITS: Final = {
     "none": "nats (log density)",
     "uniform": "bits/dim (points without noise under the model noised to gamma_min)",
@@ -25,30 +31,12 @@ class Likelihood(Scores):
 
     TERMS: ClassVar = fields.TERMS
     ERROR: ClassVar = "se_probe"
+    MEAN: ClassVar = MeanOfLikelihoods
 
     importance: int = 1
     dequantise: str = "truncated-normal"
     tally: Mapping[str, Any] = field(default_factory=dict)
     """Network calls by leg and their useful rows, also before the last image had a row (`_core.solve`)."""
-
-    @classmethod
-    def from_records(
-        cls,
-        records: Iterable[Mapping[str, Any]],
-        *,
-        dim: int,
-        importance: int = 1,
-        dequantise: str = "truncated-normal",
-        allow_failed: bool = False,
-    ) -> Self:
-        """From the records of a run."""
-        return cls(
-            tuple(dict(r) for r in records),
-            dim,
-            importance=importance,
-            dequantise=dequantise,
-            allow_failed=allow_failed,
-        )
 
     @property
     def is_density(self) -> bool:
@@ -83,53 +71,40 @@ class Likelihood(Scores):
         """Log p at gamma_min [N], where nothing was dequantised."""
         return self.column("log_density_nats")
 
-    def summary(self) -> dict[str, Any]:
-        """Means over the images as JSON values (docs/formats.md)."""
-        result, scored = self.means(), self.scored
-        result["steps"] = {
-            kind: mean(record["steps"][kind] for record in scored or self.records)
-            for kind in ("accepted", "rejected")
-        }
-        errors = [record["path_error"] for record in scored if "path_error" in record]
-        if errors:
-            result["path_error"] = mean(errors)
-        if self.is_density:
-            result |= {"bits_per_dim": None, "log_density_nats": result["bits_per_dim"]}
-        return result
+    def summary(self) -> MeansOfLikelihoods:
+        """Means over the images."""
+        steps = [record.steps or {} for record in self.scored or self.records]
+        errors = [record.path_error for record in self.scored if record.path_error is not None]
+        found = MeansOfLikelihoods(
+            **vars(self._means()),
+            steps={kind: mean(each[kind] for each in steps) for kind in STEPS} if steps else None,
+            path_error=mean(errors) if errors else None,
+        )
+        if not self.is_density or not self.records:
+            return found
+        return MeansOfDensities(**vars(found) | {"bits_per_dim": None}, log_density_nats=found.bits_per_dim)
 
     def check(self) -> Self:
         """Itself; `SolveError` if any image failed."""
-        failed = [record for record in self.records if record["status"] != "ok"]
+        failed = [record for record in self.records if not record.is_ok]
         if not failed:
             return self
         first = failed[0]
         raise SolveError(
-            f"{len(failed)} of {len(self)} images failed, the first: image {first['id']}, "
-            f'{first["status"]} at gamma = {first["gamma"]:.4g} (leg "{first["leg"]}", '
-            f"expert {first['expert']})",
-            hint=first.get("hint") or "the others are unharmed",
-            ids=[record["id"] for record in failed],
-            gamma=first["gamma"],
-            expert=first["expert"],
+            f"{len(failed)} of {len(self)} images failed, the first: image {first.id}, "
+            f'{first.status} at gamma = {first.gamma:.4g} (leg "{first.leg}", expert {first.expert})',
+            hint=first.hint or "the others are unharmed",
+            ids=[record.id for record in failed],
+            gamma=first.gamma,
+            expert=first.expert,
         )
 
 
-def paired_difference(one: Likelihood, two: Likelihood) -> dict[str, Any]:
-    """``one`` minus ``two`` in bits/dim over the images that both scored, paired by id.
-
-    Returns ``difference``, ``se`` (clustered where images have clusters), ``se_images`` and ``n``.
-    """
+def paired_difference(one: Likelihood, two: Likelihood) -> Difference:
+    """``one`` minus ``two`` in bits/dim over the images that both scored, paired by id."""
     if one.is_density or two.is_density:
         raise UsageError("a log density without dequantisation has no bits/dim to compare")
-    values = {r["id"]: r["bits_per_dim"] for r in two.records if r["status"] == "ok"}
-    both = [r for r in one.records if r["status"] == "ok" and r["id"] in values]
-    if not both:
+    found = paired(one.records, two.records)
+    if found is None:
         raise UsageError("the two have no image in common that did not fail", hint="score the same ids")
-    clusters = [r.get("cluster") for r in both]
-    return dict(
-        _core.paired_difference(
-            floats(r["bits_per_dim"] for r in both),
-            floats(values[r["id"]] for r in both),
-            None if any(c is None for c in clusters) else np.array(clusters, dtype=np.int64),
-        )
-    )
+    return found

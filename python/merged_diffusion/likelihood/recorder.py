@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.likelihood.probe_error import HeavyTails, Parts
-from merged_diffusion.scores.means import ROLES, Record
+from merged_diffusion.scores.means import ROLES
+from merged_diffusion.scores.record import Record
 
 if TYPE_CHECKING:
     from merged_diffusion.likelihood.dequantisation import Starts
@@ -85,30 +86,25 @@ class Recorder:
 
     def _record(self, position: int, draws: list[Draw]) -> Record:
         outcomes = [draw.outcome for draw in draws]
-        cluster = None if self._clusters is None else int(self._clusters[position])
-        failed = next((outcome for outcome in outcomes if outcome.status != "ok"), None)
-        values = self._failure(failed) if failed is not None else self._values(draws)
-        record: Record = {
-            "id": int(self._items.ids[position]),
-            **values,
-            "evaluations": self._evaluations(outcomes),
-            "steps": {
+        extrapolated = [i for i, leg in enumerate(self._legs) if leg.extrapolated]
+        spent = sum(outcome.evaluations[i] for outcome in outcomes for i in extrapolated)
+        record = Record(
+            id=int(self._items.ids[position]),
+            status="ok",
+            evaluations=self._evaluations(outcomes),
+            steps={
                 "accepted": sum(outcome.accepted for outcome in outcomes),
                 "rejected": sum(outcome.rejected for outcome in outcomes),
             },
-            "cluster": cluster,
-            "rows": self.rows,
-        }
-        if any(leg.extrapolated for leg in self._legs):
-            record["evaluations_extrapolated"] = sum(
-                outcome.evaluations[i]
-                for outcome in outcomes
-                for i, leg in enumerate(self._legs)
-                if leg.extrapolated
-            )
-        return record
+            cluster=None if self._clusters is None else int(self._clusters[position]),
+            rows=self.rows,
+            evaluations_extrapolated=spent if extrapolated else None,
+        )
+        failed = next((outcome for outcome in outcomes if outcome.status != "ok"), None)
+        return self._scored(record, draws) if failed is None else self._failed(record, failed)
 
-    def _values(self, draws: list[Draw]) -> Record:
+    def _scored(self, record: Record, draws: list[Draw]) -> Record:
+        """With what the draws of an image come to."""
         square = np.array([draw.outcome.square for draw in draws])
         end = _core.end_density(square, self._legs[-1].end, self._dim)
         trace = np.array([draw.outcome.log_density for draw in draws])
@@ -118,40 +114,37 @@ class Recorder:
         found = _core.image_terms(end, trace, path, dequantisation, self._importance)
         terms = {name: float(found[name]) for name in TERMS}
         nats = sum(terms.values())
-        values: Record = {"status": "ok", "bits_per_dim": None, "terms_nats": terms}
-        if self._is_density:
-            values["log_density_nats"] = nats
-        else:
-            values["bits_per_dim"] = float(_core.bits_per_dim(nats, self._dim))
         bounds = end + trace + path + dequantisation
-        if len(draws) > 1:
-            values["draws"] = bounds.tolist()
         weights = _core.draw_weights(bounds, self._importance)
-        if self._corrects is not None:
-            values["path_error"] = self._error(abs(float(weights @ corrections)))
+        off = None if self._corrects is None else self._error(abs(float(weights @ corrections)))
         probes = [draw.probes for draw in draws if draw.probes is not None]
-        if len(probes) == len(draws):
-            values["se_probe"] = self._error(self.tails.error(probes, weights))
-        return values
+        return replace(
+            record,
+            bits_per_dim=None if self._is_density else float(_core.bits_per_dim(nats, self._dim)),
+            terms_nats=terms,
+            log_density_nats=nats if self._is_density else None,
+            draws=bounds.tolist() if len(draws) > 1 else None,
+            path_error=off,
+            se_probe=self._error(self.tails.error(probes, weights)) if len(probes) == len(draws) else None,
+        )
 
     def _error(self, nats: float) -> float:
         """An error of log P in the unit of the record."""
         return nats if self._is_density else float(_core.bits_per_dim(-nats, self._dim))
 
-    def _failure(self, outcome: _core.Outcome) -> Record:
-        leg = self._legs[outcome.leg]
-        ratio = float(outcome.ratio)
-        return {
-            "status": outcome.status,
-            "bits_per_dim": None,
-            "terms_nats": None,
-            "gamma": outcome.gamma,
-            "leg": leg.role,
-            "expert": leg.expert.name,
-            "stage": outcome.stage,
-            "error_ratio": ratio if np.isfinite(ratio) else None,
-            "hint": self._hint(outcome.gamma),
-        }
+    def _failed(self, record: Record, outcome: _core.Outcome) -> Record:
+        """With where a draw of an image failed."""
+        leg, ratio = self._legs[outcome.leg], float(outcome.ratio)
+        return replace(
+            record,
+            status=outcome.status,
+            gamma=outcome.gamma,
+            leg=leg.role,
+            expert=leg.expert.name,
+            stage=outcome.stage,
+            error_ratio=ratio if np.isfinite(ratio) else None,
+            hint=self._hint(outcome.gamma),
+        )
 
     def _hint(self, gamma: float) -> str | None:
         """What to do about a failure at gamma, where that is known."""

@@ -32,7 +32,7 @@ from merged_diffusion.ode.probes import Directions, make_directions
 from merged_diffusion.ode.solve import solve
 from merged_diffusion.ode.spread import Spread
 from merged_diffusion.ode.time_profile import Timekeeper, TimeProfile, kept_by
-from merged_diffusion.scores.means import Record
+from merged_diffusion.scores.record import Record
 
 PROBLEMS: Final = 1 << 16  # of one solve: memory does not grow with the draws, and few rows idle at its end
 

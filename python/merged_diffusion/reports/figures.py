@@ -172,7 +172,7 @@ def _histogram(result: Result) -> Shown | None:
         return None
     best = best_row(_merged(result))
     rows = [row for row in result.rows if row is best or row.model != "merged"]
-    values = {row.model: np.array([r["bits_per_dim"] for r in records_of(row)]) for row in rows}
+    values = {row.model: np.array([r.bits_per_dim for r in records_of(row)]) for row in rows}
     values = {role: own for role, own in values.items() if own.size > 1}
     if not values:
         return None

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError
 from merged_diffusion.files.reading import read_text
-from merged_diffusion.jobs.summary import summary_of_run
+from merged_diffusion.jobs.kept_runs import summary_of_run
 from merged_diffusion.reports.sample_record import sample_record
 from merged_diffusion.runs import Run, open_run
 
@@ -263,7 +263,7 @@ def _samples(path: Path, record: Mapping[str, Any]) -> Result:
 def _summary(run: Run, command: str) -> Mapping[str, Any]:
     """The summary that was written; of an evaluation, what its records give now."""
     if command == "nll":
-        return summary_of_run(run)
+        return summary_of_run(run).as_dict()
     path = run.path / "summary.json"
     try:
         found: dict[str, Any] = json.loads(read_text(path))

@@ -16,7 +16,8 @@ from PIL import Image
 from merged_diffusion.data import NAMES, load_data
 from merged_diffusion.errors import MergedDiffusionError
 from merged_diffusion.reports.results import Result, Row
-from merged_diffusion.runs import Record, open_run
+from merged_diffusion.runs import open_run
+from merged_diffusion.scores.record import Record
 
 SHOWN: Final = 12  # best and worst images
 DRAWN: Final = 64  # samples of a grid
@@ -45,12 +46,12 @@ def records_of(row: Row) -> list[Record]:
     if row.folder is None or not (row.folder / "settings.json").is_file():
         return []
     records = open_run(row.folder).records()
-    return [r for r in records if r["status"] == "ok" and r.get("bits_per_dim") is not None]
+    return [record for record in records if record.is_ok and record.bits_per_dim is not None]
 
 
 def extremes(result: Result, row: Row) -> tuple[list[Picture], list[Picture], str | None]:
     """The images of least and most bits/dim; none, and why, where the data set is not here."""
-    records = sorted(records_of(row), key=lambda record: record["bits_per_dim"])
+    records = sorted(records_of(row), key=lambda record: record.bits_per_dim or 0.0)
     if not records:
         return [], [], None
     settings = result.settings
@@ -74,7 +75,7 @@ def extremes(result: Result, row: Row) -> tuple[list[Picture], list[Picture], st
 
     def pictures(chosen: Sequence[Record]) -> list[Picture]:
         return [
-            Picture(uri(data.images[place[record["id"]]], data.levels), record["id"], record["bits_per_dim"])
+            Picture(uri(data.images[place[record.id]], data.levels), record.id, record.bits_per_dim)
             for record in chosen
         ]
 

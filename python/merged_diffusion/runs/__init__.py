@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,10 +21,10 @@ from merged_diffusion.errors import RunError, RunMismatchError, StorageError
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.environment import Versions, digest, versions
 from merged_diffusion.runs.folder import LOCK, locked, made_folder, refuse_strangers
-from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, journals, others_at_work
+from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work
 from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.runs.known_records import KnownRecords
 from merged_diffusion.runs.places import unmake
-from merged_diffusion.runs.records import Record, read_records
 from merged_diffusion.runs.settings_file import (
     FORMAT,
     MACHINE,
@@ -34,8 +35,9 @@ from merged_diffusion.runs.settings_file import (
     listed,
     read_settings,
 )
+from merged_diffusion.scores.record import Record
 
-__all__ = ["Journal", "Record", "Run", "open_run", "others_at_work", "recorded_machine", "versions"]
+__all__ = ["Journal", "KnownRecords", "Run", "open_run", "others_at_work", "recorded_machine", "versions"]
 
 PARTS: Final = ("likelihood", "quality")
 SETTINGS: Final = "settings.json"
@@ -80,6 +82,7 @@ class Run:
         self.settings = settings
         self.notes: list[str] = []
         self.rebatched = False
+        self._known = KnownRecords(path)
         self._journal: Journal | None = None
         self._directory: Directory | None = None  # of a run that is written
         self._environment = ""
@@ -100,11 +103,13 @@ class Run:
         allow_rebatch: bool = False,
         strict_env: bool = False,
         n_expected: int = 0,
+        known: KnownRecords | None = None,
     ) -> Run:
         """Begin a run in ``path``, or go on with the one that is there.
 
-        ``selection`` names the images that this command adds (``limit``, ``ids``). ``notes`` of the result
-        say what a user should know: other versions, a torn tail that was cut.
+        ``selection`` names the images that this command adds (``limit``, ``ids``), ``known`` holds what was
+        read of the run before. ``notes`` of the result say what a user should know: other versions, a torn
+        tail that was cut.
 
         Raises
         ------
@@ -127,6 +132,7 @@ class Run:
                 with as_kept(path):
                     run = cls._agree(directory, asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
                 run._made = made
+                run._known = known or run._known
                 run._begin(shard, current)
         except BaseException as error:
             is_ours = bool(made) and isinstance(error, StorageError)  # and nobody else's lock
@@ -192,7 +198,7 @@ class Run:
             known.remove_drafts([name])
             if known.status(name) is None:
                 known.write(name, json_text(current))
-        self._journal = Journal(journal_path(self.path, shard), directory)
+        self._journal = Journal(journal_path(self.path, shard), directory, self._known)
         if self._journal.cut:
             self.notes.append(
                 f"{self._journal.path}: cut {self._journal.cut} bytes of a record that was not finished"
@@ -204,23 +210,18 @@ class Run:
             raise RunError(f"{self.path}: was opened to be read")
         return self._directory
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Record) -> None:
         """Keep one record; it survives the death of this process from here on."""
         if self._journal is None:
             raise RunError(f"{self.path}: was opened to be read")
-        marks = {"environment": self._environment} | ({"rebatched": True} if self.rebatched else {})
-        self._journal.append({**record, **marks})
+        self._journal.append(replace(record, environment=self._environment, rebatched=self.rebatched))
 
     def records(self) -> list[Record]:
         """The records of all workers, one per id, in ascending order of ids.
 
         Raises `RunCorruptError` where a line before the tail is damaged.
         """
-        found: dict[int, Record] = {}
-        for path in journals(self.path):
-            for record in read_records(path)[0]:
-                found.setdefault(record["id"], record)
-        return [found[key] for key in sorted(found)]
+        return self._known.records(None if self._journal is None else self._journal.held)
 
     def parts(self) -> dict[str, Run]:
         """The experts that were scored alone beside this run."""

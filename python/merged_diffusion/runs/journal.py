@@ -12,7 +12,6 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,19 +19,23 @@ from typing import Any, Final, Self, cast
 
 from merged_diffusion.errors import IncompleteError, RunLockedError, StorageError
 from merged_diffusion.runs.directory import Directory, write_all
+from merged_diffusion.runs.known_records import KnownRecords, journals
 from merged_diffusion.runs.lock import Lock
 from merged_diffusion.runs.places import storage_error, storing
-from merged_diffusion.runs.records import Record, encode, parsed
+from merged_diffusion.runs.records import encode, parsed
+from merged_diffusion.scores.record import Record
 
 SYNC_SECONDS: Final = 5.0
 LOCK_SECONDS: Final = 0.25  # outlasts the moment in which `is_at_work` holds the lock
 
 
 class Journal:
-    """Records of one worker. Opening it cuts a torn tail; `cut` is the number of bytes that went."""
+    """Records of one worker, ``records`` in memory. Opening it cuts a torn tail of ``cut`` bytes."""
 
-    def __init__(self, path: Path, directory: Directory | None = None) -> None:
-        """``directory``, where ``path`` lies, stays its owner's."""
+    def __init__(
+        self, path: Path, directory: Directory | None = None, known: KnownRecords | None = None
+    ) -> None:
+        """``directory``, where ``path`` lies, stays its owner's; ``known`` may have read it before."""
         self.path = path
         self._own = Directory(path.parent) if directory is None else None
         self._directory = directory or cast(Directory, self._own)
@@ -44,7 +47,7 @@ class Journal:
         self.cut = 0
         try:
             self._acquire()
-            self.records = self._open()
+            self.records = self._open(known or KnownRecords(path.parent))
         except BaseException:
             with suppress(StorageError):
                 self._release()
@@ -64,21 +67,26 @@ class Journal:
         me = {"host": socket.gethostname(), "pid": os.getpid()}
         self._directory.write(self._owner, json.dumps(me).encode())
 
-    def _open(self) -> list[Record]:
+    def _open(self, known: KnownRecords) -> list[Record]:
         name, folder = self.path.name, self._directory
         found = folder.status(name)
         if found is not None and stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
             folder.write(name, folder.read(name))  # what has another name elsewhere stays as it is there
         self._file = folder.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        content = folder.read(name)
-        records, self._end = parsed(content, self.path)
-        self.cut = len(content) - self._end
+        status = os.fstat(self._file)
+        records, self._end = known.at(self.path, status) or parsed(folder.read(name), self.path)
+        self.cut = status.st_size - self._end
         with storing(self.path):
             if self.cut:
                 os.ftruncate(self._file, self._end)
                 os.fsync(self._file)
         folder.sync()
-        return records
+        return list(records)
+
+    @property
+    def held(self) -> tuple[Path, list[Record]] | None:
+        """Its path and its records; None once it was closed, or lost to a failed write or to somebody."""
+        return None if self._file is None else (self.path, self.records)
 
     def check(self) -> None:
         """`IncompleteError` where the file was removed, replaced or cut since it was opened."""
@@ -99,15 +107,16 @@ class Journal:
                 file=str(self.path),
             )
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Record) -> None:
         """Write one record."""
-        line = encode(record)
+        line = encode(record.as_dict())
         if self._file is None:
             raise StorageError(f"{self.path}: is closed, after a failed write or at the end of a run")
         self.check()
         try:
             write_all(self._file, line)
             self._end += len(line)
+            self.records.append(record)
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._file)
                 self._synced = time.monotonic()
@@ -181,14 +190,6 @@ def others_at_work(folder: Path, shard: tuple[int, int]) -> bool:
     """Whether a process other than the worker of ``shard`` is scoring images of a run."""
     own = journal_path(folder, shard)
     return any(is_at_work(path) for path in journals(folder) if path != own)
-
-
-def journals(folder: Path) -> list[Path]:
-    """The records of all workers, in the order of their names; `StorageError` where it cannot be listed."""
-    try:
-        return sorted(folder.glob("images-*.jsonl"))
-    except OSError as error:
-        raise storage_error(folder, error, "read") from error
 
 
 def journal_path(folder: Path, shard: tuple[int, int]) -> Path:

@@ -18,8 +18,9 @@ import numpy as np
 
 from merged_diffusion.errors import RunCorruptError, StorageError
 from merged_diffusion.files.reading import read_bytes
+from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.scores.record import Record
 
-Record = dict[str, Any]
 MARK: Final = b',"crc32"'
 
 
@@ -45,13 +46,13 @@ def encode(record: Mapping[str, Any]) -> bytes:
     return b'%s%s:"%08x"}\n' % (body, MARK, zlib.crc32(body))
 
 
-def decode(line: bytes) -> Record | None:
-    """The record of a line (no newline), or None where its checksum does not fit or it is no object."""
+def decode(line: bytes) -> dict[str, Any] | None:
+    """The object of a line (no newline), or None where its checksum does not fit or it is no object."""
     body, mark, check = line.rpartition(MARK)
     if not mark or check != b':"%08x"}' % zlib.crc32(body):
         return None
     try:
-        record: Record = json.loads(body + b"}")
+        record = json.loads(body + b"}")
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
@@ -90,7 +91,8 @@ def parsed(content: bytes, path: Path) -> tuple[list[Record], int]:
                 offset=damaged,
             )
         else:
-            records.append(record)
+            with as_kept(path):
+                records.append(Record.from_dict(record))
             end = offset + len(line)
         offset += len(line)
     return records, end

@@ -4,18 +4,106 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
+from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.ode.time_profile import TimeProfile
+from merged_diffusion.scores.record import Record
 
 Floats = npt.NDArray[np.float64]
-Record = dict[str, Any]
 ROLES: Final = ("likelihood", "quality")
+KEPT: Final = ("n", "n_failed", "bits_per_dim", "log_density_nats", "evaluations")
+
+
+@dataclass(frozen=True)
+class MeanAndErrors(TypedValues):
+    """A mean over images and its standard errors; None stands for what is not known."""
+
+    mean: float | None
+    se: float | None
+    """Clustered where images have clusters."""
+    se_images: float | None
+    se_clustered: float | None
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> MeanAndErrors:
+        """The mean of likelihoods or of bounds."""
+        return (MeanOfBounds if "se_times" in value else MeanOfLikelihoods)._typed(value)
+
+
+@dataclass(frozen=True)
+class MeanOfLikelihoods(MeanAndErrors):
+    """With the error that the probes of all images leave."""
+
+    se_probe: float | None
+
+
+@dataclass(frozen=True)
+class MeanOfBounds(MeanAndErrors):
+    """With the error that times and noise leave."""
+
+    se_times: float | None
+
+
+@dataclass(frozen=True)
+class Repeats(TypedValues):
+    """The mean of a set in each of ``n`` repeats, their mean and standard deviation."""
+
+    n: int
+    mean: float
+    std: float
+    means: list[float]
+
+
+@dataclass(frozen=True)
+class Means(TypedValues):
+    """Means over ``n`` images, of which those that failed have no part; None where there is no mean."""
+
+    n: int
+    n_failed: int
+    bits_per_dim: MeanAndErrors | None
+    terms_nats: Mapping[str, float] | None
+    evaluations: Mapping[str, float] | None
+    """``total`` and by role."""
+
+    def kept(self) -> dict[str, Any]:
+        """As JSON values: what stands beside other means."""
+        found = self.as_dict()
+        return {key: found[key] for key in KEPT if key in found}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Means:
+        """The means of likelihoods, densities or bounds."""
+        if "repeats" in value:
+            return MeansOfBounds._typed(value)
+        return (MeansOfDensities if "log_density_nats" in value else MeansOfLikelihoods)._typed(value)
+
+
+@dataclass(frozen=True)
+class MeansOfLikelihoods(Means):
+    """By the ODE; how far adams' path was off, where adams took it."""
+
+    steps: Mapping[str, float] | None
+    path_error: float | None = None
+
+
+@dataclass(frozen=True)
+class MeansOfDensities(MeansOfLikelihoods):
+    """Of log densities, which have no bits/dim."""
+
+    log_density_nats: MeanAndErrors | None = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class MeansOfBounds(Means):
+    """With what its repeats say, where there are two or more."""
+
+    repeats: Repeats | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,6 +117,7 @@ class Scores(ABC):
     """Names of the terms of log P."""
     ERROR: ClassVar[str]
     """Field of a record: the standard error that its random numbers leave in an image's score."""
+    MEAN: ClassVar[type[MeanOfLikelihoods | MeanOfBounds]]
 
     records: tuple[Record, ...]
     dim: int
@@ -56,17 +145,17 @@ class Scores(ABC):
     @property
     def ids(self) -> npt.NDArray[np.int64]:
         """Image ids [N]."""
-        return np.array([record["id"] for record in self.records], dtype=np.int64)
+        return np.array([record.id for record in self.records], dtype=np.int64)
 
     @property
     def status(self) -> npt.NDArray[np.str_]:
         """``ok``, or how it failed: ``nonfinite``, ``dt_min``, ``max_steps``, ``tolerance_missed`` [N]."""
-        return np.array([record["status"] for record in self.records], dtype=np.str_)
+        return np.array([record.status for record in self.records], dtype=np.str_)
 
     @property
     def clusters(self) -> npt.NDArray[np.int64] | None:
         """Cluster of each image [N]; None unless every image has one."""
-        found = [record.get("cluster") for record in self.records]
+        found = [record.cluster for record in self.records]
         return None if None in found else np.array(found, dtype=np.int64)
 
     @property
@@ -77,13 +166,13 @@ class Scores(ABC):
     @property
     def terms_nats(self) -> dict[str, Floats]:
         """Terms [N] by name; they add up to log P, or to the bound on it."""
-        return {name: floats((r["terms_nats"] or {}).get(name) for r in self.records) for name in self.TERMS}
+        return {name: floats((r.terms_nats or {}).get(name) for r in self.records) for name in self.TERMS}
 
     @property
     def evaluations(self) -> dict[str, npt.NDArray[np.int64]]:
         """Network evaluations [N] over all draws, by role."""
         return {
-            role: np.array([record["evaluations"][role] for record in self.records], dtype=np.int64)
+            role: np.array([record.evaluations[role] for record in self.records], dtype=np.int64)
             for role in ROLES
         }
 
@@ -96,15 +185,15 @@ class Scores(ABC):
     def mean(self) -> float | None:
         """Mean of the images; None where it is undefined."""
         found = self.estimate()
-        return None if found is None else found["mean"]
+        return None if found is None else found.mean
 
     @property
     def se(self) -> float | None:
         """Its standard error, clustered where images have clusters; None for one image or one cluster."""
         found = self.estimate()
-        return None if found is None else found["se"]
+        return None if found is None else found.se
 
-    def estimate(self) -> dict[str, float | None] | None:
+    def estimate(self) -> MeanAndErrors | None:
         """Mean and standard errors over the images that did not fail; None where there is no mean."""
         is_ok = self.status == "ok"
         if not is_ok.any() or not (is_ok.all() or self.allow_failed):
@@ -112,13 +201,9 @@ class Scores(ABC):
         values, clusters, errors = self.values[is_ok], self.clusters, self.column(self.ERROR)[is_ok]
         mean, se_images = _core.mean_and_error(values)
         clustered = None if clusters is None else _core.clustered_error(values, clusters[is_ok])
-        return {
-            "mean": mean,
-            "se": se_images if clusters is None else clustered,
-            "se_images": se_images,
-            "se_clustered": clustered,
-            self.ERROR: None if np.isnan(errors).any() else _core.error_of_mean(errors),
-        }
+        own = None if np.isnan(errors).any() else _core.error_of_mean(errors)
+        se = se_images if clusters is None else clustered
+        return self.MEAN(mean, se, se_images, clustered, own)
 
     def allowing_failed(self) -> Self:
         """The same, with means over the images that did not fail."""
@@ -127,23 +212,26 @@ class Scores(ABC):
     @property
     def scored(self) -> list[Record]:
         """The records of images that did not fail."""
-        return [record for record in self.records if record["status"] == "ok"]
+        return [record for record in self.records if record.is_ok]
 
-    def means(self) -> dict[str, Any]:
-        """Means over the images as JSON values: what every summary begins with."""
+    @abstractmethod
+    def summary(self) -> Means:
+        """Means over the images."""
+
+    def _means(self) -> Means:
+        """What every summary begins with."""
         found, scored = self.estimate(), self.scored
-        per_image = {
-            role: mean(record["evaluations"][role] for record in scored or self.records) for role in ROLES
-        }
-        return {
-            "n": len(self),
-            "n_failed": self.n_failed,
-            "bits_per_dim": found,
-            "terms_nats": None
+        counts = [record.evaluations for record in scored or self.records]
+        by_role = {role: mean(count[role] for count in counts) for role in ROLES} if counts else {}
+        return Means(
+            n=len(self),
+            n_failed=self.n_failed,
+            bits_per_dim=found,
+            terms_nats=None
             if found is None
-            else {name: mean(record["terms_nats"][name] for record in scored) for name in self.TERMS},
-            "evaluations": {"total": sum(per_image.values()), **per_image},
-        }
+            else {name: mean((record.terms_nats or {})[name] for record in scored) for name in self.TERMS},
+            evaluations={"total": sum(by_role.values()), **by_role} if counts else None,
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """A flat row of numbers and names per image: a table's rows."""
@@ -151,18 +239,16 @@ class Scores(ABC):
 
     def column(self, name: str) -> Floats:
         """A number of each record [N]; NaN where it has none."""
-        return floats(record.get(name) for record in self.records)
+        return floats(getattr(record, name) for record in self.records)
 
     def __repr__(self) -> str:
         name, found = type(self).__name__, self.estimate()
         counted = f"{len(self)} images" + (f", {self.n_failed} failed" if self.n_failed else "")
         if found is None:
             return f"{name}({counted}, no mean)"
-        error = "" if found["se"] is None else f" ± {found['se']:.4f}"
-        evaluations = self.means()["evaluations"]["total"]
-        return (
-            f"{name}({counted}, {found['mean']:.4f}{error} {self.unit}, {evaluations:.0f} evaluations/image)"
-        )
+        error = "" if found.se is None else f" ± {found.se:.4f}"
+        spent = mean(record.total_evaluations for record in self.scored)
+        return f"{name}({counted}, {found.mean:.4f}{error} {self.unit}, {spent:.0f} evaluations/image)"
 
 
 def floats(values: Iterable[float | None]) -> Floats:
@@ -177,7 +263,7 @@ def mean(values: Iterable[float]) -> float:
 
 def _flat(record: Record, terms: Sequence[str]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for key, value in record.items():
+    for key, value in record.as_dict().items():
         if key == "terms_nats":
             flat |= value or dict.fromkeys(terms)
         elif isinstance(value, Mapping):

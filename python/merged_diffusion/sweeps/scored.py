@@ -12,8 +12,8 @@ from merged_diffusion.errors import ExpertError, SolveError
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.evaluate import Evaluation
 from merged_diffusion.jobs.plan import Plan, held_ids
-from merged_diffusion.jobs.summary import paired
-from merged_diffusion.runs import Record
+from merged_diffusion.scores.differences import paired
+from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps import scored_together, table
 from merged_diffusion.sweeps.rows import Row
 from merged_diffusion.sweeps.scored_together import Scored
@@ -37,7 +37,7 @@ class ScorePlan(SweepPlan[Plan]):
 
     def data(self) -> dict[str, Any]:
         """As in a row's ``settings.json``."""
-        return dict(self.base.identity(self.base.main)["data"])
+        return self.base.identity(self.base.main).data.as_dict()
 
     def described(self) -> dict[str, Any]:
         """The settings without a threshold."""
@@ -124,10 +124,15 @@ class ScoredRows:
         records = [scored.evaluation.held(scored.row.plan.main) for scored in self.rows]
         lines = []
         for scored, own in zip(self.rows, records, strict=True):
-            row, summary = scored.row, scored.evaluation.summary() if own else None
+            row, summary = scored.row, scored.evaluation.summary().as_dict() if own else None
             error = errors.get(row.name) or _failures(summary)
-            lines.append(table.line(row, row.plan.identity(row.plan.main)["threshold"], summary, error))
-        return lines, lambda one, two: paired(records[one], records[two])
+            lines.append(table.line(row, row.model.threshold, summary, error))
+
+        def difference(one: int, two: int) -> dict[str, Any] | None:
+            found = paired(records[one], records[two])
+            return None if found is None else found.as_dict()
+
+        return lines, difference
 
     def close(self) -> None:
         """Leave the runs to others."""

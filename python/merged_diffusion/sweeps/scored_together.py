@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from merged_diffusion.jobs.evaluate import Evaluation
 from merged_diffusion.jobs.metrics import LIKELIHOOD
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood import can_share, log_likelihoods
-from merged_diffusion.runs import Record
+from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps.rows import Row
 from merged_diffusion.sweeps.spent import Cost
 from merged_diffusion.sweeps.sweep_plan import Failed, spoiling_one_row
@@ -67,11 +66,6 @@ def fan(rows: Sequence[Scored]) -> list[Scored]:
     return found if can_share(models, settings.solver) else []
 
 
-def evaluations(record: Mapping[str, Any]) -> int:
-    """Network evaluations of an image, over both experts."""
-    return sum(record["evaluations"].values())
-
-
 def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost) -> None:
     by_name = {scored.row.name: scored for scored in rows}
     todo = {name: scored.evaluation.todo(scored.row.plan.main) for name, scored in by_name.items()}
@@ -88,7 +82,7 @@ def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost
     def keep(name: str, record: Record) -> None:
         scored = by_name[name]
         scored.evaluation.keep(scored.row.plan.main, record)
-        counts[name] += evaluations(record)
+        counts[name] += record.total_evaluations
         if observe is not None:
             observe(name, record)
 
@@ -114,7 +108,7 @@ def _score_alone(scored: Scored, observe: Observer | None, cost: Cost, failed: F
 
     def note(_: str, record: Record) -> None:
         nonlocal spent
-        spent += evaluations(record)
+        spent += record.total_evaluations
         if observe is not None:
             observe(scored.row.name, record)
 

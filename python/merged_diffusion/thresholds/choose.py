@@ -82,13 +82,13 @@ def choose(
             "sha256": tune.sha256,
             "n": len(tune),
         },
-        "data": {key: value for key, value in identity["data"].items() if key != "ids"}
+        "data": {key: value for key, value in identity.data.as_dict().items() if key != "ids"}
         | {"n": len(plan.data)},
         "found": summary,
         "confirmed": confirmed,
         "test": reported,
         "evaluations": spent,
-        "settings": identity["settings"] | {"eta": None},
+        "settings": dict(identity.settings) | {"eta": None},
         "experts": {role: dict(item) for role, item in plan.models.identity.items()},
         "versions": versions(),
         "seconds": time.perf_counter() - start,

@@ -62,14 +62,15 @@ class Confirmed:
         eta = self.eta if chosen is None else chosen
         to = self.name(eta)
         best = self.rows[to]
+        means = {name: row.summary().as_dict() for name, row in self.rows.items()}
         rows = [
             {
                 "name": name,
                 "eta": self.etas.get(name),
-                "bits_per_dim": row.summary()["bits_per_dim"],
+                "bits_per_dim": means[name]["bits_per_dim"],
                 "n_failed": row.n_failed,
-                "evaluations": row.summary()["evaluations"],
-                "paired": None if name == to else {"to": to, **paired_difference(row, best)},
+                "evaluations": means[name]["evaluations"],
+                "paired": None if name == to else {"to": to, **paired_difference(row, best).as_dict()},
             }
             for name, row in self.rows.items()
         ]

@@ -1,0 +1,74 @@
+"""What identifies the records of a model: commands with equal identities give equal records.
+
+`Identity.as_dict` is what ``settings.json`` begins with (docs/formats.md), and what a summary repeats of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from merged_diffusion.files.typed_values import TypedValues
+
+Threshold = Mapping[str, float | None] | None
+"""``eta``, ``gamma``, ``edm_sigma`` and ``logsnr``; None for one expert alone."""
+Experts = Mapping[str, Mapping[str, Any]]
+"""By role, what identifies each: JSON values, the checkpoint's own words among them."""
+
+
+@dataclass(frozen=True)
+class LegSpan(TypedValues):
+    """The expert of ``role`` is in charge from gamma ``start`` to gamma ``end``."""
+
+    role: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetIdentity(TypedValues):
+    """A set of images; ``modified`` where it is not the one that is published under its name."""
+
+    name: str
+    split: str
+    sha256: str
+    n_set: int
+    image_shape: list[int]
+    levels: int
+    modified: bool = False
+    ids: list[int] | None = None
+    """Where they are not the positions."""
+
+    def counted(self, n: int) -> dict[str, Any]:
+        """As a summary of ``n`` of its images names it."""
+        usual = {key: value for key, value in self.as_dict().items() if key != "ids"}
+        return {"modified": self.modified} | usual | {"n": n}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity(TypedValues):
+    """A model, the images and all settings of a run."""
+
+    command: str
+    """``nll`` or ``vlb``."""
+    model: str
+    settings: Mapping[str, Any]
+    """Every option, as JSON values."""
+    data: SetIdentity
+    threshold: Threshold
+    legs: tuple[LegSpan, ...]
+    extrapolated: bool
+    experts: Experts
+    blocks: Mapping[str, Any] | None = None
+    """Which images shared their steps, where some did."""
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether its records are bounds."""
+        return self.command == "vlb"
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Identity:
+        """From ``settings.json`` or a summary; the first runs were of merged models and did not say so."""
+        return cls._typed({"model": "merged", **value})

@@ -1,0 +1,116 @@
+"""Runs that are read back: the summary of one over all its records, and two paired by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from merged_diffusion.data.images import chosen_positions
+from merged_diffusion.errors import RunError, RunMismatchError
+from merged_diffusion.files.typed_values import INLINE, TypedValues
+from merged_diffusion.jobs.identity import Identity, Threshold
+from merged_diffusion.jobs.summary import Summary, means, summarise
+from merged_diffusion.runs import PARTS, Run
+from merged_diffusion.scores.differences import Difference, paired
+from merged_diffusion.scores.means import Means
+from merged_diffusion.scores.record import Record
+
+
+def summary_of_run(run: Run) -> Summary:
+    """The summary over all records of a run, with the first missing ids."""
+    identity, parts = Identity.from_dict(run.settings), run.parts()
+    runs = {identity.model: run} | (parts if len(parts) == len(PARTS) else {})
+    records = {name: each.records() for name, each in runs.items()}
+    missing = missing_ids(runs, records)
+    return summarise(
+        identity, records, versions=run.settings["versions"], missing=missing, lists_missing=True
+    )
+
+
+def missing_ids(runs: Mapping[str, Run], records: Mapping[str, Sequence[Record]]) -> set[int]:
+    """The ids that a command asked for and that have no record under one of the models."""
+    return {
+        image
+        for name, run in runs.items()
+        for image in set(wanted_ids(run)) - {record.id for record in records[name]}
+    }
+
+
+def wanted_ids(run: Run) -> list[int]:
+    """The ids that any command of the run asked for."""
+    data = run.settings["data"]
+    n, ids = data["n_set"], data.get("ids")
+    positions: set[int] = set()
+    for selection in run.settings["selections"]:
+        if selection["limit"] is not None:
+            positions.update(chosen_positions(n, selection["limit"]).tolist())
+        else:
+            positions.update(range(*(selection["ids"] or (0, n))))
+    return sorted(positions if ids is None else (ids[p] for p in positions))
+
+
+@dataclass(frozen=True)
+class Compared(TypedValues):
+    """One of two runs: its means over the images that both scored."""
+
+    path: str
+    model: str
+    threshold: Threshold
+    means: Means = field(metadata=INLINE)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"path": self.path, "model": self.model, "threshold": self.threshold} | self.means.kept()
+
+
+@dataclass(frozen=True)
+class Comparison(TypedValues):
+    """Two runs over the ``n`` images that both scored, and the first minus the second."""
+
+    command: str
+    runs: tuple[Compared, ...]
+    n: int
+    paired: Difference | None
+
+
+def compare_runs(one: Run, two: Run) -> Comparison:
+    """Two runs paired by id.
+
+    Raises
+    ------
+    RunMismatchError
+        They scored different data, or one holds bounds and the other likelihoods.
+    RunError
+        They have no image in common.
+    """
+    first, second = (Identity.from_dict(run.settings) for run in (one, two))
+    if first.command != second.command:
+        raise RunMismatchError(
+            f"{one.path} is of {first.command} and {two.path} of {second.command}: a bound is no likelihood",
+            hint="compare two runs of one command",
+            expected=first.command,
+            found=second.command,
+        )
+    hashes = first.data.sha256, second.data.sha256
+    if hashes[0] != hashes[1]:
+        raise RunMismatchError(
+            f"{one.path} and {two.path} scored different images"
+            f" (sha256 {hashes[0][:12]} and {hashes[1][:12]})",
+            hint="ids name the same images only within one data set",
+            expected=hashes[0],
+            found=hashes[1],
+        )
+    held = {run.path: {record.id: record for record in run.records()} for run in (one, two)}
+    common = sorted(held[one.path].keys() & held[two.path].keys())
+    if not common:
+        raise RunError(
+            f"{one.path} and {two.path} have no image in common", hint="score the same --limit or --ids"
+        )
+
+    def over_common(run: Run, identity: Identity) -> tuple[list[Record], Compared]:
+        shared = [held[run.path][image] for image in common]
+        return shared, Compared(str(run.path), identity.model, identity.threshold, means(identity, shared))
+
+    (a, of_one), (b, of_two) = over_common(one, first), over_common(two, second)
+    return Comparison("runs compare", (of_one, of_two), len(common), paired(a, b))

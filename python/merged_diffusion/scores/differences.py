@@ -1,0 +1,36 @@
+"""Two scores of the same images compared: the mean of the differences, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from merged_diffusion import _core
+from merged_diffusion.files.typed_values import TypedValues
+from merged_diffusion.scores.record import Record
+
+
+@dataclass(frozen=True)
+class Difference(TypedValues):
+    """One minus two in bits/dim over ``n`` images; None where one image or one cluster has no error."""
+
+    difference: float
+    se: float | None
+    """Clustered where every image has a cluster."""
+    se_images: float | None
+    n: int
+
+
+def paired(one: Iterable[Record], two: Iterable[Record]) -> Difference | None:
+    """One minus two over the ids that both scored; None where there are none."""
+    values = {record.id: record.bits_per_dim for record in two if record.is_ok}
+    pairs = [(record, record.bits_per_dim, values.get(record.id)) for record in one if record.is_ok]
+    both = [(record.cluster, a, b) for record, a, b in pairs if a is not None and b is not None]
+    if not both:
+        return None
+    clusters, a, b = zip(*both, strict=True)
+    groups = None if None in clusters else np.array(clusters, dtype=np.int64)
+    first, second = (np.array(bits, dtype=np.float64) for bits in (a, b))
+    return Difference(**_core.paired_difference(first, second, groups))
