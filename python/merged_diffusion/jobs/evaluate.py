@@ -13,15 +13,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import IncompleteError, MergedDiffusionError, RunError, StorageError
+from merged_diffusion.errors import (
+    IncompleteError,
+    MergedDiffusionError,
+    RunError,
+    StorageError,
+    UsageError,
+)
+from merged_diffusion.experts.accept import Accept
+from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.jobs.kept_runs import missing_ids
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
 from merged_diffusion.jobs.pilot import with_tolerance
 from merged_diffusion.jobs.plan import Plan, place
-from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.settings import CHOICES, Settings
 from merged_diffusion.jobs.summary import Summary, summarise
+from merged_diffusion.merge import MergedModel, as_model
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import Adams, Probes, Solver
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import KnownRecords, Run, versions
 from merged_diffusion.runs.kept import as_kept
@@ -193,18 +205,94 @@ class Evaluation:
 
 
 def evaluate(
-    settings: Settings,
+    data: str | Data | Settings,
+    model: str | Expert | MergedModel | None = None,
     *,
+    eta: float | str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    importance: int = 1,
+    solver: Solver = Adams(),
+    probes: Probes = Probes(),
+    machine: Machine = Machine(),
+    accept: Accept = Accept(),
     metric: Metric = LIKELIHOOD,
     out: str | Path | None = None,
     shard: tuple[int, int] = (0, 1),
     observe: Observer | None = None,
 ) -> Summary:
-    """Score the images that the settings name; the summary is over all records of the run."""
-    plan, path = place(settings, None if out is None else Path(out), metric)
+    """Score images under a model, kept in a run where ``out`` names one: what ``nll`` and ``vlb`` do.
+
+    Parameters
+    ----------
+    data
+        The name of a set, a path, or a `Data`. Or `Settings`, which say everything that the command line can
+        say; what they say is then left out here.
+    model
+        The name of a pair or of one expert, or an expert or a merged model; by default the pair of the data.
+    eta
+        The threshold of a named pair: a number in [0, 1], ``min`` or ``max``; by default that of its card.
+    limit
+        A random choice of so many images; a larger one continues.
+    seed, importance, solver, probes, machine, accept
+        As in `log_likelihood`; what a machine leaves open is as the run at ``out`` has it, else as suits it.
+    metric
+        `ExactLikelihood` or `VariationalBound`.
+    out
+        A directory: an earlier command in it is gone on with, and the summary is over all its records.
+    shard
+        Worker I of N.
+    observe
+        Called with the model's name and each record.
+
+    Raises
+    ------
+    UsageError, DataError, ExpertError
+        Something is not sound; nothing has been computed then.
+    RunMismatchError
+        The run at ``out`` is of other settings.
+
+    Examples
+    --------
+    >>> evaluate("digits", limit=16, out="results/digits")  # doctest: +SKIP
+    """
+    given: tuple[Data | None, MergedModel | None] = (None, None)
+    if isinstance(data, Settings):
+        settings = data
+        told = (model, eta, limit, seed, importance, solver, probes, machine, accept)
+        if told != (None, None, None, 0, 1, Adams(), Probes(), Machine(), Accept()):
+            raise UsageError(
+                "settings say all that is computed, and an option was given beside them",
+                hint="put it into the settings: dataclasses.replace(settings, limit=16)",
+            )
+    else:
+        given = (
+            data if isinstance(data, Data) else None,
+            None if model is None or isinstance(model, str) else as_model(model),
+        )
+        if given[1] is not None and eta is not None:
+            raise UsageError(f"eta = {eta}, but a model has its threshold", hint="load_pair(name, eta=...)")
+        settings = Settings(
+            data=data.name if isinstance(data, Data) else data,
+            split=data.split if isinstance(data, Data) and data.split in CHOICES["split"] else "test",
+            **_named(model) if isinstance(model, str) else {},
+            eta=eta,
+            limit=limit,
+            seed=seed,
+            importance=importance,
+            solver=solver,
+            probes=probes,
+            machine=machine,
+            accept=accept,
+        )
+    plan, path = place(settings, None if out is None else Path(out), metric, given)
     with checked_once():
         plan.check_experts()
         plan = with_tolerance(plan, path)
         with Evaluation(plan, out=path, shard=shard) as evaluation:
             evaluation.run(observe)
             return evaluation.summary()
+
+
+def _named(model: str) -> dict[str, str]:
+    return {"pair" if model in known()["pair"] else "expert": model}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, cast
+from typing import Any, Final, Literal, Self, cast
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ from merged_diffusion.jobs.remarks import expert_notes, same_weights
 from merged_diffusion.jobs.settings import THRESHOLDS, Settings
 from merged_diffusion.jobs.sources import ROLES, both_sources, pair_of
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model, role_alone
+
+GIVEN: Final = "given in Python"  # the source of an expert that no name or path led to
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,15 @@ class Models:
         return replace(self, models=_models(settings, experts, self.pair), experts=experts)
 
 
-def build_models(settings: Settings, data: Data) -> Models:
-    """`load_models` for a set of images.
+def build_models(settings: Settings, data: Data, given: MergedModel | None = None) -> Models:
+    """`load_models` for a set of images, or the model ``given``.
 
     Raises
     ------
     DataError
         The images have not the shape or the grey levels of an expert.
     """
-    models = load_models(settings, data.name)
+    models = load_models(settings, data.name) if given is None else _given_models(given)
     for role, expert in models.experts.items():
         _check_fits(expert, models.identity[role]["source"], data)
     return models
@@ -91,6 +93,18 @@ def load_models(settings: Settings, data: str = "") -> Models:
         _check_roles(loaded, identity)
     models = _models(settings, loaded, pair)
     return Models(models, loaded, identity, pair, tuple(expert_notes(identity, settings.cache)))
+
+
+def _given_models(model: MergedModel) -> Models:
+    """A model that was built elsewhere; its experts are told by name and weights."""
+    experts: dict[str, Expert] = {leg.role: leg.expert for leg in model.legs()}
+    if len(model.experts) == len(ROLES):
+        experts = dict(zip(ROLES, model.experts, strict=True))
+    else:
+        experts = dict.fromkeys(experts, model.experts[0])
+    name = "merged" if len(experts) == len(ROLES) else next(iter(experts))
+    identity = {role: _identity(expert, GIVEN) for role, expert in experts.items()}
+    return Models({name: model}, experts, identity)
 
 
 def _models(

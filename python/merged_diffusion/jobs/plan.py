@@ -199,17 +199,21 @@ class Plan:
         }
 
 
-def make_plan(settings: Settings, metric: Metric = LIKELIHOOD) -> Plan:
+Given = tuple[Data | None, MergedModel | None]
+"""Images and a model that are there already, in the place of those that the settings name."""
+
+
+def make_plan(settings: Settings, metric: Metric = LIKELIHOOD, given: Given = (None, None)) -> Plan:
     """Load data and experts and refuse what does not fit; nothing is computed or written."""
     begin = time.perf_counter()
-    whole = load_data(
+    whole = given[0] or load_data(
         settings.data, settings.split, settings.levels, cache=settings.cache, variant=settings.variant
     )
     data_seconds = time.perf_counter() - begin
     order = np.argsort(whole.ids, kind="stable")
     if not np.array_equal(order, np.arange(len(order))):
         raise UsageError(f"{settings.data}: its ids are not ascending", hint="sort the file by ids")
-    models = build_models(settings, whole)
+    models = build_models(settings, whole, given[1])
     conditional = [name for name, expert in models.experts.items() if expert.conditional]
     notes = [*models.notes, *(m.snapped for m in models.models.values() if m.snapped is not None)]
     if conditional and settings.labels == "none":
@@ -229,9 +233,11 @@ def make_plan(settings: Settings, metric: Metric = LIKELIHOOD) -> Plan:
     return plan
 
 
-def place(settings: Settings, out: Path | None, metric: Metric = LIKELIHOOD) -> tuple[Plan, Path | None]:
+def place(
+    settings: Settings, out: Path | None, metric: Metric = LIKELIHOOD, given: Given = (None, None)
+) -> tuple[Plan, Path | None]:
     """The plan on the machine that an existing run recorded, and that run (``out``, or the default one)."""
-    plan = make_plan(settings, metric)
+    plan = make_plan(settings, metric, given)
     if out is None and read_settings(plan.default_out()) is not None:
         out = plan.default_out()
     return plan.on({} if out is None else recorded_machine(out)), out
