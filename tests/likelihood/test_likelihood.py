@@ -171,7 +171,7 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
             alone = [sum(integral_of_v_j_v(leg, v[i * n_draws + draw]) for leg in model.legs()) for v in vs]
             variances.append(np.var(alone, ddof=1) / probes)
         # log P of K draws moves with each by its share in their sum; of R repeats it is the mean.
-        bounds = np.array(record.get("draws", [0.0])).reshape(repeats, importance)
+        bounds = np.array(record.draws or [0.0]).reshape(repeats, importance)
         shares = np.exp(bounds - bounds.max(1, keepdims=True))
         weights = (shares / shares.sum(1, keepdims=True)).ravel() / repeats
         expected = math.sqrt((weights**2 * variances).sum()) / 64 / BITS
