@@ -266,6 +266,7 @@ def evaluate(
                 hint="put it into the settings: dataclasses.replace(settings, limit=16)",
             )
     else:
+        named = model if isinstance(model, str) else None
         given = (
             data if isinstance(data, Data) else None,
             None if model is None or isinstance(model, str) else as_model(model),
@@ -275,7 +276,8 @@ def evaluate(
         settings = Settings(
             data=data.name if isinstance(data, Data) else data,
             split=data.split if isinstance(data, Data) and data.split in CHOICES["split"] else "test",
-            **_named(model) if isinstance(model, str) else {},
+            pair=named if named in known()["pair"] else None,
+            expert=None if named in known()["pair"] else named,
             eta=eta,
             limit=limit,
             seed=seed,
@@ -292,7 +294,3 @@ def evaluate(
         with Evaluation(plan, out=path, shard=shard) as evaluation:
             evaluation.run(observe)
             return evaluation.summary()
-
-
-def _named(model: str) -> dict[str, str]:
-    return {"pair" if model in known()["pair"] else "expert": model}
