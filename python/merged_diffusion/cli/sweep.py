@@ -83,12 +83,11 @@ def command(
     from merged_diffusion.cli import sweep_report
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.jobs.threads import configured
-    from merged_diffusion.sweeps.carry_out import Sweep
-    from merged_diffusion.sweeps.place import place
+    from merged_diffusion.sweeps.carry_out import Sweep, place
 
     with output.remarks(quiet=quiet):
         plan, out = place(settings, wanted, out, request)
-        with configured(threads=plan.threads, deterministic=settings.deterministic):
+        with configured(threads=plan.base.threads, deterministic=settings.deterministic):
             start = time.monotonic()
             plan.check_experts()
             checked = time.monotonic() - start

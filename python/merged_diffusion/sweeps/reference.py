@@ -26,13 +26,8 @@ class Reference:
     """The statistics of the known set ``data_name``, by the hash of their file."""
 
     data_name: str
-    sha256: str | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """What ``sweep.json`` says of it."""
-        return {"name": self.data_name, "split": SPLIT}
+    sha256: str | None
+    notes: tuple[str, ...]
 
     def is_of(self, quality: Mapping[str, Any]) -> bool:
         """Whether a distance that was kept is from these statistics."""

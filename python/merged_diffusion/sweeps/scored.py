@@ -1,4 +1,8 @@
-"""Rows that are evaluations: images of the set under every model, by likelihood or bound."""
+"""Rows that are evaluations: images of the set under every model, by likelihood or bound.
+
+Rows of an exact likelihood that begin alike are scored together, which computes once what they share; the
+others one by one.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +10,46 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from merged_diffusion.errors import ExpertError, SolveError
+import numpy as np
+
+from merged_diffusion.errors import (
+    ExpertError,
+    IncompleteError,
+    ResourceError,
+    RunError,
+    SolveError,
+    StorageError,
+)
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.evaluate import Evaluation
-from merged_diffusion.jobs.plan import Plan, held_ids
+from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
+from merged_diffusion.jobs.plan import Plan, held_ids, make_plan
+from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.summary import paired
-from merged_diffusion.runs import Record
-from merged_diffusion.sweeps import scored_together, table
-from merged_diffusion.sweeps.rows import Row
-from merged_diffusion.sweeps.scored_together import Scored
-from merged_diffusion.sweeps.spent import Cost
-from merged_diffusion.sweeps.sweep_plan import Failed, SweepPlan
+from merged_diffusion.likelihood import can_share, log_likelihoods
+from merged_diffusion.likelihood.solver_settings import Settings as SolverSettings
+from merged_diffusion.runs import Record, recorded_machine
+from merged_diffusion.sweeps.request import Request
+from merged_diffusion.sweeps.sweep_plan import (
+    Cost,
+    Failed,
+    PlannedRow,
+    SweepPlan,
+    empty_table,
+    existing,
+    make_rows,
+    spoiling_one_row,
+)
+from merged_diffusion.sweeps.table import Json, RowError, SweepRow
+from merged_diffusion.sweeps.thresholds import Eta
+
+Observer = Callable[[str, Record], None]
 
 
 @dataclass(frozen=True)
 class ScorePlan(SweepPlan[Plan]):
     """Of images of the set, by likelihood or bound."""
-
-    @property
-    def metric(self) -> str:
-        """The command of each row."""
-        return self.base.metric.name
-
-    @property
-    def n_images(self) -> int:
-        """Those that are asked for."""
-        return len(self.base.data)
-
-    def data(self) -> dict[str, Any]:
-        """As in a row's ``settings.json``."""
-        return dict(self.base.identity(self.base.main)["data"])
-
-    def described(self) -> dict[str, Any]:
-        """The settings without a threshold."""
-        return self.base.metric.described(replace(self.settings, eta=None, compare=False))
-
-    def default_out(self) -> Path:
-        """Named after the run of a single row."""
-        single = self.base.default_out()
-        return single.with_name(single.name.replace(self.metric, "sweep", 1))
 
     def check_experts(self) -> None:
         """Of one row that can be scored: what an expert does at the gammas of others spoils those alone."""
@@ -61,7 +64,7 @@ class ScorePlan(SweepPlan[Plan]):
         raise refusals[0]
 
     def estimate(self, out: Path | None) -> Estimate:
-        """Of the images that have no record yet."""
+        """The cost of the images without a record if rows shared nothing, from one call of the slowest."""
         base = self.base
         todo = [
             row.plan.share((0, 1), held_ids(None if out is None else out / row.folder)) for row in self.rows
@@ -78,11 +81,43 @@ class ScorePlan(SweepPlan[Plan]):
         return ScoredRows(self.rows, out, allow_rebatch=allow_rebatch, strict_env=strict_env)
 
 
+def plan_scored(
+    settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
+) -> tuple[ScorePlan, Path | None]:
+    """The plan on the machine that an existing sweep recorded, and where that is."""
+    is_bound = request.metric == "vlb"
+    base = make_plan(settings, VariationalBound(request.times, request.profile) if is_bound else LIKELIHOOD)
+    out = existing(out, _default_out(base))
+    found = (None if out is None else recorded_machine(out / row.folder) for row in make_rows(base, etas))
+    base = base.on(next((machine for machine in found if machine), {}))
+    table = empty_table(
+        request.metric,
+        base.identity(base.main)["data"] | {"n": len(base.data)},
+        base.models,
+        base.metric.described(replace(base.settings, eta=None, compare=False)),
+    )
+    return ScorePlan(base, make_rows(base, etas), table, _default_out(base)), out
+
+
+def _default_out(base: Plan) -> Path:
+    """Named after the run of a single row."""
+    single = base.default_out()
+    return single.with_name(single.name.replace(base.metric.name, "sweep", 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A row and its evaluation, open."""
+
+    row: PlannedRow[Plan]
+    evaluation: Evaluation
+
+
 class ScoredRows:
     """The evaluations of a sweep, open; each is kept as an ordinary run in ``out``, if there is one."""
 
     def __init__(
-        self, rows: Sequence[Row[Plan]], out: Path | None, *, allow_rebatch: bool, strict_env: bool
+        self, rows: Sequence[PlannedRow[Plan]], out: Path | None, *, allow_rebatch: bool, strict_env: bool
     ) -> None:
         self._open = ExitStack()
         self.rows: list[Scored] = []
@@ -110,37 +145,136 @@ class ScoredRows:
         """Images to score, by row."""
         return {scored.row.name: sum(scored.evaluation.left().values()) for scored in self.rows}
 
-    def run(self, observe: Callable[[str, Record], None] | None, cost: Cost, failed: Failed) -> None:
-        """Score what is not recorded yet."""
+    def run(self, observe: Observer | None, cost: Cost, failed: Failed) -> None:
+        """Score what is not recorded yet; a row whose expert fails is told, and stops no other.
+
+        Raises
+        ------
+        StorageError, RunError, ResourceError, IncompleteError
+            What would end every row alike.
+        """
         try:
-            scored_together.score(self.rows, observe, cost, failed)
+            together = _score_alike(self.rows, observe, cost)
+            for scored in self.rows:
+                if scored not in together:
+                    _score_alone(scored, observe, cost, failed)
         except BaseException:
             for scored in self.rows:
                 scored.evaluation.time_profile = None  # as of the whole sweep
             raise
 
-    def lines(self, errors: Mapping[str, Mapping[str, Any]]) -> tuple[list[table.Line], table.Paired]:
+    def table_rows(
+        self, errors: Mapping[str, RowError]
+    ) -> tuple[list[SweepRow], Callable[[int, int], Json | None]]:
         """The rows over the records there are, and the paired difference of two of them."""
         records = [scored.evaluation.held(scored.row.plan.main) for scored in self.rows]
-        lines = []
+        rows = []
         for scored, own in zip(self.rows, records, strict=True):
             row, summary = scored.row, scored.evaluation.summary() if own else None
             error = errors.get(row.name) or _failures(summary)
-            lines.append(table.line(row, row.plan.identity(row.plan.main)["threshold"], summary, error))
-        return lines, lambda one, two: paired(records[one], records[two])
+            rows.append(SweepRow(row.name, row.model.threshold, row.folder, summary, error=error))
+        return rows, lambda one, two: paired(records[one], records[two])
 
     def close(self) -> None:
         """Leave the runs to others."""
         self._open.close()
 
 
-def _failures(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _failures(summary: Json | None) -> RowError | None:
     """The error of a row with failed images."""
     if summary is None or not summary["n_failed"]:
         return None
-    return {
-        "type": SolveError.__name__,
-        "message": f"{summary['n_failed']} of {summary['n']} images failed",
-        "fields": {"failures": summary["failures"]},
-        "hint": "the others are unharmed; --allow-failed gives their mean",
+    return RowError(
+        SolveError.__name__,
+        f"{summary['n_failed']} of {summary['n']} images failed",
+        {"failures": summary["failures"]},
+        "the others are unharmed; --allow-failed gives their mean",
+    )
+
+
+def _score_alike(rows: Sequence[Scored], observe: Observer | None, cost: Cost) -> Sequence[Scored]:
+    """Score the rows that can share steps; those that were, which are none where an expert fails."""
+    together = _fan(rows)
+    if together:
+        try:
+            _score_together(together, observe, cost)
+        except (StorageError, RunError, ResourceError, IncompleteError):
+            raise
+        except Exception:  # noqa: BLE001  an expert may raise anything; whose row it spoils shows one by one
+            return ()
+    for scored in together:
+        scored.evaluation.time_profile = None  # that of all is the sweep's
+        scored.evaluation.conclude()
+    return together
+
+
+def _fan(rows: Sequence[Scored]) -> Sequence[Scored]:
+    """The rows that begin with the likelihood expert, if there are several that can share its steps."""
+    if any(scored.row.plan.metric is not LIKELIHOOD for scored in rows):
+        return ()
+    found = [scored for scored in rows if scored.row.model.legs(toward="noise")[0].role == "likelihood"]
+    if len(found) < 2:
+        return ()
+    settings = found[0].row.plan.settings
+    models = [scored.row.model for scored in found]
+    return found if can_share(models, step_control=settings.step_control) else ()
+
+
+def _evaluations(record: Json) -> int:
+    """Network evaluations of an image, over both experts."""
+    return sum(record["evaluations"].values())
+
+
+def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost) -> None:
+    by_name = {scored.row.name: scored for scored in rows}
+    todo = {name: scored.evaluation.todo(scored.row.plan.main) for name, scored in by_name.items()}
+    wanted = {
+        name: np.empty(0, dtype=np.int64) if images is None else images.ids for name, images in todo.items()
     }
+    plan = rows[0].row.plan
+    is_wanted = np.isin(plan.data.ids, np.concatenate(list(wanted.values())))
+    if not is_wanted.any():
+        return
+    images = plan.data.where(is_wanted)
+    options = plan.settings.solver_options()
+    batch_coupled, _ = options.pop("batch_coupled"), options.pop("extrapolate")
+    counts = dict.fromkeys(by_name, 0)
+
+    def keep(name: str, record: Record) -> None:
+        scored = by_name[name]
+        scored.evaluation.keep(scored.row.plan.main, record)
+        counts[name] += _evaluations(record)
+        if observe is not None:
+            observe(name, record)
+
+    results = log_likelihoods(
+        {name: scored.row.model for name, scored in by_name.items()},
+        images,
+        SolverSettings(**options),
+        wanted=wanted,
+        labels=plan.labels(images),
+        batch_coupled=batch_coupled,
+        allow_failed=True,  # refused in the summary, once every image has had its turn
+        on_record=keep,
+    )
+    result = results[rows[0].row.name]
+    single_runs = sum(counts.values())
+    cost.add(result.tally["evaluations"], single_runs, result.time_profile)
+    for name, scored in by_name.items():  # the time of all, in proportion to what each would have taken
+        share = counts[name] / single_runs
+        scored.evaluation.seconds += share * result.seconds
+        scored.evaluation.seconds_outside_network += share * result.seconds_outside_network
+
+
+def _score_alone(scored: Scored, observe: Observer | None, cost: Cost, failed: Failed) -> None:
+    spent = 0
+
+    def note(_: str, record: Record) -> None:
+        nonlocal spent
+        spent += _evaluations(record)
+        if observe is not None:
+            observe(scored.row.name, record)
+
+    with spoiling_one_row(scored.row.name, failed):
+        scored.evaluation.run(note)
+    cost.add(spent, spent, scored.evaluation.time_profile)
