@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from merged_diffusion.errors import MergedDiffusionError
-from merged_diffusion.quality.assess import Figure
 from merged_diffusion.sweeps.request import Metric
+
+if TYPE_CHECKING:
+    from merged_diffusion.quality.assess import Figure
 
 FORMAT: Final = 1
 EXPERTS: Final = ("likelihood", "quality")
@@ -86,8 +88,11 @@ class SweepRow:
     @property
     def figure(self) -> Figure | None:
         """The primary metric of samples."""
-        found = self._summary.get("quality")
-        return None if found is None else Figure(**found["primary"])
+        if self._summary.get("quality") is None:
+            return None
+        from merged_diffusion.quality.assess import Figure  # torch comes with it, which only samples need
+
+        return Figure(**self._summary["quality"]["primary"])
 
     @property
     def evaluations(self) -> float | None:
