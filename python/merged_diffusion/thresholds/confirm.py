@@ -6,7 +6,7 @@ All rows have the same images, noise and probes; what they share is solved once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -24,10 +24,27 @@ from merged_diffusion.likelihood import (
 )
 from merged_diffusion.likelihood.solver_settings import Settings
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
+from merged_diffusion.sweeps.table import Json, Paired
 from merged_diffusion.thresholds.find import Found
 
 NEIGHBOUR: Final = 0.1  # in eta: the spacing of the tables' grid
 ALONE: Final = {"likelihood": 1.0, "quality": 0.0}
+
+
+@dataclass(frozen=True)
+class ConfirmedRow:
+    """A threshold or an expert alone, against the row that was chosen."""
+
+    name: str
+    eta: float | None
+    bits_per_dim: Json | None
+    n_failed: int
+    evaluations: Json
+    paired: Paired | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return vars(self) | {"paired": None if self.paired is None else self.paired.as_dict("nll")}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,7 +53,7 @@ class Confirmed:
 
     rows: Mapping[str, Likelihood]
     etas: Mapping[str, float]
-    evaluations: dict[str, float]
+    evaluations: Mapping[str, float]
     """``confirming``: spent; ``grid``: about what every row of the pair's table would take, run singly."""
 
     @property
@@ -54,27 +71,16 @@ class Confirmed:
         """The eta of the best row: 0 and 1 for the quality and the likelihood expert alone."""
         return {**self.etas, **ALONE}[self.best]
 
-    def name(self, eta: float) -> str:
-        """The row of this eta."""
-        return next(name for name, of_row in {**ALONE, **self.etas}.items() if of_row == eta)
-
-    def summary(self, chosen: float | None = None) -> dict[str, Any]:
-        """The rows as JSON values, each against that of the eta ``chosen``, by default the best."""
-        eta = self.eta if chosen is None else chosen
-        to = self.name(eta)
-        best = self.rows[to]
-        rows = [
-            {
-                "name": name,
-                "eta": self.etas.get(name),
-                "bits_per_dim": row.summary()["bits_per_dim"],
-                "n_failed": row.n_failed,
-                "evaluations": row.summary()["evaluations"],
-                "paired": None if name == to else {"to": to, **paired_difference(row, best)},
-            }
-            for name, row in self.rows.items()
-        ]
-        return {"eta": eta, "rows": rows, "evaluations": dict(self.evaluations)}
+    def against(self, eta: float) -> list[ConfirmedRow]:
+        """The rows, each against that of this eta."""
+        to = next(name for name, own in {**ALONE, **self.etas}.items() if own == eta)
+        found = []
+        for name, row in self.rows.items():
+            summary = row.summary()
+            paired = None if name == to else Paired(to, **paired_difference(row, self.rows[to]))
+            told = summary["bits_per_dim"], row.n_failed, summary["evaluations"]
+            found.append(ConfirmedRow(name, self.etas.get(name), *told, paired))
+        return found
 
     def _common_mean(self, name: str) -> float:
         is_ok = np.all([row.status == "ok" for row in self.rows.values()], axis=0)
@@ -106,7 +112,10 @@ def confirm_threshold(
     UsageError, DataError, ExpertError
         As of `log_likelihood`.
     """
-    etas = _etas(found, _near(found) if at is None else at)
+    near = [found.eta + offset for offset in (-NEIGHBOUR, 0.0, NEIGHBOUR)]
+    positions = _nearest(found, near if at is None else at)
+    etas = {f"eta {found.likelihood.eta[i]:.4f}": float(found.likelihood.eta[i]) for i in positions}
+    gammas = dict(zip(etas, map(float, found.gammas[positions]), strict=True))
     models: dict[str, MergedModel] = {
         name: MergedModel(
             likelihood,
@@ -115,15 +124,18 @@ def confirm_threshold(
             eta_range=found.eta_range,
             convention=convention,
         )
-        for name, (_, gamma) in etas.items()
+        for name, gamma in gammas.items()
     }
     models["likelihood"] = as_model(likelihood, role="likelihood", convention=convention)
     models["quality"] = as_model(quality, role="quality", convention=convention)
     rows, spent = _scored(models, data, settings, labels, progress)
-    grid = _grid_cost(rows, {name: gamma for name, (_, gamma) in etas.items()}, likelihood, quality, found)
-    return Confirmed(
-        rows, {name: eta for name, (eta, _) in etas.items()}, {"confirming": spent, "grid": grid}
-    )
+    grid = _grid_cost(rows, gammas, likelihood, quality, found)
+    return Confirmed(rows, etas, {"confirming": spent, "grid": grid})
+
+
+def _nearest(found: Found, etas: Sequence[float]) -> list[int]:
+    """Where on the curves these thresholds are, ascending."""
+    return sorted({int(np.argmin(np.abs(found.likelihood.eta - eta))) for eta in etas})
 
 
 def _grid_cost(
@@ -148,17 +160,6 @@ def _grid_cost(
     return float(merged.sum()) + upto[-1] + above[0]
 
 
-def _near(found: Found) -> list[float]:
-    return [found.eta + offset for offset in (-NEIGHBOUR, 0.0, NEIGHBOUR)]
-
-
-def _etas(found: Found, wanted: Sequence[float]) -> dict[str, tuple[float, float]]:
-    """Eta and gamma of the thresholds to score, by the name of their row; the nearest of the curves."""
-    etas = found.likelihood.eta
-    at = sorted({int(np.argmin(np.abs(etas - eta))) for eta in wanted})
-    return {f"eta {etas[i]:.4f}": (float(etas[i]), float(found.gammas[i])) for i in at}
-
-
 def _scored(
     models: Mapping[str, MergedModel],
     data: Data,
@@ -176,12 +177,7 @@ def _scored(
     for name, model in models.items():
         if name not in rows:
             rows[name] = log_likelihood(
-                model, data, labels=labels, allow_failed=True, progress=progress, **_options(settings)
+                model, data, labels=labels, allow_failed=True, progress=progress, **vars(settings)
             )
             spent += float(sum(counts.sum() for counts in rows[name].evaluations.values()))
     return {name: rows[name] for name in models}, spent
-
-
-def _options(settings: Settings) -> dict[str, Any]:
-    """Settings as keyword arguments."""
-    return {name: getattr(settings, name) for name in (field.name for field in fields(settings))}
