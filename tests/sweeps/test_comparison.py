@@ -42,9 +42,9 @@ def test_the_interval_is_from_the_first_to_the_last_threshold_within_two_errors(
     near, noisy = [1.1, 1.95, 3.1, 3.95], [0.7, 2.5, 2.7, 4.5]
     far = [1.5, 2.51, 3.5, 4.52]
     _, found = compared([far, noisy, best, near, far, near])
-    assert found.indistinguishable == (0.1, 0.5)
+    assert found.indistinguishable == [0.1, 0.5]
     _, found = compared([far, far, best, near, far, far])
-    assert found.indistinguishable == (0.2, 0.3)
+    assert found.indistinguishable == [0.2, 0.3]
 
 
 def test_a_best_at_an_end_of_the_list_is_at_the_edge():

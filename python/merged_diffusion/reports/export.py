@@ -29,7 +29,7 @@ PAIRED: Final = {
 
 @dataclass(frozen=True)
 class OverEta:
-    """A table with a line for each threshold: its own columns, and the paper's with their decimals."""
+    """A table with a line for each threshold: columns behind the model's, and the paper's with decimals."""
 
     metric: str
     title: str
@@ -42,13 +42,7 @@ OVER_ETA: Final = {
     1: OverEta(
         "nll",
         "Exact likelihood of",
-        {
-            "model": Line.model,
-            "gamma": Line.gamma,
-            "bits/dim": Line.value,
-            "difference": Line.difference,
-            "evaluations": Line.evaluations,
-        },
+        {"bits/dim": Line.value, "difference": Line.difference, "evaluations": Line.evaluations},
         published.likelihood,
         {"paper bits/dim": 2, "paper evaluations": 0},
     ),
@@ -56,8 +50,6 @@ OVER_ETA: Final = {
         "sample",
         "Distance of samples from",
         {
-            "model": Line.model,
-            "gamma": Line.gamma,
             "sampler": Line.sampler,
             "distance": Line.value,
             "difference": Line.difference,
@@ -70,13 +62,7 @@ OVER_ETA: Final = {
     5: OverEta(
         "vlb",
         "Variational bound of",
-        {
-            "model": Line.model,
-            "gamma": Line.gamma,
-            "bits/dim": Line.value,
-            "difference": Line.difference,
-            "sd of repeats": Line.spread,
-        },
+        {"bits/dim": Line.value, "difference": Line.difference, "sd of repeats": Line.spread},
         published.bound,
         {"paper bits/dim": 2, "paper sd": 3},
     ),
@@ -130,7 +116,7 @@ def over_eta(number: int, results: Sequence[Result], notes: Sequence[str]) -> Ta
     form = OVER_ETA[number]
     lines = [Line(result, row) for result in results for row in result.rows]
     lines.sort(key=lambda line: (line.result.sampler or "", order(line.row)))
-    columns = dict(form.columns)
+    columns = {"model": Line.model, "gamma": Line.gamma, **form.columns}
     if form.metric == "sample" and all(line.row.paired is None for line in lines):
         del columns["difference"]
     rows = [[cell(line) for cell in columns.values()] for line in lines]

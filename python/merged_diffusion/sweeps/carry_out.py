@@ -14,9 +14,9 @@ from merged_diffusion.errors import MergedDiffusionError, UsageError
 from merged_diffusion.jobs.settings import THRESHOLDS, Settings
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.comparison import compare
-from merged_diffusion.sweeps.drawn import DrawPlan, plan_drawn
+from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
 from merged_diffusion.sweeps.request import Metric, Request, stated
-from merged_diffusion.sweeps.scored import ScorePlan, plan_scored
+from merged_diffusion.sweeps.scored import ScoredRows, ScorePlan, plan_scored
 from merged_diffusion.sweeps.sweep_plan import Cost
 from merged_diffusion.sweeps.table import Best, RowError, SweepRow, SweepTable
 from merged_diffusion.sweeps.thresholds import Eta, checked
@@ -46,7 +46,11 @@ class Sweep:
         if held is not None:
             self.cost, self.seconds = Cost(held.evaluations), held.seconds
         try:
-            self._rows = plan.opened(out, allow_rebatch=allow_rebatch, strict_env=strict_env)
+            self._rows: ScoredRows | DrawnRows = (
+                DrawnRows(plan, out)  # samples are of one machine
+                if isinstance(plan, DrawPlan)
+                else ScoredRows(plan, out, allow_rebatch=allow_rebatch, strict_env=strict_env)
+            )
         except BaseException:
             if out is not None and made is not None:
                 with suppress(MergedDiffusionError):

@@ -38,13 +38,13 @@ def compare(
     return compared, Best(rows[best].name, etas[best], _interval(compared, etas, best), at_edge)
 
 
-def _interval(rows: Sequence[SweepRow], etas: Sequence[float], best: int) -> tuple[float, float] | None:
+def _interval(rows: Sequence[SweepRow], etas: Sequence[float], best: int) -> list[float] | None:
     """From the first to the last threshold that is as good within its error; None without errors."""
     others = [row.paired for k, row in enumerate(rows) if k != best and row.paired is not None]
     if not others or any(paired.se is None for paired in others):
         return None
     close = [eta for k, (row, eta) in enumerate(zip(rows, etas, strict=True)) if k == best or _is_close(row)]
-    return min(close), max(close)
+    return [min(close), max(close)]
 
 
 def _is_close(row: SweepRow) -> bool:

@@ -69,16 +69,6 @@ class DrawPlan(SweepPlan[SamplePlan]):
         done = [out is not None and is_taken(out / row.folder / SAMPLES) for row in self.rows]
         return self.base.estimate(len(self.base.ids) * done.count(False))
 
-    def opened(
-        self,
-        out: Path | None,
-        *,
-        allow_rebatch: bool,  # noqa: ARG002  samples are of one machine
-        strict_env: bool,  # noqa: ARG002
-    ) -> DrawnRows:
-        """The samples, about to be drawn."""
-        return DrawnRows(self.rows, out, self.reference)
-
 
 def plan_drawn(
     settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
@@ -113,21 +103,19 @@ def _described(base: SamplePlan) -> Json:
 class DrawnRows:
     """The samples of a sweep; without ``out`` they last as long as this object."""
 
-    def __init__(
-        self, rows: Sequence[PlannedRow[SamplePlan]], out: Path | None, reference: Reference
-    ) -> None:
+    def __init__(self, plan: DrawPlan, out: Path | None) -> None:
         self.notes: list[str] = []
-        self.rows = rows
+        self.rows = plan.rows
+        self._reference = plan.reference
         self._made: list[Path] = []
-        self._reference = reference
         self._open = ExitStack()
         try:
             self._folder = out or self._temporary()
-            for row in rows:
+            for row in self.rows:
                 self._made += make(self._folder / row.folder)  # which may be no link out of the sweep
             self._runs = [
                 self._open.enter_context(SampleRun(row.plan, self._folder / row.folder / SAMPLES))
-                for row in rows
+                for row in self.rows
             ]
         except BaseException:
             self.close()

@@ -34,7 +34,6 @@ from merged_diffusion.sweeps.request import Request
 from merged_diffusion.sweeps.sweep_plan import (
     Cost,
     Failed,
-    PlannedRow,
     SweepPlan,
     empty_table,
     existing,
@@ -45,6 +44,7 @@ from merged_diffusion.sweeps.table import Json, RowError, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
 
 Observer = Callable[[str, Record], None]
+Rows = Mapping[str, Evaluation]  # by name
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,6 @@ class ScorePlan(SweepPlan[Plan]):
             base.settings,
         )
 
-    def opened(self, out: Path | None, *, allow_rebatch: bool, strict_env: bool) -> ScoredRows:
-        """The evaluations, open."""
-        return ScoredRows(self.rows, out, allow_rebatch=allow_rebatch, strict_env=strict_env)
-
 
 def plan_scored(
     settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
@@ -105,45 +101,36 @@ def _default_out(base: Plan) -> Path:
     return single.with_name(single.name.replace(base.metric.name, "sweep", 1))
 
 
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """A row and its evaluation, open."""
-
-    row: PlannedRow[Plan]
-    evaluation: Evaluation
-
-
 class ScoredRows:
     """The evaluations of a sweep, open; each is kept as an ordinary run in ``out``, if there is one."""
 
-    def __init__(
-        self, rows: Sequence[PlannedRow[Plan]], out: Path | None, *, allow_rebatch: bool, strict_env: bool
-    ) -> None:
+    def __init__(self, plan: ScorePlan, out: Path | None, *, allow_rebatch: bool, strict_env: bool) -> None:
         self._open = ExitStack()
-        self.rows: list[Scored] = []
+        self._planned = plan.rows
+        self._rows: dict[str, Evaluation] = {}
         try:
-            for row in rows:
+            for row in plan.rows:
                 evaluation = Evaluation(
                     row.plan,
                     out=None if out is None else out / row.folder,
                     allow_rebatch=allow_rebatch,
                     strict_env=strict_env,
                 )
-                self.rows.append(Scored(row, self._open.enter_context(evaluation)))
+                self._rows[row.name] = self._open.enter_context(evaluation)
         except BaseException:
-            for scored in self.rows:
-                scored.evaluation.take_back()
+            for evaluation in self._rows.values():
+                evaluation.take_back()
             self.close()
             raise
 
     @property
     def notes(self) -> list[str]:
         """What opening the runs found worth saying."""
-        return [note for scored in self.rows for note in scored.evaluation.notes]
+        return [note for evaluation in self._rows.values() for note in evaluation.notes]
 
     def left(self) -> dict[str, int]:
         """Images to score, by row."""
-        return {scored.row.name: sum(scored.evaluation.left().values()) for scored in self.rows}
+        return {name: sum(evaluation.left().values()) for name, evaluation in self._rows.items()}
 
     def run(self, observe: Observer | None, cost: Cost, failed: Failed) -> None:
         """Score what is not recorded yet; a row whose expert fails is told, and stops no other.
@@ -154,23 +141,23 @@ class ScoredRows:
             What would end every row alike.
         """
         try:
-            together = _score_alike(self.rows, observe, cost)
-            for scored in self.rows:
-                if scored not in together:
-                    _score_alone(scored, observe, cost, failed)
+            together = _score_alike(self._rows, observe, cost)
+            for name, evaluation in self._rows.items():
+                if name not in together:
+                    _score_alone(name, evaluation, observe, cost, failed)
         except BaseException:
-            for scored in self.rows:
-                scored.evaluation.time_profile = None  # as of the whole sweep
+            for evaluation in self._rows.values():
+                evaluation.time_profile = None  # as of the whole sweep
             raise
 
     def table_rows(
         self, errors: Mapping[str, RowError]
     ) -> tuple[list[SweepRow], Callable[[int, int], Json | None]]:
         """The rows over the records there are, and the paired difference of two of them."""
-        records = [scored.evaluation.held(scored.row.plan.main) for scored in self.rows]
+        records = [evaluation.held(evaluation.plan.main) for evaluation in self._rows.values()]
         rows = []
-        for scored, own in zip(self.rows, records, strict=True):
-            row, summary = scored.row, scored.evaluation.summary() if own else None
+        for row, own in zip(self._planned, records, strict=True):
+            summary = self._rows[row.name].summary() if own else None
             error = errors.get(row.name) or _failures(summary)
             rows.append(SweepRow(row.name, row.model.threshold, row.folder, summary, error=error))
         return rows, lambda one, two: paired(records[one], records[two])
@@ -192,7 +179,7 @@ def _failures(summary: Json | None) -> RowError | None:
     )
 
 
-def _score_alike(rows: Sequence[Scored], observe: Observer | None, cost: Cost) -> Sequence[Scored]:
+def _score_alike(rows: Rows, observe: Observer | None, cost: Cost) -> Rows:
     """Score the rows that can share steps; those that were, which are none where an expert fails."""
     together = _fan(rows)
     if together:
@@ -201,23 +188,24 @@ def _score_alike(rows: Sequence[Scored], observe: Observer | None, cost: Cost) -
         except (StorageError, RunError, ResourceError, IncompleteError):
             raise
         except Exception:  # noqa: BLE001  an expert may raise anything; whose row it spoils shows one by one
-            return ()
-    for scored in together:
-        scored.evaluation.time_profile = None  # that of all is the sweep's
-        scored.evaluation.conclude()
+            return {}
+    for evaluation in together.values():
+        evaluation.time_profile = None  # that of all is the sweep's
+        evaluation.conclude()
     return together
 
 
-def _fan(rows: Sequence[Scored]) -> Sequence[Scored]:
+def _fan(rows: Rows) -> Rows:
     """The rows that begin with the likelihood expert, if there are several that can share its steps."""
-    if any(scored.row.plan.metric is not LIKELIHOOD for scored in rows):
-        return ()
-    found = [scored for scored in rows if scored.row.model.legs(toward="noise")[0].role == "likelihood"]
+    plans = {name: evaluation.plan for name, evaluation in rows.items()}
+    if any(plan.metric is not LIKELIHOOD for plan in plans.values()):
+        return {}
+    found = [name for name, plan in plans.items() if plan.model.legs(toward="noise")[0].role == "likelihood"]
     if len(found) < 2:
-        return ()
-    settings = found[0].row.plan.settings
-    models = [scored.row.model for scored in found]
-    return found if can_share(models, step_control=settings.step_control) else ()
+        return {}
+    step_control = plans[found[0]].settings.step_control
+    shared = can_share([plans[name].model for name in found], step_control=step_control)
+    return {name: rows[name] for name in found} if shared else {}
 
 
 def _evaluations(record: Json) -> int:
@@ -225,30 +213,29 @@ def _evaluations(record: Json) -> int:
     return sum(record["evaluations"].values())
 
 
-def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost) -> None:
-    by_name = {scored.row.name: scored for scored in rows}
-    todo = {name: scored.evaluation.todo(scored.row.plan.main) for name, scored in by_name.items()}
+def _score_together(rows: Rows, observe: Observer | None, cost: Cost) -> None:
+    todo = {name: evaluation.todo(evaluation.plan.main) for name, evaluation in rows.items()}
     wanted = {
         name: np.empty(0, dtype=np.int64) if images is None else images.ids for name, images in todo.items()
     }
-    plan = rows[0].row.plan
+    first = next(iter(rows))
+    plan = rows[first].plan
     is_wanted = np.isin(plan.data.ids, np.concatenate(list(wanted.values())))
     if not is_wanted.any():
         return
     images = plan.data.where(is_wanted)
     options = plan.settings.solver_options()
     batch_coupled, _ = options.pop("batch_coupled"), options.pop("extrapolate")
-    counts = dict.fromkeys(by_name, 0)
+    counts = dict.fromkeys(rows, 0)
 
     def keep(name: str, record: Record) -> None:
-        scored = by_name[name]
-        scored.evaluation.keep(scored.row.plan.main, record)
+        rows[name].keep(rows[name].plan.main, record)
         counts[name] += _evaluations(record)
         if observe is not None:
             observe(name, record)
 
-    results = log_likelihoods(
-        {name: scored.row.model for name, scored in by_name.items()},
+    result = log_likelihoods(
+        {name: evaluation.plan.model for name, evaluation in rows.items()},
         images,
         SolverSettings(**options),
         wanted=wanted,
@@ -256,25 +243,26 @@ def _score_together(rows: Sequence[Scored], observe: Observer | None, cost: Cost
         batch_coupled=batch_coupled,
         allow_failed=True,  # refused in the summary, once every image has had its turn
         on_record=keep,
-    )
-    result = results[rows[0].row.name]
+    )[first]
     single_runs = sum(counts.values())
     cost.add(result.tally["evaluations"], single_runs, result.time_profile)
-    for name, scored in by_name.items():  # the time of all, in proportion to what each would have taken
+    for name, evaluation in rows.items():  # the time of all, in proportion to what each would have taken
         share = counts[name] / single_runs
-        scored.evaluation.seconds += share * result.seconds
-        scored.evaluation.seconds_outside_network += share * result.seconds_outside_network
+        evaluation.seconds += share * result.seconds
+        evaluation.seconds_outside_network += share * result.seconds_outside_network
 
 
-def _score_alone(scored: Scored, observe: Observer | None, cost: Cost, failed: Failed) -> None:
+def _score_alone(
+    name: str, evaluation: Evaluation, observe: Observer | None, cost: Cost, failed: Failed
+) -> None:
     spent = 0
 
     def note(_: str, record: Record) -> None:
         nonlocal spent
         spent += _evaluations(record)
         if observe is not None:
-            observe(scored.row.name, record)
+            observe(name, record)
 
-    with spoiling_one_row(scored.row.name, failed):
-        scored.evaluation.run(note)
-    cost.add(spent, spent, scored.evaluation.time_profile)
+    with spoiling_one_row(name, failed):
+        evaluation.run(note)
+    cost.add(spent, spent, evaluation.time_profile)

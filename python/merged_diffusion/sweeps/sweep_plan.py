@@ -118,7 +118,7 @@ def empty_table(metric: Metric, data: Json, models: Models, settings: Json) -> S
         metric=metric,
         data=data,
         pair=None if pair is None else pair.name,
-        eta_range=None if pair is None else pair.eta_range,
+        eta_range=None if pair is None else list(pair.eta_range),
         experts=dict(models.identity),
         settings=settings,
     )

@@ -140,22 +140,16 @@ class SweepRow:
         """From JSON values."""
         paired, error = value.get("paired"), value.get("error")
         return cls(
-            name=value["name"],
-            threshold=value["threshold"],
-            folder=value["folder"],
-            summary=value["summary"],
+            **{name: value[name] for name in ("name", "threshold", "folder", "summary")},
             paired=None if paired is None else Paired(**paired),
             error=None if error is None else RowError(**{"fields": {}, "hint": None} | error),
         )
 
     def as_dict(self, metric: Metric) -> Json:
         """As JSON values."""
-        return {
-            "name": self.name,
-            "threshold": self.threshold,
-            "folder": self.folder,
-            "summary": self.summary,
-            "paired": None if self.paired is None else self.paired.as_dict(metric),
+        paired = None if self.paired is None else self.paired.as_dict(metric)
+        return vars(self) | {
+            "paired": paired,
             "error": None if self.error is None else dict(vars(self.error)),
         }
 
@@ -166,16 +160,8 @@ class Best:
 
     name: str
     eta: float
-    indistinguishable: tuple[float, float] | None
+    indistinguishable: Sequence[float] | None
     at_edge: bool
-
-    @classmethod
-    def of(cls, value: Json) -> Best:
-        """From JSON values."""
-        ends = value["indistinguishable"]
-        return cls(
-            value["name"], value["eta"], None if ends is None else (ends[0], ends[1]), value["at_edge"]
-        )
 
 
 @dataclass(frozen=True)
@@ -197,7 +183,7 @@ class SweepTable:
     metric: Metric
     data: Json
     pair: str | None
-    eta_range: tuple[float, float] | None
+    eta_range: Sequence[float] | None
     experts: Mapping[str, Json]
     settings: Json
     rows: Sequence[SweepRow] = ()
@@ -214,17 +200,16 @@ class SweepTable:
     def of(cls, value: Json) -> SweepTable:
         """From JSON values."""
         pair, best = value["pair"], value.get("best")
-        ends = pair.get("eta_range")
         return cls(
             metric=value["metric"],
             data=value["data"],
             pair=pair.get("name"),
-            eta_range=None if ends is None else (ends[0], ends[1]),
+            eta_range=pair.get("eta_range"),
             experts=pair["experts"],
             settings=value["settings"],
             rows=tuple(map(SweepRow.of, value["rows"])),
             evaluations=Evaluations(**{name: int(n) for name, n in value["evaluations"].items()}),
-            best=None if best is None else Best.of(best),
+            best=None if best is None else Best(**best),
             seconds=float(value["seconds"]),
             time_profile=value.get("time_profile"),
         )
@@ -238,7 +223,7 @@ class SweepTable:
             "data": self.data,
             "pair": {
                 "name": self.pair,
-                "eta_range": None if self.eta_range is None else list(self.eta_range),
+                "eta_range": self.eta_range,
                 "experts": self.experts,
             },
             "settings": self.settings,
@@ -246,13 +231,11 @@ class SweepTable:
 
     def as_dict(self) -> dict[str, Any]:
         """The content of ``sweep.json``."""
-        best = self.best
-        ends = None if best is None or best.indistinguishable is None else list(best.indistinguishable)
         timed = {} if self.time_profile is None else {"time_profile": self.time_profile}
         return self.about() | {
             "rows": [row.as_dict(self.metric) for row in self.rows],
             "evaluations": dict(vars(self.evaluations)),
-            "best": None if best is None else vars(best) | {"indistinguishable": ends},
+            "best": None if self.best is None else dict(vars(self.best)),
             "seconds": self.seconds,
             **timed,
         }
