@@ -102,7 +102,7 @@ def command(
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Sweep(plan, out=out, **keep) as sweep:
                 try:
-                    with Progress(sweep.left(), sweep.notes, quiet=quiet) as progress:
+                    with Progress(sweep.rows.left(), sweep.rows.notes, quiet=quiet) as progress:
                         sweep.run(progress.drawn if metric == "sample" else progress.update)
                 except KeyboardInterrupt:
                     return sweep_report.interrupted(sweep.result(), out, as_json=as_json)

@@ -25,7 +25,7 @@ Observer = Callable[[str, Any], None]
 
 
 class Sweep:
-    """A plan being carried out. `result` may be asked for at any time, also after an interrupt."""
+    """A plan being carried out: its `rows`, open, and their `result` at any time, also after an interrupt."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Sweep:
         if held is not None:
             self.cost, self.seconds = Cost(held.evaluations), held.seconds
         try:
-            self._rows: ScoredRows | DrawnRows = (
+            self.rows: ScoredRows | DrawnRows = (
                 DrawnRows(plan, out)  # samples are of one machine
                 if isinstance(plan, DrawPlan)
                 else ScoredRows(plan, out, allow_rebatch=allow_rebatch, strict_env=strict_env)
@@ -57,15 +57,6 @@ class Sweep:
                     sweep_folder.take_back(out, made)
             raise
 
-    @property
-    def notes(self) -> list[str]:
-        """What opening the rows found worth saying."""
-        return self._rows.notes
-
-    def left(self) -> dict[str, int]:
-        """Images to score or to draw, by row."""
-        return self._rows.left()
-
     def run(self, observe: Observer | None = None) -> None:
         """Compute what is not there yet; ``observe(row, record or samples)`` is called as they are made."""
 
@@ -74,7 +65,7 @@ class Sweep:
 
         begin = time.monotonic()
         try:
-            self._rows.run(observe, self.cost, failed)
+            self.rows.run(observe, self.cost, failed)
         except BaseException:
             self.cost.time_profile = None  # where the time of what was cut short went is not known
             self.seconds += time.monotonic() - begin
@@ -91,7 +82,7 @@ class Sweep:
 
     def result(self) -> SweepTable:
         """The table over what there is: the content of ``sweep.json``."""
-        rows, difference = self._rows.table_rows(self._errors)
+        rows, difference = self.rows.table_rows(self._errors)
         return self._table(*compare(rows, [row.eta for row in self.plan.rows], difference))
 
     def _table(self, rows: Sequence[SweepRow], best: Best | None) -> SweepTable:
@@ -109,7 +100,7 @@ class Sweep:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rows.close()
+        self.rows.close()
 
 
 def place(

@@ -105,17 +105,17 @@ class DrawnRows:
 
     def __init__(self, plan: DrawPlan, out: Path | None) -> None:
         self.notes: list[str] = []
-        self.rows = plan.rows
+        self._rows = plan.rows
         self._reference = plan.reference
         self._made: list[Path] = []
         self._open = ExitStack()
         try:
             self._folder = out or self._temporary()
-            for row in self.rows:
+            for row in self._rows:
                 self._made += make(self._folder / row.folder)  # which may be no link out of the sweep
             self._runs = [
                 self._open.enter_context(SampleRun(row.plan, self._folder / row.folder / SAMPLES))
-                for row in self.rows
+                for row in self._rows
             ]
         except BaseException:
             self.close()
@@ -127,11 +127,11 @@ class DrawnRows:
 
     def left(self) -> dict[str, int]:
         """Images to draw, by row."""
-        return {row.name: len(run.todo) for row, run in zip(self.rows, self._runs, strict=True)}
+        return {row.name: len(run.todo) for row, run in zip(self._rows, self._runs, strict=True)}
 
     def run(self, observe: Callable[[str, Samples], None] | None, cost: Cost, failed: Failed) -> None:
         """Draw and measure what is not there yet; a row whose expert fails is told, and stops no other."""
-        for row, run in zip(self.rows, self._runs, strict=True):
+        for row, run in zip(self._rows, self._runs, strict=True):
             spent = 0.0
 
             def count(samples: Samples, name: str = row.name) -> None:
@@ -150,12 +150,7 @@ class DrawnRows:
         self, errors: Mapping[str, RowError]
     ) -> tuple[list[SweepRow], Callable[[int, int], Json | None]]:
         """The rows that were measured, and the difference of two of them from the same ids and noise."""
-        rows = [
-            SweepRow(
-                row.name, row.model.threshold, row.folder, self._summary(row), error=errors.get(row.name)
-            )
-            for row in self.rows
-        ]
+        rows = [row.told(self._summary(row), errors.get(row.name)) for row in self._rows]
 
         def minus(one: int, two: int) -> Json | None:
             a, b = rows[one].figure, rows[two].figure

@@ -158,8 +158,7 @@ class ScoredRows:
         rows = []
         for row, own in zip(self._planned, records, strict=True):
             summary = self._rows[row.name].summary() if own else None
-            error = errors.get(row.name) or _failures(summary)
-            rows.append(SweepRow(row.name, row.model.threshold, row.folder, summary, error=error))
+            rows.append(row.told(summary, errors.get(row.name) or _failures(summary)))
         return rows, lambda one, two: paired(records[one], records[two])
 
     def close(self) -> None:

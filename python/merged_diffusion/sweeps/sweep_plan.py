@@ -24,7 +24,7 @@ from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import Metric
-from merged_diffusion.sweeps.table import Evaluations, Json, SweepTable
+from merged_diffusion.sweeps.table import Evaluations, Json, RowError, SweepRow, SweepTable
 from merged_diffusion.sweeps.thresholds import ALONE, Eta, grid, row_name
 
 Job = TypeVar("Job", Plan, SamplePlan)
@@ -44,6 +44,10 @@ class PlannedRow(Generic[Job]):
     def model(self) -> MergedModel:
         """What is scored, or drawn from."""
         return self.plan.model
+
+    def told(self, summary: Json | None, error: RowError | None) -> SweepRow:
+        """As a row of the table, not yet compared with the others."""
+        return SweepRow(self.name, self.model.threshold, self.folder, summary, error=error)
 
 
 @dataclass(frozen=True)
