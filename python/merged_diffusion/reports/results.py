@@ -41,15 +41,6 @@ class Result:
     evaluations: Evaluations | None = None
     seconds: float | None = None
 
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if not self.folder(row).resolve().is_relative_to(self.path.resolve()):
-                raise RunCorruptError(
-                    f"{self.path / sweep_folder.NAME}: names the row {row.folder}, outside of {self.path}",
-                    file=str(self.path),
-                )
-        object.__setattr__(self, "rows", sorted(self.rows, key=order))
-
     @property
     def sampler(self) -> str | None:
         """How samples were drawn."""
@@ -81,6 +72,16 @@ class Result:
 def order(row: SweepRow) -> float:
     """Where a row stands."""
     return ENDS.get(row.model, row.eta or 0.0)
+
+
+def _ordered(path: Path, rows: Sequence[SweepRow]) -> list[SweepRow]:
+    """The rows in the paper's order, all of which have to lie inside ``path``."""
+    for row in rows:
+        if not (path / row.folder).resolve().is_relative_to(path.resolve()):
+            raise RunCorruptError(
+                f"{path / sweep_folder.NAME}: names the row {row.folder}, outside of {path}", file=str(path)
+            )
+    return sorted(rows, key=order)
 
 
 def best_row(rows: Sequence[SweepRow]) -> SweepRow | None:
@@ -167,7 +168,7 @@ def _sweep(folder: Path, table: SweepTable) -> Result:
         data=table.data,
         experts=table.experts,
         settings=table.settings,
-        rows=table.rows,
+        rows=_ordered(folder, table.rows),
         is_sweep=True,
         best=table.best,
         evaluations=table.evaluations,
@@ -194,7 +195,7 @@ def _run(run: Run) -> Result:
         data=summary["data"],
         experts=run.settings.get("experts", {}),
         settings=run.settings["settings"],
-        rows=rows,
+        rows=_ordered(run.path, rows),
         seconds=summary.get("seconds"),
     )
 
