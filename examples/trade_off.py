@@ -13,6 +13,8 @@ import numpy as np
 
 import merged_diffusion as md
 from merged_diffusion import plots
+from merged_diffusion.quality.assess import Figure
+from merged_diffusion.sweeps.table import SweepRow
 
 SHOWN = 14  # images of the same noise, side by side
 
@@ -34,48 +36,43 @@ def main() -> None:
     )
     drawn = md.sweep(md.Settings.of(common), metric="sample", num=given.num, out=given.out / "sample-ode")
 
-    quality = {row["name"]: row["summary"]["quality"]["primary"] for row in drawn["rows"]}
-    bits = {row["name"]: row["summary"]["bits_per_dim"] for row in scored["rows"]}
-    points = [point(row, bits[row["name"]], quality[row["name"]]) for row in scored["rows"]]
-    distance = next(iter(quality.values()))["name"]
+    quality = {row.name: row.figure for row in drawn.rows}
+    points = [point(row, quality[row.name]) for row in scored.rows]
+    distance = next(iter(quality.values())).name
     plots.trade_off(points, distance=distance).savefig(given.out / "trade-off.svg")
 
-    merged = [row for row in scored["rows"] if role(row) == "merged"]
+    merged = [row for row in scored.rows if row.model == "merged"]
     curve = plots.Curve(
         "merged",
-        [row["threshold"]["eta"] for row in merged],
-        [row["paired"]["difference"] for row in merged],
-        [row["paired"]["se"] for row in merged],
+        [row.eta for row in merged],
+        [row.paired.difference for row in merged],
+        [row.paired.se for row in merged],
     )
     alone = [
-        plots.Level(row["name"], f"{row['name']} expert", row["paired"]["difference"], row["paired"]["se"])
-        for row in scored["rows"]
-        if role(row) != "merged"
+        plots.Level(row.model, f"{row.name} expert", row.paired.difference, row.paired.se)
+        for row in scored.rows
+        if row.model != "merged"
     ]
-    figure = plots.over_eta([curve], alone, unit=f"bits/dim minus those of {scored['best']['name']}")
+    figure = plots.over_eta([curve], alone, unit=f"bits/dim minus those of {scored.best.name}")
     figure.savefig(given.out / "likelihood.svg")
 
     strips = []
-    for row in drawn["rows"]:
-        with np.load(given.out / "sample-ode" / row["folder"] / "samples.npz", allow_pickle=False) as kept:
-            strips.append((row["name"], kept["images"][:SHOWN]))
+    for row in drawn.rows:
+        with np.load(given.out / "sample-ode" / row.folder / "samples.npz", allow_pickle=False) as kept:
+            strips.append((row.name, kept["images"][:SHOWN]))
             levels_of_grey = int(kept["levels"])
     plots.strips(strips, levels=levels_of_grey).savefig(given.out / "same-noise.svg")
 
-    for row in scored["rows"]:
-        one, two = bits[row["name"]], quality[row["name"]]
-        print(f"{row['name']:12} {one['mean']:.4f} bits/dim   {two['name']} {two['value']:.3f}")
+    for row in scored.rows:
+        mean, _ = row.value
+        print(f"{row.name:12} {mean:.4f} bits/dim   {distance} {quality[row.name].value:.3f}")
 
 
-def role(row: dict) -> str:
-    """Whether a row is the merged model's or an expert's."""
-    return row["name"] if row["threshold"] is None else "merged"
-
-
-def point(row: dict, bits: dict, quality: dict) -> plots.Point:
+def point(row: SweepRow, quality: Figure) -> plots.Point:
     """A row in the trade-off."""
-    name = f"{row['threshold']['eta']:.2g}" if role(row) == "merged" else f"{row['name']} expert"
-    return plots.Point(name, role(row), bits["mean"], quality["value"], None, quality["se"])
+    name = f"{row.eta:.2g}" if row.model == "merged" else f"{row.name} expert"
+    mean, _ = row.value
+    return plots.Point(name, row.model, mean, quality.value, None, quality.se)
 
 
 if __name__ == "__main__":

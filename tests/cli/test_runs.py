@@ -66,7 +66,8 @@ def test_other_data_have_their_exit_code(run_cli, kept, tmp_path):
     other = tmp_path / "sweep"
     other.mkdir()
     (other / "sweep.json").write_text(
-        '{"format": 1, "metric": "nll", "data": {"name": "photos"}, "settings": {}, "rows": []}'
+        '{"format": 1, "metric": "nll", "data": {"name": "photos"}, "pair": {"experts": {}}, "settings": {},'
+        ' "rows": [], "evaluations": {}, "seconds": 0.0}'
     )
     found = run_cli("runs", "report", folder, other, "--json")
     assert found.code == 7

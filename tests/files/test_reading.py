@@ -49,7 +49,7 @@ RUN = ROOT / "tests" / "reference" / "run-format-1"
 READERS = {
     "settings of a run": (("runs", "show", "run"), "run/settings.json", (6, 7)),
     "records of a run": (("runs", "show", "run"), "run/images-0000-of-0001.jsonl", (6, 7)),
-    "table of a sweep": (("runs", "report", "sweep", "--out", "a.html"), "sweep/sweep.json", (7,)),
+    "table of a sweep": (("runs", "report", "sweep", "--out", "a.html"), "sweep/sweep.json", (6, 7)),
     "settings of samples": (("runs", "report", "drawn", "--out", "a.html"), "drawn/settings.json", (6, 7)),
     "card": (("train", "card.toml", "--out", "out"), "card.toml", (4,)),
     "card of an expert": (("experts", "inspect", "x"), "x/card.toml", (4,)),
@@ -94,7 +94,8 @@ def test_a_sweep_names_no_row_outside_of_itself(tmp_path: Path) -> None:
 
     (tmp_path / "other").mkdir()
     row = {"name": "likelihood", "threshold": None, "summary": None, "folder": "../other"}
-    table = {"format": 1, "metric": "nll", "data": {}, "settings": {}, "rows": [row]}
+    table = {"format": 1, "metric": "nll", "data": {}, "pair": {"experts": {}}, "settings": {}}
+    table |= {"rows": [row], "evaluations": {}, "seconds": 0.0}
     sweep = tmp_path / "sweep"
     sweep.mkdir()
     (sweep / "sweep.json").write_text(json.dumps(table))

@@ -7,11 +7,10 @@ import pytest
 
 from merged_diffusion.errors import RunError, RunMismatchError, UsageError
 from merged_diffusion.jobs import paper
-from merged_diffusion.reports.beginnings import TABLES
 from merged_diffusion.reports.export import exported
 from merged_diffusion.reports.published import published
 from merged_diffusion.reports.results import read_all
-from merged_diffusion.reports.tables import Number, Table, written
+from merged_diffusion.reports.tables import BEGINNINGS, Number, Table, written
 
 from .conftest import bits, quality
 
@@ -56,7 +55,7 @@ def test_table_1_in_every_format(make_sweep, form, text):
     assert exported([make_sweep()], form=form).text == text
 
 
-@pytest.mark.parametrize("form", list(TABLES))
+@pytest.mark.parametrize("form", list(BEGINNINGS))
 @pytest.mark.parametrize("data", [{}, CIFAR])
 def test_every_table_is_known_again_by_its_beginning(make_sweep, form, data):
     drawn = [quality(v, 0.1) for v in (9.0, 2.0, 2.5)]
@@ -66,7 +65,7 @@ def test_every_table_is_known_again_by_its_beginning(make_sweep, form, data):
         make_sweep("bound", metric="vlb", data=data),
     ]
     for number in range(1, 7):
-        assert TABLES[form].search(exported(results, form=form, number=number).text), number
+        assert BEGINNINGS[form].search(exported(results, form=form, number=number).text), number
 
 
 def test_latex_escapes_what_is_a_command():
@@ -233,3 +232,12 @@ def test_newer_sweep_is_refused(make_sweep):
 def test_folder_without_results_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"settings\.json"):
         exported([tmp_path])
+
+
+def test_a_run_at_the_end_of_eta_has_no_gamma(tmp_path):
+    from merged_diffusion.jobs.evaluate import evaluate
+    from merged_diffusion.jobs.settings import Settings
+
+    given = {"data": "digits", "eta": 1.0, "limit": 1, "tol": 0.05, "threads": 1, "device": "cpu"}
+    evaluate(Settings.of(given), out=tmp_path / "run")
+    assert "| eta 1 |  |" in exported([tmp_path / "run"]).text

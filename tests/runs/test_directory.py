@@ -1,5 +1,6 @@
 """Files of ours in a directory: whole or not at all, by name, and through no link."""
 
+import dataclasses
 import errno
 import os
 import re
@@ -16,12 +17,11 @@ from merged_diffusion.runs.directory import Directory, write_file
 from merged_diffusion.runs.places import make
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.sampling.store import Store
-from merged_diffusion.scores.record import Record
-from merged_diffusion.sweeps import sweep_folder as sweep_folder
+from merged_diffusion.sweeps import sweep_folder
+from merged_diffusion.sweeps.table import SweepTable
 
 SETTINGS = {"command": "nll", "model": "merged", "settings": {}, "data": {}, "experts": {}}
-TABLE = {"format": 1, "metric": "nll", "data": {}, "pair": {"experts": {}}, "settings": {},
-         "evaluations": {"spent": 0, "single_runs": 0}, "seconds": 0.0}  # fmt: skip
+TABLE = SweepTable("nll", data={}, pair=None, eta_range=None, experts={}, settings={})
 IDENTITY = {"settings": {}, "image_shape": [1, 2, 2]}
 
 
@@ -51,7 +51,7 @@ def refuse(place):
 
 def tabulate(place):
     sweep_folder.begin(place / "swept", TABLE)
-    sweep_folder.write(place / "swept", TABLE | {"seconds": 1.0})
+    sweep_folder.write(place / "swept", dataclasses.replace(TABLE, seconds=1.0))
 
 
 def drawing(ending):

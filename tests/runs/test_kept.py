@@ -17,14 +17,15 @@ from merged_diffusion.reports.sample_record import sample_record
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.records import decode, encode
 from merged_diffusion.sampling import parts, sample_files, store
-from merged_diffusion.sweeps import sweep_folder as sweeps
+from merged_diffusion.sweeps import sweep_folder
+from merged_diffusion.sweeps.table import SweepTable
 from merged_diffusion.thresholds import auto
 from merged_diffusion.training.state import TrainingState
 
 DEEP = "[" * 100_000
 SETTINGS = ('{"format":1}', '{"format":1,"settings":3}', '{"format":1,"settings":[]}')
 TABLE = {"format": 1, "metric": "nll", "data": {}, "pair": {"experts": {}}, "settings": {},
-         "evaluations": {"spent": 0}, "seconds": 0.0}  # fmt: skip
+         "rows": [], "evaluations": {"spent": 0}, "seconds": 0.0}  # fmt: skip
 STRANGE = {
     "nothing": lambda path: path.write_bytes(b""),
     "a few bytes": lambda path: path.write_bytes(b"\x93NUMPY"),
@@ -103,7 +104,7 @@ def test_the_threshold_and_tolerance_of_an_edited_run(tmp_path, content):
 def test_the_table_of_an_edited_sweep(tmp_path, content):
     (tmp_path / "sweep.json").write_text(content)
     with pytest.raises(RunError) as found, as_kept(tmp_path):
-        sweeps.begin(tmp_path, TABLE)
+        sweep_folder.begin(tmp_path, SweepTable.of(TABLE))
     assert isinstance(found.value, RunCorruptError)
     with pytest.raises(RunError), as_kept(tmp_path):
         results.read(tmp_path)

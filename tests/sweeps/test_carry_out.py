@@ -9,6 +9,8 @@ from merged_diffusion import Settings, sweep
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.metrics import VariationalBound
 from merged_diffusion.runs import open_run
+from merged_diffusion.runs.settings_file import json_text
+from merged_diffusion.sweeps import sweep_folder
 
 FEW = {"data": "digits", "limit": 2, "rtol": 1e-3, "atol": 1e-3, "device": "cpu", "threads": 1}
 
@@ -20,23 +22,21 @@ def test_rows_compared_and_kept(tmp_path):
     table = sweep(
         Settings.of(FEW), [0.4, 0.1], out=tmp_path / "swept", observe=lambda row, record: seen.append(row)
     )
-    assert [line["name"] for line in table["rows"]] == ["eta 0.1000", "eta 0.4000"]
+    assert [row.name for row in table.rows] == ["eta 0.1000", "eta 0.4000"]
     assert sorted(seen) == ["eta 0.1000"] * 2 + ["eta 0.4000"] * 2
     kept = open_run(tmp_path / "swept" / "eta-0.1000")
     alone = md.evaluate(Settings.of(FEW | {"eta": 0.1})).as_dict()
-    assert table["rows"][0]["summary"]["bits_per_dim"] == alone["bits_per_dim"]
+    assert table.rows[0].summary["bits_per_dim"] == alone["bits_per_dim"]
     assert kept.settings["threshold"] == alone["threshold"]
-    assert table["evaluations"]["spent"] < table["evaluations"]["single_runs"]
-    assert table["best"]["name"] == min(
-        table["rows"], key=lambda line: line["summary"]["bits_per_dim"]["mean"]
-    )["name"]  # fmt: skip
+    assert table.evaluations.spent < table.evaluations.single_runs
+    assert table.best.name == min(table.rows, key=lambda row: row.value).name
 
 
 def test_a_sweep_that_is_complete_keeps_its_cost(tmp_path):
     first = md.sweep(Settings.of(FEW), [0.4, 0.1], out=tmp_path / "swept")
     again = md.sweep(Settings.of(FEW), [0.4, 0.1], out=tmp_path / "swept")
-    assert again["evaluations"] == first["evaluations"]
-    assert first["seconds"] <= again["seconds"] < 2 * first["seconds"]
+    assert again.evaluations == first.evaluations
+    assert first.seconds <= again.seconds < 2 * first.seconds
 
 
 @pytest.mark.parametrize("given", [{"eta": 0.3}, {"gamma": -3.0}, {"expert": "bundled:digits-vdm"}])
@@ -49,7 +49,7 @@ def test_settings_may_be_a_mapping_of_known_names():
     table, same = (
         sweep(given, [0.4], metric="vlb", times=2) for given in (FEW_BOUNDS, Settings.of(FEW_BOUNDS))
     )
-    found, expected = (part["rows"][0]["summary"]["bits_per_dim"] for part in (table, same))
+    found, expected = (part.rows[0].summary["bits_per_dim"] for part in (table, same))
     assert found == expected
     for strange, told in (({"data": "digits", "limits": 4}, "'limits'"), ({"limit": 4}, "name no data")):
         with pytest.raises(UsageError, match=told):
@@ -65,8 +65,8 @@ def test_bounds_are_those_of_evaluate():
     alone = md.evaluate(
         Settings.of(FEW_BOUNDS | {"eta": 0.1}), metric=VariationalBound(4, profile=True)
     ).as_dict()
-    assert table["rows"][0]["summary"]["bits_per_dim"] == alone["bits_per_dim"]
-    assert table["rows"][0]["summary"]["profile"] == alone["profile"]
+    assert table.rows[0].summary["bits_per_dim"] == alone["bits_per_dim"]
+    assert table.rows[0].summary["profile"] == alone["profile"]
 
 
 def test_samples_are_those_of_draw_and_are_given_as_they_are_made(tmp_path):
@@ -86,7 +86,7 @@ def test_samples_are_those_of_draw_and_are_given_as_they_are_made(tmp_path):
     with np.load(tmp_path / "swept" / "eta-0.4000" / "samples.npz") as kept:
         assert (kept["images"] == own.images).all()
     found = md.assess(own.images, "digits")["primary"]
-    assert table["rows"][1]["summary"]["quality"]["primary"] == found
+    assert table.rows[1].summary["quality"]["primary"] == found
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,18 @@ def test_samples_are_those_of_draw_and_are_given_as_they_are_made(tmp_path):
 def test_options_of_another_metric_are_refused(given, options, told):
     with pytest.raises(UsageError, match=told):
         sweep(Settings.of(SAMPLES | given), **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({"data": "digits", "limit": 1, "tol": 0.05, "device": "cpu", "threads": 1}, {}),
+        (FEW_BOUNDS, {"metric": "vlb", "times": 2}),
+        (SAMPLES, {"metric": "sample", "num": 20, "sampling": HEUN}),
+    ],
+)
+def test_a_table_that_is_read_is_written_as_it_was(tmp_path, given, options):
+    table = sweep(given, [0.4, 0.1, 0], **options, out=tmp_path)
+    kept = (tmp_path / sweep_folder.NAME).read_bytes()
+    sweep_folder.write(tmp_path, sweep_folder.read(tmp_path))
+    assert (tmp_path / sweep_folder.NAME).read_bytes() == kept == json_text(table.as_dict())

@@ -157,9 +157,9 @@ def test_confirming_scores_the_threshold_its_neighbours_and_both_experts():
         machine=Machine(dtype="float64", batch_size=16),
     )
     np.testing.assert_allclose(confirmed.rows[name].bits_per_dim, single.bits_per_dim, rtol=1e-12)
-    rows = {row["name"]: row for row in confirmed.summary()["rows"]}
-    assert rows[name]["paired"] is None
-    assert rows["likelihood"]["paired"]["to"] == name
+    rows = {row.name: row for row in confirmed.against(confirmed.eta)}
+    assert rows[name].paired is None
+    assert rows["likelihood"].paired.to == name
 
 
 def test_the_same_seed_finds_the_same_whatever_the_order():

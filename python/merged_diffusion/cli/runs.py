@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from merged_diffusion.cli import options
+from merged_diffusion.reports.tables import BEGINNINGS, FORMATS
 
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
-FORMATS = ("markdown", "latex", "csv")
 WHAT = ("nll", "vlb", "sample", "literature", "ends")
 
 
@@ -80,7 +80,6 @@ def export(
 ) -> int:
     """One of the paper's tables from kept sweeps and runs; without --table, the one they belong in."""
     from merged_diffusion.cli import output
-    from merged_diffusion.reports.beginnings import TABLES
     from merged_diffusion.reports.export import exported
     from merged_diffusion.reports.text_file import write_text
     from merged_diffusion.runs.kept import as_kept
@@ -88,7 +87,7 @@ def export(
     with as_kept(*folders):
         found = exported(folders, form=form, number=table, what=what)
     if out is not None:
-        write_text(out, found.text, TABLES[form])
+        write_text(out, found.text, BEGINNINGS[form])
     for warning in found.warnings if not quiet else ():
         output.say(f"warning: {warning}")
     if as_json:

@@ -83,12 +83,11 @@ def command(
     from merged_diffusion.cli import sweep_report
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.jobs.threads import configured
-    from merged_diffusion.sweeps.carry_out import Sweep
-    from merged_diffusion.sweeps.place import place
+    from merged_diffusion.sweeps.carry_out import Sweep, place
 
     with output.remarks(quiet=quiet):
         plan, out = place(settings, wanted, out, request)
-        with configured(threads=plan.threads, deterministic=settings.deterministic):
+        with configured(threads=plan.base.threads, deterministic=settings.deterministic):
             start = time.monotonic()
             plan.check_experts()
             checked = time.monotonic() - start
@@ -103,7 +102,7 @@ def command(
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Sweep(plan, out=out, **keep) as sweep:
                 try:
-                    with Progress(sweep.left(), sweep.notes, quiet=quiet) as progress:
+                    with Progress(sweep.rows.left(), sweep.rows.notes, quiet=quiet) as progress:
                         sweep.run(progress.drawn if metric == "sample" else progress.update)
                 except KeyboardInterrupt:
                     return sweep_report.interrupted(sweep.result(), out, as_json=as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,19 +14,20 @@ from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, cost_line, how
 from merged_diffusion.cli.text import evaluations, value
 from merged_diffusion.errors import SolveError
 from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.quality.assess import Figure
 from merged_diffusion.scores.means import Means
-from merged_diffusion.sweeps.sweep_plan import SweepPlan
+from merged_diffusion.sweeps.drawn import DrawPlan
+from merged_diffusion.sweeps.scored import ScorePlan
+from merged_diffusion.sweeps.table import SweepRow, SweepTable
 
-Table = Mapping[str, Any]
 WORK: Final = {"nll": "solves", "vlb": "bounds", "sample": "samples"}
 
 
-def show(table: Table, out: Path | None, *, as_json: bool) -> int:
+def show(table: SweepTable, out: Path | None, *, as_json: bool) -> int:
     """The result of a sweep; its exit code (5 where a row failed)."""
-    failed = [line for line in table["rows"] if line["error"] is not None]
-    failure = _failure(failed, len(table["rows"])) if failed else {}
+    failure = _failure(table.rows)
     if as_json:
-        emit_json(dict(table) | failure)
+        emit_json(table.as_dict() | failure)
     else:
         emit("\n".join([*lines(table), NOT_KEPT if out is None else f"kept in {out}"]))
         if failure:
@@ -34,111 +35,120 @@ def show(table: Table, out: Path | None, *, as_json: bool) -> int:
     return int(failure.get("code", 0))
 
 
-def interrupted(table: Table, out: Path | None, *, as_json: bool) -> int:
+def interrupted(table: SweepTable, out: Path | None, *, as_json: bool) -> int:
     """The partial table after Ctrl-C and how to go on."""
     resume = how_to_go_on(out)
     if as_json:
-        emit_json(error_value("Interrupted", "interrupted", INTERRUPT_CODE, hint=resume, partial=dict(table)))
+        partial = table.as_dict()
+        emit_json(error_value("Interrupted", "interrupted", INTERRUPT_CODE, hint=resume, partial=partial))
     else:
         emit("\n".join(lines(table)))
         say(f"interrupted\n{resume}")
     return INTERRUPT_CODE
 
 
-def announce(plan: SweepPlan[Any], cost: Estimate, out: Path | None) -> None:
+def announce(plan: ScorePlan | DrawPlan, cost: Estimate, out: Path | None) -> None:
     """The remarks of a plan and what it will take, on standard error."""
     for note in plan.notes:
         say(f"note: {note}")
-    work = f"{cost.n_solves} {WORK[plan.metric]} ({plan.n_images} images at {len(plan.rows)} thresholds)"
-    say(cost_line(cost, work, plan.settings))
+    metric, n = plan.table.metric, plan.table.data["n"]
+    say(
+        cost_line(
+            cost, f"{cost.n_solves} {WORK[metric]} ({n} images at {len(plan.rows)} thresholds)", plan.settings
+        )
+    )
     if out is not None:
         say(f"sweep: {out}")
-    elif plan.metric == "nll":
+    elif metric == "nll":
         say("it is less where rows share their steps")
 
 
-def show_plan(plan: SweepPlan[Any], cost: Estimate, out: Path | None, *, as_json: bool) -> None:
+def show_plan(plan: ScorePlan | DrawPlan, cost: Estimate, out: Path | None, *, as_json: bool) -> None:
     """The plan of ``--dry-run``."""
-    rows = [{"name": row.name, "folder": row.folder, "eta": row.eta} for row in plan.rows]
-    shown = plan.identity() | {"rows": rows}
     if as_json:
-        emit_json(shown | {"dry_run": True, "estimate": dataclasses.asdict(cost), "out": out})
+        rows = [{"name": row.name, "folder": row.folder, "eta": row.eta} for row in plan.rows]
+        told = {"dry_run": True, "estimate": dataclasses.asdict(cost), "out": out}
+        emit_json(plan.table.about() | {"rows": rows} | told)
         return
-    emit("\n".join([_heading(shown), *(f"{row['name']:<11} eta {row['eta']:.6g}" for row in rows)]))
+    rows_of = [f"{row.name:<11} eta {row.eta:.6g}" for row in plan.rows]
+    emit("\n".join([_heading(plan.table, len(rows_of)), *rows_of]))
     emit("nothing was written" + ("" if out is None else f"; the sweep would be {out}"))
 
 
-def lines(table: Table) -> list[str]:
+def lines(table: SweepTable) -> list[str]:
     """Heading, a row per threshold, remarks."""
-    timed = time_report.lines(table.get("time_profile"))
-    return [_heading(table), *map(_row, table["rows"]), *_remarks(table), *timed]
+    timed = time_report.lines(table.time_profile)
+    return [_heading(table, len(table.rows)), *map(_row, table.rows), *_remarks(table), *timed]
 
 
-def _heading(table: Table) -> str:
-    data, n = table["data"], f"{table['data']['n']} images"
-    of = f"{n} of {table['settings']['sampler']}" if table["metric"] == "sample" else n
-    return f"{data['name']}/{data['split']}  {of}  {len(table['rows'])} thresholds"
+def _heading(table: SweepTable, n_rows: int) -> str:
+    data, n = table.data, f"{table.data['n']} images"
+    of = f"{n} of {table.settings['sampler']}" if table.metric == "sample" else n
+    return f"{data['name']}/{data['split']}  {of}  {n_rows} thresholds"
 
 
-def _row(line: Table) -> str:
-    summary, failed, paired = line["summary"], line["error"], line["paired"]
+def _row(row: SweepRow) -> str:
+    summary, failed, paired, figure = row.summary, row.error, row.paired, row.figure
     if summary is None:
-        return f"{line['name']:<11} {'nothing is there yet' if failed is None else failed['message']}"
-    figure = (summary.get("quality") or {}).get("primary")
+        return f"{row.name:<11} {'nothing is there yet' if failed is None else failed.message}"
     digits = 3 if figure is None else _digits(figure)
     found = value(Means.from_dict(summary)) if figure is None else _distance(figure, digits)
-    text = f"{line['name']:<11} {found}{evaluations(summary['evaluations'])}"
-    if paired is not None and paired["to"] != line["name"]:
-        text += f"   it - best: {paired['difference']:+.{digits}f}{_error(paired['se'], digits)}"
+    text = f"{row.name:<11} {found}{evaluations(summary['evaluations'])}"
+    if paired is not None and paired.to != row.name:
+        text += f"   it - best: {paired.difference:+.{digits}f}{_error(paired.se, digits)}"
     paper = summary.get("paper")
     if paper is not None:
         text += f"   paper: {paper['bits_per_dim']:.2f}, {paper['evaluations']}"
-    return text if failed is None else f"{text}   {failed['message']}"
+    return text if failed is None else f"{text}   {failed.message}"
 
 
-def _digits(figure: Table) -> int:
+def _digits(figure: Figure) -> int:
     """Decimals that show two digits of a distance's standard error."""
-    error = figure["se"] or abs(figure["value"]) or 1.0
+    error = figure.se or abs(figure.value) or 1.0
     return min(8, max(0, 1 - math.floor(math.log10(error))))
 
 
-def _distance(figure: Table, digits: int) -> str:
-    return f"{figure['value']:.{digits}f}{_error(figure['se'], digits)} {figure['name']}"
+def _distance(figure: Figure, digits: int) -> str:
+    return f"{figure.value:.{digits}f}{_error(figure.se, digits)} {figure.name}"
 
 
 def _error(se: float | None, digits: int) -> str:
     return "" if se is None else f" ± {se:.{digits}f}"
 
 
-def _remarks(table: Table) -> Iterator[str]:
-    best = table["best"]
+def _remarks(table: SweepTable) -> Iterator[str]:
+    best = table.best
     if best is None:
         yield "no row has a value"
         return
-    is_drawn = table["metric"] == "sample"
+    is_drawn = table.metric == "sample"
     how = "are of the same ids and noise" if is_drawn else "are paired image by image"
-    yield f"best: {best['name']} (differences {how})"
-    if best["indistinguishable"] is None:
+    yield f"best: {best.name} (differences {how})"
+    if best.indistinguishable is None:
         few = "one group of images" if is_drawn else "one image, or one cluster of images,"
         yield f"{few} does not say which thresholds are as good"
     else:
-        low, high = best["indistinguishable"]
+        low, high = best.indistinguishable
         yield f"as good within 2 standard errors: eta {low:.4g} to {high:.4g}"
-    if best["at_edge"]:
+    if best.at_edge:
         yield "warning: the best threshold is at the edge of the list; a wider one may hold a better"
-    spent, single = table["evaluations"]["spent"], table["evaluations"]["single_runs"]
-    if table["metric"] == "nll" and single:
+    spent, single = table.evaluations.spent, table.evaluations.single_runs
+    if table.metric == "nll" and single:
         yield f"evaluations: {spent}, {spent / single:.3f} of the {single} of single runs"
     elif spent:
         yield f"evaluations: {spent}"
 
 
-def _failure(failed: list[Table], n: int) -> dict[str, Any]:
-    first = failed[0]["error"]
+def _failure(rows: Sequence[SweepRow]) -> dict[str, Any]:
+    """The error of a sweep of which rows failed; empty where none did."""
+    failed = {row.name: row.error for row in rows if row.error is not None}
+    if not failed:
+        return {}
+    name, first = next(iter(failed.items()))
     return error_value(
         SolveError.__name__,
-        f"{len(failed)} of {n} thresholds failed, the first {failed[0]['name']}: {first['message']}",
+        f"{len(failed)} of {len(rows)} thresholds failed, the first {name}: {first.message}",
         SolveError.exit_code,
-        hint=first["hint"] or "the others are unharmed",
-        failed={line["name"]: line["error"] for line in failed},
+        hint=first.hint or "the others are unharmed",
+        failed={name: vars(error) for name, error in failed.items()},
     )

@@ -74,7 +74,7 @@ def command(
             if not quiet:
                 for note in plan.notes:
                     output.say(f"note: {note}")
-            result = choose(
+            chosen = choose(
                 plan,
                 tune_data=tune_data,
                 tune_limit=tune_limit,
@@ -84,8 +84,8 @@ def command(
                 tell=(lambda _: None) if quiet else output.say,
             )
         if out is not None:
-            write_json(out / NAME, result)
-        threshold_report.show(result, out, as_json=as_json)
+            write_json(out / NAME, chosen.as_dict())
+        threshold_report.show(chosen, out, as_json=as_json)
     return 0
 
 

@@ -2,74 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.cli.output import emit, emit_json
 from merged_diffusion.cli.text import error
+from merged_diffusion.sweeps.table import Paired
+from merged_diffusion.thresholds.choose import Chosen
+from merged_diffusion.thresholds.confirm import ConfirmedRow
 
-Result = Mapping[str, Any]
 NOT_KEPT: Final = "not kept; --out DIR keeps it with its curves"
 
 
-def show(result: Result, out: Path | None, *, as_json: bool) -> None:
+def show(chosen: Chosen, out: Path | None, *, as_json: bool) -> None:
     """The result of ``threshold``."""
     if as_json:
-        emit_json(result)
+        emit_json(chosen.as_dict())
         return
-    emit("\n".join([*_lines(result), NOT_KEPT if out is None else f"kept in {out}"]))
+    emit("\n".join([*_lines(chosen), NOT_KEPT if out is None else f"kept in {out}"]))
 
 
-def _lines(result: Result) -> Iterator[str]:
-    found, tune, at = result["found"], result["tune"], result["threshold"]
-    low, high = found["indistinguishable"]
-    first, last = found["crossing"]["interval"]
-    yield (
-        f"eta {result['eta']:.3f} ({_words(result['eta'], at)}), "
-        f"chosen on {tune['n']} images of {tune['name']}/{tune['split']}"
-    )
-    yield f"found        eta {found['eta']:.3f}; {low:.3f} to {high:.3f} are not told apart from it"
-    yield f"likelihood   best at eta {found['one_pass']['eta']:.3f} in one pass"
-    crossing = found["crossing"]["eta"]
-    yield f"bound        best at eta {crossing:.3f}; {first:.3f} to {last:.3f} in 95 % of resampled sets"
-    if result["at_edge"]:
+def _lines(chosen: Chosen) -> Iterator[str]:
+    found, tune = chosen.found, chosen.tune
+    low, high = found.indistinguishable
+    first, last = found.crossing_interval
+    yield f"eta {chosen.eta:.3f} ({_words(chosen)}), chosen on {len(tune)} images of {tune.name}/{tune.split}"
+    yield f"found        eta {found.eta:.3f}; {low:.3f} to {high:.3f} are not told apart from it"
+    yield f"likelihood   best at eta {found.likelihood.eta[found.likelihood.best]:.3f} in one pass"
+    crossing = f"best at eta {found.crossing:.3f}; {first:.3f} to {last:.3f} in 95 % of resampled sets"
+    yield f"bound        {crossing}"
+    if chosen.at_edge:
         yield "warning: this eta is an end of what the experts allow; a better one may lie beyond it"
-    elif found["at_edge"]:
+    elif found.at_edge:
         yield "warning: the best threshold found is an end of what the experts allow"
-    yield from _better(result["test"])
-    if found["n_failed"]:
-        yield f"{found['n_failed']} of {found['n']} images could not be solved and are left out"
-    for name, part in (("confirmed", result["confirmed"]), ("test", result["test"])):
-        if part is not None:
+    yield from _better(chosen.test or ())
+    if found.n_failed:
+        yield f"{found.n_failed} of {found.n} images could not be solved and are left out"
+    for name, rows in (("confirmed", chosen.confirmed), ("test", chosen.test)):
+        if rows is not None:
             yield f"{name}:"
-            yield from map(_row, part["rows"])
-    yield _cost(result["evaluations"], tune["n"])
+            yield from map(_row, rows)
+    yield _cost(chosen.evaluations, len(tune))
 
 
-def _words(eta: float, at: Result) -> str:
+def _words(chosen: Chosen) -> str:
+    at = chosen.threshold
     if at["gamma"] is None:
-        return f"the {'likelihood' if eta == 1 else 'quality'} expert alone"
+        return f"the {'likelihood' if chosen.eta == 1 else 'quality'} expert alone"
     return f"gamma {at['gamma']:.3f}, edm_sigma {at['edm_sigma']:.4f}"
 
 
-def _better(test: Result | None) -> Iterator[str]:
+def _better(test: Sequence[ConfirmedRow]) -> Iterator[str]:
     """What beats the answer on test, where it was not to be chosen."""
-    for row in [] if test is None else test["rows"]:
-        if row["paired"] is not None and row["paired"]["difference"] < 0:
-            beside = f"{row['paired']['difference']:+.4f}{error(row['paired']['se'])} (paired)"
-            yield f"warning: on test {row['name']} is better, {beside}"
+    for row in test:
+        if row.paired is not None and row.paired.difference < 0:
+            yield f"warning: on test {row.name} is better, {_difference(row.paired)}"
 
 
-def _row(row: Result) -> str:
-    found, paired = row["bits_per_dim"], row["paired"]
+def _row(row: ConfirmedRow) -> str:
+    found = row.bits_per_dim
     value = "no mean" if found is None else f"{found['mean']:.4f}{error(found['se'])} bits/dim"
-    beside = "" if paired is None else f"   {paired['difference']:+.4f}{error(paired['se'])} (paired)"
-    failed = f"   {row['n_failed']} failed" if row["n_failed"] else ""
-    return f"  {row['name']:<11} {value}{beside}{failed}"
+    beside = "" if row.paired is None else f"   {_difference(row.paired)}"
+    failed = f"   {row.n_failed} failed" if row.n_failed else ""
+    return f"  {row.name:<11} {value}{beside}{failed}"
 
 
-def _cost(spent: Result, n: int) -> str:
+def _difference(paired: Paired) -> str:
+    return f"{paired.difference:+.4f}{error(paired.se)} (paired)"
+
+
+def _cost(spent: Mapping[str, float], n: int) -> str:
     found = f"evaluations per image: finding {spent['finding'] / n:.0f}"
     if "grid" not in spent:
         return found

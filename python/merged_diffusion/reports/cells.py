@@ -1,61 +1,62 @@
-"""The cells of a row of results."""
+"""The cells of a line of a table: what it shows of a row of a result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from merged_diffusion.reports.results import Result, Row
+from merged_diffusion.reports.results import Result
 from merged_diffusion.reports.tables import Cell, Number
+from merged_diffusion.sweeps.table import SweepRow
 
 
-def primary(row: Row) -> Mapping[str, Any] | None:
-    """The primary metric of a row of samples."""
-    quality = None if row.summary is None else row.summary.get("quality")
-    return None if quality is None else quality["primary"]
+@dataclass(frozen=True)
+class Line:
+    """A row beside the result that it belongs to; each method is a cell."""
 
+    result: Result
+    row: SweepRow
 
-def gamma_cell(row: Row) -> Cell:
-    """The threshold in gamma."""
-    return None if row.model != "merged" or row.threshold is None else Number(row.threshold["gamma"], 3)
+    @property
+    def digits(self) -> int:
+        """Decimals of its value."""
+        return 2 if self.result.metric == "sample" else 3
 
+    def model(self) -> Cell:
+        """The threshold, or the expert that is alone."""
+        return self.result.label(self.row)
 
-def mean_cell(row: Row) -> Cell:
-    """The mean with its standard error."""
-    found = row.mean()
-    if found is None:
-        return "failed" if row.error is not None else None
-    return Number(found[0], 3, found[1])
+    def gamma(self) -> Cell:
+        """The threshold in gamma."""
+        gamma = None if self.row.model != "merged" else (self.row.threshold or {}).get("gamma")
+        return None if gamma is None else Number(gamma, 3)
 
+    def sampler(self) -> Cell:
+        """Sampler and steps."""
+        steps = self.result.settings.get("steps")
+        return f"{self.result.sampler}" + ("" if steps is None else f", {steps} steps")
 
-def paired_cell(row: Row, digits: int = 3) -> Cell:
-    """The difference to the best row."""
-    if row.paired is None or row.paired["to"] == row.name:
-        return None
-    return Number(row.paired["difference"], digits, row.paired["se"], signed=True)
+    def value(self) -> Cell:
+        """The mean or the primary distance with its standard error."""
+        if self.row.value is None:
+            return "failed" if self.row.error is not None else None
+        value, error = self.row.value
+        return Number(value, self.digits, error)
 
+    def difference(self) -> Cell:
+        """That to the best row."""
+        paired = self.row.paired
+        if paired is None or paired.to == self.row.name:
+            return None
+        return Number(paired.difference, self.digits, paired.se, signed=True)
 
-def spread_cell(row: Row) -> Cell:
-    """The spread of the repeats."""
-    found = (row.summary or {}).get("repeats")
-    return None if found is None else Number(found["std"], 3)
+    def spread(self) -> Cell:
+        """The standard deviation of repeats."""
+        return None if self.row.spread is None else Number(self.row.spread, 3)
 
+    def images(self) -> Cell:
+        """How many images a distance is of."""
+        return None if self.row.figure is None else Number(self.row.figure.n, 0)
 
-def sampler_cell(result: Result) -> Cell:
-    """Sampler and steps."""
-    steps = result.settings.get("steps")
-    return f"{result.sampler}" + ("" if steps is None else f", {steps} steps")
-
-
-def quality_cells(row: Row) -> list[Cell]:
-    """The primary metric with its error, and of how many images."""
-    found = primary(row)
-    if found is None:
-        return ["failed" if row.error is not None else None, None]
-    return [Number(found["value"], 2, found.get("se")), Number(found["n"], 0)]
-
-
-def evaluations_cells(row: Row) -> list[Cell]:
-    """Evaluations an image."""
-    found = (row.summary or {}).get("evaluations")
-    return [None if found is None else Number(found["total"], 0)]
+    def evaluations(self) -> Cell:
+        """Network evaluations an image."""
+        return None if self.row.evaluations is None else Number(self.row.evaluations, 0)

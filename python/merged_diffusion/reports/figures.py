@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from merged_diffusion import plots
-from merged_diffusion.reports.cells import primary
-from merged_diffusion.reports.export import best_row
-from merged_diffusion.reports.results import Result, Row
+from merged_diffusion.reports.results import Result, best_row
 from merged_diffusion.reports.shown_images import records_of
+from merged_diffusion.sweeps.table import SweepRow
 
 UNITS: Final = {"nll": "bits/dim", "vlb": "bound in bits/dim"}
 NOUNS: Final = {"nll": "Exact likelihood", "vlb": "Variational bound", "sample": "Distance of samples"}
@@ -35,94 +34,88 @@ class Shown:
 def shown(results: Sequence[Result]) -> Iterator[Shown]:
     """What there is to see in these results."""
     for result in results:
-        merged = next((row for row in _merged(result) if (row.summary or {}).get("legs")), None)
+        merged = next((row for row in _merged(result) if row.legs), None)
         best = best_row(_merged(result)) or merged
-        if best is not None and (best.summary or {}).get("legs"):
+        if best is not None and best.legs:
             yield _legs(result, best)
             break
     for metric in ("nll", "vlb"):
         of_metric = [result for result in results if result.metric == metric]
         if any(_is_curve(result) for result in of_metric):
-            yield _over_eta(of_metric, metric)
-            yield from _differences(of_metric, metric)
-    drawn = [r for r in results if r.metric == "sample" and _is_curve(r)]
+            yield _over_eta(of_metric)
+            yield from (found for result in of_metric for found in _differences(result))
+    drawn = [result for result in results if result.metric == "sample" and _is_curve(result)]
     if drawn:
         yield _distance(drawn)
-        yield from _differences(drawn, "sample")
+        yield from (found for result in drawn for found in _differences(result))
     yield from _trade_off(results)
     yield from (found for result in results if (found := _histogram(result)) is not None)
 
 
-def _merged(result: Result) -> list[Row]:
-    return [row for row in result.rows if row.model == "merged" and row.eta is not None]
-
-
-def _known(result: Result) -> list[Row]:
-    return [row for row in result.rows if row.mean() is not None]
+def _merged(result: Result) -> list[SweepRow]:
+    return [row for row in result.merged if row.eta is not None]
 
 
 def _is_curve(result: Result) -> bool:
     """Whether there is more than one threshold to look at."""
-    return sum(row.mean() is not None for row in _merged(result)) > 1
+    return sum(row.value is not None for row in _merged(result)) > 1
 
 
 def _curve(result: Result, name: str) -> plots.Curve:
-    rows = [(row.eta, *found) for row in _merged(result) if (found := row.mean()) is not None]
-    return plots.Curve(name, [r[0] or 0.0 for r in rows], [r[1] for r in rows], [r[2] for r in rows])
+    return _through(name, [(row.eta, *row.value) for row in _merged(result) if row.value is not None])
+
+
+def _through(name: str, points: Sequence[tuple[float | None, float, float | None]]) -> plots.Curve:
+    return plots.Curve(name, [p[0] or 0.0 for p in points], [p[1] for p in points], [p[2] for p in points])
 
 
 def _levels(result: Result, suffix: str = "") -> list[plots.Level]:
     return [
-        plots.Level(row.model, f"{row.model} expert{suffix}", *found)
+        plots.Level(row.model, f"{row.model} expert{suffix}", *row.value)
         for row in result.rows
-        if row.model != "merged" and (found := row.mean()) is not None
+        if row.model != "merged" and row.value is not None
     ]
 
 
-def _legs(result: Result, row: Row) -> Shown:
+def _legs(result: Result, row: SweepRow) -> Shown:
     ranges = {role: (e["gamma_range"][0], e["gamma_range"][1]) for role, e in result.experts.items()}
-    figure = plots.legs((row.summary or {})["legs"], ranges, eta=row.eta)
+    figure = plots.legs(row.legs, ranges, eta=row.eta)
     return Shown("The legs: where each expert was trained (pale) and where it is in charge (full).", figure)
 
 
-def _over_eta(results: Sequence[Result], metric: str) -> Shown:
+def _over_eta(results: Sequence[Result]) -> Shown:
+    metric = results[0].metric
     curves = [_curve(result, result.path.name if len(results) > 1 else "merged") for result in results]
-    levels = _levels(results[0])
     words = f"{NOUNS[metric]} over the threshold; dashed lines: each expert alone on its own range. Bars: one"
-    return Shown(f"{words} standard error of the mean.", plots.over_eta(curves, levels, unit=UNITS[metric]))
+    figure = plots.over_eta(curves, _levels(results[0]), unit=UNITS[metric])
+    return Shown(f"{words} standard error of the mean.", figure)
 
 
-def _differences(results: Sequence[Result], metric: str) -> Iterator[Shown]:
+def _differences(result: Result) -> Iterator[Shown]:
     """Paired differences show what the spread over images hides in the means."""
-    for result in results:
-        pairs = [(row, row.paired) for row in result.rows if row.paired is not None]
-        if len(pairs) < 3:
-            continue
-        merged = [(row.eta, paired) for row, paired in pairs if row.model == "merged" and row.eta is not None]
-        curve = plots.Curve(
-            "merged",
-            [eta for eta, _ in merged],
-            [paired["difference"] for _, paired in merged],
-            [paired["se"] for _, paired in merged],
-        )
-        levels = [
-            plots.Level(row.model, f"{row.model} expert", paired["difference"], paired["se"])
-            for row, paired in pairs
-            if row.model != "merged"
-        ]
-        figure = plots.over_eta([curve], levels, unit=f"difference to {pairs[0][1]['to']} ({_unit(result)})")
-        noun = NOUNS[metric] + ("" if result.sampler is None else f", {result.sampler}")
-        words = f"{noun}: difference to the best row, {PAIRED[metric]}. Bars: one standard error of the"
-        yield Shown(f"{words} difference.", figure)
-
-
-def _unit(result: Result) -> str:
-    return "bits/dim" if result.metric != "sample" else _metric_name([result])
+    pairs = [(row, row.paired) for row in result.rows if row.paired is not None]
+    if len(pairs) < 3:
+        return
+    known = [
+        (row.eta, p.difference, p.se) for row, p in pairs if row.model == "merged" and row.eta is not None
+    ]
+    levels = [
+        plots.Level(row.model, f"{row.model} expert", paired.difference, paired.se)
+        for row, paired in pairs
+        if row.model != "merged"
+    ]
+    unit = "bits/dim" if result.metric != "sample" else _metric_name([result])
+    figure = plots.over_eta(
+        [_through("merged", known)], levels, unit=f"difference to {pairs[0][1].to} ({unit})"
+    )
+    noun = NOUNS[result.metric] + ("" if result.sampler is None else f", {result.sampler}")
+    words = f"{noun}: difference to the best row, {PAIRED[result.metric]}. Bars: one standard error of the"
+    yield Shown(f"{words} difference.", figure)
 
 
 def _metric_name(results: Sequence[Result]) -> str:
     """The primary metric of samples."""
-    return str(next(q["name"] for r in results for row in r.rows if (q := primary(row)) is not None))
+    return next(row.figure.name for r in results for row in r.rows if row.figure is not None)
 
 
 def _distance(results: Sequence[Result]) -> Shown:
@@ -140,30 +133,32 @@ def _distance(results: Sequence[Result]) -> Shown:
 
 def _trade_off(results: Sequence[Result]) -> Iterator[Shown]:
     """Rows whose likelihood and samples were both measured."""
-    scored = {row.name: row for r in results if r.metric == "nll" for row in _known(r)}
+    scored = {row.name: row for r in results if r.metric == "nll" for row in r.rows if row.value is not None}
     for result in results:
-        if result.metric != "sample":
-            continue
-        points = []
-        for row in result.rows:
-            one, two = scored.get(row.name), row.mean()
-            bits = None if one is None else one.mean()
-            if bits is None or two is None:
-                continue
-            name = f"{row.eta:.3g}" if row.eta is not None else f"{row.model} expert"
-            points.append(plots.Point(name, row.model, bits[0], two[0], _paired_se(one), _paired_se(row)))
-        found = next((q for row in result.rows if (q := primary(row)) is not None), None)
-        if len(points) > 1 and found is not None:
+        points = [
+            plots.Point(
+                f"{row.eta:.3g}" if row.eta is not None else f"{row.model} expert",
+                row.model,
+                bits.value[0],
+                row.value[0],
+                _paired_se(bits),
+                _paired_se(row),
+            )
+            for row in result.rows
+            if result.metric == "sample" and row.value is not None
+            if (bits := scored.get(row.name)) is not None and bits.value is not None
+        ]
+        if len(points) > 1:
             yield Shown(
                 f"Likelihood against sample quality ({result.sampler}); each point with its threshold. "
                 "Bars: one standard error of the paired difference to the best row.",
-                plots.trade_off(points, distance=found["name"]),
+                plots.trade_off(points, distance=_metric_name([result])),
             )
 
 
-def _paired_se(row: Row | None) -> float | None:
+def _paired_se(row: SweepRow) -> float | None:
     """What rows of the same images, or the same noise, do not share; their common spread moves all points."""
-    return None if row is None or row.paired is None else row.paired["se"]
+    return None if row.paired is None else row.paired.se
 
 
 def _histogram(result: Result) -> Shown | None:
@@ -172,7 +167,7 @@ def _histogram(result: Result) -> Shown | None:
         return None
     best = best_row(_merged(result))
     rows = [row for row in result.rows if row is best or row.model != "merged"]
-    values = {row.model: np.array([r.bits_per_dim for r in records_of(row)]) for row in rows}
+    values = {row.model: np.array([r.bits_per_dim for r in records_of(result, row)]) for row in rows}
     values = {role: own for role, own in values.items() if own.size > 1}
     if not values:
         return None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,14 +14,17 @@ from markupsafe import Markup
 from merged_diffusion import plots
 from merged_diffusion.errors import UsageError
 from merged_diffusion.escapes import shown
-from merged_diffusion.reports import cells, export, figures, shown_images
+from merged_diffusion.reports import export, figures, shown_images
+from merged_diffusion.reports.cells import Line
 from merged_diffusion.reports.repeat import command_lines
-from merged_diffusion.reports.results import Result, Row, read_all, reference
-from merged_diffusion.reports.tables import Number, Table
+from merged_diffusion.reports.results import Result, best_row, read_all, reference
+from merged_diffusion.reports.tables import Cell, Number, Table
+from merged_diffusion.runs.settings_file import leaves
+from merged_diffusion.sweeps.table import Best, Evaluations, Json, SweepRow
 
-TABLE: Final = {"nll": 1, "sample": 2, "vlb": 5}
 MARK: Final = re.compile("merged-diffusion</title>")  # of a file that is such a page
 STRIP: Final = 12  # samples of the same noise side by side
+Context = Mapping[str, object]  # of the template
 
 
 def report(paths: Sequence[str | Path]) -> tuple[str, list[str]]:
@@ -64,28 +67,26 @@ def _title(results: Sequence[Result]) -> str:
     return "samples" if not data.get("name") else f"{data['name']}/{data.get('split')}"
 
 
-def _facts(result: Result) -> dict[str, Any]:
+def _facts(result: Result) -> Context:
     """What was run, and its headline."""
-    merged = [row for row in result.rows if row.model == "merged"]
-    best = export.best_row(merged)
+    best = best_row(result.merged)
     shown = best or (result.rows[0] if len(result.rows) == 1 else None)
-    mean = None if best is None else best.mean()
-    quality = None if best is None else cells.primary(best)
-    digits, unit = (3, "bits/dim") if quality is None else (2, quality["name"])
-    headline = None if mean is None else {"value": Number(mean[0], digits, mean[1]).text(), "unit": unit}
+    mean = None if best is None else Line(result, best).value()
+    figure = None if best is None else best.figure
+    unit = "bits/dim" if figure is None else figure.name
     return {
         "path": str(result.path),
         "kind": ("Sweep of " if result.is_sweep else "") + result.kind,
         "n": _count(result, shown),
         "standing": _standing(result, shown),
-        "headline": headline,
-        "model": None if shown is None else export.label(shown, result.experts),
-        "compared": list(_compared(result, best)),
-        "range": _range(result),
+        "headline": {"value": mean.text(), "unit": unit} if isinstance(mean, Number) else None,
+        "model": None if shown is None else result.label(shown),
+        "compared": [] if best is None else list(_compared(result, best)),
+        "range": _range(result.best),
         "command": command_lines(result),
         "experts": result.experts,
         "took": None if result.seconds is None else _took(result.seconds),
-        "saved": _saved(result),
+        "saved": _saved(result.evaluations),
     }
 
 
@@ -95,101 +96,90 @@ def _took(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} minutes"
 
 
-def _count(result: Result, row: Row | None) -> int | None:
+def _count(result: Result, row: SweepRow | None) -> int | None:
     """How many images were scored, or drawn."""
     if result.metric != "sample":
         return result.data.get("n")
-    quality = None if row is None else cells.primary(row)
-    if quality is not None:
-        return int(quality["n"])
-    return None if row is None or row.summary is None else row.summary.get("n")
+    if row is None:
+        return None
+    return row.n if row.figure is None else row.figure.n
 
 
-def _compared(result: Result, best: Row | None) -> list[str]:
-    """Each expert's paired difference to the merged model."""
-    lines = []
+def _compared(result: Result, best: SweepRow) -> Iterator[str]:
+    """The merged model's paired difference to each expert."""
     for row in result.rows:
-        if row.model == "merged" or best is None:
+        if row.model == "merged":
             continue
-        if row.paired is not None and row.paired["to"] == best.name:
-            paired, away = row.paired, -row.paired["difference"]
-        elif best.paired is not None and best.paired["to"] == row.name:  # the expert is the best row
-            paired, away = best.paired, best.paired["difference"]
+        if row.paired is not None and row.paired.to == best.name:
+            paired, away = row.paired, -row.paired.difference
+        elif best.paired is not None and best.paired.to == row.name:  # the expert is the best row
+            paired, away = best.paired, best.paired.difference
         else:
             continue
-        difference = Number(away, 3, paired["se"], signed=True).text(minus="−")
-        if result.metric == "sample":
-            lines.append(f"merged − {row.model} expert alone: {difference} (same ids and noise)")
-        else:
-            lines.append(
-                f"merged − {row.model} expert alone: {difference} bits/dim (paired, {paired['n']} images)"
-            )
-    return lines
+        difference = Number(away, 3, paired.se, signed=True).text(minus="−")
+        how = (
+            " (same ids and noise)" if result.metric == "sample" else f" bits/dim (paired, {paired.n} images)"
+        )
+        yield f"merged − {row.model} expert alone: {difference}{how}"
 
 
-def _standing(result: Result, shown: Row | None) -> str | None:
+def _standing(result: Result, shown: SweepRow | None) -> str | None:
     """What a headline's row is among the others; an expert alone may be the best of all."""
-    best = export.best_row(result.rows)
+    best = best_row(result.rows)
     if len(result.rows) == 1 or best is None:
         return None
     if best is shown:
         return f"the best of {len(result.rows)} rows"
-    return f"the best threshold; the best of {len(result.rows)} rows is {export.label(best, result.experts)}"
+    return f"the best threshold; the best of {len(result.rows)} rows is {result.label(best)}"
 
 
-def _range(result: Result) -> str | None:
-    found = None if result.best is None else result.best.get("indistinguishable")
-    return None if found is None else f"eta {found[0]:.4g} to {found[1]:.4g} cannot be told from it"
-
-
-def _saved(result: Result) -> str | None:
-    counts = result.evaluations
-    if not counts or not counts.get("single_runs"):
+def _range(best: Best | None) -> str | None:
+    if best is None or best.indistinguishable is None:
         return None
-    spent, single = counts["spent"], counts["single_runs"]
+    low, high = best.indistinguishable
+    return f"eta {low:.4g} to {high:.4g} cannot be told from it"
+
+
+def _saved(counts: Evaluations | None) -> str | None:
+    if counts is None or not counts.single_runs:
+        return None
+    spent, single = counts.spent, counts.single_runs
     share = f", {spent / single:.2f} of those of single runs" if spent != single else ""
     return f"{spent:,.0f} evaluations{share}"
 
 
 def _tables(results: Sequence[Result]) -> list[Table]:
-    judged = (r for r in results if r.metric != "sample" or any(map(cells.primary, r.rows)))
-    numbers = dict.fromkeys(TABLE[result.metric] for result in judged)
+    judged = (r for r in results if r.metric != "sample" or any(row.figure for row in r.rows))
+    numbers = dict.fromkeys(export.WHAT[result.metric] for result in judged)
     tables = [export.table(number, results) for number in numbers]
-    if any(result.experts for result in results):
-        tables.append(export.table(4, [result for result in results if result.experts]))
-    return tables
+    known = [result for result in results if result.experts]
+    return [*tables, export.table(4, known)] if known else tables
 
 
-def _cell(cell: Number | str | None) -> str:
+def _cell(cell: Cell) -> str:
     return cell.text(minus="−") if isinstance(cell, Number) else cell or ""
 
 
-def _extremes(result: Result) -> dict[str, Any] | None:
-    if result.metric == "sample":
-        return None
-    best = export.best_row([row for row in result.rows if row.model == "merged"]) or export.best_row(
-        result.rows
-    )
-    if best is None:
+def _extremes(result: Result) -> Context | None:
+    best = best_row(result.merged) or best_row(result.rows)
+    if result.metric == "sample" or best is None:
         return None
     low, high, note = shown_images.extremes(result, best)
     if not low and note is None:
         return None
-    name = f"{result.kind}, {export.label(best, result.experts)}"
+    name = f"{result.kind}, {result.label(best)}"
     return {"name": name, "path": str(result.path), "low": low, "high": high, "note": note}
 
 
-def _grid(result: Result) -> dict[str, Any] | None:
+def _grid(result: Result) -> Context | None:
     """A grid of samples; of a sweep, a strip for each row with the same ids."""
     if result.metric != "sample":
         return None
-    found = [(row, own) for row in result.rows if (own := shown_images.drawn(row.folder)) is not None]
+    kept = [(row, shown_images.drawn(result.folder(row))) for row in result.rows]
+    found = [(row, own) for row, own in kept if own is not None]
     if not found:
-        return {
-            "name": result.kind,
-            "rows": [],
-            "note": f"{result.path}: no images were kept beside the figures.",
-        }
+        note = f"{result.path}: no images were kept beside the figures."
+        return {"name": result.kind, "rows": [], "note": note}
     n = shown_images.DRAWN if len(found) == 1 else STRIP
     common = found[0][1].ids
     for _, own in found[1:]:
@@ -201,29 +191,26 @@ def _grid(result: Result) -> dict[str, Any] | None:
             shown_images.Picture(shown_images.uri(own.images[position[int(image)]], own.levels), int(image))
             for image in common[:n]
         ]
-        rows.append({"label": export.label(row, result.experts), "pictures": pictures})
+        rows.append({"label": result.label(row), "pictures": pictures})
     return {"name": result.kind, "rows": rows, "note": None}
 
 
-def _details(result: Result) -> dict[str, Any]:
+def _details(result: Result) -> Context:
     """Every setting and hash."""
-    rows = [row.summary for row in result.rows if row.summary is not None and row.summary.get("versions")]
     return {
         "path": str(result.path),
         "settings": _flat(result.settings),
         "data": _flat(result.data),
         "experts": {role: _flat(expert) for role, expert in result.experts.items()},
-        "versions": _flat(rows[0]["versions"]) if rows else {},
+        "versions": _flat(next((row.versions for row in result.rows if row.versions), {})),
     }
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            flat[f"{prefix}{key}"] = ", ".join(map(str, value))
-        else:
-            flat[f"{prefix}{key}"] = "–" if value is None else str(value)
-    return flat
+def _flat(values: Json) -> dict[str, str]:
+    return {name: _words(value) for name, value in leaves(dict(values)).items()}
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)

@@ -7,13 +7,13 @@ distances of samples from those sets.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.jobs import paper
-from merged_diffusion.reports.results import Result, Row
+from merged_diffusion.reports.results import Result
+from merged_diffusion.sweeps.table import Json, SweepRow
 
 # The literature's rows are of these sets; what of ImageNet32 is of its old release is marked there.
 FAMILIES: Final = {"cifar10": "cifar10", "imagenet32-old": "imagenet32", "imagenet32-new": "imagenet32"}
@@ -22,13 +22,13 @@ ENDS_CLOSE: Final = 1e-4  # in gamma, as a user's threshold snaps to an end
 
 
 @cache
-def published() -> Mapping[str, Any]:
+def published() -> Json:
     """The content of ``published.toml``."""
     text = resources.files("merged_diffusion.reports").joinpath("published.toml").read_text("utf-8")
     return tomllib.loads(text)
 
 
-def set_of(data: Mapping[str, Any]) -> str | None:
+def set_of(data: Json) -> str | None:
     """The paper's name of a data set, if these are its published test images."""
     name = str(data.get("name"))
     is_its = name in paper.TABLE_1 and data.get("split") == "test" and not data.get("modified")
@@ -42,28 +42,29 @@ def family(result: Result) -> str | None:
     return FAMILIES.get(str(data.get("name"))) if is_whole else None
 
 
-def column(row: Row) -> str | None:
+def column(row: SweepRow) -> str | None:
     """The column of the paper's tables that a row repeats: ``0`` (EDM), ``min``, ``0.1``, ``max``, ``1``."""
     if row.model in paper.OF_MODEL:
         return paper.OF_MODEL[row.model]
-    threshold = row.threshold or {}
+    gamma, eta = (row.threshold or {}).get("gamma"), row.eta
+    if gamma is None or eta is None:
+        return None
     low, high = paper.ETA_RANGE
     for end_word, end in (("min", -12.43), ("max", 5.0)):
-        if abs(threshold.get("gamma", 0.0) - end) < ENDS_CLOSE:
+        if abs(gamma - end) < ENDS_CLOSE:
             return end_word
-    eta = threshold.get("eta")
-    word = None if eta is None else f"{round(eta, 6):g}"
-    is_its = eta is not None and abs(threshold["gamma"] - (low + eta * (high - low))) < ENDS_CLOSE
+    word = f"{round(eta, 6):g}"
+    is_its = abs(gamma - (low + eta * (high - low))) < ENDS_CLOSE
     return word if is_its and word in paper.COLUMNS else None
 
 
-def likelihood(result: Result, row: Row) -> tuple[float, int] | None:
+def likelihood(result: Result, row: SweepRow) -> tuple[float, int] | None:
     """Table 1: bits/dim and evaluations."""
     name, word = set_of(result.data), column(row)
     return None if name is None or word is None else paper.TABLE_1[name][word]
 
 
-def bound(result: Result, row: Row) -> tuple[float, float] | None:
+def bound(result: Result, row: SweepRow) -> tuple[float, float] | None:
     """Table 5: bits/dim, mean and standard deviation of its ten runs."""
     name, word = set_of(result.data), column(row)
     if name is None or word is None:
@@ -73,7 +74,7 @@ def bound(result: Result, row: Row) -> tuple[float, float] | None:
     return table[name]["mean"][position], table[name]["sd"][position]
 
 
-def distance(result: Result, row: Row) -> tuple[float, int | None] | None:
+def distance(result: Result, row: SweepRow) -> tuple[float, int | None] | None:
     """Table 2: FID and evaluations (256 steps of the ancestral sampler)."""
     name, word = str(result.data.get("name")), column(row)
     table = published()["table2"]

@@ -8,7 +8,8 @@ from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.reports.results import Result, Row
+from merged_diffusion.reports.results import Result
+from merged_diffusion.sweeps.table import Json, SweepRow
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     field.name: None if field.default is MISSING else field.default for field in fields(Settings)
@@ -32,8 +33,8 @@ def command_lines(result: Result) -> list[str]:
 def _drawn(result: Result) -> Iterator[str]:
     """What the record of samples says beside its settings: experts and threshold."""
     row = result.rows[0]
-    if row.summary is not None and "num" not in result.settings and "ids" not in result.settings:
-        yield f"--num {row.summary['n']}"
+    if row.n is not None and "num" not in result.settings and "ids" not in result.settings:
+        yield f"--num {row.n}"
     if row.model == "merged" and row.threshold is not None:
         for role, expert in result.experts.items():
             yield f"--{role}-expert {shlex.quote(expert['source'])}"
@@ -42,15 +43,14 @@ def _drawn(result: Result) -> Iterator[str]:
         yield f"--expert {shlex.quote(result.experts[row.model]['source'])}"
 
 
-def _eta(row: Row) -> str:
+def _eta(row: SweepRow) -> str:
     """A threshold as it was asked for: ``min`` keeps the digits of its gamma."""
     if row.model != "merged":
         return "0" if row.model == "quality" else "1"
-    asked = ((row.summary or {}).get("settings") or {}).get("eta")
-    return str(row.eta if asked is None else asked)
+    return str(row.eta if row.asked_eta is None else row.asked_eta)
 
 
-def _options(settings: Mapping[str, Any]) -> Iterator[str]:
+def _options(settings: Json) -> Iterator[str]:
     for name, value in settings.items():
         if name in UNSAID or value is None or value is False or value == DEFAULTS.get(name):
             continue

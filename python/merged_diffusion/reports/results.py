@@ -7,70 +7,39 @@ alone (eta = 1).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError
 from merged_diffusion.files.reading import read_text
 from merged_diffusion.jobs.kept_runs import summary_of_run
 from merged_diffusion.reports.sample_record import sample_record
 from merged_diffusion.runs import Run, open_run
+from merged_diffusion.sweeps import sweep_folder
+from merged_diffusion.sweeps.request import METRICS, Metric
+from merged_diffusion.sweeps.table import Best, Evaluations, Json, Paired, SweepRow, SweepTable
+from merged_diffusion.sweeps.thresholds import row_name
 
-METRICS: Final = ("nll", "vlb", "sample")
 ENDS: Final = {"quality": -1.0, "likelihood": 2.0}  # before every eta, behind every eta
-FORMAT: Final = 1
-
-
-@dataclass(frozen=True)
-class Row:
-    """A model of a result: merged at a threshold, or one expert alone (``model`` names its role)."""
-
-    name: str
-    model: str
-    threshold: Mapping[str, Any] | None
-    summary: Mapping[str, Any] | None
-    paired: Mapping[str, Any] | None = None
-    error: Mapping[str, Any] | None = None
-    folder: Path | None = None
-
-    @property
-    def eta(self) -> float | None:
-        """The threshold of a merged model."""
-        return None if self.model != "merged" or self.threshold is None else self.threshold["eta"]
-
-    @property
-    def order(self) -> float:
-        """Where the row stands."""
-        return ENDS[self.model] if self.eta is None and self.model in ENDS else (self.eta or 0.0)
-
-    def mean(self) -> tuple[float, float | None] | None:
-        """Bits/dim, or the primary distance of samples, with its standard error; None where there is none."""
-        if self.summary is None:
-            return None
-        quality = self.summary.get("quality")
-        if quality is not None:
-            return quality["primary"]["value"], quality["primary"].get("se")
-        found = self.summary.get("bits_per_dim")
-        return None if found is None or found["mean"] is None else (found["mean"], found.get("se"))
+KINDS: Final = {"nll": "exact likelihood", "vlb": "variational bound", "sample": "samples"}
 
 
 @dataclass(frozen=True)
 class Result:
-    """A sweep or a run: ``metric`` is ``nll``, ``vlb`` or ``sample``; ``data`` of samples may be unknown."""
+    """A sweep or a run; ``data`` of samples may be unknown."""
 
     path: Path
-    metric: str
-    data: Mapping[str, Any]
-    experts: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    rows: Sequence[Row]
+    metric: Metric
+    data: Json
+    experts: Json
+    settings: Json
+    rows: Sequence[SweepRow]
     is_sweep: bool = False
-    best: Mapping[str, Any] | None = None
-    evaluations: Mapping[str, Any] | None = None
+    best: Best | None = None
+    evaluations: Evaluations | None = None
     seconds: float | None = None
-    eta_range: tuple[float, float] | None = None
 
     @property
     def sampler(self) -> str | None:
@@ -80,8 +49,45 @@ class Result:
     @property
     def kind(self) -> str:
         """Words for what was measured."""
-        words = {"nll": "exact likelihood", "vlb": "variational bound", "sample": "samples"}[self.metric]
+        words = KINDS[self.metric]
         return words if self.sampler is None else f"{words} ({self.sampler})"
+
+    @property
+    def merged(self) -> list[SweepRow]:
+        """The rows of merged models."""
+        return [row for row in self.rows if row.model == "merged"]
+
+    def folder(self, row: SweepRow) -> Path:
+        """Where what a row is made of lies; samples may be one file."""
+        return self.path / row.folder
+
+    def label(self, row: SweepRow) -> str:
+        """How a row is called: its threshold, or the expert that is alone."""
+        if row.model == "merged":
+            return row.name if row.eta is None else f"eta {row.eta:.4g}"
+        name = self.experts.get(row.model, {}).get("name")
+        return f"{row.model} expert alone" + ("" if name is None else f" ({name})")
+
+
+def order(row: SweepRow) -> float:
+    """Where a row stands."""
+    return ENDS.get(row.model, row.eta or 0.0)
+
+
+def _ordered(path: Path, rows: Sequence[SweepRow]) -> list[SweepRow]:
+    """The rows in the paper's order, all of which have to lie inside ``path``."""
+    for row in rows:
+        if not (path / row.folder).resolve().is_relative_to(path.resolve()):
+            raise RunCorruptError(
+                f"{path / sweep_folder.NAME}: names the row {row.folder}, outside of {path}", file=str(path)
+            )
+    return sorted(rows, key=order)
+
+
+def best_row(rows: Sequence[SweepRow]) -> SweepRow | None:
+    """The row with the smallest value."""
+    known = [(row.value[0], k) for k, row in enumerate(rows) if row.value is not None]
+    return rows[min(known)[1]] if known else None
 
 
 def read(path: str | Path) -> Result:
@@ -93,9 +99,9 @@ def read(path: str | Path) -> Result:
         It holds neither a sweep, a run of ``nll`` or ``vlb``, nor images of ``sample``.
     """
     folder = Path(path)
-    table = folder / "sweep.json"
-    if table.is_file():
-        return _sweep(folder, _loaded(table))
+    table = sweep_folder.read(folder)
+    if table is not None:
+        return _sweep(folder, table)
     drawn = sample_record(folder) if folder.is_file() or (folder / "settings.json").is_file() else None
     return _run(open_run(folder)) if drawn is None else _samples(folder, drawn)
 
@@ -148,131 +154,80 @@ def _warnings(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         for row in result.rows:
             if row.error is not None:
-                yield f"{result.path}: {row.name} failed: {row.error.get('message', 'no reason kept')}"
-        if result.best is not None and result.best.get("at_edge"):
+                yield f"{result.path}: {row.name} failed: {row.error.message}"
+        if result.best is not None and result.best.at_edge:
             yield f"{result.path}: the best row is at the edge of the grid"
         if result.data.get("modified"):
             yield f"{result.path}: not the set that is published as {result.data['name']}"
 
 
-def _loaded(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(read_text(path))
-        version = found["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunCorruptError(f"{path}: cannot be read as a sweep ({error})", file=str(path)) from error
-    if not isinstance(version, int) or version > FORMAT or found.get("metric") not in METRICS:
-        raise RunError(
-            f"{path}: format {version}, metric {found.get('metric')}; this version reads format {FORMAT}"
-            f" with {', '.join(METRICS)}",
-            hint="use the version that wrote it, or a newer one",
-        )
-    return found
-
-
-def _sweep(folder: Path, table: Mapping[str, Any]) -> Result:
-    rows = [
-        Row(
-            name=row["name"],
-            model=row["name"] if row["name"] in ENDS else "merged",
-            threshold=row["threshold"],
-            summary=row["summary"],
-            paired=row.get("paired"),
-            error=row.get("error"),
-            folder=_within(folder, row["folder"]) if row.get("folder") else None,
-        )
-        for row in table["rows"]
-    ]
-    pair = table.get("pair") or {}
-    ends = pair.get("eta_range")
+def _sweep(folder: Path, table: SweepTable) -> Result:
     return Result(
         path=folder,
-        metric=table["metric"],
-        data=table["data"],
-        experts=pair.get("experts", {}),
-        settings=table["settings"],
-        rows=sorted(rows, key=lambda row: row.order),
+        metric=table.metric,
+        data=table.data,
+        experts=table.experts,
+        settings=table.settings,
+        rows=_ordered(folder, table.rows),
         is_sweep=True,
-        best=table.get("best"),
-        evaluations=table.get("evaluations"),
-        seconds=table.get("seconds"),
-        eta_range=None if ends is None else (ends[0], ends[1]),
+        best=table.best,
+        evaluations=table.evaluations,
+        seconds=table.seconds,
     )
 
 
-def _within(folder: Path, name: str) -> Path:
-    """The folder of a row, which lies inside the sweep's."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise RunCorruptError(
-            f"{folder / 'sweep.json'}: names the row {name}, outside of {folder}", file=str(folder)
-        )
-    return path
-
-
 def _run(run: Run) -> Result:
-    command = str(run.settings.get("command"))
-    if command not in METRICS:
+    metric = next((word for word in METRICS if word == str(run.settings.get("command"))), None)
+    if metric is None:
+        command = run.settings.get("command")
         raise RunError(f"{run.path}: a run of {command}, which has no table", hint="name a run or a sweep")
-    summary = _summary(run, command)
-    model = run.settings.get("model", "merged")
-    rows = [
-        Row(
-            _name(model, summary.get("threshold")),
-            model,
-            summary.get("threshold"),
-            summary,
-            None,
-            None,
-            run.path,
-        )
-    ]
+    summary = _summary(run, metric)
+    own = _own_row(run.settings.get("model", "merged"), summary.get("threshold"), summary)
+    rows = [own]
     for part in summary.get("compare") or ():
         paired = part["paired"]
-        if paired is not None:
-            paired = {"to": rows[0].name, **paired, "difference": -paired["difference"]}
-        folder = _within(run.path, part["name"])
-        rows.append(Row(part["name"], part["name"], None, part, paired, folder=folder))
+        if paired is not None:  # of a run it is the model minus the expert
+            paired = Paired(own.name, **paired | {"difference": -paired["difference"]})
+        rows.append(SweepRow(part["name"], None, part["name"], part, paired))
     return Result(
         path=run.path,
-        metric=command,
+        metric=metric,
         data=summary["data"],
         experts=run.settings.get("experts", {}),
         settings=run.settings["settings"],
-        rows=sorted(rows, key=lambda row: row.order),
+        rows=_ordered(run.path, rows),
         seconds=summary.get("seconds"),
     )
 
 
-def _samples(path: Path, record: Mapping[str, Any]) -> Result:
+def _samples(path: Path, record: Json) -> Result:
     """Images that were drawn and not judged: a row without a distance."""
     legs = record["legs"]
     model = "merged" if len(legs) > 1 else legs[0]["role"]
-    threshold = record.get("threshold")
-    summary = record["result"] | {"legs": legs}
     return Result(
         path=path,
         metric="sample",
         data={},
         experts=record["experts"],
         settings=record["settings"],
-        rows=[Row(_name(model, threshold), model, threshold, summary, folder=path)],
+        rows=[_own_row(model, record.get("threshold"), record["result"] | {"legs": legs})],
     )
 
 
-def _summary(run: Run, command: str) -> Mapping[str, Any]:
+def _own_row(model: str, threshold: Json | None, summary: Json) -> SweepRow:
+    name = model if model != "merged" or threshold is None else row_name(threshold["eta"])
+    return SweepRow(name, threshold, ".", summary)
+
+
+def _summary(run: Run, metric: Metric) -> Json:
     """The summary that was written; of an evaluation, what its records give now."""
-    if command == "nll":
+    if metric == "nll":
         return summary_of_run(run).as_dict()
     path = run.path / "summary.json"
     try:
-        found: dict[str, Any] = json.loads(read_text(path))
+        found: Json = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path}: cannot be read ({error})", hint="finish the run: the same command goes on"
         ) from error
     return found
-
-
-def _name(model: str, threshold: Mapping[str, Any] | None) -> str:
-    return model if model != "merged" or threshold is None else f"eta {threshold['eta']:.4f}"

@@ -15,9 +15,10 @@ from PIL import Image
 
 from merged_diffusion.data import NAMES, load_data
 from merged_diffusion.errors import MergedDiffusionError
-from merged_diffusion.reports.results import Result, Row
+from merged_diffusion.reports.results import Result
 from merged_diffusion.runs import open_run
 from merged_diffusion.scores.record import Record
+from merged_diffusion.sweeps.table import SweepRow
 
 SHOWN: Final = 12  # best and worst images
 DRAWN: Final = 64  # samples of a grid
@@ -41,17 +42,18 @@ class Drawn:
     levels: int
 
 
-def records_of(row: Row) -> list[Record]:
+def records_of(result: Result, row: SweepRow) -> list[Record]:
     """The records of a row whose evaluation succeeded; none where the run is not there."""
-    if row.folder is None or not (row.folder / "settings.json").is_file():
+    folder = result.folder(row)
+    if not (folder / "settings.json").is_file():
         return []
-    records = open_run(row.folder).records()
+    records = open_run(folder).records()
     return [record for record in records if record.is_ok and record.bits_per_dim is not None]
 
 
-def extremes(result: Result, row: Row) -> tuple[list[Picture], list[Picture], str | None]:
+def extremes(result: Result, row: SweepRow) -> tuple[list[Picture], list[Picture], str | None]:
     """The images of least and most bits/dim; none, and why, where the data set is not here."""
-    records = sorted(records_of(row), key=lambda record: record.bits_per_dim or 0.0)
+    records = sorted(records_of(result, row), key=lambda record: record.bits_per_dim or 0.0)
     if not records:
         return [], [], None
     settings = result.settings
@@ -91,9 +93,9 @@ def _source(data: Any, run: Path) -> str | Path | None:
     return path if path.resolve().is_relative_to(run.resolve()) and path.exists() else None
 
 
-def drawn(folder: Path | None) -> Drawn | None:
+def drawn(folder: Path) -> Drawn | None:
     """The samples of a file or kept in a directory: an ``.npz``, a zip or PNG files; None without any."""
-    if folder is None or not folder.exists():
+    if not folder.exists():
         return None
     for place in (
         [folder]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -151,3 +152,22 @@ def _tex_cell(cell: Cell, *, strong: bool) -> str:
         return f"$\\mathbf{{{inner}}}$" if strong else f"${inner}$"
     text = _tex(cell or "")
     return f"\\textbf{{{text}}}" if strong and text else text
+
+
+# How files of the paper's tables begin: one may be replaced by another, whatever its number.
+# Of CSV, which has no title; a column of standard errors stands behind many.
+HEADERS: Final = (
+    r"model,gamma,bits/dim(,bits/dim se)?,difference(,difference se)?,(evaluations|sd of repeats)"
+    r"(,paper bits/dim,paper (evaluations|sd))?",
+    r"model,gamma,sampler,[^\n]+,images,evaluations(,paper FID,paper evaluations)?",
+    r"model,source,NLL \(bits/dim\)(,NLL \(bits/dim\) se)?,(FID|distance)(,(FID|distance) se)?,evaluations",
+    r"expert,end,alpha,sigma,gamma",
+)
+BEGINNINGS: Final[Mapping[str, re.Pattern[str]]] = {
+    "markdown": re.compile(r"\A\*\*[^\n]+ \(table [1-6]\)\*\*\n\n\| [^\n]+ \|\n\|---"),
+    "latex": re.compile(
+        r"\A% needs \\usepackage\{booktabs\}\n\\begin\{table\}\n  \\centering\n"
+        r"  \\caption\{[^\n]+ \(table [1-6]\)\}\n"
+    ),
+    "csv": re.compile(rf"\A({'|'.join(HEADERS)})\n"),
+}

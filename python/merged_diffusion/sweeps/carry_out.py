@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from merged_diffusion.errors import MergedDiffusionError, UsageError
-from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.sweeps import sweep_folder, table
-from merged_diffusion.sweeps.place import place
+from merged_diffusion.jobs.settings import THRESHOLDS, Settings
+from merged_diffusion.sweeps import sweep_folder
+from merged_diffusion.sweeps.comparison import compare
+from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
 from merged_diffusion.sweeps.request import Metric, Request, stated
-from merged_diffusion.sweeps.spent import Cost
-from merged_diffusion.sweeps.sweep_plan import Observer, SweepPlan
-from merged_diffusion.sweeps.thresholds import Eta
+from merged_diffusion.sweeps.scored import ScoredRows, ScorePlan, plan_scored
+from merged_diffusion.sweeps.sweep_plan import Cost
+from merged_diffusion.sweeps.table import Best, RowError, SweepRow, SweepTable
+from merged_diffusion.sweeps.thresholds import Eta, checked
+
+Observer = Callable[[str, Any], None]
 
 
 class Sweep:
-    """A plan being carried out. `result` may be asked for at any time, also after an interrupt."""
+    """A plan being carried out: its `rows`, open, and their `result` at any time, also after an interrupt."""
 
     def __init__(
         self,
-        plan: SweepPlan[Any],
+        plan: ScorePlan | DrawPlan,
         *,
         out: Path | None = None,
         allow_rebatch: bool = False,
@@ -35,38 +39,33 @@ class Sweep:
         self.out = out
         self.cost = Cost()
         self.seconds = 0.0
-        self._errors: dict[str, dict[str, Any]] = {}
+        self._errors: dict[str, RowError] = {}
+        held, made = None, None
         if out is not None:
-            spent, self.seconds, made = sweep_folder.begin(
-                out, self._table([], None), allow_rebatch=allow_rebatch
-            )
-            self.cost = Cost(spent["spent"], spent["single_runs"])
+            held, made = sweep_folder.begin(out, self._table((), None), allow_rebatch=allow_rebatch)
+        if held is not None:
+            self.cost, self.seconds = Cost(held.evaluations), held.seconds
         try:
-            self._rows = plan.opened(out, allow_rebatch=allow_rebatch, strict_env=strict_env)
+            self.rows: ScoredRows | DrawnRows = (
+                DrawnRows(plan, out)  # samples are of one machine
+                if isinstance(plan, DrawPlan)
+                else ScoredRows(plan, out, allow_rebatch=allow_rebatch, strict_env=strict_env)
+            )
         except BaseException:
             if out is not None and made is not None:
                 with suppress(MergedDiffusionError):
                     sweep_folder.take_back(out, made)
             raise
 
-    @property
-    def notes(self) -> list[str]:
-        """What opening the rows found worth saying."""
-        return self._rows.notes
-
-    def left(self) -> dict[str, int]:
-        """Images to score or to draw, by row."""
-        return self._rows.left()
-
     def run(self, observe: Observer | None = None) -> None:
         """Compute what is not there yet; ``observe(row, record or samples)`` is called as they are made."""
 
         def failed(name: str, error: Exception) -> None:
-            self._errors[name] = told(error)
+            self._errors[name] = RowError.of(error)
 
         begin = time.monotonic()
         try:
-            self._rows.run(observe, self.cost, failed)
+            self.rows.run(observe, self.cost, failed)
         except BaseException:
             self.cost.time_profile = None  # where the time of what was cut short went is not known
             self.seconds += time.monotonic() - begin
@@ -81,22 +80,19 @@ class Sweep:
         if self.out is not None:
             sweep_folder.write(self.out, self.result())
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> SweepTable:
         """The table over what there is: the content of ``sweep.json``."""
-        lines, paired = self._rows.lines(self._errors)
-        return self._table(lines, table.compare(lines, [row.eta for row in self.plan.rows], paired))
+        rows, difference = self.rows.table_rows(self._errors)
+        return self._table(*compare(rows, [row.eta for row in self.plan.rows], difference))
 
-    def _table(self, lines: list[table.Line], best: dict[str, Any] | None) -> dict[str, Any]:
-        found = self.plan.identity() | {
-            "rows": lines,
-            "evaluations": {"spent": self.cost.spent, "single_runs": self.cost.single_runs},
-            "best": best,
-            "seconds": self.seconds,
-        }
-        if self.plan.settings.machine.profile_time and self.cost.time_profile is not None:
-            loaded = self.plan.base.data_seconds
-            found["time_profile"] = self.cost.time_profile.with_data(loaded).as_dict()
-        return found
+    def _table(self, rows: Sequence[SweepRow], best: Best | None) -> SweepTable:
+        found = replace(
+            self.plan.table, rows=rows, evaluations=self.cost.evaluations, best=best, seconds=self.seconds
+        )
+        plan, profile = self.plan, self.cost.time_profile
+        if profile is None or not isinstance(plan, ScorePlan) or not plan.settings.machine.profile_time:
+            return found
+        return replace(found, time_profile=profile.with_data(plan.base.data_seconds).as_dict())
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +100,30 @@ class Sweep:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rows.close()
+        self.rows.close()
+
+
+def place(
+    settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
+) -> tuple[ScorePlan | DrawPlan, Path | None]:
+    """The plan of a sweep, and where an existing one is (``out``, or the default place).
+
+    Raises
+    ------
+    UsageError
+        A threshold lies outside of what both experts allow.
+    """
+    given = [name for name in (*THRESHOLDS, "expert") if getattr(settings, name) is not None]
+    if given:
+        raise UsageError(
+            f"{given[0]} was given, but a sweep is over thresholds of two experts",
+            hint="give etas, likelihood_expert and quality_expert",
+        )
+    wanted = None if etas is None else checked(etas)
+    # One expert alone is a threshold that every pair has.
+    settings = replace(settings, eta=1.0, compare=True)
+    plan = plan_drawn if request.metric == "sample" else plan_scored
+    return plan(settings, wanted, out, request)
 
 
 def sweep(
@@ -119,7 +138,7 @@ def sweep(
     image_shape: tuple[int, int, int] | None = None,
     out: str | Path | None = None,
     observe: Observer | None = None,
-) -> dict[str, Any]:
+) -> SweepTable:
     """Compute a metric of the pair at every threshold; by default the set's grid and both experts alone.
 
     ``settings``, or a mapping of some of them such as ``{"data": "digits"}``, name no threshold. Noise is the
@@ -140,7 +159,8 @@ def sweep(
         Called with a row's name and a record, or `Samples`, as they are made.
 
     Returns the table that ``sweep.json`` holds (docs/formats.md): rows with their summaries, paired
-    differences to the best, thresholds that cannot be told from it, evaluations spent and saved.
+    differences to the best, thresholds that cannot be told from it, evaluations spent and saved. Its
+    ``as_dict()`` is that file's content.
     """
     settings = settings if isinstance(settings, Settings) else _settings(settings)
     own = {"times": times, "profile": profile, "num": num, "sampling": sampling, "image_shape": image_shape}
@@ -159,15 +179,3 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         what = f"no setting is called {strange[0]!r}" if strange else "the settings name no data"
         raise UsageError(what, hint=f"possible are {', '.join(known)}")
     return Settings.of(given)
-
-
-def told(error: Exception) -> dict[str, Any]:
-    """An error as a row keeps it."""
-    if isinstance(error, MergedDiffusionError):
-        return {
-            "type": type(error).__name__,
-            "message": error.message,
-            "fields": error.fields,
-            "hint": error.hint,
-        }
-    return {"type": type(error).__name__, "message": str(error), "fields": {}, "hint": None}

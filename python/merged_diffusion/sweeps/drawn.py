@@ -10,10 +10,10 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -22,19 +22,29 @@ from merged_diffusion.files.reading import read_bytes
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.plan import meaning_digest
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
+from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.ode.machine import DEVICE
-from merged_diffusion.quality.assess import Figure, assess
+from merged_diffusion.quality.assess import assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.runs.kept import SENSELESS
 from merged_diffusion.runs.places import make, storing, unmake
 from merged_diffusion.runs.settings_file import write_json
 from merged_diffusion.sampling import Samples
-from merged_diffusion.sampling.parts import is_taken
-from merged_diffusion.sweeps import table
-from merged_diffusion.sweeps.reference import Reference
-from merged_diffusion.sweeps.rows import Row
-from merged_diffusion.sweeps.spent import Cost
-from merged_diffusion.sweeps.sweep_plan import Failed, SweepPlan, spoiling_one_row
+from merged_diffusion.sampling.parts import is_taken, recorded_machine
+from merged_diffusion.sweeps.reference import SPLIT, Reference, find_reference, known_set
+from merged_diffusion.sweeps.request import Request
+from merged_diffusion.sweeps.sweep_plan import (
+    Cost,
+    Failed,
+    PlannedRow,
+    SweepPlan,
+    empty_table,
+    existing,
+    make_rows,
+    spoiling_one_row,
+)
+from merged_diffusion.sweeps.table import Json, RowError, SweepRow
+from merged_diffusion.sweeps.thresholds import Eta
 
 SAMPLES: Final = "samples.npz"
 SUMMARY: Final = "summary.json"
@@ -52,67 +62,62 @@ class DrawPlan(SweepPlan[SamplePlan]):
 
     reference: Reference
 
-    @property
-    def metric(self) -> str:
-        """The command of each row."""
-        return "sample"
-
-    @property
-    def n_images(self) -> int:
-        """Those that are drawn."""
-        return len(self.base.ids)
-
-    def data(self) -> dict[str, Any]:
-        """The set that they are measured against."""
-        return self.reference.data
-
-    def described(self) -> dict[str, Any]:
-        """Models, sampler and machine."""
-        words = self.settings.as_dict()
-        named = {name: words[name] for name in OF_MODELS}
-        count = {"num": self.n_images, "image_shape": list(self.base.image_shape)}
-        return named | self.base.how.as_dict() | count
-
-    def default_out(self) -> Path:
-        """Named after the set."""
-        identity = {"settings": self.described(), "experts": self.base.models.identity}
-        return Path("runs") / f"sweep-sample-{self.reference.data_name}-{meaning_digest(identity)}"
-
     def check_experts(self) -> None:
         """Nothing: each row checks the experts that it is drawn from."""
 
     def estimate(self, out: Path | None) -> Estimate:
-        """Of the rows that are not complete."""
+        """The cost of the rows that are not complete, from one timed call of the slowest expert."""
         done = [out is not None and is_taken(out / row.folder / SAMPLES) for row in self.rows]
-        return self.base.estimate(self.n_images * done.count(False))
+        return self.base.estimate(len(self.base.ids) * done.count(False))
 
-    def opened(
-        self,
-        out: Path | None,
-        *,
-        allow_rebatch: bool,  # noqa: ARG002  samples are of one machine
-        strict_env: bool,  # noqa: ARG002
-    ) -> DrawnRows:
-        """The samples, about to be drawn."""
-        return DrawnRows(self.rows, out, self.reference)
+
+def plan_drawn(
+    settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
+) -> tuple[DrawPlan, Path | None]:
+    """The plan on the machine that an existing sweep recorded, and where that is."""
+    data_name = known_set(settings)
+    base = SamplePlan.make(settings, request.how, (0, request.num), request.image_shape, data_name)
+    identity = {"settings": _described(base), "experts": base.models.identity}
+    default_out = Path("runs") / f"sweep-sample-{data_name}-{meaning_digest(identity)}"
+    out = existing(out, default_out)
+    found = (
+        None if out is None else recorded_machine(out / row.folder / SAMPLES) for row in make_rows(base, etas)
+    )
+    base = base.on(next((machine for machine in found if machine), {}))
+    rows = make_rows(base, etas)
+    for row in rows:
+        row.plan.labels(row.plan.ids)
+    reference = find_reference(base, data_name)
+    data = {"name": data_name, "split": SPLIT, "n": len(base.ids)}
+    table = empty_table("sample", data, base.models, _described(base))
+    return DrawPlan(
+        replace(base, notes=(*base.notes, *reference.notes)), rows, table, default_out, reference
+    ), out
+
+
+def _described(base: SamplePlan) -> Json:
+    """Models, sampler and machine."""
+    words = base.settings.as_dict()
+    named = {name: words[name] for name in OF_MODELS}
+    return named | base.how.as_dict() | {"num": len(base.ids), "image_shape": list(base.image_shape)}
 
 
 class DrawnRows:
     """The samples of a sweep; without ``out`` they last as long as this object."""
 
-    def __init__(self, rows: Sequence[Row[SamplePlan]], out: Path | None, reference: Reference) -> None:
+    def __init__(self, plan: DrawPlan, out: Path | None) -> None:
         self.notes: list[str] = []
-        self.rows = rows
+        self._rows = plan.rows
+        self._reference = plan.reference
         self._made: list[Path] = []
-        self._reference = reference
         self._open = ExitStack()
         try:
             self._folder = out or self._temporary()
-            for row in rows:
+            for row in self._rows:
                 self._made += make(self._folder / row.folder)  # which may be no link out of the sweep
             self._runs = [
                 self._open.enter_context(SampleRun(row.plan, self._folder / row.folder / SAMPLES))
-                for row in rows
+                for row in self._rows
             ]
         except BaseException:
             self.close()
@@ -124,11 +129,11 @@ class DrawnRows:
 
     def left(self) -> dict[str, int]:
         """Images to draw, by row."""
-        return {row.name: len(run.todo) for row, run in zip(self.rows, self._runs, strict=True)}
+        return {row.name: len(run.todo) for row, run in zip(self._rows, self._runs, strict=True)}
 
     def run(self, observe: Callable[[str, Samples], None] | None, cost: Cost, failed: Failed) -> None:
-        """Draw and measure what is not there yet."""
-        for row, run in zip(self.rows, self._runs, strict=True):
+        """Draw and measure what is not there yet; a row whose expert fails is told, and stops no other."""
+        for row, run in zip(self._rows, self._runs, strict=True):
             spent = 0.0
 
             def count(samples: Samples, name: str = row.name) -> None:
@@ -143,19 +148,20 @@ class DrawnRows:
             finally:
                 cost.add(round(spent), round(spent))
 
-    def lines(self, errors: Mapping[str, Mapping[str, Any]]) -> tuple[list[table.Line], table.Paired]:
+    def table_rows(
+        self, errors: Mapping[str, RowError]
+    ) -> tuple[list[SweepRow], Callable[[int, int], Json | None]]:
         """The rows that were measured, and the difference of two of them from the same ids and noise."""
-        lines = [
-            table.line(row, row.model.threshold, self._summary(row), errors.get(row.name))
-            for row in self.rows
-        ]
+        rows = [row.told(self._summary(row), errors.get(row.name)) for row in self._rows]
 
-        def paired(one: int, two: int) -> dict[str, Any]:
-            a, b = (Figure(**lines[k]["summary"]["quality"]["primary"]) for k in (one, two))
+        def minus(one: int, two: int) -> Json | None:
+            a, b = rows[one].figure, rows[two].figure
+            if a is None or b is None:
+                return None
             value, se = difference(a, b)
             return {"difference": value, "se": se, "n": a.n}
 
-        return lines, paired
+        return rows, minus
 
     def close(self) -> None:
         """Leave the samples to others; directories in which nothing was drawn go."""
@@ -165,7 +171,7 @@ class DrawnRows:
             for place in self._made:
                 unmake([place])
 
-    def _summary(self, row: Row[SamplePlan]) -> dict[str, Any] | None:
+    def _summary(self, row: PlannedRow[SamplePlan]) -> Json | None:
         """What was kept of a row; one that is damaged is measured again."""
         place = self._folder / row.folder / SUMMARY
         with storing(place, "read"):
@@ -174,12 +180,12 @@ class DrawnRows:
             except FileNotFoundError:
                 return None
         try:
-            found = json.loads(content)
+            found: Json = json.loads(content)
             return found if found["sha256"] and found["quality"]["primary"] else None
         except SENSELESS:
             return None
 
-    def _measure(self, row: Row[SamplePlan], drawn: Mapping[str, Any]) -> None:
+    def _measure(self, row: PlannedRow[SamplePlan], drawn: Json) -> None:
         """Keep the summary of samples that are complete."""
         held = self._summary(row)
         if held is not None and held["sha256"] == drawn["sha256"] and self._reference.is_of(held["quality"]):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from merged_diffusion.ode.machine import DEVICE
 from merged_diffusion.quality.assess import yardsticks
 from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.statistics import remarks
+from merged_diffusion.sweeps.table import Json
 
 SPLIT: Final = "train"
 
@@ -27,15 +27,10 @@ class Reference:
     """The statistics of the known set ``data_name``, by the hash of their file."""
 
     data_name: str
-    sha256: str | None = None
-    notes: tuple[str, ...] = ()
+    sha256: str | None
+    notes: tuple[str, ...]
 
-    @property
-    def data(self) -> dict[str, Any]:
-        """What ``sweep.json`` says of it."""
-        return {"name": self.data_name, "split": SPLIT}
-
-    def is_of(self, quality: Mapping[str, Any]) -> bool:
+    def is_of(self, quality: Json) -> bool:
         """Whether a distance that was kept is from these statistics."""
         return bool(quality["reference"]["sha256"] == self.sha256)
 

@@ -1,4 +1,8 @@
-"""Rows that are evaluations: images of the set under every model, by likelihood or bound."""
+"""Rows that are evaluations: images of the set under every model, by likelihood or bound.
+
+Rows of an exact likelihood that begin alike are scored together, which computes once what they share; the
+others one by one.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +10,46 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from merged_diffusion.errors import ExpertError, SolveError
+import numpy as np
+
+from merged_diffusion.errors import (
+    ExpertError,
+    IncompleteError,
+    ResourceError,
+    RunError,
+    SolveError,
+    StorageError,
+)
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.evaluate import Evaluation
-from merged_diffusion.jobs.plan import Plan, held_ids
+from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
+from merged_diffusion.jobs.plan import Plan, held_ids, make_plan
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.likelihood import can_share, log_likelihoods
+from merged_diffusion.runs import recorded_machine
 from merged_diffusion.scores.differences import paired
 from merged_diffusion.scores.record import Record
-from merged_diffusion.sweeps import scored_together, table
-from merged_diffusion.sweeps.rows import Row
-from merged_diffusion.sweeps.scored_together import Scored
-from merged_diffusion.sweeps.spent import Cost
-from merged_diffusion.sweeps.sweep_plan import Failed, SweepPlan
+from merged_diffusion.sweeps.request import Request
+from merged_diffusion.sweeps.sweep_plan import (
+    Cost,
+    Failed,
+    SweepPlan,
+    empty_table,
+    existing,
+    make_rows,
+    spoiling_one_row,
+)
+from merged_diffusion.sweeps.table import Json, RowError, SweepRow
+from merged_diffusion.sweeps.thresholds import Eta
+
+Observer = Callable[[str, Record], None]
+Rows = Mapping[str, Evaluation]  # by name
 
 
 @dataclass(frozen=True)
 class ScorePlan(SweepPlan[Plan]):
     """Of images of the set, by likelihood or bound."""
-
-    @property
-    def metric(self) -> str:
-        """The command of each row."""
-        return self.base.metric.name
-
-    @property
-    def n_images(self) -> int:
-        """Those that are asked for."""
-        return len(self.base.data)
-
-    def data(self) -> dict[str, Any]:
-        """As in a row's ``settings.json``."""
-        return self.base.identity(self.base.main).data.as_dict()
-
-    def described(self) -> dict[str, Any]:
-        """The settings without a threshold."""
-        return self.base.metric.described(replace(self.settings, eta=None, compare=False))
-
-    def default_out(self) -> Path:
-        """Named after the run of a single row."""
-        single = self.base.default_out()
-        return single.with_name(single.name.replace(self.metric, "sweep", 1))
 
     def check_experts(self) -> None:
         """Of one row that can be scored: what an expert does at the gammas of others spoils those alone."""
@@ -61,7 +64,7 @@ class ScorePlan(SweepPlan[Plan]):
         raise refusals[0]
 
     def estimate(self, out: Path | None) -> Estimate:
-        """Of the images that have no record yet."""
+        """The cost of the images without a record if rows shared nothing, from one call of the slowest."""
         base = self.base
         todo = [
             row.plan.share((0, 1), held_ids(None if out is None else out / row.folder)) for row in self.rows
@@ -73,79 +76,187 @@ class ScorePlan(SweepPlan[Plan]):
             base.settings,
         )
 
-    def opened(self, out: Path | None, *, allow_rebatch: bool, strict_env: bool) -> ScoredRows:
-        """The evaluations, open."""
-        return ScoredRows(self.rows, out, allow_rebatch=allow_rebatch, strict_env=strict_env)
+
+def plan_scored(
+    settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
+) -> tuple[ScorePlan, Path | None]:
+    """The plan on the machine that an existing sweep recorded, and where that is."""
+    is_bound = request.metric == "vlb"
+    base = make_plan(settings, VariationalBound(request.times, request.profile) if is_bound else LIKELIHOOD)
+    out = existing(out, _default_out(base))
+    found = (None if out is None else recorded_machine(out / row.folder) for row in make_rows(base, etas))
+    base = base.on(next((machine for machine in found if machine), {}))
+    table = empty_table(
+        request.metric,
+        base.identity(base.main).data.as_dict() | {"n": len(base.data)},
+        base.models,
+        base.metric.described(replace(base.settings, eta=None, compare=False)),
+    )
+    return ScorePlan(base, make_rows(base, etas), table, _default_out(base)), out
+
+
+def _default_out(base: Plan) -> Path:
+    """Named after the run of a single row."""
+    single = base.default_out()
+    return single.with_name(single.name.replace(base.metric.name, "sweep", 1))
 
 
 class ScoredRows:
     """The evaluations of a sweep, open; each is kept as an ordinary run in ``out``, if there is one."""
 
-    def __init__(
-        self, rows: Sequence[Row[Plan]], out: Path | None, *, allow_rebatch: bool, strict_env: bool
-    ) -> None:
+    def __init__(self, plan: ScorePlan, out: Path | None, *, allow_rebatch: bool, strict_env: bool) -> None:
         self._open = ExitStack()
-        self.rows: list[Scored] = []
+        self._planned = plan.rows
+        self._rows: dict[str, Evaluation] = {}
         try:
-            for row in rows:
+            for row in plan.rows:
                 evaluation = Evaluation(
                     row.plan,
                     out=None if out is None else out / row.folder,
                     allow_rebatch=allow_rebatch,
                     strict_env=strict_env,
                 )
-                self.rows.append(Scored(row, self._open.enter_context(evaluation)))
+                self._rows[row.name] = self._open.enter_context(evaluation)
         except BaseException:
-            for scored in self.rows:
-                scored.evaluation.take_back()
+            for evaluation in self._rows.values():
+                evaluation.take_back()
             self.close()
             raise
 
     @property
     def notes(self) -> list[str]:
         """What opening the runs found worth saying."""
-        return [note for scored in self.rows for note in scored.evaluation.notes]
+        return [note for evaluation in self._rows.values() for note in evaluation.notes]
 
     def left(self) -> dict[str, int]:
         """Images to score, by row."""
-        return {scored.row.name: sum(scored.evaluation.left().values()) for scored in self.rows}
+        return {name: sum(evaluation.left().values()) for name, evaluation in self._rows.items()}
 
-    def run(self, observe: Callable[[str, Record], None] | None, cost: Cost, failed: Failed) -> None:
-        """Score what is not recorded yet."""
+    def run(self, observe: Observer | None, cost: Cost, failed: Failed) -> None:
+        """Score what is not recorded yet; a row whose expert fails is told, and stops no other.
+
+        Raises
+        ------
+        StorageError, RunError, ResourceError, IncompleteError
+            What would end every row alike.
+        """
         try:
-            scored_together.score(self.rows, observe, cost, failed)
+            together = _score_alike(self._rows, observe, cost)
+            for name, evaluation in self._rows.items():
+                if name not in together:
+                    _score_alone(name, evaluation, observe, cost, failed)
         except BaseException:
-            for scored in self.rows:
-                scored.evaluation.time_profile = None  # as of the whole sweep
+            for evaluation in self._rows.values():
+                evaluation.time_profile = None  # as of the whole sweep
             raise
 
-    def lines(self, errors: Mapping[str, Mapping[str, Any]]) -> tuple[list[table.Line], table.Paired]:
+    def table_rows(
+        self, errors: Mapping[str, RowError]
+    ) -> tuple[list[SweepRow], Callable[[int, int], Json | None]]:
         """The rows over the records there are, and the paired difference of two of them."""
-        records = [scored.evaluation.held(scored.row.plan.main) for scored in self.rows]
-        lines = []
-        for scored, own in zip(self.rows, records, strict=True):
-            row, summary = scored.row, scored.evaluation.summary().as_dict() if own else None
-            error = errors.get(row.name) or _failures(summary)
-            lines.append(table.line(row, row.model.threshold, summary, error))
+        records = [evaluation.held(evaluation.plan.main) for evaluation in self._rows.values()]
+        rows = []
+        for row, own in zip(self._planned, records, strict=True):
+            summary = self._rows[row.name].summary().as_dict() if own else None
+            rows.append(row.told(summary, errors.get(row.name) or _failures(summary)))
 
-        def difference(one: int, two: int) -> dict[str, Any] | None:
+        def difference(one: int, two: int) -> Json | None:
             found = paired(records[one], records[two])
             return None if found is None else found.as_dict()
 
-        return lines, difference
+        return rows, difference
 
     def close(self) -> None:
         """Leave the runs to others."""
         self._open.close()
 
 
-def _failures(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _failures(summary: Json | None) -> RowError | None:
     """The error of a row with failed images."""
     if summary is None or not summary["n_failed"]:
         return None
-    return {
-        "type": SolveError.__name__,
-        "message": f"{summary['n_failed']} of {summary['n']} images failed",
-        "fields": {"failures": summary["failures"]},
-        "hint": "the others are unharmed; --allow-failed gives their mean",
+    return RowError(
+        SolveError.__name__,
+        f"{summary['n_failed']} of {summary['n']} images failed",
+        {"failures": summary["failures"]},
+        "the others are unharmed; --allow-failed gives their mean",
+    )
+
+
+def _score_alike(rows: Rows, observe: Observer | None, cost: Cost) -> Rows:
+    """Score the rows that can share steps; those that were, which are none where an expert fails."""
+    together = _fan(rows)
+    if together:
+        try:
+            _score_together(together, observe, cost)
+        except (StorageError, RunError, ResourceError, IncompleteError):
+            raise
+        except Exception:  # noqa: BLE001  an expert may raise anything; whose row it spoils shows one by one
+            return {}
+    for evaluation in together.values():
+        evaluation.time_profile = None  # that of all is the sweep's
+        evaluation.conclude()
+    return together
+
+
+def _fan(rows: Rows) -> Rows:
+    """The rows that begin with the likelihood expert, if there are several that can share its steps."""
+    plans = {name: evaluation.plan for name, evaluation in rows.items()}
+    if any(plan.metric is not LIKELIHOOD for plan in plans.values()):
+        return {}
+    found = [name for name, plan in plans.items() if plan.model.legs(toward="noise")[0].role == "likelihood"]
+    if len(found) < 2:
+        return {}
+    shared = can_share([plans[name].model for name in found], plans[found[0]].settings.solver)
+    return {name: rows[name] for name in found} if shared else {}
+
+
+def _score_together(rows: Rows, observe: Observer | None, cost: Cost) -> None:
+    todo = {name: evaluation.todo(evaluation.plan.main) for name, evaluation in rows.items()}
+    wanted = {
+        name: np.empty(0, dtype=np.int64) if images is None else images.ids for name, images in todo.items()
     }
+    first = next(iter(rows))
+    plan = rows[first].plan
+    is_wanted = np.isin(plan.data.ids, np.concatenate(list(wanted.values())))
+    if not is_wanted.any():
+        return
+    images = plan.data.where(is_wanted)
+    counts = dict.fromkeys(rows, 0)
+
+    def keep(name: str, record: Record) -> None:
+        rows[name].keep(rows[name].plan.main, record)
+        counts[name] += record.total_evaluations
+        if observe is not None:
+            observe(name, record)
+
+    result = log_likelihoods(
+        {name: evaluation.plan.model for name, evaluation in rows.items()},
+        images,
+        plan.settings.options(),
+        wanted=wanted,
+        labels=plan.labels(images),
+        on_record=keep,
+    )[first]
+    single_runs = sum(counts.values())
+    cost.add(result.tally["evaluations"], single_runs, result.time_profile)
+    for name, evaluation in rows.items():  # the time of all, in proportion to what each would have taken
+        share = counts[name] / single_runs
+        evaluation.seconds += share * result.seconds
+        evaluation.seconds_outside_network += share * result.seconds_outside_network
+
+
+def _score_alone(
+    name: str, evaluation: Evaluation, observe: Observer | None, cost: Cost, failed: Failed
+) -> None:
+    spent = 0
+
+    def note(_: str, record: Record) -> None:
+        nonlocal spent
+        spent += record.total_evaluations
+        if observe is not None:
+            observe(name, record)
+
+    with spoiling_one_row(name, failed):
+        evaluation.run(note)
+    cost.add(spent, spent, evaluation.time_profile)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,14 +18,14 @@ from merged_diffusion.runs.directory import Directory, strangers
 from merged_diffusion.runs.folder import refuse_strangers
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.places import make, refuse_link, unmake
-from merged_diffusion.runs.settings_file import differences, is_machine, json_text
+from merged_diffusion.runs.settings_file import differences, is_machine, json_text, listed
+from merged_diffusion.sweeps.request import METRICS
+from merged_diffusion.sweeps.table import FORMAT, SweepTable
 
-FORMAT: Final = 1
 NAME: Final = "sweep.json"
-Counts = dict[str, int]
 
 
-def read(folder: Path) -> dict[str, Any] | None:
+def read(folder: Path) -> SweepTable | None:
     """The table of a sweep, or None where there is none.
 
     Raises
@@ -35,8 +35,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / NAME
     try:
-        found: dict[str, Any] = json.loads(read_text(path))
-        version = found["format"]
+        found = json.loads(read_text(path))
+        version, metric = found["format"], found.get("metric")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -45,21 +45,24 @@ def read(folder: Path) -> dict[str, Any] | None:
         raise RunCorruptError(
             f"{path}: not the table of a sweep", hint="remove it: the runs beside it hold all", file=str(path)
         ) from error
-    if not isinstance(version, int) or version > FORMAT:
+    is_newer = not isinstance(version, int) or version > FORMAT
+    if is_newer or (isinstance(metric, str) and metric not in METRICS):
         raise RunError(
-            f"{path}: format {version}, but this version of merged-diffusion reads formats up to {FORMAT}",
+            f"{path}: format {version}, metric {metric}, but this version of merged-diffusion reads formats"
+            f" up to {FORMAT} with {', '.join(METRICS)}",
             hint="use the version that wrote it, or a newer one",
             file=str(path),
         )
-    return found
+    with as_kept(folder):
+        return SweepTable.of(found)
 
 
 def begin(
-    folder: Path, asked: Mapping[str, Any], *, allow_rebatch: bool = False
-) -> tuple[Counts, float, list[Path] | None]:
+    folder: Path, asked: SweepTable, *, allow_rebatch: bool = False
+) -> tuple[SweepTable | None, Sequence[Path] | None]:
     """Make the directory a sweep's, or agree with the one that is there.
 
-    Evaluations and seconds so far, and what directories a new one made (None: it was there).
+    Either the table so far, or what directories a new one made.
 
     Raises
     ------
@@ -75,31 +78,28 @@ def begin(
         try:
             with Directory(folder) as place:
                 refuse_strangers(place, NAME)
-                place.write(NAME, json_text(asked))
+                place.write(NAME, json_text(asked.as_dict()))
         except BaseException:
             unmake(made)
             raise
-        return {"spent": 0, "single_runs": 0}, 0.0, made
+        return None, made
     with as_kept(folder):
         found = differences(_identity(held), _identity(asked))
-        spent = {name: int(count) for name, count in held["evaluations"].items()}
-        seconds = float(held["seconds"])
     fatal = {key: pair for key, pair in found.items() if not (allow_rebatch and is_machine(key))}
     if fatal:
-        listed = (f"{key.removeprefix('settings.')} {a} there, {b} here" for key, (a, b) in fatal.items())
         raise RunMismatchError(
-            f"{folder}: holds a sweep of other settings: {'; '.join(listed)}",
+            f"{folder}: holds a sweep of other settings: {listed(fatal)}",
             hint="use another --out",
             differences={key: {"recorded": a, "asked": b} for key, (a, b) in fatal.items()},
         )
-    return spent, seconds, None
+    return held, None
 
 
-def write(folder: Path, table: Mapping[str, Any]) -> None:
+def write(folder: Path, table: SweepTable) -> None:
     """Replace the table."""
     with Directory(folder) as place:
         place.remove_drafts([NAME])
-        place.write(NAME, json_text(table))
+        place.write(NAME, json_text(table.as_dict()))
 
 
 def take_back(folder: Path, made: Sequence[Path]) -> None:
@@ -110,10 +110,10 @@ def take_back(folder: Path, made: Sequence[Path]) -> None:
     unmake(made)
 
 
-def _identity(table: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(table: SweepTable) -> dict[str, Any]:
     return {
-        "metric": table["metric"],
-        "data": {key: item for key, item in table["data"].items() if key != "n"},
-        "experts": table["pair"]["experts"],
-        "settings": table["settings"],
+        "metric": table.metric,
+        "data": {key: item for key, item in table.data.items() if key != "n"},
+        "experts": table.experts,
+        "settings": table.settings,
     }

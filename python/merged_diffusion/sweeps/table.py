@@ -1,82 +1,241 @@
-"""The table of a sweep: every row against the best one, and the thresholds that cannot be told from it.
+"""The table of a sweep, which ``sweep.json`` holds: a row for each threshold, and what comparing them says.
 
-Rows have the same images and noise, so differences are paired: image by image, or, of samples, group by group
-of the jackknife. A threshold counts as
-indistinguishable from the best while its difference is at most `SURE` standard errors; the interval is from
-the first of them to the last.
+`SweepTable.of` reads what `SweepTable.as_dict` has written; docs/formats.md says what the keys mean.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from merged_diffusion.sweeps.rows import Row
+from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.sweeps.request import Metric
 
-SURE: Final = 2.0  # standard errors: about 95 % of a normal distribution
+if TYPE_CHECKING:
+    from merged_diffusion.quality.assess import Figure
 
-Line = dict[str, Any]
-Paired = Callable[[int, int], Mapping[str, Any] | None]
-
-
-def line(
-    row: Row[Any], threshold: Any, summary: Mapping[str, Any] | None, error: Mapping[str, Any] | None
-) -> Line:
-    """A row of the table, not yet compared with the others."""
-    return {
-        "name": row.name,
-        "threshold": threshold,
-        "folder": row.folder,
-        "summary": summary,
-        "paired": None,
-        "error": error,
-    }
+FORMAT: Final = 1
+EXPERTS: Final = ("likelihood", "quality")
+Json = Mapping[str, Any]
 
 
-def value(line: Line) -> tuple[float, float | None] | None:
-    """Mean and standard error of a row, or its distance; None where it has none."""
-    summary = line["summary"] or {}
-    if summary.get("quality") is not None:
-        primary = summary["quality"]["primary"]
-        return primary["value"], primary["se"]
-    found = summary.get("bits_per_dim")
-    return None if found is None or found["mean"] is None else (found["mean"], found["se"])
+@dataclass(frozen=True)
+class Paired:
+    """A row's value minus that of the row ``to``, of the ``n`` images that both have."""
+
+    to: str
+    difference: float
+    se: float | None
+    n: int
+    se_images: float | None = None  # samples have none
+
+    def as_dict(self, metric: Metric) -> Json:
+        """As JSON values."""
+        of_images = {} if metric == "sample" else {"se_images": self.se_images}
+        return {"to": self.to, "difference": self.difference, "se": self.se, **of_images, "n": self.n}
 
 
-def compare(lines: Sequence[Line], etas: Sequence[float], paired: Paired) -> dict[str, Any] | None:
-    """Fill in ``paired(row, best)``; the best row, or None where none has a value.
+@dataclass(frozen=True)
+class RowError:
+    """Why a row has no value, or less than it should."""
 
-    ``paired`` is the difference of two rows, by their positions, with its standard error.
+    type: str
+    message: str
+    fields: Json
+    hint: str | None
+
+    @classmethod
+    def of(cls, error: Exception) -> RowError:
+        """As a row keeps an exception."""
+        if isinstance(error, MergedDiffusionError):
+            return cls(type(error).__name__, error.message, error.fields, error.hint)
+        return cls(type(error).__name__, str(error), {}, None)
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """A threshold, or one expert alone; ``summary`` is what the command of the row prints, if it has begun.
+
+    ``folder`` lies in that of the sweep.
     """
-    found = [value(line) for line in lines]
-    means = [math.inf if pair is None else pair[0] for pair in found]
-    if not means or min(means) == math.inf:
-        return None
-    best = means.index(min(means))
-    for position, line in enumerate(lines):
-        difference = None if found[position] is None else paired(position, best)
-        line["paired"] = None if difference is None else {"to": lines[best]["name"], **difference}
-    return {
-        "name": lines[best]["name"],
-        "eta": etas[best],
-        "indistinguishable": _interval(lines, etas, best),
-        "at_edge": best in (0, len(lines) - 1),
-    }
+
+    name: str
+    threshold: Mapping[str, float | None] | None
+    folder: str
+    summary: Json | None
+    paired: Paired | None = None
+    error: RowError | None = None
+
+    @property
+    def model(self) -> str:
+        """``merged``, or the role of the expert that is alone."""
+        return self.name if self.name in EXPERTS else "merged"
+
+    @property
+    def eta(self) -> float | None:
+        """The threshold of a merged model."""
+        return None if self.model != "merged" or self.threshold is None else self.threshold["eta"]
+
+    @property
+    def value(self) -> tuple[float, float | None] | None:
+        """Bits/dim, or the primary distance of samples, with its standard error; None where it has none."""
+        if self.figure is not None:
+            return self.figure.value, self.figure.se
+        found = self._summary.get("bits_per_dim")
+        return None if found is None or found["mean"] is None else (found["mean"], found["se"])
+
+    @property
+    def figure(self) -> Figure | None:
+        """The primary metric of samples."""
+        if self._summary.get("quality") is None:
+            return None
+        from merged_diffusion.quality.assess import Figure  # torch comes with it, which only samples need
+
+        return Figure(**self._summary["quality"]["primary"])
+
+    @property
+    def evaluations(self) -> float | None:
+        """Network evaluations an image."""
+        found = self._summary.get("evaluations")
+        return None if found is None else found["total"]
+
+    @property
+    def n(self) -> int | None:
+        """Images that were scored or drawn."""
+        return self._summary.get("n")
+
+    @property
+    def legs(self) -> Sequence[Json]:
+        """Role, start and end in gamma of each integration."""
+        return self._summary.get("legs") or ()
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation of the repeats of a bound."""
+        found = self._summary.get("repeats")
+        return None if found is None else found["std"]
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the standard error knows of images that are not independent."""
+        return (self._summary.get("bits_per_dim") or {}).get("se_clustered") is not None
+
+    @property
+    def asked_eta(self) -> float | str | None:
+        """The threshold in the word in which it was asked for."""
+        return (self._summary.get("settings") or {}).get("eta")
+
+    @property
+    def versions(self) -> Json:
+        """Of the packages that computed it."""
+        return self._summary.get("versions") or {}
+
+    @property
+    def _summary(self) -> Json:
+        return self.summary or {}
+
+    @classmethod
+    def of(cls, value: Json) -> SweepRow:
+        """From JSON values."""
+        paired, error = value.get("paired"), value.get("error")
+        return cls(
+            **{name: value[name] for name in ("name", "threshold", "folder", "summary")},
+            paired=None if paired is None else Paired(**paired),
+            error=None if error is None else RowError(**{"fields": {}, "hint": None} | error),
+        )
+
+    def as_dict(self, metric: Metric) -> Json:
+        """As JSON values."""
+        paired = None if self.paired is None else self.paired.as_dict(metric)
+        return vars(self) | {
+            "paired": paired,
+            "error": None if self.error is None else dict(vars(self.error)),
+        }
 
 
-def _interval(lines: Sequence[Line], etas: Sequence[float], best: int) -> list[float] | None:
-    """From the first to the last threshold that is as good within its error; None without errors."""
+@dataclass(frozen=True)
+class Best:
+    """The row of the least value, and the first and last eta that cannot be told from it, if errors say."""
 
-    def is_close(position: int) -> bool:
-        found = lines[position]["paired"]
-        if found is None:
-            return False
-        error = found["se"]
-        return error is not None and found["difference"] <= SURE * error
+    name: str
+    eta: float
+    indistinguishable: Sequence[float] | None
+    at_edge: bool
 
-    known = [line["paired"]["se"] for i, line in enumerate(lines) if i != best and line["paired"] is not None]
-    if not known or None in known:
-        return None
-    close = [eta for position, eta in enumerate(etas) if position == best or is_close(position)]
-    return [min(close), max(close)]
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Network evaluations: what was spent, and what the rows would have taken one by one."""
+
+    spent: int = 0
+    single_runs: int = 0
+
+
+@dataclass(frozen=True, repr=False)
+class SweepTable:
+    """A sweep as it stands: `sweep` returns one.
+
+    ``data``, ``settings`` and ``experts`` (by role) are as in the ``settings.json`` of a row, with the number
+    of images and without a threshold.
+    """
+
+    metric: Metric
+    data: Json
+    pair: str | None
+    eta_range: Sequence[float] | None
+    experts: Mapping[str, Json]
+    settings: Json
+    rows: Sequence[SweepRow] = ()
+    evaluations: Evaluations = Evaluations()
+    best: Best | None = None
+    seconds: float = 0.0
+    time_profile: Json | None = None
+
+    def __repr__(self) -> str:
+        best = "" if self.best is None else f"; best {self.best.name}"
+        return f"SweepTable({self.metric} of {self.data.get('name')}, {len(self.rows)} rows{best})"
+
+    @classmethod
+    def of(cls, value: Json) -> SweepTable:
+        """From JSON values."""
+        pair, best = value["pair"], value.get("best")
+        return cls(
+            metric=value["metric"],
+            data=value["data"],
+            pair=pair.get("name"),
+            eta_range=pair.get("eta_range"),
+            experts=pair["experts"],
+            settings=value["settings"],
+            rows=tuple(map(SweepRow.of, value["rows"])),
+            evaluations=Evaluations(**{name: int(n) for name, n in value["evaluations"].items()}),
+            best=None if best is None else Best(**best),
+            seconds=float(value["seconds"]),
+            time_profile=value.get("time_profile"),
+        )
+
+    def about(self) -> dict[str, Any]:
+        """Metric, data, pair and settings as JSON values: what a plan knows already."""
+        return {
+            "command": "sweep",
+            "format": FORMAT,
+            "metric": self.metric,
+            "data": self.data,
+            "pair": {
+                "name": self.pair,
+                "eta_range": self.eta_range,
+                "experts": self.experts,
+            },
+            "settings": self.settings,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of ``sweep.json``."""
+        timed = {} if self.time_profile is None else {"time_profile": self.time_profile}
+        return self.about() | {
+            "rows": [row.as_dict(self.metric) for row in self.rows],
+            "evaluations": dict(vars(self.evaluations)),
+            "best": None if self.best is None else dict(vars(self.best)),
+            "seconds": self.seconds,
+            **timed,
+        }

@@ -3,13 +3,73 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from merged_diffusion.data.images import Data
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.runs import versions
+from merged_diffusion.sweeps.table import Json
 from merged_diffusion.thresholds.auto import find_on, labels_of, tuning_data
-from merged_diffusion.thresholds.confirm import confirm_threshold
+from merged_diffusion.thresholds.confirm import Confirmed, ConfirmedRow, confirm_threshold
+from merged_diffusion.thresholds.find import Found
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Chosen:
+    """An eta (0 or 1: an expert alone), the images ``tune`` that it was chosen on, and what it is worth.
+
+    The rows of ``confirmed`` are exact runs on the same images, against the best of them; those of ``test``
+    are on other images, against the row of this eta.
+    """
+
+    eta: float
+    plan: Plan
+    tune: Data
+    found: Found
+    confirmed: Sequence[ConfirmedRow] | None
+    test: Sequence[ConfirmedRow] | None
+    evaluations: Mapping[str, float]
+    seconds: float
+
+    @property
+    def threshold(self) -> Mapping[str, float | None]:
+        """The eta in all words of a threshold."""
+        return self.found.threshold(self.eta)
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether it is an end of what the experts allow."""
+        return self.eta in (0.0, 1.0) or self.found.is_edge(self.eta)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of ``threshold.json``."""
+        tune, plan = self.tune, self.plan
+        identity = plan.identity(plan.main)
+        data = {key: value for key, value in identity.data.as_dict().items() if key != "ids"}
+        return {
+            "command": "threshold",
+            "eta": self.eta,
+            "threshold": self.threshold,
+            "at_edge": self.at_edge,
+            "tune": {"name": tune.name, "split": tune.split, "sha256": tune.sha256, "n": len(tune)},
+            "data": data | {"n": len(plan.data)},
+            "found": {key: value for key, value in self.found.summary().items() if key != "evaluations"},
+            "confirmed": self._rows(self.confirmed),
+            "test": self._rows(self.test),
+            "evaluations": self.evaluations,
+            "settings": dict(identity.settings) | {"eta": None},
+            "experts": plan.models.identity,
+            "versions": versions(),
+            "seconds": self.seconds,
+        }
+
+    def _rows(self, rows: Sequence[ConfirmedRow] | None) -> Json | None:
+        return None if rows is None else {"eta": self.eta, "rows": [row.as_dict() for row in rows]}
+
+    def __repr__(self) -> str:
+        return f"Chosen(eta {self.eta:.3f} on {len(self.tune)} images of {self.tune.name})"
 
 
 def choose(
@@ -21,8 +81,8 @@ def choose(
     test: bool = True,
     progress: bool = False,
     tell: Callable[[str], object] = lambda _: None,
-) -> dict[str, Any]:
-    """The threshold of the plan's pair as JSON values.
+) -> Chosen:
+    """The threshold of the plan's pair.
 
     ``confirm`` scores the found threshold, its neighbours and both experts on the images that it was chosen
     on, and the best of them all is the eta (0 or 1: an expert alone). ``test`` scores the best threshold and
@@ -34,62 +94,30 @@ def choose(
     tune = tuning_data(settings, tune_data, tune_limit)
     tell(f"finding a threshold on {len(tune)} images of {tune.name}/{tune.split}")
     found = find_on(experts, tune, settings, eta_range=None if pair is None else pair.eta_range)
-    convention = cast(Literal["exact", "paper"], settings.convention)
-    how = settings.options()
-    eta, summary = found.eta, found.summary()
-    merged = eta
-    spent, confirmed, reported = summary.pop("evaluations"), None, None
+
+    def exact(data: Data, at: Sequence[float] | None = None) -> Confirmed:
+        return confirm_threshold(
+            experts["likelihood"],
+            experts["quality"],
+            data,
+            found,
+            settings.options(),
+            at=at,
+            labels=labels_of(data, settings),
+            convention=cast(Literal["exact", "paper"], settings.convention),
+            progress=progress,
+        )
+
+    eta = merged = found.eta
+    spent, confirmed, reported = found.evaluations, None, None
     if confirm:
         tell(f"found eta {eta:.3f} in {found.seconds:.0f} s; confirming it by exact runs on the same images")
-        checked = confirm_threshold(
-            experts["likelihood"],
-            experts["quality"],
-            tune,
-            found,
-            how,
-            labels=labels_of(tune, settings),
-            convention=convention,
-            progress=progress,
-        )
-        eta, merged, confirmed = checked.eta, checked.best_merged, checked.summary()
-        spent = spent | confirmed.pop("evaluations")
+        checked = exact(tune)
+        eta, merged, spent = checked.eta, checked.best_merged, {**spent, **checked.evaluations}
+        confirmed = checked.against(eta)
     if test:
-        tell(
-            f"eta {eta:.3f} and both experts on {len(plan.data)} images of {plan.data.name}/{plan.data.split}"
-        )
-        on_test = confirm_threshold(
-            experts["likelihood"],
-            experts["quality"],
-            plan.data,
-            found,
-            how,
-            at=(merged,),
-            labels=plan.labels(plan.data),
-            convention=convention,
-            progress=progress,
-        )
-        reported = on_test.summary(eta)
-        del reported["evaluations"]
-    identity = plan.identity(plan.main)
-    return {
-        "command": "threshold",
-        "eta": eta,
-        "threshold": found.threshold(eta),
-        "at_edge": eta in (0.0, 1.0) or found.is_edge(eta),
-        "tune": {
-            "name": tune.name,
-            "split": tune.split,
-            "sha256": tune.sha256,
-            "n": len(tune),
-        },
-        "data": {key: value for key, value in identity.data.as_dict().items() if key != "ids"}
-        | {"n": len(plan.data)},
-        "found": summary,
-        "confirmed": confirmed,
-        "test": reported,
-        "evaluations": spent,
-        "settings": dict(identity.settings) | {"eta": None},
-        "experts": {role: dict(item) for role, item in plan.models.identity.items()},
-        "versions": versions(),
-        "seconds": time.perf_counter() - start,
-    }
+        where = f"{len(plan.data)} images of {plan.data.name}/{plan.data.split}"
+        tell(f"eta {eta:.3f} and both experts on {where}")
+        reported = exact(plan.data, at=(merged,)).against(eta)
+    seconds = time.perf_counter() - start
+    return Chosen(eta, plan, tune, found, confirmed, reported, spent, seconds)

@@ -23,10 +23,27 @@ from merged_diffusion.likelihood import (
 )
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
+from merged_diffusion.sweeps.table import Json, Paired
 from merged_diffusion.thresholds.find import Found
 
 NEIGHBOUR: Final = 0.1  # in eta: the spacing of the tables' grid
 ALONE: Final = {"likelihood": 1.0, "quality": 0.0}
+
+
+@dataclass(frozen=True)
+class ConfirmedRow:
+    """A threshold or an expert alone, against the row that was chosen."""
+
+    name: str
+    eta: float | None
+    bits_per_dim: Json | None
+    n_failed: int
+    evaluations: Json
+    paired: Paired | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return vars(self) | {"paired": None if self.paired is None else self.paired.as_dict("nll")}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,7 +52,7 @@ class Confirmed:
 
     rows: Mapping[str, Likelihood]
     etas: Mapping[str, float]
-    evaluations: dict[str, float]
+    evaluations: Mapping[str, float]
     """``confirming``: spent; ``grid``: about what every row of the pair's table would take, run singly."""
 
     @property
@@ -53,28 +70,18 @@ class Confirmed:
         """The eta of the best row: 0 and 1 for the quality and the likelihood expert alone."""
         return {**self.etas, **ALONE}[self.best]
 
-    def name(self, eta: float) -> str:
-        """The row of this eta."""
-        return next(name for name, of_row in {**ALONE, **self.etas}.items() if of_row == eta)
-
-    def summary(self, chosen: float | None = None) -> dict[str, Any]:
-        """The rows as JSON values, each against that of the eta ``chosen``, by default the best."""
-        eta = self.eta if chosen is None else chosen
-        to = self.name(eta)
-        best = self.rows[to]
-        means = {name: row.summary().as_dict() for name, row in self.rows.items()}
-        rows = [
-            {
-                "name": name,
-                "eta": self.etas.get(name),
-                "bits_per_dim": means[name]["bits_per_dim"],
-                "n_failed": row.n_failed,
-                "evaluations": means[name]["evaluations"],
-                "paired": None if name == to else {"to": to, **paired_difference(row, best).as_dict()},
-            }
-            for name, row in self.rows.items()
-        ]
-        return {"eta": eta, "rows": rows, "evaluations": dict(self.evaluations)}
+    def against(self, eta: float) -> list[ConfirmedRow]:
+        """The rows, each against that of this eta."""
+        to = next(name for name, own in {**ALONE, **self.etas}.items() if own == eta)
+        found = []
+        for name, row in self.rows.items():
+            summary = row.summary().as_dict()
+            paired = None
+            if name != to:
+                paired = Paired(to, **paired_difference(row, self.rows[to]).as_dict())
+            told = summary["bits_per_dim"], row.n_failed, summary["evaluations"]
+            found.append(ConfirmedRow(name, self.etas.get(name), *told, paired))
+        return found
 
     def _common_mean(self, name: str) -> float:
         is_ok = np.all([row.status == "ok" for row in self.rows.values()], axis=0)
@@ -106,7 +113,10 @@ def confirm_threshold(
     UsageError, DataError, ExpertError
         As of `log_likelihood`.
     """
-    etas = _etas(found, _near(found) if at is None else at)
+    near = [found.eta + offset for offset in (-NEIGHBOUR, 0.0, NEIGHBOUR)]
+    positions = _nearest(found, near if at is None else at)
+    etas = {f"eta {found.likelihood.eta[i]:.4f}": float(found.likelihood.eta[i]) for i in positions}
+    gammas = dict(zip(etas, map(float, found.gammas[positions]), strict=True))
     models: dict[str, MergedModel] = {
         name: MergedModel(
             likelihood,
@@ -115,15 +125,18 @@ def confirm_threshold(
             eta_range=found.eta_range,
             convention=convention,
         )
-        for name, (_, gamma) in etas.items()
+        for name, gamma in gammas.items()
     }
     models["likelihood"] = as_model(likelihood, role="likelihood", convention=convention)
     models["quality"] = as_model(quality, role="quality", convention=convention)
     rows, spent = _scored(models, data, options, labels, progress)
-    grid = _grid_cost(rows, {name: gamma for name, (_, gamma) in etas.items()}, likelihood, quality, found)
-    return Confirmed(
-        rows, {name: eta for name, (eta, _) in etas.items()}, {"confirming": spent, "grid": grid}
-    )
+    grid = _grid_cost(rows, gammas, likelihood, quality, found)
+    return Confirmed(rows, etas, {"confirming": spent, "grid": grid})
+
+
+def _nearest(found: Found, etas: Sequence[float]) -> list[int]:
+    """Where on the curves these thresholds are, ascending."""
+    return sorted({int(np.argmin(np.abs(found.likelihood.eta - eta))) for eta in etas})
 
 
 def _grid_cost(
@@ -146,17 +159,6 @@ def _grid_cost(
     grid = _core.gamma_of_eta(np.array(etas), found.eta_range)
     merged = np.interp(grid, [begin, *at, high], upto) + np.interp(grid, [low, *at, end], above)
     return float(merged.sum()) + upto[-1] + above[0]
-
-
-def _near(found: Found) -> list[float]:
-    return [found.eta + offset for offset in (-NEIGHBOUR, 0.0, NEIGHBOUR)]
-
-
-def _etas(found: Found, wanted: Sequence[float]) -> dict[str, tuple[float, float]]:
-    """Eta and gamma of the thresholds to score, by the name of their row; the nearest of the curves."""
-    etas = found.likelihood.eta
-    at = sorted({int(np.argmin(np.abs(etas - eta))) for eta in wanted})
-    return {f"eta {etas[i]:.4f}": (float(etas[i]), float(found.gammas[i])) for i in at}
 
 
 def _scored(

@@ -1,0 +1,52 @@
+"""The rows of a sweep compared: each against the best one, and the thresholds that cannot be told from it.
+
+Rows have the same images and noise, so differences are paired: image by image, or, of samples, group by group
+of the jackknife. A threshold counts as
+indistinguishable from the best while its difference is at most `SURE` standard errors; the interval is from
+the first of them to the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from merged_diffusion.sweeps.table import Best, Json, Paired, SweepRow
+
+SURE: Final = 2.0  # standard errors: about 95 % of a normal distribution
+
+
+def compare(
+    rows: Sequence[SweepRow], etas: Sequence[float], difference: Callable[[int, int], Json | None]
+) -> tuple[list[SweepRow], Best | None]:
+    """The rows with their ``paired``, and the best of them; None where none has a value.
+
+    ``difference`` is that of two rows, by their positions, with its standard error.
+    """
+    means = [math.inf if row.value is None else row.value[0] for row in rows]
+    if not means or min(means) == math.inf:
+        return list(rows), None
+    best = means.index(min(means))
+    compared = []
+    for position, row in enumerate(rows):
+        found = None if row.value is None else difference(position, best)
+        paired = None if found is None else Paired(to=rows[best].name, **found)
+        compared.append(replace(row, paired=paired))
+    at_edge = best in (0, len(rows) - 1)
+    return compared, Best(rows[best].name, etas[best], _interval(compared, etas, best), at_edge)
+
+
+def _interval(rows: Sequence[SweepRow], etas: Sequence[float], best: int) -> list[float] | None:
+    """From the first to the last threshold that is as good within its error; None without errors."""
+    others = [row.paired for k, row in enumerate(rows) if k != best and row.paired is not None]
+    if not others or any(paired.se is None for paired in others):
+        return None
+    close = [eta for k, (row, eta) in enumerate(zip(rows, etas, strict=True)) if k == best or _is_close(row)]
+    return [min(close), max(close)]
+
+
+def _is_close(row: SweepRow) -> bool:
+    paired = row.paired
+    return paired is not None and paired.se is not None and paired.difference <= SURE * paired.se
