@@ -17,6 +17,7 @@ from merged_diffusion.runs.directory import Directory, write_file
 from merged_diffusion.runs.places import make
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.sampling.store import Store
+from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.table import SweepTable
 
