@@ -71,7 +71,7 @@ class Plan:
         given = self.settings
         usual = partial(scoring_rows, len(self.data), shared=given.solver.shared)
         machine, note = settled(given.machine, recorded, usual)
-        settings = replace(given, machine=machine, compile=given.compile or recorded.get("compile"))
+        settings = given.at(machine, given.compile or recorded.get("compile"))
         models = self.models.compiled(settings) if settings.compile else self.models
         notes = self.notes if note is None else (*self.notes, note)
         return replace(self, settings=settings, models=models, notes=notes)

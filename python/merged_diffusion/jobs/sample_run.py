@@ -61,7 +61,7 @@ class SamplePlan:
         """With batch size, threads, device, dtype: as given, else as recorded, else what suits the device."""
         given = self.settings
         machine, note = settled(given.machine, recorded, drawing_rows)
-        settings = replace(given, machine=machine, compile=given.compile or recorded.get("compile"))
+        settings = given.at(machine, given.compile or recorded.get("compile"))
         models = self.models.compiled(settings) if settings.compile else self.models
         notes = self.notes if note is None else (*self.notes, note)
         return replace(self, settings=settings, models=models, notes=notes)

@@ -8,6 +8,7 @@ suggest.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, fields
 from math import isfinite
 from pathlib import Path
@@ -143,6 +144,13 @@ class Settings:
             if field.name != "cache":
                 words |= expanded.get(field.name, {field.name: getattr(self, field.name)})
         return words
+
+    def at(self, machine: Machine, compile: bool | None) -> Self:  # noqa: A002  the option's name
+        """What was checked already, on a machine that leaves nothing open."""
+        found = copy(self)
+        object.__setattr__(found, "machine", machine)
+        object.__setattr__(found, "compile", compile)
+        return found
 
     def options(self) -> Options:
         """How the likelihood of an image is computed."""
