@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from merged_diffusion.cli import measure, output
+from merged_diffusion.cli import measure, options, output
 
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
@@ -24,7 +24,7 @@ Examples:
 """
 
 
-@click.command("fid", epilog=EPILOG, context_settings={"max_content_width": 100})
+@options.command("fid", EPILOG)
 @click.argument("images", metavar="IMAGES")
 @click.option(
     "--ref", "reference", required=True, metavar="STATS|IMAGES|NAME",
@@ -34,27 +34,16 @@ Examples:
 @click.option("--data", metavar="NAME", help="Refuse statistics that say they are of another set.")
 @measure.images
 @measure.network
-def command(
-    images: str,
-    reference: str,
-    features: str | None,
-    data: str | None,
-    rows: int | None,
-    device: str | None,
-    threads: int | None,
-    cache: Path | None,
-    as_json: bool,
-    quiet: bool,
-    **selection: Any,
-) -> int:
+def command(given: options.Given) -> int:
     """Distance of IMAGES from a reference, with its standard error; biased below 10,000 images."""
     from merged_diffusion.quality.assess import compare, describe
     from merged_diffusion.quality.statistics import remarks
 
-    with measure.machine(device, threads, quiet=quiet) as place:
-        chosen = measure.loaded(images, cache, selection)
-        network = {"device": place, "cache": cache, "rows": rows, "like": chosen}
-        pairs = _yardsticks(reference, features, network)
+    data, cache, quiet = given["data"], given["cache"], given["quiet"]
+    with measure.machine(given["device"], given["threads"], quiet=quiet) as place:
+        chosen = measure.chosen(given)
+        network = {"device": place, "cache": cache, "rows": given["rows"], "like": chosen}
+        pairs = _yardsticks(given["reference"], given["features"], network)
         figures: list[Figure] = []
         with measure.progress(len(pairs) * len(chosen), quiet=quiet) as observe:
             for statistics, extractor in pairs:
@@ -63,7 +52,7 @@ def command(
                 figures += compare(chosen, statistics, extractor, observe)
     statistics, extractor = pairs[0]
     notes = remarks(len(chosen), extractor.dim)
-    if as_json:
+    if given["as_json"]:
         value = {
             "command": "fid",
             "images": measure.facts(chosen),

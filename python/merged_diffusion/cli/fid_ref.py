@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from merged_diffusion.cli import measure, output
+from merged_diffusion.cli import measure, options, output
 
 EPILOG: Final = """\b
 Examples:
@@ -16,7 +16,7 @@ Examples:
 """
 
 
-@click.command("fid-ref", epilog=EPILOG, context_settings={"max_content_width": 100})
+@options.command("fid-ref", EPILOG)
 @click.argument("images", metavar="IMAGES")
 @click.argument("out", metavar="OUT.npz", type=click.Path(path_type=Path, dir_okay=False))
 @measure.features
@@ -26,33 +26,22 @@ Examples:
 )  # fmt: skip
 @measure.images
 @measure.network
-def command(
-    images: str,
-    out: Path,
-    features: str | None,
-    stored: int,
-    rows: int | None,
-    device: str | None,
-    threads: int | None,
-    cache: Path | None,
-    as_json: bool,
-    quiet: bool,
-    **selection: Any,
-) -> int:
+def command(given: options.Given) -> int:
     """Statistics of IMAGES for `fid --ref`: mean, covariance, and what they are of."""
     from merged_diffusion.quality.assess import describe
     from merged_diffusion.quality.features import extractor
     from merged_diffusion.quality.statistics import collect, remarks
     from merged_diffusion.quality.statistics_files import check_target, read_statistics, write_statistics
 
+    out: Path = given["out"]
+    quiet, as_json = given["quiet"], given["as_json"]
     check_target(out)
-    with measure.machine(device, threads, quiet=quiet) as place:
-        chosen = measure.loaded(images, cache, selection)
-        used = extractor(
-            features or measure.by_kind(chosen), device=place, cache=cache, rows=rows, like=chosen
-        )
+    with measure.machine(given["device"], given["threads"], quiet=quiet) as place:
+        chosen = measure.chosen(given)
+        features = given["features"] or measure.by_kind(chosen)
+        used = extractor(features, device=place, cache=given["cache"], rows=given["rows"], like=chosen)
         with measure.progress(len(chosen), quiet=quiet) as observe:
-            statistics = collect(chosen, used, stored, observe=observe)
+            statistics = collect(chosen, used, given["stored"], observe=observe)
         write_statistics(out, statistics)
     notes = remarks(len(chosen), used.dim)
     for note in [] if quiet or as_json else notes:

@@ -54,6 +54,12 @@ def loaded(source: str, cache: Path | None, selection: dict[str, Any]) -> Data:
     return load_data(source, cache=cache, **selection).select(limit, ids)
 
 
+def chosen(given: options.Given) -> Data:
+    """The images that a command names."""
+    selection = {name: given[name] for name in ("split", "levels", "variant", "limit", "ids")}
+    return loaded(given["images"], given["cache"], selection)
+
+
 def by_kind(data: Data) -> str:
     """The features for images of this kind where nothing else says."""
     from merged_diffusion.quality.features import SMALL

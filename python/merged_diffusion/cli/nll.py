@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -141,12 +141,12 @@ Examples:
 """
 
 
-@click.command("nll", epilog=EPILOG, context_settings={"max_content_width": 100})
+@options.command("nll", EPILOG)
 @what
 @model
 @tune_data
 @how
 @where
-def command(**given: Any) -> int:
+def command(given: options.Given) -> int:
     """Exact likelihood of images by the probability-flow ODE, in bits per dimension."""
     return score.command(given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import click
 from merged_diffusion.jobs.settings import CHOICES
 from merged_diffusion.ode.methods import Adams, Dopri5
 
+Given = Mapping[str, Any]
+"""Values of options by name."""
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -84,6 +86,19 @@ def solver(usual: Adams, *, of: str = "", loosest: str = "") -> Decorator:
         ),
         click.option("--h-max", type=float, show_default=h_max, help="Longest step of adams, in gamma."),
     )
+
+
+class Command(click.Command):
+    """Hands its options on as one mapping by name: a command of forty has one parameter."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call with what was given."""
+        return None if self.callback is None else ctx.invoke(self.callback, ctx.params)
+
+
+def command(name: str, epilog: str) -> Callable[[Callable[[Given], int]], click.Command]:
+    """A function of what was given as the command ``name``."""
+    return click.command(name, cls=Command, epilog=epilog, context_settings={"max_content_width": 100})
 
 
 def stacked(*decorators: Decorator) -> Decorator:

@@ -92,34 +92,25 @@ Examples:
 """
 
 
-@click.command("sample", epilog=EPILOG, context_settings={"max_content_width": 100})
+@options.command("sample", EPILOG)
 @what
 @options.less(model, "compare")
 @how
 @where
-def command(
-    out: Path | None,
-    shard: tuple[int, int] | None,
-    num: int | None,
-    ids: tuple[int, int] | None,
-    image_shape: tuple[int, int, int] | None,
-    overwrite: bool,
-    quiet: bool,
-    as_json: bool,
-    **given: Any,
-) -> int:
+def command(given: options.Given) -> int:
     """Draw images from merged experts, reproducibly: an id is the same image in any command."""
     sampling = Sampling.of(given)
     if given["profile_time"]:
         sampling.check_profiled()
-    asked = {name: value for name, value in given.items() if name not in methods.WORDS}
+    asked = {name: value for name, value in given.items() if name not in (*methods.WORDS, "ids")}
     settings = Settings.of(asked | {"data": ""})
     _check_model(settings)
-    wanted = _ids(num, ids)
-    worker = workers.worker_share(shard, os.environ)
+    wanted = _ids(given["num"], given["ids"])
+    worker = workers.worker_share(given["shard"], os.environ)
+    out: Path | None = given["out"]
     worker.check_out(out)
     check_present(settings)
-    target, quiet = out or Path(DEFAULT_OUT), quiet or not worker.speaks
+    target, quiet, as_json = out or Path(DEFAULT_OUT), given["quiet"] or not worker.speaks, given["as_json"]
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.cli.report import INTERRUPT_CODE
     from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
@@ -128,9 +119,9 @@ def command(
 
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.machine.device)
-        sample_files.check_replaceable(target, overwrite=overwrite)
+        sample_files.check_replaceable(target, overwrite=given["overwrite"])
         settings = _with_threshold(settings, target)
-        plan = SamplePlan.make(settings, sampling, wanted, image_shape).into(target)
+        plan = SamplePlan.make(settings, sampling, wanted, given["image_shape"]).into(target)
         with (
             configured(threads=plan.threads, deterministic=settings.deterministic),
             SampleRun(plan, target, worker.shard) as run,

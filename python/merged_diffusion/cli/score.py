@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from merged_diffusion.cli import output, workers
+from merged_diffusion.cli import options, output, workers
 from merged_diffusion.cli.loading import loading
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
+from merged_diffusion.scores.defaults import TIMES
 
 if TYPE_CHECKING:
     from merged_diffusion.jobs.metrics import Metric
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ASK_SECONDS: Final = 86400.0
 
 
-def command(given: Mapping[str, Any], **bound: Any) -> int:
-    """Score images as the options ``given`` say, by exact likelihood or by a ``bound``; the exit code."""
+def command(given: options.Given, *, is_bound: bool = False) -> int:
+    """Score images as the options ``given`` say, by exact likelihood or by the bound; the exit code."""
     settings = Settings.of(given)
     tune_data: str | None = given["tune_data"]
     if tune_data is not None and settings.eta != "auto":
@@ -42,6 +42,7 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
         from merged_diffusion.cli import report
         from merged_diffusion.cli.progress import Progress
         from merged_diffusion.jobs.evaluate import Evaluation
+        from merged_diffusion.jobs.metrics import LIKELIHOOD
         from merged_diffusion.jobs.pilot import with_tolerance
         from merged_diffusion.jobs.plan import place
         from merged_diffusion.jobs.threads import configured
@@ -53,7 +54,7 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
             settings = with_threshold(settings, out, tune_data)
             if not quiet:
                 output.say(f"note: eta auto: {settings.eta:.4f}")
-        plan, out = place(settings, out, metric(**bound))
+        plan, out = place(settings, out, metric(given) if is_bound else LIKELIHOOD)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             start = time.monotonic()
             plan.check_experts()
@@ -80,11 +81,11 @@ def command(given: Mapping[str, Any], **bound: Any) -> int:
                     return report.interrupted(evaluation.summary(), out, as_json=as_json)
 
 
-def metric(**bound: Any) -> Metric:
-    """The exact likelihood, or the bound with these options."""
-    from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
+def metric(given: options.Given) -> Metric:
+    """The bound with its options."""
+    from merged_diffusion.jobs.metrics import VariationalBound
 
-    return VariationalBound(**bound) if bound else LIKELIHOOD
+    return VariationalBound(given["times"] or TIMES, given["profile"])
 
 
 def confirm(seconds: float, *, yes: bool) -> None:

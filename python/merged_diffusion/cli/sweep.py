@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -29,7 +29,7 @@ Examples:
 """
 
 
-@click.command("sweep", epilog=EPILOG, context_settings={"max_content_width": 100})
+@options.command("sweep", EPILOG)
 @click.option(
     "--metric",
     type=click.Choice(METRICS),
@@ -64,27 +64,20 @@ Examples:
 @sample.image_shape
 @options.less(sample.how, *SHARED)
 @options.less(where, "shard")
-def command(
-    metric: str,
-    etas: str | None,
-    out: Path | None,
-    dry_run: bool,
-    yes: bool,
-    quiet: bool,
-    as_json: bool,
-    **given: Any,
-) -> int:
+def command(given: options.Given) -> int:
     """A metric over thresholds: the same images and noise for all, and what likelihoods share once."""
     from merged_diffusion.sweeps.thresholds import parsed
 
-    wanted = None if etas is None else parsed(etas)
-    request = Request.of(metric, given)
+    wanted = None if given["etas"] is None else parsed(given["etas"])
+    request = Request.of(given["metric"], given)
     settings = _settings(given, request)
     from merged_diffusion.cli import sweep_report
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.sweeps.carry_out import Sweep, place
 
+    out: Path | None = given["out"]
+    quiet, as_json = given["quiet"], given["as_json"]
     with output.remarks(quiet=quiet):
         plan, out = place(settings, wanted, out, request)
         with configured(threads=plan.base.threads, deterministic=settings.deterministic):
@@ -95,21 +88,21 @@ def command(
             out = out or plan.out_for(cost)
             if not quiet:
                 sweep_report.announce(plan, cost, out)
-            if dry_run:
+            if given["dry_run"]:
                 sweep_report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
-            score.confirm(cost.seconds, yes=yes)
+            score.confirm(cost.seconds, yes=given["yes"])
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Sweep(plan, out=out, **keep) as sweep:
                 try:
                     with Progress(sweep.rows.left(), sweep.rows.notes, quiet=quiet) as progress:
-                        sweep.run(progress.drawn if metric == "sample" else progress.update)
+                        sweep.run(progress.drawn if request.metric == "sample" else progress.update)
                 except KeyboardInterrupt:
                     return sweep_report.interrupted(sweep.result(), out, as_json=as_json)
                 return sweep_report.show(sweep.result(), out, as_json=as_json)
 
 
-def _settings(given: dict[str, Any], request: Request) -> Settings:
+def _settings(given: options.Given, request: Request) -> Settings:
     """Of the models and, but for samples, of the evaluation; refused where public files are missing."""
     if request.metric != "sample":
         settings = Settings.of(given)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -25,7 +25,7 @@ Examples:
 """
 
 
-@click.command("threshold", epilog=EPILOG, context_settings={"max_content_width": 100})
+@options.command("threshold", EPILOG)
 @what
 @click.option(
     "--tune-data",
@@ -40,16 +40,7 @@ Examples:
 @options.less(where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time")
 @click.option("--no-confirm", is_flag=True, help="Leave out the exact runs on the images chosen on.")
 @click.option("--no-test", is_flag=True, help="Leave the images of --data alone.")
-def command(
-    tune_data: str | None,
-    tune_limit: int,
-    no_confirm: bool,
-    no_test: bool,
-    out: Path | None,
-    quiet: bool,
-    as_json: bool,
-    **given: Any,
-) -> int:
+def command(given: options.Given) -> int:
     """The best threshold of a pair: found on train by two loss profiles and one solve, reported on test."""
     settings = Settings.of(given)
     if settings.split != "test":
@@ -57,6 +48,8 @@ def command(
             f"--split {settings.split}: a threshold is chosen on train and reported on test",
             hint="leave --split out; --tune-data names other images to choose on",
         )
+    out: Path | None = given["out"]
+    quiet = given["quiet"]
     if out is not None and (out / NAME).exists():
         raise UsageError(f"--out {out}: holds a {NAME} already", hint="use another --out")
     check_present(settings)
@@ -76,16 +69,16 @@ def command(
                     output.say(f"note: {note}")
             chosen = choose(
                 plan,
-                tune_data=tune_data,
-                tune_limit=tune_limit,
-                confirm=not no_confirm,
-                test=not no_test,
+                tune_data=given["tune_data"],
+                tune_limit=given["tune_limit"],
+                confirm=not given["no_confirm"],
+                test=not given["no_test"],
                 progress=not quiet and sys.stderr.isatty(),
                 tell=(lambda _: None) if quiet else output.say,
             )
         if out is not None:
             write_json(out / NAME, chosen.as_dict())
-        threshold_report.show(chosen, out, as_json=as_json)
+        threshold_report.show(chosen, out, as_json=given["as_json"])
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -32,13 +32,13 @@ Examples:
 """
 
 
-@click.command("vlb", epilog=EPILOG, context_settings={"max_content_width": 100})
+@options.command("vlb", EPILOG)
 @what
 @model
 @tune_data
 @bound
 @options.less(how, *OF_THE_ODE)
 @options.less(where, "profile_time")
-def command(times: int | None, profile: bool, **given: Any) -> int:
+def command(given: options.Given) -> int:
     """Variational bound of images, in bits per dimension: prior, reconstruction and diffusion."""
-    return score.command(given, times=times or TIMES, profile=profile)
+    return score.command(given, is_bound=True)
