@@ -14,6 +14,7 @@ from typing import ClassVar, Final, Literal, get_args
 from merged_diffusion.errors import UsageError
 from merged_diffusion.ode import methods
 from merged_diffusion.ode.methods import Adams, Solver, solver_of, words_of
+from merged_diffusion.scores.defaults import SEED
 
 Name = Literal["ode", "ancestral", "heun", "dpmpp-2m"]
 Decode = Literal["argmax", "sample"]
@@ -134,7 +135,7 @@ class Sampling:
     """How images are drawn: a sampler, the seed of its noise, and how grey levels are read from z_min."""
 
     sampler: Sampler = Ode()
-    seed: int = 0
+    seed: int = SEED
     decode: Decode = DECODE
 
     def __post_init__(self) -> None:

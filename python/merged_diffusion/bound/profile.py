@@ -22,6 +22,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.merge import Convention, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_seed
+from merged_diffusion.scores.defaults import SEED
 from merged_diffusion.scores.inputs import as_data, as_labels
 from merged_diffusion.scores.prepared import ready
 from merged_diffusion.scores.usual_rows import scoring_rows
@@ -88,7 +89,7 @@ def loss_profile(
     *,
     first: int = 0,
     stride: int = 1,
-    seed: int = 0,
+    seed: int = SEED,
     labels: npt.ArrayLike | None = None,
     machine: Machine = Machine(),
     convention: Convention = "exact",

@@ -26,7 +26,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.merge import MergedModel, as_model, asked_over
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_seed
-from merged_diffusion.scores.defaults import TIMES
+from merged_diffusion.scores.defaults import REPEATS, SEED, TIMES
 from merged_diffusion.scores.inputs import as_data, as_labels
 from merged_diffusion.scores.means import ROLES
 from merged_diffusion.scores.prepared import prepared
@@ -39,9 +39,9 @@ def variational_bound(
     images: Data | npt.NDArray[np.uint8] | Tensor,
     ids: npt.ArrayLike | None = None,
     *,
-    seed: int = 0,
+    seed: int = SEED,
     times: int = TIMES,
-    repeats: int = 1,
+    repeats: int = REPEATS,
     profile: bool = False,
     machine: Machine = Machine(),
     accept: Accept = Accept(),

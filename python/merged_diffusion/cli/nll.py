@@ -8,7 +8,9 @@ import click
 
 from merged_diffusion.cli import options, score
 from merged_diffusion.jobs.settings import CHOICES
-from merged_diffusion.ode.methods import Adams, Dopri5
+from merged_diffusion.likelihood.likelihood_options import DEQUANTISE
+from merged_diffusion.ode.methods import Adams, Dopri5, Probes
+from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 
 what = options.stacked(
     click.option(
@@ -64,9 +66,11 @@ tune_data = click.option(
     help="With --eta auto: images to find it on, a path.",
 )
 how = options.stacked(
-    options.choice("--dequantise", "truncated-normal", "Noise within a grey level.", alias="--dequantize"),
-    click.option("--importance", type=int, show_default="1", help="Draws K in the importance bound."),
-    click.option("--repeats", type=int, show_default="1", help="Independent draws, averaged."),
+    options.choice("--dequantise", DEQUANTISE, "Noise within a grey level.", alias="--dequantize"),
+    click.option(
+        "--importance", type=int, show_default=str(IMPORTANCE), help="Draws K in the importance bound."
+    ),
+    click.option("--repeats", type=int, show_default=str(REPEATS), help="Independent draws, averaged."),
     options.solver(Adams()),
     click.option(
         "--bpd-tol",
@@ -79,14 +83,14 @@ how = options.stacked(
         "Trace: a Rademacher probe at every node (adams), one for a whole solve, a Gaussian one, or exact "
         "(small images).",
     ),
-    click.option("--probes", type=int, show_default="1", help="Probes averaged."),
+    click.option("--probes", type=int, show_default=str(Probes.n), help="Probes averaged."),
     options.choice(
         "--preset",
         "default",
         "fast, tight: adams with tol 0.03 and 0.001; paper: dopri5, shared steps, 1e-5, fixed probe, "
         "convention paper.",
     ),
-    click.option("--seed", type=int, show_default="0", help="Of all random numbers."),
+    click.option("--seed", type=int, show_default=str(SEED), help="Of all random numbers."),
     click.option("--allow-failed", is_flag=True, help="Give the mean over the images that did not fail."),
     click.option(
         "--accept-gradient",

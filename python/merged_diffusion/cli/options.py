@@ -72,7 +72,8 @@ def default(value: float | str) -> str:
 
 def solver(usual: Adams, *, of: str = "", loosest: str = "") -> Decorator:
     """The options of the ODE's solver, whose defaults stand in its classes; ``of`` a sampler, perhaps."""
-    method = f"{of}exponential Adams, one evaluation a step, or Dormand-Prince 5(4)."
+    adams = "exponential Adams" if of else "Exponential Adams"
+    method = f"{of}{adams}, one evaluation a step, or Dormand-Prince 5(4)."
     shared = f"{of}shared: one step size for a whole block, as the paper's pipeline."
     rtol, atol = default(Dopri5.rtol), default(Dopri5.atol)
     tol, h_max = default(usual.tol), default(usual.h_max)

@@ -19,9 +19,9 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
 from merged_diffusion.ode import methods
 from merged_diffusion.samplers import Heun, Sampling
+from merged_diffusion.scores.defaults import DRAWN, SEED
 
 DEFAULT_OUT: Final = "samples.png"
-DEFAULT_NUM: Final = 16
 CHURN: Final = {name: options.default(getattr(Heun, name)) for name in samplers.CHURN}
 IMAGES: Final = "images"  # what progress is of
 
@@ -38,7 +38,7 @@ image_shape = click.option(
     "--image-shape", type=shape, metavar="C,H,W", help="Of samples, where the experts take any size."
 )
 what = options.stacked(
-    click.option("--num", type=int, show_default=str(DEFAULT_NUM), help="Images: the ids 0 to N - 1."),
+    click.option("--num", type=int, show_default=str(DRAWN), help="Images: the ids 0 to N - 1."),
     click.option("--ids", type=options.id_range, metavar="A:B", help="The ids A <= id < B instead."),
     click.option("--labels", type=options.labels("none", "cycle (all classes in turn)"),
                  metavar="CLASS|cycle|none", show_default="none",
@@ -63,7 +63,7 @@ how = options.stacked(
                  help="heun: scale of the noise that is added."),
     click.option("--decode", type=click.Choice(samplers.DECODES), show_default=samplers.DECODE,
                  help="The nearest grey level, or one drawn from p(v | z)."),
-    click.option("--seed", type=int, show_default="0", help="Of all random numbers."),
+    click.option("--seed", type=int, show_default=str(SEED), help="Of all random numbers."),
     click.option("--batch-coupled", is_flag=True, help="Accept an expert whose rows depend on each other."),
 )  # fmt: skip
 where = options.stacked(
@@ -190,7 +190,7 @@ def _ids(num: int | None, ids: tuple[int, int] | None) -> tuple[int, int]:
         raise UsageError("--num and --ids were both given", hint="use one of them")
     if num is not None and num < 1:
         raise UsageError(f"--num {num} lies below 1", hint="use a number from 1 up")
-    first, end = ids or (0, num or DEFAULT_NUM)
+    first, end = ids or (0, num or DRAWN)
     if not 0 <= first < end < 2**63:
         raise UsageError(f"ids {first}:{end} name no image", hint="use 0 <= A < B, half open")
     return first, end

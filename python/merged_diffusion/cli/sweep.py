@@ -14,6 +14,9 @@ from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present, pair_of
 from merged_diffusion.ode import methods
+from merged_diffusion.ode.methods import Adams
+from merged_diffusion.samplers import LOOSEST_TOL, USUAL_SOLVER
+from merged_diffusion.scores.defaults import SWEPT
 from merged_diffusion.sweeps.request import METRICS, Request
 
 # What samples share with likelihoods under one word.
@@ -56,11 +59,11 @@ Examples:
 @click.option(
     "--tol",
     type=float,
-    show_default="0.003; sample: 0.001",
-    help="Tolerance of adams, in noise units; sample: at most 0.01.",
+    show_default=f"{options.default(Adams.tol)}; sample: {options.default(USUAL_SOLVER.tol)}",
+    help=f"Tolerance of adams, in noise units; sample: at most {LOOSEST_TOL:g}.",
 )
 @vlb.bound
-@click.option("--num", type=int, show_default="1000", help="sample: images of each row, ids 0 to N - 1.")
+@click.option("--num", type=int, show_default=str(SWEPT), help="sample: images of each row, ids 0 to N - 1.")
 @sample.image_shape
 @options.less(sample.how, *SHARED)
 @options.less(where, "shard")

@@ -15,6 +15,7 @@ from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
+from merged_diffusion.scores.defaults import TUNED
 
 NAME: Final = "threshold.json"
 EPILOG: Final = """\b
@@ -33,7 +34,11 @@ Examples:
     help="Images to choose on: a path.",
 )
 @click.option(
-    "--tune-limit", type=click.IntRange(2), default=256, show_default=True, help="How many of them, at most."
+    "--tune-limit",
+    type=click.IntRange(2),
+    default=TUNED,
+    show_default=True,
+    help="How many of them, at most.",
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range", "extrapolate")
 @options.less(how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol")

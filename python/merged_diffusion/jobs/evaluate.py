@@ -37,6 +37,7 @@ from merged_diffusion.ode.methods import Adams, Probes, Solver
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import KnownRecords, Run, versions
 from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.scores.defaults import IMPORTANCE, SEED
 from merged_diffusion.scores.record import Record
 
 Observer = Callable[[str, Record], None]
@@ -210,8 +211,8 @@ def evaluate(
     *,
     eta: float | str | None = None,
     limit: int | None = None,
-    seed: int = 0,
-    importance: int = 1,
+    seed: int = SEED,
+    importance: int = IMPORTANCE,
     solver: Solver = Adams(),
     probes: Probes = Probes(),
     machine: Machine = Machine(),
@@ -260,7 +261,7 @@ def evaluate(
     if isinstance(data, Settings):
         settings = data
         told = (model, eta, limit, seed, importance, solver, probes, machine, accept)
-        if told != (None, None, None, 0, 1, Adams(), Probes(), Machine(), Accept()):
+        if told != (None, None, None, SEED, IMPORTANCE, Adams(), Probes(), Machine(), Accept()):
             raise UsageError(
                 "settings say all that is computed, and an option was given beside them",
                 hint="put it into the settings: dataclasses.replace(settings, limit=16)",

@@ -20,6 +20,7 @@ from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, KINDS, Op
 from merged_diffusion.ode import methods
 from merged_diffusion.ode.machine import DTYPES, Machine
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, solver_of, words_of
+from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 
 THRESHOLDS: Final = ("eta", "gamma", "edm_sigma", "logsnr")
 PRESETS: Final[Mapping[str, Solver]] = {
@@ -69,8 +70,8 @@ class Settings:
     compare: bool = False
     labels: str | int = "none"
     dequantise: str = DEQUANTISE
-    importance: int = 1
-    repeats: int = 1
+    importance: int = IMPORTANCE
+    repeats: int = REPEATS
     solver: Solver = None  # type: ignore[assignment]  # that of the preset
     bpd_tol: float | None = None
     probes: Probes = Probes()
@@ -83,7 +84,7 @@ class Settings:
     deterministic: bool = False
     machine: Machine = Machine()
     compile: bool | None = None
-    seed: int = 0
+    seed: int = SEED
     cache: str | Path | None = None
 
     def __post_init__(self) -> None:

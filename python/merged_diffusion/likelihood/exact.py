@@ -32,6 +32,7 @@ from merged_diffusion.merge import Leg, MergedModel, as_model
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams, Probes, Solver
+from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 from merged_diffusion.scores.inputs import as_data, as_labels, as_points, examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.record import Record
@@ -43,10 +44,10 @@ def log_likelihood(
     images: Data | npt.NDArray[np.uint8] | Tensor,
     ids: npt.ArrayLike | None = None,
     *,
-    seed: int = 0,
+    seed: int = SEED,
     dequantise: DequantisationKind = DEQUANTISE,
-    importance: int = 1,
-    repeats: int = 1,
+    importance: int = IMPORTANCE,
+    repeats: int = REPEATS,
     solver: Solver = Adams(),
     probes: Probes = Probes(),
     machine: Machine = Machine(),
@@ -200,7 +201,7 @@ def log_density(
     x: npt.NDArray[np.floating[Any]] | Tensor,
     ids: npt.ArrayLike | None = None,
     *,
-    seed: int = 0,
+    seed: int = SEED,
     solver: Solver = Adams(),
     probes: Probes = Probes(),
     machine: Machine = Machine(),

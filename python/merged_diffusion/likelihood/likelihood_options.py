@@ -10,6 +10,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.ode.machine import DTYPE, Machine
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, check_count, check_seed
+from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 
 DequantisationKind = Literal["truncated-normal", "uniform", "decoder", "none"]
 
@@ -23,10 +24,10 @@ class Options:
     """What `log_likelihood` is asked for beside a model and images; its docstring says what each is."""
 
     _: KW_ONLY
-    seed: int = 0
+    seed: int = SEED
     dequantise: DequantisationKind = DEQUANTISE
-    importance: int = 1
-    repeats: int = 1
+    importance: int = IMPORTANCE
+    repeats: int = REPEATS
     solver: Solver = Adams()
     probes: Probes = Probes()
     machine: Machine = Machine()

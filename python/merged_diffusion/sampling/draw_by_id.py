@@ -19,6 +19,7 @@ from merged_diffusion.ode.time_profile import Timekeeper
 from merged_diffusion.samplers import DECODE, Decode, Name, Ode, Sampler, Sampling, sampler_of
 from merged_diffusion.sampling.drawing import Drawing
 from merged_diffusion.sampling.samples import Samples
+from merged_diffusion.scores.defaults import DRAWN, SEED
 from merged_diffusion.scores.usual_rows import drawing_rows
 
 Integers = npt.NDArray[np.int64]
@@ -28,7 +29,7 @@ def draw(
     model: Expert | MergedModel,
     ids: npt.ArrayLike,
     *,
-    seed: int = 0,
+    seed: int = SEED,
     sampler: Sampler | Name = Ode(),
     decode: Decode = DECODE,
     machine: Machine = Machine(),
@@ -95,8 +96,8 @@ def draw(
 
 def sample(
     model: Expert | MergedModel,
-    num: int = 16,
-    seed: int = 0,
+    num: int = DRAWN,
+    seed: int = SEED,
     ids: npt.ArrayLike | None = None,
     *,
     sampler: Sampler | Name = Ode(),

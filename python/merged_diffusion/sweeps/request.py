@@ -10,7 +10,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.ode import methods
 from merged_diffusion.samplers import CHURN, Sampling
-from merged_diffusion.scores.defaults import TIMES
+from merged_diffusion.scores.defaults import SWEPT, TIMES
 
 Metric = Literal["nll", "vlb", "sample"]
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
@@ -35,7 +35,7 @@ class Request:
     metric: Metric = "nll"
     times: int = TIMES
     profile: bool = False
-    num: int = 1000
+    num: int = SWEPT
     image_shape: tuple[int, int, int] | None = None
     how: Sampling = Sampling()  # noqa: RUF009  frozen
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,11 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.threads import configured
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
+from merged_diffusion.scores.defaults import TUNED
 from merged_diffusion.thresholds.find import Found, find_threshold
 
-TUNE_LIMIT: Final = 256  # images; more narrow the interval, at their price
 
-
-def tuning_data(settings: Settings, tune_data: str | None = None, limit: int = TUNE_LIMIT) -> Data:
+def tuning_data(settings: Settings, tune_data: str | None = None, limit: int = TUNED) -> Data:
     """At most ``limit`` images to choose a threshold on: of a path, else of the train split of the known set.
 
     Of digits and photos it is the held-back fifth, which the bundled experts were not fitted to.

@@ -26,6 +26,7 @@ from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, Dequantis
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams
+from merged_diffusion.scores.defaults import SEED
 from merged_diffusion.scores.inputs import as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.usual_rows import scoring_rows
@@ -126,7 +127,7 @@ def find_threshold(
     data: Data,
     *,
     eta_range: tuple[float, float] | None = None,
-    seed: int = 0,
+    seed: int = SEED,
     visits: int = VISITS,
     solver: Adams = SOLVER,
     dequantise: DequantisationKind = DEQUANTISE,
