@@ -2,15 +2,18 @@
 
 import numpy as np
 import pytest
-from tests.asked import drawn
 
 import merged_diffusion as md
 from merged_diffusion import Settings, sweep
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.metrics import VariationalBound
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import Adams
 from merged_diffusion.runs import open_run
 from merged_diffusion.runs.settings_file import json_text
+from merged_diffusion.samplers import Heun
 from merged_diffusion.sweeps import sweep_folder
+from merged_diffusion.sweeps.request import Request
 
 FEW = {"data": "digits", "limit": 2, "rtol": 1e-3, "atol": 1e-3, "device": "cpu", "threads": 1}
 
@@ -45,23 +48,27 @@ def test_settings_of_one_threshold_are_refused(given):
         sweep(Settings.of(FEW | given))
 
 
-def test_settings_may_be_a_mapping_of_known_names():
-    table, same = (
-        sweep(given, [0.4], metric="vlb", times=2) for given in (FEW_BOUNDS, Settings.of(FEW_BOUNDS))
-    )
-    found, expected = (part.rows[0].summary["bits_per_dim"] for part in (table, same))
-    assert found == expected
-    for strange, told in (({"data": "digits", "limits": 4}, "'limits'"), ({"limit": 4}, "name no data")):
+def test_a_set_may_be_named_and_settings_leave_nothing_to_say():
+    named = sweep("digits", [0.4], metric="vlb", times=2, limit=2, machine=Machine("cpu", threads=1))
+    given = Settings(data="digits", limit=2, machine=Machine("cpu", threads=1))
+    same = sweep(given, [0.4], metric=Request(metric="vlb", times=2))
+    assert named.rows[0].summary["bits_per_dim"] == same.rows[0].summary["bits_per_dim"]
+    for options, told in (
+        ({"limit": 3}, "settings say how"),
+        ({"metric": Request(metric="vlb"), "times": 3}, "says all"),
+        ({"metric": "sample", "solver": Adams()}, "settings say how"),
+    ):
         with pytest.raises(UsageError, match=told):
-            sweep(strange)
+            sweep(given, **options)
+    with pytest.raises(UsageError, match="their sampler's"):
+        sweep("digits", metric="sample", solver=Adams())
 
 
 SAMPLES = {"data": "digits", "device": "cpu", "threads": 1, "seed": 3}
-HEUN = {"sampler": "heun", "steps": 3}
 
 
 def test_bounds_are_those_of_evaluate():
-    table = sweep(Settings.of(FEW_BOUNDS), [0.4, 0.1], metric="vlb", times=4, profile=True)
+    table = sweep(Settings.of(FEW_BOUNDS), [0.4, 0.1], metric=Request(metric="vlb", times=4, profile=True))
     alone = md.evaluate(
         Settings.of(FEW_BOUNDS | {"eta": 0.1}), metric=VariationalBound(4, profile=True)
     ).as_dict()
@@ -76,13 +83,13 @@ def test_samples_are_those_of_draw_and_are_given_as_they_are_made(tmp_path):
         [0.4, 0.1],
         metric="sample",
         num=20,
-        sampling=HEUN,
+        sampler=Heun(3),
         out=tmp_path / "swept",
         observe=lambda row, samples: seen.setdefault(row, []).append(len(samples)),
     )
     assert {row: sum(counts) for row, counts in seen.items()} == {"eta 0.1000": 20, "eta 0.4000": 20}
     pair = md.load_pair("digits", eta=0.4)
-    own = md.draw(pair, range(20), seed=3, **drawn(**HEUN))
+    own = md.draw(pair, range(20), seed=3, sampler=Heun(3))
     with np.load(tmp_path / "swept" / "eta-0.4000" / "samples.npz") as kept:
         assert (kept["images"] == own.images).all()
     found = md.assess(own.images, "digits")["primary"]
@@ -94,7 +101,7 @@ def test_samples_are_those_of_draw_and_are_given_as_they_are_made(tmp_path):
     [
         ({"limit": 4}, {"metric": "sample"}, "limit 4 belongs to metric nll and vlb"),
         ({}, {"metric": "vlb", "num": 10}, "num 10 belongs to metric sample"),
-        ({}, {"sampling": HEUN}, "belongs to metric sample, and the metric is nll"),
+        ({}, {"sampler": "heun"}, "belongs to metric sample, and the metric is nll"),
         ({"preset": "fast"}, {"metric": "vlb"}, "preset fast belongs to metric nll"),
         ({}, {"metric": "fid"}, "possible are nll, vlb, sample"),
         ({}, {"metric": "vlb", "times": 0}, "times 0 lies below 1"),
@@ -110,11 +117,11 @@ def test_options_of_another_metric_are_refused(given, options, told):
     [
         ({"data": "digits", "limit": 1, "tol": 0.05, "device": "cpu", "threads": 1}, {}),
         (FEW_BOUNDS, {"metric": "vlb", "times": 2}),
-        (SAMPLES, {"metric": "sample", "num": 20, "sampling": HEUN}),
+        (SAMPLES, {"metric": "sample", "num": 20, "sampler": Heun(3)}),
     ],
 )
 def test_a_table_that_is_read_is_written_as_it_was(tmp_path, given, options):
-    table = sweep(given, [0.4, 0.1, 0], **options, out=tmp_path)
+    table = sweep(Settings.of(given), [0.4, 0.1, 0], **options, out=tmp_path)
     kept = (tmp_path / sweep_folder.NAME).read_bytes()
     sweep_folder.write(tmp_path, sweep_folder.read(tmp_path))
     assert (tmp_path / sweep_folder.NAME).read_bytes() == kept == json_text(table.as_dict())

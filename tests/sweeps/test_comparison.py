@@ -2,7 +2,8 @@
 
 import pytest
 
-from merged_diffusion.jobs.summary import paired
+from merged_diffusion.scores.differences import paired
+from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps.comparison import compare
 from merged_diffusion.sweeps.table import SweepRow
 
@@ -11,22 +12,22 @@ def compared(series, etas=None):
     """The rows compared and the best of those whose images have these bits/dim."""
     records = [
         [
-            {
-                "id": i,
-                "bits_per_dim": bits,
-                "status": "ok" if bits is not None else "nonfinite",
-                "cluster": None,
-            }
+            Record(id=i, status="nonfinite" if bits is None else "ok", bits_per_dim=bits, evaluations={})
             for i, bits in enumerate(row)
         ]
         for row in series
     ]
+
+    def difference(one, two):
+        found = paired(records[one], records[two])
+        return None if found is None else found.as_dict()
+
     rows = []
     for number, row in enumerate(series):
         found = None if None in row else {"mean": sum(row) / len(row), "se": 0.1}
         rows.append(SweepRow(f"row {number}", None, f"row-{number}", {"bits_per_dim": found}))
     etas = etas or [number / 10 for number in range(len(series))]
-    return compare(rows, etas, lambda one, two: paired(records[one], records[two]))
+    return compare(rows, etas, difference)
 
 
 def test_the_best_is_the_least_mean_and_all_differences_are_to_it():

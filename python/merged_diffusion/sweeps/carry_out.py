@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from merged_diffusion.errors import MergedDiffusionError, UsageError
+from merged_diffusion.experts.accept import Accept
 from merged_diffusion.jobs.settings import THRESHOLDS, Settings
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import Probes, Solver
+from merged_diffusion.samplers import Name, Sampler, Sampling, sampler_of
+from merged_diffusion.scores.defaults import SEED
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.comparison import compare
 from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
@@ -127,55 +132,80 @@ def place(
 
 
 def sweep(
-    settings: Settings | Mapping[str, Any],
+    data: str | Settings,
     etas: Sequence[Eta] | None = None,
     *,
-    metric: Metric = "nll",
+    metric: Metric | Request = "nll",
+    limit: int | None = None,
+    seed: int = SEED,
     times: int | None = None,
-    profile: bool = False,
+    sampler: Sampler | Name | None = None,
     num: int | None = None,
-    sampling: Mapping[str, Any] | None = None,
-    image_shape: tuple[int, int, int] | None = None,
+    solver: Solver | None = None,
+    probes: Probes = Probes(),
+    machine: Machine = Machine(),
+    accept: Accept = Accept(),
     out: str | Path | None = None,
     observe: Observer | None = None,
 ) -> SweepTable:
     """Compute a metric of the pair at every threshold; by default the set's grid and both experts alone.
 
-    ``settings``, or a mapping of some of them such as ``{"data": "digits"}``, name no threshold. Noise is the
-    same for all rows, and each row is to the last bit what a command gives at that threshold: `evaluate` for
-    ``nll`` and ``vlb``, `draw` for ``sample``.
+    Noise is the same for all rows, and each row is to the last bit what a call gives at that threshold:
+    `evaluate` for ``nll`` and ``vlb``, `draw` for ``sample``.
 
     Parameters
     ----------
+    data
+        The name of a set, or a path; or `Settings` without a threshold, which then say all but the metric.
     metric
-        ``nll``, exact likelihood, what rows have in common computed once; ``vlb``, the variational bound;
-        ``sample``, ``num`` images of each row and their distance from the known set by its primary metric.
-    times, profile
-        vlb: as of `variational_bound`.
-    num, sampling, image_shape
-        sample: how many images (1,000), and ``{"sampler": "heun", "steps": 18}``: options of `draw`, whose
-        seed is that of the settings.
+        ``nll``, exact likelihood, what rows have in common computed once; ``vlb``, the variational bound, at
+        ``times`` noise levels; ``sample``, ``num`` images of each row by a ``sampler``, and their distance
+        from the known set by its primary metric. A `Request` says more of it.
+    limit, seed, solver, probes, machine, accept
+        As in `evaluate`; the solver of samples is that of their sampler, ``Ode(Adams(...))``.
     observe
         Called with a row's name and a record, or `Samples`, as they are made.
 
-    Returns the table that ``sweep.json`` holds (docs/formats.md): rows with their summaries, paired
-    differences to the best, thresholds that cannot be told from it, evaluations spent and saved. Its
-    ``as_dict()`` is that file's content.
+    Returns
+    -------
+    SweepTable
+        Rows with their summaries, paired differences to the best, thresholds that cannot be told from it,
+        evaluations spent and saved. Its ``as_dict()`` is the content of ``sweep.json`` (docs/formats.md).
+
+    Examples
+    --------
+    >>> sweep("digits", [0.1, 0.2], limit=64, out="results/sweep")  # doctest: +SKIP
     """
-    settings = settings if isinstance(settings, Settings) else _settings(settings)
-    own = {"times": times, "profile": profile, "num": num, "sampling": sampling, "image_shape": image_shape}
-    request = Request.of(metric, stated(settings) | own)
-    plan, path = place(settings, etas, None if out is None else Path(out), request)
+    how = (limit, seed, solver, probes, machine, accept)
+    if not isinstance(data, Settings):
+        settings = Settings(
+            data=data,
+            limit=limit,
+            seed=seed,
+            solver=cast(Solver, solver),
+            probes=probes,
+            machine=machine,
+            accept=accept,
+        )
+    elif how != (None, SEED, None, Probes(), Machine(), Accept()):
+        raise UsageError(
+            "settings say how, and an option was given beside them",
+            hint="put it into the settings: dataclasses.replace(settings, limit=16)",
+        )
+    else:
+        settings = data
+    if not isinstance(metric, Request):
+        if metric == "sample" and solver is not None:
+            raise UsageError("the solver of samples is their sampler's", hint="sampler = Ode(solver)")
+        own: dict[str, object] = {"times": times, "num": num}
+        if sampler is not None:
+            chosen = sampler_of({"sampler": sampler}) if isinstance(sampler, str) else sampler
+            own["sampling"] = Sampling(chosen, settings.seed).as_dict()
+        metric = Request.of(metric, stated(settings) | own)
+    elif (times, sampler, num) != (None, None, None):
+        raise UsageError("a Request says all of its metric", hint="leave times, sampler and num out")
+    plan, path = place(settings, etas, None if out is None else Path(out), metric)
     plan.check_experts()
     with Sweep(plan, out=path) as running:
         running.run(observe)
         return running.result()
-
-
-def _settings(given: Mapping[str, Any]) -> Settings:
-    known = [field.name for field in fields(Settings)]
-    strange = [name for name in given if name not in known]
-    if strange or "data" not in given:
-        what = f"no setting is called {strange[0]!r}" if strange else "the settings name no data"
-        raise UsageError(what, hint=f"possible are {', '.join(known)}")
-    return Settings.of(given)
