@@ -19,7 +19,7 @@ class Check:
 )
 def test_line_per_check_and_code_1_if_one_fails(run_cli, monkeypatch, error, code, word):
     monkeypatch.setattr(
-        closed_forms, "run", lambda device, dtype: [Check("tau", 0.0, 1e-12), Check("Z", error, 1e-12)]
+        closed_forms, "run", lambda machine: [Check("tau", 0.0, 1e-12), Check("Z", error, 1e-12)]
     )
     result = run_cli("selftest", "--device", "cpu", "--threads", 1)
     assert result.code == code

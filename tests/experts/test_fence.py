@@ -23,6 +23,7 @@ from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.fence import ask, fenced, pull
 from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.jobs.cost import time_call
+from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.merge import MergedModel, Threshold
 from merged_diffusion.ode.machine import Machine
@@ -352,7 +353,7 @@ PRODUCTS = {
     ),
     "check_expert": lambda net: check_expert(declared(net)),
     "time_call": lambda net: time_call(
-        [declared(net)], shape=(2, *SHAPE), device="cpu", dtype="float32", probes=1, conditional=False
+        [declared(net)], SHAPE, Settings(data="x", machine=Machine(batch_size=2)), probes=1
     ),
 }
 

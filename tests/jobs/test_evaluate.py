@@ -114,6 +114,7 @@ def identity(eta=0.4, name="cifar10", **changes):
     data = {"name": name, "split": "test"} | changes.pop("data", {})
     found = Identity(
         command="nll",
+        model="merged",
         settings=settings | {"eta": eta},
         data=SetIdentity(**data, sha256="", n_set=10_000, image_shape=[3, 32, 32], levels=256),
         threshold={"eta": eta if isinstance(eta, float) else 0.83},

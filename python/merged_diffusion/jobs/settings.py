@@ -40,6 +40,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "preset": tuple(PRESETS),
     "variant": ("old", "new"),
 }
+COUNTS: Final = ("limit", "importance", "repeats", "probes", "batch_size", "threads")
 MACHINE: Final = ("batch_size", "threads", "device", "dtype")
 
 
@@ -108,6 +109,8 @@ class Settings:
     def of(cls, words: Mapping[str, Any]) -> Self:
         """From words; the mapping may hold others, and absent and None leave the default."""
         said = {name: value for name, value in words.items() if value is not None}
+        for name in COUNTS:
+            _at_least_one(name, said.get(name))
         given = {field.name: said[field.name] for field in fields(cls) if field.name in said}
         preset, method = PRESETS.get(said.get("preset", "default")), said.get("method")
         if said.get("preset", "default") != "default" and preset is not None:

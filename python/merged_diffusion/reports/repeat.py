@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.ode import methods
 from merged_diffusion.reports.results import Result
 from merged_diffusion.sweeps.table import Json, SweepRow
 
-DEFAULTS: Final[Mapping[str, Any]] = {
-    field.name: None if field.default is MISSING else field.default for field in fields(Settings)
+STATED: Final = (*methods.WORDS, "probe", "convention")  # whatever the default: it may change
+DEFAULTS: Final[Json] = {
+    name: value for name, value in Settings(data="").as_dict().items() if name not in STATED
 }
 UNSAID: Final = {"tf32"}  # set by the program
 
