@@ -207,3 +207,25 @@ def test_a_gradient_with_a_part_missing_is_found_wherever_the_one_pass_takes_it(
         find_threshold(*experts.values(), gaussian_images(20))
     with pytest.warns(ExpertWarning, match="part of its gradient missing"):
         find_threshold(*experts.values(), gaussian_images(20), accept=Accept(gradient=role))
+
+
+class Coupled(GaussianExpert):
+    """A row's answer leans a little on the others of its batch."""
+
+    def forward(self, z, gamma, cond=None):
+        found = super().forward(z, gamma, cond)
+        return found + 0.02 * found.mean(0, keepdim=True)
+
+
+@pytest.mark.filterwarnings("ignore:at gamma_min")
+def test_experts_whose_rows_depend_on_each_other_are_taken_only_where_that_is_said():
+    likelihood, data = gaussian("likelihood", 0.09), gaussian_images(8)
+    quality = Coupled(SHAPE, variance=0.09, gamma_range=RANGES["quality"], levels=LEVELS, name="coupled")
+    with pytest.raises(ExpertError, match="when another is in the batch"):
+        find_threshold(likelihood, quality, data, solver=Adams(tol=0.1))
+    options = Options(solver=Adams(tol=0.1), accept=Accept(batch_coupled=True))
+    found = find_threshold(likelihood, quality, data, solver=Adams(tol=0.1), accept=options.accept)
+    confirmed = confirm_threshold(likelihood, quality, data, found, options)
+    assert confirmed.rows["quality"].n_failed == 0
+    with pytest.raises(ExpertError, match="when another is in the batch"):
+        confirm_threshold(likelihood, quality, data, found, Options(solver=Adams(tol=0.1)))
