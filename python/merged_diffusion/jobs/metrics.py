@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,33 +28,6 @@ from merged_diffusion.scores.record import Record
 Labels = npt.NDArray[np.int64] | None
 
 
-class Metric(Protocol):
-    """A number for each image; ``name`` is the command that computes it."""
-
-    @property
-    def name(self) -> str:
-        """``nll`` or ``vlb``."""
-
-    def described(self, settings: Settings) -> dict[str, Any]:
-        """What it is asked for, as JSON values: settings that it knows, and its own."""
-
-    def estimate(
-        self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
-    ) -> Estimate:
-        """The cost of ``n_images`` of a shape, by one timed call of the slowest expert."""
-
-    def score(
-        self,
-        model: MergedModel,
-        images: Data,
-        settings: Settings,
-        *,
-        labels: Labels,
-        on_record: Callable[[Record], object],
-    ) -> Scores:
-        """Score images; those that fail have a record that says so, and stop no other."""
-
-
 @dataclass(frozen=True)
 class ExactLikelihood:
     """By the probability-flow ODE."""
@@ -62,13 +35,13 @@ class ExactLikelihood:
     name: ClassVar[str] = "nll"
 
     def described(self, settings: Settings) -> dict[str, Any]:
-        """All settings."""
+        """What it is asked for, as JSON values: all settings."""
         return settings.as_dict()
 
     def estimate(
         self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
     ) -> Estimate:
-        """As `Metric.estimate`."""
+        """The cost of ``n_images`` of a shape, by one timed call of the slowest expert."""
         return estimate(experts, shape, settings, settings.importance * settings.repeats * n_images)
 
     def score(
@@ -80,7 +53,7 @@ class ExactLikelihood:
         labels: Labels,
         on_record: Callable[[Record], object],
     ) -> Scores:
-        """As `Metric.score`."""
+        """Score images; those that fail have a record that says so, and stop no other."""
         options = settings.options()
         return log_likelihood(
             model,
@@ -117,7 +90,7 @@ class VariationalBound:
     def estimate(
         self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
     ) -> Estimate:
-        """As `Metric.estimate`; forward passes alone."""
+        """As of the likelihood; forward passes alone."""
         call = time_call(experts, shape, settings)
         per_image = float(self.times * settings.repeats)
         seconds = math.ceil(n_images * per_image / call.rows) * call.seconds
@@ -132,7 +105,7 @@ class VariationalBound:
         labels: Labels,
         on_record: Callable[[Record], object],
     ) -> Scores:
-        """As `Metric.score`."""
+        """As of the likelihood."""
         return variational_bound(
             model,
             images,
@@ -145,3 +118,7 @@ class VariationalBound:
             labels=labels,
             on_record=on_record,
         )
+
+
+Metric = ExactLikelihood | VariationalBound
+"""``name`` is the command that computes it."""
