@@ -78,7 +78,7 @@ def help_of(name):
     return command.get_help(click.Context(command))
 
 scores = (md.log_likelihood, md.log_density, md.variational_bound, loss_profile)
-calls = (*scores, md.draw, md.sample, md.evaluate)
+calls = (*scores, md.draw, md.sample)
 print(json.dumps({
     "calls": {call.__name__: signature(call) for call in calls},
     "help": {name: help_of(name) for name in sys.argv[1:]},
@@ -118,7 +118,7 @@ SOLVER, SAMPLER = "Adams(tol=0.004, h_max=0.6)", "Ode(solver=Adams(tol=0.002, h_
 def test_calls_of_python_have_it(told):
     calls = told["calls"]
     assert {call: said["seed"] for call, said in calls.items()} == dict.fromkeys(calls, "5")
-    for call in ("log_likelihood", "log_density", "evaluate"):
+    for call in ("log_likelihood", "log_density"):
         assert calls[call]["solver"] == SOLVER
         assert calls[call]["probes"] == "Probes(n=2, kind=None)"
     for call in ("draw", "sample"):
@@ -129,7 +129,6 @@ def test_calls_of_python_have_it(told):
     assert calls["sample"]["num"] == "14"
     assert calls["variational_bound"]["times"] == "15"
     assert calls["variational_bound"]["repeats"] == "4"
-    assert calls["evaluate"]["importance"] == "3"
     assert SOLVER in told["options"]
 
 

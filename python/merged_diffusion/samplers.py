@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Literal, get_args
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.ode import methods
-from merged_diffusion.ode.methods import Adams, Solver, solver_of, words_of
+from merged_diffusion.ode.methods import Adams, Dopri5, Solver, check_kind, solver_of, words_of
 from merged_diffusion.scores.defaults import SEED
 
 Name = Literal["ode", "ancestral", "heun", "dpmpp-2m"]
@@ -37,6 +37,7 @@ class Ode:
     name: ClassVar[Name] = "ode"
 
     def __post_init__(self) -> None:
+        check_kind("solver", self.solver, Adams, Dopri5)
         if isinstance(self.solver, Adams) and self.solver.tol > LOOSEST_TOL:
             raise UsageError(
                 f"tol {self.solver.tol:g} lies above {LOOSEST_TOL:g}, where samples begin to differ visibly",
@@ -139,6 +140,7 @@ class Sampling:
     decode: Decode = DECODE
 
     def __post_init__(self) -> None:
+        check_kind("sampler", self.sampler, *SAMPLERS.values())
         if self.decode not in DECODES:
             raise UsageError(f"decode = {self.decode!r}, possible are {', '.join(DECODES)}")
         _whole("seed", self.seed, 0, 2**64 - 1)

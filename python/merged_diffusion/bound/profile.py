@@ -21,7 +21,7 @@ from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.merge import Convention, as_model
 from merged_diffusion.ode.machine import Machine
-from merged_diffusion.ode.methods import check_seed
+from merged_diffusion.ode.methods import check_kind, check_seed
 from merged_diffusion.scores.defaults import SEED
 from merged_diffusion.scores.inputs import as_data, as_labels
 from merged_diffusion.scores.prepared import ready
@@ -123,6 +123,7 @@ def loss_profile(
             "was trained"
         )
     check_seed(seed)
+    check_kind("machine", machine, Machine)
     model = as_model(expert, convention=convention)
     given = as_data(data, None, model)
     (leg,) = model.legs()

@@ -25,7 +25,7 @@ from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.merge import MergedModel, as_model, asked_over
 from merged_diffusion.ode.machine import Machine
-from merged_diffusion.ode.methods import check_seed
+from merged_diffusion.ode.methods import check_kind, check_seed
 from merged_diffusion.scores.defaults import REPEATS, SEED, TIMES
 from merged_diffusion.scores.inputs import as_data, as_labels
 from merged_diffusion.scores.means import ROLES
@@ -75,6 +75,8 @@ def variational_bound(
     begin = time.perf_counter()
     _check_counts(times=times, repeats=repeats)
     check_seed(seed)
+    check_kind("machine", machine, Machine)
+    check_kind("accept", accept, Accept)
     model = as_model(model)
     data = as_data(images, ids, model)
     classes = as_labels(labels, len(data), model)

@@ -41,7 +41,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
     with loading():
         from merged_diffusion.cli import report
         from merged_diffusion.cli.progress import Progress
-        from merged_diffusion.jobs.evaluate import Evaluation
+        from merged_diffusion.jobs.evaluation import Evaluation
         from merged_diffusion.jobs.metrics import LIKELIHOOD
         from merged_diffusion.jobs.pilot import with_tolerance
         from merged_diffusion.jobs.plan import place

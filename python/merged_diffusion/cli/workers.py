@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from merged_diffusion.errors import UsageError
 
 if TYPE_CHECKING:
-    from merged_diffusion.jobs.evaluate import Evaluation
+    from merged_diffusion.jobs.evaluation import Evaluation
 
 POLL_SECONDS: Final = 1.0
 # How long rank 0 waits for a rank that is not at work: one that is about to start, or was lost.

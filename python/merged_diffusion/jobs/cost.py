@@ -51,7 +51,8 @@ def estimate(
     n_solves: int,
 ) -> Estimate:
     """Time the slowest of the experts; ``n_solves`` counts images times draws times models."""
-    probes, solver = settings.probes, settings.solver
+    options = settings.options()
+    probes, solver = options.probes, options.solver
     products = math.prod(shape) if probes.kind == "exact" else probes.n
     timed = min(products, TIMED_PROBES)
     call = time_call(experts, shape, settings, probes=timed)

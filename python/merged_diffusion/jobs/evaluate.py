@@ -1,223 +1,50 @@
-"""An evaluation: the images of a set under one model or several, kept in a run where one is given.
+"""``evaluate("photos", out="results/photos")`` is what ``merged-diffusion nll`` does, as one call.
 
-``evaluate(settings, out="results/photos")`` is what ``merged-diffusion nll`` does; with
-``metric=VariationalBound()`` it is ``vlb``. It goes on where an earlier command in the same directory
-stopped; its summary is over all records of the run.
+With ``metric="vlb"`` it is ``vlb``. It goes on where an earlier command in the same directory stopped; its
+summary is over all records of the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
+
+import torch
 
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import (
-    IncompleteError,
-    MergedDiffusionError,
-    RunError,
-    StorageError,
     UsageError,
 )
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
-from merged_diffusion.jobs.kept_runs import missing_ids
-from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
+from merged_diffusion.jobs.evaluation import Evaluation, Observer
+from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric, chosen_metric
 from merged_diffusion.jobs.pilot import with_tolerance
-from merged_diffusion.jobs.plan import Plan, place
+from merged_diffusion.jobs.plan import Given, place
 from merged_diffusion.jobs.settings import CHOICES, Settings
-from merged_diffusion.jobs.summary import Summary, summarise
+from merged_diffusion.jobs.summary import Summary
 from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.ode.machine import Machine
-from merged_diffusion.ode.methods import Adams, Probes, Solver
-from merged_diffusion.ode.time_profile import TimeProfile
-from merged_diffusion.runs import KnownRecords, Run, versions
-from merged_diffusion.runs.kept import as_kept
-from merged_diffusion.scores.defaults import IMPORTANCE, SEED
-from merged_diffusion.scores.record import Record
-
-Observer = Callable[[str, Record], None]
-
-
-class Evaluation:
-    """A plan being carried out. `summary` may be asked for at any time, also after an interrupt."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        out: Path | None = None,
-        shard: tuple[int, int] = (0, 1),
-        allow_rebatch: bool = False,
-        strict_env: bool = False,
-        known: Mapping[str, KnownRecords] | None = None,
-    ) -> None:
-        """``known`` holds what was read of the runs before."""
-        self.plan = plan
-        self.out = out
-        self.shard = shard
-        self.seconds = self.seconds_outside_network = 0.0
-        self.time_profile = TimeProfile() if plan.settings.machine.profile_time else None
-        """Of the images that were scored, where it is wanted; what loading them took is the plan's."""
-        self._records: dict[str, list[Record]] = {name: [] for name in plan.models.models}
-        self._runs: dict[str, Run] = {}
-        if out is not None:
-            try:
-                for name in plan.models.models:
-                    self._runs[name] = Run.open(
-                        plan.folder(out, name) or out,
-                        plan.identity(name).as_dict(),
-                        selection=plan.selection(),
-                        shard=shard,
-                        allow_rebatch=allow_rebatch,
-                        strict_env=strict_env,
-                        n_expected=len(plan.data),
-                        known=(known or {}).get(name),
-                    )
-            except BaseException:
-                self.take_back()
-                raise
-
-    @property
-    def notes(self) -> list[str]:
-        """What opening the run found worth saying: another environment, a torn tail."""
-        return [note for run in self._runs.values() for note in run.notes]
-
-    def held(self, name: str) -> list[Record]:
-        """The records of a model: those of the whole run, or of this process where none is kept."""
-        run = self._runs.get(name)
-        return self._records[name] if run is None else run.records()
-
-    def todo(self, name: str) -> Data | None:
-        """The images that this process has still to score under a model; None where none are left."""
-        return self.plan.share(self.shard, (record.id for record in self.held(name)))
-
-    def left(self) -> dict[str, int]:
-        """How many those are, by model."""
-        ids = {name: (record.id for record in self.held(name)) for name in self.plan.models.models}
-        return {name: int(self.plan.left(self.shard, held).sum()) for name, held in ids.items()}
-
-    def run(self, observe: Observer | None = None) -> None:
-        """Score what is not recorded yet; ``observe(model, record)`` is called after each image."""
-        try:
-            for name in self.plan.models.models:
-                self._score(name, observe)
-        except BaseException as error:
-            self.time_profile = None  # where the time of what was cut short went is not known
-            if isinstance(error, MergedDiffusionError) and not isinstance(error, IncompleteError):
-                self.take_back()
-            raise
-        self.conclude()
-
-    def conclude(self) -> None:
-        """Keep the summary beside the records.
-
-        Raises
-        ------
-        IncompleteError
-            Records of this process, or of its share, were removed meanwhile.
-        """
-        for run in self._runs.values():
-            run.check()
-        lost = sum(self.left().values())
-        if lost:
-            raise IncompleteError(
-                f"{self.out}: {lost} images that were scored have no record any more",
-                hint="the same command goes on and scores them again",
-                file=str(self.out),
-            )
-        if self.out is not None:
-            self._runs[self.plan.main].write_summary(lambda: self.summary().as_dict())
-
-    def keep(self, name: str, record: Record) -> None:
-        """Take in an image's record under a model."""
-        if name in self._runs:
-            self._runs[name].append(record)
-        else:
-            self._records[name].append(record)
-
-    def _score(self, name: str, observe: Observer | None) -> None:
-        images = self.todo(name)
-        if images is None:
-            return
-
-        def keep(record: Record) -> None:
-            self.keep(name, record)
-            if observe is not None:
-                observe(name, record)
-
-        result = self.plan.metric.score(
-            self.plan.models.models[name],
-            images,
-            self.plan.settings,
-            labels=self.plan.labels(images),
-            on_record=keep,
-        )
-        self.seconds += result.seconds
-        self.seconds_outside_network += result.seconds_outside_network
-        if self.time_profile is not None and result.time_profile is not None:
-            self.time_profile += result.time_profile
-
-    def summary(self) -> Summary:
-        """The summary over the records there are, kept ones and those of this process."""
-        spent = self.time_profile
-        with nullcontext() if self.out is None else as_kept(self.out):
-            records = {name: self.held(name) for name in self._records}
-            return summarise(
-                self.plan.identity(self.plan.main),
-                records,
-                versions=versions(),
-                missing=self._missing(records),
-                seconds=self.seconds,
-                seconds_outside_network=self.seconds_outside_network,
-                time_profile=None if spent is None else spent.with_data(self.plan.data_seconds).as_dict(),
-            )
-
-    def _missing(self, records: Mapping[str, Sequence[Record]]) -> set[int]:
-        if self._runs:
-            return missing_ids(self._runs, records)
-        wanted = {int(i) for i in self.plan.data.ids}
-        return {i for series in records.values() for i in wanted - {record.id for record in series}}
-
-    def take_back(self) -> None:
-        """Remove the runs that this process began and that hold no record."""
-        for run in reversed(self._runs.values()):
-            with suppress(StorageError, RunError):  # why it is taken back is what is told
-                run.discard_if_unused()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        failed: StorageError | None = None
-        for run in self._runs.values():
-            try:
-                run.__exit__(kind, error, trace)
-            except StorageError as found:
-                failed = failed or found
-        if failed is not None and error is None:
-            raise failed
+from merged_diffusion.ode.methods import Probes, Solver
+from merged_diffusion.runs.settings_file import read_settings
 
 
 def evaluate(
-    data: str | Data | Settings,
+    data: str | Path | Data | Settings,
     model: str | Expert | MergedModel | None = None,
     *,
     eta: float | str | None = None,
     limit: int | None = None,
-    seed: int = SEED,
-    importance: int = IMPORTANCE,
-    solver: Solver = Adams(),
-    probes: Probes = Probes(),
-    machine: Machine = Machine(),
-    accept: Accept = Accept(),
-    metric: Metric = LIKELIHOOD,
+    labels: int | str | None = None,
+    seed: int | None = None,
+    solver: Solver | None = None,
+    probes: Probes | None = None,
+    machine: Machine | None = None,
+    accept: Accept | None = None,
+    metric: Metric | str = LIKELIHOOD,
     out: str | Path | None = None,
     shard: tuple[int, int] = (0, 1),
     observe: Observer | None = None,
@@ -228,19 +55,23 @@ def evaluate(
     ----------
     data
         The name of a set, a path, or a `Data`. Or `Settings`, which say everything that the command line can
-        say; what they say is then left out here.
+        say; nothing but metric, place, share and observer may stand beside them.
     model
         The name of a pair or of one expert, or an expert or a merged model; by default the pair of the data.
     eta
         The threshold of a named pair: a number in [0, 1], ``min`` or ``max``; by default that of its card.
     limit
         A random choice of so many images; a larger one continues.
-    seed, importance, solver, probes, machine, accept
-        As in `log_likelihood`; what a machine leaves open is as the run at ``out`` has it, else as suits it.
+    labels
+        For conditional experts: a class, or ``from-data``.
+    seed, solver, probes, machine, accept
+        By default as in `log_likelihood`; what a machine leaves open is as the run at ``out`` has it, else as
+        suits it.
     metric
-        `ExactLikelihood` or `VariationalBound`.
+        ``nll`` or ``vlb``, or a `VariationalBound` with its options.
     out
-        A directory: an earlier command in it is gone on with, and the summary is over all its records.
+        A directory: an earlier command in it is gone on with, and the summary is over all its records. What
+        was given as an object begins a new one, for nothing tells it from another in a later process.
     shard
         Worker I of N.
     observe
@@ -257,41 +88,71 @@ def evaluate(
     --------
     >>> evaluate("digits", limit=16, out="results/digits")  # doctest: +SKIP
     """
-    given: tuple[Data | None, MergedModel | None] = (None, None)
+    metric = chosen_metric(metric)
+    stated = {
+        "limit": limit,
+        "labels": labels,
+        "seed": seed,
+        "solver": solver,
+        "probes": probes,
+        "machine": machine,
+        "accept": accept,
+    }
+    stated = {name: value for name, value in stated.items() if value is not None}
+    given: Given = (None, None)
     if isinstance(data, Settings):
         settings = data
-        told = (model, eta, limit, seed, importance, solver, probes, machine, accept)
-        if told != (None, None, None, SEED, IMPORTANCE, Adams(), Probes(), Machine(), Accept()):
+        beside = [*stated, *(["model"] if model is not None else []), *(["eta"] if eta is not None else [])]
+        if beside:
             raise UsageError(
-                "settings say all that is computed, and an option was given beside them",
+                f"settings say all that is computed, and {beside[0]} was given beside them",
                 hint="put it into the settings: dataclasses.replace(settings, limit=16)",
             )
     else:
-        named = model if isinstance(model, str) else None
-        given = (
-            data if isinstance(data, Data) else None,
-            None if model is None or isinstance(model, str) else as_model(model),
+        settings, given = _asked(data, model, eta, stated)
+    if metric != LIKELIHOOD and {"solver", "probes"} & set(stated):
+        raise UsageError("a bound has no solver and no probes", hint="leave them out, or use metric nll")
+    where = None if out is None else Path(out)
+    if where is not None and given != (None, None) and read_settings(where) is not None:
+        raise UsageError(
+            f"{where}: holds a run, and nothing says that it was begun with the very objects given here",
+            hint="use a new directory, or name data and model so that a run can know them again",
         )
-        if given[1] is not None and eta is not None:
-            raise UsageError(f"eta = {eta}, but a model has its threshold", hint="load_pair(name, eta=...)")
-        settings = Settings(
-            data=data.name if isinstance(data, Data) else data,
-            split=data.split if isinstance(data, Data) and data.split in CHOICES["split"] else "test",
-            pair=named if named in known()["pair"] else None,
-            expert=None if named in known()["pair"] else named,
-            eta=eta,
-            limit=limit,
-            seed=seed,
-            importance=importance,
-            solver=solver,
-            probes=probes,
-            machine=machine,
-            accept=accept,
-        )
-    plan, path = place(settings, None if out is None else Path(out), metric, given)
+    plan, path = place(settings, where, metric, given, torch.get_num_threads())
     with checked_once():
         plan.check_experts()
         plan = with_tolerance(plan, path)
         with Evaluation(plan, out=path, shard=shard) as evaluation:
             evaluation.run(observe)
             return evaluation.summary()
+
+
+def _asked(
+    data: str | Path | Data,
+    model: str | Expert | MergedModel | None,
+    eta: float | str | None,
+    stated: Mapping[str, Any],
+) -> tuple[Settings, Given]:
+    """Settings of what is named, and what was given as an object."""
+    if not isinstance(data, str | Path | Data):
+        raise UsageError(
+            f"data = {type(data).__name__} is no name, path, Data or Settings",
+            hint="make_data(name, split, images, levels) makes a Data of uint8 images [N, C, H, W]",
+        )
+    named = model if isinstance(model, str) else None
+    is_pair = named in known()["pair"]
+    built = None if model is None or isinstance(model, str) else as_model(model)
+    if built is not None and eta is not None:
+        raise UsageError(f"eta = {eta}, but a model has its threshold", hint="load_pair(name, eta=...)")
+    own: dict[str, Any] = dict(stated)
+    if built is not None:
+        own |= {"convention": built.convention, "extrapolate": built.extrapolated}
+    settings = Settings(
+        data=data.name if isinstance(data, Data) else str(data),
+        split=data.split if isinstance(data, Data) and data.split in CHOICES["split"] else "test",
+        pair=named if is_pair else None,
+        expert=None if is_pair else named,
+        eta=eta,
+        **own,
+    )
+    return settings, (data if isinstance(data, Data) else None, built)

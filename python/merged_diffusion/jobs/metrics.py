@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from merged_diffusion.bound import variational_bound
 from merged_diffusion.data.images import Data
+from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.jobs.cost import Estimate, estimate, time_call
 from merged_diffusion.jobs.settings import Settings
@@ -122,3 +123,14 @@ class VariationalBound:
 
 Metric = ExactLikelihood | VariationalBound
 """``name`` is the command that computes it."""
+
+
+def chosen_metric(given: Metric | str) -> Metric:
+    """A metric, or that of its name."""
+    named = {"nll": LIKELIHOOD, "vlb": VariationalBound()}
+    found = named.get(given) if isinstance(given, str) else given
+    if not isinstance(found, Metric):
+        raise UsageError(
+            f"metric = {given!r:.80} is neither nll nor vlb", hint="VariationalBound(times=64) has options"
+        )
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import nn
@@ -20,10 +20,8 @@ from merged_diffusion.experts.own_code import code_sha256
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.jobs.remarks import expert_notes, same_weights
 from merged_diffusion.jobs.settings import THRESHOLDS, Settings
-from merged_diffusion.jobs.sources import ROLES, both_sources, pair_of
+from merged_diffusion.jobs.sources import GIVEN, ROLES, both_sources, pair_of
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model, role_alone
-
-GIVEN: Final = "given in Python"  # the source of an expert that no name or path led to
 
 
 @dataclass(frozen=True)
@@ -103,14 +101,14 @@ def _given_models(model: MergedModel) -> Models:
     else:
         experts = dict.fromkeys(experts, model.experts[0])
     name = "merged" if len(experts) == len(ROLES) else next(iter(experts))
-    identity = {role: _identity(expert, GIVEN) for role, expert in experts.items()}
+    identity = {role: _identity(expert, GIVEN) | {"code_sha256": GIVEN} for role, expert in experts.items()}
     return Models({name: model}, experts, identity)
 
 
 def _models(
     settings: Settings, experts: Mapping[str, Expert], pair: PairCard | None
 ) -> dict[str, MergedModel]:
-    convention = cast(Convention, settings.convention)
+    convention = cast(Convention, settings.pixel_convention)
     alone: dict[str, MergedModel] = {
         role: as_model(experts[role], role=role, convention=convention) for role in ROLES if role in experts
     }

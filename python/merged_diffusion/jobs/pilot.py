@@ -70,7 +70,7 @@ def with_tolerance(plan: Plan, out: Path | None) -> Plan:
 
 
 def _search(plan: Plan, wish: float) -> Trial:
-    solver, usual = cast(Adams, plan.settings.solver), Adams()
+    solver, usual = cast(Adams, plan.settings.options().solver), Adams()
     # At long steps what the trace bends between nodes would be taken for noise.
     _check_wish(plan, wish, Adams(min(solver.tol, usual.tol), min(solver.h_max, usual.h_max)))
     coarse = _scored(plan, solver)

@@ -1,7 +1,7 @@
 """The plan of an evaluation: which images under which models on which machine, before anything is written.
 
 Images are taken in ascending order of id. Worker I of N scores the positions p with p mod N = I, less the ids
-that any worker has recorded. With ``step_control="shared"`` images of one block of the batch share their
+that any worker has recorded. With `Dopri5(shared=True)` images of one block of the batch share their
 steps, so the unit is the block: whole blocks go to a worker, and an unfinished one is done again.
 """
 
@@ -28,6 +28,7 @@ from merged_diffusion.jobs.identity import Identity, LegSpan, SetIdentity
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
 from merged_diffusion.jobs.models import Models, build_models
 from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.jobs.threads import all_cores, settled
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.runs import KnownRecords, open_run, recorded_machine, versions
@@ -66,11 +67,11 @@ class Plan:
         """Threads of torch and of the core."""
         return self.settings.machine.threads or all_cores()
 
-    def on(self, recorded: Mapping[str, Any]) -> Self:
+    def on(self, recorded: Mapping[str, Any], threads: int | None = None) -> Self:
         """With batch size, threads, device, dtype: as given, else as recorded, else what suits the device."""
         given = self.settings
-        usual = partial(scoring_rows, len(self.data), shared=given.solver.shared)
-        machine, note = settled(given.machine, recorded, usual)
+        usual = partial(scoring_rows, len(self.data), shared=given.options().solver.shared)
+        machine, note = settled(given.machine, recorded, usual, threads)
         settings = given.at(machine, given.compile or recorded.get("compile"))
         models = self.models.compiled(settings) if settings.compile else self.models
         notes = self.notes if note is None else (*self.notes, note)
@@ -81,7 +82,7 @@ class Plan:
         model, settings, whole = self.models.models[name], self.metric.described(self.settings), self.whole
         legs = model.legs(toward="noise")
         is_usual = np.array_equal(whole.ids, np.arange(len(whole)))
-        is_shared = self.settings.solver.shared
+        is_shared = self.settings.options().solver.shared
         return Identity(
             command=self.metric.name,
             model=name,
@@ -117,7 +118,7 @@ class Plan:
         index, count = shard
         positions = np.arange(len(self.data))
         done = np.isin(self.data.ids, np.fromiter(held, dtype=np.int64))
-        if self.settings.solver.shared:
+        if self.settings.options().solver.shared:
             block = positions // (self.settings.machine.batch_size or SHARED_ROWS)
             done = ~np.isin(block, block[~done])
             positions = block
@@ -134,8 +135,9 @@ class Plan:
     def check_experts(self) -> None:
         """Move the experts to this machine and probe each; `ExpertError` says what is unsound."""
         place = self.settings.machine.here(lambda _: 1)
-        for expert in self.models.experts.values():
-            move(expert, place)
+        for role, expert in self.models.experts.items():
+            if self.models.identity[role]["source"] != GIVEN:  # of a caller's nothing is moved for good
+                move(expert, place)
         with prepared(
             asked_over(leg for model in self.models.models.values() for leg in model.legs()),
             place,
@@ -234,13 +236,17 @@ def make_plan(settings: Settings, metric: Metric = LIKELIHOOD, given: Given = (N
 
 
 def place(
-    settings: Settings, out: Path | None, metric: Metric = LIKELIHOOD, given: Given = (None, None)
+    settings: Settings,
+    out: Path | None,
+    metric: Metric = LIKELIHOOD,
+    given: Given = (None, None),
+    threads: int | None = None,
 ) -> tuple[Plan, Path | None]:
     """The plan on the machine that an existing run recorded, and that run (``out``, or the default one)."""
     plan = make_plan(settings, metric, given)
-    if out is None and read_settings(plan.default_out()) is not None:
+    if out is None and given == (None, None) and read_settings(plan.default_out()) is not None:
         out = plan.default_out()
-    return plan.on({} if out is None else recorded_machine(out)), out
+    return plan.on({} if out is None else recorded_machine(out), threads), out
 
 
 def meaning_digest(identity: Mapping[str, Any], chosen: Iterable[str] = ()) -> str:

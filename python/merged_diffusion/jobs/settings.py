@@ -73,11 +73,12 @@ class Settings:
     dequantise: str = DEQUANTISE
     importance: int = IMPORTANCE
     repeats: int = REPEATS
-    solver: Solver = None  # type: ignore[assignment]  # that of the preset
+    solver: Solver | None = None
+    """None: that of the preset; `options` has it."""
     bpd_tol: float | None = None
     probes: Probes = Probes()
     preset: str = "default"
-    convention: str = None  # type: ignore[assignment]  # likewise
+    convention: str | None = None
     range: str = "native"
     extrapolate: bool = False
     allow_failed: bool = False
@@ -95,20 +96,31 @@ class Settings:
                 raise UsageError(f"{name} = {value!r}, possible are {', '.join(allowed)}")
         self._check_selection()
         self._check_experts()
-        usual = {
-            "solver": self.solver or PRESETS[self.preset],
-            "convention": self.convention or ("paper" if self.preset == "paper" else "exact"),
-        }
-        for name, value in usual.items():
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "probes", self.options().probes)
+        solver, preset = self.options().solver, PRESETS[self.preset]
+        if self.preset != "default" and solver.method != preset.method:
+            raise UsageError(
+                f"preset {self.preset} is of method {preset.method}, and the solver is {solver}",
+                hint="leave one of them out",
+            )
+        if self.machine.workspace is not None:
+            raise UsageError(
+                f"workspace = {self.machine.workspace!r} changes last bits, and no run keeps it",
+                hint="leave it out; log_likelihood takes it",
+            )
         if self.bpd_tol is not None:
-            self._check_bpd_tol(self.bpd_tol)
+            self._check_bpd_tol(self.bpd_tol, solver)
 
     @classmethod
     def of(cls, words: Mapping[str, Any]) -> Self:
         """From words; the mapping may hold others, and absent and None leave the default."""
         said = {name: value for name, value in words.items() if value is not None}
+        objects = [name for name in ("solver", "machine", "accept") if name in said]
+        if objects or isinstance(said.get("probes"), Probes):
+            name = (*objects, "probes")[0]
+            raise UsageError(
+                f"{name} = {said[name]} is an object, and here are words as on the command line",
+                hint=f"Settings({name}=...) takes it",
+            )
         for name in COUNTS:
             _at_least_one(name, said.get(name))
         given = {field.name: said[field.name] for field in fields(cls) if field.name in said}
@@ -135,9 +147,11 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """All words that say what is computed, as JSON values."""
+        options = self.options()
         expanded: Mapping[str, Mapping[str, object]] = {
-            "solver": words_of(self.solver),
-            "probes": {"probe": self.probes.kind, "probes": self.probes.n},
+            "solver": words_of(options.solver),
+            "probes": {"probe": options.probes.kind, "probes": options.probes.n},
+            "convention": {"convention": self.pixel_convention},
             # Runs that were begun before there was the option to accept a gradient have it not.
             "accept": {"batch_coupled": self.accept.batch_coupled}
             | _said({"accept_gradient": self.accept.gradient}),
@@ -156,23 +170,28 @@ class Settings:
         object.__setattr__(found, "compile", compile)
         return found
 
+    @property
+    def pixel_convention(self) -> str:
+        """The convention, that of the preset where none is given."""
+        return self.convention or ("paper" if self.preset == "paper" else "exact")
+
     def options(self) -> Options:
-        """How the likelihood of an image is computed."""
+        """How the likelihood of an image is computed: what was left out is there."""
         return Options(
             seed=self.seed,
             dequantise=self.dequantise,  # type: ignore[arg-type]
             importance=self.importance,
             repeats=self.repeats,
-            solver=self.solver,
+            solver=self.solver or PRESETS[self.preset],
             probes=self.probes,
             machine=self.machine,
             accept=self.accept,
         )
 
-    def _check_bpd_tol(self, wish: float) -> None:
+    def _check_bpd_tol(self, wish: float, solver: Solver) -> None:
         if not 0 < wish < 1:
             raise UsageError(f"--bpd-tol {wish} is no error between 0 and 1 bits/dim", hint="use 1e-3, say")
-        if not isinstance(self.solver, Adams):
+        if not isinstance(solver, Adams):
             raise UsageError(
                 "--bpd-tol chooses the tolerance of method adams, and method dopri5 was given, too",
                 hint="leave one of them out",

@@ -9,6 +9,7 @@ from merged_diffusion.catalogue.entries import PairCard, known, pair_card, publi
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
 
+GIVEN: Final = "given in Python"  # the source of an expert that no name or path led to
 ROLES: Final[tuple[Literal["likelihood", "quality"], ...]] = ("likelihood", "quality")
 
 

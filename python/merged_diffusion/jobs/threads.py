@@ -32,9 +32,14 @@ def all_cores() -> int:
 
 
 def settled(
-    asked: Machine, recorded: Mapping[str, Any], usual_rows: Callable[[torch.device], int]
+    asked: Machine,
+    recorded: Mapping[str, Any],
+    usual_rows: Callable[[torch.device], int],
+    threads: int | None = None,
 ) -> tuple[Machine, str | None]:
     """A machine that leaves nothing open: as asked, else as ``recorded`` by a run, else as suits it.
+
+    ``threads``: all cores unless the caller has some of its own.
 
     And a note where cuda was looked for and is not usable.
     """
@@ -44,7 +49,7 @@ def settled(
         device=device,
         dtype=asked.dtype or recorded.get("dtype") or DTYPE,
         batch_size=asked.batch_size or recorded.get("batch_size"),
-        threads=asked.threads or recorded.get("threads") or all_cores(),
+        threads=asked.threads or recorded.get("threads") or threads or all_cores(),
     )
     note = None if reason is None else f"{CUDA_UNUSABLE}: {reason}"
     return replace(machine, batch_size=machine.here(usual_rows).rows), note

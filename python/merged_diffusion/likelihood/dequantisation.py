@@ -134,5 +134,5 @@ def _warn_of_narrow_noise(tau: float, gamma_min: float) -> None:
         warnings.warn(
             f"at gamma_min = {gamma_min:.4g} the noise is cut at tau = {tau:.4g} < {LEAST_TAU:g} standard "
             f"deviations (Z = {mass:.4f}); the bound holds, but is looser than with a smaller gamma_min",
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -9,7 +9,7 @@ from typing import Final, Literal, Self, get_args
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.ode.machine import DTYPE, Machine
-from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, check_count, check_seed
+from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, check_count, check_kind, check_seed
 from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 
 DequantisationKind = Literal["truncated-normal", "uniform", "decoder", "none"]
@@ -41,6 +41,10 @@ class Options:
         UsageError
             A value is not possible, or two contradict each other.
         """
+        check_kind("solver", self.solver, Adams, Dopri5)
+        check_kind("probes", self.probes, Probes)
+        check_kind("machine", self.machine, Machine)
+        check_kind("accept", self.accept, Accept)
         if self.dequantise not in KINDS:
             raise UsageError(f"dequantise = {self.dequantise!r}, possible are {', '.join(KINDS)}")
         check_count("importance", self.importance)

@@ -56,7 +56,7 @@ class Scoring:
         self.network_seconds = 0.0
         self.tally: dict[str, Any] = {}
         self._courses = [model.legs(toward="noise") for model in models]
-        # Courses that lead through a lane do so under the same expert: `together` sees to it.
+        # Courses that lead through a lane do so under the same expert: `can_share` sees to it.
         self._lanes = max(self._courses, key=len)
         self._options = options
         self._place = place

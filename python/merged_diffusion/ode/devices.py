@@ -32,10 +32,10 @@ def resolve_device(name: str) -> tuple[str, str | None]:
 @contextmanager
 def on_threads(number: int | None) -> Iterator[None]:
     """Torch and the core on as many threads, restored at the end; None leaves them as they are."""
-    if number is None:
+    before = torch.get_num_threads(), _core.threads()
+    if number is None or before == (number, number):
         yield
         return
-    before = torch.get_num_threads(), _core.threads()
     _set_threads(number, number)
     try:
         yield

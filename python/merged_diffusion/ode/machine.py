@@ -16,6 +16,7 @@ Dtype = Literal["float32", "float64"]
 WorkspaceKind = Literal["host", "torch"]
 
 DTYPES: Final = get_args(Dtype)
+WORKSPACES: Final = get_args(WorkspaceKind)
 DEVICE: Final = "cpu"
 DTYPE: Final = "float32"
 MOST_THREADS: Final = 1024
@@ -30,7 +31,8 @@ class Machine:
     ----------
     device
         ``auto`` (cuda if usable, else cpu), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. Experts that are torch
-        modules are moved there, and back at the end.
+        modules are moved there, and back at the end. By default cpu; of `evaluate`, `sweep` and the command
+        line what the run there has, else auto.
     dtype
         Of the networks, ``float32`` or ``float64``; states are float64.
     batch_size
@@ -54,8 +56,11 @@ class Machine:
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(f"dtype = {self.dtype!r}, possible are {', '.join(DTYPES)}")
-        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
-            raise UsageError(f"threads = {self.threads}, possible are 1 to {MOST_THREADS}")
+        if self.workspace is not None and self.workspace not in WORKSPACES:
+            raise UsageError(f"workspace = {self.workspace!r}, possible are {', '.join(WORKSPACES)}")
+        threads: object = self.threads
+        if threads is not None and not (isinstance(threads, Integral) and 1 <= int(threads) <= MOST_THREADS):
+            raise UsageError(f"threads = {threads}, possible are 1 to {MOST_THREADS}")
         rows: object = self.batch_size
         if rows is not None and not (isinstance(rows, Integral) and 1 <= int(rows) <= MOST_ROWS):
             raise UsageError(

@@ -27,6 +27,20 @@ LEAST_TOL: Final = 1e-7  # of adams: its errors come from inner products, where 
 CORRECTED_TOL: Final = 0.01  # of adams; at 0.03 the first order of the path's error is not yet most of it
 
 
+def check_kind(name: str, value: object, *kinds: type) -> None:
+    """Refuse what is no object of the kinds that an argument takes, a class for an object among it.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not isinstance(value, kinds):
+        allowed = " or ".join(f"{kind.__name__}(...)" for kind in kinds)
+        raise UsageError(
+            f"{name} = {value!r:.80} is no {allowed}", hint=f"for instance {name} = {kinds[0].__name__}()"
+        )
+
+
 def check_count(name: str, value: object) -> None:
     """Refuse what counts nothing.
 
@@ -34,7 +48,7 @@ def check_count(name: str, value: object) -> None:
     ------
     UsageError
     """
-    if not isinstance(value, Integral) or int(value) < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
         raise UsageError(f"{name} = {value} is no whole number from 1 up")
 
 
@@ -118,6 +132,7 @@ class Dopri5:
     def __post_init__(self) -> None:
         _check_tolerance("rtol", self.rtol)
         _check_tolerance("atol", self.atol)
+        check_kind("shared", self.shared, bool)
 
     @property
     def precision(self) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.ode import methods
 from merged_diffusion.reports.results import Result
 from merged_diffusion.sweeps.table import Json, SweepRow
@@ -20,6 +21,8 @@ UNSAID: Final = {"tf32"}  # set by the program
 
 def command_lines(result: Result) -> list[str]:
     """``merged-diffusion nll``, ``--data digits``, …: what differs from the defaults, quoted for a shell."""
+    if any(expert["source"] == GIVEN for expert in result.experts.values()):
+        return ["# its model was given in Python, to merged_diffusion.evaluate"]
     command = "sweep" if result.is_sweep else result.metric
     lines = [f"merged-diffusion {command}"]
     if result.is_sweep and result.metric != "nll":

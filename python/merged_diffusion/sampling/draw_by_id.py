@@ -15,6 +15,7 @@ from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert, check_labels
 from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.ode.machine import Machine
+from merged_diffusion.ode.methods import check_kind
 from merged_diffusion.ode.time_profile import Timekeeper
 from merged_diffusion.samplers import DECODE, Decode, Name, Ode, Sampler, Sampling, sampler_of
 from merged_diffusion.sampling.drawing import Drawing
@@ -74,6 +75,8 @@ def draw(
     Samples(4 images 1x8x8, 17 levels)
     """
     begin = time.perf_counter()
+    check_kind("machine", machine, Machine)
+    check_kind("accept", accept, Accept)
     how = Sampling(sampler_of({"sampler": sampler}) if isinstance(sampler, str) else sampler, seed, decode)
     if machine.profile_time:
         how.check_profiled()

@@ -39,7 +39,7 @@ def prepared(
     ``examples`` [N, C, H, W] in the model's space are what they should denoise; ``accept`` says what is let
     pass.
     """
-    asked, accept = list(asked), accept or Accept()
+    asked, accept = list(asked), Accept() if accept is None else accept
     with ready((expert for expert, _ in asked), place):
         for expert, over in asked:
             check_expert(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from merged_diffusion.jobs.settings import THRESHOLDS, Settings
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Probes, Solver
 from merged_diffusion.samplers import Name, Sampler, Sampling, sampler_of
-from merged_diffusion.scores.defaults import SEED
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.comparison import compare
 from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
@@ -137,14 +136,14 @@ def sweep(
     *,
     metric: Metric | Request = "nll",
     limit: int | None = None,
-    seed: int = SEED,
+    seed: int | None = None,
     times: int | None = None,
     sampler: Sampler | Name | None = None,
     num: int | None = None,
     solver: Solver | None = None,
-    probes: Probes = Probes(),
-    machine: Machine = Machine(),
-    accept: Accept = Accept(),
+    probes: Probes | None = None,
+    machine: Machine | None = None,
+    accept: Accept | None = None,
     out: str | Path | None = None,
     observe: Observer | None = None,
 ) -> SweepTable:
@@ -176,36 +175,54 @@ def sweep(
     --------
     >>> sweep("digits", [0.1, 0.2], limit=64, out="results/sweep")  # doctest: +SKIP
     """
-    how = (limit, seed, solver, probes, machine, accept)
-    if not isinstance(data, Settings):
-        settings = Settings(
-            data=data,
-            limit=limit,
-            seed=seed,
-            solver=cast(Solver, solver),
-            probes=probes,
-            machine=machine,
-            accept=accept,
-        )
-    elif how != (None, SEED, None, Probes(), Machine(), Accept()):
-        raise UsageError(
-            "settings say how, and an option was given beside them",
-            hint="put it into the settings: dataclasses.replace(settings, limit=16)",
-        )
-    else:
+    said = {
+        "limit": limit,
+        "seed": seed,
+        "solver": solver,
+        "probes": probes,
+        "machine": machine,
+        "accept": accept,
+    }
+    said = {name: value for name, value in said.items() if value is not None}
+    if isinstance(data, Settings):
         settings = data
-    if not isinstance(metric, Request):
-        if metric == "sample" and solver is not None:
-            raise UsageError("the solver of samples is their sampler's", hint="sampler = Ode(solver)")
-        own: dict[str, object] = {"times": times, "num": num}
-        if sampler is not None:
-            chosen = sampler_of({"sampler": sampler}) if isinstance(sampler, str) else sampler
-            own["sampling"] = Sampling(chosen, settings.seed).as_dict()
-        metric = Request.of(metric, stated(settings) | own)
-    elif (times, sampler, num) != (None, None, None):
-        raise UsageError("a Request says all of its metric", hint="leave times, sampler and num out")
-    plan, path = place(settings, etas, None if out is None else Path(out), metric)
+        if said:
+            raise UsageError(
+                f"settings say how, and {next(iter(said))} was given beside them",
+                hint="put it into the settings: dataclasses.replace(settings, limit=16)",
+            )
+    elif isinstance(data, str):
+        settings = Settings(data=data, **cast(Any, said))
+    else:
+        raise UsageError(f"data = {type(data).__name__} is neither a name, a path nor Settings")
+    request = _request(metric, settings, {"times": times, "num": num, "sampler": sampler})
+    if request.metric != "nll" and {"solver", "probes"} & set(said):
+        raise UsageError(
+            f"solver and probes belong to metric nll, and the metric is {request.metric}",
+            hint="the solver of samples is their sampler's: sampler = Ode(solver)",
+        )
+    plan, path = place(settings, etas, None if out is None else Path(out), request)
     plan.check_experts()
     with Sweep(plan, out=path) as running:
         running.run(observe)
         return running.result()
+
+
+def _request(metric: Metric | Request, settings: Settings, own: Mapping[str, Any]) -> Request:
+    """What is computed of each row, once it agrees with the settings."""
+    sampler = own["sampler"]
+    if isinstance(metric, Request):
+        if any(value is not None for value in own.values()):
+            raise UsageError("a Request says all of its metric", hint="leave times, sampler and num out")
+        Request.of(metric.metric, stated(settings))
+        if metric.metric == "sample" and metric.how.seed != settings.seed:
+            raise UsageError(
+                f"seed = {settings.seed} of the settings, but {metric.how.seed} of the request",
+                hint="Request(metric='sample', how=Sampling(sampler, seed)) has it",
+            )
+        return metric
+    words: dict[str, object] = {"times": own["times"], "num": own["num"]}
+    if sampler is not None:
+        chosen = sampler_of({"sampler": sampler}) if isinstance(sampler, str) else sampler
+        words["sampling"] = Sampling(chosen, settings.seed).as_dict()
+    return Request.of(metric, stated(settings) | words)

@@ -22,7 +22,7 @@ from merged_diffusion.errors import (
     StorageError,
 )
 from merged_diffusion.jobs.cost import Estimate
-from merged_diffusion.jobs.evaluate import Evaluation
+from merged_diffusion.jobs.evaluation import Evaluation
 from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
 from merged_diffusion.jobs.plan import Plan, held_ids, make_plan
 from merged_diffusion.jobs.settings import Settings
@@ -207,7 +207,7 @@ def _fan(rows: Rows) -> Rows:
     found = [name for name, plan in plans.items() if plan.model.legs(toward="noise")[0].role == "likelihood"]
     if len(found) < 2:
         return {}
-    shared = can_share([plans[name].model for name in found], plans[found[0]].settings.solver)
+    shared = can_share([plans[name].model for name in found], plans[found[0]].settings.options().solver)
     return {name: rows[name] for name in found} if shared else {}
 
 

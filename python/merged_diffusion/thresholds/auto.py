@@ -68,7 +68,7 @@ def find_on(
         seed=settings.seed,
         dequantise=cast(Any, settings.dequantise),
         labels=labels_of(data, settings),
-        convention=cast(Literal["exact", "paper"], settings.convention),
+        convention=cast(Literal["exact", "paper"], settings.pixel_convention),
         machine=settings.machine,
         accept=settings.accept,
     )

@@ -104,7 +104,7 @@ def choose(
             settings.options(),
             at=at,
             labels=labels_of(data, settings),
-            convention=cast(Literal["exact", "paper"], settings.convention),
+            convention=cast(Literal["exact", "paper"], settings.pixel_convention),
             progress=progress,
         )
 

@@ -25,7 +25,7 @@ from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.ode.machine import Machine
-from merged_diffusion.ode.methods import Adams
+from merged_diffusion.ode.methods import Adams, check_kind
 from merged_diffusion.scores.defaults import SEED
 from merged_diffusion.scores.inputs import as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
@@ -157,6 +157,7 @@ def find_threshold(
         A loss is not finite, or no image could be solved.
     """
     start = time.perf_counter()
+    check_kind("solver", solver, Adams)
     options = Options(seed=seed, dequantise=dequantise, solver=solver, machine=machine, accept=accept)
     parts = parts_of(likelihood, quality)
     eta_range = (parts[0], parts[3]) if eta_range is None else eta_range

@@ -1,0 +1,188 @@
+"""An evaluation being carried out: the images of a set under one model or several, kept in a run or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from merged_diffusion.data.images import Data
+from merged_diffusion.errors import (
+    IncompleteError,
+    MergedDiffusionError,
+    RunError,
+    StorageError,
+)
+from merged_diffusion.jobs.kept_runs import missing_ids
+from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.summary import Summary, summarise
+from merged_diffusion.ode.time_profile import TimeProfile
+from merged_diffusion.runs import KnownRecords, Run, versions
+from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.scores.record import Record
+
+Observer = Callable[[str, Record], None]
+
+
+class Evaluation:
+    """A plan being carried out. `summary` may be asked for at any time, also after an interrupt."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        out: Path | None = None,
+        shard: tuple[int, int] = (0, 1),
+        allow_rebatch: bool = False,
+        strict_env: bool = False,
+        known: Mapping[str, KnownRecords] | None = None,
+    ) -> None:
+        """``known`` holds what was read of the runs before."""
+        self.plan = plan
+        self.out = out
+        self.shard = shard
+        self.seconds = self.seconds_outside_network = 0.0
+        self.time_profile = TimeProfile() if plan.settings.machine.profile_time else None
+        """Of the images that were scored, where it is wanted; what loading them took is the plan's."""
+        self._records: dict[str, list[Record]] = {name: [] for name in plan.models.models}
+        self._runs: dict[str, Run] = {}
+        if out is not None:
+            try:
+                for name in plan.models.models:
+                    self._runs[name] = Run.open(
+                        plan.folder(out, name) or out,
+                        plan.identity(name).as_dict(),
+                        selection=plan.selection(),
+                        shard=shard,
+                        allow_rebatch=allow_rebatch,
+                        strict_env=strict_env,
+                        n_expected=len(plan.data),
+                        known=(known or {}).get(name),
+                    )
+            except BaseException:
+                self.take_back()
+                raise
+
+    @property
+    def notes(self) -> list[str]:
+        """What opening the run found worth saying: another environment, a torn tail."""
+        return [note for run in self._runs.values() for note in run.notes]
+
+    def held(self, name: str) -> list[Record]:
+        """The records of a model: those of the whole run, or of this process where none is kept."""
+        run = self._runs.get(name)
+        return self._records[name] if run is None else run.records()
+
+    def todo(self, name: str) -> Data | None:
+        """The images that this process has still to score under a model; None where none are left."""
+        return self.plan.share(self.shard, (record.id for record in self.held(name)))
+
+    def left(self) -> dict[str, int]:
+        """How many those are, by model."""
+        ids = {name: (record.id for record in self.held(name)) for name in self.plan.models.models}
+        return {name: int(self.plan.left(self.shard, held).sum()) for name, held in ids.items()}
+
+    def run(self, observe: Observer | None = None) -> None:
+        """Score what is not recorded yet; ``observe(model, record)`` is called after each image."""
+        try:
+            for name in self.plan.models.models:
+                self._score(name, observe)
+        except BaseException as error:
+            self.time_profile = None  # where the time of what was cut short went is not known
+            if isinstance(error, MergedDiffusionError) and not isinstance(error, IncompleteError):
+                self.take_back()
+            raise
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Keep the summary beside the records.
+
+        Raises
+        ------
+        IncompleteError
+            Records of this process, or of its share, were removed meanwhile.
+        """
+        for run in self._runs.values():
+            run.check()
+        lost = sum(self.left().values())
+        if lost:
+            raise IncompleteError(
+                f"{self.out}: {lost} images that were scored have no record any more",
+                hint="the same command goes on and scores them again",
+                file=str(self.out),
+            )
+        if self.out is not None:
+            self._runs[self.plan.main].write_summary(lambda: self.summary().as_dict())
+
+    def keep(self, name: str, record: Record) -> None:
+        """Take in an image's record under a model."""
+        if name in self._runs:
+            self._runs[name].append(record)
+        else:
+            self._records[name].append(record)
+
+    def _score(self, name: str, observe: Observer | None) -> None:
+        images = self.todo(name)
+        if images is None:
+            return
+
+        def keep(record: Record) -> None:
+            self.keep(name, record)
+            if observe is not None:
+                observe(name, record)
+
+        result = self.plan.metric.score(
+            self.plan.models.models[name],
+            images,
+            self.plan.settings,
+            labels=self.plan.labels(images),
+            on_record=keep,
+        )
+        self.seconds += result.seconds
+        self.seconds_outside_network += result.seconds_outside_network
+        if self.time_profile is not None and result.time_profile is not None:
+            self.time_profile += result.time_profile
+
+    def summary(self) -> Summary:
+        """The summary over the records there are, kept ones and those of this process."""
+        spent = self.time_profile
+        with nullcontext() if self.out is None else as_kept(self.out):
+            records = {name: self.held(name) for name in self._records}
+            return summarise(
+                self.plan.identity(self.plan.main),
+                records,
+                versions=versions(),
+                missing=self._missing(records),
+                seconds=self.seconds,
+                seconds_outside_network=self.seconds_outside_network,
+                time_profile=None if spent is None else spent.with_data(self.plan.data_seconds).as_dict(),
+            )
+
+    def _missing(self, records: Mapping[str, Sequence[Record]]) -> set[int]:
+        if self._runs:
+            return missing_ids(self._runs, records)
+        wanted = {int(i) for i in self.plan.data.ids}
+        return {i for series in records.values() for i in wanted - {record.id for record in series}}
+
+    def take_back(self) -> None:
+        """Remove the runs that this process began and that hold no record."""
+        for run in reversed(self._runs.values()):
+            with suppress(StorageError, RunError):  # why it is taken back is what is told
+                run.discard_if_unused()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failed: StorageError | None = None
+        for run in self._runs.values():
+            try:
+                run.__exit__(kind, error, trace)
+            except StorageError as found:
+                failed = failed or found
+        if failed is not None and error is None:
+            raise failed
