@@ -10,6 +10,7 @@ import merged_diffusion as md
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.metrics import VariationalBound
+from merged_diffusion.jobs.sample_run import SamplePlan
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import read
@@ -128,3 +129,26 @@ def test_a_callers_network_and_threads_are_as_they_were():
     for name, value in expert.state_dict().items():
         assert value.dtype == before[name].dtype
         assert torch.equal(value, before[name])
+
+
+def test_samples_keep_every_word_that_they_depend_on():
+    settings = Settings(data="", pair="digits", preset="paper", machine=md.Machine("cpu", threads=1))
+    plan = SamplePlan.make(settings, Sampling(md.Heun(steps=3), seed=2), (0, 2)).on({})
+    assert plan.identity()["settings"] == {
+        "seed": 2,
+        "sampler": "heun",
+        "steps": 3,
+        "decode": "argmax",
+        "s_churn": 0.0,
+        "s_min": 0.0,
+        "s_noise": 1.0,
+        "convention": "paper",
+        "range": "native",
+        "extrapolate": False,
+        "labels": "none",
+        "batch_size": 16,
+        "threads": 1,
+        "device": "cpu",
+        "dtype": "float32",
+        "compile": None,
+    }

@@ -119,8 +119,9 @@ class SamplePlan:
     def identity(self) -> dict[str, Any]:
         """All that the images depend on, as JSON values."""
         model, settings = self.model, self.settings
-        machine = {k: getattr(settings.machine, k) for k in MACHINE} | {"compile": settings.compile}
-        model_words = {k: getattr(settings, k) for k in ("convention", "range", "extrapolate", "labels")}
+        words = settings.as_dict()
+        machine = {name: words[name] for name in (*MACHINE, "compile")}
+        model_words = {name: words[name] for name in ("convention", "range", "extrapolate", "labels")}
         return {
             "command": "sample",
             "settings": self.how.as_dict() | model_words | machine,
