@@ -92,9 +92,11 @@ def solver(usual: Adams, *, of: str = "", loosest: str = "") -> Decorator:
 class Command(click.Command):
     """Hands its options on as one mapping by name: a command of forty has one parameter."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Call with what was given."""
-        return None if self.callback is None else ctx.invoke(self.callback, ctx.params)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read them as ever."""
+        rest = super().parse_args(ctx, args)
+        ctx.params = {"given": ctx.params}
+        return rest
 
 
 def command(name: str, epilog: str) -> Callable[[Callable[[Given], int]], click.Command]:

@@ -19,7 +19,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.jobs.cost import Estimate, estimate, time_call
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.likelihood import log_likelihood
+from merged_diffusion.likelihood.exact import log_likelihoods, warn_above_uniform
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode import methods
 from merged_diffusion.scores.defaults import TIMES
@@ -55,21 +55,15 @@ class ExactLikelihood:
         on_record: Callable[[Record], object],
     ) -> Scores:
         """Score images; those that fail have a record that says so, and stop no other."""
-        options = settings.options()
-        return log_likelihood(
-            model,
+        found = log_likelihoods(
+            {self.name: model},
             images,
-            seed=options.seed,
-            dequantise=options.dequantise,
-            importance=options.importance,
-            repeats=options.repeats,
-            solver=options.solver,
-            probes=options.probes,
-            machine=options.machine,
-            accept=options.accept,
+            settings.options(),
             labels=labels,
-            on_record=on_record,
-        )
+            on_record=lambda _, record: on_record(record),
+        )[self.name]
+        warn_above_uniform(found, images.levels)
+        return found
 
 
 LIKELIHOOD: Final = ExactLikelihood()

@@ -117,7 +117,7 @@ def log_likelihood(
         on_record=None if on_record is None else lambda _, record: on_record(record),
         progress=progress,
     )["model"]
-    _warn_above_uniform(found, model.levels)
+    warn_above_uniform(found, model.levels)
     return found
 
 
@@ -261,7 +261,8 @@ def _is_same(one: Leg, two: Leg) -> bool:
     return experts[0] is experts[1] and type(one.expert) is type(two.expert)
 
 
-def _warn_above_uniform(found: Likelihood, levels: int) -> None:
+def warn_above_uniform(found: Likelihood, levels: int) -> None:
+    """Warn of a mean that guessing every grey level alike would beat."""
     scored = [] if found.is_density else found.scored
     if not scored:
         return
