@@ -131,6 +131,11 @@ def sampler_of(words: Mapping[str, object]) -> Sampler:
     return SAMPLERS[str(asked)](**said)  # type: ignore[arg-type]
 
 
+def as_sampler(given: Sampler | Name) -> Sampler:
+    """A sampler as it is, or with its defaults by its name."""
+    return sampler_of({"sampler": given}) if isinstance(given, str) else given
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How images are drawn: a sampler, the seed of its noise, and how grey levels are read from z_min."""

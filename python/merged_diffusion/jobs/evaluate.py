@@ -24,7 +24,7 @@ from merged_diffusion.jobs.evaluation import Evaluation, Observer
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric, chosen_metric
 from merged_diffusion.jobs.pilot import with_tolerance
 from merged_diffusion.jobs.plan import Given, place
-from merged_diffusion.jobs.settings import CHOICES, Settings
+from merged_diffusion.jobs.settings import CHOICES, Settings, beside
 from merged_diffusion.jobs.summary import Summary
 from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.ode.machine import Machine
@@ -89,7 +89,7 @@ def evaluate(
     >>> evaluate("digits", limit=16, out="results/digits")  # doctest: +SKIP
     """
     metric = chosen_metric(metric)
-    stated = {
+    options = {
         "limit": limit,
         "labels": labels,
         "seed": seed,
@@ -98,16 +98,11 @@ def evaluate(
         "machine": machine,
         "accept": accept,
     }
-    stated = {name: value for name, value in stated.items() if value is not None}
+    beside(data, {"model": model, "eta": eta})
+    stated = beside(data, options)
     given: Given = (None, None)
     if isinstance(data, Settings):
         settings = data
-        beside = [*stated, *(["model"] if model is not None else []), *(["eta"] if eta is not None else [])]
-        if beside:
-            raise UsageError(
-                f"settings say all that is computed, and {beside[0]} was given beside them",
-                hint="put it into the settings: dataclasses.replace(settings, limit=16)",
-            )
     else:
         settings, given = _asked(data, model, eta, stated)
     if metric != LIKELIHOOD and {"solver", "probes"} & set(stated):

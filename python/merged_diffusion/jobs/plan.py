@@ -151,16 +151,7 @@ class Plan:
 
     def labels(self, data: Data) -> npt.NDArray[np.int64] | None:
         """Labels [N] for class-conditional experts, or None."""
-        wish = self.settings.labels
-        if wish == "none":
-            return None
-        if wish == "from-data":
-            if data.labels is None:
-                raise UsageError(
-                    f"--labels from-data, but {data.name} has no labels", hint="give a class number"
-                )
-            return data.labels
-        return np.full(len(data), int(wish), dtype=np.int64)
+        return labels_of(data, self.settings)
 
     def known(self, out: Path | None) -> dict[str, KnownRecords]:
         """What the runs of the models hold already, as far as they are there; nothing is read yet."""
@@ -247,6 +238,17 @@ def place(
     if out is None and given == (None, None) and read_settings(plan.default_out()) is not None:
         out = plan.default_out()
     return plan.on({} if out is None else recorded_machine(out), threads), out
+
+
+def labels_of(data: Data, settings: Settings) -> npt.NDArray[np.int64] | None:
+    """Labels [N] for class-conditional experts, or None."""
+    if settings.labels == "none":
+        return None
+    if settings.labels != "from-data":
+        return np.full(len(data), int(settings.labels), dtype=np.int64)
+    if data.labels is None:
+        raise UsageError(f"--labels from-data, but {data.name} has no labels", hint="give a class number")
+    return data.labels
 
 
 def meaning_digest(identity: Mapping[str, Any], chosen: Iterable[str] = ()) -> str:

@@ -239,6 +239,17 @@ def _check_no_tolerance(said: Mapping[str, Any]) -> None:
         )
 
 
+def beside(data: object, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a call's options that were given; `UsageError` where ``data`` are settings, which say all."""
+    given = _said(options)
+    if given and isinstance(data, Settings):
+        raise UsageError(
+            f"settings say how, and {next(iter(given))} was given beside them",
+            hint="put it into the settings: dataclasses.replace(settings, limit=16)",
+        )
+    return given
+
+
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 

@@ -12,15 +12,16 @@ import numpy.typing as npt
 
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.accept import Accept
-from merged_diffusion.experts.base import Expert, check_labels
+from merged_diffusion.experts.base import Expert
 from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind
 from merged_diffusion.ode.time_profile import Timekeeper
-from merged_diffusion.samplers import DECODE, Decode, Name, Ode, Sampler, Sampling, sampler_of
+from merged_diffusion.samplers import DECODE, Decode, Name, Ode, Sampler, Sampling, as_sampler
 from merged_diffusion.sampling.drawing import Drawing
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.scores.defaults import DRAWN, SEED
+from merged_diffusion.scores.inputs import as_labels
 from merged_diffusion.scores.usual_rows import drawing_rows
 
 Integers = npt.NDArray[np.int64]
@@ -77,12 +78,12 @@ def draw(
     begin = time.perf_counter()
     check_kind("machine", machine, Machine)
     check_kind("accept", accept, Accept)
-    how = Sampling(sampler_of({"sampler": sampler}) if isinstance(sampler, str) else sampler, seed, decode)
+    how = Sampling(as_sampler(sampler), seed, decode)
     if machine.profile_time:
         how.check_profiled()
     model = as_model(model)
     numbers = _ids(ids)
-    classes = _labels(labels, len(numbers), model)
+    classes = as_labels(labels, len(numbers), model)
     place = machine.here(drawing_rows)
     keeper = Timekeeper(place.device) if machine.profile_time else None
     drawing = Drawing(model, how, place, _shape(model, image_shape), keeper)
@@ -142,18 +143,6 @@ def _ids(ids: npt.ArrayLike) -> Integers:
             hint="an id names an image's noise: one from 0 up for each",
         )
     return found.astype(np.int64)
-
-
-def _labels(labels: npt.ArrayLike | None, n: int, model: MergedModel) -> Integers | None:
-    if labels is None:
-        return None
-    found = np.asarray(labels)
-    if found.shape != (n,) or found.dtype.kind not in "iu":
-        raise UsageError(f"labels are {found.dtype} {list(found.shape)}, where {n} whole numbers are needed")
-    classes = found.astype(np.int64)
-    for leg in model.legs():
-        check_labels(leg.expert, classes)
-    return classes
 
 
 def _shape(model: MergedModel, given: tuple[int, int, int] | None) -> tuple[int, int, int]:

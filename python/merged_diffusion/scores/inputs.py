@@ -104,7 +104,8 @@ def _column(values: npt.ArrayLike | None, n: int, name: str) -> Integers | None:
     column = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
     if column.shape != (n,) or column.dtype.kind not in "iu":
         raise UsageError(
-            f"{name} are {column.dtype} {list(column.shape)}, where {n} integers are needed, one per image"
+            f"{name} are {column.dtype} {list(column.shape)}, where {n} whole numbers are needed, one per "
+            "image"
         )
     return column.astype(np.int64)
 

@@ -12,10 +12,10 @@ from typing import Any, Self, cast
 
 from merged_diffusion.errors import MergedDiffusionError, UsageError
 from merged_diffusion.experts.accept import Accept
-from merged_diffusion.jobs.settings import THRESHOLDS, Settings
+from merged_diffusion.jobs.settings import THRESHOLDS, Settings, beside
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Probes, Solver
-from merged_diffusion.samplers import Name, Sampler, Sampling, sampler_of
+from merged_diffusion.samplers import Name, Sampler, Sampling, as_sampler
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.comparison import compare
 from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
@@ -175,7 +175,7 @@ def sweep(
     --------
     >>> sweep("digits", [0.1, 0.2], limit=64, out="results/sweep")  # doctest: +SKIP
     """
-    said = {
+    options = {
         "limit": limit,
         "seed": seed,
         "solver": solver,
@@ -183,14 +183,9 @@ def sweep(
         "machine": machine,
         "accept": accept,
     }
-    said = {name: value for name, value in said.items() if value is not None}
+    said = beside(data, options)
     if isinstance(data, Settings):
         settings = data
-        if said:
-            raise UsageError(
-                f"settings say how, and {next(iter(said))} was given beside them",
-                hint="put it into the settings: dataclasses.replace(settings, limit=16)",
-            )
     elif isinstance(data, str):
         settings = Settings(data=data, **cast(Any, said))
     else:
@@ -223,6 +218,5 @@ def _request(metric: Metric | Request, settings: Settings, own: Mapping[str, Any
         return metric
     words: dict[str, object] = {"times": own["times"], "num": own["num"]}
     if sampler is not None:
-        chosen = sampler_of({"sampler": sampler}) if isinstance(sampler, str) else sampler
-        words["sampling"] = Sampling(chosen, settings.seed).as_dict()
+        words["sampling"] = Sampling(as_sampler(sampler), settings.seed).as_dict()
     return Request.of(metric, stated(settings) | words)

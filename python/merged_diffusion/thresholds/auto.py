@@ -7,16 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
-import numpy.typing as npt
-
 from merged_diffusion.data import load_data
 from merged_diffusion.data.bundled import BUNDLED, hold_back
 from merged_diffusion.data.images import Data
 from merged_diffusion.data.public_sets import PUBLIC
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.jobs.plan import place
+from merged_diffusion.jobs.plan import labels_of, place
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.threads import configured
 from merged_diffusion.runs.kept import as_kept
@@ -115,17 +112,6 @@ def with_threshold(settings: Settings, out: Path | None, tune_data: str | None =
         eta_range = None if pair is None else pair.eta_range
         eta = auto_eta(plan.models.experts, plan.settings, eta_range=eta_range, tune_data=tune_data)
     return replace(settings, eta=eta)
-
-
-def labels_of(data: Data, settings: Settings) -> npt.NDArray[np.int64] | None:
-    """Labels [N] for class-conditional experts, or None."""
-    if settings.labels == "none":
-        return None
-    if settings.labels != "from-data":
-        return np.full(len(data), int(settings.labels), dtype=np.int64)
-    if data.labels is None:
-        raise UsageError(f"--labels from-data, but {data.name} has no labels", hint="give a class number")
-    return data.labels
 
 
 def without_threshold(settings: Settings) -> Settings:

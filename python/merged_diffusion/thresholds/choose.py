@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from merged_diffusion.data.images import Data
-from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.runs import versions
 from merged_diffusion.sweeps.table import Json
-from merged_diffusion.thresholds.auto import find_on, labels_of, tuning_data
+from merged_diffusion.thresholds.auto import find_on, tuning_data
 from merged_diffusion.thresholds.confirm import Confirmed, ConfirmedRow, confirm_threshold
 from merged_diffusion.thresholds.find import Found
 
