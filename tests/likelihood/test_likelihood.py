@@ -683,10 +683,10 @@ def test_memory_that_never_suffices_is_a_resource_error(step_control, rows):
         ({"dtype": "float16"}, "dtype = 'float16'"),
         ({"dequantise": "none", "importance": 2}, "draws none"),
         ({"probe": "exact", "probes": 2}, "probes = 2"),
-        ({"ids": [0, 1]}, "6 integers"),
+        ({"ids": [0, 1]}, "6 whole numbers"),
         ({"ids": [0, 1, 2, 3, 4, 4]}, "id 4 names 2 images"),
         ({"ids": [-1, 1, 2, 3, 4, 5]}, "start at 0"),
-        ({"labels": [0.5] * 6}, "6 integers"),
+        ({"labels": [0.5] * 6}, "6 whole numbers"),
     ],
 )
 def test_argument_that_cannot_be_meant_is_a_usage_error(options, text):
