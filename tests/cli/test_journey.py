@@ -91,6 +91,26 @@ def test_every_journal_is_read_once(run_cli, experts, reads, options):
     assert set(reads.values()) == {1}
 
 
+@pytest.mark.parametrize("metric", ["nll", "vlb"])
+@pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["evaluation", "dry run"])
+def test_a_sweep_that_goes_on_reads_every_journal_once(run_cli, experts, reads, options, metric):
+    pair = ("--likelihood-expert", experts("likelihood"), "--quality-expert", experts("quality"))
+    sweep = ("sweep", "--metric", metric, "--data", "digits", *pair, "--batch-size", 2, "--out", "swept")
+    assert run_cli(*sweep, "--etas", "0,0.3,0.5", "--limit", 2).code == 0
+    reads.clear()
+    result = run_cli(*sweep, "--etas", "0,0.3,0.5,1", "--limit", 3, *options)
+    assert result.code == 0, result.err
+    assert len(reads) == (3 if options else 4)  # of the rows there were; a new one begins empty
+    assert set(reads.values()) == {1}
+
+
+def test_a_threshold_is_found_without_a_journal(run_cli, experts, reads):
+    pair = ("--likelihood-expert", experts("likelihood"), "--quality-expert", experts("quality"))
+    found = run_cli("threshold", "--data", "digits", *pair, "--limit", 2, "--tune-limit", 4, "--out", "found")
+    assert found.code == 0, found.err
+    assert not reads
+
+
 @pytest.mark.parametrize("solver", [Adams(), Dopri5(1e-2, 1e-2), Dopri5(1e-2, 1e-2, shared=True)])
 def test_few_frames_lie_between_a_call_and_the_network(solver):
     expert = Counting()

@@ -87,7 +87,7 @@ def command(given: options.Given) -> int:
             start = time.monotonic()
             plan.check_experts()
             checked = time.monotonic() - start
-            cost = plan.estimate(out).after(checked)
+            cost = plan.estimate().after(checked)
             out = out or plan.out_for(cost)
             if not quiet:
                 sweep_report.announce(plan, cost, out)

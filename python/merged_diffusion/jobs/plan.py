@@ -31,7 +31,7 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.jobs.threads import all_cores, settled
 from merged_diffusion.merge import MergedModel, asked_over
-from merged_diffusion.runs import KnownRecords, open_run, recorded_machine, versions
+from merged_diffusion.runs import KnownRecords, recorded_machine, versions
 from merged_diffusion.runs.settings_file import is_free, is_machine, leaves, read_settings
 from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import prepared
@@ -164,13 +164,17 @@ class Plan:
 
     def estimate(self, shard: tuple[int, int], known: Mapping[str, KnownRecords]) -> Estimate:
         """The cost of what one worker has left to score, from one timed call of the slowest expert."""
+        return self.cost_of(self.n_left(shard, known))
+
+    def n_left(self, shard: tuple[int, int], known: Mapping[str, KnownRecords]) -> int:
+        """How many images one worker has left to score, under all models together."""
         held = [known[name].records() if name in known else [] for name in self.models.models]
-        return self.metric.estimate(
-            list(self.models.experts.values()),
-            tuple(self.data.images.shape[1:]),
-            sum(int(self.left(shard, (record.id for record in records)).sum()) for records in held),
-            self.settings,
-        )
+        return sum(int(self.left(shard, (record.id for record in records)).sum()) for records in held)
+
+    def cost_of(self, n_images: int) -> Estimate:
+        """The cost of as many images, from one timed call of the slowest expert."""
+        experts, shape = list(self.models.experts.values()), tuple(self.data.images.shape[1:])
+        return self.metric.estimate(experts, shape, n_images, self.settings)
 
     def out_for(self, cost: Estimate) -> Path | None:
         """Where an evaluation goes that nobody gave a place: nowhere if it is short."""
@@ -256,10 +260,3 @@ def meaning_digest(identity: Mapping[str, Any], chosen: Iterable[str] = ()) -> s
     kept = {k: v for k, v in leaves(dict(identity)).items() if not is_free(k) and not is_machine(k)}
     kept |= dict.fromkeys(chosen)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def held_ids(folder: Path | None) -> list[int]:
-    """The ids that a run holds, if there is one."""
-    if folder is None or read_settings(folder) is None:
-        return []
-    return [record.id for record in open_run(folder).records()]

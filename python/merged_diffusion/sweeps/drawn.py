@@ -58,17 +58,17 @@ LEFT_OUT: Final = ("out", "n_drawn", "n_missing")  # of one command, or of its p
 
 @dataclass(frozen=True)
 class DrawPlan(SweepPlan[SamplePlan]):
-    """Of images that are drawn, and what they are measured against."""
+    """Of images that are drawn, and what they are measured against; ``n_done`` rows are complete."""
 
     reference: Reference
+    n_done: int
 
     def check_experts(self) -> None:
         """Nothing: each row checks the experts that it is drawn from."""
 
-    def estimate(self, out: Path | None) -> Estimate:
+    def estimate(self) -> Estimate:
         """The cost of the rows that are not complete, from one timed call of the slowest expert."""
-        done = [out is not None and is_taken(out / row.folder / SAMPLES) for row in self.rows]
-        return self.base.estimate(len(self.base.ids) * done.count(False))
+        return self.base.estimate(len(self.base.ids) * (len(self.rows) - self.n_done))
 
 
 def plan_drawn(
@@ -90,9 +90,9 @@ def plan_drawn(
     reference = find_reference(base, data_name)
     data = {"name": data_name, "split": SPLIT, "n": len(base.ids)}
     table = empty_table("sample", data, base.models, _described(base))
-    return DrawPlan(
-        replace(base, notes=(*base.notes, *reference.notes)), rows, table, default_out, reference
-    ), out
+    base = replace(base, notes=(*base.notes, *reference.notes))
+    n_done = 0 if out is None else sum(is_taken(out / row.folder / SAMPLES) for row in rows)
+    return DrawPlan(base, rows, table, default_out, reference, n_done), out
 
 
 def _described(base: SamplePlan) -> Json:

@@ -24,10 +24,10 @@ from merged_diffusion.errors import (
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.evaluation import Evaluation
 from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
-from merged_diffusion.jobs.plan import Plan, held_ids, make_plan
+from merged_diffusion.jobs.plan import Plan, make_plan
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood import can_share, log_likelihoods
-from merged_diffusion.runs import recorded_machine
+from merged_diffusion.runs import KnownRecords, recorded_machine
 from merged_diffusion.scores.differences import paired
 from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps.request import Request
@@ -49,7 +49,9 @@ Rows = Mapping[str, Evaluation]  # by name
 
 @dataclass(frozen=True)
 class ScorePlan(SweepPlan[Plan]):
-    """Of images of the set, by likelihood or bound."""
+    """Of images of the set, by likelihood or bound; ``known`` are the runs of each row (`Plan.known`)."""
+
+    known: Mapping[str, Mapping[str, KnownRecords]]
 
     def check_experts(self) -> None:
         """Of one row that can be scored: what an expert does at the gammas of others spoils those alone."""
@@ -63,18 +65,9 @@ class ScorePlan(SweepPlan[Plan]):
                 return
         raise refusals[0]
 
-    def estimate(self, out: Path | None) -> Estimate:
+    def estimate(self) -> Estimate:
         """The cost of the images without a record if rows shared nothing, from one call of the slowest."""
-        base = self.base
-        todo = [
-            row.plan.share((0, 1), held_ids(None if out is None else out / row.folder)) for row in self.rows
-        ]
-        return base.metric.estimate(
-            list(base.models.experts.values()),
-            tuple(base.data.images.shape[1:]),
-            sum(len(images) for images in todo if images is not None),
-            base.settings,
-        )
+        return self.base.cost_of(sum(row.plan.n_left((0, 1), self.known[row.name]) for row in self.rows))
 
 
 def plan_scored(
@@ -92,7 +85,9 @@ def plan_scored(
         base.models,
         base.metric.described(replace(base.settings, eta=None, compare=False)),
     )
-    return ScorePlan(base, make_rows(base, etas), table, _default_out(base)), out
+    rows = make_rows(base, etas)
+    known = {row.name: row.plan.known(None if out is None else out / row.folder) for row in rows}
+    return ScorePlan(base, rows, table, _default_out(base), known), out
 
 
 def _default_out(base: Plan) -> Path:
@@ -115,6 +110,7 @@ class ScoredRows:
                     out=None if out is None else out / row.folder,
                     allow_rebatch=allow_rebatch,
                     strict_env=strict_env,
+                    known=plan.known[row.name],
                 )
                 self._rows[row.name] = self._open.enter_context(evaluation)
         except BaseException:
