@@ -10,12 +10,21 @@ import torch
 import merged_diffusion as md
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts import checks
+from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.ode.methods import Adams, Dopri5
 from merged_diffusion.runs import journal as journals
 from merged_diffusion.runs import known_records
 
 PACKAGE = str(Path(md.__file__).parent)
+
+
+def frames_of_the_package():
+    frame, count = sys._getframe(1), 0
+    while frame is not None:
+        count += frame.f_code.co_filename.startswith(PACKAGE)
+        frame = frame.f_back
+    return count
 
 
 class Counting(torch.nn.Module):
@@ -30,13 +39,16 @@ class Counting(torch.nn.Module):
         self.eval()
 
     def forward(self, z, gamma, cond=None):
-        frame, count = sys._getframe(1), 0
-        while frame is not None:
-            count += frame.f_code.co_filename.startswith(PACKAGE)
-            frame = frame.f_back
-        self.frames.append(count)
+        self.frames.append(frames_of_the_package())
         square = torch.sigmoid(gamma).to(z.dtype).view(-1, 1, 1, 1)
         return square.sqrt() * z / (0.49 * (1 - square) + square)
+
+
+def watched(expert):
+    """A bundled expert, and the frames on the stack at every call of its network: its own among them."""
+    frames = []
+    expert.net.register_forward_pre_hook(lambda *_: frames.append(frames_of_the_package()))
+    return frames
 
 
 @pytest.fixture
@@ -113,17 +125,35 @@ def test_a_threshold_is_found_without_a_journal(run_cli, experts, reads):
 
 @pytest.mark.parametrize("solver", [Adams(), Dopri5(1e-2, 1e-2), Dopri5(1e-2, 1e-2, shared=True)])
 def test_few_frames_lie_between_a_call_and_the_network(solver):
-    expert = Counting()
-    md.log_likelihood(expert, md.load_data("digits").select(limit=4), solver=solver)
-    assert max(expert.frames) <= 12
+    images = md.load_data("digits").select(limit=4)
+    expert, pair = Counting(), md.load_pair("digits")
+    md.log_likelihood(expert, images, solver=solver)
+    assert max(expert.frames) <= 12  # the looks at it among them
+    of_pair = [watched(one) for one in pair.experts]
+    md.log_likelihood(pair, images, solver=solver)
+    assert max(map(max, of_pair)) <= 12
 
 
 def test_few_frames_lie_between_the_command_line_and_the_network(run_cli, monkeypatch):
     expert = Counting()
     monkeypatch.setattr("merged_diffusion.jobs.models.load_expert", lambda _: expert)
-    done = run_cli("nll", "--data", "digits", "--limit", 4, "--expert", "bundled:digits-vdm")
+    done = run_cli("nll", "--data", "digits", "--limit", 16, "--expert", "bundled:digits-vdm")
     assert done.code == 0, done.err
     assert max(expert.frames) <= 19  # and `main` of `__main__`
+
+
+def test_few_frames_lie_between_the_command_line_and_a_bundled_network(run_cli, monkeypatch):
+    frames = []
+
+    def load(path):
+        expert = load_expert(path)
+        frames.append(watched(expert))
+        return expert
+
+    monkeypatch.setattr("merged_diffusion.jobs.models.load_expert", load)
+    done = run_cli("nll", "--data", "digits", "--limit", 16)
+    assert done.code == 0, done.err
+    assert max(map(max, frames)) <= 19
 
 
 def test_a_command_makes_its_settings_and_looks_at_an_expert_once(run_cli, built):

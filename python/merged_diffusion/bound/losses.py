@@ -55,14 +55,10 @@ class Losses:
         found = np.empty(len(positions))
         first = 0
         while first < len(positions):
-
-            def call(rows: int, first: int = first) -> Floats:
+            with self.rows.attempt() as rows:
                 part = slice(first, first + rows)
-                return self._call(expert, positions[part], gamma[part], draws[part], rows)
-
-            losses = self.rows.fit(call)
-            found[first : first + len(losses)] = losses
-            first += len(losses)
+                found[part] = self._call(expert, positions[part], gamma[part], draws[part], rows)
+                first += rows
         return found
 
     def _call(self, expert: Expert, positions: Positions, gamma: Floats, draws: Keys, rows: int) -> Floats:

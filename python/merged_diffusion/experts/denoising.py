@@ -17,6 +17,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast, get_args
 
 import torch
@@ -115,11 +116,10 @@ def denoise(
     asked = clock.to(schedules.home(device))
     most = ROWS if one_gamma_a_call else 2 * ROWS
     calls = [slice(start, start + most) for start in range(0, len(z), most)]
-    eps_hat = schedules.widened(
-        torch.cat(
-            [ask_in_parts(expert, z[c], asked[c], None if labels is None else labels[c]) for c in calls]
-        )
-    ).cpu()
+    answers = []
+    for c in calls:
+        answers.append(ask_in_parts(expert, z[c], asked[c], None if labels is None else labels[c]))
+    eps_hat = schedules.widened(torch.cat(answers)).cpu()
 
     def by_gamma(values: Tensor) -> Tensor:
         return values.flatten(1).mean(1).view(gammas, ROWS)
@@ -157,28 +157,18 @@ def warn_of_declaration(
     """
     low, high = over
     easy = low + (high - low) / 4, high
-
-    def look(at: Expert, *, first: bool = False) -> Denoising | None:
-        return denoise(
-            at,
-            images,
-            easy if first else over,
-            device=device,
-            dtype=dtype,
-            cond=cond,
-            one_gamma_a_call=one_gamma_a_call,
-            gammas=FEW_GAMMAS if first else GAMMAS,
-        )
-
-    found = look(expert)
+    look = partial(
+        denoise, images=images, device=device, dtype=dtype, cond=cond, one_gamma_a_call=one_gamma_a_call
+    )
+    found = look(expert, over=over)
     if found is None or found.fits_closely:
         return
     best: tuple[float, str] | None = None
     for words, other in _others(expert):
         try:
-            tried = look(other, first=True)
+            tried = look(other, over=easy, gammas=FEW_GAMMAS)
             if tried is not None and tried.fits_closely:
-                tried = look(other)
+                tried = look(other, over=over)
         except ExpertError:
             continue  # a network that refuses another clock has no more to say
         if tried is not None and tried.fits_closely and (best is None or tried.mean_loss < best[0] - ALIKE):

@@ -90,17 +90,16 @@ def ask_in_parts(
     expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None = None, *, grad: bool = False
 ) -> Tensor:
     """`ask`, with part of the rows at a time where the memory does not suffice for all."""
-
-    def asked(rows: int) -> Tensor:
-        if rows == len(z):
-            return ask(expert, z, gamma, cond, grad=grad)
-        parts = [slice(first, first + rows) for first in range(0, len(z), rows)]
-        with fenced(grad=grad):  # what joins the parts belongs to their graph
-            return torch.cat(
-                [ask(expert, z[p], gamma[p], None if cond is None else cond[p], grad=grad) for p in parts]
-            )
-
-    return Rows(len(z), z.device).fit(asked)
+    fewer = Rows(len(z), z.device)
+    while True:
+        with fewer.attempt() as rows:
+            if rows == len(z):
+                return ask(expert, z, gamma, cond, grad=grad)
+            parts = [slice(first, first + rows) for first in range(0, len(z), rows)]
+            with fenced(grad=grad):  # what joins the parts belongs to their graph
+                return torch.cat(
+                    [ask(expert, z[p], gamma[p], None if cond is None else cond[p], grad=grad) for p in parts]
+                )
 
 
 def pull(expert: Expert, eps_hat: Tensor, z: Tensor, v: Tensor, *, keep: bool = False) -> Tensor | None:

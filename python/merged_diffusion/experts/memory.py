@@ -6,15 +6,14 @@ What ran out is told by the exception's type; torch's allocator of the host has 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from merged_diffusion.errors import ResourceError
 
 if TYPE_CHECKING:
     import torch
-
-T = TypeVar("T")
 
 FEWER: Final = "give a smaller --batch-size, or take a smaller network or another device"
 SMALLER: Final = "use a smaller network, another device, or fewer probes"
@@ -45,26 +44,29 @@ class Rows:
         self._device = str(device)
         self._least = least
         self._hint = hint
+        self._was_halved = False
 
-    def fit(self, work: Callable[[int], T]) -> T:
-        """What ``work`` gives for the number of rows, tried again with half of them while memory runs out.
+    @contextmanager
+    def attempt(self) -> Iterator[int]:
+        """The ``number`` of rows for a try in a loop: where memory runs out, the next has half of them.
 
         Raises
         ------
         ResourceError
             The memory does not suffice for ``least`` rows.
         """
-        while True:
-            try:
-                return work(self.number)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self.number // 2 < self._least:
-                    raise self._lack() from error
-            # Out of the handler, because the exception's frames hold the tensors of the attempt.
+        if self._was_halved:  # only now: the exception's frames held the tensors of the attempt
+            self._was_halved = False
             _free()
+        try:
+            yield self.number
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.number // 2 < self._least:
+                raise self._lack() from error
             self.number //= 2
+            self._was_halved = True
 
     def _lack(self) -> ResourceError:
         rows = "one row" if self.number == 1 else f"{self.number} rows"

@@ -61,16 +61,6 @@ def check_products(
     """Products with the gradient against differences of what is returned (`gradient`)."""
     width = float(gamma[-1] - gamma[0])
 
-    def compared(rows: int) -> list[gradient.Verdict]:
-        found = []
-        for start in range(0, len(z), rows):
-            part = slice(start, start + rows)
-            verdict = gradient.compare(
-                partial(call, part), product, z[part], gamma[part], first[part], width, coupled=coupled
-            )
-            found += [] if verdict is None else [verdict]
-        return found
-
     def call(part: slice, state: Tensor, rows: Tensor) -> Tensor:
         own = torch.arange(len(z))[part][rows]
         labels = None if cond is None else cond[own]
@@ -81,16 +71,24 @@ def check_products(
 
     # Rows that depend on each other cannot be asked in parts.
     together = Rows(len(z), z.device, least=len(z) if coupled else 1)
-    verdict = gradient.joined(together.fit(compared))
+    compare = partial(gradient.compare, product=product, width=width, coupled=coupled)
+    while True:
+        found = []
+        with together.attempt() as rows:
+            for start in range(0, len(z), rows):
+                part = slice(start, start + rows)
+                found.append(compare(partial(call, part), z=z[part], gamma=gamma[part], value=first[part]))
+            break
+    verdict = gradient.joined([one for one in found if one is not None])
     if verdict is None:
         _refuse_unless_constant(expert, z, gamma, cond, first)
         return
     seen = f"this look sees errors of q from {gradient.resolution(width):.2g} a value on"
     if verdict.worst is not None:
-        found = verdict.worst
+        worst = verdict.worst
         text = (
-            f"has part of its gradient missing: at gamma = {found.gamma:.4g} its product says q = "
-            f"{found.product:.4g} a value, differences of what it returns {found.difference:.4g} ({seen})"
+            f"has part of its gradient missing: at gamma = {worst.gamma:.4g} its product says q = "
+            f"{worst.product:.4g} a value, differences of what it returns {worst.difference:.4g} ({seen})"
         )
         if verdict.is_wrong and not accepted:
             raise unsound(
@@ -98,7 +96,7 @@ def check_products(
                 text,
                 hint="nothing on the way from z may be detached or computed under no_grad; "
                 f"--accept-gradient {expert.name} (accept_gradient in Python) goes on all the same",
-                gamma=found.gamma,
+                gamma=worst.gamma,
             )
         warnings.warn(f"expert {expert.name} {text}", ExpertWarning, stacklevel=4)
     elif verdict.rough:

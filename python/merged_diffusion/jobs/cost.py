@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 import torch
@@ -77,15 +76,18 @@ def time_call(
 ) -> Call:
     """The slowest one's forward call at z [B, C, H, W] and ``probes`` vector-Jacobian products."""
     place, conditional = settings.machine.here(lambda _: 1), settings.labels != "none"
-    rows = Rows(place.rows, place.device)
+    fewer = Rows(place.rows, place.device)
 
-    def seconds(expert: Expert, rows: int) -> float:
-        return _call_seconds(expert, (rows, *shape), place, probes=probes, conditional=conditional)
+    def timed(expert: Expert) -> Call:
+        while True:
+            with fewer.attempt() as rows:
+                at = (rows, *shape)
+                return Call(_call_seconds(expert, at, place, probes=probes, conditional=conditional), rows)
 
     with fenced():
-        calls = [Call(rows.fit(partial(seconds, expert)), rows.number) for expert in experts]
+        calls = [timed(expert) for expert in experts]
     # Of a call with more rows than the last one could have: as much as is theirs.
-    return Call(max(call.seconds * rows.number / call.rows for call in calls), rows.number)
+    return Call(max(call.seconds * fewer.number / call.rows for call in calls), fewer.number)
 
 
 def _call_seconds(

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -100,7 +99,11 @@ class Scoring:
                 )
 
             recorders = [recorder(course) for course in range(len(self._courses))]
-            self._rows().fit(partial(self._solve_left, recorders, pending))
+            fewer = self._rows()
+            while True:
+                with fewer.attempt() as rows:
+                    self._solve_left(recorders, pending, rows)
+                    break
         for each in recorders:
             each.tails.warn()
         return [tuple(each.records[position] for position in sorted(each.records)) for each in recorders]

@@ -101,7 +101,8 @@ class Drawing:
 
             maker = _Maker(self._how, self._levels, self._shape, self._alpha, self._noise, latents)
             draw = self._walk if self._how.solver is None else self._solve
-            self._rows().fit(lambda _: draw(ids, labels, maker, ready))
+            with self._rows().attempt():
+                draw(ids, labels, maker, ready)
         return parts
 
     def _rows(self) -> Rows:

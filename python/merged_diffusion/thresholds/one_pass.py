@@ -114,12 +114,12 @@ def one_pass(
         The memory does not suffice for one row.
     """
     place = options.machine.here(partial(scoring_rows, len(data)))
+    fewer = Rows(place.rows, place.device)
     with ready(experts, place):
-
-        def attempt(rows: int) -> OnePass:
-            return _Pass(experts, parts, data, labels, gammas, options, replace(place, rows=rows)).run()
-
-        return Rows(place.rows, place.device).fit(attempt)
+        while True:
+            with fewer.attempt() as rows:
+                at = replace(place, rows=rows)
+                return _Pass(experts, parts, data, labels, gammas, options, at).run()
 
 
 class _Pass:
