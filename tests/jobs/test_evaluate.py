@@ -11,7 +11,7 @@ from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, estimate
 from merged_diffusion.jobs.evaluate import evaluate
-from merged_diffusion.jobs.identity import Identity, LegSpan, SetIdentity
+from merged_diffusion.jobs.identity import ExpertIdentity, Identity, LegSpan, SetIdentity
 from merged_diffusion.jobs.kept_runs import wanted_ids
 from merged_diffusion.jobs.paper import beside, of_expert
 from merged_diffusion.jobs.plan import Plan
@@ -25,7 +25,8 @@ from merged_diffusion.scores.record import Record
 
 def plan(n, **settings):
     data = make_data("some", "test", np.zeros((n, 1, 2, 2), np.uint8), 4)
-    return Plan(Settings.of({"data": "some", "batch_size": 4, **settings}), data, data, None)
+    settings = Settings.of({"data": "some", "batch_size": 4, **settings})
+    return Plan(settings=settings, models=None, data=data, whole=data)
 
 
 def ids(data):
@@ -106,9 +107,13 @@ def test_labels_from_data_without_labels_are_refused():
 
 def identity(eta=0.4, name="cifar10", **changes):
     """Of a run as the paper's, as far as the public files go."""
+    known = {"pixels": "centred", "levels": 256, "weights_sha256": "", "code_sha256": None, "provenance": {}}
     experts = {
-        "likelihood": {"source": "google-vdm-cifar10", "gamma_range": [-13.3, 5.0]},
-        "quality": {"source": "edm-cifar10-32x32-uncond-vp", "gamma_range": [-12.43, 8.764]},
+        role: ExpertIdentity(name=source, source=source, gamma_range=ends, **known)
+        for role, source, ends in (
+            ("likelihood", "google-vdm-cifar10", (-13.3, 5.0)),
+            ("quality", "edm-cifar10-32x32-uncond-vp", (-12.43, 8.764)),
+        )
     }
     settings = Settings.of({"data": name, "preset": "paper", "dtype": "float32"}).as_dict()
     data = {"name": name, "split": "test"} | changes.pop("data", {})

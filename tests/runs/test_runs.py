@@ -19,8 +19,9 @@ from merged_diffusion.errors import (
     RunMismatchError,
     StorageError,
 )
-from merged_diffusion.runs import Run, open_run, recorded_machine
+from merged_diffusion.runs import Run, open_run
 from merged_diffusion.runs.records import decode, encode, read_records
+from merged_diffusion.runs.settings_file import RecordedMachine, read_settings
 from merged_diffusion.scores.record import Record
 
 SETTINGS = {
@@ -179,7 +180,7 @@ def test_allow_rebatch_marks_the_rows(tmp_path):
     with Run.open(tmp_path / "run", changed(batch_size=32), allow_rebatch=True) as run:
         run.append(record(1))
     assert [r.rebatched for r in open_run(tmp_path / "run").records()] == [False, True]
-    assert recorded_machine(tmp_path / "run")["batch_size"] == 16
+    assert RecordedMachine.of(tmp_path, read_settings(tmp_path / "run")).batch_size == 16
 
 
 def test_another_environment_is_noted_or_refused(tmp_path, monkeypatch):

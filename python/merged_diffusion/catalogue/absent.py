@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.catalogue.cache import VARIABLE, cache_folder
 from merged_diffusion.catalogue.entries import UNNAMED, Public, known, pair_card, public, targets
@@ -56,7 +56,7 @@ def _lines(entry: Public, folder: str | Path | None) -> Iterator[str]:
         yield f"    to   {entry.path(folder)}"
 
 
-def _fields(entry: Public, folder: str | Path | None) -> dict[str, Any]:
+def _fields(entry: Public, folder: str | Path | None) -> dict[str, object]:
     files = [{"url": url, "target": str(path)} for url, path in targets(entry, folder)]
     facts = {key: getattr(entry, key) for key in ("name", "kind", "title", "licence", "source", "by_hand")}
     return facts | {"target": str(entry.path(folder)), "files": files}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from merged_diffusion.catalogue.cache import cache_folder
 from merged_diffusion.catalogue.entries import PairCard, Public, known, pair_card, public
 
-Row = dict[str, Any]
+Row = dict[str, object]
 
 
 def expert_rows(cache: str | Path | None = None) -> list[Row]:

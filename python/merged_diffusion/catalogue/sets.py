@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from merged_diffusion.catalogue.cache import cached
 from merged_diffusion.catalogue.entries import known, public
 
 
-def set_rows(cache: str | Path | None = None) -> list[dict[str, Any]]:
+def set_rows(cache: str | Path | None = None) -> list[dict[str, object]]:
     """A row for each set that has a name: where it is, or where it belongs."""
     rows = []
     for name, card in known()["data"].items():

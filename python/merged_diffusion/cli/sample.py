@@ -14,7 +14,7 @@ from merged_diffusion import samplers
 from merged_diffusion.cli import options, output, text, time_report, workers
 from merged_diffusion.cli.nll import model
 from merged_diffusion.errors import UsageError
-from merged_diffusion.jobs.identity import LegSpan
+from merged_diffusion.jobs.identity import ExpertIdentity, LegSpan
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
 from merged_diffusion.ode import methods
@@ -143,7 +143,8 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
         output.emit_json(summary)
         return
     legs = [LegSpan(**leg) for leg in summary["legs"]]
-    words = text.threshold_words(summary["threshold"], legs, summary["experts"])
+    experts = {role: ExpertIdentity.from_dict(expert) for role, expert in summary["experts"].items()}
+    words = text.threshold_words(summary["threshold"], legs, experts)
     output.emit(f"{summary['n']} images  {summary['sampler']}  {words}")
     timed = time_report.lines(summary.get("time_profile"))
     if summary["n_missing"]:

@@ -39,8 +39,7 @@ def heading(identity: Identity, n: int) -> str:
 
 def leg_line(leg: LegSpan, experts: Experts) -> str:
     """An expert and the gammas it is in charge of."""
-    source = experts[leg.role]["source"]
-    return f"{leg.role} expert {source}, gamma {leg.start:.6g} to {leg.end:.6g}"
+    return f"{leg.role} expert {experts[leg.role].source}, gamma {leg.start:.6g} to {leg.end:.6g}"
 
 
 def threshold_words(threshold: Threshold, legs: Sequence[LegSpan], experts: Experts) -> str:

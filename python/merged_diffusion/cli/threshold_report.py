@@ -62,7 +62,8 @@ def _better(test: Sequence[ConfirmedRow]) -> Iterator[str]:
 
 def _row(row: ConfirmedRow) -> str:
     found = row.bits_per_dim
-    value = "no mean" if found is None else f"{found['mean']:.4f}{error(found['se'])} bits/dim"
+    mean = None if found is None else found.mean
+    value = "no mean" if found is None or mean is None else f"{mean:.4f}{error(found.se)} bits/dim"
     beside = "" if row.paired is None else f"   {_difference(row.paired)}"
     failed = f"   {row.n_failed} failed" if row.n_failed else ""
     return f"  {row.name:<11} {value}{beside}{failed}"

@@ -7,6 +7,7 @@ for images of which shape and how many grey levels, and what value it takes a pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -55,6 +56,11 @@ class Expert(Protocol):
 
         gamma lies where z does, on the host where z's device has no float64 (mps).
         """
+
+
+def takes_shape(own: ImageShape, shape: Sequence[int | None]) -> bool:
+    """Whether images of ``shape`` suit one who models ``own``."""
+    return all(size in (None, given) for size, given in zip(own, shape, strict=True))
 
 
 def check_declaration(expert: Expert) -> None:

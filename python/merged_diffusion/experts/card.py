@@ -65,8 +65,8 @@ class Card:
     precision: Literal["float16", "float32"] = "float16"
     sha256: str | None = None
     training: Mapping[str, Any] | None = None
-    results: Mapping[str, Any] | None = None
-    converted: Mapping[str, Any] | None = None
+    results: Mapping[str, object] | None = None
+    converted: Mapping[str, object] | None = None
 
     def expert(self, seed: int = 0) -> VdmExpert | EdmExpert:
         """The expert with its network newly initialised; torch's global generator is left as it was."""

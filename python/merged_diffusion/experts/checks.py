@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from merged_diffusion import schedules
 from merged_diffusion.errors import ExpertError, UsageError
-from merged_diffusion.experts.base import Expert, check_declaration
+from merged_diffusion.experts.base import Expert, check_declaration, takes_shape
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.denoising import warn_of_declaration
@@ -171,8 +171,7 @@ def _probe(
     """Noised noise z [B, C, H, W]: a row at the data end, one at the noise end, the others between."""
     sizes = tuple(ANY_SIZE if size is None else size for size in expert.image_shape)
     if shape is not None:
-        fits = all(own in (None, size) for own, size in zip(expert.image_shape, shape, strict=True))
-        if not fits:
+        if not takes_shape(expert.image_shape, shape):
             raise ExpertError(
                 f"expert {expert.name} takes images of shape {expert.image_shape}, not {shape}",
                 expert=expert.name,

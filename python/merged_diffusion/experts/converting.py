@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import torch
 from safetensors.torch import save
@@ -71,7 +71,7 @@ def convert_expert(source: str | Path, out: str | Path, *, cache: str | Path | N
     return card
 
 
-def _origin(held: Contents, found: Found) -> Mapping[str, Any]:
+def _origin(held: Contents, found: Found) -> Mapping[str, object]:
     """The file that the weights are from, the first one if it was converted before."""
     if held.card.converted is not None:
         return held.card.converted

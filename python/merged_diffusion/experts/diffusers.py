@@ -176,11 +176,11 @@ def _check_unet(config: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
             )
 
 
-def _is_conditional(config: Mapping[str, Any]) -> bool:
+def _is_conditional(config: Mapping[str, object]) -> bool:
     return config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None
 
 
-def _image_shape(config: Mapping[str, Any]) -> tuple[int | None, ...]:
+def _image_shape(config: Mapping[str, object]) -> tuple[int | None, ...]:
     size = config.get("sample_size")
     sizes = tuple(size) if isinstance(size, list | tuple) else (size, size)
     return (config["in_channels"], *sizes)

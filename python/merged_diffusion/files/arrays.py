@@ -107,7 +107,7 @@ def _header(stream: IO[bytes], where: str) -> tuple[dict[str, Any], int]:
     return header, len(start) + n_length + length
 
 
-def _parsed(text: bytes) -> dict[str, Any] | None:
+def _parsed(text: bytes) -> dict[str, object] | None:
     """The header, or None. A literal builds constants; it calls nothing."""
     # An escape could make the parser warn; types and shapes need none.
     if b"\\" in text or not text.isascii():

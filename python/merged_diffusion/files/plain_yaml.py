@@ -14,7 +14,7 @@ from merged_diffusion.files.weights import regular_size
 MAX_CONFIG: Final = 1 << 16
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, object]:
     """The table that a ``config.yaml`` beside a checkpoint holds."""
     try:
         if regular_size(path) > MAX_CONFIG:

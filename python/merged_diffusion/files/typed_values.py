@@ -51,13 +51,15 @@ class TypedValues:
 def _plain(value: Any) -> Any:
     if isinstance(value, TypedValues):
         return value.as_dict()
+    if isinstance(value, Mapping):
+        return {key: item.as_dict() if isinstance(item, TypedValues) else item for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 @cache
 def _reader(kind: Any) -> Read:
     """What reads values of an annotation: plain, dataclass, list, tuple, mapping, or one of them or None."""
-    if kind is Any:
+    if kind in (Any, object):
         return lambda value: value
     origin, inside = get_origin(kind), get_args(kind)
     if origin is UnionType:

@@ -126,7 +126,7 @@ def _asked(
     data: str | Path | Data,
     model: str | Expert | MergedModel | None,
     eta: float | str | None,
-    stated: Mapping[str, Any],
+    stated: Mapping[str, object],
 ) -> tuple[Settings, Given]:
     """Settings of what is named, and what was given as an object."""
     if not isinstance(data, str | Path | Data):

@@ -13,8 +13,34 @@ from merged_diffusion.files.typed_values import TypedValues
 
 Threshold = Mapping[str, float | None] | None
 """``eta``, ``gamma``, ``edm_sigma`` and ``logsnr``; None for one expert alone."""
-Experts = Mapping[str, Mapping[str, Any]]
-"""By role, what identifies each: JSON values, the checkpoint's own words among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertIdentity(TypedValues):
+    """An expert as it was loaded: a later change of device or dtype does not show."""
+
+    name: str
+    source: str
+    """The word that it was asked for by."""
+    gamma_range: tuple[float, ...]
+    pixels: str
+    levels: int
+    predicts: str | None = None
+    input: str | None = None
+    """What the weights mean where a card says other than is usual: no hash of the weights shows it."""
+    weights_sha256: str | None
+    code_sha256: str | None
+    provenance: Mapping[str, object]
+    """What its checkpoint says, in its own words."""
+
+
+Experts = Mapping[str, ExpertIdentity]
+"""By role."""
+
+
+def experts_as_dict(experts: Experts) -> dict[str, dict[str, object]]:
+    """By role, as JSON values."""
+    return {role: expert.as_dict() for role, expert in experts.items()}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from merged_diffusion.data.images import chosen_positions
 from merged_diffusion.errors import RunError, RunMismatchError
@@ -59,7 +58,7 @@ class Compared(TypedValues):
     threshold: Threshold
     means: Means = field(metadata=INLINE)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values."""
         return {"path": self.path, "model": self.model, "threshold": self.threshold} | self.means.kept()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class ExactLikelihood:
 
     name: ClassVar[str] = "nll"
 
-    def described(self, settings: Settings) -> dict[str, Any]:
+    def described(self, settings: Settings) -> dict[str, object]:
         """What it is asked for, as JSON values: all settings."""
         return settings.as_dict()
 
@@ -77,7 +77,7 @@ class VariationalBound:
     profile: bool = False
     name: ClassVar[str] = "vlb"
 
-    def described(self, settings: Settings) -> dict[str, Any]:
+    def described(self, settings: Settings) -> dict[str, object]:
         """Without the ODE's solver, whose default may change and leaves a bound what it is."""
         solver = (*methods.WORDS, "probe")
         return {k: v for k, v in settings.as_dict().items() if k not in solver} | asdict(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, cast
+from typing import Literal, Self, cast
 
 import torch
 from torch import nn
@@ -14,10 +14,11 @@ from merged_diffusion.catalogue.absent import expert_paths
 from merged_diffusion.catalogue.entries import PairCard
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import DataError, ExpertError, UsageError
-from merged_diffusion.experts.base import Expert, check_declaration
+from merged_diffusion.experts.base import Expert, check_declaration, takes_shape
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.own_code import code_sha256
 from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.jobs.identity import ExpertIdentity, Experts
 from merged_diffusion.jobs.remarks import expert_notes, same_weights
 from merged_diffusion.jobs.settings import THRESHOLDS, Settings
 from merged_diffusion.jobs.sources import GIVEN, ROLES, both_sources, pair_of
@@ -28,13 +29,13 @@ from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model,
 class Models:
     """The models to score, by name ("merged" first), and their experts by role.
 
-    ``identity`` is what a summary and a run say of each expert as it was loaded: a later change of device or
-    dtype does not show. ``notes`` are what a user should know of the files.
+    ``identity`` is what a summary and a run say of each expert, ``notes`` what a user should know of the
+    files.
     """
 
     models: Mapping[str, MergedModel]
     experts: Mapping[str, Expert]
-    identity: Mapping[str, Mapping[str, Any]]
+    identity: Experts
     pair: PairCard | None = None
     notes: tuple[str, ...] = ()
 
@@ -60,7 +61,7 @@ def build_models(settings: Settings, data: Data, given: MergedModel | None = Non
     """
     models = load_models(settings, data.name) if given is None else _given_models(given)
     for role, expert in models.experts.items():
-        _check_fits(expert, models.identity[role]["source"], data)
+        _check_fits(expert, models.identity[role].source, data)
     return models
 
 
@@ -101,7 +102,9 @@ def _given_models(model: MergedModel) -> Models:
     else:
         experts = dict.fromkeys(experts, model.experts[0])
     name = "merged" if len(experts) == len(ROLES) else next(iter(experts))
-    identity = {role: _identity(expert, GIVEN) | {"code_sha256": GIVEN} for role, expert in experts.items()}
+    identity = {
+        role: replace(_identity(expert, GIVEN), code_sha256=GIVEN) for role, expert in experts.items()
+    }
     return Models({name: model}, experts, identity)
 
 
@@ -148,7 +151,7 @@ def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard
     return made
 
 
-def _check_roles(experts: Mapping[str, Expert], identity: Mapping[str, Mapping[str, Any]]) -> None:
+def _check_roles(experts: Mapping[str, Expert], identity: Experts) -> None:
     """Refuse an expert of the other role's kind; one file for both is told by a note instead."""
     if same_weights(identity):
         return
@@ -158,16 +161,15 @@ def _check_roles(experts: Mapping[str, Expert], identity: Mapping[str, Mapping[s
     ):
         if getattr(experts[role], "kind", None) == wrong:
             raise ExpertError(
-                f"the {role} expert {identity[role]['source']} is of kind {wrong}",
+                f"the {role} expert {identity[role].source} is of kind {wrong}",
                 hint=f"it belongs to {option}; alone it is scored by --expert",
-                expert=identity[role]["source"], role=role, found=wrong,
+                expert=identity[role].source, role=role, found=wrong,
             )  # fmt: skip
 
 
 def _check_fits(expert: Expert, source: str, data: Data) -> None:
     shape = data.images.shape[1:]
-    wrong = [(a, b) for a, b in zip(expert.image_shape, shape, strict=True) if a is not None and a != b]
-    if wrong or expert.levels != data.levels:
+    if not takes_shape(expert.image_shape, shape) or expert.levels != data.levels:
         wanted = "x".join("any" if n is None else str(n) for n in expert.image_shape)
         raise DataError(
             f"{source} models {wanted} images of {expert.levels} levels, but {data.name} has"
@@ -179,28 +181,24 @@ def _check_fits(expert: Expert, source: str, data: Data) -> None:
         )
 
 
-def _identity(expert: Expert, source: str) -> dict[str, Any]:
-    return {
-        "name": expert.name,
-        "source": source,
-        "gamma_range": list(expert.gamma_range),
-        "pixels": expert.pixels,
-        "levels": expert.levels,
-        **_meaning(expert),
-        "weights_sha256": weights_sha256(expert),
-        "code_sha256": code_sha256(source),
-        "provenance": _provenance(expert, source),
-    }
+def _identity(expert: Expert, source: str) -> ExpertIdentity:
+    words = (expert.predicts, expert.input) if isinstance(expert, VdmExpert) else ("eps", "vp")
+    predicts, given = (None, None) if words == ("eps", "vp") else words
+    return ExpertIdentity(
+        name=expert.name,
+        source=source,
+        gamma_range=tuple(expert.gamma_range),
+        pixels=expert.pixels,
+        levels=expert.levels,
+        predicts=predicts,
+        input=given,
+        weights_sha256=weights_sha256(expert),
+        code_sha256=code_sha256(source),
+        provenance=_provenance(expert, source),
+    )
 
 
-def _meaning(expert: Expert) -> dict[str, str]:
-    """What the weights mean where a card says other than is usual: no hash of the weights shows it."""
-    facts = {"predicts": "eps", "input": "vp"} if isinstance(expert, VdmExpert) else {}
-    stated = {key: str(getattr(expert, key)) for key in facts}
-    return {} if stated == facts else stated
-
-
-def _provenance(expert: Expert, source: str) -> dict[str, Any]:
+def _provenance(expert: Expert, source: str) -> dict[str, object]:
     """What its checkpoint says; a bundled one lies elsewhere on every machine."""
     found = dict(getattr(expert, "provenance", {}))
     return found | {"source": source} if source.startswith("bundled:") else found

@@ -104,13 +104,13 @@ def _differences(identity: Identity, name: str, n: int) -> Iterator[str]:
     if n != whole:
         yield f"{n} of {whole} images"
     for role, expert in identity.experts.items():
-        low, high = expert["gamma_range"]
-        told = f"{role} expert {expert['source']} on gamma [{low:g}, {high:g}]"
+        low, high = expert.gamma_range
+        told = f"{role} expert {expert.source} on gamma [{low:g}, {high:g}]"
         if role == "likelihood":
             yield f"{told}; the paper's VDM was its own training, on [-13.3, 5]"
         elif name not in EDM:
             yield f"{told}; the paper's EDM was its own training, on [-12.43, 8.764]"
-        elif expert["source"] != EDM[name]:
+        elif expert.source != EDM[name]:
             yield f"{told}; the paper's is the published {EDM[name]}, on [-12.43, 8.764]"
     if identity.model == "merged" and len(identity.experts) == 2:
         ends = (identity.legs[0].start, identity.legs[-1].end)

@@ -11,13 +11,13 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import Data
@@ -26,13 +26,19 @@ from merged_diffusion.experts.base import check_labels
 from merged_diffusion.jobs.cost import Estimate, move
 from merged_diffusion.jobs.identity import Identity, LegSpan, SetIdentity
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
-from merged_diffusion.jobs.models import Models, build_models
+from merged_diffusion.jobs.model_plan import ModelPlan
+from merged_diffusion.jobs.models import build_models
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
-from merged_diffusion.jobs.threads import all_cores, settled
 from merged_diffusion.merge import MergedModel, asked_over
-from merged_diffusion.runs import KnownRecords, recorded_machine, versions
-from merged_diffusion.runs.settings_file import is_free, is_machine, leaves, read_settings
+from merged_diffusion.runs import KnownRecords, versions
+from merged_diffusion.runs.settings_file import (
+    RecordedMachine,
+    is_free,
+    is_machine,
+    leaves,
+    read_settings,
+)
 from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.usual_rows import SHARED_ROWS, scoring_rows
@@ -40,42 +46,18 @@ from merged_diffusion.scores.usual_rows import SHARED_ROWS, scoring_rows
 KEPT_SECONDS: Final = 600.0  # an evaluation that takes longer is kept in any case
 
 
-@dataclass(frozen=True)
-class Plan:
-    """`make_plan` gives one; `on` says on which machine; nothing is written."""
+@dataclass(frozen=True, kw_only=True)
+class Plan(ModelPlan):
+    """`make_plan` gives one; nothing is written."""
 
-    settings: Settings
     data: Data  # the selection, ascending ids
     whole: Data
-    models: Models
-    notes: tuple[str, ...] = ()
     metric: Metric = LIKELIHOOD
     data_seconds: float = 0.0  # what loading took
 
-    @property
-    def main(self) -> str:
-        """The model whose records a run holds at its top: "merged", or the role of one expert alone."""
-        return next(iter(self.models.models))
-
-    @property
-    def model(self) -> MergedModel:
-        """Of that name."""
-        return self.models.models[self.main]
-
-    @property
-    def threads(self) -> int:
-        """Threads of torch and of the core."""
-        return self.settings.machine.threads or all_cores()
-
-    def on(self, recorded: Mapping[str, Any], threads: int | None = None) -> Self:
-        """With batch size, threads, device, dtype: as given, else as recorded, else what suits the device."""
-        given = self.settings
-        usual = partial(scoring_rows, len(self.data), shared=given.options().solver.shared)
-        machine, note = settled(given.machine, recorded, usual, threads)
-        settings = given.at(machine, given.compile or recorded.get("compile"))
-        models = self.models.compiled(settings) if settings.compile else self.models
-        notes = self.notes if note is None else (*self.notes, note)
-        return replace(self, settings=settings, models=models, notes=notes)
+    def usual_rows(self, device: torch.device) -> int:
+        """As many as suit the images and the device."""
+        return scoring_rows(len(self.data), device, shared=self.settings.options().solver.shared)
 
     def identity(self, name: str) -> Identity:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
@@ -136,7 +118,7 @@ class Plan:
         """Move the experts to this machine and probe each; `ExpertError` says what is unsound."""
         place = self.settings.machine.here(lambda _: 1)
         for role, expert in self.models.experts.items():
-            if self.models.identity[role]["source"] != GIVEN:  # of a caller's nothing is moved for good
+            if self.models.identity[role].source != GIVEN:  # of a caller's nothing is moved for good
                 move(expert, place)
         with prepared(
             asked_over(leg for model in self.models.models.values() for leg in model.legs()),
@@ -187,7 +169,7 @@ class Plan:
         digest = meaning_digest(self.identity(self.main).as_dict(), chosen)
         return Path("runs") / f"{self.metric.name}-{Path(self.whole.name).stem}-{digest}"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """The plan as JSON values."""
         return self.identity(self.main).as_dict() | {
             "n": len(self.data),
@@ -214,7 +196,7 @@ def make_plan(settings: Settings, metric: Metric = LIKELIHOOD, given: Given = (N
     conditional = [name for name, expert in models.experts.items() if expert.conditional]
     notes = [*models.notes, *(m.snapped for m in models.models.values() if m.snapped is not None)]
     if conditional and settings.labels == "none":
-        sources = " and ".join(f"{name} expert {models.identity[name]['source']}" for name in conditional)
+        sources = " and ".join(f"{name} expert {models.identity[name].source}" for name in conditional)
         raise UsageError(
             f"the {sources} is class-conditional, and no labels are given",
             hint="give --labels from-data or a class",
@@ -222,7 +204,15 @@ def make_plan(settings: Settings, metric: Metric = LIKELIHOOD, given: Given = (N
     if not conditional and settings.labels != "none":
         notes.append("no expert is class-conditional: --labels changes nothing")
     selected = whole.select(settings.limit, settings.ids)
-    plan = Plan(settings, selected, whole, models, tuple(notes), metric, data_seconds)
+    plan = Plan(
+        settings=settings,
+        models=models,
+        notes=tuple(notes),
+        data=selected,
+        whole=whole,
+        metric=metric,
+        data_seconds=data_seconds,
+    )
     found = plan.labels(whole)
     if found is not None:
         for expert in models.experts.values():
@@ -241,7 +231,8 @@ def place(
     plan = make_plan(settings, metric, given)
     if out is None and given == (None, None) and read_settings(plan.default_out()) is not None:
         out = plan.default_out()
-    return plan.on({} if out is None else recorded_machine(out), threads), out
+    recorded = None if out is None else RecordedMachine.of(out, read_settings(out))
+    return plan.on(recorded, threads), out
 
 
 def labels_of(data: Data, settings: Settings) -> npt.NDArray[np.int64] | None:
@@ -255,7 +246,7 @@ def labels_of(data: Data, settings: Settings) -> npt.NDArray[np.int64] | None:
     return data.labels
 
 
-def meaning_digest(identity: Mapping[str, Any], chosen: Iterable[str] = ()) -> str:
+def meaning_digest(identity: Mapping[str, object], chosen: Iterable[str] = ()) -> str:
     """Eight hex digits of what records depend on, whatever the machine; ``chosen`` fields count as empty."""
     kept = {k: v for k, v in leaves(dict(identity)).items() if not is_free(k) and not is_machine(k)}
     kept |= dict.fromkeys(chosen)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from merged_diffusion.catalogue.entries import Public, public
 from merged_diffusion.catalogue.fetched import known_hashes
+from merged_diffusion.jobs.identity import Experts
 
 log = logging.getLogger("merged_diffusion")
 
 
-def expert_notes(identity: Mapping[str, Mapping[str, Any]], cache: str | Path | None) -> Iterator[str]:
+def expert_notes(identity: Experts, cache: str | Path | None) -> Iterator[str]:
     """Lines on the experts, by role; a warning in the log where a file is not the release that was known."""
     if same_weights(identity):
-        sources = " and ".join(dict.fromkeys(item["source"] for item in identity.values()))
+        sources = " and ".join(dict.fromkeys(item.source for item in identity.values()))
         yield f"both experts are the same weights ({sources}): merging them changes nothing"
     for role, item in identity.items():
-        source, provenance = item["source"], item["provenance"]
+        source, provenance = item.source, item.provenance
         entry = public("expert", source)
         if entry is not None:
             _check_release(entry, provenance.get("sha256"), cache)
@@ -30,13 +30,13 @@ def expert_notes(identity: Mapping[str, Mapping[str, Any]], cache: str | Path | 
         yield f"{role} expert {source}{'' if file == source else f' from {file}'}; licence: {licence}"
 
 
-def same_weights(identity: Mapping[str, Mapping[str, Any]]) -> bool:
+def same_weights(identity: Experts) -> bool:
     """Whether both roles were given the same weights."""
-    hashes = [item["weights_sha256"] for item in identity.values()]
+    hashes = [item.weights_sha256 for item in identity.values()]
     return len(hashes) == 2 and hashes[0] is not None and hashes[0] == hashes[1]
 
 
-def _check_release(entry: Public, found: str | None, cache: str | Path | None) -> None:
+def _check_release(entry: Public, found: object, cache: str | Path | None) -> None:
     known = known_hashes(entry, cache).values()
     if found is not None and known and found not in known:
         expected = " or ".join(known)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from merged_diffusion.errors import IncompleteError, UsageError
-from merged_diffusion.experts.base import check_labels
+from merged_diffusion.experts.base import check_labels, takes_shape
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, Estimate, time_call
-from merged_diffusion.jobs.models import Models, load_models
+from merged_diffusion.jobs.model_plan import ModelPlan
+from merged_diffusion.jobs.models import load_models
 from merged_diffusion.jobs.settings import MACHINE, Settings
-from merged_diffusion.jobs.threads import all_cores, settled
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
@@ -31,16 +32,13 @@ from merged_diffusion.scores.usual_rows import drawing_rows
 Integers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class SamplePlan:
+@dataclass(frozen=True, kw_only=True)
+class SamplePlan(ModelPlan):
     """Which images of which model on which machine; nothing is written yet."""
 
-    settings: Settings
     how: Sampling
-    models: Models
     ids: Integers
     image_shape: tuple[int, int, int]
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def make(
@@ -55,16 +53,19 @@ class SamplePlan:
         models = load_models(settings, data)
         model = next(iter(models.models.values()))
         notes = [*models.notes, *([] if model.snapped is None else [model.snapped])]
-        return cls(settings, how, models, np.arange(*ids), _shape(model, image_shape), tuple(notes))
+        shape = _shape(model, image_shape)
+        return cls(
+            settings=settings,
+            models=models,
+            notes=tuple(notes),
+            how=how,
+            ids=np.arange(*ids),
+            image_shape=shape,
+        )
 
-    def on(self, recorded: Mapping[str, Any]) -> Self:
-        """With batch size, threads, device, dtype: as given, else as recorded, else what suits the device."""
-        given = self.settings
-        machine, note = settled(given.machine, recorded, drawing_rows)
-        settings = given.at(machine, given.compile or recorded.get("compile"))
-        models = self.models.compiled(settings) if settings.compile else self.models
-        notes = self.notes if note is None else (*self.notes, note)
-        return replace(self, settings=settings, models=models, notes=notes)
+    def usual_rows(self, device: torch.device) -> int:
+        """Whatever the number of images."""
+        return drawing_rows(device)
 
     def into(self, out: Path) -> Self:
         """On the machine of the samples that are there, if ``out`` can hold these.
@@ -79,16 +80,6 @@ class SamplePlan:
         sample_files.check_form(form, placed.model.levels, len(placed.ids))
         placed.labels(placed.ids)
         return placed
-
-    @property
-    def threads(self) -> int:
-        """Threads of torch and of the core."""
-        return self.settings.machine.threads or all_cores()
-
-    @property
-    def model(self) -> MergedModel:
-        """The model that is drawn from."""
-        return next(iter(self.models.models.values()))
 
     def labels(self, ids: Integers) -> Integers | None:
         """Labels of images: one class for all, or all classes in turn by id."""
@@ -116,7 +107,7 @@ class SamplePlan:
             check_labels(leg.expert, labels)
         return labels
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """All that the images depend on, as JSON values."""
         model, settings = self.model, self.settings
         words = settings.as_dict()
@@ -129,7 +120,7 @@ class SamplePlan:
             "legs": [{"role": leg.role, "start": leg.start, "end": leg.end} for leg in model.legs()],
             "extrapolated": model.extrapolated,
             "experts": {
-                leg.role: self.models.identity[leg.role]
+                leg.role: self.models.identity[leg.role].as_dict()
                 for leg in model.legs()
                 if leg.role in self.models.identity
             },
@@ -171,7 +162,7 @@ class SampleRun:
         self.seconds = 0.0
         self.time_profile = TimeProfile() if plan.settings.machine.profile_time else None
 
-    def run(self, observe: Callable[[Samples], object] = lambda _: None) -> dict[str, Any]:
+    def run(self, observe: Callable[[Samples], object] = lambda _: None) -> dict[str, object]:
         """Draw what is not there yet and write the output once all is; the summary.
 
         ``n_missing`` counts the images that other workers have still to draw.
@@ -212,7 +203,7 @@ class SampleRun:
         if drawn.time_profile is not None:
             self.time_profile = drawn.time_profile
 
-    def _summary(self, result: dict[str, Any] | None) -> dict[str, Any]:
+    def _summary(self, result: dict[str, object] | None) -> dict[str, object]:
         n_missing = 0 if result is not None else len(self.plan.ids) - len(self.store.held())
         found = {"n": len(self.plan.ids) - n_missing, "sha256": None, "evaluations": None} | (result or {})
         identity = self.plan.identity()
@@ -245,8 +236,8 @@ def _shape(model: MergedModel, given: tuple[int, int, int] | None) -> tuple[int,
             f"the experts take images of any size ({list(model.image_shape)})",
             hint="give --image-shape C,H,W",
         )
-    if any(own not in (None, size) for own, size in zip(model.image_shape, given or (), strict=False)):
-        asked = ",".join(map(str, given or ()))
+    if given is not None and not takes_shape(model.image_shape, given):
+        asked = ",".join(map(str, given))
         raise UsageError(
             f"--image-shape {asked}, but the experts model {list(model.image_shape)}",
             hint="leave it out",

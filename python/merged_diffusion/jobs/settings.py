@@ -145,7 +145,7 @@ class Settings:
         }
         return cls(**given)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """All words that say what is computed, as JSON values."""
         options = self.options()
         expanded: Mapping[str, Mapping[str, object]] = {
@@ -157,7 +157,7 @@ class Settings:
             | _said({"accept_gradient": self.accept.gradient}),
             "machine": {name: getattr(self.machine, name) for name in MACHINE},
         }
-        words: dict[str, Any] = {}
+        words: dict[str, object] = {}
         for field in fields(self):
             if field.name != "cache":
                 words |= expanded.get(field.name, {field.name: getattr(self, field.name)})
@@ -225,11 +225,11 @@ class Settings:
             _threshold(name, getattr(self, name))
 
 
-def _said(words: Mapping[str, Any]) -> dict[str, Any]:
+def _said(words: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in words.items() if value is not None}
 
 
-def _check_no_tolerance(said: Mapping[str, Any]) -> None:
+def _check_no_tolerance(said: Mapping[str, object]) -> None:
     given = next((name for name in ("tol", "rtol", "atol") if name in said), None)
     if given is not None or said.get("method") == "dopri5" or said.get("step_control") == "shared":
         reason = f"--{given}" if given else "method dopri5"
@@ -239,7 +239,7 @@ def _check_no_tolerance(said: Mapping[str, Any]) -> None:
         )
 
 
-def beside(data: object, options: Mapping[str, Any]) -> dict[str, Any]:
+def beside(data: object, options: Mapping[str, object]) -> dict[str, object]:
     """Those of a call's options that were given; `UsageError` where ``data`` are settings, which say all."""
     given = _said(options)
     if given and isinstance(data, Settings):

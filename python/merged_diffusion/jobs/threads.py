@@ -6,17 +6,18 @@ Only the command line calls `configured`: a library does not change its host's s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final, cast
 
 import torch
 
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.ode.devices import on_threads, resolve_device
-from merged_diffusion.ode.machine import DTYPE, Machine
+from merged_diffusion.ode.machine import DTYPE, Dtype, Machine
+from merged_diffusion.runs.settings_file import RecordedMachine
 
 __all__ = ["all_cores", "configured", "resolve_device", "settled"]
 
@@ -33,7 +34,7 @@ def all_cores() -> int:
 
 def settled(
     asked: Machine,
-    recorded: Mapping[str, Any],
+    recorded: RecordedMachine,
     usual_rows: Callable[[torch.device], int],
     threads: int | None = None,
 ) -> tuple[Machine, str | None]:
@@ -43,13 +44,13 @@ def settled(
 
     And a note where cuda was looked for and is not usable.
     """
-    device, reason = resolve_device(asked.device or recorded.get("device") or "auto")
+    device, reason = resolve_device(asked.device or recorded.device or "auto")
     machine = replace(
         asked,
         device=device,
-        dtype=asked.dtype or recorded.get("dtype") or DTYPE,
-        batch_size=asked.batch_size or recorded.get("batch_size"),
-        threads=asked.threads or recorded.get("threads") or threads or all_cores(),
+        dtype=asked.dtype or cast(Dtype | None, recorded.dtype) or DTYPE,
+        batch_size=asked.batch_size or recorded.batch_size,
+        threads=asked.threads or recorded.threads or threads or all_cores(),
     )
     note = None if reason is None else f"{CUDA_UNUSABLE}: {reason}"
     return replace(machine, batch_size=machine.here(usual_rows).rows), note

@@ -53,7 +53,7 @@ class Scoring:
         channels, height, width = image_shape
         self.dim = math.prod(image_shape)
         self.network_seconds = 0.0
-        self.tally: dict[str, Any] = {}
+        self.tally: dict[str, object] = {}
         self._courses = [model.legs(toward="noise") for model in models]
         # Courses that lead through a lane do so under the same expert: `can_share` sees to it.
         self._lanes = max(self._courses, key=len)

@@ -46,7 +46,7 @@ def solve(
     record_steps: bool = False,
     stride: int = 0,
     keeper: Timekeeper | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Integrate every problem from the start of its route to its end.
 
     Parameters

@@ -135,7 +135,7 @@ class Timekeeper:
             yield
         self._seconds[part] += time.perf_counter() - begin
 
-    def solve(self, run: Callable[[], dict[str, Any]], *, rows: int) -> dict[str, Any]:
+    def solve(self, run: Callable[[], dict[str, Any]], *, rows: int) -> dict[str, object]:
         """A solve of ``rows`` rows, its verbs timed; its tallies without them.
 
         Of one that raises, what its callbacks did is kept, and the rest is other.

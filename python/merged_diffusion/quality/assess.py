@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,7 @@ class Figure:
     floor: float | None = None
     replicates: tuple[float, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values."""
         return asdict(self) | {"replicates": list(self.replicates)}
 
@@ -64,7 +64,7 @@ def assess(
     device: str = "cpu",
     cache: str | Path | None = None,
     observe: Observer | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """``{"primary": figure, "others": [figure, ...], "reference": {...}}`` of samples [N, C, H, W].
 
     They are compared with train of the known set ``data_name``. ``figure`` is a `Figure` as a dict. ``ids``
@@ -132,7 +132,7 @@ def compare(
     return figures
 
 
-def describe(statistics: Statistics) -> dict[str, Any]:
+def describe(statistics: Statistics) -> dict[str, object]:
     """What a reference is, as JSON values."""
     about = None if statistics.about is None else asdict(statistics.about)
     n_stored = None if statistics.reference is None else len(statistics.reference)

@@ -133,7 +133,7 @@ class Statistics:
         if "n_test" in card and about.split == "test":
             self._agree({"n": card["n_test"]}, f"the published {about.data}/test")
 
-    def _agree(self, expected: dict[str, Any], what: str) -> None:
+    def _agree(self, expected: dict[str, object], what: str) -> None:
         for key, wanted in expected.items():
             found = getattr(self.about, key)
             if found != wanted:

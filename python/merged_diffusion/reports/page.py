@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,7 +20,7 @@ from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import Result, best_row, read_all, reference
 from merged_diffusion.reports.tables import Cell, Number, Table
 from merged_diffusion.runs.settings_file import leaves
-from merged_diffusion.sweeps.table import Best, Evaluations, Json, SweepRow
+from merged_diffusion.sweeps.table import Best, Evaluations, SweepRow
 
 MARK: Final = re.compile("merged-diffusion</title>")  # of a file that is such a page
 STRIP: Final = 12  # samples of the same noise side by side
@@ -206,7 +206,7 @@ def _details(result: Result) -> Context:
     }
 
 
-def _flat(values: Json) -> dict[str, str]:
+def _flat(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: _words(value) for name, value in leaves(dict(values)).items()}
 
 

@@ -7,13 +7,14 @@ distances of samples from those sets.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from merged_diffusion.jobs import paper
 from merged_diffusion.reports.results import Result
-from merged_diffusion.sweeps.table import Json, SweepRow
+from merged_diffusion.sweeps.table import SweepRow
 
 # The literature's rows are of these sets; what of ImageNet32 is of its old release is marked there.
 FAMILIES: Final = {"cifar10": "cifar10", "imagenet32-old": "imagenet32", "imagenet32-new": "imagenet32"}
@@ -22,13 +23,13 @@ ENDS_CLOSE: Final = 1e-4  # in gamma, as a user's threshold snaps to an end
 
 
 @cache
-def published() -> Json:
+def published() -> Mapping[str, Any]:
     """The content of ``published.toml``."""
     text = resources.files("merged_diffusion.reports").joinpath("published.toml").read_text("utf-8")
     return tomllib.loads(text)
 
 
-def set_of(data: Json) -> str | None:
+def set_of(data: Mapping[str, Any]) -> str | None:
     """The paper's name of a data set, if these are its published test images."""
     name = str(data.get("name"))
     is_its = name in paper.TABLE_1 and data.get("split") == "test" and not data.get("modified")

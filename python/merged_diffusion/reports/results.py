@@ -7,10 +7,10 @@ alone (eta = 1).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError
 from merged_diffusion.files.reading import read_text
@@ -19,7 +19,7 @@ from merged_diffusion.reports.sample_record import sample_record
 from merged_diffusion.runs import Run, open_run
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import METRICS, Metric
-from merged_diffusion.sweeps.table import Best, Evaluations, Json, Paired, SweepRow, SweepTable
+from merged_diffusion.sweeps.table import Best, Evaluations, Paired, SweepRow, SweepTable
 from merged_diffusion.sweeps.thresholds import row_name
 
 ENDS: Final = {"quality": -1.0, "likelihood": 2.0}  # before every eta, behind every eta
@@ -32,9 +32,9 @@ class Result:
 
     path: Path
     metric: Metric
-    data: Json
-    experts: Json
-    settings: Json
+    data: Mapping[str, Any]
+    experts: Mapping[str, Any]
+    settings: Mapping[str, Any]
     rows: Sequence[SweepRow]
     is_sweep: bool = False
     best: Best | None = None
@@ -200,7 +200,7 @@ def _run(run: Run) -> Result:
     )
 
 
-def _samples(path: Path, record: Json) -> Result:
+def _samples(path: Path, record: Mapping[str, Any]) -> Result:
     """Images that were drawn and not judged: a row without a distance."""
     legs = record["legs"]
     model = "merged" if len(legs) > 1 else legs[0]["role"]
@@ -214,18 +214,18 @@ def _samples(path: Path, record: Json) -> Result:
     )
 
 
-def _own_row(model: str, threshold: Json | None, summary: Json) -> SweepRow:
+def _own_row(model: str, threshold: Mapping[str, Any] | None, summary: Mapping[str, Any]) -> SweepRow:
     name = model if model != "merged" or threshold is None else row_name(threshold["eta"])
     return SweepRow(name, threshold, ".", summary)
 
 
-def _summary(run: Run, metric: Metric) -> Json:
+def _summary(run: Run, metric: Metric) -> Mapping[str, Any]:
     """The summary that was written; of an evaluation, what its records give now."""
     if metric == "nll":
         return summary_of_run(run).as_dict()
     path = run.path / "summary.json"
     try:
-        found: Json = json.loads(read_text(path))
+        found: Mapping[str, Any] = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path}: cannot be read ({error})", hint="finish the run: the same command goes on"

@@ -17,7 +17,7 @@ from merged_diffusion.runs.kept import UNREADABLE
 LIMIT: Final = 2**20  # bytes of a record
 
 
-def sample_record(path: Path) -> dict[str, Any] | None:
+def sample_record(path: Path) -> dict[str, object] | None:
     """How the images in ``path`` were drawn; None where it is nothing that ``sample`` has written."""
     try:
         text = read_text(path / "settings.json") if path.is_dir() else _in_archive(path)

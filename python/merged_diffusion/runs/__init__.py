@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from merged_diffusion.errors import RunError, RunMismatchError, StorageError
 from merged_diffusion.runs.directory import Directory
@@ -27,7 +27,6 @@ from merged_diffusion.runs.known_records import KnownRecords
 from merged_diffusion.runs.places import unmake
 from merged_diffusion.runs.settings_file import (
     FORMAT,
-    MACHINE,
     Settings,
     differences,
     is_machine,
@@ -37,7 +36,7 @@ from merged_diffusion.runs.settings_file import (
 )
 from merged_diffusion.scores.record import Record
 
-__all__ = ["Journal", "KnownRecords", "Run", "open_run", "others_at_work", "recorded_machine", "versions"]
+__all__ = ["Journal", "KnownRecords", "Run", "open_run", "others_at_work", "versions"]
 
 PARTS: Final = ("likelihood", "quality")
 SETTINGS: Final = "settings.json"
@@ -47,14 +46,6 @@ OF_WORKERS: Final = re.compile(r"images-[0-9]{4,}-of-[0-9]{4,}\.(jsonl|owner|loc
 OF_ENVIRONMENTS: Final = re.compile(r"[0-9a-f]{8}\.json|\.[0-9a-f]{8}\.json\.[0-9]+")
 
 log = logging.getLogger(__name__)
-
-
-def recorded_machine(folder: Path) -> dict[str, Any]:
-    """Batch size, threads, device and dtype of a run; empty where there is none."""
-    settings = read_settings(folder)
-    with as_kept(folder):
-        held = {} if settings is None else settings.get("settings", {})
-        return {name: held[name] for name in MACHINE if held.get(name) is not None}
 
 
 def open_run(folder: str | Path) -> Run:
@@ -96,9 +87,9 @@ class Run:
     def open(
         cls,
         path: Path,
-        settings: Mapping[str, Any],
+        settings: Mapping[str, object],
         *,
-        selection: Mapping[str, Any] | None = None,
+        selection: Mapping[str, object] | None = None,
         shard: tuple[int, int] = (0, 1),
         allow_rebatch: bool = False,
         strict_env: bool = False,
@@ -229,7 +220,7 @@ class Run:
             name: open_run(self.path / name) for name in PARTS if read_settings(self.path / name) is not None
         }
 
-    def write_summary(self, summarise: Callable[[], Mapping[str, Any]]) -> None:
+    def write_summary(self, summarise: Callable[[], Mapping[str, object]]) -> None:
         """Replace ``summary.json``.
 
         Workers that end together do it one after the other, so that the last one summarises all records.

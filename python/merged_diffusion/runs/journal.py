@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Final, Self, cast
 
 from merged_diffusion.errors import IncompleteError, RunLockedError, StorageError
 from merged_diffusion.runs.directory import Directory, write_all
@@ -198,7 +198,7 @@ def journal_path(folder: Path, shard: tuple[int, int]) -> Path:
     return folder / f"images-{index:04d}-of-{count:04d}.jsonl"
 
 
-def _read_owner(folder: Directory, name: str) -> dict[str, Any]:
+def _read_owner(folder: Directory, name: str) -> dict[str, object]:
     try:
         owner = json.loads(folder.read(name))
         return {"host": owner["host"], "pid": owner["pid"]}

@@ -39,14 +39,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-def encode(record: Mapping[str, Any]) -> bytes:
+def encode(record: Mapping[str, object]) -> bytes:
     """The line of a record, newline included."""
     text = json.dumps(plain(record), separators=(",", ":"), ensure_ascii=False, allow_nan=False)[:-1]
     body = text.encode("utf-8", "backslashreplace")  # of a name that is no UTF-8, as JSON escapes it
     return b'%s%s:"%08x"}\n' % (body, MARK, zlib.crc32(body))
 
 
-def decode(line: bytes) -> dict[str, Any] | None:
+def decode(line: bytes) -> dict[str, object] | None:
     """The object of a line (no newline), or None where its checksum does not fit or it is no object."""
     body, mark, check = line.rpartition(MARK)
     if not mark or check != b':"%08x"}' % zlib.crc32(body):

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, StorageError
 from merged_diffusion.files.reading import read_text
+from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.runs.directory import write_file
+from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.records import plain
 
 FORMAT: Final = 1
@@ -37,6 +40,23 @@ FREE_PARTS: Final = ("name", "source", "provenance")
 APART: Final = ("format", "versions", "selections")
 
 Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RecordedMachine(TypedValues):
+    """The `MACHINE` of a run or of samples that were begun; None where they say nothing."""
+
+    batch_size: int | None = None
+    threads: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    compile: bool | None = None
+
+    @classmethod
+    def of(cls, folder: Path, settings: Settings | None) -> RecordedMachine | None:
+        """Of ``settings`` that were read in ``folder``; None where there are none."""
+        with as_kept(folder):
+            return None if settings is None else cls.from_dict(settings.get("settings", {}))
 
 
 def read_settings(folder: Path) -> Settings | None:
@@ -75,19 +95,19 @@ def read_settings(folder: Path) -> Settings | None:
     return result
 
 
-def json_text(value: Mapping[str, Any]) -> bytes:
+def json_text(value: Mapping[str, object]) -> bytes:
     """The content of a JSON file of ours."""
     return (json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
         "utf-8", "backslashreplace"
     )
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Replace a file in one step: readers see the old content or the new one."""
     write_file(path, json_text(value))
 
 
-def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(recorded: Mapping[str, object], asked: Mapping[str, object]) -> dict[str, tuple[Any, Any]]:
     """Where a command asks for other than the run holds: ``{"settings.rtol": (1e-5, 1e-6)}``."""
     one, two = leaves(plain(recorded)), leaves(plain(asked))
     keys = [key for key in {**one, **two} if not is_free(key)]
@@ -110,7 +130,7 @@ def is_machine(key: str) -> bool:
     return key.removeprefix("settings.") in MACHINE
 
 
-def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+def leaves(value: Any, prefix: str = "") -> dict[str, object]:
     """A nested mapping as one level: ``{"settings.rtol": 1e-5}``."""
     if not isinstance(value, dict):
         return {prefix: value}

@@ -54,7 +54,7 @@ def samples_in(part: Directory, name: str) -> Samples:
         ) from error
 
 
-def summary(samples: Samples) -> dict[str, Any]:
+def summary(samples: Samples) -> dict[str, object]:
     """Count, hash and mean evaluations of samples."""
     by_role = {role: float(counts.mean()) for role, counts in samples.evaluations.items()}
     evaluations = {"total": sum(by_role.values()), "likelihood": 0.0, "quality": 0.0} | by_role

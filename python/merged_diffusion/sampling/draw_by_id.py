@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.accept import Accept
-from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.base import Expert, takes_shape
 from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind
@@ -152,7 +152,7 @@ def _shape(model: MergedModel, given: tuple[int, int, int] | None) -> tuple[int,
         raise UsageError(
             f"the experts take images of any size ({list(own)})", hint="state image_shape = (C, H, W)"
         )
-    if any(a not in (None, b) for a, b in zip(model.image_shape, own, strict=True)):
+    if not takes_shape(model.image_shape, own):
         raise UsageError(f"image_shape = {own}, but the experts model {model.image_shape}")
     return channels, height, width
 

@@ -14,7 +14,7 @@ from merged_diffusion.runs.folder import LOCK
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.lock import ANY_CLAIM
 from merged_diffusion.runs.places import followed, storing
-from merged_diffusion.runs.settings_file import MACHINE, differences, listed, read_settings
+from merged_diffusion.runs.settings_file import RecordedMachine, differences, listed, read_settings
 from merged_diffusion.sampling import sample_files
 
 PART: Final = ".part"
@@ -30,12 +30,9 @@ OWN: Final = re.compile(
 LEFT: Final = re.compile(rf"{ANY_CLAIM}|\.{re.escape(SETTINGS)}\.[0-9]+|\.{BATCH.pattern}\.[0-9]+")
 
 
-def recorded_machine(out: Path) -> dict[str, Any]:
-    """Batch size, threads, device, dtype and compile of the samples that are there or on their way."""
-    record = _recorded(out)
-    with as_kept(out):
-        held = {} if record is None else record.get("settings", {})
-        return {key: held[key] for key in MACHINE if held.get(key) is not None}
+def recorded_machine(out: Path) -> RecordedMachine | None:
+    """The machine of the samples that are there or on their way."""
+    return RecordedMachine.of(out, _recorded(out))
 
 
 def recorded_eta(out: Path) -> float | None:
@@ -84,13 +81,13 @@ def batch_names(part: Directory) -> list[str]:
     return [name for name in part.names() if BATCH.fullmatch(name)]
 
 
-def is_same(where: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+def is_same(where: Path, recorded: Mapping[str, Any], asked: Mapping[str, object]) -> bool:
     """Whether what is recorded at a place asks for the same images."""
     with as_kept(where):
         return not differences(recorded, asked)
 
 
-def require_same(where: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def require_same(where: Path, recorded: Mapping[str, object], asked: Mapping[str, object]) -> None:
     """`RunMismatchError` where what is recorded at a place asks for other images."""
     with as_kept(where):
         found = differences(recorded, asked)

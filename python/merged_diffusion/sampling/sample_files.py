@@ -43,7 +43,7 @@ PICTURE: Final = re.compile(r"img[0-9]{8,}\.png")
 TILE: Final = 64  # pixels, at least, of an image in a grid
 MOST_TILES: Final = 10_000
 
-Record = Mapping[str, Any]
+Record = Mapping[str, object]
 
 
 def form_of(out: Path) -> Form:

@@ -99,7 +99,7 @@ class Store:
             self._close()
             raise
 
-    def _is_complete(self) -> dict[str, Any] | None:
+    def _is_complete(self) -> dict[str, object] | None:
         """The record of the output that is there already; None where it has to be made."""
         if not is_taken(self.out):
             return None
@@ -159,7 +159,7 @@ class Store:
         name = f"{int(samples.ids.min()):020d}.npz"
         _open(self._part).write(name, batch_of(samples))
 
-    def finish(self) -> dict[str, Any] | None:
+    def finish(self) -> dict[str, object] | None:
         """Write the output if all images are there; what it says of them, else None.
 
         Raises
@@ -193,7 +193,7 @@ class Store:
         take_apart(place, aside)
         return self.finished
 
-    def _by_another(self) -> dict[str, Any]:
+    def _by_another(self) -> dict[str, object]:
         """What the output says that another worker has written, who then took the folder of parts away."""
         self.finished = self._is_complete()
         if self.finished is None:
@@ -211,7 +211,7 @@ class Store:
                 file=str(self._at),
             )
 
-    def _written(self) -> dict[str, Any] | None:
+    def _written(self) -> dict[str, object] | None:
         part, place = _open(self._part), _open(self._place)
         samples = self._all()
         if samples is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from merged_diffusion.data.images import Data, check_images, pixel_values
 from merged_diffusion.errors import DataError, UsageError
-from merged_diffusion.experts.base import check_labels
+from merged_diffusion.experts.base import check_labels, takes_shape
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.merge import MergedModel
 
@@ -112,7 +112,7 @@ def _column(values: npt.ArrayLike | None, n: int, name: str) -> Integers | None:
 
 def _check_shape(shape: tuple[int, ...], model: MergedModel, name: str) -> None:
     expected = model.image_shape
-    if any(own not in (None, size) for own, size in zip(expected, shape, strict=True)):
+    if not takes_shape(expected, shape):
         raise DataError(
             f"{name} has images of shape {list(shape)}, but the experts model {list(expected)}",
             hint="the axes are channels, height, width",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ class MeanAndErrors(TypedValues):
     se_clustered: float | None
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> MeanAndErrors:
+    def from_dict(cls, value: Mapping[str, object]) -> MeanAndErrors:
         """The mean of likelihoods or of bounds."""
         return (MeanOfBounds if "se_times" in value else MeanOfLikelihoods)._typed(value)
 
@@ -71,13 +71,13 @@ class Means(TypedValues):
     evaluations: Mapping[str, float] | None
     """``total`` and by role."""
 
-    def kept(self) -> dict[str, Any]:
+    def kept(self) -> dict[str, object]:
         """As JSON values: what stands beside other means."""
         found = self.as_dict()
         return {key: found[key] for key in KEPT if key in found}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Means:
+    def from_dict(cls, value: Mapping[str, object]) -> Means:
         """The means of likelihoods, densities or bounds."""
         if "repeats" in value:
             return MeansOfBounds._typed(value)
@@ -233,7 +233,7 @@ class Scores(ABC):
             evaluations={"total": sum(by_role.values()), **by_role} if counts else None,
         )
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """A flat row of numbers and names per image: a table's rows."""
         return [_flat(record, self.TERMS) for record in self.records]
 
@@ -261,8 +261,8 @@ def mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _flat(record: Record, terms: Sequence[str]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(record: Record, terms: Sequence[str]) -> dict[str, object]:
+    flat: dict[str, object] = {}
     for key, value in record.as_dict().items():
         if key == "terms_nats":
             flat |= value or dict.fromkeys(terms)

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from merged_diffusion.sweeps.table import Best, Json, Paired, SweepRow
+from merged_diffusion.scores.differences import Difference
+from merged_diffusion.sweeps.table import Best, Paired, SweepRow
 
 SURE: Final = 2.0  # standard errors: about 95 % of a normal distribution
 
 
 def compare(
-    rows: Sequence[SweepRow], etas: Sequence[float], difference: Callable[[int, int], Json | None]
+    rows: Sequence[SweepRow], etas: Sequence[float], difference: Callable[[int, int], Difference | None]
 ) -> tuple[list[SweepRow], Best | None]:
     """The rows with their ``paired``, and the best of them; None where none has a value.
 
@@ -32,7 +33,7 @@ def compare(
     compared = []
     for position, row in enumerate(rows):
         found = None if row.value is None else difference(position, best)
-        paired = None if found is None else Paired(to=rows[best].name, **found)
+        paired = None if found is None else Paired.of(rows[best].name, found)
         compared.append(replace(row, paired=paired))
     at_edge = best in (0, len(rows) - 1)
     return compared, Best(rows[best].name, etas[best], _interval(compared, etas, best), at_edge)

@@ -13,13 +13,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.files.reading import read_bytes
 from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.plan import meaning_digest
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
 from merged_diffusion.jobs.settings import Settings
@@ -31,6 +32,7 @@ from merged_diffusion.runs.places import make, storing, unmake
 from merged_diffusion.runs.settings_file import write_json
 from merged_diffusion.sampling import Samples
 from merged_diffusion.sampling.parts import is_taken, recorded_machine
+from merged_diffusion.scores.differences import Difference
 from merged_diffusion.sweeps.reference import SPLIT, Reference, find_reference, known_set
 from merged_diffusion.sweeps.request import Request
 from merged_diffusion.sweeps.sweep_plan import (
@@ -43,7 +45,7 @@ from merged_diffusion.sweeps.sweep_plan import (
     make_rows,
     spoiling_one_row,
 )
-from merged_diffusion.sweeps.table import Json, RowError, SweepRow
+from merged_diffusion.sweeps.table import RowError, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
 
 SAMPLES: Final = "samples.npz"
@@ -77,13 +79,13 @@ def plan_drawn(
     """The plan on the machine that an existing sweep recorded, and where that is."""
     data_name = known_set(settings)
     base = SamplePlan.make(settings, request.how, (0, request.num), request.image_shape, data_name)
-    identity = {"settings": _described(base), "experts": base.models.identity}
+    identity = {"settings": _described(base), "experts": experts_as_dict(base.models.identity)}
     default_out = Path("runs") / f"sweep-sample-{data_name}-{meaning_digest(identity)}"
     out = existing(out, default_out)
     found = (
         None if out is None else recorded_machine(out / row.folder / SAMPLES) for row in make_rows(base, etas)
     )
-    base = base.on(next((machine for machine in found if machine), {}))
+    base = base.on(next((machine for machine in found if machine is not None), None))
     rows = make_rows(base, etas)
     for row in rows:
         row.plan.labels(row.plan.ids)
@@ -95,7 +97,7 @@ def plan_drawn(
     return DrawPlan(base, rows, table, default_out, reference, n_done), out
 
 
-def _described(base: SamplePlan) -> Json:
+def _described(base: SamplePlan) -> Mapping[str, Any]:
     """Models, sampler and machine."""
     words = base.settings.as_dict()
     named = {name: words[name] for name in OF_MODELS}
@@ -150,16 +152,16 @@ class DrawnRows:
 
     def table_rows(
         self, errors: Mapping[str, RowError]
-    ) -> tuple[list[SweepRow], Callable[[int, int], Json | None]]:
+    ) -> tuple[list[SweepRow], Callable[[int, int], Difference | None]]:
         """The rows that were measured, and the difference of two of them from the same ids and noise."""
         rows = [row.told(self._summary(row), errors.get(row.name)) for row in self._rows]
 
-        def minus(one: int, two: int) -> Json | None:
+        def minus(one: int, two: int) -> Difference | None:
             a, b = rows[one].figure, rows[two].figure
             if a is None or b is None:
                 return None
             value, se = difference(a, b)
-            return {"difference": value, "se": se, "n": a.n}
+            return Difference(value, se, None, a.n)
 
         return rows, minus
 
@@ -171,7 +173,7 @@ class DrawnRows:
             for place in self._made:
                 unmake([place])
 
-    def _summary(self, row: PlannedRow[SamplePlan]) -> Json | None:
+    def _summary(self, row: PlannedRow[SamplePlan]) -> Mapping[str, Any] | None:
         """What was kept of a row; one that is damaged is measured again."""
         place = self._folder / row.folder / SUMMARY
         with storing(place, "read"):
@@ -180,12 +182,12 @@ class DrawnRows:
             except FileNotFoundError:
                 return None
         try:
-            found: Json = json.loads(content)
+            found: Mapping[str, Any] = json.loads(content)
             return found if found["sha256"] and found["quality"]["primary"] else None
         except SENSELESS:
             return None
 
-    def _measure(self, row: PlannedRow[SamplePlan], drawn: Json) -> None:
+    def _measure(self, row: PlannedRow[SamplePlan], drawn: Mapping[str, Any]) -> None:
         """Keep the summary of samples that are complete."""
         held = self._summary(row)
         if held is not None and held["sha256"] == drawn["sha256"] and self._reference.is_of(held["quality"]):

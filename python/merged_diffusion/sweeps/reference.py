@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from merged_diffusion.ode.machine import DEVICE
 from merged_diffusion.quality.assess import yardsticks
 from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.statistics import remarks
-from merged_diffusion.sweeps.table import Json
 
 SPLIT: Final = "train"
 
@@ -30,7 +30,7 @@ class Reference:
     sha256: str | None
     notes: tuple[str, ...]
 
-    def is_of(self, quality: Json) -> bool:
+    def is_of(self, quality: Mapping[str, Any]) -> bool:
         """Whether a distance that was kept is from these statistics."""
         return bool(quality["reference"]["sha256"] == self.sha256)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,9 @@ from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
 from merged_diffusion.jobs.plan import Plan, make_plan
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood import can_share, log_likelihoods
-from merged_diffusion.runs import KnownRecords, recorded_machine
-from merged_diffusion.scores.differences import paired
+from merged_diffusion.runs import KnownRecords
+from merged_diffusion.runs.settings_file import RecordedMachine, read_settings
+from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps.request import Request
 from merged_diffusion.sweeps.sweep_plan import (
@@ -40,7 +42,7 @@ from merged_diffusion.sweeps.sweep_plan import (
     make_rows,
     spoiling_one_row,
 )
-from merged_diffusion.sweeps.table import Json, RowError, SweepRow
+from merged_diffusion.sweeps.table import RowError, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
 
 Observer = Callable[[str, Record], None]
@@ -77,8 +79,9 @@ def plan_scored(
     is_bound = request.metric == "vlb"
     base = make_plan(settings, VariationalBound(request.times, request.profile) if is_bound else LIKELIHOOD)
     out = existing(out, _default_out(base))
-    found = (None if out is None else recorded_machine(out / row.folder) for row in make_rows(base, etas))
-    base = base.on(next((machine for machine in found if machine), {}))
+    folders = [] if out is None else [out / row.folder for row in make_rows(base, etas)]
+    found = (RecordedMachine.of(folder, read_settings(folder)) for folder in folders)
+    base = base.on(next((machine for machine in found if machine is not None), None))
     table = empty_table(
         request.metric,
         base.identity(base.main).data.as_dict() | {"n": len(base.data)},
@@ -148,7 +151,7 @@ class ScoredRows:
 
     def table_rows(
         self, errors: Mapping[str, RowError]
-    ) -> tuple[list[SweepRow], Callable[[int, int], Json | None]]:
+    ) -> tuple[list[SweepRow], Callable[[int, int], Difference | None]]:
         """The rows over the records there are, and the paired difference of two of them."""
         records = [evaluation.held(evaluation.plan.main) for evaluation in self._rows.values()]
         rows = []
@@ -156,18 +159,14 @@ class ScoredRows:
             summary = self._rows[row.name].summary().as_dict() if own else None
             rows.append(row.told(summary, errors.get(row.name) or _failures(summary)))
 
-        def difference(one: int, two: int) -> Json | None:
-            found = paired(records[one], records[two])
-            return None if found is None else found.as_dict()
-
-        return rows, difference
+        return rows, lambda one, two: paired(records[one], records[two])
 
     def close(self) -> None:
         """Leave the runs to others."""
         self._open.close()
 
 
-def _failures(summary: Json | None) -> RowError | None:
+def _failures(summary: Mapping[str, Any] | None) -> RowError | None:
     """The error of a row with failed images."""
     if summary is None or not summary["n_failed"]:
         return None

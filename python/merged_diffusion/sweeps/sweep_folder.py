@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError, StorageError
 from merged_diffusion.files.reading import read_text
@@ -110,7 +110,7 @@ def take_back(folder: Path, made: Sequence[Path]) -> None:
     unmake(made)
 
 
-def _identity(table: SweepTable) -> dict[str, Any]:
+def _identity(table: SweepTable) -> dict[str, object]:
     return {
         "metric": table.metric,
         "data": {key: item for key, item in table.data.items() if key != "n"},

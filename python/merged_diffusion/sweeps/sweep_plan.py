@@ -7,15 +7,16 @@ same start noise, whatever they are drawn from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from merged_diffusion.errors import IncompleteError, ResourceError, RunError, StorageError, UsageError
 from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.models import Models
 from merged_diffusion.jobs.plan import KEPT_SECONDS, Plan
 from merged_diffusion.jobs.sample_run import SamplePlan
@@ -24,7 +25,7 @@ from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import Metric
-from merged_diffusion.sweeps.table import Evaluations, Json, RowError, SweepRow, SweepTable
+from merged_diffusion.sweeps.table import Evaluations, RowError, SweepRow, SweepTable
 from merged_diffusion.sweeps.thresholds import ALONE, Eta, grid, row_name
 
 Job = TypeVar("Job", Plan, SamplePlan)
@@ -45,7 +46,7 @@ class PlannedRow(Generic[Job]):
         """What is scored, or drawn from."""
         return self.plan.model
 
-    def told(self, summary: Json | None, error: RowError | None) -> SweepRow:
+    def told(self, summary: Mapping[str, Any] | None, error: RowError | None) -> SweepRow:
         """As a row of the table, not yet compared with the others."""
         return SweepRow(self.name, self.model.threshold, self.folder, summary, error=error)
 
@@ -115,7 +116,9 @@ def _row(base: Job, eta: Eta) -> PlannedRow[Job]:
     return PlannedRow(name, name.replace(" ", "-"), value, plan)
 
 
-def empty_table(metric: Metric, data: Json, models: Models, settings: Json) -> SweepTable:
+def empty_table(
+    metric: Metric, data: Mapping[str, Any], models: Models, settings: Mapping[str, Any]
+) -> SweepTable:
     """The table of a sweep that was not begun."""
     pair = models.pair
     return SweepTable(
@@ -123,7 +126,7 @@ def empty_table(metric: Metric, data: Json, models: Models, settings: Json) -> S
         data=data,
         pair=None if pair is None else pair.name,
         eta_range=None if pair is None else list(pair.eta_range),
-        experts=dict(models.identity),
+        experts=experts_as_dict(models.identity),
         settings=settings,
     )
 

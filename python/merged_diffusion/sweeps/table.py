@@ -14,10 +14,10 @@ from merged_diffusion.sweeps.request import Metric
 
 if TYPE_CHECKING:
     from merged_diffusion.quality.assess import Figure
+    from merged_diffusion.scores.differences import Difference
 
 FORMAT: Final = 1
 EXPERTS: Final = ("likelihood", "quality")
-Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,12 @@ class Paired:
     n: int
     se_images: float | None = None  # samples have none
 
-    def as_dict(self, metric: Metric) -> Json:
+    @classmethod
+    def of(cls, to: str, found: Difference) -> Paired:
+        """What ``found`` is against the row ``to``."""
+        return cls(to, found.difference, found.se, found.n, found.se_images)
+
+    def as_dict(self, metric: Metric) -> Mapping[str, Any]:
         """As JSON values."""
         of_images = {} if metric == "sample" else {"se_images": self.se_images}
         return {"to": self.to, "difference": self.difference, "se": self.se, **of_images, "n": self.n}
@@ -42,7 +47,7 @@ class RowError:
 
     type: str
     message: str
-    fields: Json
+    fields: Mapping[str, Any]
     hint: str | None
 
     @classmethod
@@ -63,7 +68,7 @@ class SweepRow:
     name: str
     threshold: Mapping[str, float | None] | None
     folder: str
-    summary: Json | None
+    summary: Mapping[str, Any] | None
     paired: Paired | None = None
     error: RowError | None = None
 
@@ -106,7 +111,7 @@ class SweepRow:
         return self._summary.get("n")
 
     @property
-    def legs(self) -> Sequence[Json]:
+    def legs(self) -> Sequence[Mapping[str, Any]]:
         """Role, start and end in gamma of each integration."""
         return self._summary.get("legs") or ()
 
@@ -127,16 +132,16 @@ class SweepRow:
         return (self._summary.get("settings") or {}).get("eta")
 
     @property
-    def versions(self) -> Json:
+    def versions(self) -> Mapping[str, Any]:
         """Of the packages that computed it."""
         return self._summary.get("versions") or {}
 
     @property
-    def _summary(self) -> Json:
+    def _summary(self) -> Mapping[str, Any]:
         return self.summary or {}
 
     @classmethod
-    def of(cls, value: Json) -> SweepRow:
+    def of(cls, value: Mapping[str, Any]) -> SweepRow:
         """From JSON values."""
         paired, error = value.get("paired"), value.get("error")
         return cls(
@@ -145,7 +150,7 @@ class SweepRow:
             error=None if error is None else RowError(**{"fields": {}, "hint": None} | error),
         )
 
-    def as_dict(self, metric: Metric) -> Json:
+    def as_dict(self, metric: Metric) -> Mapping[str, Any]:
         """As JSON values."""
         paired = None if self.paired is None else self.paired.as_dict(metric)
         return vars(self) | {
@@ -181,23 +186,23 @@ class SweepTable:
     """
 
     metric: Metric
-    data: Json
+    data: Mapping[str, Any]
     pair: str | None
     eta_range: Sequence[float] | None
-    experts: Mapping[str, Json]
-    settings: Json
+    experts: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any]
     rows: Sequence[SweepRow] = ()
     evaluations: Evaluations = Evaluations()
     best: Best | None = None
     seconds: float = 0.0
-    time_profile: Json | None = None
+    time_profile: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         best = "" if self.best is None else f"; best {self.best.name}"
         return f"SweepTable({self.metric} of {self.data.get('name')}, {len(self.rows)} rows{best})"
 
     @classmethod
-    def of(cls, value: Json) -> SweepTable:
+    def of(cls, value: Mapping[str, Any]) -> SweepTable:
         """From JSON values."""
         pair, best = value["pair"], value.get("best")
         return cls(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from merged_diffusion.data.images import Data
+from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.runs import versions
-from merged_diffusion.sweeps.table import Json
 from merged_diffusion.thresholds.auto import find_on, tuning_data
 from merged_diffusion.thresholds.confirm import Confirmed, ConfirmedRow, confirm_threshold
 from merged_diffusion.thresholds.find import Found
@@ -43,7 +43,7 @@ class Chosen:
         """Whether it is an end of what the experts allow."""
         return self.eta in (0.0, 1.0) or self.found.is_edge(self.eta)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The content of ``threshold.json``."""
         tune, plan = self.tune, self.plan
         identity = plan.identity(plan.main)
@@ -60,12 +60,12 @@ class Chosen:
             "test": self._rows(self.test),
             "evaluations": self.evaluations,
             "settings": dict(identity.settings) | {"eta": None},
-            "experts": plan.models.identity,
+            "experts": experts_as_dict(plan.models.identity),
             "versions": versions(),
             "seconds": self.seconds,
         }
 
-    def _rows(self, rows: Sequence[ConfirmedRow] | None) -> Json | None:
+    def _rows(self, rows: Sequence[ConfirmedRow] | None) -> Mapping[str, Any] | None:
         return None if rows is None else {"eta": self.eta, "rows": [row.as_dict() for row in rows]}
 
     def __repr__(self) -> str:

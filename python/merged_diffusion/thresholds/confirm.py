@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,8 @@ from merged_diffusion.likelihood import (
 )
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
-from merged_diffusion.sweeps.table import Json, Paired
+from merged_diffusion.scores.means import MeanAndErrors
+from merged_diffusion.sweeps.table import Paired
 from merged_diffusion.thresholds.find import Found
 
 NEIGHBOUR: Final = 0.1  # in eta: the spacing of the tables' grid
@@ -36,14 +37,17 @@ class ConfirmedRow:
 
     name: str
     eta: float | None
-    bits_per_dim: Json | None
+    bits_per_dim: MeanAndErrors | None
     n_failed: int
-    evaluations: Json
+    evaluations: Mapping[str, float] | None
     paired: Paired | None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values."""
-        return vars(self) | {"paired": None if self.paired is None else self.paired.as_dict("nll")}
+        return vars(self) | {
+            "bits_per_dim": None if self.bits_per_dim is None else self.bits_per_dim.as_dict(),
+            "paired": None if self.paired is None else self.paired.as_dict("nll"),
+        }
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,11 +79,11 @@ class Confirmed:
         to = next(name for name, own in {**ALONE, **self.etas}.items() if own == eta)
         found = []
         for name, row in self.rows.items():
-            summary = row.summary().as_dict()
+            means = row.summary()
             paired = None
             if name != to:
-                paired = Paired(to, **paired_difference(row, self.rows[to]).as_dict())
-            told = summary["bits_per_dim"], row.n_failed, summary["evaluations"]
+                paired = Paired.of(to, paired_difference(row, self.rows[to]))
+            told = means.bits_per_dim, row.n_failed, means.evaluations
             found.append(ConfirmedRow(name, self.etas.get(name), *told, paired))
         return found
 

@@ -11,7 +11,7 @@ so it is least where the two profiles cross (Kingma et al. 2021, eq. 17, for two
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ class Curve:
             high += 1
         return float(self.eta[low]), float(self.eta[high])
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The curve as JSON values."""
         columns = ("value", "se", "difference", "se_difference")
         return {name: getattr(self, name).tolist() for name in columns}

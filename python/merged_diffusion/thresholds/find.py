@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +83,7 @@ class Found:
         gamma = float(self.gammas[np.argmin(np.abs(self.likelihood.eta - eta))])
         return {"eta": eta, "gamma": gamma, "edm_sigma": float(_core.edm_sigma(gamma)), "logsnr": -gamma}
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """What was found as JSON values."""
         return {
             "eta": self.eta,

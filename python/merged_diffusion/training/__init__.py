@@ -223,7 +223,7 @@ def _with_data(card: Card, data: Data, fit: Data) -> Card:
     return replace(card, training=training, data_std=round(math.sqrt(variance), 4))
 
 
-def _identity(card: Card) -> dict[str, Any]:
+def _identity(card: Card) -> dict[str, object]:
     """What must agree between the parts of one training: all but what follows from it."""
     table: dict[str, Any] = {f.name: getattr(card, f.name) for f in fields(card)}
     for derived in ("sha256", "results", "data_std", "licence", "source"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import torch
@@ -48,7 +47,7 @@ class TrainingState:
                 self.mean[name].lerp_(value, 1 - keep)
         self.step += 1
 
-    def save(self, folder: Directory, file: str, recipe: dict[str, Any]) -> None:
+    def save(self, folder: Directory, file: str, recipe: dict[str, object]) -> None:
         """Write all of it; ``recipe`` is compared when the file is read."""
         tensors: dict[str, Tensor] = {}
         for key, value in self.net.named_parameters():
@@ -59,7 +58,7 @@ class TrainingState:
         metadata = {"step": str(self.step), "recipe": json.dumps(recipe, sort_keys=True)}
         folder.write(file, ordered(save(tensors, metadata)))
 
-    def load(self, path: Path, recipe: dict[str, Any]) -> None:
+    def load(self, path: Path, recipe: dict[str, object]) -> None:
         """Go on from what ``save`` wrote; refuse another recipe."""
         try:
             with storing(path, "read"):
@@ -84,7 +83,7 @@ class TrainingState:
             ) from error
 
 
-def require_same(found: dict[str, Any], expected: dict[str, Any], path: Path) -> None:
+def require_same(found: dict[str, object], expected: dict[str, object], path: Path) -> None:
     """Refuse to mix two recipes in one folder."""
     different = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
     if different:

@@ -47,7 +47,7 @@ def read(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
         return _card(config, ends, name, where), tensors.tensors_of(views, size, where)
 
 
-def _ema(value: Any, where: str) -> dict[str, Any]:
+def _ema(value: Any, where: str) -> dict[str, object]:
     """The state of the EMA; what is no file of addtt's is called what it is."""
     held = value if isinstance(value, dict) else {}
     ours = [key for key, state in held.items() if isinstance(state, dict) and any(map(_is_of_vdm, state))]
@@ -66,7 +66,7 @@ def _is_of_vdm(name: Any) -> bool:
     return isinstance(name, str) and name.endswith(OWN)
 
 
-def _number(config: dict[str, Any], key: str, default: float | None, where: str) -> float:
+def _number(config: dict[str, object], key: str, default: float | None, where: str) -> float:
     value = config.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise CheckpointError(
@@ -75,7 +75,7 @@ def _number(config: dict[str, Any], key: str, default: float | None, where: str)
     return value
 
 
-def _ends(ema: dict[str, Any], config: dict[str, Any], where: str) -> tuple[float, float]:
+def _ends(ema: dict[str, object], config: dict[str, object], where: str) -> tuple[float, float]:
     """The ends of gamma: of the configuration, or learned."""
     low, high = (
         _number(config, key, default, where) for key, default in (("gamma_min", -13.3), ("gamma_max", 5.0))
@@ -97,7 +97,7 @@ def _ends(ema: dict[str, Any], config: dict[str, Any], where: str) -> tuple[floa
     return first, first + abs(float(width.tensor().reshape(())))
 
 
-def _card(config: dict[str, Any], ends: tuple[float, float], name: str, where: str) -> Card:
+def _card(config: dict[str, object], ends: tuple[float, float], name: str, where: str) -> Card:
     check_interval(*ends, where)
 
     def count(key: str, default: int | None = None) -> int:
@@ -137,7 +137,7 @@ def _card(config: dict[str, Any], ends: tuple[float, float], name: str, where: s
     )
 
 
-def _warn_of_start(ema: dict[str, Any], where: str) -> None:
+def _warn_of_start(ema: dict[str, object], where: str) -> None:
     initted = ema.get("initted")
     started = bool(initted.tensor().any()) if isinstance(initted, View) else initted
     if started is not None and not started:

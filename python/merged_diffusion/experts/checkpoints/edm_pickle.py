@@ -29,7 +29,7 @@ ELSEWHERE: Final = frozenset(("img_resolution", "in_channels", "out_channels", "
 OUTER: Final = frozenset(("img_channels", "use_fp16", "sigma_min", "sigma_max", "sigma_data", "model_type"))
 POSITIONAL: Final = ("img_resolution", "in_channels", "out_channels")
 # What SongUNet takes where its arguments do not say.
-DEFAULTS: Final[Mapping[str, Any]] = {
+DEFAULTS: Final[Mapping[str, object]] = {
     "model_channels": 128,
     "channel_mult": [1, 2, 2, 2],
     "channel_mult_emb": 4,
@@ -156,7 +156,7 @@ def _card(ema: inert.Record, where: str, name: str) -> Card:
     )
 
 
-def _arguments(outer: Mapping[str, Any], inner: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _arguments(outer: Mapping[str, object], inner: Mapping[str, object], where: str) -> dict[str, object]:
     """What the network was made with: its own record, else the preconditioning's, which passed it on."""
     keywords, places = inner.get("_init_kwargs"), inner.get("_init_args", ())
     if not keywords and not places:
@@ -178,13 +178,13 @@ def _unknown(where: str, what: str, found: str, known: str) -> UnsupportedCheckp
     )
 
 
-def _attributes(record: inert.Record, where: str) -> dict[str, Any]:
+def _attributes(record: inert.Record, where: str) -> dict[str, object]:
     if not isinstance(record.state, dict):
         raise CheckpointError(f"{where}: a {record.kind[:60]} without attributes", file=where)
     return record.state
 
 
-def _modules(state: Mapping[str, Any]) -> Mapping[str, Any]:
+def _modules(state: Mapping[str, object]) -> Mapping[str, object]:
     modules = state.get("_modules")
     return modules if isinstance(modules, dict) else {}
 

@@ -72,7 +72,7 @@ def _ends(gamma: Any, where: str) -> tuple[float, float]:
 
 
 def _card(
-    network: Mapping[str, Any],
+    network: Mapping[str, object],
     ends: tuple[float, float],
     name: str,
     where: str,
@@ -115,7 +115,7 @@ def _card(
     )
 
 
-def _shape(network: Mapping[str, Any], layer: str, entry: str, where: str) -> tuple[int, ...]:
+def _shape(network: Mapping[str, object], layer: str, entry: str, where: str) -> tuple[int, ...]:
     found = network.get(layer)
     array = found.get(entry) if isinstance(found, dict) else None
     if not isinstance(array, Array):
@@ -123,7 +123,7 @@ def _shape(network: Mapping[str, Any], layer: str, entry: str, where: str) -> tu
     return array.shape
 
 
-def _renamed(network: Mapping[str, Any], where: str) -> Iterator[tuple[str, Tensor]]:
+def _renamed(network: Mapping[str, object], where: str) -> Iterator[tuple[str, Tensor]]:
     """Tensors under addtt's names, in torch's layout."""
     for block, layers in network.items():
         if not isinstance(layers, dict):
@@ -185,7 +185,7 @@ def _kernel(tensor: Tensor, target: str, where: str) -> Tensor:
     return tensor.t()[:, :, None, None] if target.endswith("skip_conv") else tensor.t()
 
 
-def _attention(target: str, layers: Mapping[str, Any], where: str) -> Iterator[tuple[str, Tensor]]:
+def _attention(target: str, layers: Mapping[str, object], where: str) -> Iterator[tuple[str, Tensor]]:
     """q, k, v as one 1x1 convolution."""
     yield from _layer(f"{target}.0", layers.get("GroupNorm_0"), where)
     parts = [dict(_layer(name, layers.get(name), where)) for name in ("q", "k", "v")]

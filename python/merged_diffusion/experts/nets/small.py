@@ -25,7 +25,7 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 def build(network: Mapping[str, object], c_in: int, shape: tuple[int, int, int]) -> nn.Module:
     """The network of a card's ``[network]`` table, for ``c_in`` input channels and images of ``shape``."""
-    table: dict[str, Any] = dict(network)
+    table: dict[str, object] = dict(network)
     kind = table.pop("type", None)
     table.pop("architecture", None)
     table.pop("periods", None)  # of the expert's input features
@@ -36,7 +36,7 @@ def build(network: Mapping[str, object], c_in: int, shape: tuple[int, int, int])
     raise CheckpointError(f"[network] type = {kind!r} is neither 'mlp' nor 'unet'", key="type", found=kind)
 
 
-def _checked(table: dict[str, Any], **kinds: type) -> dict[str, Any]:
+def _checked(table: dict[str, object], **kinds: type) -> dict[str, Any]:
     wrong = list(table.keys() ^ kinds.keys())
     wrong += [k for k, t in kinds.items() if k in table and not isinstance(table[k], t)]
     if wrong:
