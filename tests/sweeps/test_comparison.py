@@ -19,8 +19,7 @@ def compared(series, etas=None):
     ]
 
     def difference(one, two):
-        found = paired(records[one], records[two])
-        return None if found is None else found.as_dict()
+        return paired(records[one], records[two])
 
     rows = []
     for number, row in enumerate(series):

@@ -117,9 +117,19 @@ def public(kind: Kind, name: str) -> Public | None:
     if "at" not in card:
         return None
     downloads = tuple(Download(**({"at": card["at"]} | entry)) for entry in card.get("downloads", ()))
-    texts: dict[str, Any] = {key: card.get(key, "") for key in ("title", "at", "licence", "source")}
-    lists: dict[str, Any] = {key: tuple(card.get(key, ())) for key in ("needs", "instead")}
-    return Public(kind, name, downloads=downloads, by_hand=card.get("by_hand"), **texts, **lists)
+    title, at, licence, source = (card.get(key, "") for key in ("title", "at", "licence", "source"))
+    return Public(
+        kind,
+        name,
+        title=title,
+        at=at,
+        licence=licence,
+        source=source,
+        downloads=downloads,
+        by_hand=card.get("by_hand"),
+        needs=tuple(card.get("needs", ())),
+        instead=tuple(card.get("instead", ())),
+    )
 
 
 def targets(entry: Public, folder: str | Path | None = None) -> list[tuple[str, Path]]:

@@ -99,7 +99,7 @@ def _loaded(source: str, split: str, levels: int | None, variant: str | None, ca
     return load_data(source, split, levels, cache=cache, variant=variant)
 
 
-def _facts(data: Data) -> dict[str, Any]:
+def _facts(data: Data) -> dict[str, object]:
     import numpy as np
 
     labels = None

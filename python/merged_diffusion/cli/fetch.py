@@ -110,7 +110,7 @@ def amount(size: int | None) -> str:
     return f"{size} bytes" if power == 0 else f"{size / 1000**power:.3g} {UNITS[power]}"
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: Item) -> dict[str, object]:
     entry = {key: getattr(item.entry, key) for key in ("name", "kind", "licence")}
     file = {key: getattr(item, key) for key in ("url", "target", "size", "sha256")}
     return entry | file | {"present": item.is_present}
@@ -120,7 +120,7 @@ def _only_by_hand(entries: Sequence[Public]) -> list[Public]:
     return [entry for entry in entries if not entry.downloads]
 
 
-def _by_hand(entry: Public, cache: Path | None) -> dict[str, Any]:
+def _by_hand(entry: Public, cache: Path | None) -> dict[str, object]:
     return {
         "name": entry.name,
         "source": entry.source,

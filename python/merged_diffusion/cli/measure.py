@@ -69,7 +69,7 @@ def by_kind(data: Data) -> str:
     return fitting[0] if fitting else "inception"
 
 
-def facts(data: Data) -> dict[str, Any]:
+def facts(data: Data) -> dict[str, object]:
     """What the images are, as JSON values."""
     return {
         "name": data.name,
@@ -82,7 +82,7 @@ def facts(data: Data) -> dict[str, Any]:
     }
 
 
-def feature_facts(extractor: Extractor) -> dict[str, Any]:
+def feature_facts(extractor: Extractor) -> dict[str, object]:
     """What the features are, as JSON values."""
     return {key: getattr(extractor, key) for key in ("name", "dim", "sha256", "resize", "device")}
 

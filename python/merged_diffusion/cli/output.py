@@ -57,7 +57,7 @@ def unwritable(error: OSError) -> StorageError:
     )
 
 
-def emit_json(value: Mapping[str, Any]) -> None:
+def emit_json(value: Mapping[str, object]) -> None:
     """The one JSON object of ``--json``."""
     _print(in_json(json.dumps(plain(value), ensure_ascii=False, allow_nan=False)))
 
@@ -93,7 +93,7 @@ def error_value(
     }
 
 
-def _jsonable(fields: Mapping[str, Any]) -> Any:
+def _jsonable(fields: Mapping[str, object]) -> Any:
     return json.loads(json.dumps(plain(fields), default=str, allow_nan=False))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from merged_diffusion.cli import options, output
@@ -27,7 +25,7 @@ def command(device: str | None, dtype: Dtype | None, threads: int | None, as_jso
     place, reason = resolve_device(device or "auto")
     if reason is not None and not quiet:
         output.say(f"note: {CUDA_UNUSABLE}: {reason}")
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     with output.remarks(quiet=quiet), configured(threads=threads or all_cores(), deterministic=False):
         for check in closed_forms.run(Machine(place, dtype)):
             passed = bool(check.error <= check.tolerance)  # a NaN fails

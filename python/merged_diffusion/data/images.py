@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ class Data:
     clusters: npt.NDArray[np.int64] | None
     sha256: str
     modified: bool = False
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_images(self.images, self.levels, self.name)
@@ -126,7 +126,7 @@ def make_data(
     labels: npt.NDArray[np.int64] | None = None,
     clusters: npt.NDArray[np.int64] | None = None,
     modified: bool = False,
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, object] | None = None,
 ) -> Data:
     """A set whose hash is computed and whose ids are the positions where none are given."""
     pixels = check_images(images, levels, name)

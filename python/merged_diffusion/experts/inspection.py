@@ -116,7 +116,7 @@ def _words(gamma: float, pairs: list[PairCard]) -> Facts:
     }
 
 
-def _limits(low: float, high: float, kind: str, pair: PairCard) -> Mapping[str, Any]:
+def _limits(low: float, high: float, kind: str, pair: PairCard) -> Mapping[str, object]:
     """The largest eta with this likelihood expert and the least with this quality expert.
 
     None for a role that its kind does not take, or where it was not trained within the pair's range.

@@ -92,7 +92,7 @@ def _listing(address: str) -> list[dict[str, Any]]:
 
     try:
         content = patiently(ask, lambda: 0, address, BY_HAND)
-        rows: list[dict[str, Any]] = json.loads(content)["siblings"]
+        rows: list[dict[str, object]] = json.loads(content)["siblings"]
         if not isinstance(rows, list):
             raise TypeError("siblings is no list")
     except requests.RequestException as error:

@@ -21,9 +21,9 @@ class TypedValues:
 
     __slots__ = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values; a field is left out where it has the default that stands for nothing."""
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for field in fields(cast(Any, self)):
             value = getattr(self, field.name)
             if field.metadata == INLINE:
@@ -33,7 +33,7 @@ class TypedValues:
         return found
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+    def from_dict(cls, value: Mapping[str, object]) -> Self:
         """From JSON values; keys that are no field are left out.
 
         Raises
@@ -44,7 +44,7 @@ class TypedValues:
         return cls._typed(value)
 
     @classmethod
-    def _typed(cls, value: Mapping[str, Any]) -> Self:
+    def _typed(cls, value: Mapping[str, object]) -> Self:
         return cast(Self, _of_fields(cast(Any, cls))(value))
 
 

@@ -66,7 +66,7 @@ class SetIdentity(TypedValues):
     ids: list[int] | None = None
     """Where they are not the positions."""
 
-    def counted(self, n: int) -> dict[str, Any]:
+    def counted(self, n: int) -> dict[str, object]:
         """As a summary of ``n`` of its images names it."""
         usual = {key: value for key, value in self.as_dict().items() if key != "ids"}
         return {"modified": self.modified} | usual | {"n": n}
@@ -86,7 +86,7 @@ class Identity(TypedValues):
     legs: tuple[LegSpan, ...]
     extrapolated: bool
     experts: Experts
-    blocks: Mapping[str, Any] | None = None
+    blocks: Mapping[str, object] | None = None
     """Which images shared their steps, where some did."""
 
     @property
@@ -95,6 +95,6 @@ class Identity(TypedValues):
         return self.command == "vlb"
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Identity:
+    def from_dict(cls, value: Mapping[str, object]) -> Identity:
         """From ``settings.json`` or a summary; the first runs were of merged models and did not say so."""
         return cls._typed({"model": "merged", **value})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.files.typed_values import TypedValues
@@ -35,7 +35,7 @@ TABLE_1: Final[Mapping[str, Row]] = {
         "195 185 192 186 180 180 196 210 220 232 236 205",
     ),
 }
-SETTINGS: Final[Mapping[str, Any]] = {
+SETTINGS: Final[Mapping[str, object]] = {
     "method": "dopri5",
     "step_control": "shared",
     "rtol": 1e-5,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +90,7 @@ class Plan(ModelPlan):
         """Where a run keeps the records of a model: at its top, or in a run of its own inside."""
         return out if out is None or name == self.main else out / name
 
-    def selection(self) -> dict[str, Any]:
+    def selection(self) -> dict[str, object]:
         """Which images of the whole set this command asks for."""
         ids = self.settings.ids
         return {"limit": self.settings.limit, "ids": None if ids is None else list(ids)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2, prod
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -41,14 +41,14 @@ class Alone(TypedValues):
     paired: Difference | None
     paper: paper.Published | None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values: what is shown of its means, among the others."""
         own, means = super().as_dict(), self.means
         terms = {"terms_nats": means.terms_nats} if isinstance(means, MeansOfBounds) else {}
         return {"name": self.name} | means.kept() | terms | {k: own[k] for k in ("paired", "paper")}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Alone:
+    def from_dict(cls, value: Mapping[str, object]) -> Alone:
         """From `as_dict`, which leaves some means out."""
         left_out = {"repeats": None} if "terms_nats" in value else {"terms_nats": None, "steps": None}
         return cls._typed({**left_out, **value})
@@ -83,15 +83,15 @@ class Summary(TypedValues):
     """Whether a mean lies above the log2(levels) bits/dim of guessing every grey level alike."""
     rebatched: bool
     """Whether rows come from another batch size, threads, device or dtype."""
-    versions: Mapping[str, Any]
+    versions: Mapping[str, object]
     seconds: float | None
     seconds_outside_network: float | None
     n_missing: int
     missing: list[int] | None = None
     """The first ids that have no record, where a run is read back."""
-    time_profile: Mapping[str, Any] | None = None
+    time_profile: Mapping[str, object] | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values, in the order of ``summary.json`` (docs/formats.md)."""
         own = super().as_dict() | {"data": self.identity.data.counted(self.means.n)}
         if self.identity.is_bound:
@@ -103,12 +103,12 @@ def summarise(
     identity: Identity,
     records: Mapping[str, Sequence[Record]],
     *,
-    versions: Mapping[str, Any],
+    versions: Mapping[str, object],
     missing: Iterable[int] = (),
     lists_missing: bool = False,
     seconds: float | None = None,
     seconds_outside_network: float | None = None,
-    time_profile: Mapping[str, Any] | None = None,
+    time_profile: Mapping[str, object] | None = None,
 ) -> Summary:
     """The summary over the records of each model, of which ids are ``missing``.
 

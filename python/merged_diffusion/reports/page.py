@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -206,7 +206,7 @@ def _details(result: Result) -> Context:
     }
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, str]:
+def _flat(values: Mapping[str, object]) -> dict[str, str]:
     return {name: _words(value) for name, value in leaves(dict(values)).items()}
 
 

@@ -29,7 +29,7 @@ def published() -> Mapping[str, Any]:
     return tomllib.loads(text)
 
 
-def set_of(data: Mapping[str, Any]) -> str | None:
+def set_of(data: Mapping[str, object]) -> str | None:
     """The paper's name of a data set, if these are its published test images."""
     name = str(data.get("name"))
     is_its = name in paper.TABLE_1 and data.get("split") == "test" and not data.get("modified")

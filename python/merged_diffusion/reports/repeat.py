@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
@@ -13,7 +13,7 @@ from merged_diffusion.reports.results import Result
 from merged_diffusion.sweeps.table import SweepRow
 
 STATED: Final = (*methods.WORDS, "probe", "convention")  # whatever the default: it may change
-DEFAULTS: Final[Mapping[str, Any]] = {
+DEFAULTS: Final[Mapping[str, object]] = {
     name: value for name, value in Settings(data="").as_dict().items() if name not in STATED
 }
 UNSAID: Final = {"tf32"}  # set by the program
@@ -54,7 +54,7 @@ def _eta(row: SweepRow) -> str:
     return str(row.eta if row.asked_eta is None else row.asked_eta)
 
 
-def _options(settings: Mapping[str, Any]) -> Iterator[str]:
+def _options(settings: Mapping[str, object]) -> Iterator[str]:
     for name, value in settings.items():
         if name in UNSAID or value is None or value is False or value == DEFAULTS.get(name):
             continue

@@ -214,7 +214,7 @@ def _samples(path: Path, record: Mapping[str, Any]) -> Result:
     )
 
 
-def _own_row(model: str, threshold: Mapping[str, Any] | None, summary: Mapping[str, Any]) -> SweepRow:
+def _own_row(model: str, threshold: Mapping[str, float] | None, summary: Mapping[str, object]) -> SweepRow:
     name = model if model != "merged" or threshold is None else row_name(threshold["eta"])
     return SweepRow(name, threshold, ".", summary)
 
@@ -225,7 +225,7 @@ def _summary(run: Run, metric: Metric) -> Mapping[str, Any]:
         return summary_of_run(run).as_dict()
     path = run.path / "summary.json"
     try:
-        found: Mapping[str, Any] = json.loads(read_text(path))
+        found: Mapping[str, object] = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path}: cannot be read ({error})", hint="finish the run: the same command goes on"

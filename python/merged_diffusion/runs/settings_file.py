@@ -70,19 +70,12 @@ def read_settings(folder: Path) -> Settings | None:
         Not what this package writes.
     """
     path = folder / "settings.json"
-    try:
-        settings = json.loads(read_text(path))
-        version = settings["format"]
-    except (FileNotFoundError, NotADirectoryError):
+    settings = read_versioned(
+        path, what="the settings of a run", hint="restore the file, or use another --out"
+    )
+    if settings is None:
         return None
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunCorruptError(
-            f"{path}: not the settings of a run",
-            hint="restore the file, or use another --out",
-            file=str(path),
-        ) from error
+    version = settings["format"]
     if not isinstance(version, int) or version > FORMAT:
         raise RunError(
             f"{path}: format {version}, but this version of merged-diffusion reads formats up to {FORMAT}",
@@ -91,8 +84,27 @@ def read_settings(folder: Path) -> Settings | None:
             found=version,
             expected=FORMAT,
         )
-    result: Settings = settings
-    return result
+    return settings
+
+
+def read_versioned(path: Path, *, what: str, hint: str) -> dict[str, Any] | None:
+    """A JSON file of ours, whose ``format`` is for the caller to judge; None where there is none.
+
+    Raises
+    ------
+    RunCorruptError
+        It is not ``what`` it should be.
+    """
+    try:
+        found: dict[str, Any] = json.loads(read_text(path))
+        found["format"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunCorruptError(f"{path}: not {what}", hint=hint, file=str(path)) from error
+    return found
 
 
 def json_text(value: Mapping[str, object]) -> bytes:

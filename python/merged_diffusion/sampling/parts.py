@@ -81,7 +81,7 @@ def batch_names(part: Directory) -> list[str]:
     return [name for name in part.names() if BATCH.fullmatch(name)]
 
 
-def is_same(where: Path, recorded: Mapping[str, Any], asked: Mapping[str, object]) -> bool:
+def is_same(where: Path, recorded: Mapping[str, object], asked: Mapping[str, object]) -> bool:
     """Whether what is recorded at a place asks for the same images."""
     with as_kept(where):
         return not differences(recorded, asked)

@@ -265,7 +265,7 @@ def _flat(record: Record, terms: Sequence[str]) -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in record.as_dict().items():
         if key == "terms_nats":
-            flat |= value or dict.fromkeys(terms)
+            flat |= record.terms_nats or dict.fromkeys(terms)
         elif isinstance(value, Mapping):
             flat |= {f"{key}_{name}": item for name, item in value.items() if not isinstance(item, list)}
         elif not isinstance(value, list):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.files.typed_values import TypedValues
 
@@ -65,7 +65,7 @@ class Record(TypedValues):
     def __repr__(self) -> str:
         return f"Record({', '.join(f'{key}={value!r}' for key, value in self.as_dict().items())})"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values, in the order of a journal's line."""
         is_bound = self.steps is None
         kept = ALWAYS | {"se_times"} if is_bound else ALWAYS

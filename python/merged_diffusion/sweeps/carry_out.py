@@ -190,7 +190,7 @@ def sweep(
         settings = Settings(data=data, **cast(Any, said))
     else:
         raise UsageError(f"data = {type(data).__name__} is neither a name, a path nor Settings")
-    request = _request(metric, settings, {"times": times, "num": num, "sampler": sampler})
+    request = _request(metric, settings, sampler, {"times": times, "num": num})
     if request.metric != "nll" and {"solver", "probes"} & set(said):
         raise UsageError(
             f"solver and probes belong to metric nll, and the metric is {request.metric}",
@@ -203,11 +203,15 @@ def sweep(
         return running.result()
 
 
-def _request(metric: Metric | Request, settings: Settings, own: Mapping[str, Any]) -> Request:
+def _request(
+    metric: Metric | Request,
+    settings: Settings,
+    sampler: Sampler | Name | None,
+    counts: Mapping[str, int | None],
+) -> Request:
     """What is computed of each row, once it agrees with the settings."""
-    sampler = own["sampler"]
     if isinstance(metric, Request):
-        if any(value is not None for value in own.values()):
+        if any(value is not None for value in (sampler, *counts.values())):
             raise UsageError("a Request says all of its metric", hint="leave times, sampler and num out")
         Request.of(metric.metric, stated(settings))
         if metric.metric == "sample" and metric.how.seed != settings.seed:
@@ -216,7 +220,7 @@ def _request(metric: Metric | Request, settings: Settings, own: Mapping[str, Any
                 hint="Request(metric='sample', how=Sampling(sampler, seed)) has it",
             )
         return metric
-    words: dict[str, object] = {"times": own["times"], "num": own["num"]}
+    words: dict[str, object] = dict(counts)
     if sampler is not None:
         words["sampling"] = Sampling(as_sampler(sampler), settings.seed).as_dict()
     return Request.of(metric, stated(settings) | words)

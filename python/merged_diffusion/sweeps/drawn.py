@@ -97,7 +97,7 @@ def plan_drawn(
     return DrawPlan(base, rows, table, default_out, reference, n_done), out
 
 
-def _described(base: SamplePlan) -> Mapping[str, Any]:
+def _described(base: SamplePlan) -> Mapping[str, object]:
     """Models, sampler and machine."""
     words = base.settings.as_dict()
     named = {name: words[name] for name in OF_MODELS}

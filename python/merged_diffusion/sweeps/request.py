@@ -76,7 +76,7 @@ class Request:
         return cls(metric=chosen, **own)
 
 
-def stated(settings: Settings) -> dict[str, Any]:
+def stated(settings: Settings) -> dict[str, object]:
     """The words of settings that differ from their defaults, but for those that the method fills in."""
     usual, filled = Settings(data=settings.data).as_dict(), (*methods.WORDS, "probe")
     words = settings.as_dict() | {"profile_time": settings.machine.profile_time or None}

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -166,7 +165,7 @@ class ScoredRows:
         self._open.close()
 
 
-def _failures(summary: Mapping[str, Any] | None) -> RowError | None:
+def _failures(summary: Mapping[str, object] | None) -> RowError | None:
     """The error of a row with failed images."""
     if summary is None or not summary["n_failed"]:
         return None

@@ -6,19 +6,17 @@ thresholds and how many images a command asks for may differ.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError, StorageError
-from merged_diffusion.files.reading import read_text
+from merged_diffusion.errors import RunError, RunMismatchError
 from merged_diffusion.runs.directory import Directory, strangers
 from merged_diffusion.runs.folder import refuse_strangers
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.places import make, refuse_link, unmake
-from merged_diffusion.runs.settings_file import differences, is_machine, json_text, listed
+from merged_diffusion.runs.settings_file import differences, is_machine, json_text, listed, read_versioned
 from merged_diffusion.sweeps.request import METRICS
 from merged_diffusion.sweeps.table import FORMAT, SweepTable
 
@@ -34,17 +32,10 @@ def read(folder: Path) -> SweepTable | None:
         Written by a newer version, or damaged.
     """
     path = folder / NAME
-    try:
-        found = json.loads(read_text(path))
-        version, metric = found["format"], found.get("metric")
-    except (FileNotFoundError, NotADirectoryError):
+    found = read_versioned(path, what="the table of a sweep", hint="remove it: the runs beside it hold all")
+    if found is None:
         return None
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunCorruptError(
-            f"{path}: not the table of a sweep", hint="remove it: the runs beside it hold all", file=str(path)
-        ) from error
+    version, metric = found["format"], found.get("metric")
     is_newer = not isinstance(version, int) or version > FORMAT
     if is_newer or (isinstance(metric, str) and metric not in METRICS):
         raise RunError(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from merged_diffusion.errors import IncompleteError, ResourceError, RunError, StorageError, UsageError
 from merged_diffusion.jobs.cost import Estimate
@@ -46,7 +46,7 @@ class PlannedRow(Generic[Job]):
         """What is scored, or drawn from."""
         return self.plan.model
 
-    def told(self, summary: Mapping[str, Any] | None, error: RowError | None) -> SweepRow:
+    def told(self, summary: Mapping[str, object] | None, error: RowError | None) -> SweepRow:
         """As a row of the table, not yet compared with the others."""
         return SweepRow(self.name, self.model.threshold, self.folder, summary, error=error)
 
@@ -117,7 +117,7 @@ def _row(base: Job, eta: Eta) -> PlannedRow[Job]:
 
 
 def empty_table(
-    metric: Metric, data: Mapping[str, Any], models: Models, settings: Mapping[str, Any]
+    metric: Metric, data: Mapping[str, object], models: Models, settings: Mapping[str, object]
 ) -> SweepTable:
     """The table of a sweep that was not begun."""
     pair = models.pair

@@ -35,7 +35,7 @@ class Paired:
         """What ``found`` is against the row ``to``."""
         return cls(to, found.difference, found.se, found.n, found.se_images)
 
-    def as_dict(self, metric: Metric) -> Mapping[str, Any]:
+    def as_dict(self, metric: Metric) -> Mapping[str, object]:
         """As JSON values."""
         of_images = {} if metric == "sample" else {"se_images": self.se_images}
         return {"to": self.to, "difference": self.difference, "se": self.se, **of_images, "n": self.n}
@@ -47,7 +47,7 @@ class RowError:
 
     type: str
     message: str
-    fields: Mapping[str, Any]
+    fields: Mapping[str, object]
     hint: str | None
 
     @classmethod
@@ -132,7 +132,7 @@ class SweepRow:
         return (self._summary.get("settings") or {}).get("eta")
 
     @property
-    def versions(self) -> Mapping[str, Any]:
+    def versions(self) -> Mapping[str, object]:
         """Of the packages that computed it."""
         return self._summary.get("versions") or {}
 
@@ -150,7 +150,7 @@ class SweepRow:
             error=None if error is None else RowError(**{"fields": {}, "hint": None} | error),
         )
 
-    def as_dict(self, metric: Metric) -> Mapping[str, Any]:
+    def as_dict(self, metric: Metric) -> Mapping[str, object]:
         """As JSON values."""
         paired = None if self.paired is None else self.paired.as_dict(metric)
         return vars(self) | {
@@ -186,16 +186,16 @@ class SweepTable:
     """
 
     metric: Metric
-    data: Mapping[str, Any]
+    data: Mapping[str, object]
     pair: str | None
     eta_range: Sequence[float] | None
-    experts: Mapping[str, Mapping[str, Any]]
-    settings: Mapping[str, Any]
+    experts: Mapping[str, Mapping[str, object]]
+    settings: Mapping[str, object]
     rows: Sequence[SweepRow] = ()
     evaluations: Evaluations = Evaluations()
     best: Best | None = None
     seconds: float = 0.0
-    time_profile: Mapping[str, Any] | None = None
+    time_profile: Mapping[str, object] | None = None
 
     def __repr__(self) -> str:
         best = "" if self.best is None else f"; best {self.best.name}"
@@ -219,7 +219,7 @@ class SweepTable:
             time_profile=value.get("time_profile"),
         )
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, object]:
         """Metric, data, pair and settings as JSON values: what a plan knows already."""
         return {
             "command": "sweep",
@@ -234,7 +234,7 @@ class SweepTable:
             "settings": self.settings,
         }
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The content of ``sweep.json``."""
         timed = {} if self.time_profile is None else {"time_profile": self.time_profile}
         return self.about() | {

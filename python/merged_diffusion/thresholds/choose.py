@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from merged_diffusion.data.images import Data
 from merged_diffusion.jobs.identity import experts_as_dict
@@ -65,7 +65,7 @@ class Chosen:
             "seconds": self.seconds,
         }
 
-    def _rows(self, rows: Sequence[ConfirmedRow] | None) -> Mapping[str, Any] | None:
+    def _rows(self, rows: Sequence[ConfirmedRow] | None) -> Mapping[str, object] | None:
         return None if rows is None else {"eta": self.eta, "rows": [row.as_dict() for row in rows]}
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -225,10 +225,10 @@ def _with_data(card: Card, data: Data, fit: Data) -> Card:
 
 def _identity(card: Card) -> dict[str, object]:
     """What must agree between the parts of one training: all but what follows from it."""
-    table: dict[str, Any] = {f.name: getattr(card, f.name) for f in fields(card)}
-    for derived in ("sha256", "results", "data_std", "licence", "source"):
-        del table[derived]
-    training = dict(table.pop("training") or {})
+    table: dict[str, object] = {f.name: getattr(card, f.name) for f in fields(card)}
+    for apart in ("training", "sha256", "results", "data_std", "licence", "source"):
+        del table[apart]
+    training = dict(card.training or {})
     training.pop("data_sha256", None)
     table |= {"image_shape": list(card.image_shape), "gamma_range": list(card.gamma_range)}
     return table | {f"training.{key}": value for key, value in training.items()}
