@@ -192,7 +192,7 @@ def test_run_of_one_meaning_is_not_gone_on_with_under_another(tmp_path):
     for predicts, word in (("eps", "vp"), ("velocity", "vp"), ("velocity", "sp")):
         text = re.sub(r'predicts = "\w+"', f'predicts = "{predicts}"', card.read_text())
         card.write_text(re.sub(r'input = "\w+"', f'input = "{word}"', text))
-        said.append({"experts": {"likelihood": _identity(load_expert(tmp_path / "out"), "x")}})
+        said.append({"experts": {"likelihood": _identity(load_expert(tmp_path / "out"), "x").as_dict()}})
     assert "predicts" not in said[0]["experts"]["likelihood"]  # as runs say it that were begun before
     assert set(differences(said[0], said[1])) == {
         f"experts.likelihood.{key}" for key in ("predicts", "input")
