@@ -21,7 +21,9 @@ class Bound(Scores):
     """
 
     TERMS: ClassVar = TERMS
+    COLUMNS: ClassVar = ("se_times",)
     ERROR: ClassVar = "se_times"
+    ERRORS: ClassVar = {"bits_per_dim": "se_times"}
     MEAN: ClassVar = MeanOfBounds
 
     @property

@@ -16,14 +16,13 @@ import numpy.typing as npt
 from merged_diffusion.bound import random_numbers
 from merged_diffusion.bound.losses import Losses
 from merged_diffusion.bound.random_numbers import Floats
-from merged_diffusion.data.images import Data
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.merge import Convention, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind, check_seed
 from merged_diffusion.scores.defaults import SEED
-from merged_diffusion.scores.inputs import as_data, as_labels
+from merged_diffusion.scores.inputs import Images, as_data, as_labels
 from merged_diffusion.scores.prepared import ready
 from merged_diffusion.scores.usual_rows import scoring_rows
 
@@ -84,7 +83,7 @@ def error_of(influence: Floats, clusters: npt.NDArray[np.int64] | None) -> Float
 
 def loss_profile(
     expert: Expert,
-    data: Data,
+    data: Images,
     gammas: npt.ArrayLike,
     *,
     first: int = 0,
@@ -128,7 +127,7 @@ def loss_profile(
     given = as_data(data, None, model)
     (leg,) = model.legs()
     place = machine.here(partial(scoring_rows, len(given)))
-    losses = Losses.of(given, as_labels(labels, len(given), model), seed, place)
+    losses = Losses.of(given, as_labels(labels, len(given), model, given.labels), seed, place)
     is_asked = _asked(len(given), first + np.arange(len(grid)), stride)
     images, points = np.nonzero(is_asked)
     with ready([leg.expert], place):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 from tqdm import tqdm
 
 from merged_diffusion import _core
@@ -27,7 +26,7 @@ from merged_diffusion.merge import MergedModel, as_model, asked_over
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind, check_seed
 from merged_diffusion.scores.defaults import REPEATS, SEED, TIMES
-from merged_diffusion.scores.inputs import as_data, as_labels
+from merged_diffusion.scores.inputs import Images, as_data, as_labels
 from merged_diffusion.scores.means import ROLES
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.record import Record
@@ -36,7 +35,7 @@ from merged_diffusion.scores.usual_rows import scoring_rows
 
 def variational_bound(
     model: Expert | MergedModel,
-    images: Data | npt.NDArray[np.uint8] | Tensor,
+    images: Images,
     ids: npt.ArrayLike | None = None,
     *,
     seed: int = SEED,
@@ -79,7 +78,7 @@ def variational_bound(
     check_kind("accept", accept, Accept)
     model = as_model(model)
     data = as_data(images, ids, model)
-    classes = as_labels(labels, len(data), model)
+    classes = as_labels(labels, len(data), model, data.labels)
     place = machine.here(partial(scoring_rows, len(data)))
     losses = Losses.of(data, classes, seed, place)
     found: list[Record] = []
@@ -104,6 +103,7 @@ def variational_bound(
     return Bound(
         tuple(found),
         int(np.prod(data.images.shape[1:])),
+        beside=data.columns,
         seconds=seconds,
         seconds_outside_network=seconds - losses.network_seconds,
     )

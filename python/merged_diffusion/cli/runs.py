@@ -11,7 +11,8 @@ from merged_diffusion.reports.tables import BEGINNINGS, FORMATS
 
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
-WHAT = ("nll", "vlb", "sample", "literature", "ends")
+TABLES = ("nll", "vlb", "sample", "literature", "ends")
+IMAGES = "images"
 
 
 @click.group("runs", epilog="\b\nExample:\n  merged-diffusion runs show results/photos\n")
@@ -54,36 +55,51 @@ def compare(first: Path, second: Path, as_json: bool, quiet: bool) -> int:  # no
 @command.command(
     "export",
     epilog="\b\nExamples:\n  merged-diffusion runs export results/sweep --table 1"
-    "\n  merged-diffusion runs export results/nll results/sample --what literature --format latex\n",
+    "\n  merged-diffusion runs export results/nll results/sample --what literature --format latex"
+    "\n  merged-diffusion runs export results/nll --what images --out images.parquet\n",
 )
 @click.argument("folders", metavar="SWEEP_OR_RUN...", type=FOLDER, nargs=-1, required=True)
 @click.option("--table", type=click.IntRange(1, 6), help="The paper's table of that number.")
-@click.option("--what", type=click.Choice(WHAT), help="The same by name: tables 1, 5, 2, 3 and 4.")
+@click.option(
+    "--what",
+    type=click.Choice((*TABLES, IMAGES)),
+    help="The same by name: tables 1, 5, 2, 3 and 4; images: the score of every image, with its file.",
+)
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
-    default="markdown",
-    show_default=True,
-    help="How it is written.",
+    type=click.Choice((*FORMATS, "parquet")),
+    show_default="markdown; images: csv, or by the ending of --out",
+    help="How it is written; parquet is for images alone.",
 )
 @click.option("--out", type=FILE, show_default="standard output", help="The file to write.")
+@options.cache
 @options.printing
 def export(
     folders: tuple[Path, ...],
     table: int | None,
     what: str | None,
-    form: str,
+    form: str | None,
     out: Path | None,
+    cache: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """One of the paper's tables from kept sweeps and runs; without --table, the one they belong in."""
+    """One of the paper's tables from kept sweeps and runs; without --table, the one they belong in.
+
+    With --what images, the score of every image, one row an image.
+    """
+    if what == IMAGES:
+        return _export_images(folders, table, form, out, cache, as_json=as_json)
     from merged_diffusion.cli import output
+    from merged_diffusion.errors import UsageError
     from merged_diffusion.reports.export import exported
     from merged_diffusion.reports.text_file import write_text
     from merged_diffusion.runs.kept import as_kept
 
+    form = form or "markdown"
+    if form == "parquet":
+        raise UsageError("--format parquet is for --what images", hint=f"use {', '.join(FORMATS)}")
     with as_kept(*folders):
         found = exported(folders, form=form, number=table, what=what)
     if out is not None:
@@ -95,6 +111,45 @@ def export(
         output.emit_json({"command": "runs export", "table": found.number, "out": place, "text": found.text})
     elif out is None:
         output.emit(found.text.rstrip("\n"))
+    return 0
+
+
+def _export_images(
+    folders: tuple[Path, ...],
+    table: int | None,
+    form: str | None,
+    out: Path | None,
+    cache: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    from merged_diffusion.cli import output
+    from merged_diffusion.errors import UsageError
+    from merged_diffusion.reports import image_table
+    from merged_diffusion.reports.text_file import write_text
+    from merged_diffusion.runs.kept import as_kept
+
+    if table is not None:
+        raise UsageError("--table and --what were both given", hint="use one of them")
+    ending = None if out is None else out.suffix.removeprefix(".").lower()
+    form = form or (ending if ending in image_table.FORMATS else "csv")
+    if form not in image_table.FORMATS or (form == "parquet" and out is None):
+        raise UsageError(
+            f"--what images is not written as {form}" + (" without --out" if form == "parquet" else ""),
+            hint="use --format csv, or --out FILE.parquet",
+        )
+    with as_kept(*folders):
+        columns = image_table.image_columns(folders, cache=cache)
+    is_text = form == "csv"
+    content = image_table.as_csv(columns) if is_text else image_table.as_parquet(columns)
+    own = image_table.OWN_CSV if is_text else image_table.OWN_PARQUET
+    if out is not None:
+        write_text(out, content, own, at_end=not is_text)
+    if as_json:
+        told = {"out": None if out is None else str(out), "text": content if is_text else None}
+        output.emit_json({"command": "runs export", "table": "images", **told})
+    elif isinstance(content, str) and out is None:
+        output.emit(content.rstrip("\n"))
     return 0
 
 

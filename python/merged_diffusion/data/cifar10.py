@@ -183,7 +183,7 @@ def load_edm_zip(path: Path, split: str) -> Data:
     """The train split as EDM's tool packs it: PNG files in canonical order and ``dataset.json``."""
     if split != "train":
         raise DataNotFoundError(f"{path}: EDM's zip of CIFAR-10 holds the train split only", file=str(path))
-    images, labels = read_zip_file(path, LEVELS)
+    images, labels, files = read_zip_file(path, LEVELS)
     if images.shape[1:] != SHAPE or labels is None or labels.max() >= N_CLASSES:
         labelled = "with" if labels is not None else "without"
         raise DataError(
@@ -192,7 +192,9 @@ def load_edm_zip(path: Path, split: str) -> Data:
         )  # fmt: skip
     _warn_of_modification(path, f"{len(images)} images; hashes of repacked sets are not published")
     provenance = {"file": str(path), "format": "EDM zip"}
-    return make_data(NAME, split, images, LEVELS, labels=labels, modified=True, provenance=provenance)
+    return make_data(
+        NAME, split, images, LEVELS, labels=labels, modified=True, provenance=provenance, files=files
+    )
 
 
 def _unpacked(folder: Path) -> tuple[Release, Path] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.files.arrays import NPZ, Array, read_columns, read_npy
-from merged_diffusion.files.pictures import IMAGES, Labels, read_folder, read_zip
+from merged_diffusion.files.pictures import IMAGES, Pictures, read_folder, read_zip
 from merged_diffusion.files.zips import SafeZip, open_zip
 
 log = logging.getLogger("merged_diffusion")
@@ -25,13 +25,14 @@ DEFAULT_LEVELS: Final = 256
 
 def load_folder(folder: Path, split: str, levels: int | None) -> Data:
     """The PNG files of a folder, with EDM's labels where ``dataset.json`` gives them."""
-    images, labels = read_folder(folder, levels)
-    return _made(folder, split, images, levels, labels, "folder of PNG")
+    return _of_pictures(folder, split, read_folder(folder, levels), levels, "folder of PNG")
 
 
 def load_npy(path: Path, split: str, levels: int | None) -> Data:
     """One array of images."""
-    return _made(path, split, read_npy(path), levels, None, "npy")
+    return make_data(
+        path.name, split, read_npy(path), _given(levels), provenance={"file": str(path), "format": "npy"}
+    )
 
 
 def load_zip(path: Path, split: str, levels: int | None) -> Data:
@@ -45,19 +46,24 @@ def load_zip(path: Path, split: str, levels: int | None) -> Data:
                 hint="numpy.savez(file, images=tensor.numpy()), or mu and sigma for statistics",
                 file=str(path),
             )
-        images, labels = read_zip(archive, levels, str(path))
-    return _made(path, split, images, levels, labels, "zip of PNG")
+        pictures = read_zip(archive, levels, str(path))
+    return _of_pictures(path, split, pictures, levels, "zip of PNG")
 
 
-def _made(path: Path, split: str, images: Array, levels: int | None, labels: Labels, kind: str) -> Data:
+def _of_pictures(path: Path, split: str, pictures: Pictures, levels: int | None, kind: str) -> Data:
     return make_data(
         path.name,
         split,
-        images,
-        DEFAULT_LEVELS if levels is None else levels,
-        labels=labels,
+        pictures.images,
+        _given(levels),
+        labels=pictures.labels,
         provenance={"file": str(path), "format": kind},
+        files=pictures.files,
     )
+
+
+def _given(levels: int | None) -> int:
+    return DEFAULT_LEVELS if levels is None else levels
 
 
 def _npz(archive: SafeZip, path: Path, split: str, levels: int | None) -> Data:
@@ -123,7 +129,7 @@ def _samples(images: Array, where: str) -> tuple[Array, str]:
 def _levels(stated: Array | None, path: Path, levels: int | None) -> int:
     """The levels that the file states, else those given, else 256."""
     if stated is None:
-        return DEFAULT_LEVELS if levels is None else levels
+        return _given(levels)
     if stated.size != 1 or stated.dtype.kind not in "iu":
         raise DataError(f"{path}: levels is {stated.dtype} {list(stated.shape)}, expected one whole number")
     if levels is not None and levels != stated.item():

@@ -62,7 +62,7 @@ def load_imagenet32(path: Path, split: str, variant: str | None) -> Data:
         )  # fmt: skip
     if variant not in VARIANTS:
         raise UsageError(f"variant {variant!r} is neither {' nor '.join(VARIANTS)}")
-    images, labels, kind = _read(path, split)
+    images, labels, files, kind = _read(path, split)
     if images.shape[1:] != SHAPE or images.dtype != np.uint8:
         raise DataError(
             f"{path}: images {images.dtype} {list(images.shape[1:])} are not ImageNet32",
@@ -71,7 +71,9 @@ def load_imagenet32(path: Path, split: str, variant: str | None) -> Data:
     partial = _is_partial(len(images), split, variant, path)
     provenance = {"file": str(path), "format": kind, "variant": variant, "partial": partial}
     name = f"imagenet32-{variant}"
-    return make_data(name, split, images, LEVELS, labels=labels, modified=partial, provenance=provenance)
+    return make_data(
+        name, split, images, LEVELS, labels=labels, modified=partial, provenance=provenance, files=files
+    )
 
 
 def _is_partial(count: int, split: str, variant: str, path: Path) -> bool:
@@ -92,8 +94,8 @@ def _is_partial(count: int, split: str, variant: str, path: Path) -> bool:
     return count != expected
 
 
-def _read(path: Path, split: str) -> tuple[npt.NDArray[np.generic], Labels, str]:
-    """Images [N, C, H, W], labels from 0, and the kind of file they came from."""
+def _read(path: Path, split: str) -> tuple[npt.NDArray[np.generic], Labels, tuple[str, ...] | None, str]:
+    """Images [N, C, H, W], labels from 0, their own files' names, and the kind of file they came from."""
     files = [path] if path.is_file() else _of_split(path, split)
     kinds = {_kind(file) for file in files} - {None}
     if len(kinds) > 1:
@@ -102,9 +104,9 @@ def _read(path: Path, split: str) -> tuple[npt.NDArray[np.generic], Labels, str]
         )
     chosen = [file for file in files if _kind(file) is not None]
     if "npz" in kinds:
-        return *_read_batches(sorted(chosen, key=_by_number)), "npz batches"
+        return *_read_batches(sorted(chosen, key=_by_number)), None, "npz batches"
     if chosen:
-        return *_read_shards(sorted(chosen, key=_by_number), path), "TFRecord shards"
+        return *_read_shards(sorted(chosen, key=_by_number), path), None, "TFRecord shards"
     if path.is_file():
         raise UsageError(f"{path} is neither an npz batch nor a TFRecord shard of ImageNet32")
     return *read_folder(_picture_folder(path, split), LEVELS), "folder of PNG"

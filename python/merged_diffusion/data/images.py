@@ -7,14 +7,15 @@ Kingma et al. 2021) or x = 2v/(L-1) - 1 ("ends": 0 and L-1 lie on -1 and 1, Karr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, cast
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from merged_diffusion.data.mosaic import html_mosaic
 from merged_diffusion.errors import DataError, UsageError
 
 Pixels = Literal["centred", "ends"]
@@ -30,6 +31,18 @@ class Data:
 
     ``modified``: a known set whose files are not the published ones, as far as hashes and counts tell.
     ``provenance``: where it was read from: file, format, hashes, variant.
+    ``files`` [N]: the name of each image's file within its folder or zip; None where images have none.
+
+    ``data[3]`` is the fourth image, uint8 [C, H, W]; ``data[:5]``, ``data[[7, 2]]`` and ``data[mask]`` are
+    sets of the images at those positions.
+
+    Examples
+    --------
+    >>> data = load_data("digits")
+    >>> len(data), data[0].shape
+    (360, (1, 8, 8))
+    >>> data[:5]
+    Data(digits/test, 5 images 1x8x8, 17 levels)
     """
 
     name: str
@@ -42,14 +55,15 @@ class Data:
     sha256: str
     modified: bool = False
     provenance: Mapping[str, object] = field(default_factory=dict)
+    files: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_images(self.images, self.levels, self.name)
-        for key in ("ids", "labels", "clusters"):
+        for key in ("ids", "labels", "clusters", "files"):
             column = getattr(self, key)
-            if column is not None and column.shape != (len(self.images),):
+            if column is not None and np.shape(column) != (len(self.images),):
                 raise DataError(
-                    f"{self.name}: {key} has shape {list(column.shape)} for {len(self.images)} images",
+                    f"{self.name}: {key} has shape {list(np.shape(column))} for {len(self.images)} images",
                     hint=f"give one entry of {key} per image",
                     key=key,
                 )
@@ -60,6 +74,28 @@ class Data:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
         return f"Data({self.name}/{self.split}, {len(self)} images {shape}, {self.levels} levels)"
+
+    @overload
+    def __getitem__(self, key: int) -> npt.NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, key: slice | Sequence[int] | npt.NDArray[Any]) -> Data: ...
+    def __getitem__(
+        self, key: int | slice | Sequence[int] | npt.NDArray[Any]
+    ) -> npt.NDArray[np.uint8] | Data:
+        found = np.arange(len(self))[key]
+        return self.images[found] if np.ndim(found) == 0 else self._take(found)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        return iter(self.images)
+
+    def _repr_html_(self) -> str:
+        return html_mosaic(self.images, self.levels, repr(self))
+
+    @property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """What it knows of each image beside its pixels: ``file`` and ``label``, where it has them."""
+        own = {"file": self.files, "label": self.labels}
+        return {name: np.asarray(column) for name, column in own.items() if column is not None}
 
     @cached_property
     def duplicates(self) -> int:
@@ -95,6 +131,7 @@ class Data:
             ids=self.ids[positions],
             labels=None if self.labels is None else self.labels[positions],
             clusters=None if self.clusters is None else self.clusters[positions],
+            files=None if self.files is None else tuple(np.asarray(self.files)[positions].tolist()),
         )
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Data:
@@ -127,12 +164,14 @@ def make_data(
     clusters: npt.NDArray[np.int64] | None = None,
     modified: bool = False,
     provenance: Mapping[str, object] | None = None,
+    files: Sequence[str] | None = None,
 ) -> Data:
     """A set whose hash is computed and whose ids are the positions where none are given."""
     pixels = check_images(images, levels, name)
     ids = np.arange(len(pixels), dtype=np.int64) if ids is None else ids
     sha256 = content_sha256(pixels, levels)
-    return Data(name, split, pixels, ids, labels, levels, clusters, sha256, modified, provenance or {})
+    named = None if files is None else tuple(files)
+    return Data(name, split, pixels, ids, labels, levels, clusters, sha256, modified, provenance or {}, named)
 
 
 def pixel_values(

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,16 @@ Labels = npt.NDArray[np.int64] | None
 Files = Callable[[], Iterator[tuple[str, bytes]]]
 
 
-def read_folder(folder: Path, levels: int | None) -> tuple[Pixels, Labels]:
-    """All PNG files of a folder and its subfolders in the order of their names, [N, C, H, W]."""
+class Pictures(NamedTuple):
+    """Images [N, C, H, W] in the order of their names within folder or zip, and EDM's labels where given."""
+
+    images: Pixels
+    labels: Labels
+    files: tuple[str, ...]
+
+
+def read_folder(folder: Path, levels: int | None) -> Pictures:
+    """All PNG files of a folder and its subfolders."""
     within = []
     for base, folders, files in os.walk(folder):
         folders.sort()
@@ -49,19 +57,19 @@ def read_folder(folder: Path, levels: int | None) -> tuple[Pixels, Labels]:
     pixels = read_pictures(lambda: ((name, _content(folder / name)) for name in names), levels, str(folder))
     table = folder / LABELS_FILE
     size = table.stat().st_size if table.is_file() else None
-    return pixels, _labels(names, size, lambda: read_bytes(table), str(folder))
+    return Pictures(pixels, _labels(names, size, lambda: read_bytes(table), str(folder)), tuple(names))
 
 
-def read_zip(archive: SafeZip, levels: int | None, where: str) -> tuple[Pixels, Labels]:
-    """All PNG members of a zip in the order of their names, [N, C, H, W]."""
+def read_zip(archive: SafeZip, levels: int | None, where: str) -> Pictures:
+    """All PNG members of a zip."""
     names = picture_names(archive.names, where)
     archive.check()
     pixels = read_pictures(lambda: ((name, archive.read(name)) for name in names), levels, where)
     size = archive.size(LABELS_FILE) if LABELS_FILE in archive.names else None
-    return pixels, _labels(names, size, lambda: archive.read(LABELS_FILE), where)
+    return Pictures(pixels, _labels(names, size, lambda: archive.read(LABELS_FILE), where), tuple(names))
 
 
-def read_zip_file(path: Path, levels: int | None) -> tuple[Pixels, Labels]:
+def read_zip_file(path: Path, levels: int | None) -> Pictures:
     """`read_zip` of a file."""
     with open_zip(path, IMAGES) as archive:
         return read_zip(archive, levels, str(path))

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2, prod
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
 from merged_diffusion.bound import Bound
 from merged_diffusion.files.typed_values import INLINE, TypedValues
+from merged_diffusion.frames import Column, Tabular, text_of_error
 from merged_diffusion.jobs import paper
 from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.scores.differences import Difference, paired
-from merged_diffusion.scores.means import Means, MeansOfBounds
+from merged_diffusion.scores.means import MeanAndErrors, Means, MeansOfBounds, MeansOfDensities, floats
 from merged_diffusion.scores.record import Record
 
 LISTED: Final = 20  # failures and missing ids that are named; all are counted
@@ -67,9 +68,16 @@ class Failure(TypedValues):
     hint: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Summary(TypedValues):
-    """What ``nll`` and ``vlb`` tell of the records of a model."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Summary(Tabular, TypedValues):
+    """What ``nll`` and ``vlb`` tell of the records of a model.
+
+    As a table it has a row for the model and for each expert that was scored alone beside it: ``name``,
+    ``bits_per_dim`` (or ``log_density_nats``) with ``se``, ``difference`` (the model minus it, paired) with
+    ``difference_se``, ``n`` and ``evaluations``.
+    """
+
+    ERRORS: ClassVar = {"bits_per_dim": "se", "log_density_nats": "se", "difference": "difference_se"}
 
     identity: Identity = field(metadata=INLINE)
     means: Means = field(metadata=INLINE)
@@ -90,6 +98,39 @@ class Summary(TypedValues):
     missing: list[int] | None = None
     """The first ids that have no record, where a run is read back."""
     time_profile: Mapping[str, object] | None = None
+
+    def __repr__(self) -> str:
+        about, means = self.identity, self.means
+        eta = "" if about.threshold is None else f" at eta {about.threshold['eta']:.3g}"
+        found, unit = self._mean(means)
+        value = "no mean" if found is None else f"{found.mean:.4f}{text_of_error(found.se)} {unit}"
+        lost = f", {means.n_failed} failed" if means.n_failed else ""
+        data = f"{about.command} of {about.data.name}/{about.data.split}"
+        return f"Summary({data}, {about.model}{eta}, {means.n} images{lost}, {value})"
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns by name: a row for the model, and one for each expert alone."""
+        rows: list[tuple[str, Means, Difference | None]] = [(self.identity.model, self.means, None)]
+        rows += [(other.name, other.means, other.paired) for other in self.compare]
+        found = [self._mean(means) for _, means, _ in rows]
+        differences = [difference for _, _, difference in rows]
+        return {
+            "name": np.array([name for name, _, _ in rows]),
+            "log_density_nats" if found[0][1] == "nats" else "bits_per_dim": floats(
+                None if one is None else one.mean for one, _ in found
+            ),
+            "se": floats(None if one is None else one.se for one, _ in found),
+            "difference": floats(None if one is None else one.difference for one in differences),
+            "difference_se": floats(None if one is None else one.se for one in differences),
+            "n": np.array([means.n for _, means, _ in rows]),
+            "evaluations": floats((means.evaluations or {}).get("total") for _, means, _ in rows),
+        }
+
+    @staticmethod
+    def _mean(means: Means) -> tuple[MeanAndErrors | None, str]:
+        if isinstance(means, MeansOfDensities):
+            return means.log_density_nats, "nats"
+        return means.bits_per_dim, "bits/dim"
 
     def as_dict(self) -> dict[str, object]:
         """As JSON values, in the order of ``summary.json`` (docs/formats.md)."""
@@ -145,16 +186,25 @@ def summarise(
 
 def means(identity: Identity, records: Sequence[Record]) -> Means:
     """Means over some records of a run."""
+    return scores(identity, records).summary()
+
+
+def scores(
+    identity: Identity, records: Sequence[Record], beside: Mapping[str, Column] | None = None
+) -> Likelihood | Bound:
+    """Some records of a run as scores; ``beside`` is what the data set knows of each image."""
     settings, dim = identity.settings, prod(identity.data.image_shape)
+    is_lenient = settings["allow_failed"]
     if identity.is_bound:
-        return Bound(tuple(records), dim, allow_failed=settings["allow_failed"]).summary()
+        return Bound(tuple(records), dim, beside=beside or {}, allow_failed=is_lenient)
     return Likelihood(
         tuple(records),
         dim,
+        beside=beside or {},
         importance=settings["importance"],
         dequantise=settings["dequantise"],
-        allow_failed=settings["allow_failed"],
-    ).summary()
+        allow_failed=is_lenient,
+    )
 
 
 def _is_above(found: Means, levels: int) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import log2
 from typing import Any
@@ -33,7 +34,7 @@ from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams, Probes, Solver
 from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
-from merged_diffusion.scores.inputs import as_data, as_labels, as_points, examples
+from merged_diffusion.scores.inputs import Images, as_data, as_labels, as_points, examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.record import Record
 from merged_diffusion.scores.usual_rows import scoring_rows
@@ -41,7 +42,7 @@ from merged_diffusion.scores.usual_rows import scoring_rows
 
 def log_likelihood(
     model: Expert | MergedModel,
-    images: Data | npt.NDArray[np.uint8] | Tensor,
+    images: Images,
     ids: npt.ArrayLike | None = None,
     *,
     seed: int = SEED,
@@ -61,8 +62,8 @@ def log_likelihood(
     Parameters
     ----------
     images, ids
-        uint8 [N, C, H, W], and what names each image's random numbers (default: its own in `Data`, else its
-        position).
+        uint8 [N, C, H, W], or a `Dataset` or `DataLoader` of such images; and what names each image's random
+        numbers (default: its own in `Data`, else its position).
     dequantise, importance, repeats
         ``truncated-normal``, ``uniform``, ``decoder`` or ``none``; K draws in the importance bound; how many
         independent ones of it are averaged.
@@ -75,7 +76,7 @@ def log_likelihood(
     accept
         What of an expert is let pass that is refused otherwise.
     labels
-        int64 [N], for conditional experts.
+        int64 [N], or ``from-data`` for those of the data; for conditional experts.
     on_record
         Called with each image's record, in order of finishing. Its exceptions come out unchanged.
 
@@ -113,12 +114,12 @@ def log_likelihood(
         {"model": model},
         data := as_data(images, ids, model),
         options,
-        labels=as_labels(labels, len(data), model),
+        labels=as_labels(labels, len(data), model, data.labels),
         on_record=None if on_record is None else lambda _, record: on_record(record),
         progress=progress,
     )["model"]
     warn_above_uniform(found, model.levels)
-    return found
+    return replace(found, beside=data.columns)
 
 
 def log_likelihoods(

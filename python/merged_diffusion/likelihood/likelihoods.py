@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self
 
+import numpy as np
+
 from merged_diffusion.errors import SolveError, UsageError
+from merged_diffusion.frames import Column
 from merged_diffusion.likelihood import recorder as fields
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import (
@@ -27,10 +30,22 @@ UNITS: Final = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Likelihood(Scores):
-    """Bits/dim of N images by the probability-flow ODE."""
+    """Bits/dim of N images by the probability-flow ODE.
+
+    As a table it has a row per image: ``id``, ``file`` and ``label`` where the data have them, ``status``,
+    ``bits_per_dim``, the terms of log P in nats, ``se_probe`` and ``path_error``, what it cost, ``cluster``.
+
+    Examples
+    --------
+    >>> found = log_likelihood(load_pair("digits"), load_data("digits").select(limit=2))
+    >>> list(found.to_dict())[:4]
+    ['id', 'label', 'status', 'bits_per_dim']
+    """
 
     TERMS: ClassVar = fields.TERMS
+    COLUMNS: ClassVar = ("se_probe", "path_error")
     ERROR: ClassVar = "se_probe"
+    ERRORS: ClassVar = {"bits_per_dim": "se_probe", "log_density_nats": "se_probe"}
     MEAN: ClassVar = MeanOfLikelihoods
 
     importance: int = 1
@@ -71,6 +86,16 @@ class Likelihood(Scores):
         """Log p at gamma_min [N], where nothing was dequantised."""
         return self.column("log_density_nats")
 
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [N] by name: as of every score, with the solver's steps."""
+        steps = [record.steps or {} for record in self.records]
+        return super().to_dict() | {
+            f"steps_{kind}": np.array([each.get(kind, 0) for each in steps]) for kind in STEPS
+        }
+
+    def _scores(self) -> dict[str, Column]:
+        return {"log_density_nats": self.log_density_nats} if self.is_density else super()._scores()
+
     def summary(self) -> MeansOfLikelihoods:
         """Means over the images."""
         steps = [record.steps or {} for record in self.scored or self.records]
@@ -90,8 +115,10 @@ class Likelihood(Scores):
         if not failed:
             return self
         first = failed[0]
+        files = self.beside.get("file")
+        file = "" if files is None else f" ({files[self.records.index(first)]})"
         raise SolveError(
-            f"{len(failed)} of {len(self)} images failed, the first: image {first.id}, "
+            f"{len(failed)} of {len(self)} images failed, the first: image {first.id}{file}, "
             f'{first.status} at gamma = {first.gamma:.4g} (leg "{first.leg}", expert {first.expert})',
             hint=first.hint or "the others are unharmed",
             ids=[record.id for record in failed],

@@ -93,13 +93,13 @@ def comma_separated(table: Table) -> str:
     ]
     lines: list[list[str]] = [[]]
     for name, has_error in zip(table.columns, with_error, strict=True):
-        name = _csv(name)
+        name = csv_text(name)
         lines[0] += [name, f"{name} se"] if has_error else [name]
     for row in table.rows:
         line: list[str] = []
         for cell, has_error in zip(row, with_error, strict=True):
             is_number = isinstance(cell, Number)
-            line.append(repr(cell.value) if isinstance(cell, Number) else _csv(cell or ""))
+            line.append(repr(cell.value) if isinstance(cell, Number) else csv_text(cell or ""))
             if has_error:
                 error = cell.error if isinstance(cell, Number) and is_number else None
                 line.append("" if error is None else repr(error))
@@ -133,7 +133,7 @@ LATEX: Final[Mapping[int, str]] = str.maketrans(
 )
 
 
-def _csv(text: str) -> str:
+def csv_text(text: str) -> str:
     """A text that no spreadsheet takes for a formula, which a number never is here."""
     return "'" * text.startswith(FORMULA) + shown(text, one_line=True)
 

@@ -1,15 +1,14 @@
 """Samples as files: an npz, a zip or a folder of PNG named as EDM names them, or one PNG of all.
 
 Every form holds a record of how it was made (``settings`` in an npz, ``settings.json`` in a zip or folder, a
-text chunk of a PNG) and no time of day, so that the same samples are the same bytes. Levels L < 256 are shown
-as round(255 v/(L - 1)); only an npz keeps them.
+text chunk of a PNG) and no time of day, so that the same samples are the same bytes. Only an npz keeps the
+levels; pictures show 256 of them.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import math
 import re
 import stat
 import zipfile
@@ -24,6 +23,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from merged_diffusion.data.images import MAX_LEVELS
+from merged_diffusion.data.mosaic import as_shown, picture
 from merged_diffusion.errors import RunError, UsageError
 from merged_diffusion.files.reading import opened, read_text
 from merged_diffusion.runs.directory import Directory
@@ -40,7 +40,6 @@ RECORD: Final = "settings"
 LABELS: Final = "dataset.json"  # EDM's table of classes
 THOUSANDS: Final = re.compile(r"[0-9]{5,}")  # of `name`
 PICTURE: Final = re.compile(r"img[0-9]{8,}\.png")
-TILE: Final = 64  # pixels, at least, of an image in a grid
 MOST_TILES: Final = 10_000
 
 Record = Mapping[str, object]
@@ -146,29 +145,6 @@ def read_record(form: Form, path: Path) -> dict[str, Any]:
     return record
 
 
-def grid(samples: Samples) -> npt.NDArray[np.uint8]:
-    """All images side by side [H', W', 3], small ones enlarged pixel by pixel, with a line between."""
-    images = shown(samples)
-    n, _, height, width = images.shape
-    scale = max(1, TILE // max(height, width))
-    across = math.ceil(math.sqrt(n))
-    down = math.ceil(n / across)
-    tiles = images.transpose(0, 2, 3, 1).repeat(scale, 1).repeat(scale, 2)
-    step = height * scale + 1, width * scale + 1
-    page = np.full((down * step[0] - 1, across * step[1] - 1, 3), 255, dtype=np.uint8)
-    for number, tile in enumerate(tiles):
-        top, left = (i * length for i, length in zip(divmod(number, across), step, strict=True))
-        page[top : top + tile.shape[0], left : left + tile.shape[1]] = tile  # grey is broadcast
-    return page
-
-
-def shown(samples: Samples) -> npt.NDArray[np.uint8]:
-    """Images [N, C, H, W] of 256 levels."""
-    if samples.levels == MAX_LEVELS:
-        return samples.images
-    return np.rint(255.0 * samples.images / (samples.levels - 1)).astype(np.uint8)
-
-
 def name(image: int) -> str:
     """Of the PNG file of an id: thousands in a folder, so that names sort as ids do."""
     return f"{image // 1000:05d}/img{image:08d}.png"
@@ -203,13 +179,13 @@ def _zip(samples: Samples, record: str) -> bytes:
 def _grid(samples: Samples, record: str) -> bytes:
     text, stream = PngInfo(), io.BytesIO()
     text.add_text(RECORD, record)
-    Image.fromarray(grid(samples)).save(stream, format="PNG", pnginfo=text)
+    Image.fromarray(picture(samples.images, samples.levels)).save(stream, format="PNG", pnginfo=text)
     return stream.getvalue()
 
 
 def _members(samples: Samples, record: str) -> Iterator[tuple[str, bytes]]:
     names = [name(int(image)) for image in samples.ids]
-    for member, pixels in zip(names, shown(samples), strict=True):
+    for member, pixels in zip(names, as_shown(samples.images, samples.levels), strict=True):
         content = io.BytesIO()
         Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(content, "PNG")
         yield member, content.getvalue()

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion.data.images import content_sha256
+from merged_diffusion.data.mosaic import html_mosaic
+from merged_diffusion.frames import Column, Tabular
 from merged_diffusion.ode.time_profile import TimeProfile
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Samples:
+class Samples(Tabular):
     """Images [N, C, H, W], uint8 (uint16 above 256 levels), drawn for ``ids`` [N].
 
     ``evaluations`` [N] of networks by role; ``latents`` z_min float64 [N, d] and ``time_profile``, of the
     drawing of all, where they were asked for.
+
+    ``samples[3]`` is the fourth image [C, H, W]; ``samples[:5]`` and ``samples[[7, 2]]`` are the samples at
+    those positions. As a table they have a row per image: ``id``, ``label`` where there are some, and the
+    evaluations by role.
     """
 
     images: npt.NDArray[Any]
@@ -35,6 +41,26 @@ class Samples:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
         return f"Samples({len(self)} images {shape}, {self.levels} levels)"
+
+    @overload
+    def __getitem__(self, key: int) -> npt.NDArray[Any]: ...
+    @overload
+    def __getitem__(self, key: slice | Sequence[int] | npt.NDArray[Any]) -> Samples: ...
+    def __getitem__(self, key: int | slice | Sequence[int] | npt.NDArray[Any]) -> npt.NDArray[Any] | Samples:
+        found = np.arange(len(self))[key]
+        return self.images[found] if np.ndim(found) == 0 else self.take(found)
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        return iter(self.images)
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [N] by name; pixels are in none."""
+        labels = {} if self.labels is None else {"label": self.labels}
+        spent = {f"evaluations_{role}": counts for role, counts in self.evaluations.items()}
+        return {"id": self.ids, **labels, **spent}
+
+    def _repr_html_(self) -> str:
+        return html_mosaic(self.images, self.levels, repr(self))
 
     @property
     def sha256(self) -> str:

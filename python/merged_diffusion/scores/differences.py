@@ -9,10 +9,11 @@ import numpy as np
 
 from merged_diffusion import _core
 from merged_diffusion.files.typed_values import TypedValues
+from merged_diffusion.frames import text_of_error
 from merged_diffusion.scores.record import Record
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Difference(TypedValues):
     """One minus two in bits/dim over ``n`` images; None where one image or one cluster has no error."""
 
@@ -21,6 +22,9 @@ class Difference(TypedValues):
     """Clustered where every image has a cluster."""
     se_images: float | None
     n: int
+
+    def __repr__(self) -> str:
+        return f"Difference({self.difference:+.4f}{text_of_error(self.se)} bits/dim, {self.n} images)"
 
 
 def paired(one: Iterable[Record], two: Iterable[Record]) -> Difference | None:

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from merged_diffusion.data.images import Data, check_images, pixel_values
+from merged_diffusion.data.torch_sets import from_torch_set, is_torch_set
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.experts.base import check_labels, takes_shape
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
 from merged_diffusion.merge import MergedModel
 
 Integers = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.generic] | Tensor
+FROM_DATA: Final = "from-data"
 
 
-def as_data(
-    images: Data | npt.NDArray[np.generic] | Tensor, ids: npt.ArrayLike | None, model: MergedModel
-) -> Data:
+Images = Data | npt.NDArray[np.uint8] | Tensor | Dataset[Any] | DataLoader[Any]
+"""uint8 [N, C, H, W], or a data set of such images."""
+
+
+def as_data(images: Images, ids: npt.ArrayLike | None, model: MergedModel) -> Data:
     """The images with the ids given, or their own; `DataError` where they do not suit the model."""
+    if is_torch_set(images):
+        images = from_torch_set(images, model.levels)
     if isinstance(images, Data):
         data = images if ids is None else replace(images, ids=_ids(ids, len(images)))
     else:
-        pixels = check_images(_array(images), model.levels, "images")
+        pixels = check_images(_array(cast(Pixels, images)), model.levels, "images")
         data = Data("images", "", pixels, _ids(ids, len(pixels)), None, model.levels, None, "")
     _check_shape(data.images.shape[1:], model, data.name)
     if data.levels != model.levels:
@@ -40,8 +48,17 @@ def as_data(
     return data
 
 
-def as_labels(labels: npt.ArrayLike | None, n: int, model: MergedModel) -> Integers | None:
-    """Labels [N] that every conditional expert of the model knows; those of a `Data` count only if given."""
+def as_labels(
+    labels: npt.ArrayLike | None, n: int, model: MergedModel, own: Integers | None = None
+) -> Integers | None:
+    """Labels [N] that every conditional expert of the model knows; ``own`` ones of the data if asked for."""
+    if isinstance(labels, str):
+        if labels != FROM_DATA or own is None:
+            raise UsageError(
+                f"labels = {labels!r}" + ("" if labels != FROM_DATA else ", but the images have none"),
+                hint=f"give {n} class numbers, {FROM_DATA!r} for data that have labels, or leave them out",
+            )
+        labels = own
     found = _column(labels, n, "labels")
     if found is not None:
         for leg in model.legs():

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.files.typed_values import TypedValues
+from merged_diffusion.frames import Column, Tabular, text_of_error
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.scores.record import Record
 
@@ -107,14 +108,19 @@ class MeansOfBounds(Means):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scores(ABC):
+class Scores(Tabular):
     """Bits/dim of N images with their terms and costs; arrays are in the order of the records.
 
     Images that failed are NaN in arrays of numbers, and leave no mean unless ``allow_failed``.
+
+    ``scores[3]`` is the fourth image's `Record`; ``scores[:5]``, ``scores[[7, 2]]`` and ``scores[mask]`` are
+    the scores of the images at those positions, whose seconds and time profile are still those of all.
     """
 
     TERMS: ClassVar[tuple[str, ...]]
     """Names of the terms of log P."""
+    COLUMNS: ClassVar[tuple[str, ...]]
+    """Fields of a record that a table has beside the score and its terms."""
     ERROR: ClassVar[str]
     """Field of a record: the standard error that its random numbers leave in an image's score."""
     MEAN: ClassVar[type[MeanOfLikelihoods | MeanOfBounds]]
@@ -122,6 +128,8 @@ class Scores(ABC):
     records: tuple[Record, ...]
     dim: int
     _: KW_ONLY
+    beside: Mapping[str, Column] = field(default_factory=dict)
+    """What the data set knows of each image [N]: ``file`` and ``label``, where it has them."""
     allow_failed: bool = False
     seconds: float = 0.0
     """What it took here; nothing for records that were read back."""
@@ -141,6 +149,20 @@ class Scores(ABC):
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    @overload
+    def __getitem__(self, key: int) -> Record: ...
+    @overload
+    def __getitem__(self, key: slice | Sequence[int] | npt.NDArray[Any]) -> Self: ...
+    def __getitem__(self, key: int | slice | Sequence[int] | npt.NDArray[Any]) -> Record | Self:
+        found = np.arange(len(self))[key]
+        if np.ndim(found) == 0:
+            return self.records[found]
+        beside = {name: column[found] for name, column in self.beside.items()}
+        return replace(self, records=tuple(self.records[position] for position in found), beside=beside)
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:
@@ -233,6 +255,36 @@ class Scores(ABC):
             evaluations={"total": sum(by_role.values()), **by_role} if counts else None,
         )
 
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [N] by name: ``id``, what the data set knows (``file``, ``label``), ``status``, the score.
+
+        Then its terms in nats, its own errors, and what it cost; ``cluster`` where images have clusters.
+        """
+        own = {name: self.column(name) for name in self.COLUMNS}
+        spent = {f"evaluations_{role}": counts for role, counts in self.evaluations.items()}
+        groups = {} if self.clusters is None else {"cluster": self.clusters}
+        return {
+            "id": self.ids,
+            **self.beside,
+            "status": self.status,
+            **self._scores(),
+            **own,
+            **spent,
+            **groups,
+        }
+
+    def _glance(self) -> dict[str, Column]:
+        shown = {"id", *self.beside, *self.ERRORS, *self.ERRORS.values()} | (
+            {"status"} if self.n_failed else set()
+        )
+        spent = np.array([record.total_evaluations for record in self.records])
+        return {name: column for name, column in self.to_dict().items() if name in shown} | {
+            "evaluations": spent
+        }
+
+    def _scores(self) -> dict[str, Column]:
+        return {"bits_per_dim": self.bits_per_dim, **self.terms_nats}
+
     def rows(self) -> list[dict[str, object]]:
         """A flat row of numbers and names per image: a table's rows."""
         return [_flat(record, self.TERMS) for record in self.records]
@@ -246,9 +298,9 @@ class Scores(ABC):
         counted = f"{len(self)} images" + (f", {self.n_failed} failed" if self.n_failed else "")
         if found is None:
             return f"{name}({counted}, no mean)"
-        error = "" if found.se is None else f" ± {found.se:.4f}"
         spent = mean(record.total_evaluations for record in self.scored)
-        return f"{name}({counted}, {found.mean:.4f}{error} {self.unit}, {spent:.0f} evaluations/image)"
+        value = f"{found.mean:.4f}{text_of_error(found.se)} {self.unit}"
+        return f"{name}({counted}, {value}, {spent:.0f} evaluations/image)"
 
 
 def floats(values: Iterable[float | None]) -> Floats:

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
 
 from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.frames import Column, Tabular, text_of_error
+from merged_diffusion.scores.means import floats
 from merged_diffusion.sweeps.request import Metric
 
 if TYPE_CHECKING:
@@ -58,7 +62,7 @@ class RowError:
         return cls(type(error).__name__, str(error), {}, None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepRow:
     """A threshold, or one expert alone; ``summary`` is what the command of the row prints, if it has begun.
 
@@ -71,6 +75,11 @@ class SweepRow:
     summary: Mapping[str, Any] | None
     paired: Paired | None = None
     error: RowError | None = None
+
+    def __repr__(self) -> str:
+        found = self.value
+        value = "no value" if found is None else f"{found[0]:.4f}" + text_of_error(found[1])
+        return f"SweepRow({self.name}, {value}, {self.n or 0} images)"
 
     @property
     def model(self) -> str:
@@ -178,12 +187,18 @@ class Evaluations:
 
 
 @dataclass(frozen=True, repr=False)
-class SweepTable:
-    """A sweep as it stands: `sweep` returns one.
+class SweepTable(Tabular):
+    """A sweep as it stands: `sweep` returns one, with a row for each threshold and for each expert alone.
+
+    ``table[2]`` is the third `SweepRow`. As a table it has the columns ``name``, ``model``, ``eta``,
+    ``gamma``, the value (``bits_per_dim``, or the name of the distance of samples) with its ``se``, the
+    ``difference`` from the row ``paired_with`` with its ``difference_se``, ``n`` and ``evaluations``.
 
     ``data``, ``settings`` and ``experts`` (by role) are as in the ``settings.json`` of a row, with the number
     of images and without a threshold.
     """
+
+    ERRORS: ClassVar = {"bits_per_dim": "se", "difference": "difference_se"}
 
     metric: Metric
     data: Mapping[str, object]
@@ -200,6 +215,35 @@ class SweepTable:
     def __repr__(self) -> str:
         best = "" if self.best is None else f"; best {self.best.name}"
         return f"SweepTable({self.metric} of {self.data.get('name')}, {len(self.rows)} rows{best})"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[SweepRow]:
+        return iter(self.rows)
+
+    def __getitem__(self, position: int) -> SweepRow:
+        return self.rows[position]
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [rows] by name; NaN where a row has no such number."""
+        rows = self.rows
+        values = [row.value or (None, None) for row in rows]
+        differences = [row.paired for row in rows]
+        names = {row.figure.name for row in rows if row.figure is not None} or {"bits_per_dim"}
+        return {
+            "name": np.array([row.name for row in rows]),
+            "model": np.array([row.model for row in rows]),
+            "eta": floats(row.eta for row in rows),
+            "gamma": floats(None if row.threshold is None else row.threshold["gamma"] for row in rows),
+            "/".join(sorted(names)): floats(value for value, _ in values),
+            "se": floats(se for _, se in values),
+            "paired_with": np.array(["" if found is None else found.to for found in differences]),
+            "difference": floats(None if found is None else found.difference for found in differences),
+            "difference_se": floats(None if found is None else found.se for found in differences),
+            "n": floats(row.n for row in rows),
+            "evaluations": floats(row.evaluations for row in rows),
+        }
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> SweepTable:

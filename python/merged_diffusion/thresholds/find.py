@@ -27,7 +27,7 @@ from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams, check_kind
 from merged_diffusion.scores.defaults import SEED
-from merged_diffusion.scores.inputs import as_data, as_labels, examples
+from merged_diffusion.scores.inputs import Images, as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.usual_rows import scoring_rows
 from merged_diffusion.thresholds.candidates import candidates, parts_of, profile_grid
@@ -124,7 +124,7 @@ class Found:
 def find_threshold(
     likelihood: Expert,
     quality: Expert,
-    data: Data,
+    data: Images,
     *,
     eta_range: tuple[float, float] | None = None,
     seed: int = SEED,
@@ -171,7 +171,7 @@ def find_threshold(
         convention=convention,
     )
     given = as_data(data, None, model)
-    classes = as_labels(labels, len(given), model)
+    classes = as_labels(labels, len(given), model, given.labels)
     in_space = [as_model(expert, convention=convention).legs()[0].expert for expert in (likelihood, quality)]
     place = machine.here(partial(scoring_rows, len(given)))
     # The one pass asks the quality expert below every threshold, too.

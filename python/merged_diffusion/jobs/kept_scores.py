@@ -1,0 +1,78 @@
+"""The scores of a run that was kept, image by image, beside what its data set knows of them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from merged_diffusion.bound import Bound
+from merged_diffusion.data import load_data
+from merged_diffusion.errors import DataError, UnsafeFileError, UsageError
+from merged_diffusion.frames import Column
+from merged_diffusion.jobs.identity import Identity
+from merged_diffusion.jobs.summary import scores
+from merged_diffusion.likelihood import Likelihood
+from merged_diffusion.runs import Run, open_run
+from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.scores.record import Record
+
+log = logging.getLogger("merged_diffusion")
+
+
+def load_scores(run: str | Path | Run, *, cache: str | Path | None = None) -> Likelihood | Bound:
+    """The scores that a run holds, as `log_likelihood` and `variational_bound` return them.
+
+    Parameters
+    ----------
+    run
+        A directory that was given as ``out`` or ``--out``, one of its parts (``likelihood``, ``quality``), or
+        the row of a sweep.
+    cache
+        The folder in which ``cifar10`` and ``imagenet32`` are looked for.
+
+    Returns
+    -------
+    Likelihood or Bound
+        The records in ascending order of ids. Names of files and labels stand beside them where the very
+        images are still found at the place from which they were scored.
+
+    Raises
+    ------
+    RunError
+        The directory holds no run, or a damaged one.
+
+    Examples
+    --------
+    >>> load_scores("results/photos").to_pandas()  # doctest: +SKIP
+    """
+    found = run if isinstance(run, Run) else open_run(run)
+    with as_kept(found.path):
+        identity, records = Identity.from_dict(found.settings), found.records()
+        return scores(identity, records, beside=_beside(identity, records, cache))
+
+
+def _beside(identity: Identity, records: list[Record], cache: str | Path | None) -> dict[str, Column]:
+    """What the data set knows of the images of some records; nothing where it is not there any more."""
+    settings = identity.settings
+    try:
+        data = load_data(
+            settings["data"],
+            settings["split"],
+            settings["levels"],
+            cache=cache,
+            variant=settings["variant"],
+        )
+    except (DataError, UnsafeFileError, UsageError) as error:
+        log.warning("the images of the run are not read again, so nothing stands beside them: %s", error)
+        return {}
+    if data.sha256 != identity.data.sha256:
+        log.warning(
+            "%s: holds other images than those that were scored, so nothing stands beside them",
+            settings["data"],
+        )
+        return {}
+    order = np.argsort(data.ids, kind="stable")
+    positions = order[np.searchsorted(data.ids, [record.id for record in records], sorter=order)]
+    return {name: column[positions] for name, column in data.columns.items()}
