@@ -1,8 +1,8 @@
 from merged_diffusion._core import __version__ as __version__
 from merged_diffusion.bound import Bound as Bound, loss_profile as loss_profile, variational_bound as variational_bound
 from merged_diffusion.data import load_data as load_data
-from merged_diffusion.data.images import Data as Data
-from merged_diffusion.errors import MergedDiffusionError as MergedDiffusionError
+from merged_diffusion.data.images import Data as Data, make_data as make_data
+from merged_diffusion.errors import DataError as DataError, DataIntegrityError as DataIntegrityError, DataNotFoundError as DataNotFoundError, ExpertError as ExpertError, ExpertRangeError as ExpertRangeError, ExpertWarning as ExpertWarning, CheckpointError as CheckpointError, IncompleteError as IncompleteError, MergedDiffusionError as MergedDiffusionError, ResourceError as ResourceError, RunCorruptError as RunCorruptError, RunError as RunError, RunLockedError as RunLockedError, RunMismatchError as RunMismatchError, SolveError as SolveError, StorageError as StorageError, UnsafeFileError as UnsafeFileError, UnsupportedCheckpointError as UnsupportedCheckpointError, UsageError as UsageError
 from merged_diffusion.experts.accept import Accept as Accept
 from merged_diffusion.experts.base import Expert as Expert
 from merged_diffusion.experts.callables import CallableExpert as CallableExpert
@@ -12,6 +12,7 @@ from merged_diffusion.experts.diffusers import DiffusersExpert as DiffusersExper
 from merged_diffusion.experts.gaussian import GaussianExpert as GaussianExpert, GaussianMixtureExpert as GaussianMixtureExpert
 from merged_diffusion.experts.inspection import inspect_expert as inspect_expert
 from merged_diffusion.jobs.evaluate import evaluate as evaluate
+from merged_diffusion.jobs.kept_scores import load_scores as load_scores
 from merged_diffusion.jobs.settings import Settings as Settings
 from merged_diffusion.likelihood import Likelihood as Likelihood, log_density as log_density, log_likelihood as log_likelihood, paired_difference as paired_difference
 from merged_diffusion.merge import MergedModel as MergedModel, Threshold as Threshold
@@ -20,7 +21,7 @@ from merged_diffusion.ode.methods import Adams as Adams, Dopri5 as Dopri5, Probe
 from merged_diffusion.pairs import load_pair as load_pair
 from merged_diffusion.quality.assess import assess as assess
 from merged_diffusion.quality.frechet import frechet_distance as frechet_distance
-from merged_diffusion.runs import open_run as open_run
+from merged_diffusion.runs import Run as Run, open_run as open_run
 from merged_diffusion.samplers import Ancestral as Ancestral, Dpmpp2m as Dpmpp2m, Heun as Heun, Ode as Ode
 from merged_diffusion.sampling import Samples as Samples, draw as draw, sample as sample
 from merged_diffusion.sweeps.carry_out import sweep as sweep

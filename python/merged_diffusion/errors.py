@@ -6,19 +6,75 @@ into its exit code; ``--json`` prints the fields.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, TypedDict, Unpack
+
+
+class Facts(TypedDict, total=False):
+    """What an error may know, as JSON values: those that apply stand in its ``fields``."""
+
+    file: str
+    """A path, or the name of a stream."""
+    member: str | None
+    """Of an archive."""
+    key: str
+    """Of a table, an array of a file, or a setting."""
+    offset: int
+    """In bytes, from the beginning of the file."""
+    index: Sequence[int]
+    """Of the first offending value in an array."""
+    expected: object
+    found: object
+    differences: object
+    """What is recorded beside what was asked for."""
+    missing: Sequence[object]
+    """Files, each with its place and how to get it; or ids without a record."""
+    url: str
+    status: int | None
+    """Of an answer of the network."""
+    errno: int | None
+    expert: str | None
+    role: str
+    gamma: float | None
+    """Where an integration or a loss failed."""
+    ids: Sequence[int]
+    """Of the images that failed."""
+    image: int
+    device: str
+    rows: int
+    """Of a network call, which memory did not suffice for."""
+    batch_size: object
+    most: int
+    bpd_tol: float
+    floor: float
+    """The least ``bpd_tol`` that probes allow."""
+    host: str
+    pid: int
+    claim: str
+    """The file by which another process holds a shard."""
 
 
 class MergedDiffusionError(Exception):
-    """Anything that the package refuses or cannot do."""
+    """Anything that the package refuses or cannot do.
+
+    ``message`` says what was given and what is allowed, ``hint`` what to do; ``fields`` holds the facts.
+
+    Examples
+    --------
+    >>> try:
+    ...     load_data("cifar")
+    ... except UsageError as error:
+    ...     print(error.exit_code, error.message)
+    2 'cifar' is neither digits, photos, cifar10, imagenet32 nor an existing path
+    """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, **fields: object) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, **fields: Unpack[Facts]) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.fields = fields
+        self.fields: Facts = fields
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}; {self.hint}"

@@ -43,7 +43,8 @@ class Tabular(ABC):
         UsageError
             pandas is not installed.
         """
-        return _package("pandas").DataFrame(self.to_dict())
+        frame: pd.DataFrame = _package("pandas").DataFrame(self.to_dict())
+        return frame
 
     def to_polars(self) -> pl.DataFrame:
         """As a data frame of polars.
@@ -53,7 +54,8 @@ class Tabular(ABC):
         UsageError
             polars is not installed.
         """
-        return _package("polars").DataFrame(self.to_dict())
+        frame: pl.DataFrame = _package("polars").DataFrame(self.to_dict())
+        return frame
 
     def _glance(self) -> dict[str, Column]:
         """The columns that a notebook shows."""

@@ -33,4 +33,4 @@ def attach(package: str, file: str) -> tuple[Callable[[str], object], Callable[[
         setattr(sys.modules[package], name, value)
         return value
 
-    return load, lambda: sorted({*vars(sys.modules[package]), *homes()})
+    return load, lambda: sorted(homes())

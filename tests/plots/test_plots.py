@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from merged_diffusion import plots
-from merged_diffusion.plots.image_grids import mosaic
 from merged_diffusion.plots.look import spread
 
 CURVE = plots.Curve("", [0.1, 0.2, 0.3], [1.8, 1.7, 1.75], [0.02, 0.01, 0.03])
@@ -122,14 +121,6 @@ def test_legs_show_charge_within_range():
     spans = [(p.get_x(), p.get_x() + p.get_width()) for p in figure.axes[0].patches]
     assert spans == [(-7, 8), (-8, 5), (-8, -3), (-3, 8)]
     assert_legible(figure)
-
-
-def test_mosaic_keeps_pixels():
-    images = np.arange(2 * 1 * 2 * 2, dtype=np.uint8).reshape(2, 1, 2, 2)
-    sheet = mosaic(images, levels=18, columns=2)
-    assert sheet.shape == (2, 5, 4)
-    assert sheet[..., 0].tolist() == [[0, 15, 0, 60, 75], [30, 45, 0, 90, 105]]
-    assert sheet[..., 3].tolist() == [[255, 255, 0, 255, 255]] * 2
 
 
 def test_grids_and_strips_are_not_smoothed():

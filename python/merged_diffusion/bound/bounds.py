@@ -8,7 +8,8 @@ from typing import ClassVar, Final
 import numpy as np
 
 from merged_diffusion import _core
-from merged_diffusion.scores.means import Floats, MeanOfBounds, MeansOfBounds, Repeats, Scores
+from merged_diffusion.scores.means import Floats, MeanOfBounds, MeansOfBounds, Repeats
+from merged_diffusion.scores.score_table import Scores
 
 TERMS: Final = ("prior", "reconstruction", "diffusion")
 

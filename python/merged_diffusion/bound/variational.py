@@ -27,9 +27,9 @@ from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind, check_seed
 from merged_diffusion.scores.defaults import REPEATS, SEED, TIMES
 from merged_diffusion.scores.inputs import Images, as_data, as_labels
-from merged_diffusion.scores.means import ROLES
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.record import Record
+from merged_diffusion.scores.score_table import ROLES
 from merged_diffusion.scores.usual_rows import scoring_rows
 
 

@@ -215,7 +215,7 @@ def _checked(batch: Batch, where: str) -> Batch:
         raise DataIntegrityError(
             f"{where}: record {at} has the label {batch.labels[at]}, over {N_CLASSES - 1}",
             file=where,
-            index=at,
+            index=[at],
         )
     return batch
 

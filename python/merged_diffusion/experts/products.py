@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from merged_diffusion.errors import ExpertError, ExpertWarning
+from merged_diffusion.errors import ExpertError, ExpertWarning, Facts
 from merged_diffusion.experts import gradient
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import ask, ask_in_parts, pull
@@ -95,7 +95,8 @@ def check_products(
                 expert,
                 text,
                 hint="nothing on the way from z may be detached or computed under no_grad; "
-                f"--accept-gradient {expert.name} (accept_gradient in Python) goes on all the same",
+                f"--accept-gradient {expert.name} (in Python Accept(gradient={expert.name!r})) goes on all "
+                "the same",
                 gamma=worst.gamma,
             )
         warnings.warn(f"expert {expert.name} {text}", ExpertWarning, stacklevel=4)
@@ -112,6 +113,9 @@ def check_products(
         warnings.warn(text, ExpertWarning, stacklevel=4)
 
 
-def unsound(expert: Expert, text: str, *, hint: str | None = None, **fields: object) -> ExpertError:
+def unsound(expert: Expert, text: str, *, hint: str | None = None, gamma: float | None = None) -> ExpertError:
     """The error that says what is wrong with an expert."""
-    return ExpertError(f"expert {expert.name} {text}", hint=hint, expert=expert.name, **fields)
+    fields: Facts = {"expert": expert.name}
+    if gamma is not None:
+        fields["gamma"] = gamma
+    return ExpertError(f"expert {expert.name} {text}", hint=hint, **fields)

@@ -23,8 +23,8 @@ from merged_diffusion.likelihood.exact import log_likelihoods, warn_above_unifor
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode import methods
 from merged_diffusion.scores.defaults import TIMES
-from merged_diffusion.scores.means import Scores
 from merged_diffusion.scores.record import Record
+from merged_diffusion.scores.score_table import Scores
 
 Labels = npt.NDArray[np.int64] | None
 

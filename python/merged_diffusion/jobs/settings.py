@@ -257,7 +257,7 @@ def _option(name: str) -> str:
 def _at_least_one(name: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise UsageError(
-            f"{_option(name)} {value} lies below 1", hint="use a number from 1 up", **{name: value}
+            f"{_option(name)} {value} lies below 1", hint="use a number from 1 up", key=name, found=value
         )
 
 

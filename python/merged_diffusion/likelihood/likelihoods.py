@@ -17,9 +17,9 @@ from merged_diffusion.scores.means import (
     MeanOfLikelihoods,
     MeansOfDensities,
     MeansOfLikelihoods,
-    Scores,
     mean,
 )
+from merged_diffusion.scores.score_table import Scores
 
 STEPS: Final = ("accepted", "rejected")
 UNITS: Final = {

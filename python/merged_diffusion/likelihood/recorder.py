@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.likelihood.probe_error import HeavyTails, Parts
-from merged_diffusion.scores.means import ROLES
 from merged_diffusion.scores.record import Record
+from merged_diffusion.scores.score_table import ROLES
 
 if TYPE_CHECKING:
     from merged_diffusion.likelihood.dequantisation import Starts

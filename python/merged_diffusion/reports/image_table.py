@@ -35,13 +35,12 @@ def image_columns(folders: Sequence[str | Path], *, cache: str | Path | None = N
     RunError
         One is no run of ``nll`` or ``vlb``, nor a sweep of such.
     """
-    parts = [
-        {"run": np.full(len(own), str(run.path)), "model": np.full(len(own), model), **own.to_dict()}
-        for folder in folders
-        for run in _runs(Path(folder))
-        for model, each in {run.settings.get("model", "merged"): run, **run.parts()}.items()
-        for own in [load_scores(each, cache=cache)]
-    ]
+    parts = []
+    for run in (run for folder in folders for run in _runs(Path(folder))):
+        for model, each in {run.settings.get("model", "merged"): run, **run.parts()}.items():
+            own = load_scores(each, cache=cache)
+            marks = {"run": str(run.path), "model": model}
+            parts.append({name: np.full(len(own), mark) for name, mark in marks.items()} | own.to_dict())
     names = dict.fromkeys(name for columns in parts for name in columns)
     found = {name: np.concatenate([_filled(columns, name, parts) for columns in parts]) for name in names}
     return {
@@ -56,9 +55,8 @@ def as_csv(columns: Mapping[str, Column]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(
-        zip(*([_csv(value) for value in column.tolist()] for column in columns.values()), strict=True)
-    )
+    cells = [[_csv(value) for value in column.tolist()] for column in columns.values()]
+    writer.writerows(zip(*cells, strict=True))
     return stream.getvalue()
 
 

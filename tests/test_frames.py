@@ -1,0 +1,254 @@
+"""Results as tables: the same numbers in columns, data frames, HTML and files, and rows by position."""
+
+import csv
+import io
+import re
+import sys
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tests.data.makers import png, write_folder
+
+import merged_diffusion as md
+from merged_diffusion.cli import main
+from merged_diffusion.errors import UsageError
+from merged_diffusion.frames import SHOWN, Tabular
+from merged_diffusion.scores.record import Record
+
+
+def write_pictures(folder, images):
+    write_folder(folder, {f"{7 * k % 10}-{k}.png": png(image) for k, image in enumerate(images)})
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command: exit code, standard output and standard error."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = main(list(words))
+        return SimpleNamespace(exit_code=code, **capsys.readouterr()._asdict())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Nine photos as PNG files whose names do not sort as ids of another set would."""
+    place = tmp_path_factory.mktemp("photos")
+    write_pictures(place, md.load_data("photos")[:9])
+    return place
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return md.load_data(folder)
+
+
+@pytest.fixture(scope="module")
+def scores(data):
+    return md.log_likelihood(md.load_expert("bundled:photos-vdm"), data)
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs") / "run"
+    settings = md.Settings(data=str(folder), pair="photos", compare=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "at gamma_min")  # the quality expert alone has noise below 3 tau
+        return place, md.evaluate(settings, out=place)
+
+
+def test_files_are_named_beside_ids(data, scores, folder):
+    assert data.files == tuple(sorted(path.name for path in folder.glob("*.png")))
+    table = scores.to_dict()
+    assert table["file"].tolist() == list(data.files)
+    assert table["id"].tolist() == data.ids.tolist()
+
+
+def test_a_known_set_in_a_folder_keeps_the_names_of_its_files(tmp_path):
+    known = md.load_data("photos")
+    write_folder(tmp_path / "set", {f"{k:03d}.png": png(image) for k, image in enumerate(known)})
+    found = md.load_data(tmp_path / "set")
+    assert (found.name, found.clusters.tolist()) == ("photos", known.clusters.tolist())
+    assert found[5:7].files == ("005.png", "006.png")
+
+
+def test_columns_are_the_arrays(scores):
+    table = scores.to_dict()
+    assert np.array_equal(table["bits_per_dim"], scores.bits_per_dim)
+    for name, term in scores.terms_nats.items():
+        assert np.array_equal(table[name], term)
+    assert np.array_equal(table["evaluations_likelihood"], scores.evaluations["likelihood"])
+    assert {len(column) for column in table.values()} == {len(scores)}
+
+
+def test_frames_hold_the_columns(scores):
+    pandas, polars = scores.to_pandas(), scores.to_polars()
+    for name, column in scores.to_dict().items():
+        assert pandas[name].tolist() == polars[name].to_list() == column.tolist()
+
+
+@pytest.mark.parametrize("name", ["pandas", "polars"])
+def test_a_package_that_is_not_there_is_named(scores, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UsageError, match=f"pip install {name}"):
+        getattr(scores, f"to_{name}")()
+
+
+def test_positions_slices_and_masks_choose_images(scores):
+    assert scores[3] is scores.records[3]
+    assert scores[-1].id == scores.ids[-1]
+    assert [record.id for record in scores] == scores.ids.tolist()
+    for key in (slice(2, 5), [2, 3, 4], np.isin(np.arange(9), [2, 3, 4])):
+        part = scores[key]
+        assert part.records == scores.records[2:5]
+        assert part.to_dict()["file"].tolist() == scores.to_dict()["file"][2:5].tolist()
+        assert part.mean == pytest.approx(scores.bits_per_dim[2:5].mean())
+    with pytest.raises(IndexError):
+        scores[9]
+
+
+def test_data_are_indexed_as_arrays(data):
+    assert len(data) == len(list(data)) == 9
+    assert np.array_equal(data[4], data.images[4])
+    assert data[2:4].files == data.files[2:4]
+    assert data[[5, 1]].ids.tolist() == [5, 1]
+    assert data[data.ids > 6].ids.tolist() == [7, 8]
+
+
+def test_samples_are_indexed_as_arrays():
+    samples = md.draw(md.load_pair("digits"), [4, 9, 2], sampler=md.Heun(steps=2))
+    assert np.array_equal(samples[1], samples.images[1])
+    assert samples[1:].ids.tolist() == [9, 2]
+    assert samples.to_dict()["id"].tolist() == [4, 9, 2]
+    assert 'img src="data:image/png;base64,' in samples._repr_html_()
+
+
+def test_html_shows_the_error_of_every_image(scores):
+    found = scores._repr_html_()
+    for value, error in zip(scores.bits_per_dim, scores.se_probe, strict=True):
+        assert f"<td>{value:.4f} ± {error:.4f}</td>" in found
+    assert repr(scores) in found
+    assert "status" not in found
+
+
+def test_html_of_failures_says_so():
+    cost = {"evaluations": {"likelihood": 1, "quality": 0}, "steps": {"accepted": 1, "rejected": 0}}
+    record = Record(id=7, status="nonfinite", bits_per_dim=None, terms_nats=None, **cost)
+    found = md.Likelihood((record,), 4)
+    assert "<td>nonfinite</td>" in found._repr_html_()
+    assert np.isnan(found.to_pandas()["bits_per_dim"][0])
+
+
+def test_html_is_short_and_escaped():
+    class Names(Tabular):
+        def __repr__(self):
+            return "<script>"
+
+        def to_dict(self):
+            return {"name": np.array([f"<b>{k}" for k in range(SHOWN + 3)])}
+
+    found = Names()._repr_html_()
+    assert found.count("<tr>") == 1 + SHOWN + 1
+    assert "3 more rows" in found
+    assert not re.search("<b>|<script>", found)
+
+
+def test_summary_has_a_row_for_each_model(run):
+    _, summary = run
+    table = summary.to_pandas().set_index("name")
+    assert list(table.index) == ["merged", "likelihood", "quality"]
+    assert table.loc["merged", "bits_per_dim"] == summary.means.bits_per_dim.mean
+    assert table.loc["quality", "difference"] == summary.compare[1].paired.difference
+    assert np.isnan(table.loc["merged", "difference"])
+    assert len(repr(summary)) < 120
+
+
+def test_sweep_has_a_row_for_each_threshold():
+    table = md.sweep("digits", [0.1, 0.3], limit=3, seed=4)
+    frame = table.to_pandas()
+    assert frame["eta"].tolist() == [0.1, 0.3]
+    assert frame["bits_per_dim"].tolist() == [row.value[0] for row in table]
+    assert table[1] is table.rows[1]
+    assert len(table) == 2
+    assert all(len(repr(row)) < 80 for row in table)
+
+
+def test_run_is_read_back_with_its_files(run, data):
+    place, summary = run
+    for name, means in (("", summary.means), ("quality", summary.compare[1].means)):
+        found = md.load_scores(place / name)
+        assert found.summary().bits_per_dim == means.bits_per_dim
+        assert found.to_dict()["file"].tolist() == list(data.files)
+    pair = md.load_scores(place), md.load_scores(place / "likelihood")
+    assert md.paired_difference(*pair) == summary.compare[0].paired
+
+
+def test_images_that_changed_name_no_files(run, folder, tmp_path, caplog):
+    place, _ = run
+    hidden = tmp_path / "hidden"
+    folder.rename(hidden)
+    try:
+        assert "file" not in md.load_scores(place).to_dict()
+        assert "not read again" in caplog.text
+        caplog.clear()
+        write_pictures(folder, md.load_data("photos")[9:18])
+        assert "file" not in md.load_scores(place).to_dict()
+        assert "other images" in caplog.text
+    finally:
+        for path in folder.glob("*"):
+            path.unlink()
+        folder.rmdir()
+        hidden.rename(folder)
+
+
+def exported(run_command, *words):
+    done = run_command("runs", "export", *map(str, words), "--what", "images")
+    assert done.exit_code == 0, done.err
+    return done
+
+
+def test_export_of_images_is_the_table(run, command, tmp_path):
+    place, _ = run
+    rows = list(csv.DictReader(io.StringIO(exported(command, place).out)))
+    assert {row["model"] for row in rows} == {"merged", "likelihood", "quality"}
+    for name in ("merged", "quality"):
+        found = md.load_scores(place if name == "merged" else place / name)
+        own = [row for row in rows if row["model"] == name]
+        assert [row["file"] for row in own] == found.to_dict()["file"].tolist()
+        assert [float(row["bits_per_dim"]) for row in own] == found.bits_per_dim.tolist()
+    out = tmp_path / "images.parquet"
+    for _ in range(2):  # what is ours is replaced
+        exported(command, place, "--out", out)
+    import pandas as pd
+
+    frame = pd.read_parquet(out)
+    assert frame["bits_per_dim"].tolist() == [float(row["bits_per_dim"]) for row in rows]
+    assert list(frame) == list(rows[0])
+
+
+def test_export_of_images_replaces_nothing_else(run, command, tmp_path):
+    place, _ = run
+    for name in ("a.csv", "a.parquet"):
+        out = tmp_path / name
+        out.write_bytes(b"PAR1 of somebody else PAR1")
+        done = command("runs", "export", str(place), "--what", "images", "--out", str(out))
+        assert done.exit_code == 2
+        assert out.read_bytes() == b"PAR1 of somebody else PAR1"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--table", "1"], "use one of them"),
+        (["--format", "latex"], "--format csv"),
+        (["--format", "parquet"], "--out FILE.parquet"),
+    ],
+)
+def test_export_of_images_refuses_what_cannot_be_meant(run, command, words, text):
+    done = command("runs", "export", str(run[0]), "--what", "images", *words)
+    assert done.exit_code == 2
+    assert text in done.err
