@@ -61,9 +61,10 @@ class MergedDiffusionError(Exception):
 
     Examples
     --------
+    >>> import merged_diffusion as md
     >>> try:
-    ...     load_data("cifar")
-    ... except UsageError as error:
+    ...     md.load_data("cifar")
+    ... except md.UsageError as error:
     ...     print(error.exit_code, error.message)
     2 'cifar' is neither digits, photos, cifar10, imagenet32 nor an existing path
     """

@@ -54,6 +54,15 @@ class MergedModel:
         Allow an expert to be asked outside its trained range; legs and results then say so.
     convention
         What an expert of ``ends`` pixels is fed: ``exact``, or ``paper`` for z unscaled, as the paper does.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> likelihood = md.load_expert("bundled:photos-vdm")
+    >>> quality = md.load_expert("bundled:photos-edm")
+    >>> model = md.MergedModel(likelihood, quality, md.Threshold.eta(0.3))
+    >>> [(leg.role, round(leg.start, 2), round(leg.end, 2)) for leg in model.legs()]
+    [('likelihood', -13.3, -6.68), ('quality', -6.68, 8.76)]
     """
 
     def __init__(

@@ -31,6 +31,12 @@ def load_pair(
     """Both experts of a pair, merged at a threshold stated in one of four ways.
 
     Without one, at the recommended eta. Public experts are taken from ``cache``.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.load_pair("photos", eta=0.3)
+    MergedModel(likelihood photos-vdm [-13.3000, -6.6808], quality photos-edm [-6.6808, 8.7640])
     """
     card = pair_card(name)
     given = {"eta": eta, "gamma": gamma, "edm_sigma": edm_sigma, "logsnr": logsnr}

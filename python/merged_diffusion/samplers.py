@@ -31,7 +31,14 @@ MOST_STEPS: Final = 1_000_000
 
 @dataclass(frozen=True)
 class Ode:
-    """The probability flow, by a solver: images that are the exact solution's, as far as can be seen."""
+    """The probability flow, by a solver: images that are the exact solution's, as far as can be seen.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.draw(md.load_pair("digits"), range(2), sampler=md.Ode(md.Adams(tol=0.01)))
+    Samples(2 images 1x8x8, 17 levels)
+    """
 
     solver: Solver = USUAL_SOLVER
     name: ClassVar[Name] = "ode"
@@ -47,7 +54,14 @@ class Ode:
 
 @dataclass(frozen=True)
 class Ancestral:
-    """Ancestral steps down a fixed grid (Kingma et al. 2021); ``clip`` keeps the clean image in [-1, 1]."""
+    """Ancestral steps down a fixed grid (Kingma et al. 2021); ``clip`` keeps the clean image in [-1, 1].
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.draw(md.load_pair("digits"), range(2), sampler=md.Ancestral(steps=32))
+    Samples(2 images 1x8x8, 17 levels)
+    """
 
     steps: int = 256
     clip: bool = False
@@ -59,7 +73,14 @@ class Ancestral:
 
 @dataclass(frozen=True)
 class Heun:
-    """Heun's method, with noise added again between two noise levels (Karras et al. 2022, algorithm 2)."""
+    """Heun's method, with noise added again between two noise levels (Karras et al. 2022, algorithm 2).
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.draw(md.load_pair("digits"), range(2), sampler=md.Heun(steps=18, s_churn=10.0))
+    Samples(2 images 1x8x8, 17 levels)
+    """
 
     steps: int = 18
     s_churn: float = 0.0
@@ -85,7 +106,14 @@ class Heun:
 
 @dataclass(frozen=True)
 class Dpmpp2m:
-    """DPM-Solver++(2M), a multistep method on a fixed grid (Lu et al. 2022)."""
+    """DPM-Solver++(2M), a multistep method on a fixed grid (Lu et al. 2022).
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.draw(md.load_pair("digits"), range(2), sampler=md.Dpmpp2m(steps=12))
+    Samples(2 images 1x8x8, 17 levels)
+    """
 
     steps: int = 20
     name: ClassVar[Name] = "dpmpp-2m"

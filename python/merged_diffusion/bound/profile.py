@@ -111,6 +111,14 @@ def loss_profile(
         Gammas that do not increase, or outside the expert's range.
     SolveError
         A loss that is not finite.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> expert, digits = md.load_expert("bundled:digits-vdm"), md.load_data("digits")[:8]
+    >>> profile = md.loss_profile(expert, digits, [-6, -2, 2])
+    >>> profile.mean.round().astype(int).tolist()  # nats by gamma
+    [32, 13, 2]
     """
     grid = np.asarray(gammas, dtype=np.float64)
     low, high = expert.gamma_range

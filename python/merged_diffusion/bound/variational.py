@@ -70,6 +70,14 @@ def variational_bound(
         An argument, the images or an expert is not sound; nothing has been computed then.
     ResourceError
         The memory does not suffice for one row.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> model, digits = md.load_pair("digits"), md.load_data("digits")[:4]
+    >>> found = md.variational_bound(model, digits)
+    >>> round(found.mean, 1)
+    1.8
     """
     begin = time.perf_counter()
     _check_counts(times=times, repeats=repeats)

@@ -38,6 +38,14 @@ def load_data(
     ``cache`` is the folder in which ``cifar10`` and ``imagenet32`` are looked for; ``variant`` (``old``,
     ``new``) says which ImageNet32 is meant. A path holds one set, which takes any ``split`` name unless its
     files name theirs; if its content is that of a known set, it is that set.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.load_data("photos")
+    Data(photos/test, 360 images 3x8x8, 256 levels)
+    >>> md.load_data("photos").select(limit=64)
+    Data(photos/test, 64 images 3x8x8, 256 levels)
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r} is neither test nor train")

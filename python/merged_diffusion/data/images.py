@@ -38,7 +38,8 @@ class Data:
 
     Examples
     --------
-    >>> data = load_data("digits")
+    >>> import merged_diffusion as md
+    >>> data = md.load_data("digits")
     >>> len(data), data[0].shape
     (360, (1, 8, 8))
     >>> data[:5]
@@ -166,7 +167,15 @@ def make_data(
     provenance: Mapping[str, object] | None = None,
     files: Sequence[str] | None = None,
 ) -> Data:
-    """A set whose hash is computed and whose ids are the positions where none are given."""
+    """A set whose hash is computed and whose ids are the positions where none are given.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> import numpy as np
+    >>> md.make_data("noise", "test", np.zeros((2, 3, 32, 32), np.uint8), 256)
+    Data(noise/test, 2 images 3x32x32, 256 levels)
+    """
     pixels = check_images(images, levels, name)
     ids = np.arange(len(pixels), dtype=np.int64) if ids is None else ids
     sha256 = content_sha256(pixels, levels)

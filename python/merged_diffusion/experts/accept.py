@@ -16,6 +16,12 @@ class Accept:
     gradient
         The name of an expert whose gradient is warned of, not refused, where it is not the derivative of what
         the expert returns.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.Accept(gradient="mine")
+    Accept(batch_coupled=False, gradient='mine')
     """
 
     batch_coupled: bool = False

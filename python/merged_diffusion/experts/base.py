@@ -63,6 +63,15 @@ def takes_shape(own: ImageShape, shape: Sequence[int | None]) -> bool:
     return all(size in (None, given) for size, given in zip(own, shape, strict=True))
 
 
+def described(expert: Expert) -> str:
+    """An expert in a line, which is its ``repr``: a torch module's would list every layer."""
+    shape = "x".join("any" if size is None else str(size) for size in expert.image_shape)
+    low, high = expert.gamma_range
+    return (
+        f"{type(expert).__name__}({expert.name}, {shape}, {expert.levels} levels, gamma {low:g} to {high:g})"
+    )
+
+
 def check_declaration(expert: Expert) -> None:
     """Refuse an expert that does not say what it is, or says it of impossible values."""
     facts = ("name", "gamma_range", "pixels", "levels", "image_shape", "conditional")

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from merged_diffusion import _core, schedules
 from merged_diffusion.errors import UsageError
-from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration, like_input
+from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration, described, like_input
 from merged_diffusion.experts.fence import gammas, is_of_expert, raised
 from merged_diffusion.experts.timetables import Timetable
 
@@ -83,6 +83,18 @@ class CallableExpert(nn.Module):
         linear interpolation between them (so timesteps may be fractions). It must cover gamma_range.
         Of flow matching, t of x_t = (1 - t) x + t eps is ``lambda gamma: torch.sigmoid(gamma / 2)``; where t
         runs the other way, t = 1 is data, it is ``lambda gamma: torch.sigmoid(-gamma / 2)``.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> import torch
+    >>> def net(z, sigma):  # the denoiser of N(0, I/4): D(x; sigma) = x / (1 + 4 sigma^2)
+    ...     return z / (1 + 4 * sigma.view(-1, 1, 1, 1).to(z.dtype) ** 2)
+    >>> md.CallableExpert(
+    ...     net, predicts="x0", time="edm_sigma", input="edm", pixels="centred", levels=256,
+    ...     gamma_range=(-12.0, 8.0), image_shape=(3, 32, 32), name="mine",
+    ... )
+    CallableExpert(mine, 3x32x32, 256 levels, gamma -12 to 8)
     """
 
     def __init__(
@@ -127,6 +139,9 @@ class CallableExpert(nn.Module):
         if schedule is not None:
             raise UsageError(f'schedule belongs to time = "t01" or "timestep", not to {self.time!r}')
         return self.time if callable(self.time) else CLOCKS[self.time]
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
         """eps_hat [B, C, H, W] of z [B, C, H, W] at gamma [B]."""

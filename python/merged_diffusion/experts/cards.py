@@ -54,6 +54,12 @@ def load_expert(source: str | Path, *, cache: str | Path | None = None) -> Exper
     ``bundled:NAME``; a public name or ``hf:owner/name@revision``, from ``cache``; a checkpoint, file or
     folder, recognised by its content. ``module:name`` and ``file.py:name`` run that code, and say so in the
     log; all else is read.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.load_expert("bundled:photos-vdm")
+    VdmExpert(photos-vdm, 3x8x8, 256 levels, gamma -13.3 to 5)
     """
     path = located(source, cache)
     if path is not None:

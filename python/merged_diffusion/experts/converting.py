@@ -44,6 +44,13 @@ def convert_expert(source: str | Path, out: str | Path, *, cache: str | Path | N
         ``out`` exists and is not an empty folder, or cannot be written.
     UnsupportedCheckpointError
         A diffusers folder, for whose network a card has no words.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> card = md.convert_expert("bundled:digits-vdm", "mine")
+    >>> md.load_expert("mine")
+    VdmExpert(digits-vdm, 1x8x8, 17 levels, gamma -7.876 to 5)
     """
     target = Path(out).absolute()
     _refuse_taken(target)

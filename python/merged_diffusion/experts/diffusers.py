@@ -52,6 +52,15 @@ class DiffusersExpert(CallableExpert):
     ------
     ExpertError
         Network or scheduler have another clock or another input than z at an integer timestep.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> from diffusers import DDPMScheduler, UNet2DModel  # doctest: +SKIP
+    >>> folder = "ddpm-cifar10-32"
+    >>> unet = UNet2DModel.from_pretrained(folder, subfolder="unet")  # doctest: +SKIP
+    >>> scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")  # doctest: +SKIP
+    >>> expert = md.DiffusersExpert(unet.eval(), scheduler)  # doctest: +SKIP
     """
 
     def __init__(

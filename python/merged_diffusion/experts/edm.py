@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from merged_diffusion.errors import CheckpointError
+from merged_diffusion.experts.base import described
 from merged_diffusion.experts.nets import ddpmpp, small
 from merged_diffusion.schedules import alpha, as_input, edm_sigma, per_image
 
@@ -59,6 +60,9 @@ class EdmExpert(nn.Module):
         n_classes = 0 if self.model is None else self.model.label_dim
         self.conditional = n_classes > 0
         self.label_range = (-1, n_classes - 1)
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
         """eps_hat [B, C, H, W] at ``z`` [B, C, H, W] and ``gamma`` [B].

@@ -31,6 +31,13 @@ def inspect_expert(source: str | Path, *, cache: str | Path | None = None) -> Fa
     ------
     ExpertError
         It is not found, is code, or would be refused.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> facts = md.inspect_expert("bundled:digits-vdm")
+    >>> facts["kind"], facts["parameters"], facts["gamma_range"]
+    ('vdm', 162721, [-7.876, 5.0])
     """
     with _warnings() as said:
         opened = open_expert(readable(source, cache))

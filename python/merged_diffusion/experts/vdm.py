@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from merged_diffusion.errors import CheckpointError
+from merged_diffusion.experts.base import described
 from merged_diffusion.experts.nets import small, vdm_unet
 from merged_diffusion.schedules import alpha, as_input, per_image, sigma
 
@@ -88,6 +89,9 @@ class VdmExpert(nn.Module):
         self.register_buffer("waves", buffer, persistent=False)
         c_in = self._sizes[0] * (1 + 2 * len(periods))
         self.net = small.build(network, c_in, self._sizes)
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """eps_hat [B, C, H, W] at ``z`` [B, C, H, W] and ``gamma`` [B]; unconditional."""

@@ -45,7 +45,13 @@ def load_scores(run: str | Path | Run, *, cache: str | Path | None = None) -> Li
 
     Examples
     --------
-    >>> load_scores("results/photos").to_pandas()  # doctest: +SKIP
+    >>> import merged_diffusion as md
+    >>> summary = md.evaluate("digits", limit=4, out="results/digits")
+    >>> found = md.load_scores("results/digits")
+    >>> found.mean == summary.means.bits_per_dim.mean
+    True
+    >>> list(found.to_dict())[:4]
+    ['id', 'label', 'status', 'bits_per_dim']
     """
     found = run if isinstance(run, Run) else open_run(run)
     with as_kept(found.path):

@@ -52,6 +52,15 @@ class Settings:
     ------
     UsageError
         A value or a combination lies outside what is allowed.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> settings = md.Settings(data="digits", eta=0.3, limit=4)
+    >>> settings.solver
+    Adams(tol=0.003, h_max=0.7)
+    >>> md.evaluate(settings).means.n
+    4
     """
 
     data: str

@@ -37,9 +37,12 @@ class Likelihood(Scores):
 
     Examples
     --------
-    >>> found = log_likelihood(load_pair("digits"), load_data("digits").select(limit=2))
+    >>> import merged_diffusion as md
+    >>> found = md.log_likelihood(md.load_pair("digits"), md.load_data("digits").select(limit=2))
     >>> list(found.to_dict())[:4]
     ['id', 'label', 'status', 'bits_per_dim']
+    >>> found[0].id
+    154
     """
 
     TERMS: ClassVar = fields.TERMS
@@ -128,7 +131,18 @@ class Likelihood(Scores):
 
 
 def paired_difference(one: Likelihood, two: Likelihood) -> Difference:
-    """``one`` minus ``two`` in bits/dim over the images that both scored, paired by id."""
+    """``one`` minus ``two`` in bits/dim over the images that both scored, paired by id.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> photos = md.load_data("photos")[:4]
+    >>> merged = md.log_likelihood(md.load_pair("photos"), photos)
+    >>> alone = md.log_likelihood(md.load_expert("bundled:photos-vdm"), photos)
+    >>> found = md.paired_difference(merged, alone)
+    >>> found.n, bool(abs(found.difference) < 0.5)
+    (4, True)
+    """
     if one.is_density or two.is_density:
         raise UsageError("a log density without dequantisation has no bits/dim to compare")
     found = paired(one.records, two.records)

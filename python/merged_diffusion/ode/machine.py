@@ -44,6 +44,14 @@ class Machine:
         ``host`` or ``torch``: what steps the states.
     profile_time
         Whether a result's ``time_profile`` says where the time went. No number depends on it.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> machine = md.Machine(device="cpu", batch_size=32)
+    >>> found = md.log_likelihood(md.load_pair("digits"), md.load_data("digits")[:2], machine=machine)
+    >>> len(found)
+    2
     """
 
     device: str | None = None

@@ -90,6 +90,12 @@ class Adams:
 
     >>> Adams(tol=1e-3)
     Adams(tol=0.001, h_max=0.7)
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.Adams(tol=1e-3)
+    Adams(tol=0.001, h_max=0.7)
     """
 
     tol: float = 3e-3
@@ -119,6 +125,13 @@ class Dopri5:
     """Dormand and Prince's Runge-Kutta method 5(4) (1980), with a relative and an absolute tolerance.
 
     ``shared``: the images of a batch are one ODE with one step size, as in the paper.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.Dopri5(rtol=1e-4)
+    Dopri5(rtol=0.0001, atol=1e-05, shared=False)
+    >>> paper = md.Dopri5(shared=True)
     """
 
     rtol: float = 1e-5
@@ -150,6 +163,13 @@ class Probes:
 
     ``kind`` is ``fixed`` (Rademacher, one draw for a whole solve), ``fresh`` (another at every node),
     ``gaussian`` or ``exact``; by default what suits the solver: fresh ones for `Adams`, fixed for `Dopri5`.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.Probes(4)
+    Probes(n=4, kind=None)
+    >>> exact = md.Probes(kind="exact")  # d products for the trace of an image of d values
     """
 
     n: int = 1

@@ -69,6 +69,13 @@ def assess(
 
     They are compared with train of the known set ``data_name``. ``figure`` is a `Figure` as a dict. ``ids``
     group the images for the standard error (default: positions).
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> samples = md.draw(md.load_pair("digits"), range(32), sampler="heun")
+    >>> md.assess(samples.images, "digits")["primary"]["name"]
+    'frechet-classifier'
     """
     if data_name not in known()["data"]:
         raise UsageError(f"no data set is called {data_name!r}", hint=f"known: {', '.join(known()['data'])}")

@@ -49,7 +49,15 @@ log = logging.getLogger(__name__)
 
 
 def open_run(folder: str | Path) -> Run:
-    """A run to read: ``.settings``, ``.records()``, ``.parts()``."""
+    """A run to read: ``.settings``, ``.records()``, ``.parts()``.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> summary = md.evaluate("digits", limit=2, out="results/digits")
+    >>> [record.status for record in md.open_run("results/digits").records()]
+    ['ok', 'ok']
+    """
     path = Path(folder)
     settings = read_settings(path)
     if settings is None and (path / "sweep.json").is_file():

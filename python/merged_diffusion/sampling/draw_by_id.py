@@ -72,8 +72,12 @@ def draw(
 
     Examples
     --------
-    >>> draw(load_pair("digits"), range(4), sampler=Heun(steps=6))
+    >>> import merged_diffusion as md
+    >>> samples = md.draw(md.load_pair("digits"), range(4), sampler=md.Heun(steps=6))
+    >>> samples
     Samples(4 images 1x8x8, 17 levels)
+    >>> samples[0].shape
+    (1, 8, 8)
     """
     begin = time.perf_counter()
     check_kind("machine", machine, Machine)
@@ -110,7 +114,14 @@ def sample(
     labels: npt.ArrayLike | None = None,
     progress: bool = False,
 ) -> npt.NDArray[np.uint8]:
-    """Images [N, C, H, W] of the ids 0 to ``num`` - 1, or of ``ids``; `draw` has all options."""
+    """Images [N, C, H, W] of the ids 0 to ``num`` - 1, or of ``ids``; `draw` has all options.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.sample(md.load_pair("digits"), num=4, sampler="heun").shape
+    (4, 1, 8, 8)
+    """
     found = draw(
         model,
         np.arange(_count(num)) if ids is None else ids,

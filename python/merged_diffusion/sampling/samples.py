@@ -25,6 +25,13 @@ class Samples(Tabular):
     ``samples[3]`` is the fourth image [C, H, W]; ``samples[:5]`` and ``samples[[7, 2]]`` are the samples at
     those positions. As a table they have a row per image: ``id``, ``label`` where there are some, and the
     evaluations by role.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> samples = md.draw(md.load_pair("digits"), [5, 3], sampler="heun")
+    >>> samples[:1].ids.tolist()
+    [5]
     """
 
     images: npt.NDArray[Any]

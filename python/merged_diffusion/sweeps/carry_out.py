@@ -173,7 +173,12 @@ def sweep(
 
     Examples
     --------
-    >>> sweep("digits", [0.1, 0.2], limit=64, out="results/sweep")  # doctest: +SKIP
+    >>> import merged_diffusion as md
+    >>> table = md.sweep("digits", [0.1, 0.3], limit=4, out="results/sweep")
+    >>> [row.name for row in table]
+    ['eta 0.1000', 'eta 0.3000']
+    >>> table.to_dict()["gamma"].round(2).tolist()
+    [-6.21, -2.88]
     """
     options = {
         "limit": limit,

@@ -155,6 +155,16 @@ def find_threshold(
         An argument, the images or an expert is not sound.
     SolveError
         A loss is not finite, or no image could be solved.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> likelihood = md.load_expert("bundled:digits-vdm")
+    >>> quality = md.load_expert("bundled:digits-edm")
+    >>> found = md.find_threshold(likelihood, quality, md.load_data("digits")[:16])
+    >>> low, high = found.indistinguishable
+    >>> bool(low <= found.eta <= high)
+    True
     """
     start = time.perf_counter()
     check_kind("solver", solver, Adams)

@@ -103,6 +103,12 @@ def train(card: Path | str, out: Path, *, threads: int | None = None, progress: 
     Goes on where an earlier call stopped. Ends with ``model.safetensors`` (the running mean, in the card's
     precision) and ``card.toml`` (with the hashes of data and weights, and the loss by gamma on the held-back
     images) in ``out``, which is returned.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> folder = md.train("recipes/digits-vdm.toml", "results/vdm")  # doctest: +SKIP
+    >>> expert = md.load_expert("results/vdm")  # doctest: +SKIP
     """
     stated = read_card(card)
     recipe = Recipe.of(stated)

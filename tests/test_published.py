@@ -1,0 +1,45 @@
+"""The figures of the documents are those of the records that are kept beside them (recipes/publish.py)."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def publish():
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "recipes" / "publish.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_documents_show_what_the_records_hold(publish):
+    records = publish.kept()
+    found = set()
+    for document in publish.documents():
+        text = document.read_text(encoding="utf-8")
+        assert publish.published(text, records) == text, f"python recipes/publish.py write ({document.name})"
+        found |= {name for _, name, _ in publish.MARK.findall(text)}
+    assert found == {"summary", "digits-adams", "digits-dopri5", "photos-adams", "photos-dopri5"}
+
+
+def test_a_figure_that_was_changed_by_hand_is_found(publish):
+    records = publish.kept()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = f"{publish.chosen(records['photos'], 'adams')['bits_per_dim']:.3f}"
+    assert text.count(f"**{shown}**") == 1
+    edited = text.replace(f"**{shown}**", "**2.718**")
+    assert publish.published(edited, records) == text
+
+
+def test_records_are_of_one_version(publish):
+    records = publish.kept()
+    versions = [record["versions"] for record in records.values()]
+    assert versions[0] == versions[1]
+    for record in records.values():
+        names = [{row["name"] for row in rows} for rows in record["likelihood"].values()]
+        assert names[0] == names[1]
+        assert f"eta {record['recommended']:.4f}" in names[0]
