@@ -49,7 +49,7 @@ class Facts(TypedDict, total=False):
     floor: float
     """The least ``bpd_tol`` that probes allow."""
     host: str
-    pid: int
+    pid: int | str
     claim: str
     """The file by which another process holds a shard."""
 

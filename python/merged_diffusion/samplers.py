@@ -130,6 +130,8 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     kind.name: methods.WORDS if kind is Ode else tuple(field.name for field in fields(kind))
     for kind in SAMPLERS.values()
 }
+# Whose a word usually is, where several samplers have it.
+USUAL: Final[Mapping[str, str]] = {"steps": Heun.name}
 
 
 def sampler_of(words: Mapping[str, object]) -> Sampler:
@@ -148,10 +150,11 @@ def sampler_of(words: Mapping[str, object]) -> Sampler:
         value = words.get(word)
         if word not in own and value is not None and value is not False:
             owners = [name for name, known in WORDS.items() if word in known]
+            written = f"--{word.replace('_', '-')}{'' if value is True else f' {value}'}"
             raise UsageError(
                 f"{word.replace('_', '-')} {value} belongs to {' and '.join(owners)}, and the sampler is "
                 f"{asked}",
-                hint=f"leave it out, or use sampler {owners[0]}",
+                hint=f"leave it out, or write --sampler {USUAL.get(word, owners[0])} {written}",
             )
     if asked == Ode.name:
         return Ode(solver_of(words, USUAL_SOLVER))

@@ -6,7 +6,6 @@ torch is loaded only once the options are sound. The exit code of an error is th
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -15,25 +14,13 @@ from typing import Final
 import click
 
 from merged_diffusion.cli import output, workers
+from merged_diffusion.cli.command_list import COMMANDS, LazyGroup
 from merged_diffusion.cli.signals import handled
 from merged_diffusion.errors import MergedDiffusionError, ResourceError, UsageError
 from merged_diffusion.experts.memory import FEWER, is_out_of_memory
 
-COMMANDS: Final = {
-    "nll": "Exact likelihood of images by the probability-flow ODE.",
-    "vlb": "Variational bound of images.",
-    "sample": "Draw images from merged experts or from one.",
-    "threshold": "The best threshold of a pair, without a search.",
-    "sweep": "Likelihood over thresholds: which eta, and how sure is that.",
-    "fid": "Distance of images from a reference.",
-    "fid-ref": "Statistics of a reference set.",
-    "train": "Train an expert from a card.",
-    "selftest": "Closed forms on this machine: measured error and tolerance.",
-    "runs": "Look at kept evaluations: show, compare, export, report.",
-    "experts": "Look at experts: list, inspect, convert.",
-    "data": "Look at sets of images: list, verify, show.",
-    "fetch": "Bring public experts and data into the cache.",
-}
+__all__ = ["COMMANDS", "group", "main"]
+
 EXAMPLES: Final = """\b
 Examples:
   merged-diffusion nll --data photos --limit 128 --compare
@@ -41,27 +28,6 @@ Examples:
   merged-diffusion runs show results/digits
   merged-diffusion selftest
 """
-
-
-class LazyGroup(click.Group):
-    """Loads a command's module when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature
-        """The names, in the order of `COMMANDS`."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command, loaded."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"merged_diffusion.cli.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Names and what they do, without loading any."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -74,10 +40,24 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 @click.group(cls=LazyGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
 )
 def group() -> None:
-    """Exact likelihood of images under two merged diffusion experts."""
+    """Compare, merge and sample diffusion models by the exact likelihood of images.
+
+    A diffusion model gives every image a probability, told here in bits per dimension: the fewer bits, the
+    better it knows such images. Two pretrained models (experts) can be merged at a noise level, the
+    threshold: one is in charge of low noise, where likelihood is decided, the other of high noise, where the
+    look of an image is decided.
+
+    Two small data sets, digits and photos, and two experts for each are in the package: nothing needs to be
+    downloaded to begin. merged-diffusion COMMAND --help shows the options of a command.
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> int:

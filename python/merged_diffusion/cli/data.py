@@ -7,30 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merged_diffusion.cli import options, output
+from merged_diffusion.cli import completion, help_screen, options, output
 
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
 
-cache = click.option("--cache", type=click.Path(path_type=Path), help="Folder of fetched files.")
 chosen = options.stacked(
-    click.option("--split", type=click.Choice(("test", "train")), default="test", show_default=True),
-    click.option("--levels", type=int, help="Grey levels where the file does not say."),
-    click.option("--variant", help="Which ImageNet32: old or new."),
-    cache,
-)
+    click.option("--split", type=click.Choice(("test", "train")), default="test", show_default=True,
+                 help="Which part of a set that is known by name."),
+    options.number("--levels", None, "Grey levels of a pixel, where the file does not say.", kind=int),
+    click.option("--variant", metavar="old|new", help="Which of the two ImageNet32."),
+    options.cache,
+)  # fmt: skip
 
 
-@click.group("data", epilog="\b\nExample:\n  merged-diffusion data verify cifar10\n")
+@click.group("data", cls=help_screen.Group, epilog="\b\nExample:\n  merged-diffusion data verify cifar10\n")
 def command() -> None:
-    """Look at sets of images: what there is, whether it is sound, what is in it."""
+    """List, verify and look at sets of images."""
 
 
 @command.command("list", epilog="\b\nExample:\n  merged-diffusion data list --json\n")
-@cache
+@options.cache
 @options.printing
 def list_sets(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
-    """The sets known by name, and where they are."""
+    """List the sets that are known by name."""
     from merged_diffusion.catalogue.sets import set_rows
 
     sets = set_rows(cache)
@@ -44,7 +44,7 @@ def list_sets(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa: A
 
 
 @command.command("verify", epilog="\b\nExample:\n  merged-diffusion data verify cifar10 --split train\n")
-@click.argument("source", metavar="NAME|PATH")
+@click.argument("source", metavar="NAME|PATH", shell_complete=completion.data)
 @chosen
 @options.printing
 def verify(
@@ -56,7 +56,10 @@ def verify(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Read a set whole and compare it with what is published; what is unsound is refused (exit 3 or 4)."""
+    """Read a whole set and compare it with what is published.
+
+    The exit code is 3 or 4 if it is damaged.
+    """
     from merged_diffusion.data import public_sets
 
     with output.remarks(quiet=quiet):
@@ -70,7 +73,7 @@ def verify(
 
 
 @command.command("show", epilog="\b\nExample:\n  merged-diffusion data show my_images.zip\n")
-@click.argument("source", metavar="NAME|PATH")
+@click.argument("source", metavar="NAME|PATH", shell_complete=completion.data)
 @chosen
 @options.printing
 def show(
@@ -82,7 +85,10 @@ def show(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """What a set holds: sizes, labels, clusters, duplicates, hashes, where it came from."""
+    """Show what a set holds.
+
+    Sizes, labels, clusters, duplicates, hashes, and where it came from.
+    """
     with output.remarks(quiet=quiet):
         facts = _facts(_loaded(source, split, levels, variant, cache))
     if as_json:

@@ -7,20 +7,27 @@ from typing import Any
 
 import click
 
-from merged_diffusion.cli import expert_report, options
+from merged_diffusion.cli import completion, expert_report, help_screen, options
 from merged_diffusion.cli.output import emit, emit_json, remarks, say
 
 
-@click.group("experts", epilog="\b\nExample:\n  merged-diffusion experts inspect bundled:photos-edm\n")
+@click.group(
+    "experts",
+    cls=help_screen.Group,
+    epilog="\b\nExample:\n  merged-diffusion experts inspect bundled:photos-edm\n",
+)
 def command() -> None:
-    """Look at experts: what there is, what is in a checkpoint; convert one. Nothing is executed."""
+    """List, inspect and convert models. No code of a model's file is executed."""
 
 
 @command.command("list", epilog="\b\nExample:\n  merged-diffusion experts list\n")
 @options.cache
 @options.printing
 def list_experts(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
-    """Experts and pairs known by name, where they are, and how to get them."""
+    """List the models and pairs that are known by name.
+
+    It says where each is, and how to get those that are not here.
+    """
     from merged_diffusion.catalogue.listing import expert_rows, pair_rows
 
     experts, pairs = expert_rows(cache), pair_rows(cache)
@@ -34,11 +41,15 @@ def list_experts(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa
 @command.command(
     "inspect", epilog="\b\nExample:\n  merged-diffusion experts inspect edm-cifar10-32x32-uncond-vp.pkl\n"
 )
-@click.argument("source", metavar="NAME|FILE")
+@click.argument("source", metavar="NAME|FILE", shell_complete=completion.expert)
 @options.cache
 @options.printing
 def inspect(source: str, cache: Path | None, as_json: bool, quiet: bool) -> int:
-    """What is in a checkpoint, its weights checked: format, network, gamma range, eta limits, conventions."""
+    """Show what is in a checkpoint.
+
+    It tells the format, the network, the range of noise levels, how far eta may go, and the licence. Its
+    weights are read and checked, and nothing is executed.
+    """
     _check_present(source, cache)
     from merged_diffusion.experts.inspection import inspect_expert
 
@@ -83,12 +94,15 @@ def _release(facts: dict[str, Any], cache: Path | None) -> dict[str, Any]:
 @command.command(
     "convert", epilog="\b\nExample:\n  merged-diffusion experts convert results/vdm/model.pt experts/vdm\n"
 )
-@click.argument("source", metavar="NAME|FILE")
+@click.argument("source", metavar="NAME|FILE", shell_complete=completion.expert)
 @click.argument("out", type=click.Path(path_type=Path))
 @options.cache
 @options.printing
 def convert(source: str, out: Path, cache: Path | None, as_json: bool, quiet: bool) -> int:
-    """Write a checkpoint as a new folder OUT, model.safetensors and card.toml; it loads to the same bits."""
+    """Convert a checkpoint to safetensors with a card.
+
+    OUT is a new folder, which loads to the same bits.
+    """
     _check_present(source, cache)
     from merged_diffusion.experts.converting import convert_expert
 

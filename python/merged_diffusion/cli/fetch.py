@@ -6,16 +6,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from merged_diffusion.catalogue.cache import cache_folder
 from merged_diffusion.catalogue.entries import KINDS, UNNAMED, Kind, Public
-from merged_diffusion.cli import options
+from merged_diffusion.cli import completion, help_screen, options
 from merged_diffusion.cli.output import emit, emit_json, remarks, say
 from merged_diffusion.escapes import shown
-from merged_diffusion.fetch import Item, bring, items, locked, prepare, wanted
+
+if TYPE_CHECKING:
+    from merged_diffusion.fetch import Item
 
 UNITS: Final = ("bytes", "kB", "MB", "GB")
 EPILOG: Final = """\b
@@ -27,11 +29,11 @@ Examples:
 """
 
 
-@click.command("fetch", epilog=EPILOG, context_settings={"max_content_width": 100})
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--only", type=click.Choice(KINDS), show_default="all", help="This part of a pair.")
+@click.command("fetch", cls=help_screen.Command, epilog=EPILOG)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completion.to_fetch)
+@click.option("--only", type=click.Choice(KINDS), show_default="all", help="Bring this part of a pair alone.")
 @options.cache
-@click.option("--dry-run", is_flag=True, help="Print addresses and target paths; touch no network.")
+@click.option("--dry-run", is_flag=True, help="Print addresses and where the files belong; download nothing.")
 @options.printing
 def command(
     names: tuple[str, ...],
@@ -41,7 +43,13 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Bring what a pair needs (data, both experts, statistics) into the cache; goes on after a cut."""
+    """Download what a pair of public models needs: data, both experts, statistics.
+
+    NAME is a pair (cifar10), a part of one, or hf:owner/name@revision. Sizes and licences are told first. The
+    same command goes on where it was cut off. No other command touches the network.
+    """
+    from merged_diffusion.fetch import items, locked, prepare, wanted
+
     entries = wanted(names, only)
     rows: list[dict[str, Any]]
     if dry_run:
@@ -89,6 +97,8 @@ def _announce(entries: Sequence[Public], plan: Sequence[Item], cache: Path | Non
 def _bring(item: Item, cache: Path | None, *, quiet: bool) -> str:
     """Have one file in its place, with a bar on a terminal."""
     from tqdm import tqdm
+
+    from merged_diffusion.fetch import bring
 
     is_shown = not quiet and not item.is_present and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     with tqdm(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from merged_diffusion.cli import measure, options, output
+from merged_diffusion.cli import completion, measure, options, output
 
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
@@ -25,17 +25,21 @@ Examples:
 
 
 @options.command("fid", EPILOG)
-@click.argument("images", metavar="IMAGES")
+@click.argument("images", metavar="IMAGES", shell_complete=completion.data)
 @click.option(
-    "--ref", "reference", required=True, metavar="STATS|IMAGES|NAME",
-    help="Statistics (.npz, EDM2's .pkl), images, or a set whose statistics are known.",
+    "--ref", "reference", required=True, metavar="STATS|IMAGES|NAME", shell_complete=completion.reference,
+    help="What to compare with: statistics (.npz, EDM2's .pkl), other images, or a set by its name.",
 )  # fmt: skip
 @measure.features
-@click.option("--data", metavar="NAME", help="Refuse statistics that say they are of another set.")
+@click.option("--data", metavar="NAME", help="Refuse statistics that are of another set than this.")
 @measure.images
 @measure.network
 def command(given: options.Given) -> int:
-    """Distance of IMAGES from a reference, with its standard error; biased below 10,000 images."""
+    """Measure how far IMAGES are from a reference set: Frechet distance (FID) and kernel distance (KID).
+
+    IMAGES is what sample writes (npz, zip, folder) or a set by its name. Distances fall as images are more:
+    compare them at equal numbers only, and at 10,000 or more.
+    """
     from merged_diffusion.quality.assess import compare, describe
     from merged_diffusion.quality.statistics import remarks
 

@@ -7,27 +7,31 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import measure, options, output
+from merged_diffusion.cli import completion, measure, options, output
 
 EPILOG: Final = """\b
 Examples:
-  merged-diffusion fid-ref imagenet32 statistics.npz --variant old --split train
+  merged-diffusion fid-ref imagenet32 stats.npz --variant old --split train
   merged-diffusion fid-ref my_images/ statistics.npz --features pixels
 """
 
 
 @options.command("fid-ref", EPILOG)
-@click.argument("images", metavar="IMAGES")
+@click.argument("images", metavar="IMAGES", shell_complete=completion.data)
 @click.argument("out", metavar="OUT.npz", type=click.Path(path_type=Path, dir_okay=False))
 @measure.features
 @click.option(
-    "--reference-features", "stored", type=click.IntRange(0, 10_000), default=10_000, show_default=True,
-    help="Features kept for the kernel distance; 0: none.",
+    "--reference-features", "stored", type=click.IntRange(0, 10_000), metavar="N", default=10_000,
+    show_default=True,
+    help="Of how many images the features are kept, for the kernel distance; at most 10,000.",
 )  # fmt: skip
 @measure.images
 @measure.network
 def command(given: options.Given) -> int:
-    """Statistics of IMAGES for `fid --ref`: mean, covariance, and what they are of."""
+    """Write the statistics of a reference set, IMAGES, which fid --ref takes.
+
+    They are the mean and covariance of features, with what they are of and how they were made.
+    """
     from merged_diffusion.quality.assess import describe
     from merged_diffusion.quality.features import extractor
     from merged_diffusion.quality.statistics import collect, remarks

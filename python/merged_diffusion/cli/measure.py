@@ -25,25 +25,25 @@ features = click.option(
     "--features",
     type=click.Choice(FEATURES),
     show_default="those of the reference, else by the kind of images",
-    help="Feature network; pixels: none.",
+    help="The network in whose features images are compared; pixels: none.",
 )
 images = options.stacked(
-    click.option("--split", type=click.Choice(("test", "train")), default="test", show_default=True),
-    click.option("--levels", type=int, help="Grey levels where the file does not say."),
-    click.option("--variant", type=click.Choice(("old", "new")), help="Which ImageNet32."),
-    click.option("--limit", type=int, help="This many images, by the published choice."),
-    click.option("--ids", type=options.id_range, metavar="A:B", help="Positions A <= p < B."),
-)
-network = options.stacked(
+    options.choice("--split", "test", "Which part of a set that is known by name."),
+    options.number("--levels", None, "Grey levels of a pixel, where the file does not say.", kind=int),
+    options.choice("--variant", None, "Which of the two ImageNet32."),
+    options.number("--limit", "all", "A random choice of N images; a larger N adds to it.", kind=int),
     click.option(
-        "--batch-size", "--batch", "rows", type=click.IntRange(min=1), show_default="256; inception 32",
-        help="Rows of the network call.",
+        "--ids", type=options.id_range, metavar="A:B",
+        help="The images at positions A to B - 1 of the set, from 0.",
     ),
+)  # fmt: skip
+network = options.stacked(
+    options.batch_size("256; inception 32", "rows", least=1),
     options.device,
     options.threads,
     options.cache,
     options.printing,
-)  # fmt: skip
+)
 
 
 def loaded(source: str, cache: Path | None, selection: dict[str, Any]) -> Data:
@@ -57,6 +57,7 @@ def loaded(source: str, cache: Path | None, selection: dict[str, Any]) -> Data:
 def chosen(given: options.Given) -> Data:
     """The images that a command names."""
     selection = {name: given[name] for name in ("split", "levels", "variant", "limit", "ids")}
+    selection["split"] = selection["split"] or "test"
     return loaded(given["images"], given["cache"], selection)
 
 

@@ -6,130 +6,145 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import options, score
-from merged_diffusion.jobs.settings import CHOICES
+from merged_diffusion.cli import completion, options, score
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes
 from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 
 what = options.stacked(
     click.option(
-        "--data", required=True, help="digits, photos, cifar10, imagenet32, or a path: npz, npy, zip, folder."
+        "--data", required=True, metavar="NAME|PATH", shell_complete=completion.data,
+        help="The images: digits, photos, cifar10, imagenet32, or a path: folder or zip of PNG, npz, npy.",
     ),
-    options.choice("--split", "test", "Which part of a known set."),
-    click.option("--levels", type=int, help="Grey levels, where the file does not say."),
-    click.option("--variant", type=click.Choice(CHOICES["variant"]), help="Which ImageNet32 it is."),
+    options.choice("--split", "test", "Which part of a set that is known by name."),
+    options.number("--levels", None, "Grey levels of a pixel, where the file does not say.", kind=int),
+    options.choice("--variant", None, "Which of the two ImageNet32."),
     options.cache,
+    options.number("--limit", "all", "A random choice of N images; a larger N adds to it.", kind=int),
     click.option(
-        "--limit", type=int, show_default="all", help="A random choice of N images; a larger N continues."
+        "--ids", type=options.id_range, metavar="A:B",
+        help="The images at positions A to B - 1 of the set, from 0 (0:16 is the first 16).",
     ),
-    click.option("--ids", type=options.id_range, metavar="A:B", help="Positions A <= p < B instead."),
     click.option(
         "--labels",
         type=options.labels("from-data", "none"),
         metavar="from-data|CLASS|none",
         show_default="none",
-        help="For class-conditional experts.",
+        help="Classes for a model that asks for them: each image's own, or one number for all.",
     ),
-)
+)  # fmt: skip
 model = options.stacked(
-    click.option("--pair", show_default="the data's", help="Two experts and the eta range of a card."),
     click.option(
-        "--likelihood-expert",
-        show_default="the pair's",
-        help="Public name, bundled:NAME, file, folder, hf:owner/name@revision, module:name, file.py:name.",
+        "--pair", metavar="NAME", show_default="the one that belongs to the data",
+        shell_complete=completion.pair, help="Two experts to merge, by name: digits, photos or cifar10.",
     ),
     click.option(
-        "--quality-expert", show_default="the pair's", help="The same; module: and file.py: run your code."
+        "--likelihood-expert", metavar="MODEL", show_default="the pair's", shell_complete=completion.expert,
+        help="The expert for low noise, where likelihood is decided.",
     ),
-    click.option("--expert", help="One expert alone, on its own range."),
+    click.option(
+        "--quality-expert", metavar="MODEL", show_default="the pair's", shell_complete=completion.expert,
+        help="The expert for high noise, where the look of an image is decided.",
+    ),
+    click.option(
+        "--expert", metavar="MODEL", shell_complete=completion.expert, help="One model alone, not merged.",
+    ),
     click.option(
         "--eta",
         type=options.eta,
         metavar="NUMBER|min|max|auto",
         show_default="the pair's",
-        help="Threshold in [0, 1], min or max; 0 and 1: one expert alone; auto: found on train.",
+        shell_complete=completion.eta,
+        help="On a scale from 0, the quality expert alone, to 1, the likelihood expert alone; min, max: the "
+        "ends of what both can; auto: the best, found on train images.",
     ),
-    click.option("--gamma", type=float, help="The threshold as gamma = -log SNR."),
-    click.option("--edm-sigma", type=float, help="The threshold as sigma / alpha."),
-    click.option("--logsnr", type=float, help="The threshold as log SNR."),
-    click.option("--compare", is_flag=True, help="Also both experts alone: same images, noise and probes."),
-    options.choice("--range", "native", "Range of one expert alone at eta 0 or 1."),
-    options.choice("--convention", "exact", "paper: pixels of an 'ends' expert not rescaled."),
+    options.number("--gamma", None, "In place of --eta: as minus the log of the signal-to-noise ratio."),
+    options.number("--edm-sigma", None, "In place of --eta: as EDM's sigma, with pixels in [-1, 1]."),
+    options.number("--logsnr", None, "In place of --eta: as the log of the signal-to-noise ratio."),
     click.option(
-        "--extrapolate", is_flag=True, help="Ask experts outside their trained range; marks the result."
+        "--compare", is_flag=True,
+        help="Measure each expert alone, too, on the same images with the same random numbers.",
     ),
-)
+    options.choice(
+        "--range", "native", "Noise levels of an expert alone at eta 0 or 1: its own, or those of the pair."
+    ),
+    options.choice(
+        "--convention", "exact",
+        "exact: pixels are rescaled for an expert that counts them otherwise; paper: they are not.",
+    ),
+    click.option(
+        "--extrapolate", is_flag=True,
+        help="Ask experts at noise levels that they were not trained for; marks the result.",
+    ),
+)  # fmt: skip
+json_lines = click.option(
+    "--json-lines", is_flag=True,
+    help="Print a JSON object a line instead: each image as it is done, and the summary at the end.",
+)  # fmt: skip
 tune_data = click.option(
-    "--tune-data",
-    show_default="train of the known set",
-    help="With --eta auto: images to find it on, a path.",
-)
+    "--tune-data", metavar="PATH", show_default="train images of the known set",
+    shell_complete=completion.data, help="With --eta auto: other images to find it on.",
+)  # fmt: skip
 how = options.stacked(
-    options.choice("--dequantise", DEQUANTISE, "Noise within a grey level.", alias="--dequantize"),
-    click.option(
-        "--importance", type=int, show_default=str(IMPORTANCE), help="Draws K in the importance bound."
+    options.choice("--dequantise", DEQUANTISE, "The noise that makes a grey level a real number."),
+    options.number(
+        "--importance", str(IMPORTANCE), "Draws of that noise in one bound: more, a tighter bound.", kind=int
     ),
-    click.option("--repeats", type=int, show_default=str(REPEATS), help="Independent draws, averaged."),
+    options.number("--repeats", str(REPEATS), "Measure each image N times and take the mean.", kind=int),
     options.solver(Adams()),
-    click.option(
+    options.number(
         "--bpd-tol",
-        type=float,
-        help="Discretisation error in bits/dim: a pilot on 16 images chooses adams' tolerance.",
+        None,
+        "The error that steps may leave, in bits/dim: a pilot on 16 images chooses --tol for it.",
     ),
     options.choice(
         "--probe",
         f"{Adams.usual_probe}; dopri5: {Dopri5.usual_probe}",
-        "Trace: a Rademacher probe at every node (adams), one for a whole solve, a Gaussian one, or exact "
-        "(small images).",
+        "A likelihood is measured along random directions: fresh ones at every step (adams), fixed or "
+        "gaussian ones for all steps, or exact, along all there are (small images).",
     ),
-    click.option("--probes", type=int, show_default=str(Probes.n), help="Probes averaged."),
+    options.number("--probes", str(Probes.n), "How many such directions to average over.", kind=int),
     options.choice(
         "--preset",
         "default",
-        "fast, tight: adams with tol 0.03 and 0.001; paper: dopri5, shared steps, 1e-5, fixed probe, "
-        "convention paper.",
+        "fast and tight: adams with --tol 0.03 and 0.001; paper: all as in the paper (dopri5, shared steps, "
+        "1e-5, fixed probe, convention paper).",
     ),
-    click.option("--seed", type=int, show_default=str(SEED), help="Of all random numbers."),
-    click.option("--allow-failed", is_flag=True, help="Give the mean over the images that did not fail."),
+    options.seed(SEED),
+    click.option(
+        "--allow-failed", is_flag=True,
+        help="Give the mean of the other images where some fail; without, there is none.",
+    ),
     click.option(
         "--accept-gradient",
         metavar="NAME",
-        help="Go on, with a warning, though this expert's gradient is not the derivative of what it returns.",
+        help="Go on, with a warning, though the gradient of this expert is not that of what it returns.",
     ),
-    click.option("--batch-coupled", is_flag=True, help="Accept an expert whose rows depend on each other."),
-)
+    options.batch_coupled,
+)  # fmt: skip
 where = options.stacked(
-    click.option(
-        "--batch-size",
-        "--batch",
-        "batch_size",
-        type=int,
-        show_default="by device, at most 64 on a CPU",
-        help="Rows of a network call.",
-    ),
+    options.batch_size("by device, at most 64 on a CPU"),
     options.threads,
     options.device,
     options.dtype,
-    click.option("--compile", is_flag=True, default=None, help="Compile the networks (torch.compile)."),
-    click.option("--deterministic", is_flag=True, help="Fail where a kernel has no deterministic form."),
-    click.option("--profile-time", is_flag=True, help="Say where the time goes; changes no result."),
-    click.option(
-        "--shard",
-        type=options.shard,
-        metavar="I/N",
-        show_default="0/1; RANK/WORLD_SIZE under torchrun",
-        help="The share of worker I of N.",
-    ),
+    options.compiled,
+    options.deterministic,
+    click.option("--profile-time", is_flag=True, help="Say where the time went; changes no result."),
+    options.shard_of,
     options.out,
     click.option(
         "--allow-rebatch",
         is_flag=True,
-        help="Go on with another batch size, threads, device, dtype, compile; marks rows.",
+        help="Go on with the run in --out at another batch size, device, dtype or number of threads; marks "
+        "the images.",
     ),
-    click.option("--strict-env", is_flag=True, help="Refuse to go on under other versions or hardware."),
-    click.option("--dry-run", is_flag=True, help="Print the plan and its cost; write nothing."),
-    click.option("--yes", is_flag=True, help="Do not ask before an evaluation of more than a day."),
+    click.option(
+        "--strict-env", is_flag=True, help="Do not go on with a run under other versions or hardware."
+    ),
+    click.option(
+        "--dry-run", is_flag=True, help="Print what would be done and how long it takes; write nothing."
+    ),
+    click.option("--yes", is_flag=True, help="Do not ask before what takes more than a day."),
     options.printing,
 )
 
@@ -151,6 +166,11 @@ Examples:
 @tune_data
 @how
 @where
+@json_lines
 def command(given: options.Given) -> int:
-    """Exact likelihood of images by the probability-flow ODE, in bits per dimension."""
+    """Measure how well a diffusion model, or two merged, predict images: their exact likelihood.
+
+    It is told in bits per dimension (a dimension is one pixel of one colour) with its standard error: fewer
+    bits are better. The model's probability-flow ODE is solved for every image.
+    """
     return score.command(given)

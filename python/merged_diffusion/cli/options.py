@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from merged_diffusion.cli import completion, help_screen
 from merged_diffusion.jobs.settings import CHOICES
 from merged_diffusion.ode.methods import Adams, Dopri5
 
@@ -58,11 +59,20 @@ def labels(*words: str) -> Callable[[str], str | int]:
     return parse
 
 
-def choice(name: str, default: str, text: str, *, alias: str | None = None) -> Decorator:
+def choice(name: str, default: str | None, text: str) -> Decorator:
     """An option with a closed set of words; the default is applied by the settings."""
     field = name.removeprefix("--").replace("-", "_")
-    names = [name, field] if alias is None else [name, alias, field]
-    return click.option(*names, type=click.Choice(CHOICES[field]), show_default=default, help=text)
+    return click.option(name, field, type=click.Choice(CHOICES[field]), show_default=default, help=text)
+
+
+def number(
+    name: str, usual: str | None, text: str, *, kind: type = float, least: int | None = None
+) -> Decorator:
+    """An option that is a number; the default is applied elsewhere."""
+    limits = kind if least is None else click.IntRange(least)
+    return click.option(
+        name, type=limits, metavar="N" if kind is int else "NUMBER", show_default=usual, help=text
+    )
 
 
 def default(value: float | str) -> str:
@@ -72,30 +82,32 @@ def default(value: float | str) -> str:
 
 def solver(usual: Adams, *, of: str = "", loosest: str = "") -> Decorator:
     """The options of the ODE's solver, whose defaults stand in its classes; ``of`` a sampler, perhaps."""
-    adams = "exponential Adams" if of else "Exponential Adams"
-    method = f"{of}{adams}, one evaluation a step, or Dormand-Prince 5(4)."
-    shared = f"{of}shared: one step size for a whole block, as the paper's pipeline."
+    method = (
+        f"{of}Exponential Adams, one network evaluation a step, or Dormand-Prince 5(4), six (the paper's)."
+    )
+    shared = (
+        f"{of}per-image: every image has steps of its own; shared, of dopri5: all of a block have the same."
+    )
     rtol, atol = default(Dopri5.rtol), default(Dopri5.atol)
     tol, h_max = default(usual.tol), default(usual.h_max)
     return stacked(
         choice("--method", usual.method, method),
         choice("--step-control", "per-image", shared),
-        click.option("--rtol", type=float, show_default=rtol, help="Relative tolerance of dopri5."),
-        click.option("--atol", type=float, show_default=atol, help="Absolute tolerance of dopri5."),
-        click.option(
-            "--tol", type=float, show_default=tol, help=f"Tolerance of adams, in noise units{loosest}."
-        ),
-        click.option("--h-max", type=float, show_default=h_max, help="Longest step of adams, in gamma."),
+        number("--rtol", rtol, "Error of a step of dopri5, relative to the state."),
+        number("--atol", atol, "Error of a step of dopri5, absolute."),
+        number("--tol", tol, f"Error of a step of adams, in units of the noise{loosest}."),
+        number("--h-max", h_max, "Longest step of adams, in gamma (minus log SNR)."),
     )
 
 
-class Command(click.Command):
+class Command(help_screen.Command):
     """Hands its options on as one mapping by name: a command of forty has one parameter."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read them as ever."""
+        """Read them as ever; a shell that asks for completions looks for them by name."""
         rest = super().parse_args(ctx, args)
-        ctx.params = {"given": ctx.params}
+        if not ctx.resilient_parsing:
+            ctx.params = {"given": ctx.params}
         return rest
 
 
@@ -139,23 +151,59 @@ def _on_this_machine(context: click.Context, option: click.Parameter, value: int
 
 
 printing = stacked(
-    click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object, errors too."),
-    click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead, also of an error."),
+    click.option("--quiet", "-q", is_flag=True, help="Print no progress and no remarks on standard error."),
 )
 threads = click.option(
-    "--threads", type=click.IntRange(1), callback=_on_this_machine, show_default="all cores",
-    help="Threads of torch and of the core, at most as many as the machine has processors.",
+    "--threads", type=click.IntRange(1), metavar="N", callback=_on_this_machine, show_default="all cores",
+    help="Threads, at most as many as the machine has processors.",
 )  # fmt: skip
 device = click.option(
-    "--device", show_default="auto", help="auto (cuda if usable, else cpu), cpu, cuda, cuda:N or mps."
+    "--device", metavar="NAME", show_default="auto", shell_complete=completion.device,
+    help="Where networks run: cpu, cuda, cuda:N or mps; auto: cuda if usable, else cpu.",
+)  # fmt: skip
+dtype = choice("--dtype", "float32", "Precision of the networks; everything that is added up is float64.")
+compiled = click.option(
+    "--compile",
+    is_flag=True,
+    default=None,
+    help="Compile the networks (torch.compile): faster after a minute.",
 )
-dtype = choice("--dtype", "float32", "Type of the network's arithmetic; the state is always float64.")
+deterministic = click.option(
+    "--deterministic", is_flag=True, help="Fail where a GPU would give other last bits every time."
+)
+shard_of = click.option(
+    "--shard", type=shard, metavar="I/N", show_default="0/1; RANK/WORLD_SIZE under torchrun",
+    help="Take part I of N of the images, I from 0: one command for each part.",
+)  # fmt: skip
+batch_coupled = click.option(
+    "--batch-coupled",
+    is_flag=True,
+    help="Accept an expert to which the images of a batch are not independent.",
+)
 out = click.option(
-    "--out", type=click.Path(path_type=Path), help="Directory of the run; the same command goes on."
-)
+    "--out", "-o", type=click.Path(path_type=Path), metavar="DIR",
+    help="Keep a record of each image in this directory; the same command goes on where it stopped.",
+)  # fmt: skip
 cache = click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
     show_default="MERGED_DIFFUSION_CACHE, else the platform's",
-    help="Where public files lie.",
+    help="Where public models and data are kept.",
 )
+
+
+def seed(usual: int) -> Decorator:
+    """The seed, which has one meaning everywhere."""
+    return number(
+        "--seed", str(usual), "Seed of all random numbers: the same seed, the same result.", kind=int
+    )
+
+
+def batch_size(usual: str, name: str = "batch_size", *, least: int | None = None) -> Decorator:
+    """How many images a network call takes."""
+    return click.option(
+        "--batch-size", "-b", name, type=int if least is None else click.IntRange(least),
+        metavar="N", show_default=usual, help="Images in one call of a network.",
+    )  # fmt: skip

@@ -18,7 +18,6 @@ import click
 from merged_diffusion.cli import stdout
 from merged_diffusion.errors import MergedDiffusionError, StorageError
 from merged_diffusion.escapes import in_json, shown
-from merged_diffusion.runs.records import plain
 
 STDOUT: Final = "standard output"
 DEBUG: Final = "MERGED_DIFFUSION_DEBUG"
@@ -58,8 +57,15 @@ def unwritable(error: OSError) -> StorageError:
 
 
 def emit_json(value: Mapping[str, object]) -> None:
-    """The one JSON object of ``--json``."""
-    _print(in_json(json.dumps(plain(value), ensure_ascii=False, allow_nan=False)))
+    """The one JSON object of ``--json``, or one of ``--json-lines``."""
+    _print(in_json(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)))
+
+
+def _plain(value: Mapping[str, object]) -> Any:
+    """As JSON values."""
+    from merged_diffusion.runs.records import plain  # with numpy, which neither help nor refusals need
+
+    return plain(value)
 
 
 def say(text: str) -> None:
@@ -94,7 +100,7 @@ def error_value(
 
 
 def _jsonable(fields: Mapping[str, object]) -> Any:
-    return json.loads(json.dumps(plain(fields), default=str, allow_nan=False))
+    return json.loads(json.dumps(_plain(fields), default=str, allow_nan=False))
 
 
 def refusal(error: MergedDiffusionError, *, as_json: bool) -> int:

@@ -6,25 +6,33 @@ from pathlib import Path
 
 import click
 
-from merged_diffusion.cli import options
+from merged_diffusion.cli import completion, help_screen, options
 from merged_diffusion.reports.tables import BEGINNINGS, FORMATS
 
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
 TABLES = ("nll", "vlb", "sample", "literature", "ends")
 IMAGES = "images"
+folders_of_runs = click.argument(
+    "folders", metavar="SWEEP_OR_RUN...", type=FOLDER, nargs=-1, required=True, shell_complete=completion.runs
+)
 
 
-@click.group("runs", epilog="\b\nExample:\n  merged-diffusion runs show results/photos\n")
+@click.group(
+    "runs", cls=help_screen.Group, epilog="\b\nExample:\n  merged-diffusion runs show results/photos\n"
+)
 def command() -> None:
-    """Look at evaluations that were kept by --out."""
+    """Show, compare, export and report what was kept by --out."""
 
 
 @command.command("show", epilog="\b\nExample:\n  merged-diffusion runs show results/photos --json\n")
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=FOLDER, shell_complete=completion.runs)
 @options.printing
 def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
-    """The summary over all records of a run; exit code 9 where images are missing."""
+    """Show the result of a run.
+
+    It is over all images that were measured; the exit code is 9 where some of the run's are missing.
+    """
     from merged_diffusion.cli import report
     from merged_diffusion.jobs.kept_runs import summary_of_run
     from merged_diffusion.runs import open_run
@@ -37,11 +45,14 @@ def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  noth
 @command.command(
     "compare", epilog="\b\nExample:\n  merged-diffusion runs compare results/eta-03 results/eta-04\n"
 )
-@click.argument("first", metavar="A", type=FOLDER)
-@click.argument("second", metavar="B", type=FOLDER)
+@click.argument("first", metavar="A", type=FOLDER, shell_complete=completion.runs)
+@click.argument("second", metavar="B", type=FOLDER, shell_complete=completion.runs)
 @options.printing
 def compare(first: Path, second: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
-    """Two runs on the same images, paired by id: their means and A - B."""
+    """Compare two runs on the same images.
+
+    Printed are both means and A minus B, image by image.
+    """
     from merged_diffusion.cli import report
     from merged_diffusion.jobs.kept_runs import compare_runs
     from merged_diffusion.runs import open_run
@@ -55,24 +66,25 @@ def compare(first: Path, second: Path, as_json: bool, quiet: bool) -> int:  # no
 @command.command(
     "export",
     epilog="\b\nExamples:\n  merged-diffusion runs export results/sweep --table 1"
-    "\n  merged-diffusion runs export results/nll results/sample --what literature --format latex"
+    "\n  merged-diffusion runs export results/sweep --what literature --format latex"
     "\n  merged-diffusion runs export results/nll --what images --out images.parquet\n",
 )
-@click.argument("folders", metavar="SWEEP_OR_RUN...", type=FOLDER, nargs=-1, required=True)
-@click.option("--table", type=click.IntRange(1, 6), help="The paper's table of that number.")
+@folders_of_runs
+@click.option("--table", type=click.IntRange(1, 6), metavar="1-6", help="Which of the paper's tables.")
 @click.option(
     "--what",
     type=click.Choice((*TABLES, IMAGES)),
-    help="The same by name: tables 1, 5, 2, 3 and 4; images: the score of every image, with its file.",
+    help="The same by name: nll is table 1, vlb 5, sample 2, literature 3, ends 4. "
+    "Or images: the score of every image, with its file.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice((*FORMATS, "parquet")),
     show_default="markdown; images: csv, or by the ending of --out",
-    help="How it is written; parquet is for images alone.",
+    help="In which language to write it; parquet is for images alone.",
 )
-@click.option("--out", type=FILE, show_default="standard output", help="The file to write.")
+@click.option("--out", "-o", type=FILE, show_default="standard output", help="The file to write.")
 @options.cache
 @options.printing
 def export(
@@ -85,9 +97,10 @@ def export(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """One of the paper's tables from kept sweeps and runs; without --table, the one they belong in.
+    """Write one of the paper's tables from sweeps and runs.
 
-    With --what images, the score of every image, one row an image.
+    Without --table and --what it is the one in which the first of them belongs.
+    With --what images it is the score of every image, one row an image.
     """
     if what == IMAGES:
         return _export_images(folders, table, form, out, cache, as_json=as_json)
@@ -157,11 +170,16 @@ def _export_images(
     "report",
     epilog="\b\nExample:\n  merged-diffusion runs report results/sweep results/samples --out report.html\n",
 )
-@click.argument("folders", metavar="SWEEP_OR_RUN...", type=FOLDER, nargs=-1, required=True)
-@click.option("--out", type=FILE, default=Path("report.html"), show_default=True, help="The page to write.")
+@folders_of_runs
+@click.option(
+    "--out", "-o", type=FILE, default=Path("report.html"), show_default=True, help="The page to write."
+)
 @options.printing
 def report_page(folders: tuple[Path, ...], out: Path, as_json: bool, quiet: bool) -> int:
-    """A self-contained page of sweeps and runs on one data set: tables, figures, images, every setting."""
+    """Write a web page of sweeps and runs.
+
+    It is one file, of one data set: tables, figures, images, every setting.
+    """
     from merged_diffusion.cli import output
     from merged_diffusion.reports.page import MARK, report
     from merged_diffusion.reports.text_file import write_text

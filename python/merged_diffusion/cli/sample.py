@@ -11,10 +11,9 @@ from typing import Any, Final, cast
 import click
 
 from merged_diffusion import samplers
-from merged_diffusion.cli import options, output, text, time_report, workers
+from merged_diffusion.cli import options, output, workers
 from merged_diffusion.cli.nll import model
 from merged_diffusion.errors import UsageError
-from merged_diffusion.jobs.identity import ExpertIdentity, LegSpan
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
 from merged_diffusion.ode import methods
@@ -35,51 +34,52 @@ def shape(value: str) -> tuple[int, ...]:
 
 
 image_shape = click.option(
-    "--image-shape", type=shape, metavar="C,H,W", help="Of samples, where the experts take any size."
-)
+    "--image-shape", type=shape, metavar="C,H,W",
+    help="Colours, height and width of an image, for experts that take any size.",
+)  # fmt: skip
 what = options.stacked(
-    click.option("--num", type=int, show_default=str(DRAWN), help="Images: the ids 0 to N - 1."),
-    click.option("--ids", type=options.id_range, metavar="A:B", help="The ids A <= id < B instead."),
+    click.option("--num", "-n", type=int, metavar="N", show_default=str(DRAWN),
+                 help="How many images: those with the ids 0 to N - 1."),
+    click.option("--ids", type=options.id_range, metavar="A:B",
+                 help="The images with the ids A to B - 1: an id is the same image in every command."),
     click.option("--labels", type=options.labels("none", "cycle (all classes in turn)"),
                  metavar="CLASS|cycle|none", show_default="none",
-                 help="For class-conditional experts; cycle: all classes in turn by id."),
+                 help="Classes for a model that asks for them: one number, or all classes in turn."),
     image_shape,
     options.cache,
 )  # fmt: skip
 how = options.stacked(
     click.option("--sampler", type=click.Choice(samplers.NAMES), show_default=samplers.Ode.name,
-                 help="Probability flow, ancestral, EDM's Heun, or DPM-Solver++(2M)."),
-    click.option("--steps", type=int, show_default=", ".join(f"{k.name} {k.steps}" for k in samplers.GRIDS),
-                 help="Steps of a fixed grid."),
-    options.solver(samplers.USUAL_SOLVER, of="ode: ", loosest=f", at most {samplers.LOOSEST_TOL:g}"),
+                 help="ode: probability flow; heun: EDM's; dpmpp-2m: DPM-Solver++(2M); ancestral: DDPM's."),
+    options.number("--steps", ", ".join(f"{k.name} {k.steps}" for k in samplers.GRIDS),
+                   "heun, dpmpp-2m, ancestral: how many steps.", kind=int),
+    options.solver(
+        samplers.USUAL_SOLVER, of="With the sampler ode. ", loosest=f", at most {samplers.LOOSEST_TOL:g}"
+    ),
     click.option("--clip", is_flag=True, default=None,
-                 help="ancestral: keep predicted clean images within [-1, 1]."),
-    click.option("--s-churn", type=float, show_default=CHURN["s_churn"],
-                 help="heun: noise added on the way (EDM)."),
-    click.option("--s-min", type=float, show_default=CHURN["s_min"],
-                 help="heun: churn from this sigma/alpha on."),
-    click.option("--s-max", type=float, show_default="none", help="heun: churn up to this sigma/alpha."),
-    click.option("--s-noise", type=float, show_default=CHURN["s_noise"],
-                 help="heun: scale of the noise that is added."),
+                 help="ancestral: keep predicted images within the range of pixels."),
+    options.number("--s-churn", CHURN["s_churn"], "heun: noise that is added on the way (EDM's S_churn)."),
+    options.number("--s-min", CHURN["s_min"], "heun: from which noise level on (EDM's sigma)."),
+    options.number("--s-max", "none", "heun: up to which noise level (EDM's sigma)."),
+    options.number("--s-noise", CHURN["s_noise"], "heun: scale of the noise that is added."),
     click.option("--decode", type=click.Choice(samplers.DECODES), show_default=samplers.DECODE,
-                 help="The nearest grey level, or one drawn from p(v | z)."),
-    click.option("--seed", type=int, show_default=str(SEED), help="Of all random numbers."),
-    click.option("--batch-coupled", is_flag=True, help="Accept an expert whose rows depend on each other."),
+                 help="How a pixel becomes a grey level: the likeliest one, or one drawn by probability."),
+    options.seed(SEED),
+    options.batch_coupled,
 )  # fmt: skip
 where = options.stacked(
-    click.option("--batch-size", "--batch", "batch_size", type=int, show_default="16 on a CPU, else 256",
-                 help="Rows of a network call."),
+    options.batch_size("16 on a CPU, else 256"),
     options.threads,
     options.device,
     options.dtype,
-    click.option("--compile", is_flag=True, default=None, help="Compile the networks (torch.compile)."),
-    click.option("--deterministic", is_flag=True, help="Fail where a kernel has no deterministic form."),
-    click.option("--profile-time", is_flag=True, help="ode: say where the time goes; changes no image."),
-    click.option("--shard", type=options.shard, metavar="I/N",
-                 show_default="0/1; RANK/WORLD_SIZE under torchrun", help="The share of worker I of N."),
-    click.option("--out", type=click.Path(path_type=Path), show_default=DEFAULT_OUT,
-                 help="FILE.npz, FILE.zip, FILE.png (one picture of all) or a directory of PNG."),
-    click.option("--overwrite", is_flag=True, help="Replace a file of others at --out FILE.png."),
+    options.compiled,
+    options.deterministic,
+    click.option("--profile-time", is_flag=True, help="ode: say where the time went; changes no image."),
+    options.shard_of,
+    click.option("--out", "-o", type=click.Path(path_type=Path), show_default=DEFAULT_OUT,
+                 help="FILE.png: one picture of all; FILE.npz, FILE.zip or a directory: each image by "
+                 "itself, as fid takes them."),
+    click.option("--overwrite", is_flag=True, help="Replace a FILE.png that this program did not write."),
     options.printing,
 )  # fmt: skip
 
@@ -87,8 +87,8 @@ EPILOG: Final = """\b
 Examples:
   merged-diffusion sample --pair digits
   merged-diffusion sample --pair photos --eta 0.3 --num 1000 --out photos.npz
-  merged-diffusion sample --pair photos --sampler heun --steps 18 --out photos.zip
-  merged-diffusion sample --expert bundled:photos-edm --ids 100:116 --out more.png
+  merged-diffusion sample --pair photos --sampler heun -o photos.zip
+  merged-diffusion sample --expert bundled:photos-edm --ids 100:116
 """
 
 
@@ -98,7 +98,11 @@ Examples:
 @how
 @where
 def command(given: options.Given) -> int:
-    """Draw images from merged experts, reproducibly: an id is the same image in any command."""
+    """Draw new images from one diffusion model, or from two merged.
+
+    Images have numbers (ids) and are reproducible: an id is the same image in every command, whatever is
+    drawn beside it. The same command goes on where it stopped.
+    """
     sampling = Sampling.of(given)
     if given["profile_time"]:
         sampling.check_profiled()
@@ -142,6 +146,9 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output.emit_json(summary)
         return
+    from merged_diffusion.cli import text, time_report
+    from merged_diffusion.jobs.identity import ExpertIdentity, LegSpan
+
     legs = [LegSpan(**leg) for leg in summary["legs"]]
     experts = {role: ExpertIdentity.from_dict(expert) for role, expert in summary["experts"].items()}
     words = text.threshold_words(summary["threshold"], legs, experts)

@@ -25,9 +25,9 @@ EPILOG: Final = """\b
 Examples:
   merged-diffusion sweep --data digits --limit 64
   merged-diffusion sweep --data photos --out results/sweep
-  merged-diffusion sweep --data photos --etas 0,min,0.1,0.2,0.3 --preset paper --out results/paper
-  merged-diffusion sweep --data photos --metric vlb --repeats 10 --out results/bound
-  merged-diffusion sweep --data digits --metric sample --sampler heun --num 5000 --out results/heun
+  merged-diffusion sweep --data photos --etas 0,min,0.1,0.2,0.3 --preset paper
+  merged-diffusion sweep --data photos --metric vlb --repeats 10
+  merged-diffusion sweep --data digits --metric sample --num 5000
   merged-diffusion sweep --data cifar10 --limit 512 --json
 """
 
@@ -38,7 +38,8 @@ Examples:
     type=click.Choice(METRICS),
     default="nll",
     show_default=True,
-    help="Exact likelihood, variational bound, or samples and their distance from the data.",
+    help="What to measure: nll, exact likelihood; vlb, the bound on it; sample, the distance of drawn images "
+    "from the data.",
 )
 @options.less(what, "labels")
 @click.option(
@@ -46,29 +47,34 @@ Examples:
     type=options.labels("from-data", "cycle", "none"),
     metavar="from-data|cycle|CLASS|none",
     show_default="none",
-    help="For class-conditional experts; from-data: nll, vlb; cycle: sample.",
+    help="Classes for a model that asks for them: each image's own (nll, vlb), one number, or all in turn "
+    "(sample).",
 )
 @click.option(
     "--etas",
     metavar="LIST",
     show_default="the set's grid and both experts alone",
-    help="Thresholds with commas between: numbers in [0, 1], min, max; 0 and 1: one expert alone.",
+    help="Thresholds with commas between: numbers from 0 (the quality expert alone) to 1 (the likelihood "
+    "expert alone), and min and max, the ends of what both can.",
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range")
 @options.less(how, "bpd_tol", "tol")
-@click.option(
+@options.number(
     "--tol",
-    type=float,
-    show_default=f"{options.default(Adams.tol)}; sample: {options.default(USUAL_SOLVER.tol)}",
-    help=f"Tolerance of adams, in noise units; sample: at most {LOOSEST_TOL:g}.",
+    f"{options.default(Adams.tol)}; sample: {options.default(USUAL_SOLVER.tol)}",
+    f"Error of a step of adams, in units of the noise; sample: at most {LOOSEST_TOL:g}.",
 )
 @vlb.bound
-@click.option("--num", type=int, show_default=str(SWEPT), help="sample: images of each row, ids 0 to N - 1.")
+@options.number("--num", str(SWEPT), "sample: how many images to draw at each threshold.", kind=int)
 @sample.image_shape
 @options.less(sample.how, *SHARED)
 @options.less(where, "shard")
 def command(given: options.Given) -> int:
-    """A metric over thresholds: the same images and noise for all, and what likelihoods share once."""
+    """Measure the same images at many thresholds: at which noise level should two experts be merged?
+
+    All thresholds have the same random numbers, so that their differences are exact to a few images; what
+    they have in common is computed once. One row for each, and the best.
+    """
     from merged_diffusion.sweeps.thresholds import parsed
 
     wanted = None if given["etas"] is None else parsed(given["etas"])

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import options, output
+from merged_diffusion.cli import completion, options, output
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
@@ -21,32 +21,34 @@ NAME: Final = "threshold.json"
 EPILOG: Final = """\b
 Examples:
   merged-diffusion threshold --data digits
-  merged-diffusion threshold --data photos --tune-limit 512 --out results/threshold
-  merged-diffusion threshold --data images.npz --tune-data others.npz --pair photos --no-confirm
+  merged-diffusion threshold --data photos --tune-limit 512 --out results/eta
+  merged-diffusion threshold --data a.npz --tune-data b.npz --pair photos
 """
 
 
 @options.command("threshold", EPILOG)
 @what
 @click.option(
-    "--tune-data",
-    show_default="train of the known set: its held-back part",
-    help="Images to choose on: a path.",
-)
+    "--tune-data", metavar="PATH", show_default="held-back train images of the known set",
+    shell_complete=completion.data, help="The images to choose on.",
+)  # fmt: skip
 @click.option(
-    "--tune-limit",
-    type=click.IntRange(2),
-    default=TUNED,
-    show_default=True,
+    "--tune-limit", type=click.IntRange(2), metavar="N", default=TUNED, show_default=True,
     help="How many of them, at most.",
-)
+)  # fmt: skip
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range", "extrapolate")
 @options.less(how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol")
 @options.less(where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time")
-@click.option("--no-confirm", is_flag=True, help="Leave out the exact runs on the images chosen on.")
-@click.option("--no-test", is_flag=True, help="Leave the images of --data alone.")
+@click.option(
+    "--no-confirm", is_flag=True, help="Do not measure exactly what was found on the images chosen on."
+)
+@click.option("--no-test", is_flag=True, help="Do not measure the images of --data.")
 def command(given: options.Given) -> int:
-    """The best threshold of a pair: found on train by two loss profiles and one solve, reported on test."""
+    """Find the noise level at which to merge two experts: chosen on train images, reported on --data.
+
+    Instead of a search over thresholds it takes one look at each expert's losses and one solve, and confirms
+    the best by exact runs.
+    """
     settings = Settings.of(given)
     if settings.split != "test":
         raise UsageError(

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from merged_diffusion.cli import options, score
-from merged_diffusion.cli.nll import how, model, tune_data, what, where
+from merged_diffusion.cli.nll import how, json_lines, model, tune_data, what, where
 from merged_diffusion.ode import methods
 from merged_diffusion.scores.defaults import TIMES
 
@@ -15,13 +15,14 @@ from merged_diffusion.scores.defaults import TIMES
 OF_THE_ODE: Final = ("dequantise", "importance", *methods.WORDS, "bpd_tol", "probe", "probes", "preset")
 # What belongs to the bound alone.
 bound = options.stacked(
-    click.option(
+    options.number(
         "--times",
-        type=click.IntRange(1),
-        show_default=str(TIMES),
-        help="Network evaluations an image and repeat, evenly spread over gamma from a random start.",
+        str(TIMES),
+        "Noise levels at which each image is looked at, in each repeat.",
+        kind=int,
+        least=1,
     ),
-    click.option("--profile", is_flag=True, help="Keep every loss with its gamma in the records."),
+    click.option("--profile", is_flag=True, help="Keep the loss at every noise level in the records."),
 )
 EPILOG: Final = """\b
 Examples:
@@ -39,6 +40,11 @@ Examples:
 @bound
 @options.less(how, *OF_THE_ODE)
 @options.less(where, "profile_time")
+@json_lines
 def command(given: options.Given) -> int:
-    """Variational bound of images, in bits per dimension: prior, reconstruction and diffusion."""
+    """Measure the variational bound: at least as many bits per dimension as the exact likelihood has.
+
+    It is what diffusion models are trained on, the sum of prior, reconstruction and diffusion. It takes a few
+    calls of the network for an image and no solver: quick, and less sharp than nll.
+    """
     return score.command(given, is_bound=True)

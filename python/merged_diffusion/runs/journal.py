@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
-from merged_diffusion.errors import IncompleteError, RunLockedError, StorageError
+from merged_diffusion.errors import Facts, IncompleteError, RunLockedError, StorageError
 from merged_diffusion.runs.directory import Directory, write_all
 from merged_diffusion.runs.known_records import KnownRecords, journals
 from merged_diffusion.runs.lock import Lock
@@ -59,8 +59,7 @@ class Journal:
             refused = RunLockedError(
                 f"{self.path}: process {owner['pid']} on {owner['host']} works on this shard",
                 hint="wait for it, stop it, or give each worker its own --shard I/N",
-                file=str(self.path),
-                **owner,
+                **owner | {"file": str(self.path)},
             )
             raise self._lock.explained(refused)
         self._directory.remove_drafts([self._owner, self.path.name])
@@ -198,7 +197,7 @@ def journal_path(folder: Path, shard: tuple[int, int]) -> Path:
     return folder / f"images-{index:04d}-of-{count:04d}.jsonl"
 
 
-def _read_owner(folder: Directory, name: str) -> dict[str, object]:
+def _read_owner(folder: Directory, name: str) -> Facts:
     try:
         owner = json.loads(folder.read(name))
         return {"host": owner["host"], "pid": owner["pid"]}
