@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import output, workers
+from merged_diffusion.cli import completion, output, workers
 from merged_diffusion.cli.command_list import COMMANDS, LazyGroup
 from merged_diffusion.cli.signals import handled
 from merged_diffusion.errors import MergedDiffusionError, ResourceError, UsageError
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Before torch is loaded: libgomp's spinning threads slow the core's loops twofold after a convolution.
     os.environ["GOMP_SPINCOUNT"] = "0"
+    if completion.VARIABLE in os.environ:
+        completion.for_bash()
     as_json = "--json" in arguments and workers.tells(os.environ)
     streams = sys.stdout, sys.stderr
     try:

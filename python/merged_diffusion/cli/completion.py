@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
+VARIABLE: Final = "_MERGED_DIFFUSION_COMPLETE"  # click's name, of that of the program
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-KEPT = ("settings.json", "sweep.json")  # what a directory holds that `runs` takes
+KEPT: Final = ("settings.json", "sweep.json")  # what a directory holds that `runs` takes
 
 
 def _completer(names: Callable[[], Iterable[str]], otherwise: str | None = "file") -> Completer:
@@ -101,4 +103,6 @@ def _joined(pieces: list[str]) -> list[str]:
     return [*words, ""] if pieces[-1] == "=" else words
 
 
-add_completion_class(Bash)
+def for_bash() -> None:
+    """Have click take `Bash`; before it is asked for completions."""
+    add_completion_class(Bash)
