@@ -12,7 +12,7 @@ def main() -> None:
     from merged_diffusion.cli import main as command_line
     from merged_diffusion.cli import stdout
 
-    if "--json" in sys.argv:
+    if not stdout.JSON.isdisjoint(sys.argv):
         stdout.keep()
     code = command_line()
     # What is left is the interpreter's end, which an impatient second Ctrl-C would only make noisy.

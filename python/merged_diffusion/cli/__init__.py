@@ -1,7 +1,8 @@
 """The command line: a command parses, builds, calls and prints.
 
 torch is loaded only once the options are sound. The exit code of an error is that of its class
-(`merged_diffusion.errors`); under ``--json`` standard output holds exactly one JSON object whatever happens.
+(`merged_diffusion.errors`); under ``--json`` standard output holds exactly one JSON object
+whatever happens.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import completion, output, workers
+from merged_diffusion.cli import completion, output, stdout, workers
 from merged_diffusion.cli.command_list import COMMANDS, LazyGroup
 from merged_diffusion.cli.signals import handled
 from merged_diffusion.errors import MergedDiffusionError, ResourceError, UsageError
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["GOMP_SPINCOUNT"] = "0"
     if completion.VARIABLE in os.environ:
         completion.for_bash()
-    as_json = "--json" in arguments and workers.tells(os.environ)
+    as_json = not stdout.JSON.isdisjoint(arguments) and workers.tells(os.environ)
     streams = sys.stdout, sys.stderr
     try:
         with handled():

@@ -37,11 +37,14 @@ def emit(text: str) -> None:
     _print(shown(text))
 
 
-def _print(text: str) -> None:
+def _print(text: str, *, ends: bool = False) -> None:
+    """``ends``: whether a reader that has gone away ends the command."""
     try:
         print(text, file=stdout.own(), flush=True)
     except BrokenPipeError:
         silenced()
+        if ends:
+            raise
     except OSError as error:
         silenced()
         raise unwritable(error) from error
@@ -57,8 +60,17 @@ def unwritable(error: OSError) -> StorageError:
 
 
 def emit_json(value: Mapping[str, object]) -> None:
-    """The one JSON object of ``--json``, or one of ``--json-lines``."""
-    _print(in_json(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)))
+    """The one JSON object of ``--json``."""
+    _print(_as_json(value))
+
+
+def emit_line(value: Mapping[str, object]) -> None:
+    """One of many JSON objects; there are no more once the reader has gone away (`BrokenPipeError`)."""
+    _print(_as_json(value), ends=True)
+
+
+def _as_json(value: Mapping[str, object]) -> str:
+    return in_json(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
 
 
 def _plain(value: Mapping[str, object]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 NOT_KEPT = "not kept; --out DIR keeps it, to go on, compare or report"
 INTERRUPT_CODE = 130
+Tell = Callable[[Mapping[str, Any]], None]
 
 
 def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool) -> None:
@@ -72,11 +74,11 @@ def show_plan(plan: Plan, cost: Estimate, out: Path | None, *, as_json: bool) ->
     emit("nothing was written" + ("" if out is None else f"; the run would be {out}"))
 
 
-def show(summary: Summary, out: Path | None, *, as_json: bool) -> int:
-    """The result of an evaluation; its exit code (5 where images failed)."""
+def show(summary: Summary, out: Path | None, *, as_json: bool, tell: Tell = emit_json) -> int:
+    """The result of an evaluation, as JSON by ``tell``; its exit code (5 where images failed)."""
     failure = _failure(summary)
     if as_json:
-        emit_json(summary.as_dict() | failure)
+        tell(summary.as_dict() | failure)
     else:
         emit("\n".join([*_lines(summary), NOT_KEPT if out is None else _kept(summary, out)]))
         if failure:
@@ -84,11 +86,11 @@ def show(summary: Summary, out: Path | None, *, as_json: bool) -> int:
     return int(failure.get("code", 0))
 
 
-def show_kept(summary: Summary, path: Path, *, as_json: bool) -> int:
+def show_kept(summary: Summary, path: Path, *, as_json: bool, tell: Tell = emit_json) -> int:
     """A run that is read back; 9 where images are missing, 5 where some failed."""
     missing = summary.missing or []
     if not missing:
-        return show(summary, path, as_json=as_json)
+        return show(summary, path, as_json=as_json, tell=tell)
     failure = error_value(
         IncompleteError.__name__,
         f"{summary.n_missing} images have no record, the first ids: {', '.join(map(str, missing[:10]))}",
@@ -97,7 +99,7 @@ def show_kept(summary: Summary, path: Path, *, as_json: bool) -> int:
         missing=missing,
     )
     if as_json:
-        emit_json(summary.as_dict() | failure)
+        tell(summary.as_dict() | failure)
     else:
         emit("\n".join([*_lines(summary), _kept(summary, path)]))
         say(f"error: {failure['error']['message']}; {failure['error']['hint']}")

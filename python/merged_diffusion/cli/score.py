@@ -18,7 +18,9 @@ from merged_diffusion.jobs.sources import check_present
 from merged_diffusion.scores.defaults import TIMES
 
 if TYPE_CHECKING:
+    from merged_diffusion.jobs.evaluation import Observer
     from merged_diffusion.jobs.metrics import Metric
+    from merged_diffusion.scores.record import Record
 
 ASK_SECONDS: Final = 86400.0
 
@@ -32,14 +34,18 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
             f"--tune-data {tune_data}: images to find a threshold on, and none is to be found",
             hint="--eta auto finds one; leave --tune-data out otherwise",
         )
+    if given["as_json"] and given["json_lines"]:
+        raise UsageError("--json and --json-lines were both given", hint="use one of them")
     check_present(settings)
     worker = workers.worker_share(given["shard"], os.environ)
     out: Path | None = given["out"]
     worker.check_out(out)
     quiet = given["quiet"] or not worker.speaks
-    as_json = given["as_json"]
+    as_lines: bool = given["json_lines"]
+    as_json = given["as_json"] or as_lines
     with loading():
         from merged_diffusion.cli import report
+        from merged_diffusion.cli.json_lines import Lines
         from merged_diffusion.cli.progress import Progress
         from merged_diffusion.jobs.evaluation import Evaluation
         from merged_diffusion.jobs.metrics import LIKELIHOOD
@@ -71,14 +77,26 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
             confirm(cost.seconds, yes=given["yes"])
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Evaluation(plan, out=out, shard=worker.shard, known=known, **keep) as evaluation:
+                lines = Lines(wanted=as_lines and worker.speaks)
                 try:
+                    lines.held(evaluation)
                     with Progress(evaluation.left(), evaluation.notes, quiet=quiet) as progress:
-                        evaluation.run(progress.update)
-                    return workers.conclude(worker, evaluation, out, as_json=as_json)
+                        evaluation.run(both(progress.update, lines.update))
+                    return workers.conclude(worker, evaluation, out, as_json=as_json, lines=lines)
                 except KeyboardInterrupt:
                     if not worker.speaks:
                         return report.INTERRUPT_CODE
                     return report.interrupted(evaluation.summary(), out, as_json=as_json)
+
+
+def both(first: Observer, second: Observer) -> Observer:
+    """Two observers as one."""
+
+    def observe(model: str, record: Record) -> None:
+        first(model, record)
+        second(model, record)
+
+    return observe
 
 
 def metric(given: options.Given) -> Metric:

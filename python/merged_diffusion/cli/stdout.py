@@ -13,6 +13,8 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Final, TextIO
 
 DESCRIPTOR: Final = 1
+# Of options, those under which everything on standard output is JSON, errors too.
+JSON: Final = frozenset({"--json", "--json-lines", "--json_lines", "--jsonl"})
 
 _own: list[TextIO | None] = []
 _for_good: list[bool] = []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from merged_diffusion.errors import UsageError
 
 if TYPE_CHECKING:
+    from merged_diffusion.cli.json_lines import Lines
     from merged_diffusion.jobs.evaluation import Evaluation
 
 POLL_SECONDS: Final = 1.0
@@ -115,8 +116,8 @@ def take_gpu(worker: Worker, device: str | None) -> None:
         torch.cuda.set_device(index)
 
 
-def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_json: bool) -> int:
-    """Tell the result; the exit code.
+def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_json: bool, lines: Lines) -> int:
+    """Tell the result, with what ``lines`` were not told yet; the exit code.
 
     A launched rank that has done its share ends with 0, whatever is in it: another code would make the
     launcher stop the others. Rank 0 waits for them and answers for all.
@@ -126,14 +127,17 @@ def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_jso
     from merged_diffusion.runs import open_run
 
     if out is None or not worker.is_launched:
-        return report.show(evaluation.summary(), out, as_json=as_json)
+        summary = evaluation.summary()
+        lines.held(evaluation)
+        return report.show(summary, out, as_json=as_json, tell=lines.tell)
     if not worker.speaks:
         return 0
     await_others(worker, evaluation, out)
     summary = evaluation.summary()
+    lines.held(evaluation)
     if summary.n_missing:
-        return report.show_kept(summary_of_run(open_run(out)), out, as_json=as_json)
-    return report.show(summary, out, as_json=as_json)
+        return report.show_kept(summary_of_run(open_run(out)), out, as_json=as_json, tell=lines.tell)
+    return report.show(summary, out, as_json=as_json, tell=lines.tell)
 
 
 def await_others(worker: Worker, evaluation: Evaluation, out: Path) -> None:
