@@ -168,4 +168,11 @@ class IncompleteError(MergedDiffusionError):
 
 
 class ExpertWarning(UserWarning):
-    """An expert may not be what it is declared to be, or could not be looked at closely enough to tell."""
+    """An expert may not be what it is declared to be, or could not be looked at closely enough to tell.
+
+    ``about`` names what it is about, where several texts would say the same: one of them suffices.
+    """
+
+    def __init__(self, message: str, about: str | None = None) -> None:
+        super().__init__(message)
+        self.about = about

@@ -20,6 +20,13 @@ def narrow():
     return md.GaussianExpert((3, 8, 8), variance=1e-3, gamma_range=(-13.3, 5.0), name="narrow")
 
 
+def v():
+    return md.CallableExpert(
+        net, predicts="v", time="gamma", input="vp", pixels="centred", levels=256,
+        gamma_range=(-13.3, 5.0), image_shape=(3, 8, 8), name="wrong",
+    )
+
+
 def half():
     def forward(z, gamma):
         with torch.no_grad():
@@ -64,3 +71,37 @@ def test_an_accepted_gradient_is_warned_of_once_and_recorded(run_cli, source):
     assert found.err.count("part of its gradient missing") == 1
     assert found.json["settings"]["accept_gradient"] == "half"
     assert run_cli(*words, "--accept-gradient", "half", "--out", "kept", "--json").code == 0
+
+
+def test_a_plan_says_what_it_costs_once(run_cli):
+    words = ("nll", "--data", "photos", "--limit", 2, "--dry-run", "--device", "cpu")
+    found = run_cli(*words)
+    assert (found.out + found.err).count("estimate:") == 1
+    assert "estimate:" in run_cli(*words, "--json").err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nll", "--expert", "v"),
+        ("nll", "--expert", "v", "--out", "kept"),
+        ("nll", "--likelihood-expert", "v", "--compare"),
+        ("nll", "--likelihood-expert", "v", "--eta", "auto"),
+        ("vlb", "--likelihood-expert", "v", "--compare"),
+        ("sweep", "--likelihood-expert", "v", "--etas", "0.3,1"),
+        ("threshold", "--likelihood-expert", "v", "--tune-limit", 4, "--no-confirm"),
+    ],
+    ids=lambda words: " ".join(map(str, words)),
+)
+def test_everything_is_said_once_in_a_command_and_ends_with_the_line_to_paste(run_cli, source, words):
+    command, role, name, *more = words
+    found = run_cli(command, "--data", "photos", "--limit", 2, role, source(name), "--threads", 1, *more)
+    assert found.code == 0, found.err
+    said = found.out + found.err
+    assert len(said.splitlines()) == len(set(said.splitlines()))
+    counted = {"running the code": 1, "does not denoise": 1, "cuda is not usable": None, "estimate:": None}
+    for text, count in counted.items():
+        assert said.count(text) == count if count else said.count(text) <= 1
+    assert said.count("guessing every grey level alike") <= 1
+    (line,) = [line for line in found.err.splitlines() if "does not denoise" in line]
+    assert line.endswith('; write CallableExpert(net, predicts="eps", ...)')

@@ -172,3 +172,14 @@ def test_help_does_not_load_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_picture_of_many_images_is_refused_with_the_command_that_keeps_them(run_cli):
+    drawn = run_cli("sample", "--pair", "digits", "--num", 2, "--device", "cpu", "--tol", 0.01)
+    assert "; --out samples.npz, samples.zip or a folder keeps each image, for fid" in drawn.out
+    refused = run_cli("fid", "samples.png", "--ref", "digits")
+    assert refused.code == 2
+    assert "merged-diffusion sample with --out samples.npz, samples.zip or a folder" in refused.err
+    more = ("sample", "--pair", "digits", "--num", 8, "--device", "cpu", "--tol", 0.01)
+    assert "one picture" not in run_cli(*more, "--out", "samples.npz").out
+    assert run_cli("fid", "samples.npz", "--ref", "digits", "--device", "cpu").code == 0

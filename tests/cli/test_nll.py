@@ -35,7 +35,9 @@ def test_text_is_a_heading_a_row_per_model_and_paired_differences(run_cli, pair)
     heading, merged, likelihood, quality, guess, kept = result.out.splitlines()
     assert re.fullmatch(r"digits/test  8 images  eta 0\.30 \(gamma -2\.884, edm_sigma 0\.2365\)", heading)
     assert re.fullmatch(r"merged      -?\d+\.\d{3} ± \d\.\d{3} bits/dim   \d+ evaluations/image", merged)
-    row = r"  -?\d+\.\d{3}   merged - it: [+-]\d\.\d{3} ± \d\.\d{3} \(paired\)"
+    row = (
+        r"  -?\d+\.\d{3}   merged \N{MINUS SIGN} (?:likelihood|quality): [+-]\d\.\d{3} ± \d\.\d{3} \(paired\)"
+    )
     assert re.fullmatch("likelihood" + row, likelihood)
     assert re.fullmatch("quality   " + row, quality)
     assert guess.startswith("warning: above the 4.087 bits/dim of guessing every grey level alike")

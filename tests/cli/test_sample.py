@@ -74,7 +74,7 @@ def test_forms_hold_the_same_images(run_cli, tmp_path):
 def test_without_a_place_there_is_a_picture_and_it_is_named(run_cli, tmp_path):
     result = run_cli("sample", *PAIR, "--num", 2)
     assert result.code == 0, result.err
-    assert "written to samples.png" in result.out
+    assert "written to samples.png, one picture of all; --out samples.npz" in result.out
     assert (tmp_path / "samples.png").is_file()
 
 

@@ -63,7 +63,7 @@ def test_text_has_a_row_for_each_threshold_the_best_and_what_was_saved(run_cli, 
     heading, *rows, best, close, _edge, saved, kept = result.out.splitlines()
     assert heading == "digits/test  5 images  3 thresholds"
     assert [row.split("  ")[0] for row in rows] == ["quality", "eta 0.2000", "eta 0.5000"]
-    assert sum("it - best: +" in row for row in rows) == 2
+    assert sum("\N{MINUS SIGN} best: +" in row for row in rows) == 2
     assert best.startswith("best: ")
     assert close.startswith("as good within 2 standard errors: eta ")
     assert " of single runs" in saved

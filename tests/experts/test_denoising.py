@@ -101,6 +101,20 @@ WRONG = {
 }
 
 
+# The line to paste, where it is one.
+PASTED = {
+    "v as eps": 'CallableExpert(net, predicts="v", ...)',
+    "eps as v": 'CallableExpert(net, predicts="eps", ...)',
+    "eps as x0": 'CallableExpert(net, predicts="eps", ...)',
+    "eps as score": 'CallableExpert(net, predicts="eps", ...)',
+    "minus gamma": "CallableExpert(net, time=lambda gamma: -gamma, ...)",
+    "half of gamma": "CallableExpert(net, time=lambda gamma: 2 * gamma, ...)",
+    "twice gamma": "CallableExpert(net, time=lambda gamma: gamma / 2, ...)",
+    "z as edm": 'CallableExpert(net, input="vp", ...)',
+    "taken for 0 to 1": "CallableExpert(lambda z, *rest: net(2 * z - 1, *rest), ...)",
+}
+
+
 @pytest.mark.parametrize("case", WRONG)
 @pytest.mark.parametrize("name", BUNDLED)
 def test_a_wrong_declaration_is_warned_of_and_the_right_word_named(name: str, case: str) -> None:
@@ -114,13 +128,66 @@ def test_a_wrong_declaration_is_warned_of_and_the_right_word_named(name: str, ca
     texts = [str(one.message) for one in told if issubclass(one.category, ExpertWarning)]
     assert len([text for text in texts if "does not denoise" in text]) == 1
     assert any(re.search(said, text) for text in texts), texts
+    if case in PASTED:
+        (text,) = (text for text in texts if "does not denoise" in text)
+        net, line = wrapped(leg.expert), PASTED[case]
+        assert text.endswith(f"; write {line}")
+        assert len(texts) == 1
+        # What is pasted is a declaration that nothing is said of.
+        words = {name: value for name, value in facts.items() if f"{name}=" not in line}
+        argument = line.removeprefix("CallableExpert(").removesuffix(", ...)")
+        pasted = eval(f"declare({argument}, **facts)", {"declare": declare, "net": net, "facts": own | words})  # noqa: S307
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check_expert(pasted, images=x, takes_products=False)
 
 
 def test_a_card_with_the_wrong_word_is_told_the_right_one() -> None:
     expert = load_expert("bundled:digits-vdm").requires_grad_(False)
     expert.predicts = "velocity"
-    with pytest.warns(ExpertWarning, match='predicts = "eps" would fit'):
+    with pytest.warns(ExpertWarning, match='would fit, .*; write predicts = "eps" in its card.toml$'):
         check_expert(expert, images=images("digits"), takes_products=False)
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_the_line_of_a_schedule_that_runs_the_other_way_is_one(table: bool) -> None:
+    low, high = PHOTOS.gamma_range
+    if table:
+        schedule, other = torch.linspace(low, high, 100), f"{low + high:.10g} - schedule"
+    else:
+        schedule = lambda gamma: (gamma - low) / (high - low)  # noqa: E731
+        other = f"lambda gamma: schedule({low + high:.10g} - gamma)"
+
+    def net(z: Tensor, t: Tensor) -> Tensor:
+        return PHOTOS(z, high - t.double() * (high - low))
+
+    with pytest.warns(ExpertWarning, match="the schedule reversed would fit") as told:
+        check_expert(declare(net, time="t01", schedule=schedule), images=images(), takes_products=False)
+    assert str(told[0].message).endswith(f"; write CallableExpert(net, schedule={other}, ...)")
+    turned = eval(other, {"schedule": schedule})  # noqa: S307
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_expert(declare(net, time="t01", schedule=turned), images=images(), takes_products=False)
+
+
+def test_of_a_time_with_a_schedule_the_line_leaves_the_schedule_out() -> None:
+    low, high = PHOTOS.gamma_range
+    expert = declare(PHOTOS, time="t01", schedule=lambda gamma: (gamma - low) / (high - low))
+    with pytest.warns(
+        ExpertWarning, match=r'; write CallableExpert\(net, time="gamma", schedule=None, ...\)$'
+    ):
+        check_expert(expert, images=images(), takes_products=False)
+
+
+@pytest.mark.parametrize(("declared", "other"), [("eps", "score"), ("score", "eps")])
+def test_without_images_a_sign_is_told_from_the_noise(declared: str, other: str) -> None:
+    def net(z: Tensor, gamma: Tensor) -> Tensor:
+        return PHOTOS(z, gamma) * (1 if other == "eps" else -1 / sigma(gamma))
+
+    with pytest.warns(
+        UserWarning, match=rf'trained for\?; else write CallableExpert\(net, predicts="{other}", ...\)$'
+    ):
+        check_expert(declare(net, predicts=declared), takes_products=False)
 
 
 def self_conditioned(z: Tensor, gamma: Tensor) -> Tensor:

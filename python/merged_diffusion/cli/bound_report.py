@@ -19,7 +19,7 @@ def terms(summary: Summary) -> list[str]:
         costs = "   ".join(f"{name} {-value / unit:.4f}" for name, value in means.terms_nats.items())
         times = means.bits_per_dim.se_times
         found.append(
-            f"of it        {costs}" + ("" if times is None else f"   ± {times:.4f} by times and noise")
+            f"terms       {costs}" + ("" if times is None else f"   ± {times:.4f} by times and noise")
         )
     repeats = means.repeats if isinstance(means, MeansOfBounds) else None
     if repeats is not None:

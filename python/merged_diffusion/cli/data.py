@@ -129,7 +129,7 @@ def _facts(data: Data) -> dict[str, object]:
 
 def _worded(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_worded(entry)}" for key, entry in value.items())
+        return ", ".join(f"{key}: {_worded(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, list):
         return "x".join(map(str, value))
     if isinstance(value, bool):

@@ -116,5 +116,5 @@ def convert(source: str, out: Path, cache: Path | None, as_json: bool, quiet: bo
     emit(f"{out}: model.safetensors ({card.precision}) and card.toml, loaded and equal to the original")
     if card.licence:
         emit(f"licence: {card.licence}")
-    emit(f"merged-diffusion nll --expert {out} takes it")
+    emit(f"use it as --expert {out}")
     return 0

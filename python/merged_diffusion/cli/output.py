@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
@@ -171,20 +171,28 @@ def unexpected(error: Exception, *, as_json: bool) -> int:
 
 
 class _Remarks(logging.Handler):
-    """The package's log as lines on standard error."""
+    """The package's log as lines on standard error, but for those that were ``said``."""
+
+    def __init__(self, said: set[str]) -> None:
+        super().__init__()
+        self._said = said
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""
-        say(f"{record.levelname.lower()}: {record.getMessage()}")
+        text = f"{record.levelname.lower()}: {record.getMessage()}"
+        if text not in self._said:
+            self._said.add(text)
+            say(text)
 
 
 @contextmanager
-def remarks(*, quiet: bool = False) -> Iterator[None]:
-    """Warnings and the package's log as one line each on standard error, without lines of code.
+def remarks(*, quiet: bool = False, told: Collection[str] = ()) -> Iterator[None]:
+    """Warnings and the package's log as one line each on standard error, once, without lines of code.
 
-    ``quiet`` leaves out all but errors. What networks print goes there, too.
+    ``quiet`` leaves out all but errors, ``told`` what the result says by itself (`ExpertWarning.about`). What
+    networks print goes there, too.
     """
-    said: set[str] = set()
+    said: set[str] = set(told)
 
     def show(
         message: Warning | str,
@@ -194,11 +202,12 @@ def remarks(*, quiet: bool = False) -> Iterator[None]:
         file: TextIO | None = None,  # noqa: ARG001
         line: str | None = None,  # noqa: ARG001
     ) -> None:
-        if not quiet and str(message) not in said:
-            said.add(str(message))
+        about = getattr(message, "about", None) or str(message)
+        if not quiet and about not in said:
+            said.add(about)
             say(f"warning: {message}")
 
-    log, handler = logging.getLogger("merged_diffusion"), _Remarks()
+    log, handler = logging.getLogger("merged_diffusion"), _Remarks(said)
     handler.setLevel(logging.ERROR if quiet else logging.WARNING)
     log.addHandler(handler)
     try:

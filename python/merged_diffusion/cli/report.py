@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from merged_diffusion.cli import bound_report, time_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.progress import duration
-from merged_diffusion.cli.text import error, evaluations, heading, leg_line, lines, value
+from merged_diffusion.cli.text import MINUS, error, evaluations, heading, leg_line, lines, value
 from merged_diffusion.errors import IncompleteError, SolveError
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.runs.settings_file import MACHINE
@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from merged_diffusion.jobs.plan import Plan
     from merged_diffusion.jobs.summary import Summary
 
-NOT_KEPT = "not kept; --out DIR keeps it, to go on, compare or report"
+NOT_KEPT = "not kept; add --out DIR to keep it, and to go on, compare and report"
 INTERRUPT_CODE = 130
 Tell = Callable[[Mapping[str, Any]], None]
 
 
-def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool) -> None:
-    """The remarks of a plan and what it will take, on standard error."""
+def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool, dry_run: bool = False) -> None:
+    """The remarks of a plan and, unless `show_plan` says it, what it will take, on standard error."""
     if quiet:
         return
     for note in plan.notes:
         say(f"note: {note}")
+    if dry_run:
+        return
     say(estimate_line(plan, cost))
     if out is not None:
         say(f"run: {out}")
@@ -69,7 +71,7 @@ def show_plan(plan: Plan, cost: Estimate, out: Path | None, *, as_json: bool) ->
         return
     emit(heading(identity, len(plan.data)))
     for leg in identity.legs:
-        emit(f"leg         {leg_line(leg, identity.experts)}")
+        emit(leg_line(leg, identity.experts))
     emit(estimate_line(plan, cost))
     emit("nothing was written" + ("" if out is None else f"; the run would be {out}"))
 
@@ -95,7 +97,7 @@ def show_kept(summary: Summary, path: Path, *, as_json: bool, tell: Tell = emit_
         IncompleteError.__name__,
         f"{summary.n_missing} images have no record, the first ids: {', '.join(map(str, missing[:10]))}",
         IncompleteError.exit_code,
-        hint="run the command of the run again; it scores what is missing",
+        hint="run the same command again: it measures what is missing",
         missing=missing,
     )
     if as_json:
@@ -122,7 +124,7 @@ def interrupted(summary: Summary, out: Path | None, *, as_json: bool) -> int:
 def how_to_go_on(out: Path | None) -> str:
     """The command that continues this one."""
     if out is None:
-        return "nothing was kept; --out DIR keeps what is done"
+        return "nothing was kept; --out DIR would have kept what was done"
     words = sys.argv[1:] if "--out" in sys.argv or any(w.startswith("--out=") for w in sys.argv) else [
         *sys.argv[1:], "--out", str(out)
     ]  # fmt: skip
@@ -151,7 +153,7 @@ def _failure(summary: Summary) -> dict[str, Any]:
         SolveError.__name__,
         ", ".join(told),
         SolveError.exit_code,
-        hint="the others are unharmed; --allow-failed gives their mean"
+        hint="the others are sound; --allow-failed gives their mean"
         if not summary.identity.settings["allow_failed"]
         else "the mean is over the others",
         failures=[failure.as_dict() for failure in summary.failures],
@@ -167,4 +169,4 @@ def show_comparison(result: Comparison, *, as_json: bool) -> None:
         emit(f"{name}  {value(row.means)}{evaluations(row.means.evaluations)}   {row.path}")
     paired = result.paired
     if paired is not None:
-        emit(f"A - B: {paired.difference:+.3f}{error(paired.se)} (paired, {paired.n} images)")
+        emit(f"A {MINUS} B: {paired.difference:+.3f}{error(paired.se)} (paired, {paired.n} images)")

@@ -22,6 +22,7 @@ from merged_diffusion.scores.defaults import DRAWN, SEED
 
 DEFAULT_OUT: Final = "samples.png"
 CHURN: Final = {name: options.default(getattr(Heun, name)) for name in samplers.CHURN}
+PICTURE: Final = ", one picture of all; --out samples.npz, samples.zip or a folder keeps each image, for fid"
 IMAGES: Final = "images"  # what progress is of
 
 
@@ -160,7 +161,12 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
         return
     count = f"{summary['evaluations']['total']:.0f} evaluations/image"
     output.emit(f"{count}   {summary['seconds']:.1f} s   sha256 {summary['sha256'][:16]}")
-    output.emit("\n".join([*timed, f"written to {summary['out']}"]))
+    output.emit("\n".join([*timed, f"written to {summary['out']}{_for_others(Path(summary['out']))}"]))
+
+
+def _for_others(out: Path) -> str:
+    """How to have the images one by one, where they are in a picture of all."""
+    return PICTURE if out.suffix.lower() == ".png" else ""
 
 
 def _check_model(settings: Settings) -> None:

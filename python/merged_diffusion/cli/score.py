@@ -54,7 +54,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         from merged_diffusion.jobs.threads import configured
         from merged_diffusion.thresholds.auto import with_threshold
 
-    with output.remarks(quiet=quiet):
+    with output.remarks(quiet=quiet, told=() if as_json else ("above uniform",)):
         workers.take_gpu(worker, settings.machine.device)
         if settings.eta == "auto":
             settings = with_threshold(settings, out, tune_data)
@@ -69,7 +69,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
             known = plan.known(out)
             cost = plan.estimate(worker.shard, known).after(checked)
             out = out or plan.out_for(cost)
-            report.announce(plan, cost, out, quiet=quiet)
+            report.announce(plan, cost, out, quiet=quiet, dry_run=given["dry_run"] and not as_json)
             if given["dry_run"]:
                 if worker.speaks:
                     report.show_plan(plan, cost, out, as_json=as_json)
@@ -109,4 +109,4 @@ def metric(given: options.Given) -> Metric:
 def confirm(seconds: float, *, yes: bool) -> None:
     """Ask before more than a day, where somebody can answer."""
     if seconds > ASK_SECONDS and not yes and sys.stdin.isatty():
-        click.confirm("go on?", abort=True, err=True)
+        click.confirm("this takes more than a day; go on?", abort=True, err=True)

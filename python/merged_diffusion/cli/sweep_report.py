@@ -11,7 +11,7 @@ from typing import Any, Final
 from merged_diffusion.cli import time_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, cost_line, how_to_go_on
-from merged_diffusion.cli.text import evaluations, value
+from merged_diffusion.cli.text import MINUS, evaluations, value
 from merged_diffusion.errors import SolveError
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.quality.assess import Figure
@@ -60,7 +60,7 @@ def announce(plan: ScorePlan | DrawPlan, cost: Estimate, out: Path | None) -> No
     if out is not None:
         say(f"sweep: {out}")
     elif metric == "nll":
-        say("it is less where rows share their steps")
+        say("it takes less where thresholds share their steps")
 
 
 def show_plan(plan: ScorePlan | DrawPlan, cost: Estimate, out: Path | None, *, as_json: bool) -> None:
@@ -95,7 +95,7 @@ def _row(row: SweepRow) -> str:
     found = value(Means.from_dict(summary)) if figure is None else _distance(figure, digits)
     text = f"{row.name:<11} {found}{evaluations(summary['evaluations'])}"
     if paired is not None and paired.to != row.name:
-        text += f"   it - best: {paired.difference:+.{digits}f}{_error(paired.se, digits)}"
+        text += f"   {MINUS} best: {paired.difference:+.{digits}f}{_error(paired.se, digits)}"
     paper = summary.get("paper")
     if paper is not None:
         text += f"   paper: {paper['bits_per_dim']:.2f}, {paper['evaluations']}"
@@ -123,7 +123,7 @@ def _remarks(table: SweepTable) -> Iterator[str]:
         return
     is_drawn = table.metric == "sample"
     how = "are of the same ids and noise" if is_drawn else "are paired image by image"
-    yield f"best: {best.name} (differences {how})"
+    yield f"best: {best.name} (differences from it {how})"
     if best.indistinguishable is None:
         few = "one group of images" if is_drawn else "one image, or one cluster of images,"
         yield f"{few} does not say which thresholds are as good"
@@ -134,7 +134,7 @@ def _remarks(table: SweepTable) -> Iterator[str]:
         yield "warning: the best threshold is at the edge of the list; a wider one may hold a better"
     spent, single = table.evaluations.spent, table.evaluations.single_runs
     if table.metric == "nll" and single:
-        yield f"evaluations: {spent}, {spent / single:.3f} of the {single} of single runs"
+        yield f"evaluations: {spent}, {100 * spent / single:.0f} % of the {single} of single runs"
     elif spent:
         yield f"evaluations: {spent}"
 
@@ -149,6 +149,6 @@ def _failure(rows: Sequence[SweepRow]) -> dict[str, Any]:
         SolveError.__name__,
         f"{len(failed)} of {len(rows)} thresholds failed, the first {name}: {first.message}",
         SolveError.exit_code,
-        hint=first.hint or "the others are unharmed",
+        hint=first.hint or "the others are sound",
         failed={name: vars(error) for name, error in failed.items()},
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from merged_diffusion.scores.differences import Difference
 
 SHOWN_FAILURES: Final = 5
+MINUS: Final = "\N{MINUS SIGN}"
 
 
 def lines(summary: Summary) -> list[str]:
@@ -24,8 +25,8 @@ def lines(summary: Summary) -> list[str]:
     own = f"{identity.model:<11} {value(means)}{evaluations(means.evaluations)}{_paper(summary.paper)}"
     rows = [heading(identity, means.n), own]
     rows += [
-        f"{other.name:<11} {value(other.means, with_error=False)}{_difference(other.paired)}"
-        f"{_paper(other.paper)}"
+        f"{other.name:<11} {value(other.means, with_error=False)}"
+        f"{_difference(other.paired, identity.model, other.name)}{_paper(other.paper)}"
         for other in summary.compare
     ]
     return [*rows, *_remarks(summary)]
@@ -79,8 +80,10 @@ def _paper(found: Published | None) -> str:
     return "" if found is None else f"   paper: {found.bits_per_dim:.2f}, {found.evaluations}"
 
 
-def _difference(paired: Difference | None) -> str:
-    return "" if paired is None else f"   merged - it: {paired.difference:+.3f}{error(paired.se)} (paired)"
+def _difference(paired: Difference | None, model: str, other: str) -> str:
+    if paired is None:
+        return ""
+    return f"   {model} {MINUS} {other}: {paired.difference:+.3f}{error(paired.se)} (paired)"
 
 
 def _remarks(summary: Summary) -> Iterator[str]:
@@ -113,6 +116,6 @@ def _remarks(summary: Summary) -> Iterator[str]:
             "alike: is every expert what it is declared to be?"
         )
     if summary.rebatched:
-        yield "rebatched: some rows come from another batch size, threads, device or dtype"
+        yield "rebatched: some images were measured with another batch size, threads, device or dtype"
     if identity.settings["dequantise"] == "uniform":
-        yield "uniform: points without noise under the density of the model noised to gamma_min; not exact"
+        yield "uniform: points without noise under the density of the model at gamma_min; not exact"

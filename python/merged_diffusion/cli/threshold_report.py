@@ -12,7 +12,7 @@ from merged_diffusion.sweeps.table import Paired
 from merged_diffusion.thresholds.choose import Chosen
 from merged_diffusion.thresholds.confirm import ConfirmedRow
 
-NOT_KEPT: Final = "not kept; --out DIR keeps it with its curves"
+NOT_KEPT: Final = "not kept; add --out DIR to keep it, with its curves"
 
 
 def show(chosen: Chosen, out: Path | None, *, as_json: bool) -> None:
@@ -28,7 +28,7 @@ def _lines(chosen: Chosen) -> Iterator[str]:
     low, high = found.indistinguishable
     first, last = found.crossing_interval
     yield f"eta {chosen.eta:.3f} ({_words(chosen)}), chosen on {len(tune)} images of {tune.name}/{tune.split}"
-    yield f"found        eta {found.eta:.3f}; {low:.3f} to {high:.3f} are not told apart from it"
+    yield f"found        eta {found.eta:.3f}; {low:.3f} to {high:.3f} cannot be told from it"
     yield f"likelihood   best at eta {found.likelihood.eta[found.likelihood.best]:.3f} in one pass"
     crossing = f"best at eta {found.crossing:.3f}; {first:.3f} to {last:.3f} in 95 % of resampled sets"
     yield f"bound        {crossing}"
@@ -74,12 +74,8 @@ def _difference(paired: Paired) -> str:
 
 
 def _cost(spent: Mapping[str, float], n: int) -> str:
-    found = f"evaluations per image: finding {spent['finding'] / n:.0f}"
+    found = f"evaluations per image: {spent['finding'] / n:.0f} to find it"
     if "grid" not in spent:
         return found
-    shares = (spent[name] / spent["grid"] for name in ("finding", "confirming"))
-    one, two = (f"1/{1 / share:.1f}" for share in shares)
-    return (
-        f"{found} ({one}), confirming {spent['confirming'] / n:.0f} ({two} of the grid's "
-        f"{spent['grid'] / n:.0f} by single runs)"
-    )
+    grid = f"{spent['grid'] / n:.0f} for a run at each threshold of the grid"
+    return f"{found}, {spent['confirming'] / n:.0f} to confirm it, in place of {grid}"

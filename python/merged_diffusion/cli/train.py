@@ -34,5 +34,5 @@ def command(card: Path, out: Path, threads: int | None, as_json: bool, quiet: bo
     if as_json:
         output.emit_json({"command": "train", "out": folder})
     else:
-        output.emit(f"{folder} loads as --expert {folder}")
+        output.emit(f"trained: use it as --expert {folder}")
     return 0

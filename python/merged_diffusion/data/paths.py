@@ -16,6 +16,10 @@ from merged_diffusion.files.tars import GZIP
 ZIP: Final = (b"PK\3\4", b"PK\5\6")
 PICKLE: Final = b"\x80"
 TAR_MAGIC: Final = (257, b"ustar")
+PICTURE: Final = (
+    "merged-diffusion sample with --out samples.npz, samples.zip or a folder keeps each image, where a .png "
+    "is one picture of all; a folder of .png files is a set"
+)
 SUFFIXES: Final = (".npy", ".npz", ".zip", ".tar", ".tgz", ".gz")
 
 
@@ -49,7 +53,9 @@ def load_path(path: Path, split: str, levels: int | None, variant: str | None = 
     raise UsageError(
         f"{path}: data are a folder or zip of PNG files, an .npz or an .npy, not a "
         f"{path.suffix or 'nameless'} file",
-        hint="save images uint8 [N, C, H, W] with numpy.savez(file, images=images, levels=256)",
+        hint=PICTURE
+        if path.suffix.lower() == ".png"
+        else "save images uint8 [N, C, H, W] with numpy.savez(file, images=images, levels=256)",
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,19 @@ from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.denoising import warn_of_declaration
 from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.other_words import written
 from merged_diffusion.experts.products import answer, check_gradient, check_products, unsound
 
 ROWS = 9  # gammas that are looked at, both ends and the middle among them
 ANY_SIZE = 8  # of an axis for which the expert takes any
 NOISE_END = 3.0  # gamma above which sigma > 0.97, so that z is mostly noise
+# Words of opposite sign at high noise.
+OPPOSITE: Final = {
+    "eps": "score",
+    "score": "eps",
+    "eps-minus-x0": "x0-minus-eps",
+    "x0-minus-eps": "eps-minus-x0",
+}
 LIKE_NOISE = 0.5  # least correlation of eps_hat and z there; 1 for eps, -1 for a score taken as eps
 
 
@@ -97,8 +106,9 @@ def check_expert(
         check_products(expert, z, gamma, cond, first, accepted=accepted, coupled=batch_coupled)
     else:
         check_gradient(expert, z, gamma, cond, first)
+    is_warned = False
     if images is not None:
-        warn_of_declaration(
+        is_warned = warn_of_declaration(
             expert,
             images,
             (low, high),
@@ -108,7 +118,7 @@ def check_expert(
             one_gamma_a_call=batch_coupled,
         )
     declared = expert.expert if isinstance(expert, Centred) else expert
-    if isinstance(declared, CallableExpert):
+    if isinstance(declared, CallableExpert) and not is_warned:
         _warn_if_implausible(declared, z, gamma, first)
     if looks is not None:
         looks.append(look)
@@ -232,10 +242,12 @@ def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_h
     noise, guess = (schedules.widened(values[-1]).flatten() for values in (z, eps_hat))
     correlation = float(noise @ guess / (noise.norm() * guess.norm()).clamp(min=1e-300))
     if correlation < LIKE_NOISE:
+        other = OPPOSITE.get(expert.predicts) if correlation < -LIKE_NOISE else None
+        line = "" if other is None else "; else write " + written(f'predicts="{other}"')
         warnings.warn(
             f"expert {expert.name}: at gamma = {float(gamma[-1]):.4g}, where z is nearly pure noise, its "
             f'noise prediction and z correlate by {correlation:.2f}; is predicts = "{expert.predicts}", '
-            f'input = "{expert.input}" and time = {expert.time!r} what it was trained for?',
+            f'input = "{expert.input}" and time = {expert.time!r} what it was trained for?{line}',
             stacklevel=3,
         )
 

@@ -12,25 +12,20 @@ A network is not a posterior mean, so the verdict is over the range, and only a 
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, cast, get_args
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from merged_diffusion import schedules
 from merged_diffusion.errors import ExpertError, ExpertWarning
-from merged_diffusion.experts import vdm
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.experts.callables import CLOCKS, CallableExpert, Clock, Input, Predicts
-from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.fence import ask_in_parts, fenced
-from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.experts.other_words import others
 
 GAMMAS: Final = 8
 FEW_GAMMAS: Final = 2  # that other words have to fit first; hardly any does
@@ -150,8 +145,8 @@ def warn_of_declaration(
     dtype: torch.dtype,
     cond: Tensor | None = None,
     one_gamma_a_call: bool = False,
-) -> None:
-    """Warn, by how much, where an expert does not denoise the images; name the words that would fit.
+) -> bool:
+    """Warn, by how much, where an expert does not denoise the images, with the line that would; whether.
 
     A network that is not trained fits under none.
     """
@@ -162,9 +157,9 @@ def warn_of_declaration(
     )
     found = look(expert, over=over)
     if found is None or found.fits_closely:
-        return
+        return False
     best: tuple[float, str] | None = None
-    for words, other in _others(expert):
+    for words, line, other in others(expert):
         try:
             tried = look(other, over=easy, gammas=FEW_GAMMAS)
             if tried is not None and tried.fits_closely:
@@ -172,13 +167,19 @@ def warn_of_declaration(
         except ExpertError:
             continue  # a network that refuses another clock has no more to say
         if tried is not None and tried.fits_closely and (best is None or tried.mean_loss < best[0] - ALIKE):
-            best = tried.mean_loss, words
+            best = tried.mean_loss, _advice(words, tried.mean_loss, line)
     if found.fits and (best is None or best[0] > found.mean_loss):
-        return
-    warnings.warn(_text(expert, found, best), ExpertWarning, stacklevel=4)
+        return False
+    text = _text(expert, found, None if best is None else best[1])
+    warnings.warn(ExpertWarning(text, f"the declaration of {expert.name}"), stacklevel=4)
+    return True
 
 
-def _text(expert: Expert, found: Denoising, best: tuple[float, str] | None) -> str:
+def _advice(words: str, loss: float, line: str | None) -> str:
+    return f"{words} would fit, with a loss of {loss:.3g}" + ("" if line is None else f"; write {line}")
+
+
+def _text(expert: Expert, found: Denoising, advice: str | None) -> str:
     low, high = float(found.gamma[0]), float(found.gamma[-1])
     if found.fits:
         by = f"its mean denoising loss over gamma {low:.3g} to {high:.3g} is {found.mean_loss:.3g}"
@@ -197,85 +198,9 @@ def _text(expert: Expert, found: Denoising, best: tuple[float, str] | None) -> s
             f"(it is {FAR} off at {at})"
         )
     text = f"expert {expert.name} does not denoise these images{' as well as it might' * found.fits}: {by}; "
-    if best is not None:
-        return f"{text}{best[1]} would fit, with a loss of {best[0]:.3g}"
+    if advice is not None:
+        return text + advice
     return (
         f"{text}no other word of predicts, time, input or pixels fits either: is the network trained, for "
         "these images and this range?"
     )
-
-
-def _declared(expert: Expert) -> Expert:
-    return expert.expert if isinstance(expert, Centred) else expert
-
-
-def _others(expert: Expert) -> Iterator[tuple[str, Expert]]:
-    """The same network under other words, one changed at a time, and the line to paste."""
-    declared = _declared(expert)
-
-    def again(**facts: object) -> Expert:
-        other = copy.copy(declared)  # the network itself is shared
-        other.__dict__ = dict(declared.__dict__)
-        for name, value in facts.items():
-            object.__setattr__(other, name, value)
-        return Centred(other) if isinstance(expert, Centred) else other
-
-    if isinstance(declared, CallableExpert):
-        words = {"predicts": get_args(Predicts), "input": get_args(Input)}
-        for clock, time in _clocks(declared):
-            yield clock, again(clock=time)
-    elif isinstance(declared, VdmExpert):
-        words = {"predicts": get_args(vdm.Predicts), "input": get_args(vdm.Input)}
-    else:
-        words = {}
-    for name, known in words.items():
-        for word in known:
-            if word != getattr(declared, name):
-                yield f'{name} = "{word}"', again(**{name: word})
-    for line, fed in FED.items():
-        yield line, cast("Expert", _Fed(expert, fed))
-
-
-class _Fed:
-    """An expert that is given another z and another gamma."""
-
-    def __init__(self, expert: Expert, fed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
-        self.name, self._expert, self._fed = expert.name, expert, fed
-
-    def __call__(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
-        return self._expert(*self._fed(z, gamma), cond)
-
-
-def _doubled(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-    return 2 * z - 1, gamma
-
-
-def _halved(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-    """What a network of x from 0 to 1 is given: (x + 1)/2 with noise sigma/2 has gamma - 2 log 2."""
-    alpha, sigma = (schedules.per_image(f(gamma), z) for f in (schedules.alpha, schedules.sigma))
-    return (z + alpha) / (2 * (alpha**2 + sigma**2 / 4).sqrt()), gamma - 2 * math.log(2)
-
-
-def _clocks(declared: CallableExpert) -> Iterator[tuple[str, Clock]]:
-    for word, clock in CLOCKS.items():
-        if word != declared.time:
-            yield f'time = "{word}"', clock
-    own = declared.clock
-    low, high = declared.gamma_range
-    yield "time = lambda gamma: -gamma (log SNR)", lambda gamma: -gamma
-    yield "time = lambda gamma: gamma / 2", lambda gamma: gamma / 2
-    yield "time = lambda gamma: 2 * gamma", lambda gamma: 2 * gamma
-    if declared.time in ("t01", "timestep"):
-        yield "the schedule reversed", lambda gamma: own((low + high - gamma).clamp(low, high))
-
-
-def _times_alpha(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-    return z * schedules.per_image(schedules.alpha(gamma), z), gamma
-
-
-FED: Final = {
-    "alpha z in place of z": _times_alpha,
-    "2 z - 1 in place of z (its pixels are taken for 0 to 1, and are -1 to 1)": _doubled,
-    "(z + alpha) / 2c in place of z and gamma - 2 log 2 in place of gamma, c^2 = alpha^2 + sigma^2 / 4 "
-    "(pixels from 0 to 1)": _halved,
-}

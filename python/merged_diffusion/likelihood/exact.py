@@ -282,9 +282,8 @@ def warn_above_uniform(found: Likelihood, levels: int) -> None:
         return
     mean = sum(record.bits_per_dim or 0.0 for record in scored) / len(scored)
     if mean > log2(levels):
-        warnings.warn(
+        text = (
             f"{mean:.4g} bits/dim are more than the {log2(levels):.4g} of guessing every grey level alike: "
-            "is every expert what it is declared to be?",
-            ExpertWarning,
-            stacklevel=3,
+            "is every expert what it is declared to be?"
         )
+        warnings.warn(ExpertWarning(text, "above uniform"), stacklevel=3)

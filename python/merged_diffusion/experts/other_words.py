@@ -1,0 +1,126 @@
+"""The same network under other words than it was declared by, one changed at a time, and the line to paste.
+
+What a network of another time, another scale of z or other pixels would have to be given is tried, too.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Final, cast, get_args
+
+from torch import Tensor
+
+from merged_diffusion import schedules
+from merged_diffusion.experts import vdm
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.callables import CLOCKS, CallableExpert, Clock, Input, Predicts
+from merged_diffusion.experts.centred import Centred
+from merged_diffusion.experts.timetables import Timetable
+from merged_diffusion.experts.vdm import VdmExpert
+
+
+def _declared(expert: Expert) -> Expert:
+    return expert.expert if isinstance(expert, Centred) else expert
+
+
+def others(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
+    """The words, the line to paste where it is one, and the expert."""
+    declared = _declared(expert)
+
+    def again(**facts: object) -> Expert:
+        other = copy.copy(declared)  # the network itself is shared
+        other.__dict__ = dict(declared.__dict__)
+        for name, value in facts.items():
+            object.__setattr__(other, name, value)
+        return Centred(other) if isinstance(expert, Centred) else other
+
+    if isinstance(declared, CallableExpert):
+        words = {"predicts": get_args(Predicts), "input": get_args(Input)}
+        for clock, line, time in _clocks(declared):
+            yield clock, line, again(clock=time)
+    elif isinstance(declared, VdmExpert):
+        words = {"predicts": get_args(vdm.Predicts), "input": get_args(vdm.Input)}
+    else:
+        words = {}
+    for name, known in words.items():
+        for word in known:
+            if word != getattr(declared, name):
+                yield f'{name} = "{word}"', _line(declared, name, word), again(**{name: word})
+    for text, fed in FED.items():
+        takes_z = isinstance(declared, CallableExpert) and declared.input == "vp"
+        pasted = "CallableExpert(lambda z, *rest: net(2 * z - 1, *rest), ...)"
+        yield text, pasted if takes_z and fed is _doubled else None, cast("Expert", _Fed(expert, fed))
+
+
+def _line(declared: Expert, name: str, word: str) -> str:
+    """What has to be written where a word was declared."""
+    if isinstance(declared, CallableExpert):
+        return written(f'{name}="{word}"')
+    return f'{name} = "{word}" in its card.toml'
+
+
+def written(argument: str) -> str:
+    """A declaration with one argument changed."""
+    return f"CallableExpert(net, {argument}, ...)"
+
+
+class _Fed:
+    """An expert that is given another z and another gamma."""
+
+    def __init__(self, expert: Expert, fed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.name, self._expert, self._fed = expert.name, expert, fed
+
+    def __call__(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
+        return self._expert(*self._fed(z, gamma), cond)
+
+
+def _doubled(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    return 2 * z - 1, gamma
+
+
+def _halved(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """What a network of x from 0 to 1 is given: (x + 1)/2 with noise sigma/2 has gamma - 2 log 2."""
+    alpha, sigma = (schedules.per_image(f(gamma), z) for f in (schedules.alpha, schedules.sigma))
+    return (z + alpha) / (2 * (alpha**2 + sigma**2 / 4).sqrt()), gamma - 2 * math.log(2)
+
+
+def _clocks(declared: CallableExpert) -> Iterator[tuple[str, str, Clock]]:
+    """Words, the line to paste, and the clock."""
+    has_schedule = declared.time in ("t01", "timestep")
+
+    def timed(time: str) -> str:
+        return written(f"time={time}" + ", schedule=None" * has_schedule)
+
+    for word, clock in CLOCKS.items():
+        if word != declared.time:
+            yield f'time = "{word}"', timed(f'"{word}"'), clock
+    own = declared.clock
+    low, high = declared.gamma_range
+    functions: dict[str, Clock] = {
+        "-gamma": lambda gamma: -gamma,
+        "gamma / 2": lambda gamma: gamma / 2,
+        "2 * gamma": lambda gamma: 2 * gamma,
+    }
+    for text, function in functions.items():
+        remark = " (log SNR)" if text == "-gamma" else ""
+        yield f"time = lambda gamma: {text}{remark}", timed(f"lambda gamma: {text}"), function
+    if has_schedule:
+        ends = f"{low + high:.10g}"
+        is_table = isinstance(own, Timetable)
+        turned = f"{ends} - schedule" if is_table else f"lambda gamma: schedule({ends} - gamma)"
+        line = written(f"schedule={turned}")
+        yield "the schedule reversed", line, lambda gamma: own((low + high - gamma).clamp(low, high))
+
+
+def _times_alpha(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    return z * schedules.per_image(schedules.alpha(gamma), z), gamma
+
+
+FED: Final = {
+    "alpha z in place of z": _times_alpha,
+    "2 z - 1 in place of z (its pixels are taken for 0 to 1, and are -1 to 1)": _doubled,
+    "(z + alpha) / 2c in place of z and gamma - 2 log 2 in place of gamma, c^2 = alpha^2 + sigma^2 / 4 "
+    "(pixels from 0 to 1)": _halved,
+}
