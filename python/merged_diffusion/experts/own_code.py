@@ -44,7 +44,7 @@ def expert_of(module: str, name: str) -> Expert:
     ExpertError
         The code raises, or makes no expert.
     """
-    log.warning("running the code of %s to get the expert %s", module, name)
+    log.warning("running the code of %s, which gives the expert %s", module, name)
     source = f"{module}:{name}"
     try:
         with _first(_folder(module)):
