@@ -23,7 +23,7 @@ def test_line_per_check_and_code_1_if_one_fails(run_cli, monkeypatch, error, cod
     )
     result = run_cli("selftest", "--device", "cpu", "--threads", 1)
     assert result.code == code
-    first, second = result.out.splitlines()
+    _heading, first, second = result.out.splitlines()
     assert first.split()[-1] == "ok"
     assert second.split()[-1] == word
     asked = run_cli("selftest", "--device", "cpu", "--threads", 1, "--json")

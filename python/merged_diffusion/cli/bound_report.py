@@ -23,5 +23,7 @@ def terms(summary: Summary) -> list[str]:
         )
     repeats = means.repeats if isinstance(means, MeansOfBounds) else None
     if repeats is not None:
-        found.append(f"{repeats.n} repeats    mean {repeats.mean:.4f}, standard deviation {repeats.std:.4f}")
+        found.append(
+            f"repeats     {repeats.n}, mean {repeats.mean:.4f}, standard deviation {repeats.std:.4f}"
+        )
     return found

@@ -72,7 +72,7 @@ def command(
     elif dry_run:
         for entry in entries:
             emit("\n".join(_addresses(entry, plan, cache)))
-        emit("nothing was fetched")
+        emit("nothing was downloaded")
     else:
         fetched = sum(row["fetched"] for row in rows)
         emit(f"{fetched} files fetched, {len(rows) - fetched} were there; all lie in {cache_folder(cache)}")

@@ -92,6 +92,7 @@ def aligned(rows: Sequence[tuple[str, str]], formatter: click.HelpFormatter) -> 
 def _row(param: click.Option, ctx: click.Context) -> tuple[str, str]:
     """Names and text of an option, without click's brackets round a default that was given as text."""
     name, text = param.get_help_record(ctx) or ("", "")
+    text = re.sub(r" *\[[\d<=]*x[\d<>=]*\]$", "", text)
     return name, re.sub(r"\[default: (?:\((.*?)\)|(.*?))(?:; [\d<=]*x[\d<>=]*)?\]", r"[default: \1\2]", text)
 
 

@@ -56,7 +56,7 @@ model = options.stacked(
         show_default="the pair's",
         shell_complete=completion.eta,
         help="On a scale from 0, the quality expert alone, to 1, the likelihood expert alone; min, max: the "
-        "ends of what both can; auto: the best, found on train images.",
+        "least and the most that both allow; auto: the best, found on train images.",
     ),
     options.number("--gamma", None, "In place of --eta: as minus the log of the signal-to-noise ratio."),
     options.number("--edm-sigma", None, "In place of --eta: as EDM's sigma, with pixels in [-1, 1]."),

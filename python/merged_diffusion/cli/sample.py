@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import click
 
 from merged_diffusion import samplers
-from merged_diffusion.cli import options, output, workers
+from merged_diffusion.cli import completion, options, output, workers
 from merged_diffusion.cli.nll import model
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
@@ -37,6 +37,10 @@ def shape(value: str) -> tuple[int, ...]:
 image_shape = click.option(
     "--image-shape", type=shape, metavar="C,H,W",
     help="Colours, height and width of an image, for experts that take any size.",
+)  # fmt: skip
+pair = click.option(
+    "--pair", metavar="NAME", shell_complete=completion.pair,
+    help="Two experts to merge, by name: digits, photos or cifar10.",
 )  # fmt: skip
 what = options.stacked(
     click.option("--num", "-n", type=int, metavar="N", show_default=str(DRAWN),
@@ -95,7 +99,8 @@ Examples:
 
 @options.command("sample", EPILOG)
 @what
-@options.less(model, "compare")
+@pair
+@options.less(model, "compare", "pair")
 @how
 @where
 def command(given: options.Given) -> int:

@@ -31,6 +31,8 @@ def command(device: str | None, dtype: Dtype | None, threads: int | None, as_jso
         output.say(f"note: {CUDA_UNUSABLE}: {reason}")
     rows: list[dict[str, object]] = []
     with output.remarks(quiet=quiet), configured(threads=threads or all_cores(), deterministic=False):
+        if not as_json:
+            output.emit(f"{'':<52} {'error':>9}  {'at most':>9}")
         for check in closed_forms.run(Machine(place, dtype)):
             passed = bool(check.error <= check.tolerance)  # a NaN fails
             rows.append(

@@ -55,7 +55,7 @@ Examples:
     metavar="LIST",
     show_default="the set's grid and both experts alone",
     help="Thresholds with commas between: numbers from 0 (the quality expert alone) to 1 (the likelihood "
-    "expert alone), and min and max, the ends of what both can.",
+    "expert alone), and min and max, what both allow.",
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range")
 @options.less(how, "bpd_tol", "tol")

@@ -41,7 +41,7 @@ def _lines(chosen: Chosen) -> Iterator[str]:
         yield f"{found.n_failed} of {found.n} images could not be solved and are left out"
     for name, rows in (("confirmed", chosen.confirmed), ("test", chosen.test)):
         if rows is not None:
-            yield f"{name}:"
+            yield f"{name}:  (with +: worse than eta {chosen.eta:.3f})"
             yield from map(_row, rows)
     yield _cost(chosen.evaluations, len(tune))
 
