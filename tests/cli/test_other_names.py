@@ -119,6 +119,17 @@ def test_steps_with_the_usual_sampler_say_which_sampler_has_them(run_cli):
     assert "write --sampler ancestral --clip" in run_cli("sample", "--pair", "digits", "--clip").err
 
 
+def test_what_is_missing_and_what_is_no_number_say_what_to_write(run_cli):
+    assert "Missing option '--data'. For instance --data photos" in run_cli("nll").err
+    assert "Missing option '--ref'. For instance --ref digits" in run_cli("fid", "x.npz").err
+    assert "Missing argument 'IMAGES'. For instance samples.npz" in run_cli("fid").err
+    for command in (("nll", "--data", "digits"), ("fid", "x.npz", "--ref", "digits")):
+        refused = run_cli(*command, "--batch_size", "auto")
+        assert refused.code == 2
+        assert "left out, it suits the device" in refused.err
+        assert run_cli(*command, "-b", "0").code == 2
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

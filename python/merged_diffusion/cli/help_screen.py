@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli.other_names import in_our_words
+from merged_diffusion.cli.other_names import FOR_INSTANCE, in_our_words
 
 # A command of more options than these shows them under headings.
 FEW: Final = 12
@@ -101,7 +101,11 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read them; a shell that asks for completions has them as they are."""
-        return super().parse_args(ctx, args if ctx.resilient_parsing else in_our_words(args, ctx))
+        try:
+            return super().parse_args(ctx, args if ctx.resilient_parsing else in_our_words(args, ctx))
+        except click.MissingParameter as error:
+            instance = FOR_INSTANCE.get((error.param and error.param.name) or "")
+            raise click.MissingParameter(instance, error.ctx, error.param) from None
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write it."""

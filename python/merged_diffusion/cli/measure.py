@@ -38,7 +38,7 @@ images = options.stacked(
     ),
 )  # fmt: skip
 network = options.stacked(
-    options.batch_size("256; inception 32", "rows", least=1),
+    options.batch_size("256; inception 32", "rows"),
     options.device,
     options.threads,
     options.cache,

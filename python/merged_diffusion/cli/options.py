@@ -201,9 +201,20 @@ def seed(usual: int) -> Decorator:
     )
 
 
-def batch_size(usual: str, name: str = "batch_size", *, least: int | None = None) -> Decorator:
+def rows(value: str) -> int:
+    """Images of a network call; elsewhere ``auto`` is a number, too."""
+    try:
+        number = int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no whole number; left out, it suits the device") from None
+    if number < 1:
+        raise click.BadParameter(f"--batch-size {number} lies below 1")
+    return number
+
+
+def batch_size(usual: str, name: str = "batch_size") -> Decorator:
     """How many images a network call takes."""
     return click.option(
-        "--batch-size", "-b", name, type=int if least is None else click.IntRange(least),
-        metavar="N", show_default=usual, help="Images in one call of a network.",
+        "--batch-size", "-b", name, type=rows, metavar="N", show_default=usual,
+        help="Images in one call of a network.",
     )  # fmt: skip

@@ -134,6 +134,12 @@ OTHERWISE: Final[Mapping[str, str | Mapping[str, str]]] = {
     "-m": ONE_MODEL,
     "-d": "write --data {value} for images, --device {value} for the machine",
 }
+# What can be written for an option that is missing, by the name of its parameter.
+FOR_INSTANCE: Final[Mapping[str, str]] = {
+    "data": "For instance --data photos: photos and digits are in the package. A path to images does, too.",
+    "images": "For instance samples.npz, as sample --out samples.npz writes it, or the name of a set.",
+    "reference": "For instance --ref digits, a file of statistics, or a path to other images.",
+}
 COMMANDS: Final[Mapping[str, str]] = {
     "generate": "sample",
     "draw": "sample",
