@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+from click.core import ParameterSource
+
 from merged_diffusion.cli import bound_report, time_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.progress import duration
@@ -125,9 +128,10 @@ def how_to_go_on(out: Path | None) -> str:
     """The command that continues this one."""
     if out is None:
         return "nothing was kept; --out DIR would have kept what was done"
-    words = sys.argv[1:] if "--out" in sys.argv or any(w.startswith("--out=") for w in sys.argv) else [
-        *sys.argv[1:], "--out", str(out)
-    ]  # fmt: skip
+    context = click.get_current_context(silent=True)
+    # By whatever name it was given: -o and --output_path are --out, too.
+    is_given = context is not None and context.get_parameter_source("out") is ParameterSource.COMMANDLINE
+    words = sys.argv[1:] if is_given else [*sys.argv[1:], "--out", str(out)]
     return f"to go on: merged-diffusion {shlex.join(words)}"
 
 
