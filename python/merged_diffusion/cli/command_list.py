@@ -8,7 +8,6 @@ from typing import Final
 import click
 
 from merged_diffusion.cli import help_screen
-from merged_diffusion.cli.other_names import our_command
 
 SECTIONS: Final = {
     "Measure": {
@@ -52,14 +51,6 @@ class LazyGroup(help_screen.Group):
         module = importlib.import_module(f"merged_diffusion.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that is meant; `UsageError` names it where it is called otherwise."""
-        if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
-            args = [our_command(args[0], tuple(COMMANDS), ctx), *args[1:]]
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Names and what they do under headings, without loading any."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli.other_names import FOR_INSTANCE, in_our_words
+from merged_diffusion.cli.other_names import FOR_INSTANCE, in_our_words, our_command
 
 # A command of more options than these shows them under headings.
 FEW: Final = 12
@@ -55,7 +55,6 @@ def write_examples(command: click.Command, ctx: click.Context, formatter: click.
     command.format_usage(ctx, formatter)
     command.format_help_text(ctx, formatter)
     command.format_epilog(ctx, formatter)
-    command.format_arguments(ctx, formatter)
 
 
 def write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -114,9 +113,17 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of a few commands with such a help."""
+    """A group of commands with such a help, which knows what they are called elsewhere."""
 
     command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is meant; `UsageError` names it where it is called otherwise."""
+        if not ctx.resilient_parsing and not args[0].startswith("-"):
+            args = [our_command(args[0], self.list_commands(ctx), ctx), *args[1:]]
+        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write it."""

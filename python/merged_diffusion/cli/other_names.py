@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Final
 
 import click
@@ -234,6 +235,7 @@ def our_command(name: str, known: Sequence[str], ctx: click.Context) -> str:
     ours = name.lower().replace("_", "-")
     if ours in known:
         return ours
-    if ours in COMMANDS:
+    if ours in COMMANDS and ctx.parent is None:
         raise click.UsageError(f"no command {name!r}: write merged-diffusion {COMMANDS[ours]}", ctx)
-    raise click.exceptions.NoSuchCommand(name, possibilities=known, ctx=ctx)
+    close = " or ".join(map(repr, get_close_matches(ours, known)))
+    raise click.UsageError(f"No such command {name!r}." + (f" Did you mean {close}?" if close else ""), ctx)
