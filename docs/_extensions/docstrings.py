@@ -1,0 +1,56 @@
+"""What autodoc and napoleon need to be told about this package's docstrings."""
+
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
+
+# Types of other packages: their documents are elsewhere, and nothing is loaded from there.
+FOREIGN = re.compile(
+    r"(collections\.abc|click|matplotlib|np|npt|numpy|pandas|pathlib|polars|torch|typing)\..*|Tensor|T"
+)
+
+
+def no_constants(app: Sphinx, what: str, name: str, found: object, skip: bool, options: Any) -> bool | None:
+    """Class constants say something to the package alone."""
+    return True if name.rpartition(".")[2].isupper() else None
+
+
+def whole_sentences(app: Sphinx, what: str, name: str, found: object, options: Any, lines: list[str]) -> None:
+    """Napoleon takes what stands before a colon for a type: a property's docstring is a sentence."""
+    if what not in ("property", "attribute", "data"):
+        return
+    for number, line in enumerate(lines):
+        if line.startswith(":type: ") and " " in line[7:]:
+            lines[:] = [f"{line[7:]}: {lines[0].strip()}", *lines[1:number], *lines[number + 1 :]]
+            return
+
+
+def by_last_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, words: nodes.Element
+) -> nodes.Element | None:
+    """`UsageError` means the one object of the package that is called so."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    last = "." + target.removeprefix("merged_diffusion.")
+    matches = {name: entry for name, entry in env.get_domain("py").objects.items() if name.endswith(last)}
+    own = [name for name in matches if not matches[name].aliased]
+    if len(own) == 1:
+        entry = matches[own[0]]
+        return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, words, own[0])
+    if FOREIGN.fullmatch(target):
+        return words
+    return None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Sphinx's entry."""
+    app.connect("autodoc-skip-member", no_constants)
+    app.connect("autodoc-process-docstring", whole_sentences, priority=900)
+    app.connect("missing-reference", by_last_name)
+    return {"parallel_read_safe": True}
