@@ -50,6 +50,7 @@ nb_execution_mode = "force"
 nb_execution_timeout = 60
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
+nb_output_stderr = "remove"  # remarks of the machine that built the page
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the numpy sections say what a reader needs; a signature of ten unions does not
