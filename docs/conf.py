@@ -60,10 +60,13 @@ napoleon_use_rtype = False
 napoleon_preprocess_types = False
 napoleon_use_ivar = True
 
+copybutton_selector = "div:not(.highlight-text):not(.highlight-none) > div.highlight pre"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "merged-diffusion"
 html_theme_options = {
     "source_repository": "https://github.com/merged-diffusion/merged-diffusion/",

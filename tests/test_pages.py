@@ -1,4 +1,4 @@
-"""Tutorial and how-tos run as they are written, block after block, in an empty folder, and print what they show.
+"""Tutorial and how-tos run as they are written, block after block, in an empty folder, and print what is shown.
 
 - a block that begins with a comment ``# NAME.EXT`` is a file of that name;
 - other blocks of Python run in one namespace, those of ``sh`` line after line;
@@ -36,7 +36,9 @@ NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 COMPUTE = ("nll", "sample", "sweep", "threshold", "train", "vlb")
 TORCHRUN = "-m torch.distributed.run"
 # What takes long is shortened here, and what is printed then is not what the page shows.
-SHORTER = {"tutorial.md": (("STEPS = 2500", "STEPS = 4"), ("--limit 64", "--limit 4"), ("--num 500", "--num 32"))}
+SHORTER = {
+    "tutorial.md": (("STEPS = 2500", "STEPS = 4"), ("--limit 64", "--limit 4"), ("--num 500", "--num 32"))
+}
 
 
 @dataclass(frozen=True)

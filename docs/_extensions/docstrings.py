@@ -16,8 +16,9 @@ FOREIGN = re.compile(
 
 
 def no_constants(app: Sphinx, what: str, name: str, found: object, skip: bool, options: Any) -> bool | None:
-    """Class constants say something to the package alone."""
-    return True if name.rpartition(".")[2].isupper() else None
+    """Class constants say something to the package alone, `extra_repr` to torch."""
+    last = name.rpartition(".")[2]
+    return True if last.isupper() or last == "extra_repr" else None
 
 
 def whole_sentences(app: Sphinx, what: str, name: str, found: object, options: Any, lines: list[str]) -> None:

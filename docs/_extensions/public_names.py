@@ -31,6 +31,8 @@ TITLES = {
     "errors": "Errors",
 }
 LEFT_OUT = {"__version__"}
+# Modules whose own words belong before their names: a table that a docstring refers to.
+INTRODUCED = {"CallableExpert": "merged_diffusion.experts.callables"}
 ERRORS = """\
 Errors
 ======
@@ -65,8 +67,14 @@ def title(module: str) -> str:
 def directive(package: ModuleType, name: str) -> str:
     """How autodoc is asked for it."""
     found = getattr(package, name)
+    before = (
+        f".. automodule:: {INTRODUCED[name]}\n   :no-members:\n   :no-index:\n\n"
+        if name in INTRODUCED
+        else ""
+    )
+    before += ".. currentmodule:: merged_diffusion\n\n" if before else ""
     lines = [f"autoclass:: {name}", "   :members:"] if isinstance(found, type) else [f"autofunction:: {name}"]
-    return ".. " + "\n".join(lines) + "\n"
+    return before + ".. " + "\n".join(lines) + "\n"
 
 
 def pages(package: ModuleType) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The first picture: likelihood against distance of samples for both experts and the merged model, samples beneath.
+"""The first picture: likelihood against distance of samples, both experts and the merged model; samples below.
 
     python docs/pictures/overview.py
     python docs/pictures/overview.py --renew results/photos
@@ -56,7 +56,7 @@ def role(name: str) -> str:
 
 def drawn(kept: dict[str, object]) -> Figure:
     """Points above, strips beneath."""
-    figure = Figure(figsize=(6.6, 5.4), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(6.6, 4.9), facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     above, beneath = figure.subplots(2, 1, height_ratios=(2.1, 1))
 
