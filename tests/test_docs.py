@@ -1,5 +1,6 @@
 """What the documents say is so: commands parse, functions exist, sources are listed, examples run."""
 
+import importlib
 import re
 import runpy
 import shlex
@@ -15,8 +16,9 @@ from merged_diffusion.cli import group
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "benches" / "README.md",
+    ROOT / "examples" / "README.md",
 ]
 SOURCES = [*(ROOT / "python").rglob("*.py"), *(ROOT / "rust").rglob("*.rs")]
 
@@ -123,3 +125,104 @@ def test_sources_are_in_the_bibliography() -> None:
             if not any(author in entry and f"({year}" in entry for entry in entries):
                 missing.add(f"{author} {year} in {shown(path)}")
     assert not missing
+
+
+# Names in the documents, so that one which is gone is found.
+
+INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+# Of other programs, and what a reader's own file is called in an example.
+FOREIGN_OPTIONS = {"--bench", "--group", "--help"}
+FOREIGN_FILES = {"card.toml", "file.py", "mine.py"}
+PLACES = (ROOT, ROOT / "python" / "merged_diffusion", ROOT / "rust" / "core" / "src", ROOT / "rust")
+FILES = {
+    path.name: path
+    for folder in ("benches", "examples", "python", "recipes", "rust", "tests")
+    for path in sorted((ROOT / folder).rglob("*.*"))
+}
+
+
+def prose(path: Path) -> str:
+    """A document without its blocks of code."""
+    return FENCED.sub("", path.read_text(encoding="utf-8"))
+
+
+def options(command: click.Command) -> set[str]:
+    """Of a command and those below it."""
+    own = {word for option in command.params for word in (*option.opts, *option.secondary_opts)}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            own |= set() if below is None else options(below)
+    return own
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
+def test_options_in_the_text_exist(path: Path) -> None:
+    known = options(group) | FOREIGN_OPTIONS
+    found = {
+        word
+        for code in INLINE.findall(prose(path))
+        if code.startswith(("--", "merged-diffusion "))
+        for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)
+    }
+    assert not found - known
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=shown)
+def test_names_of_the_package_in_the_text_exist(path: Path) -> None:
+    """`merged_diffusion.a.b` and `md.b`, called or not."""
+    missing = []
+    for code in INLINE.findall(prose(path)):
+        found = re.match(r"(?:merged_diffusion|md)((?:\.\w+)+)", code)
+        if found and not exists(found[1].lstrip(".").split(".")):
+            missing.append(code)
+    assert not missing
+
+
+def exists(names: list[str]) -> bool:
+    """Whether the package has modules and attributes of these names, one within the other."""
+    here: object = importlib.import_module("merged_diffusion")
+    path = "merged_diffusion"
+    for name in names:
+        path += f".{name}"
+        try:
+            here = getattr(here, name)
+        except AttributeError:
+            try:
+                here = importlib.import_module(path)
+            except ModuleNotFoundError:
+                return False
+    return True
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
+def test_files_in_the_text_exist(path: Path) -> None:
+    """`runs/lock.py`, `tests/test_bits.py::test_name`: below root, package or core; or a name alone."""
+    made = set(re.findall(r"^```\w+\n# (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE))
+    missing = []
+    for code in INLINE.findall(prose(path)):
+        found = re.fullmatch(r"([\w./-]+\.(?:py|rs|toml|md|yml))(?:::(\w+))?", code)
+        if not found or found[1] in FOREIGN_FILES | made or found[1].startswith((".", "NAME")):
+            continue
+        places = [place / found[1] for place in (path.parent, *PLACES) if (place / found[1]).exists()]
+        if "/" not in found[1] and found[1] in FILES:
+            places.append(FILES[found[1]])
+        if not places or (found[2] and found[2] not in places[0].read_text(encoding="utf-8")):
+            missing.append(code)
+    assert not missing
+
+
+# The page of the command line is not yet written so; the changelog has an entry a line.
+SENTENCES = [path for path in DOCUMENTS if shown(path) not in {"CHANGELOG.md", "docs/cli.md"}]
+ENDS = re.compile(r"(?<!\bal)(?<!\beq)(?<!\bNo)(?<!\b[A-Z])[.!?] (?=[A-Z])")
+
+
+@pytest.mark.parametrize("path", SENTENCES, ids=shown)
+def test_a_sentence_is_a_line(path: Path) -> None:
+    """A changed sentence is a changed line; cells of tables are let be, and what stands in brackets."""
+    lines = [line for line in prose(path).splitlines() if not line.lstrip().startswith(("|", "![", "#"))]
+    plain = [re.sub(r"^ *\d+\. |`[^`]*`|\([^()]*\)|\[[^\]]*\]|<summary>.*", "", line) for line in lines]
+    assert not [line for line in plain if ENDS.search(line)]
+    assert not [line for line in lines if line.endswith((",", " the", " a", " of", " and"))]

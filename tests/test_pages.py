@@ -1,4 +1,4 @@
-"""Tutorial and how-tos run as they are written, block after block, in an empty folder, and print what is shown.
+"""Tutorial and how-tos run as they are written, block after block, in an empty folder; what is shown is printed.
 
 - a block that begins with a comment ``# NAME.EXT`` is a file of that name;
 - other blocks of Python run in one namespace, those of ``sh`` line after line;

@@ -1,4 +1,4 @@
-"""The first picture: likelihood against distance of samples, both experts and the merged model; samples below.
+"""The first picture: likelihood against distance of samples, two experts and the merged model; samples below.
 
     python docs/pictures/overview.py
     python docs/pictures/overview.py --renew results/photos
