@@ -1,7 +1,12 @@
-"""Whether the declared rust-version suffices for every dependency; `cargo metadata` on standard input."""
+"""Whether the declared rust-version suffices for every dependency; `cargo metadata` on standard input.
+
+With ``--print``, the declared version alone, which needs no cargo.
+"""
 
 import json
 import sys
+import tomllib
+from pathlib import Path
 
 
 def number(version: str) -> tuple[int, ...]:
@@ -12,6 +17,10 @@ def number(version: str) -> tuple[int, ...]:
 
 def main() -> None:
     """Name the packages that need more than the workspace declares."""
+    if sys.argv[1:] == ["--print"]:
+        cargo = tomllib.loads((Path(__file__).parents[1] / "Cargo.toml").read_text(encoding="utf-8"))
+        print(cargo["workspace"]["package"]["rust-version"])
+        return
     metadata = json.load(sys.stdin)
     members = set(metadata["workspace_members"])
     packages = metadata["packages"]
