@@ -1,4 +1,4 @@
-"""What no text of the repository has: spaces at ends of lines, no newline at its end, CRLF, marks of merges."""
+"""Faults that no text here has: spaces at ends of lines, no newline at the end, CRLF, marks of a merge."""
 
 import re
 import sys

@@ -28,9 +28,9 @@ def shown(path: Path) -> str:
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """Fenced blocks of a language."""
+    """Fenced blocks of a language, but for those on a condition, which tests/test_pages.py runs or leaves out."""
     text = path.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^(?<! -->\n)```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def commands() -> Iterator[str]:
@@ -38,10 +38,10 @@ def commands() -> Iterator[str]:
     for path in DOCUMENTS:
         for block in blocks(path, "sh"):
             lines = block.replace("\\\n", " ").splitlines()
-            for part in (part for line in lines for part in re.split(r"&&|;|\|", line)):
+            for part in (part for line in lines for part in re.split(r"&&?|;|\|", line)):
                 found = re.match(r"\s*(?:do )?(?:\S*/)?merged-diffusion (.*)", part)
                 if found:
-                    yield found[1].replace("$eta", "0.4").strip()
+                    yield found[1].replace("$eta", "0.4").replace("$i", "0").strip()
 
 
 @pytest.mark.parametrize("line", sorted(set(commands())))
