@@ -28,7 +28,7 @@ def shown(path: Path) -> str:
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """Fenced blocks of a language, but for those on a condition, which tests/test_pages.py runs or leaves out."""
+    """Fenced blocks of a language, but for those on a condition, which are of tests/test_pages.py."""
     text = path.read_text(encoding="utf-8")
     return re.findall(rf"^(?<! -->\n)```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
