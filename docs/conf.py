@@ -43,6 +43,7 @@ extensions = [
 exclude_patterns = ["_extensions", "reports"]
 root_doc = "index"
 nitpicky = True
+smartquotes = False  # -- begins an option
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3

@@ -31,6 +31,15 @@ def whole_sentences(app: Sphinx, what: str, name: str, found: object, options: A
             return
 
 
+def examples_as_code(app: Sphinx, context: Any, lines: list[str]) -> None:
+    """What stands below the help of a command is typed, not read."""
+    typed = [line.removeprefix("| ") for line in lines if line.startswith("|")]
+    if typed:
+        head, *rest = typed
+        lines[:] = ["", f".. rubric:: {head.strip().rstrip(':')}", "", ".. code-block:: sh", ""]
+        lines += [f"   {line.strip()}" if line.strip() else "" for line in rest] + [""]
+
+
 def by_last_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, words: nodes.Element
 ) -> nodes.Element | None:
@@ -54,4 +63,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-skip-member", no_constants)
     app.connect("autodoc-process-docstring", whole_sentences, priority=900)
     app.connect("missing-reference", by_last_name)
+    app.connect("sphinx-click-process-epilog", examples_as_code)
     return {"parallel_read_safe": True}
