@@ -16,18 +16,20 @@ import numpy as np
 import torch
 
 import merged_diffusion as md
-from merged_diffusion import _core, methods
+from merged_diffusion import _core
 from merged_diffusion.catalogue.entries import pair_card
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.merge import as_model
 from merged_diffusion.training.baseline import gaussian_bits_per_dim
+
+SOLVERS = {"adams": md.Adams(), "dopri5": md.Dopri5()}
 
 
 def main() -> None:
     """Score, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", choices=["digits", "photos"])
-    parser.add_argument("--method", choices=methods.METHODS, default=methods.DEFAULT)
+    parser.add_argument("--method", choices=SOLVERS, default="adams")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -38,7 +40,7 @@ def main() -> None:
     likelihood, quality = md.load_expert(card.likelihood), md.load_expert(card.quality)
 
     def score(model: object) -> Likelihood:
-        return md.log_likelihood(model, data, method=options.method)  # type: ignore[arg-type]
+        return md.log_likelihood(model, data, solver=SOLVERS[options.method])  # type: ignore[arg-type]
 
     alone = {
         "likelihood": score(as_model(likelihood, role="likelihood")),
@@ -55,13 +57,13 @@ def main() -> None:
     rows |= {f"eta {eta:.4f}".rstrip("0"): result for eta, result in merged.items()}
     for name, result in rows.items():
         differences = [md.paired_difference(result, other) for other in alone.values()]
-        columns = [f"{d['difference']:+.4f} ± {d['se']:.4f}" if d["se"] else "" for d in differences]
-        evaluations = result.summary()["evaluations"]["total"]
+        columns = [f"{d.difference:+.4f} ± {d.se:.4f}" if d.se else "" for d in differences]
+        evaluations = result.summary().evaluations["total"]
         print(f"| {name} | {result.mean:.4f} ± {result.se:.4f} | {' | '.join(columns)} | {evaluations:.0f} |")
 
     best, last = merged[card.eta], merged[max(grid)]
     difference = md.paired_difference(best, last)
-    print(f"\nrecommended minus eta_max: {difference['difference']:+.4f} ± {difference['se']:.4f}")
+    print(f"\nrecommended minus eta_max: {difference.difference:+.4f} ± {difference.se:.4f}")
     gaussian = gaussian_bits_per_dim(md.load_data(options.data, split="train"), data)
     excess = _core.paired_difference(best.bits_per_dim, gaussian, best.clusters)
     print(f"full-covariance Gaussian: {np.mean(gaussian):.4f}")

@@ -73,6 +73,31 @@ def test_the_lines_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None
     assert len(capsys.readouterr().out.splitlines()) >= 3
 
 
+def scripts() -> set[str]:
+    """Every `python FOLDER/SCRIPT.py` of the documents, but for those of tests and examples."""
+    return {
+        name
+        for path in DOCUMENTS
+        for block in blocks(path, "sh")
+        for name in re.findall(r"python ((?:recipes|benches)/[\w/]+\.py)", block)
+    }
+
+
+@pytest.mark.parametrize("name", sorted(scripts()))
+def test_the_scripts_in_the_documents_find_what_they_import(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ROOT / name
+    monkeypatch.syspath_prepend(str(path.parent))
+    monkeypatch.setattr("sys.argv", [str(path), "--help"])
+    try:
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(path), run_name="__main__")
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{error.name}, of the group bench")
+    assert end.value.code == 0
+
+
 FEWER = {"trade_off.py": ["--limit", "4", "--num", "32"]}
 
 
