@@ -43,6 +43,7 @@ extensions = [
 exclude_patterns = ["_extensions", "reports"]
 root_doc = "index"
 nitpicky = True
+highlight_language = "text"
 smartquotes = False  # -- begins an option
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
