@@ -259,7 +259,7 @@ def test_sentences_are_told_from_what_looks_like_their_end() -> None:
     assert broken(text).splitlines() == [
         "One (A. B. and c. D) is.",
         "Two of `a. B` by X et al. 2020, eq. 3.",
-        "Three goes.",
+        "Three goes on.",
         "",
         "- Four.",
         "  Five.",
