@@ -44,6 +44,7 @@ exclude_patterns = ["_extensions", "reports"]
 root_doc = "index"
 nitpicky = True
 highlight_language = "text"
+default_role = "py:obj"
 smartquotes = False  # -- begins an option
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
@@ -58,6 +59,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the numpy sections say what a reader needs; a signature of ten unions does not
 autodoc_preserve_defaults = True
 napoleon_google_docstring = False
+napoleon_use_param = False  # "images, ids" is one entry
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
 napoleon_use_ivar = True

@@ -23,6 +23,7 @@ def no_constants(app: Sphinx, what: str, name: str, found: object, skip: bool, o
 
 def whole_sentences(app: Sphinx, what: str, name: str, found: object, options: Any, lines: list[str]) -> None:
     """Napoleon takes what stands before a colon for a type: a property's docstring is a sentence."""
+    lines[:] = [line.replace("** -- ", "** – ") for line in lines]
     if what not in ("property", "attribute", "data"):
         return
     for number, line in enumerate(lines):
@@ -53,7 +54,8 @@ def by_last_name(
     if len(own) == 1:
         entry = matches[own[0]]
         return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, words, own[0])
-    if FOREIGN.fullmatch(target):
+    # Docstrings name in backticks what is not for users, too; it is shown as code.
+    if FOREIGN.fullmatch(target) or node["reftype"] == "obj":
         return words
     return None
 

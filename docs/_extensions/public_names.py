@@ -31,6 +31,7 @@ TITLES = {
     "errors": "Errors",
 }
 LEFT_OUT = {"__version__"}
+FROM_BASES = "   :inherited-members:\n"
 # Modules whose own words belong before their names: a table that a docstring refers to.
 INTRODUCED = {"CallableExpert": "merged_diffusion.experts.callables"}
 ERRORS = """\
@@ -67,14 +68,15 @@ def title(module: str) -> str:
 def directive(package: ModuleType, name: str) -> str:
     """How autodoc is asked for it."""
     found = getattr(package, name)
-    before = (
-        f".. automodule:: {INTRODUCED[name]}\n   :no-members:\n   :no-index:\n\n"
-        if name in INTRODUCED
-        else ""
-    )
-    before += ".. currentmodule:: merged_diffusion\n\n" if before else ""
-    lines = [f"autoclass:: {name}", "   :members:"] if isinstance(found, type) else [f"autofunction:: {name}"]
-    return before + ".. " + "\n".join(lines) + "\n"
+    text = ""
+    if name in INTRODUCED:
+        text += f".. automodule:: {INTRODUCED[name]}\n   :no-members:\n   :no-index:\n\n"
+        text += ".. currentmodule:: merged_diffusion\n\n"
+    if not isinstance(found, type):
+        return f"{text}.. autofunction:: {name}\n"
+    # What a result has of its base is its own; what an expert has of torch's module is not.
+    inherited = "" if any(base.__module__.startswith("torch.") for base in found.__mro__) else FROM_BASES
+    return f"{text}.. autoclass:: {name}\n   :members:\n{inherited}"
 
 
 def pages(package: ModuleType) -> dict[str, str]:
