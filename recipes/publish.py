@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import merged_diffusion as md
+from merged_diffusion import _core
 from merged_diffusion.catalogue.entries import pair_card
 from merged_diffusion.reports.page import report
 from merged_diffusion.scores.differences import paired
@@ -35,6 +36,7 @@ SETS = ("digits", "photos")
 SOLVERS = {"adams": "nll", "dopri5": "nll-dopri5"}
 REPORTED = ("nll", "vlb", "sample-ode", "sample-ancestral")
 SAMPLES = 1000
+ROLES = ("likelihood", "quality")
 PLACE = {"threads": 1, "batch_size": 64}  # one machine's cores change no figure that is shown
 MARK = re.compile(r"(<!-- published: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -82,6 +84,8 @@ def run(name: str, out: Path) -> Record:
 
     test = md.load_data(name)
     gaussian = gaussian_bits_per_dim(md.load_data(name, split="train"), test)
+    best = md.load_scores(out / SOLVERS["dopri5"] / row_folder(pair_card(name).eta))
+    excess = _core.paired_difference(best.bits_per_dim, gaussian, best.clusters)
     return {
         "data": {"name": test.name, "split": test.split, "n": len(test), "sha256": test.sha256},
         "versions": settings_of(out)["versions"],
@@ -90,7 +94,13 @@ def run(name: str, out: Path) -> Record:
         "bound": values(bound),
         "samples": {sampler: values(table) for sampler, table in drawn.items()},
         "gaussian": float(np.mean(gaussian)),
+        "recommended_minus_gaussian": [excess["difference"], excess["se"]],
     }
+
+
+def row_folder(eta: float) -> str:
+    """Of a threshold in the directory of a sweep."""
+    return f"eta-{eta:.4f}"
 
 
 def settings_of(out: Path) -> Record:
@@ -103,9 +113,11 @@ def grid(sweep: Path) -> list[Record]:
     """Every row with its paired differences from both experts alone."""
     table = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
     scores = {row["name"]: md.load_scores(sweep / row["folder"]) for row in table["rows"]}
+    last = max((row for row in table["rows"] if row["name"] not in ROLES), key=eta_of)["name"]
     rows = []
     for name, own in scores.items():
-        minus = {role: paired(own, scores[role]) for role in ("likelihood", "quality") if role != name}
+        others = {"likelihood": "likelihood", "quality": "quality", "last": last}
+        minus = {role: paired(own, scores[other]) for role, other in others.items() if other != name}
         rows.append(
             {
                 "name": name,
@@ -118,6 +130,11 @@ def grid(sweep: Path) -> list[Record]:
             }
         )
     return rows
+
+
+def eta_of(row: Record) -> float:
+    """The threshold of a row."""
+    return float(row["threshold"]["eta"])
 
 
 def values(table: Any) -> list[Record]:
@@ -161,8 +178,7 @@ def summary(records: dict[str, Record]) -> str:
     etas = ", ".join(f"{record['recommended']:.2f}" for record in records.values())
     best = {name: chosen(record, "adams") for name, record in records.items()}
     alone = {
-        role: [row_of(record, "adams", role)["bits_per_dim"] for record in records.values()]
-        for role in ("likelihood", "quality")
+        role: [row_of(record, "adams", role)["bits_per_dim"] for record in records.values()] for role in ROLES
     }
     merged = cells(f"**{row['bits_per_dim']:.3f}**" for row in best.values())
     gaussian = cells(f"{record['gaussian']:.3f}" for record in records.values())
@@ -186,14 +202,22 @@ def whole_grid(record: Record, solver: str) -> str:
         "| model | bits/dim | minus likelihood | minus quality | evaluations |",
         "|---|---|---|---|---|",
     ]
-    rows = record["likelihood"][solver]
-    alone = [row for role in ("likelihood", "quality") for row in rows if row["name"] == role]
+    rows, recommended = record["likelihood"][solver], chosen(record, solver)
+    alone = [row for role in ROLES for row in rows if row["name"] == role]
     for row in [*alone, *(row for row in rows if row not in alone)]:
         shown = f"{row['name']} alone" if row in alone else row["name"].rstrip("0")
-        minus = (row["minus"].get(role) for role in ("likelihood", "quality"))
+        minus = (row["minus"].get(role) for role in ROLES)
         columns = cells("" if found is None else signed(*found, digits=4) for found in minus)
         value = f"{row['bits_per_dim']:.4f} ± {row['se']:.4f}"
         lines.append(f"| {shown} | {value} | {columns} | {row['evaluations']:.0f} |")
+    difference = signed(*recommended["minus"]["last"], digits=4)
+    lines += ["", f"Recommended minus $\\eta_{{\\max}}$: {difference}."]
+    if solver == "dopri5":
+        excess = signed(*record["recommended_minus_gaussian"], digits=3)
+        lines.append(
+            f"Full-covariance Gaussian on the same images: {record['gaussian']:.3f}; "
+            f"recommended minus it: {excess}."
+        )
     return "\n".join(lines) + "\n"
 
 

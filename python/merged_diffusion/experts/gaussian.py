@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from merged_diffusion import _core, schedules
 from merged_diffusion.errors import UsageError
-from merged_diffusion.experts.base import ImageShape, Pixels, described
+from merged_diffusion.experts.base import Expert, ImageShape, Pixels, described
 
 LOG_2_PI = math.log(2 * math.pi)
 
@@ -45,6 +46,9 @@ class _Oracle(nn.Module):
         self.levels = levels
         self.name = name
         self.dim = math.prod(image_shape)
+
+    def __repr__(self) -> str:
+        return described(cast(Expert, self))
 
     def _keep(self, name: str, value: Tensor) -> None:
         # As bits: a float buffer would be rounded by .to(torch.float32), and the oracle with it.
@@ -116,9 +120,6 @@ class GaussianExpert(_Oracle):
         """Variance v = alpha^2 s^2 + sigma^2 along the principal axes, float64 [B, d]; gamma [B] or one."""
         gamma = torch.as_tensor(gamma, dtype=torch.float64, device=self.variance.device).reshape(-1, 1)
         return torch.sigmoid(-gamma) * self.variance + torch.sigmoid(gamma)
-
-    def __repr__(self) -> str:
-        return described(self)
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """eps_hat [B, C, H, W] = sigma V^-1 (z - alpha m), in float64 and then like z."""

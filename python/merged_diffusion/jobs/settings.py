@@ -57,8 +57,8 @@ class Settings:
     --------
     >>> import merged_diffusion as md
     >>> settings = md.Settings(data="digits", eta=0.3, limit=4)
-    >>> settings.solver
-    Adams(tol=0.003, h_max=0.7)
+    >>> settings.preset
+    'default'
     >>> md.evaluate(settings).means.n
     4
     """

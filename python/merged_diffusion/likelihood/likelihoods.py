@@ -41,8 +41,8 @@ class Likelihood(Scores):
     >>> found = md.log_likelihood(md.load_pair("digits"), md.load_data("digits").select(limit=2))
     >>> list(found.to_dict())[:4]
     ['id', 'label', 'status', 'bits_per_dim']
-    >>> found[0].id
-    154
+    >>> [record.status for record in found]
+    ['ok', 'ok']
     """
 
     TERMS: ClassVar = fields.TERMS

@@ -88,9 +88,6 @@ class Adams:
 
     Steps are at most ``h_max`` in gamma. Each image has steps of its own.
 
-    >>> Adams(tol=1e-3)
-    Adams(tol=0.001, h_max=0.7)
-
     Examples
     --------
     >>> import merged_diffusion as md

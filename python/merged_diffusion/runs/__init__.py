@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 def open_run(folder: str | Path) -> Run:
-    """A run to read: ``.settings``, ``.records()``, ``.parts()``.
+    """A `Run` to read: ``.settings``, ``.records()``, ``.parts()``.
 
     Examples
     --------
