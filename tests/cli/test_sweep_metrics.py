@@ -113,7 +113,7 @@ def test_text_of_samples_has_a_distance_for_each_threshold(run_cli, sweep, tmp_p
     heading, *rows, best, _close, _edge, evaluations, kept = result.out.splitlines()
     assert heading == "digits/train  40 images of heun  2 thresholds"
     assert all("frechet-classifier" in row and "evaluations/image" in row for row in rows)
-    assert best.endswith("(differences are of the same ids and noise)")
+    assert best.endswith("(differences from it are of the same ids and noise)")
     assert evaluations.startswith("evaluations: ")
     assert kept.startswith("not kept")
     assert not list(tmp_path.iterdir())

@@ -45,7 +45,7 @@ def test_summary_holds_the_three_terms(run_cli, vlb):
 
 def test_people_read_the_terms_and_the_repeats(run_cli, vlb):
     found = run_cli(*vlb("--limit", 8, "--times", 2, "--repeats", 3))
-    assert "3 repeats" in found.out
+    assert "repeats     3, mean" in found.out
     assert "reconstruction" in found.out
     assert "bits/dim" in found.out
 
