@@ -26,7 +26,11 @@ from merged_diffusion.cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [DOCS / "tutorial.md", *sorted(set((DOCS / "how-to").glob("*.md")) - {DOCS / "how-to" / "index.md"})]
+PAGES = [
+    DOCS / "index.md",
+    DOCS / "tutorial.md",
+    *sorted(set((DOCS / "how-to").glob("*.md")) - {DOCS / "how-to" / "index.md"}),
+]
 FENCE = re.compile(
     r"^(?:<!-- when (?P<condition>.*?) -->\n)?```(?P<language>python|sh|toml|bash|text)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
