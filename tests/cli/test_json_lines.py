@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from tests.data.makers import png, write_folder
+
+from merged_diffusion.data import load_data
 
 SUMMARY = "summary"
 
@@ -32,6 +35,14 @@ def test_there_is_a_line_for_each_image_and_the_summary_is_the_last(run_cli, nll
     assert sum(row["bits_per_dim"] for row in rows) / 4 == pytest.approx(
         found["bits_per_dim"]["mean"], rel=1e-12
     )
+
+
+def test_a_line_names_the_file_of_its_image(run_cli, nll, tmp_path):
+    images = load_data("digits")[:4]
+    write_folder(tmp_path / "mine", {f"{k}.png": png(image) for k, image in enumerate(images)})
+    words = ["mine" if word == "digits" else word for word in nll()]
+    *rows, _ = lines(run_cli(*words, "--levels", 17, "--ids", "1:3", "--json-lines").out)
+    assert [(row["id"], row["file"]) for row in rows] == [(1, "1.png"), (2, "2.png")]
 
 
 def test_each_model_has_its_lines(run_cli, pair):

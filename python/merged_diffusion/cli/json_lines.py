@@ -12,23 +12,26 @@ from typing import TYPE_CHECKING, Any
 from merged_diffusion.cli import output
 
 if TYPE_CHECKING:
+    from merged_diffusion.data.images import Data
     from merged_diffusion.jobs.evaluation import Evaluation
     from merged_diffusion.scores.record import Record
 
 
-def line(model: str, record: Record) -> dict[str, Any]:
-    """A record as it is printed: with the model's name, without the run's file of versions."""
+def line(model: str, record: Record, beside: Mapping[str, object]) -> dict[str, object]:
+    """A record as it is printed: with what the data set knows of the image, without the file of versions."""
     values = record.as_dict()
     values.pop("environment", None)
-    return {"id": values.pop("id"), "model": model, **values}
+    return {"id": values.pop("id"), **beside, "model": model, **values}
 
 
 class Lines:
     """Prints each record of an evaluation once."""
 
-    def __init__(self, *, wanted: bool) -> None:
+    def __init__(self, data: Data, *, wanted: bool) -> None:
         self._wanted = wanted
         self._told: set[tuple[str, int]] = set()
+        self._columns = {name: column.tolist() for name, column in data.columns.items()}
+        self._positions = {int(image): position for position, image in enumerate(data.ids)}
 
     def held(self, evaluation: Evaluation) -> None:
         """Those there are and that were not printed yet."""
@@ -41,7 +44,9 @@ class Lines:
         """One that is done; `BrokenPipeError` where nobody reads any more."""
         if self._wanted:
             self._told.add((model, record.id))
-            output.emit_line(line(model, record))
+            position = self._positions.get(record.id)
+            columns = {} if position is None else self._columns
+            output.emit_line(line(model, record, {key: values[position] for key, values in columns.items()}))
 
     def tell(self, summary: Mapping[str, Any]) -> None:
         """The object of ``--json``; as the last of many lines under a key that no image has."""

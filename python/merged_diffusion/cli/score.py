@@ -77,7 +77,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
             confirm(cost.seconds, yes=given["yes"])
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Evaluation(plan, out=out, shard=worker.shard, known=known, **keep) as evaluation:
-                lines = Lines(wanted=as_lines and worker.speaks)
+                lines = Lines(plan.data, wanted=as_lines and worker.speaks)
                 try:
                     lines.held(evaluation)
                     with Progress(evaluation.left(), evaluation.notes, quiet=quiet) as progress:
