@@ -52,6 +52,8 @@ class Raising(Normal):
 def one(): return Normal("one")
 def two(): return Normal("two", std=0.6)
 def likelihood(): return Normal("likelihood", high=5.0)
+def far(): return Normal("far", high=12.0)
+def near(): return Normal("near", low=-9.0, std=0.72)
 def quality(): return Normal("quality", low=-7.006, std=0.72)
 def slow(): return Slow("slow")
 def holed(): return Holed("holed")

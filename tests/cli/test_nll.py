@@ -78,6 +78,21 @@ def test_ends_of_eta_are_words_and_numbers(run_cli, pair, end):
     assert tuple(leg["end"] for leg in result.json["legs"])[:-1] == expected
 
 
+@pytest.mark.parametrize(
+    ("likelihood", "quality", "end"), [("far", "quality", "max"), ("likelihood", "near", "min")]
+)
+def test_an_end_of_eta_lies_where_both_were_trained(run_cli, experts, likelihood, quality, end):
+    # One expert reaches further than the other, so that the end of its range is no threshold.
+    words = ("--data", "digits", "--limit", 2, "--threads", 1, "--device", "cpu")
+    both = ("--likelihood-expert", experts(likelihood), "--quality-expert", experts(quality))
+    found = run_cli("nll", *words, *both, "--eta", end, "--json")
+    assert found.code == 0
+    (leg,) = found.json["legs"]
+    assert (leg["start"], leg["end"]) == (-7.876, 8.764)
+    assert found.json["threshold"]["gamma"] == {"max": 8.764, "min": -7.876}[end]
+    assert run_cli("threshold", *words, "--tune-limit", 8, *both, "--json").code == 0
+
+
 def test_expert_alone_equals_eta_1(run_cli, experts, nll):
     common = ("--limit", 4, "--threads", 1, "--device", "cpu", "--quiet")
     alone = run_cli(*nll("likelihood", *common, "--out", "alone"))

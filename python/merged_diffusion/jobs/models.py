@@ -120,7 +120,7 @@ def _models(
     merged = MergedModel(
         experts["likelihood"],
         experts["quality"],
-        _threshold(settings, experts, pair),
+        _threshold(settings, pair),
         eta_range=None if pair is None else pair.eta_range,
         range=cast(Literal["native", "merged"], settings.range),
         extrapolate=settings.extrapolate,
@@ -129,7 +129,7 @@ def _models(
     return {"merged": merged} | (alone if settings.compare else {})
 
 
-def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard | None) -> Threshold:
+def _threshold(settings: Settings, pair: PairCard | None) -> Threshold:
     given = {name: getattr(settings, name) for name in THRESHOLDS if getattr(settings, name) is not None}
     if not given:
         if pair is None:
@@ -138,16 +138,11 @@ def _threshold(settings: Settings, experts: Mapping[str, Expert], pair: PairCard
             )
         return Threshold.eta(pair.eta)
     ((name, value),) = given.items()
-    # The ends of the experts' ranges, so that no digit of eta is lost on the way.
-    if value == "min":
-        return Threshold.gamma(experts["quality"].gamma_range[0])
     if value == "auto":
         raise UsageError(
             "--eta auto has to be found first", hint="merged-diffusion threshold finds it; give the number"
         )
-    if value == "max":
-        return Threshold.gamma(experts["likelihood"].gamma_range[1])
-    made: Threshold = getattr(Threshold, name)(float(value))
+    made: Threshold = getattr(Threshold, name)(value if value in ("min", "max") else float(value))
     return made
 
 
