@@ -173,6 +173,7 @@ def test_help_says_it(told, command, option):
     ],
 )
 def test_docs_say_it(pytestconfig, text, number):
-    docs = (pytestconfig.rootpath / "docs" / "cli.md").read_text(encoding="utf-8")
+    pages = sorted((pytestconfig.rootpath / "docs" / "commands").glob("*.md"))
+    docs = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     (said,) = re.findall(text, docs)
     assert float(said.replace(",", "")) == number

@@ -21,7 +21,7 @@ from library import ALL
 from trees import differences, drafts, tree
 
 HANG = 100  # seconds until a command that does not end is ended
-DOCUMENTED = {3, 4, 6, 7, 8, 9}  # of docs/cli.md, for storage that fails; 5 is for images
+DOCUMENTED = {3, 4, 6, 7, 8, 9}  # of docs/commands/runs.md, for storage that fails; 5 is for images
 REFUSES_TO_REPEAT = {"threshold": 2}  # where its whole table lies
 REFUSAL = 1000  # characters of what was said that are kept
 

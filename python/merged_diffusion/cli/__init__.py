@@ -62,7 +62,7 @@ def group() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code (`docs/cli.md` lists them)."""
+    """Run one command; the exit code (`docs/commands/runs.md` lists them)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Before torch is loaded: libgomp's spinning threads slow the core's loops twofold after a convolution.
     os.environ["GOMP_SPINCOUNT"] = "0"
