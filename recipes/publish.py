@@ -3,8 +3,7 @@
     python recipes/publish.py run --out results/publish
     python recipes/publish.py write
 
-``run`` sweeps both bundled sets (likelihood by adams and by dopri5, bound, samples by the ODE and by
-ancestral steps), makes the report pages and the pictures, and keeps what the documents say in
+``run`` sweeps both bundled sets (likelihood by adams and by dopri5, bound, samples by the ODE), makes the report pages and the pictures, and keeps what the documents say in
 ``docs/records``; the same command goes on where it stopped. ``write`` puts the kept figures between the marks
 ``<!-- published: NAME -->`` and ``<!-- end -->`` of README.md and docs; a test holds that nothing changes.
 """
@@ -34,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "records"
 SETS = ("digits", "photos")
 SOLVERS = {"adams": "nll", "dopri5": "nll-dopri5"}
-REPORTED = ("nll", "vlb", "sample-ode", "sample-ancestral")
+REPORTED = ("nll", "vlb", "sample-ode")
 SAMPLES = 1000
 ROLES = ("likelihood", "quality")
 PLACE = {"threads": 1, "batch_size": 64}  # one machine's cores change no figure that is shown
@@ -72,12 +71,7 @@ def run(name: str, out: Path) -> Record:
     bound = md.sweep(
         md.Settings.of(common | {"repeats": 10}), metric=Request(metric="vlb", times=1), out=out / "vlb"
     )
-    drawn = {
-        sampler: md.sweep(
-            settings, metric="sample", sampler=sampler, num=SAMPLES, out=out / f"sample-{sampler}"
-        )
-        for sampler in ("ode", "ancestral")
-    }
+    drawn = md.sweep(settings, metric="sample", num=SAMPLES, out=out / "sample-ode")
     page, _ = report([out / each for each in REPORTED])
     (ROOT / "docs" / "reports" / f"{name}.html").write_text(page, encoding="utf-8")
     draw_pictures(name, out)
@@ -92,7 +86,7 @@ def run(name: str, out: Path) -> Record:
         "recommended": pair_card(name).eta,
         "likelihood": {solver: grid(out / folder) for solver, folder in SOLVERS.items()},
         "bound": values(bound),
-        "samples": {sampler: values(table) for sampler, table in drawn.items()},
+        "samples": values(drawn),
         "gaussian": float(np.mean(gaussian)),
         "recommended_minus_gaussian": [excess["difference"], excess["se"]],
     }

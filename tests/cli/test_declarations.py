@@ -1,6 +1,9 @@
 """A wrong declaration on the command line: warned of before anything is scored, and in the summary."""
 
+import numpy as np
 import pytest
+
+from merged_diffusion.data import load_data
 
 FILE = """
 import torch
@@ -86,7 +89,7 @@ def test_a_plan_says_what_it_costs_once(run_cli):
         ("nll", "--expert", "v"),
         ("nll", "--expert", "v", "--out", "kept"),
         ("nll", "--likelihood-expert", "v", "--compare"),
-        ("nll", "--likelihood-expert", "v", "--eta", "auto"),
+        ("nll", "--likelihood-expert", "v", "--eta", "auto", "--tune-data", "tune.npz"),
         ("vlb", "--likelihood-expert", "v", "--compare"),
         ("sweep", "--likelihood-expert", "v", "--etas", "0.3,1"),
         ("threshold", "--likelihood-expert", "v", "--tune-limit", 4, "--no-confirm"),
@@ -95,6 +98,7 @@ def test_a_plan_says_what_it_costs_once(run_cli):
 )
 def test_everything_is_said_once_in_a_command_and_ends_with_the_line_to_paste(run_cli, source, words):
     command, role, name, *more = words
+    np.savez("tune.npz", images=load_data("photos", split="train").images[:6])
     found = run_cli(command, "--data", "photos", "--limit", 2, role, source(name), "--threads", 1, *more)
     assert found.code == 0, found.err
     said = found.out + found.err
