@@ -3,9 +3,10 @@
     python recipes/publish.py run --out results/publish
     python recipes/publish.py write
 
-``run`` sweeps both bundled sets (likelihood by adams and by dopri5, bound, samples by the ODE), makes the report pages and the pictures, and keeps what the documents say in
-``docs/records``; the same command goes on where it stopped. ``write`` puts the kept figures between the marks
-``<!-- published: NAME -->`` and ``<!-- end -->`` of README.md and docs; a test holds that nothing changes.
+``run`` sweeps both bundled sets (likelihood by adams and by dopri5, bound, samples by the ODE), makes the
+report pages and the pictures, and keeps what the documents say in ``docs/records``; the same command goes on
+where it stopped. ``write`` puts the kept figures between the marks ``<!-- published: NAME -->`` and
+``<!-- end -->`` of README.md and docs; a test holds that nothing changes.
 """
 
 from __future__ import annotations
