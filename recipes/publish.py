@@ -67,21 +67,20 @@ def run(name: str, out: Path) -> Record:
     """Everything that is published of a set."""
     common = {"data": name, **PLACE}
     settings = md.Settings.of(common)
-    md.sweep(settings, out=out / "nll")
-    md.sweep(md.Settings.of(common | {"method": "dopri5"}), out=out / "nll-dopri5")
+    etas = thresholds(name)
+    md.sweep(settings, etas, out=out / "nll")
+    md.sweep(md.Settings.of(common | {"method": "dopri5"}), etas, out=out / "nll-dopri5")
     bound = md.sweep(
         md.Settings.of(common | {"repeats": 10}), metric=Request(metric="vlb", times=1), out=out / "vlb"
     )
     drawn = md.sweep(settings, metric="sample", num=SAMPLES, out=out / "sample-ode")
     page, _ = report([out / each for each in REPORTED])
     (ROOT / "docs" / "reports" / f"{name}.html").write_text(page, encoding="utf-8")
-    draw_pictures(name, out)
-
     test = md.load_data(name)
     gaussian = gaussian_bits_per_dim(md.load_data(name, split="train"), test)
     best = md.load_scores(out / SOLVERS["dopri5"] / row_folder(pair_card(name).eta))
     excess = _core.paired_difference(best.bits_per_dim, gaussian, best.clusters)
-    return {
+    record = {
         "data": {"name": test.name, "split": test.split, "n": len(test), "sha256": test.sha256},
         "versions": settings_of(out)["versions"],
         "recommended": pair_card(name).eta,
@@ -91,6 +90,16 @@ def run(name: str, out: Path) -> Record:
         "gaussian": float(np.mean(gaussian)),
         "recommended_minus_gaussian": [excess["difference"], excess["se"]],
     }
+    draw_pictures(name, out)  # last: its grid is without the recommended threshold
+    return record
+
+
+def thresholds(name: str) -> list[float | str]:
+    """Both experts alone, the grid of the set, and the recommended threshold."""
+    card = pair_card(name)
+    ranges = [md.load_expert(source).gamma_range for source in (card.likelihood, card.quality)]
+    _, *inside, _ = _core.eta_grid(*ranges, eta_range=card.eta_range)
+    return [0.0, "min", *sorted({*(round(eta, 4) for eta in inside), card.eta}), "max", 1.0]
 
 
 def row_folder(eta: float) -> str:

@@ -16,13 +16,13 @@ class Facts(TypedDict, total=False):
     file: str
     """A path, or the name of a stream."""
     member: str | None
-    """Of an archive."""
+    """The member of an archive."""
     key: str
-    """Of a table, an array of a file, or a setting."""
+    """The name of a table's entry, of an array in a file, or of a setting."""
     offset: int
     """In bytes, from the beginning of the file."""
     index: Sequence[int]
-    """Of the first offending value in an array."""
+    """Where the first offending value of an array lies."""
     expected: object
     found: object
     differences: object
@@ -31,18 +31,18 @@ class Facts(TypedDict, total=False):
     """Files, each with its place and how to get it; or ids without a record."""
     url: str
     status: int | None
-    """Of an answer of the network."""
+    """The HTTP status of an answer."""
     errno: int | None
     expert: str | None
     role: str
     gamma: float | None
     """Where an integration or a loss failed."""
     ids: Sequence[int]
-    """Of the images that failed."""
+    """The images that failed."""
     image: int
     device: str
     rows: int
-    """Of a network call, which memory did not suffice for."""
+    """Rows of a network call for which the memory did not suffice."""
     batch_size: object
     most: int
     bpd_tol: float

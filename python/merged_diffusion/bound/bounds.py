@@ -36,7 +36,7 @@ class Bound(Scores):
 
     @property
     def unit(self) -> str:
-        """Of the bound."""
+        """The unit of the bound."""
         return "bits/dim"
 
     @property

@@ -103,7 +103,7 @@ def loss_profile(
         Ask every image at each ``stride``-th gamma only, the next image at those beside them. At one number
         two experts meet the same images.
     convention
-        As of `MergedModel`.
+        The same as in `MergedModel`.
 
     Raises
     ------

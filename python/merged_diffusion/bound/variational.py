@@ -62,7 +62,7 @@ def variational_bound(
     profile
         Keep every loss with its gamma in the records.
     machine, accept, labels, on_record
-        As of `log_likelihood`.
+        The same as in `log_likelihood`.
 
     Raises
     ------

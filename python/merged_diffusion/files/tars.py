@@ -43,7 +43,7 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """Of the file, once `drain` has been called."""
+        """The hash of the file, once `drain` has been called."""
         return self._digest.hexdigest()
 
     def read(self, count: int) -> bytes:

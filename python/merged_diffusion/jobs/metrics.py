@@ -85,7 +85,7 @@ class VariationalBound:
     def estimate(
         self, experts: Sequence[Expert], shape: tuple[int, ...], n_images: int, settings: Settings
     ) -> Estimate:
-        """As of the likelihood; forward passes alone."""
+        """The same as that of the likelihood, with forward passes alone."""
         call = time_call(experts, shape, settings)
         per_image = float(self.times * settings.repeats)
         seconds = math.ceil(n_images * per_image / call.rows) * call.seconds
@@ -100,7 +100,7 @@ class VariationalBound:
         labels: Labels,
         on_record: Callable[[Record], object],
     ) -> Scores:
-        """As of the likelihood."""
+        """The same as those of the likelihood."""
         return variational_bound(
             model,
             images,

@@ -43,7 +43,7 @@ class ModelPlan(ABC):
 
     @property
     def model(self) -> MergedModel:
-        """Of that name."""
+        """The model of the name `main`."""
         return self.models.models[self.main]
 
     @property

@@ -38,7 +38,7 @@ class Trial:
     evaluations: float
 
     def words(self) -> str:
-        """As a remark."""
+        """What a remark says."""
         return (
             f"tol {self.solver.tol:.3g} with steps up to {self.solver.h_max:.3g} has a discretisation error "
             f"of {self.error:.1e} ± {self.se:.0e} bits/dim on {self.n} images "

@@ -216,7 +216,7 @@ def log_density(
 ) -> npt.NDArray[np.float64]:
     """Log density in nats [N], at gamma_min, of z = alpha x for points x [N, C, H, W] of the model's space.
 
-    For continuous data: no grey levels, so no bits/dim. Arguments as of `log_likelihood`.
+    For continuous data: no grey levels, so no bits/dim. The arguments are those of `log_likelihood`.
 
     Raises
     ------

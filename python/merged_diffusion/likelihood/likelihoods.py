@@ -113,7 +113,7 @@ class Likelihood(Scores):
         return MeansOfDensities(**vars(found) | {"bits_per_dim": None}, log_density_nats=found.bits_per_dim)
 
     def check(self) -> Self:
-        """Itself; `SolveError` if any image failed."""
+        """Raise `SolveError` if any image failed; else return the result itself."""
         failed = [record for record in self.records if not record.is_ok]
         if not failed:
             return self

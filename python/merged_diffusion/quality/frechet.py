@@ -87,7 +87,7 @@ class Replicated(Protocol):
 
     @property
     def value(self) -> float:
-        """Of all groups."""
+        """The statistics of all groups."""
         ...
 
     @property

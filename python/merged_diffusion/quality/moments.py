@@ -38,7 +38,7 @@ class Sums:
 
     @classmethod
     def empty(cls, dim: int) -> Self:
-        """Of no features."""
+        """The sums of no features."""
         return cls(0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64))
 
     def joined(self, block: Tensor) -> Sums:

@@ -46,7 +46,7 @@ class About:
 
     @classmethod
     def of(cls, data: Data, extractor: Extractor) -> About:
-        """Of all images of ``data``."""
+        """Facts of a reference that is all images of ``data``."""
         return cls(
             data.name, data.split, data.sha256, len(data), data.levels, data.images.shape[1:],
             extractor.name, extractor.sha256, extractor.resize,

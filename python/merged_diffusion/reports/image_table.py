@@ -101,7 +101,7 @@ def _filled(columns: Mapping[str, Column], name: str, parts: Sequence[Mapping[st
 
 
 def _csv(value: object) -> object:
-    """As a cell: nothing for NaN."""
+    """A value as a cell, which is empty for NaN."""
     if isinstance(value, str):
         return csv_text(value)
     return "" if value != value else value

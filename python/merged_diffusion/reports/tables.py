@@ -25,7 +25,7 @@ class Number:
     signed: bool = False
 
     def text(self, between: str = " ± ", minus: str = "-") -> str:
-        """As in print."""
+        """The number as it is printed."""
         sign = "+" if self.signed else ""
         shown = f"{self.value:{sign}.{self.digits}f}".replace("-", minus)
         return shown if self.error is None else f"{shown}{between}{self.error:.{self.digits}f}"

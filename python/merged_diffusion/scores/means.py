@@ -89,7 +89,7 @@ class MeansOfLikelihoods(Means):
 
 @dataclass(frozen=True)
 class MeansOfDensities(MeansOfLikelihoods):
-    """Of log densities, which have no bits/dim."""
+    """Means of log densities, which have no bits/dim."""
 
     log_density_nats: MeanAndErrors | None = field(kw_only=True)
 
@@ -107,5 +107,5 @@ def floats(values: Iterable[float | None]) -> Floats:
 
 
 def mean(values: Iterable[float]) -> float:
-    """Of numbers of records."""
+    """The mean of numbers of records."""
     return float(np.mean(list(values)))

@@ -60,7 +60,7 @@ class Scores(Tabular):
     @property
     @abstractmethod
     def unit(self) -> str:
-        """Of the mean."""
+        """The unit of the mean."""
 
     @property
     @abstractmethod
@@ -131,7 +131,7 @@ class Scores(Tabular):
 
     @property
     def se(self) -> float | None:
-        """Its standard error, clustered where images have clusters; None for one image or one cluster."""
+        """Standard error of the mean, clustered where images have clusters; None for one image or cluster."""
         found = self.estimate()
         return None if found is None else found.se
 

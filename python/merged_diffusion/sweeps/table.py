@@ -56,7 +56,7 @@ class RowError:
 
     @classmethod
     def of(cls, error: Exception) -> RowError:
-        """As a row keeps an exception."""
+        """What a row keeps of an exception."""
         if isinstance(error, MergedDiffusionError):
             return cls(type(error).__name__, error.message, error.fields, error.hint)
         return cls(type(error).__name__, str(error), {}, None)

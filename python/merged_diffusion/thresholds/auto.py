@@ -95,7 +95,7 @@ def auto_eta(
 def with_threshold(settings: Settings, out: Path | None, tune_data: str | None = None) -> Settings:
     """Settings whose ``--eta auto`` is a number: that of the run at ``out``, if there is one, else found.
 
-    ``tune_data`` is as of `tuning_data`.
+    ``tune_data`` is that of `tuning_data`.
     """
     if settings.eta != "auto":
         return settings

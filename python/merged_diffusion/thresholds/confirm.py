@@ -115,7 +115,7 @@ def confirm_threshold(
     Raises
     ------
     UsageError, DataError, ExpertError
-        As of `log_likelihood`.
+        The same as in `log_likelihood`.
     """
     near = [found.eta + offset for offset in (-NEIGHBOUR, 0.0, NEIGHBOUR)]
     positions = _nearest(found, near if at is None else at)

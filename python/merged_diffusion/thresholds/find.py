@@ -141,7 +141,7 @@ def find_threshold(
     Parameters
     ----------
     eta_range
-        The gammas of eta = 0 and 1, as of `MergedModel`.
+        The gammas of eta = 0 and 1, as in `MergedModel`.
     visits
         Gammas at which an image is asked for the profiles.
     solver
