@@ -131,6 +131,7 @@ def test_html_shows_the_error_of_every_image(scores):
     found = scores._repr_html_()
     for value, error in zip(scores.bits_per_dim, scores.se_probe, strict=True):
         assert f"<td>{value:.4f} ± {error:.4f}</td>" in found
+    assert "<th>bits_per_dim ± se_probe</th>" in found  # which of its errors that is
     assert repr(scores) in found
     assert "status" not in found
 

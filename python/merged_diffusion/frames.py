@@ -66,11 +66,12 @@ class Tabular(ABC):
         columns = self._glance()
         errors = {name: error for name, error in self.ERRORS.items() if name in columns}
         names = [name for name in columns if name not in errors.values()]
+        heads = [f"{name} ± {errors[name]}" if errors.get(name) in columns else name for name in names]
         n = len(next(iter(columns.values()), ()))
         rows = [
             [_cell(columns, name, errors.get(name), row) for name in names] for row in range(min(n, SHOWN))
         ]
-        return html_table(names, rows, caption=repr(self), more=n - len(rows))
+        return html_table(heads, rows, caption=repr(self), more=n - len(rows))
 
 
 def text_of_error(error: float | None) -> str:

@@ -170,6 +170,56 @@ def test_the_line_of_a_schedule_that_runs_the_other_way_is_one(table: bool) -> N
         check_expert(declare(net, time="t01", schedule=turned), images=images(), takes_products=False)
 
 
+def cosine_gammas(n: int = 200) -> Tensor:
+    """Nichol and Dhariwal 2021, eq. 17, at timesteps 0 to n - 1: not symmetric about any gamma."""
+    angle = (torch.arange(n, dtype=torch.float64) / n + 0.008) / 1.008 * math.pi / 2
+    alphas_bar = (angle.cos() / math.cos(0.008 / 1.008 * math.pi / 2)).square()[1:] * (1 - 1e-4)
+    return -torch.logit(alphas_bar)
+
+
+def test_a_table_from_its_other_end_is_told_so() -> None:
+    table = cosine_gammas()
+    gammas = {"gamma_range": (-7.5, 5.0)}
+
+    def net(z: Tensor, t: Tensor) -> Tensor:
+        low = t.long().clamp(max=len(table) - 2)
+        return PHOTOS(z, torch.lerp(table[low], table[low + 1], t.double() - low))
+
+    declared = declare(net, time="timestep", schedule=table.flip(0), **gammas)
+    with pytest.warns(ExpertWarning, match="the time reversed would fit") as told:
+        check_expert(declared, images=images(), takes_products=False)
+    line = "; write CallableExpert(net, schedule=torch.as_tensor(schedule).flip(0), ...)"
+    assert str(told[0].message).endswith(line)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sound = declare(net, time="timestep", schedule=table, **gammas)
+        check_expert(sound, images=images(), takes_products=False)
+
+
+@pytest.mark.parametrize("predicts", ["x0-minus-eps", "eps-minus-x0"])
+@pytest.mark.parametrize("takes_other", [True, False])
+def test_the_other_convention_of_flow_matching_is_recognised(predicts: str, takes_other: bool) -> None:
+    """From noise to data and back: velocity and time both run the other way, or the time alone."""
+    sign = 1 if predicts == "eps-minus-x0" else -1
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        gamma = sign * 2 * torch.logit(t.double())  # of sigmoid(sign gamma / 2)
+        scale = (schedules.alpha(gamma) + schedules.sigma(gamma)).view(-1, 1, 1, 1).to(x.dtype)
+        alpha, noise = (f(gamma).view(-1, 1, 1, 1).to(x.dtype) for f in (schedules.alpha, schedules.sigma))
+        z = x * scale
+        eps = PHOTOS(z, gamma)
+        return sign * (eps - (z - noise * eps) / alpha)
+
+    other = {"x0-minus-eps": "eps-minus-x0", "eps-minus-x0": "x0-minus-eps"}[predicts]
+    wrong = {"schedule": lambda gamma: torch.sigmoid(-sign * gamma / 2), "time": "t01", "input": "flow"}
+    declared = declare(net, predicts=other if takes_other else predicts, **wrong)
+    with pytest.warns(ExpertWarning, match="the time reversed would fit") as told:
+        check_expert(declared, images=images(), takes_products=False)
+    words = f'predicts="{predicts}", ' if takes_other else ""
+    line = f"; write CallableExpert(net, {words}schedule=lambda gamma: 1 - schedule(gamma), ...)"
+    assert str(told[0].message).endswith(line)
+
+
 def test_of_a_time_with_a_schedule_the_line_leaves_the_schedule_out() -> None:
     low, high = PHOTOS.gamma_range
     expert = declare(PHOTOS, time="t01", schedule=lambda gamma: (gamma - low) / (high - low))

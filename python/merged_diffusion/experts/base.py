@@ -79,7 +79,9 @@ def check_declaration(expert: Expert) -> None:
     if missing or not callable(expert):
         raise ExpertError(
             f"{type(expert).__name__} is no expert: it has no {', '.join(missing) or 'call'}",
-            hint="CallableExpert makes one of any callable",
+            hint=f"load_pair({expert!r}) and load_expert take names"
+            if isinstance(expert, str)
+            else "CallableExpert makes one of any callable",
             expected=facts,
             found=missing,
         )

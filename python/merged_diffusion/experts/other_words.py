@@ -20,6 +20,9 @@ from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.timetables import Timetable
 from merged_diffusion.experts.vdm import VdmExpert
 
+# Flow matching from noise to data and back: who takes one for the other has both sign and time reversed.
+VELOCITIES: Final = {"x0-minus-eps": "eps-minus-x0", "eps-minus-x0": "x0-minus-eps"}
+
 
 def _declared(expert: Expert) -> Expert:
     return expert.expert if isinstance(expert, Centred) else expert
@@ -40,6 +43,15 @@ def others(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
         words = {"predicts": get_args(Predicts), "input": get_args(Input)}
         for clock, line, time in _clocks(declared):
             yield clock, line, again(clock=time)
+        velocity = VELOCITIES.get(declared.predicts)
+        if velocity is not None and (other_way := _turned_time(declared)) is not None:
+            argument, time = other_way
+            words_of_both = f'predicts = "{velocity}" and the time reversed'
+            yield (
+                words_of_both,
+                written(f'predicts="{velocity}", {argument}'),
+                again(predicts=velocity, clock=time),
+            )
     elif isinstance(declared, VdmExpert):
         words = {"predicts": get_args(vdm.Predicts), "input": get_args(vdm.Input)}
     else:
@@ -112,6 +124,19 @@ def _clocks(declared: CallableExpert) -> Iterator[tuple[str, str, Clock]]:
         turned = f"{ends} - schedule" if is_table else f"lambda gamma: schedule({ends} - gamma)"
         line = written(f"schedule={turned}")
         yield "the schedule reversed", line, lambda gamma: own((low + high - gamma).clamp(low, high))
+    if (other_way := _turned_time(declared)) is not None:
+        argument, turned_clock = other_way
+        yield "the time reversed", written(argument), turned_clock
+
+
+def _turned_time(declared: CallableExpert) -> tuple[str, Clock] | None:
+    """The argument and the clock of a time that runs the other way: from noise to data, or back."""
+    own = declared.clock
+    if isinstance(own, Timetable):
+        return "schedule=torch.as_tensor(schedule).flip(0)", lambda gamma: own.last - own(gamma)
+    if declared.time == "t01":
+        return "schedule=lambda gamma: 1 - schedule(gamma)", lambda gamma: 1 - own(gamma)
+    return None
 
 
 def _times_alpha(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:

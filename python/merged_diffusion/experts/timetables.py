@@ -48,6 +48,11 @@ class Timetable(nn.Module):
         self.register_buffer("_gammas", torch.from_numpy(table).view(torch.int64))
         self.register_buffer("_times", torch.from_numpy(times).view(torch.int64))
 
+    @property
+    def last(self) -> float:
+        """The greatest time."""
+        return float(self.get_buffer("_times").view(torch.float64).max())
+
     def forward(self, gamma: Tensor) -> Tensor:
         """Time, float64 [B], at gamma [B]."""
         bits = (self.get_buffer(name).to(gamma.device) for name in ("_gammas", "_times"))

@@ -133,6 +133,7 @@ def _warn_of_narrow_noise(tau: float, gamma_min: float) -> None:
         mass = math.exp(_core.TruncatedNormal(tau).log_mass)
         warnings.warn(
             f"at gamma_min = {gamma_min:.4g} the noise is cut at tau = {tau:.4g} < {LEAST_TAU:g} standard "
-            f"deviations (Z = {mass:.4f}); the bound holds, but is looser than with a smaller gamma_min",
+            f"deviations (Z = {mass:.4f}); the bound holds, but is looser than with a smaller gamma_min, and "
+            "dequantise = decoder, which cuts nothing, may be tighter",
             stacklevel=5,
         )
