@@ -15,7 +15,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from merged_diffusion.plots.image_grids import mosaic
+from merged_diffusion.data.mosaic import mosaic
 from merged_diffusion.plots.look import COLOURS, FONT, INK
 
 HERE = Path(__file__).parent
@@ -97,7 +97,7 @@ def drawn(kept: dict[str, object]) -> Figure:
     above.set_ylabel("distance of 1,000 samples\n(less is better)")
 
     images = np.concatenate([np.array(kept["images"][name], dtype=np.uint8) for name in ROWS])
-    sheet = mosaic(images, columns=SHOWN)
+    sheet = mosaic(images, 256, columns=SHOWN)
     beneath.imshow(sheet, interpolation="nearest")
     beneath.spines[:].set_visible(False)
     beneath.set_xticks([])
