@@ -206,6 +206,26 @@ def test_images_that_changed_name_no_files(run, folder, tmp_path, caplog):
         hidden.rename(folder)
 
 
+def test_ids_that_changed_name_no_labels(tmp_path, caplog):
+    def saved(ids):
+        digits = md.load_data("digits")[:3]
+        columns = {"images": digits.images, "labels": np.array([1, 2, 3]), "levels": 17, "ids": np.array(ids)}
+        np.savez(tmp_path / "mine.npz", **columns)
+
+    saved([10, 20, 30])
+    settings = md.Settings(data=str(tmp_path / "mine.npz"), expert="bundled:digits-vdm")
+    md.evaluate(settings, out=tmp_path / "run")
+    assert md.load_scores(tmp_path / "run").to_dict()["label"].tolist() == [1, 2, 3]
+    saved([5, 15, 25])
+    assert "label" not in md.load_scores(tmp_path / "run").to_dict()
+    assert "other ids" in caplog.text
+
+
+def test_an_id_that_names_two_images_is_refused():
+    with pytest.raises(UsageError, match="one names two images"):
+        md.evaluate(md.load_data("digits")[[2, 2]], "digits")
+
+
 def exported(run_command, *words):
     done = run_command("runs", "export", *map(str, words), "--what", "images")
     assert done.exit_code == 0, done.err

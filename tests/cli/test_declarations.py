@@ -109,3 +109,15 @@ def test_everything_is_said_once_in_a_command_and_ends_with_the_line_to_paste(ru
     assert said.count("guessing every grey level alike") <= 1
     (line,) = [line for line in found.err.splitlines() if "does not denoise" in line]
     assert line.endswith('; write CallableExpert(net, predicts="eps", ...)')
+
+
+def test_two_experts_of_one_name_are_warned_of_singly(run_cli, tmp_path):
+    path = tmp_path / "same.py"
+    path.write_text(
+        FILE + "\n\ndef once(): return declared(lambda z, gamma: net(z, gamma) * 0 + 1, 'same')\n"
+        "def thrice(): return declared(lambda z, gamma: net(z, gamma) * 0 + 3, 'same')\n"
+    )
+    both = ("--likelihood-expert", f"{path}:once", "--quality-expert", f"{path}:thrice", "--eta", 0.4)
+    found = run_cli("vlb", "--data", "photos", "--limit", 2, "--threads", 1, *both)
+    assert found.code == 0, found.err
+    assert found.err.count("expert same does not denoise") == 2

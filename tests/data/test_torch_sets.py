@@ -5,7 +5,15 @@ import pytest
 import torch
 from PIL import Image
 from tests.data.makers import pixels, png
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+)
 
 import merged_diffusion as md
 from merged_diffusion.data import load_data
@@ -35,6 +43,24 @@ class Stream(IterableDataset):
         yield from TENSORS
 
 
+class Known(Stream):
+    def __len__(self):
+        return 7
+
+
+class Beside(Dataset):
+    """Images with anything else."""
+
+    def __init__(self, others):
+        self.others = others
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, position):
+        return TENSORS[position], self.others[position]
+
+
 class Rows:
     """As a data set of Hugging Face."""
 
@@ -46,6 +72,10 @@ class Rows:
 
     def __getitem__(self, position):
         return {self.key: Image.fromarray(IMAGES[position].transpose(1, 2, 0)), self.label: LABELS[position]}
+
+
+def sampled(sampler, *, drops=False):
+    return DataLoader(TENSORS, batch_sampler=BatchSampler(sampler(TENSORS), 3, drops))
 
 
 LABELLED = {
@@ -68,6 +98,14 @@ BARE = {
     "images alone": DataLoader(TENSORS, batch_size=4),
     "targets of a regression": TensorDataset(TENSORS, torch.linspace(0.1, 0.9, 7)),
     "masks": TensorDataset(TENSORS, TENSORS),
+    "whole targets of a regression": TensorDataset(TENSORS, torch.arange(7.0)),
+    "names": Beside([f"{k}.png" for k in range(7)]),
+    "boxes": Beside([{"boxes": [1, 2]}] * 7),
+    "pictures of masks": Beside([Image.new("L", (8, 8))] * 7),
+    "batches by a sampler": DataLoader(
+        TENSORS, batch_sampler=BatchSampler(SequentialSampler(TENSORS), 3, False)
+    ),
+    "stream of known length": Known(),
 }
 
 
@@ -103,6 +141,13 @@ def test_folder_of_torchvision_names_its_files(tmp_path):
     assert data.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
 
 
+def test_files_outside_their_root_keep_their_names():
+    class Listed(Rows):
+        root, samples = "/data", [(f"{k}.png", 0) for k in range(7)]
+
+    assert load_data(Listed()).files == tuple(f"{k}.png" for k in range(7))
+
+
 def test_likelihood_of_a_loader_is_that_of_its_images():
     photos = load_data("photos")[:5]
     model = md.load_expert("bundled:photos-vdm")
@@ -116,6 +161,17 @@ def test_likelihood_of_a_loader_is_that_of_its_images():
     [
         (DataLoader(Pictures(), shuffle=True), UsageError, "shuffle=False"),
         (DataLoader(TENSORS, batch_size=3, drop_last=True), UsageError, "drop_last"),
+        (
+            sampled(RandomSampler),
+            UsageError,
+            "shuffle",
+        ),
+        (
+            sampled(SequentialSampler, drops=True),
+            UsageError,
+            "drop",
+        ),
+        (DataLoader([{"picture": image} for image in IMAGES]), DataError, "picture"),
         (TensorDataset(TENSORS / 255), DataError, "PILToTensor"),
         (TensorDataset(TENSORS[:, 0]), DataError, r"\[C, H, W\]"),
         (TensorDataset(TENSORS[:0]), UsageError, "no images"),

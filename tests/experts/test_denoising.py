@@ -153,7 +153,7 @@ def test_a_card_with_the_wrong_word_is_told_the_right_one() -> None:
 def test_the_line_of_a_schedule_that_runs_the_other_way_is_one(table: bool) -> None:
     low, high = PHOTOS.gamma_range
     if table:
-        schedule, other = torch.linspace(low, high, 100), f"{low + high:.10g} - schedule"
+        schedule, other = torch.linspace(low, high, 100), f"{low + high:.10g} - torch.as_tensor(schedule)"
     else:
         schedule = lambda gamma: (gamma - low) / (high - low)  # noqa: E731
         other = f"lambda gamma: schedule({low + high:.10g} - gamma)"
@@ -164,7 +164,7 @@ def test_the_line_of_a_schedule_that_runs_the_other_way_is_one(table: bool) -> N
     with pytest.warns(ExpertWarning, match="the schedule reversed would fit") as told:
         check_expert(declare(net, time="t01", schedule=schedule), images=images(), takes_products=False)
     assert str(told[0].message).endswith(f"; write CallableExpert(net, schedule={other}, ...)")
-    turned = eval(other, {"schedule": schedule})  # noqa: S307
+    turned = eval(other, {"schedule": schedule, "torch": torch})  # noqa: S307
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_expert(declare(net, time="t01", schedule=turned), images=images(), takes_products=False)

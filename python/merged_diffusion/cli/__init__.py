@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["GOMP_SPINCOUNT"] = "0"
     if completion.VARIABLE in os.environ:
         completion.for_bash()
-    as_json = not stdout.JSON.isdisjoint(arguments) and workers.tells(os.environ)
+    spelt = {argument.lower().replace("_", "-") for argument in arguments}
+    as_json = not stdout.JSON.isdisjoint(spelt) and workers.tells(os.environ)
     streams = sys.stdout, sys.stderr
     try:
         with handled():

@@ -103,7 +103,7 @@ def export(
     With --what images it is the score of every image, one row an image.
     """
     if what == IMAGES:
-        return _export_images(folders, table, form, out, cache, as_json=as_json)
+        return _export_images(folders, table, form, out, cache, as_json=as_json, quiet=quiet)
     from merged_diffusion.cli import output
     from merged_diffusion.errors import UsageError
     from merged_diffusion.reports.export import exported
@@ -135,6 +135,7 @@ def _export_images(
     cache: Path | None,
     *,
     as_json: bool,
+    quiet: bool,
 ) -> int:
     from merged_diffusion.cli import output
     from merged_diffusion.errors import UsageError
@@ -151,7 +152,7 @@ def _export_images(
             f"--what images is not written as {form}" + (" without --out" if form == "parquet" else ""),
             hint="use --format csv, or --out FILE.parquet",
         )
-    with as_kept(*folders):
+    with as_kept(*folders), output.remarks(quiet=quiet):
         columns = image_table.image_columns(folders, cache=cache)
     is_text = form == "csv"
     content = image_table.as_csv(columns) if is_text else image_table.as_parquet(columns)

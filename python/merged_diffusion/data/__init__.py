@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +50,7 @@ def load_data(
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r} is neither test nor train")
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | PathLike):
         return _of_torch(source, split, levels)
     name = str(source)
     if variant is not None and name in NAMES and name != "imagenet32":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -85,7 +86,7 @@ def _is_iterable_set(source: object) -> bool:
 
 
 def _items(source: object) -> Iterator[Any]:
-    if isinstance(source, Indexed):
+    if isinstance(source, Indexed) and not _is_iterable_set(source):
         # Not iter(): a data set without __iter__ would have to raise IndexError at its end, and not all do.
         yield from (source[position] for position in range(len(source)))
     else:
@@ -97,20 +98,23 @@ def _batches(loader: Any) -> Iterator[Any]:
     from torch.utils.data import BatchSampler, IterableDataset, SequentialSampler
 
     if not isinstance(loader.dataset, IterableDataset):
-        is_plain = loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler
-        if not is_plain or type(loader.sampler) is not SequentialSampler:
+        batches = loader.batch_sampler
+        sampler = loader.sampler if batches is None else getattr(batches, "sampler", None)
+        if type(batches) not in (NoneType, BatchSampler) or type(sampler) is not SequentialSampler:
             raise UsageError(
                 "the loader shuffles or samples its data set, so that an id would not name the same image "
                 "in two calls",
                 hint=WHOLE,
             )
-    if loader.drop_last:
+    if loader.drop_last or getattr(loader.batch_sampler, "drop_last", False):
         raise UsageError("the loader leaves out the last images (drop_last)", hint=WHOLE)
     for batch in loader:
-        if loader.batch_size is None:
+        if loader.batch_sampler is None:
             yield batch
         elif isinstance(batch, Mapping):
             columns = {key: values for key, values in batch.items() if key in IMAGE_KEYS + LABEL_KEYS}
+            if not set(columns) & set(IMAGE_KEYS):
+                columns = dict(batch)  # for the message, which names them
             yield from (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
         elif isinstance(batch, list | tuple):
             yield from zip(*batch[:2], strict=True)
@@ -133,9 +137,14 @@ def _parts(item: Any, name: str) -> tuple[Any, int | None]:
     elif isinstance(item, list | tuple):
         label = item[1] if len(item) > 1 else None
         item = item[0]
-    if label is None or tuple(getattr(label, "shape", ())) != () or float(label) != int(label):
-        return item, None  # a mask, a target of regression: no class
-    return item, int(label)
+    return item, _class(label)
+
+
+def _class(label: Any) -> int | None:
+    """A whole number, or one in an array or tensor without axes; masks, names and targets are no classes."""
+    if hasattr(label, "dtype") and tuple(label.shape) == ():
+        label = label.item()
+    return int(label) if isinstance(label, int) and not isinstance(label, bool) else None
 
 
 def _pixels(image: Any, where: str) -> npt.NDArray[Any]:
@@ -171,4 +180,6 @@ def _files(source: object, n: int) -> list[str] | None:
         return None
     if not all(isinstance(one, tuple) and isinstance(one[0], str) for one in samples):
         return None
-    return [Path(path).relative_to(root).as_posix() for path, *_ in samples]
+    files = [Path(path) for path, *_ in samples]
+    inside = [file.relative_to(root) if file.is_relative_to(root) else file for file in files]
+    return [file.as_posix() for file in inside]

@@ -53,6 +53,7 @@ def check_expert(
     images: Tensor | None = None,
     takes_products: bool = True,
     accept_gradient: Collection[str] = (),
+    number: int = 0,
 ) -> None:
     """Look at an expert before it is used, on images of ``shape`` (default: its own).
 
@@ -69,6 +70,8 @@ def check_expert(
         ``batch_coupled``: a row's difference is then not its own.
     accept_gradient
         Names of experts whose gradient is warned of, not refused.
+    number
+        Which of a model's experts it is: two of one name are warned of singly.
 
     Raises
     ------
@@ -116,6 +119,7 @@ def check_expert(
             dtype=dtype,
             cond=labels,
             one_gamma_a_call=batch_coupled,
+            about=f"the declaration of {expert.name} ({number})",
         )
     declared = expert.expert if isinstance(expert, Centred) else expert
     if isinstance(declared, CallableExpert) and not is_warned:

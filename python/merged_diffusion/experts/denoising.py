@@ -145,9 +145,11 @@ def warn_of_declaration(
     dtype: torch.dtype,
     cond: Tensor | None = None,
     one_gamma_a_call: bool = False,
+    about: str | None = None,
 ) -> bool:
     """Warn, by how much, where an expert does not denoise the images, with the line that would; whether.
 
+    ``about`` is that of the warning.
     A network that is not trained fits under none.
     """
     low, high = over
@@ -171,7 +173,7 @@ def warn_of_declaration(
     if found.fits and (best is None or best[0] > found.mean_loss):
         return False
     text = _text(expert, found, None if best is None else best[1])
-    warnings.warn(ExpertWarning(text, f"the declaration of {expert.name}"), stacklevel=4)
+    warnings.warn(ExpertWarning(text, about), stacklevel=4)
     return True
 
 

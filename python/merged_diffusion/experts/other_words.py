@@ -121,7 +121,9 @@ def _clocks(declared: CallableExpert) -> Iterator[tuple[str, str, Clock]]:
     if has_schedule:
         ends = f"{low + high:.10g}"
         is_table = isinstance(own, Timetable)
-        turned = f"{ends} - schedule" if is_table else f"lambda gamma: schedule({ends} - gamma)"
+        turned = (
+            f"{ends} - torch.as_tensor(schedule)" if is_table else f"lambda gamma: schedule({ends} - gamma)"
+        )
         line = written(f"schedule={turned}")
         yield "the schedule reversed", line, lambda gamma: own((low + high - gamma).clamp(low, high))
     if (other_way := _turned_time(declared)) is not None:

@@ -56,7 +56,9 @@ def load_scores(run: str | Path | Run, *, cache: str | Path | None = None) -> Li
     found = run if isinstance(run, Run) else open_run(run)
     with as_kept(found.path):
         identity, records = Identity.from_dict(found.settings), found.records()
-        return scores(identity, records, beside=_beside(identity, records, cache))
+    beside = _beside(identity, records, cache)
+    with as_kept(found.path):
+        return scores(identity, records, beside=beside)
 
 
 def _beside(identity: Identity, records: list[Record], cache: str | Path | None) -> dict[str, Column]:
@@ -79,6 +81,12 @@ def _beside(identity: Identity, records: list[Record], cache: str | Path | None)
             settings["data"],
         )
         return {}
-    order = np.argsort(data.ids, kind="stable")
-    positions = order[np.searchsorted(data.ids, [record.id for record in records], sorter=order)]
-    return {name: column[positions] for name, column in data.columns.items()}
+    places = {int(image): place for place, image in enumerate(data.ids)}
+    positions = [places.get(record.id, -1) for record in records]
+    if -1 in positions:
+        log.warning(
+            "%s: names other ids than those that were scored, so nothing stands beside them",
+            settings["data"],
+        )
+        return {}
+    return {name: column[np.array(positions, dtype=int)] for name, column in data.columns.items()}

@@ -41,7 +41,7 @@ def prepared(
     """
     asked, accept = list(asked), Accept() if accept is None else accept
     with ready((expert for expert, _ in asked), place):
-        for expert, over in asked:
+        for number, (expert, over) in enumerate(asked):
             check_expert(
                 expert,
                 cast("tuple[int, int, int]", shape),
@@ -53,6 +53,7 @@ def prepared(
                 takes_products=takes_products,
                 batch_coupled=accept.batch_coupled,
                 accept_gradient=() if accept.gradient is None else (accept.gradient,),
+                number=number,
             )
         yield
 
