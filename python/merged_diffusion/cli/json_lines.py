@@ -30,8 +30,9 @@ class Lines:
     def __init__(self, data: Data, *, wanted: bool) -> None:
         self._wanted = wanted
         self._told: set[tuple[str, int]] = set()
-        self._columns = {name: column.tolist() for name, column in data.columns.items()}
-        self._positions = {int(image): position for position, image in enumerate(data.ids)}
+        columns = data.columns if wanted else {}
+        self._columns = {name: column.tolist() for name, column in columns.items()}
+        self._positions = {int(image): k for k, image in enumerate(data.ids)} if wanted else {}
 
     def held(self, evaluation: Evaluation) -> None:
         """Those there are and that were not printed yet."""

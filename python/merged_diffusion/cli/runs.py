@@ -119,12 +119,7 @@ def export(
         write_text(out, found.text, BEGINNINGS[form])
     for warning in found.warnings if not quiet else ():
         output.say(f"warning: {warning}")
-    if as_json:
-        place = None if out is None else str(out)
-        output.emit_json({"command": "runs export", "table": found.number, "out": place, "text": found.text})
-    elif out is None:
-        output.emit(found.text.rstrip("\n"))
-    return 0
+    return _shown(found.number, found.text, out, as_json=as_json)
 
 
 def _export_images(
@@ -159,11 +154,18 @@ def _export_images(
     own = image_table.OWN_CSV if is_text else image_table.OWN_PARQUET
     if out is not None:
         write_text(out, content, own, at_end=not is_text)
+    return _shown(IMAGES, content if isinstance(content, str) else None, out, as_json=as_json)
+
+
+def _shown(table: int | str, text: str | None, out: Path | None, *, as_json: bool) -> int:
+    """What an export prints: the table itself where it went to no file; Parquet has no text."""
+    from merged_diffusion.cli import output
+
     if as_json:
-        told = {"out": None if out is None else str(out), "text": content if is_text else None}
-        output.emit_json({"command": "runs export", "table": "images", **told})
-    elif isinstance(content, str) and out is None:
-        output.emit(content.rstrip("\n"))
+        place = None if out is None else str(out)
+        output.emit_json({"command": "runs export", "table": table, "out": place, "text": text})
+    elif out is None and text is not None:
+        output.emit(text.rstrip("\n"))
     return 0
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from merged_diffusion.bound import Bound
-from merged_diffusion.data import load_data
+from merged_diffusion.data import Data, load_data
 from merged_diffusion.errors import DataError, UnsafeFileError, UsageError
 from merged_diffusion.frames import Column
 from merged_diffusion.jobs.identity import Identity
@@ -53,25 +55,23 @@ def load_scores(run: str | Path | Run, *, cache: str | Path | None = None) -> Li
     >>> list(found.to_dict())[:4]
     ['id', 'label', 'status', 'bits_per_dim']
     """
-    found = run if isinstance(run, Run) else open_run(run)
-    with as_kept(found.path):
-        identity, records = Identity.from_dict(found.settings), found.records()
-    beside = _beside(identity, records, cache)
-    with as_kept(found.path):
+    return scores_of(run if isinstance(run, Run) else open_run(run), partial(load_data, cache=cache))
+
+
+def scores_of(run: Run, load: Callable[..., Data]) -> Likelihood | Bound:
+    """`load_scores` of a run whose set of images ``load`` reads, as `load_data` does."""
+    with as_kept(run.path):
+        identity, records = Identity.from_dict(run.settings), run.records()
+    beside = _beside(identity, records, load)
+    with as_kept(run.path):
         return scores(identity, records, beside=beside)
 
 
-def _beside(identity: Identity, records: list[Record], cache: str | Path | None) -> dict[str, Column]:
+def _beside(identity: Identity, records: list[Record], load: Callable[..., Data]) -> dict[str, Column]:
     """What the data set knows of the images of some records; nothing where it is not there any more."""
     settings = identity.settings
     try:
-        data = load_data(
-            settings["data"],
-            settings["split"],
-            settings["levels"],
-            cache=cache,
-            variant=settings["variant"],
-        )
+        data = load(settings["data"], settings["split"], settings["levels"], variant=settings["variant"])
     except (DataError, UnsafeFileError, UsageError) as error:
         log.warning("the images of the run are not read again, so nothing stands beside them: %s", error)
         return {}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from merged_diffusion._core import __version__
+from merged_diffusion.data import load_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.frames import Column
-from merged_diffusion.jobs.kept_scores import load_scores
+from merged_diffusion.jobs.kept_scores import scores_of
 from merged_diffusion.reports.tables import csv_text
 from merged_diffusion.runs import Run, open_run
 from merged_diffusion.sweeps import sweep_folder
@@ -35,10 +38,10 @@ def image_columns(folders: Sequence[str | Path], *, cache: str | Path | None = N
     RunError
         One is no run of ``nll`` or ``vlb``, nor a sweep of such.
     """
-    parts = []
+    load, parts = functools.cache(partial(load_data, cache=cache)), []  # one set of images, many runs
     for run in (run for folder in folders for run in _runs(Path(folder))):
         for model, each in {run.settings.get("model", "merged"): run, **run.parts()}.items():
-            own = load_scores(each, cache=cache)
+            own = scores_of(each, load)
             marks = {"run": str(run.path), "model": model}
             parts.append({name: np.full(len(own), mark) for name, mark in marks.items()} | own.to_dict())
     names = dict.fromkeys(name for columns in parts for name in columns)
