@@ -1,13 +1,15 @@
-"""``data list``, ``data verify`` and ``data show``: sets of images, without any expert."""
+"""``data list``, ``verify``, ``show`` and ``make``: sets of images, without any expert."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from merged_diffusion.cli import completion, help_screen, options, output
+from merged_diffusion.errors import UsageError
 
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
@@ -23,7 +25,7 @@ chosen = options.stacked(
 
 @click.group("data", cls=help_screen.Group, epilog="\b\nExample:\n  merged-diffusion data verify cifar10\n")
 def command() -> None:
-    """List, verify and look at sets of images."""
+    """List, verify, look at and make sets of images."""
 
 
 @command.command("list", epilog="\b\nExample:\n  merged-diffusion data list --json\n")
@@ -96,6 +98,48 @@ def show(
         return 0
     for name, value in facts.items():
         output.emit(f"{name:<12} {_worded(value)}")
+    return 0
+
+
+@command.command("make", epilog="\b\nExample:\n  merged-diffusion data make scenes --photographs unpacked/\n")
+@click.argument("name", metavar="scenes", type=click.Choice(("scenes",)))
+@click.option(
+    "--photographs", type=click.Path(path_type=Path), metavar="DIR", multiple=True,
+    show_default="where Debian's packages put them",
+    help="Where the photographs are, at any depth; repeat it for more places.",
+)  # fmt: skip
+@options.cache
+@options.printing
+def make(name: str, photographs: tuple[Path, ...], cache: Path | None, as_json: bool, quiet: bool) -> int:
+    """Cut the train split of scenes from its photographs, and keep it in the cache.
+
+    They are in four Debian packages and in scikit-learn, and are known by their SHA-256. Only training, --eta
+    auto and threshold need this split; its test images are in the package.
+    """
+    from tqdm import tqdm
+
+    from merged_diffusion.data import scenes
+
+    for folder in photographs:
+        if not folder.is_dir():
+            raise UsageError(f"--photographs {folder} is no folder")
+    with output.remarks(quiet=quiet), tqdm(desc=name, unit="photo", disable=quiet, file=sys.stderr) as bar:
+
+        def observe(done: int, whole: int) -> None:
+            bar.total = whole
+            bar.update(done - bar.n)
+
+        data = scenes.make_train(photographs, cache=cache, observe=observe)
+    path, same = scenes.train_path(cache), scenes.as_published(data)
+    if as_json:
+        output.emit_json({"command": "data make", "file": path, "data": _facts(data), "as_published": same})
+        return 0
+    output.emit(f"{data}\nfile    {path}\nsha256  {data.sha256}")
+    if not same:
+        output.emit(
+            "These are not the very pixels that the bundled experts were trained on: this version of Pillow "
+            "decodes or reduces otherwise."
+        )
     return 0
 
 

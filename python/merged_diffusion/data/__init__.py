@@ -57,7 +57,7 @@ def load_data(
         raise UsageError(f"variant {variant!r} was given, but {name} has none", hint="leave --variant out")
     if name in BUNDLED:
         _check_levels(name, levels, LEVELS[name])
-        return load_bundled(name, split)
+        return load_bundled(name, split, cache=cache)
     if name in public_sets.PUBLIC:
         _check_levels(name, levels, public_sets.LEVELS)
         with refused_as(DataError, name):

@@ -1,7 +1,7 @@
-"""The two sets that need no download: ``digits`` and ``photos``.
+"""The sets that need no download: ``digits``, ``photos`` and ``scenes``.
 
-Their test splits lie in the package; their train splits are cut from what scikit-learn ships, by the code
-below, which also wrote the test splits (``make``).
+Their test splits lie in the package. The train split of `scenes` is made by a command; those of the other two
+are cut from what scikit-learn ships, by the code below, which also wrote the test splits (``make``).
 
 digits: ``load_digits``, 1797 images 1x8x8 of 17 grey levels; ``RandomState(0).permutation(1797)``, first 360
 test.
@@ -16,17 +16,19 @@ distribution. The tile is the cluster.
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from merged_diffusion.data import scenes
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.errors import DataNotFoundError
 
-BUNDLED: Final = ("digits", "photos")
-LEVELS: Final = {"digits": 17, "photos": 256}
+BUNDLED: Final = ("digits", "photos", scenes.NAME)
+LEVELS: Final = {"digits": 17, "photos": 256, scenes.NAME: scenes.LEVELS}
 N_TEST: Final = 360
 PATCH: Final = 8
 TILE: Final = (61, 60)  # 7 x 10 tiles of a photograph; the last 40 columns belong to no tile
@@ -34,9 +36,11 @@ TEST_PLACES_SEED: Final = 2024
 HELD_BACK: Final = 0.2
 
 
-def load_bundled(name: str, split: str = "test") -> Data:
-    """``digits`` or ``photos``; the train splits need scikit-learn."""
-    return _load_test(name) if split == "test" else make(name, "train")
+def load_bundled(name: str, split: str = "test", *, cache: str | Path | None = None) -> Data:
+    """A split of a set in the package; what the train splits need is said where it is missing."""
+    if split == "test":
+        return _load_test(name)
+    return scenes.load_train(cache) if name == scenes.NAME else make(name, "train")
 
 
 def _load_test(name: str) -> Data:
@@ -55,17 +59,20 @@ def _load_test(name: str) -> Data:
 
 
 def make(name: str, split: str) -> Data:
-    """A split cut anew from scikit-learn's files."""
+    """A split of digits or photos cut anew from scikit-learn's files."""
     return _make_digits(split) if name == "digits" else _make_photos(split)
 
 
 def hold_back(train: Data) -> tuple[Data, Data]:
     """Train in two parts (fit, held back).
 
-    The second is the last fifth of the images, or of a seeded order of their clusters where there are some.
+    The second is the last fifth of the images, or of a seeded order of their clusters where there are some;
+    of scenes it is the photographs that are there for it.
     Every choice (recipe, eta, stopping) looks at the second part only.
     """
-    if train.clusters is None:
+    if train.name == scenes.NAME:
+        held = scenes.is_for_tuning(train)
+    elif train.clusters is None:
         held = np.arange(len(train)) >= len(train) - round(HELD_BACK * len(train))
     else:
         clusters = np.unique(train.clusters)

@@ -25,7 +25,7 @@ from merged_diffusion.thresholds.find import Found, find_threshold
 def tuning_data(settings: Settings, tune_data: str | None = None, limit: int = TUNED) -> Data:
     """At most ``limit`` images to choose a threshold on: of a path, else of the train split of the known set.
 
-    Of digits and photos it is the held-back fifth, which the bundled experts were not fitted to.
+    Of the sets in the package it is the part held back, which the bundled experts were not fitted to.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def tuning_data(settings: Settings, tune_data: str | None = None, limit: int = T
     if tune_data is not None:
         data = load_data(tune_data, "train", settings.levels, cache=settings.cache)
     elif settings.data in BUNDLED:
-        _, data = hold_back(load_data(settings.data, "train"))
+        _, data = hold_back(load_data(settings.data, "train", cache=settings.cache))
     elif settings.data in PUBLIC:
         data = load_data(settings.data, "train", cache=settings.cache, variant=settings.variant)
     else:
