@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from merged_diffusion.data import load_data
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import (
     CheckpointError,
@@ -34,7 +35,7 @@ from merged_diffusion.training import Recipe, loss_profile, train
 from merged_diffusion.training.baseline import gaussian_bits_per_dim
 from merged_diffusion.training.loss_by_gamma import grid
 from merged_diffusion.training.objectives import normal_gammas, quality_loss, uniform_gammas
-from merged_diffusion.training.state import ordered
+from merged_diffusion.training.state import TrainingState, ordered
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 MEANING = {
@@ -110,17 +111,17 @@ def test_an_interrupted_training_gives_what_an_uninterrupted_one_gives(tmp_path,
     path = recipe(tmp_path)
     whole = digest(run(path, tmp_path / "whole"))
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
-    plain = module._loss
+    plain = module._losses
 
     def interrupted(expert, stated, fit, step):
         if step == 17:
             raise KeyboardInterrupt
         return plain(expert, stated, fit, step)
 
-    monkeypatch.setattr(module, "_loss", interrupted)
+    monkeypatch.setattr(module, "_losses", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(path, tmp_path / "parts")
-    monkeypatch.setattr(module, "_loss", plain)
+    monkeypatch.setattr(module, "_losses", plain)
     assert digest(run(path, tmp_path / "parts")) == whole
 
 
@@ -156,11 +157,86 @@ def test_a_finished_training_is_left_as_it_is(tmp_path):
 
 def test_another_recipe_in_the_same_folder_is_refused_with_a_diff(tmp_path):
     out = run(recipe(tmp_path), tmp_path / "out")
-    with pytest.raises(RunMismatchError, match=r"training\.steps: 30 there, 31 now"):
-        run(recipe(tmp_path, steps=31), out)
+    with pytest.raises(RunMismatchError, match=r"training\.steps: 30 there, 29 now"):
+        run(recipe(tmp_path, steps=29), out)
+    with pytest.raises(RunMismatchError, match=r"training\.batch: 16 there, 8 now"):
+        run(recipe(tmp_path, steps=31, batch=8), out)
     (out / "card.toml").unlink()
     with pytest.raises(RunMismatchError, match=r"training\.steps"):
-        run(recipe(tmp_path, steps=31), out)
+        run(recipe(tmp_path, steps=29), out)
+
+
+def test_a_finished_training_goes_on_with_more_steps(tmp_path):
+    short = run(recipe(tmp_path), tmp_path / "out")
+    before = read_card(short / "card.toml")
+    longer = recipe(tmp_path, steps=60, report=15)
+    run(longer, short)
+    after = read_card(short / "card.toml")
+    assert after.training["raised_from"] == [30]
+    assert after.training["steps"] == 60
+    assert after.sha256 != before.sha256
+    assert np.mean(after.results["loss"]) < np.mean(before.results["loss"])
+    assert load_expert(short).kind == "vdm"
+    # It is finished now, as any other.
+    assert run(longer, short) == short
+    rows = (short / "progress.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["45", "60"]
+
+
+def test_a_raised_training_that_was_interrupted_is_the_one_that_was_not(tmp_path, monkeypatch):
+    import merged_diffusion.training as module
+
+    longer = recipe(tmp_path, steps=60, name="longer")
+    outs = [run(recipe(tmp_path), tmp_path / name) for name in ("whole", "parts")]
+    whole = digest(run(longer, outs[0]))
+    plain = module._losses
+
+    def interrupted(expert, stated, fit, step):
+        if step == 44:
+            raise KeyboardInterrupt
+        return plain(expert, stated, fit, step)
+
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_losses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(longer, outs[1])
+    monkeypatch.setattr(module, "_losses", plain)
+    assert digest(run(longer, outs[1])) == whole
+    assert read_card(outs[1] / "card.toml").training["raised_from"] == [30]
+
+
+@pytest.mark.parametrize("kind", ["vdm", "edm"])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path, kind):
+    import merged_diffusion.training as module
+
+    gradients = []
+    for accumulate in (1, 4):
+        stated = Recipe.of(read_card(recipe(tmp_path, kind, accumulate=accumulate)))
+        card = replace(read_card(recipe(tmp_path, kind)), data_std=0.7)
+        expert = card.expert(0).eval()
+        state = TrainingState(expert, ema=0.9, weight_decay=0.0)
+        losses = list(module._losses(expert, stated, load_data("digits"), 5))
+        assert len(losses) == accumulate
+        state.descend(losses, 0.0, 1e9)
+        gradients.append(torch.cat([p.grad.flatten() for p in expert.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_report_is_the_diffusion_term_of_the_held_back_images(tmp_path):
+    out = run(recipe(tmp_path, report=10), tmp_path / "out")
+    header, *rows = (out / "progress.csv").read_text().splitlines()
+    assert header == "step,train_loss,held_back_bits_per_dim"
+    assert [row.split(",")[0] for row in rows] == ["10", "20", "30"]
+    card = read_card(out / "card.toml")
+    expected = np.mean(card.results["loss"]) * 12 / 2 / np.log(2)
+    # The profile has every image at every gamma, the report one gamma an image; weights in half precision.
+    assert float(rows[-1].split(",")[2]) == pytest.approx(expected, rel=0.05)
+    assert not (run(recipe(tmp_path, report=0, name="none"), tmp_path / "none") / "progress.csv").exists()
+
+
+def test_the_report_changes_nothing(tmp_path):
+    with_report = digest(run(recipe(tmp_path, report=7), tmp_path / "a"))
+    assert digest(run(recipe(tmp_path, report=0), tmp_path / "b")) == with_report
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -193,6 +269,10 @@ def test_out_that_cannot_be_made(tmp_path):
         ({"steps": None}, "steps is missing"),
         ({"rate": 1.0}, "rate is unknown"),
         ({"steps": "many"}, "steps = 'many' is no int"),
+        ({"steps": 0}, "steps = 0 is not above 0"),
+        ({"batch": -4}, "batch = -4 is not above 0"),
+        ({"accumulate": 3}, r"batch = 16 is not 3 \(accumulate\) equal parts"),
+        ({"report": -1}, "report = -1 is below 0"),
     ],
 )
 def test_recipes_that_are_refused(tmp_path, changes, message):

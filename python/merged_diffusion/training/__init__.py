@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,66 +35,20 @@ from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.folder import refuse_strangers
 from merged_diffusion.runs.lock import Lock
 from merged_diffusion.runs.places import make, unmake
+from merged_diffusion.training.held_back import HeldBackLoss, table
 from merged_diffusion.training.loss_by_gamma import Profile, loss_profile
 from merged_diffusion.training.objectives import likelihood_loss, normal_gammas, quality_loss, uniform_gammas
-from merged_diffusion.training.state import TrainingState, require_same
+from merged_diffusion.training.recipe import Recipe
+from merged_diffusion.training.state import TrainingState, is_raised, require_same
 
 __all__ = ["Profile", "Recipe", "loss_profile", "train"]
 
 CHECKPOINT: Final = "checkpoint.safetensors"
+PROGRESS: Final = "progress.csv"
 WEIGHTS: Final = "model.safetensors"
 CARD: Final = "card.toml"
 LOCK: Final = ".lock"
 SAVE_SECONDS: Final = 30.0
-FINAL_RATE: Final = 0.02  # of the highest learning rate
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The ``[training]`` table of a card."""
-
-    data: str
-    seed: int
-    steps: int
-    batch: int
-    learning_rate: float
-    ema: float
-    warmup: int = 200
-    weight_decay: float = 0.01
-    gradient_norm: float = 1.0
-    p_mean: float = -1.2  # of EDM's law of ln s (Karras et al. 2022, table 1)
-    p_std: float = 1.2
-    p_uniform: float = 0.0
-    flips: bool = False
-    data_sha256: str | None = None
-
-    @classmethod
-    def of(cls, card: Card) -> Recipe:
-        """Read from a card; `CheckpointError` names what is missing or unknown."""
-        if card.training is None:
-            raise CheckpointError(
-                f"{card.name}: the card has no [training] table", hint="recipes/ holds four that work"
-            )
-        table = dict(card.training)
-        required = {"data", "seed", "steps", "batch", "learning_rate", "ema"}
-        wrong = [f"{k} is missing" for k in sorted(required - table.keys())]
-        types = {f.name: str(f.type) for f in fields(cls)}
-        wrong += [f"{k} is unknown" for k in sorted(table.keys() - types.keys())]
-        wrong += [
-            f"{k} = {v!r} is no {types[k]}"
-            for k, v in sorted(table.items())
-            if k in types and type(v).__name__ not in types[k] and (types[k], type(v)) != ("float", int)
-        ]
-        if wrong:
-            raise CheckpointError(f"{card.name}: [training]: {'; '.join(wrong)}", differences=wrong)
-        return cls(**table)
-
-    def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then a cosine to 2 %."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * done)) / 2)
 
 
 def train(card: Path | str, out: Path, *, threads: int | None = None, progress: bool = True) -> Path:
@@ -102,7 +56,11 @@ def train(card: Path | str, out: Path, *, threads: int | None = None, progress: 
 
     Goes on where an earlier call stopped. Ends with ``model.safetensors`` (the running mean, in the card's
     precision) and ``card.toml`` (with the hashes of data and weights, and the loss by gamma on the held-back
-    images) in ``out``, which is returned.
+    images) in ``out``, which is returned. On the way ``progress.csv`` gets a row every ``report`` steps: the
+    step, the loss (a running mean) and the held-back images' diffusion term in bits/dim.
+
+    With more ``steps`` than before, a training goes on from its last step at the rate of the longer one; it
+    is another than one of so many steps from the start, and the card says so (``raised_from``).
 
     Examples
     --------
@@ -115,19 +73,21 @@ def train(card: Path | str, out: Path, *, threads: int | None = None, progress: 
     out = Path(out)
     with _place(out) as folder, _threads(threads), fenced(grad=True):
         if (out / CARD).exists():
-            require_same(_identity(read_card(out / CARD)), _identity(stated), out / CARD)
-            return out
+            done = read_card(out / CARD)
+            if not is_raised(_identity(done), _identity(stated)):
+                require_same(_identity(done), _identity(stated), out / CARD)
+                return out
         data = load_data(recipe.data, split="train")
         _check_data(stated, recipe, data)
         fit, held = hold_back(data)
         measured = _with_data(stated, data, fit)
-        state, seconds = _fit(measured, Recipe.of(measured), fit, folder, progress)
+        state, seconds = _fit(measured, Recipe.of(measured), fit, held, folder, progress)
         _write(measured, state, seconds, held, folder)
     return out
 
 
 def _fit(
-    card: Card, recipe: Recipe, fit: Data, folder: Directory, progress: bool
+    card: Card, recipe: Recipe, fit: Data, held: Data, folder: Directory, progress: bool
 ) -> tuple[TrainingState, float]:
     """Steps until the last one; the checkpoint is written every half minute and at the end."""
     path, identity = folder.path / CHECKPOINT, _identity(card)
@@ -135,9 +95,9 @@ def _fit(
     state = TrainingState(expert, ema=recipe.ema, weight_decay=recipe.weight_decay)
     if folder.status(CHECKPOINT) is not None:
         state.load(path, identity)
+    look = HeldBackLoss(expert, held) if recipe.report else None
     started = saved = time.monotonic()
     expert.train()
-    running = float("nan")
     bar = tqdm(
         total=recipe.steps,
         initial=state.step,
@@ -148,16 +108,17 @@ def _fit(
     )
     with bar, torch.random.fork_rng(devices=[]):
         while state.step < recipe.steps:
-            loss = _loss(expert, recipe, fit, state.step)
-            state.descend(loss, recipe.rate(state.step), recipe.gradient_norm)
-            value = float(loss.detach())
+            losses = _losses(expert, recipe, fit, state.step)
+            value = state.descend(losses, recipe.rate(state.step), recipe.gradient_norm)
             if not math.isfinite(value):
                 raise CheckpointError(
                     f"{card.name}: the loss is not finite at step {state.step}", hint="lower learning_rate"
                 )
-            running = value if math.isnan(running) else 0.99 * running + 0.01 * value
             bar.update()
-            bar.set_postfix(loss=f"{running:.4f}", refresh=False)
+            bar.set_postfix(state.shown, refresh=False)
+            if look is not None and state.step % recipe.report == 0:
+                state.rows.append([state.step, state.loss, look.bits_per_dim(state.mean)])
+                folder.write(PROGRESS, table(state.rows))
             if time.monotonic() - saved > SAVE_SECONDS:
                 state.save(folder, CHECKPOINT, identity)
                 saved = time.monotonic()
@@ -165,8 +126,8 @@ def _fit(
     return state, time.monotonic() - started
 
 
-def _loss(expert: VdmExpert | EdmExpert, recipe: Recipe, fit: Data, step: int) -> Tensor:
-    """The loss of one batch; images, noise, noise levels and dropout follow from (seed, step)."""
+def _losses(expert: VdmExpert | EdmExpert, recipe: Recipe, fit: Data, step: int) -> Iterator[Tensor]:
+    """The loss of a batch, part by part; images, noise, noise levels and dropout follow from (seed, step)."""
     torch.manual_seed((recipe.seed << 32) + step + 1)
     chosen = torch.randint(len(fit), (recipe.batch,)).numpy()
     x = torch.from_numpy(pixel_values(fit.images[chosen], fit.levels, expert.pixels)).float()
@@ -174,9 +135,15 @@ def _loss(expert: VdmExpert | EdmExpert, recipe: Recipe, fit: Data, step: int) -
         x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
     eps = torch.randn_like(x)
     if isinstance(expert, VdmExpert):
-        return likelihood_loss(expert, x, eps, uniform_gammas(len(x), expert.gamma_range))
-    gamma = normal_gammas(len(x), expert.gamma_range, recipe.p_mean, recipe.p_std, recipe.p_uniform)
-    return quality_loss(expert, x, eps, gamma)
+        gamma = uniform_gammas(len(x), expert.gamma_range)
+    else:
+        gamma = normal_gammas(len(x), expert.gamma_range, recipe.p_mean, recipe.p_std, recipe.p_uniform)
+    for part in torch.arange(len(x)).view(recipe.accumulate, -1):
+        rows = x[part], eps[part], gamma[part]
+        loss = (
+            likelihood_loss(expert, *rows) if isinstance(expert, VdmExpert) else quality_loss(expert, *rows)
+        )
+        yield loss / recipe.accumulate
 
 
 def _write(card: Card, state: TrainingState, seconds: float, held: Data, folder: Directory) -> None:
@@ -195,7 +162,8 @@ def _write(card: Card, state: TrainingState, seconds: float, held: Data, folder:
     }
     folder.write(WEIGHTS, weights)
     digest = hashlib.sha256(weights).hexdigest()
-    folder.write(CARD, replace(card, sha256=digest, results=results).toml().encode())
+    training = dict(card.training or {}) | ({"raised_from": state.raised_from} if state.raised_from else {})
+    folder.write(CARD, replace(card, sha256=digest, training=training, results=results).toml().encode())
 
 
 def _check_data(card: Card, recipe: Recipe, data: Data) -> None:
@@ -235,7 +203,8 @@ def _identity(card: Card) -> dict[str, object]:
     for apart in ("training", "sha256", "results", "data_std", "licence", "source"):
         del table[apart]
     training = dict(card.training or {})
-    training.pop("data_sha256", None)
+    for apart in ("data_sha256", "report", "raised_from"):
+        training.pop(apart, None)
     table |= {"image_shape": list(card.image_shape), "gamma_range": list(card.gamma_range)}
     return table | {f"training.{key}": value for key, value in training.items()}
 
@@ -251,7 +220,7 @@ def _place(out: Path) -> Iterator[Directory]:
                 refuse_strangers(folder, CHECKPOINT, LOCK)
             try:
                 with Lock(folder, LOCK).held(0.0, refused):
-                    folder.remove_drafts([CHECKPOINT, WEIGHTS, CARD])
+                    folder.remove_drafts([CHECKPOINT, PROGRESS, WEIGHTS, CARD])
                     yield folder
             except RunLockedError:
                 raise

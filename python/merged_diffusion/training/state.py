@@ -7,7 +7,10 @@ the same bytes.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import safetensors
 import torch
@@ -20,25 +23,43 @@ from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.kept import UNREADABLE
 from merged_diffusion.runs.places import storing
 
-WARM = 10  # the running mean starts with weight (1 + n)/(10 + n)
+STEPS: Final = "training.steps"
+KEEP_LOSS: Final = 0.99  # of the running mean of the loss, at a step
+WARM: Final = 10  # the running mean starts with weight (1 + n)/(10 + n)
 
 
 class TrainingState:
-    """A network in training; ``mean`` is the exponential running mean of its weights."""
+    """A network in training.
+
+    ``mean`` is the exponential running mean of its weights, ``loss`` that of the loss; ``rows`` are those of
+    its report, ``raised_from`` the numbers of steps that it was to have before.
+    """
 
     def __init__(self, net: nn.Module, *, ema: float, weight_decay: float) -> None:
         self.net = net
         self.ema = ema
         self.step = 0
+        self.loss = math.nan
+        self.rows: list[list[float]] = []
+        self.raised_from: list[int] = []
         self.mean = {k: v.detach().clone() for k, v in net.named_parameters()}
         self.optimiser = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.99), weight_decay=weight_decay)
 
-    def descend(self, loss: Tensor, learning_rate: float, gradient_norm: float) -> None:
-        """One step of AdamW along the gradient of ``loss``, then the running mean."""
+    @property
+    def shown(self) -> dict[str, str]:
+        """Loss and last look at the held-back images, for a bar."""
+        last = {"held_back": f"{self.rows[-1][2]:.4f}"} if self.rows else {}
+        return {"loss": f"{self.loss:.4f}"} | last
+
+    def descend(self, losses: Iterable[Tensor], learning_rate: float, gradient_norm: float) -> float:
+        """One step of AdamW down the sum of ``losses``, which is returned, then the running means."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
         nn.utils.clip_grad_norm_(self.net.parameters(), gradient_norm)
         self.optimiser.step()
         keep = min(self.ema, (1 + self.step) / (WARM + self.step))
@@ -46,6 +67,8 @@ class TrainingState:
             for name, value in self.net.named_parameters():
                 self.mean[name].lerp_(value, 1 - keep)
         self.step += 1
+        self.loss = total if math.isnan(self.loss) else KEEP_LOSS * self.loss + (1 - KEEP_LOSS) * total
+        return total
 
     def save(self, folder: Directory, file: str, recipe: dict[str, object]) -> None:
         """Write all of it; ``recipe`` is compared when the file is read."""
@@ -55,19 +78,32 @@ class TrainingState:
             tensors[f"mean.{key}"] = self.mean[key]
             for moment in ("exp_avg", "exp_avg_sq"):
                 tensors[f"{moment}.{key}"] = self.optimiser.state[value][moment]
-        metadata = {"step": str(self.step), "recipe": json.dumps(recipe, sort_keys=True)}
+        report = {"loss": self.loss, "rows": self.rows, "raised_from": self.raised_from}
+        metadata = {
+            "step": str(self.step),
+            "recipe": json.dumps(recipe, sort_keys=True),
+            "report": json.dumps(report, sort_keys=True),
+        }
         folder.write(file, ordered(save(tensors, metadata)))
 
     def load(self, path: Path, recipe: dict[str, object]) -> None:
-        """Go on from what ``save`` wrote; refuse another recipe."""
+        """Go on from what ``save`` wrote; refuse another recipe, but for more steps."""
         try:
             with storing(path, "read"):
                 opened(path).close()
             with storing(path, "read"), safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata()
-                require_same(json.loads(metadata["recipe"]), recipe, path)
+                found = json.loads(metadata["recipe"])
+                report = json.loads(metadata.get("report", "{}"))
+                if is_raised(found, recipe):
+                    report["raised_from"] = [*report.get("raised_from", []), found[STEPS]]
+                else:
+                    require_same(found, recipe, path)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             self.step = int(metadata["step"])
+            self.loss = float(report.get("loss", math.nan))
+            self.rows = report.get("rows", [])
+            self.raised_from = report.get("raised_from", [])
             with torch.no_grad():
                 for name, value in self.net.named_parameters():
                     value.copy_(tensors[f"net.{name}"])
@@ -81,6 +117,14 @@ class TrainingState:
             raise RunCorruptError(
                 f"{path} cannot be read ({error})", hint="delete it to train from the start", file=str(path)
             ) from error
+
+
+def is_raised(found: Mapping[str, object], expected: Mapping[str, object]) -> bool:
+    """Whether ``expected`` is the recipe ``found`` with more steps."""
+    before, after = found.get(STEPS), expected.get(STEPS)
+    if not isinstance(before, int) or not isinstance(after, int) or after <= before:
+        return False
+    return {**found, STEPS: None} == {**expected, STEPS: None}
 
 
 def require_same(found: dict[str, object], expected: dict[str, object], path: Path) -> None:

@@ -1,0 +1,59 @@
+"""What a training looks at on its way: the loss on images that are held back, as a column of a table.
+
+It is the diffusion term of the variational bound in bits/dim (Kingma et al. 2021, eq. 15) over the expert's
+own range of gamma. Each image meets one gamma, the gammas lie evenly, and images and noise are the same at
+every look, so that two rows of a table differ by the weights alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.experts.edm import EdmExpert
+from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.training.objectives import noised
+
+N_IMAGES: Final = 512
+ROWS: Final = 64
+HEADER: Final = "step,train_loss,held_back_bits_per_dim\n"
+
+
+class HeldBackLoss:
+    """The loss of ``expert``'s network, with other weights, on at most 512 images of ``data``."""
+
+    def __init__(self, expert: VdmExpert | EdmExpert, data: Data) -> None:
+        data = data.select(limit=min(N_IMAGES, len(data)))
+        generator = torch.Generator().manual_seed(0)
+        low, high = expert.gamma_range
+        n = len(data)
+        self.expert = expert
+        self.width = high - low
+        self.x = torch.from_numpy(pixel_values(data.images, data.levels, expert.pixels)).float()
+        self.eps = torch.randn(self.x.shape, generator=generator)
+        self.gamma = low + self.width * (torch.randperm(n, generator=generator).double() + 0.5) / n
+
+    @torch.no_grad()
+    def bits_per_dim(self, weights: Mapping[str, Tensor]) -> float:
+        """With the parameters ``weights``, by name."""
+        training = self.expert.training
+        self.expert.eval()
+        total = 0.0
+        for rows in torch.split(torch.arange(len(self.x)), ROWS):
+            x, eps, gamma = self.x[rows], self.eps[rows], self.gamma[rows]
+            eps_hat = functional_call(self.expert, dict(weights), (noised(x, eps, gamma), gamma))
+            total += float((eps_hat - eps).double().square().sum())
+        self.expert.train(training)
+        return self.width / 2 * total / self.x.numel() / math.log(2)
+
+
+def table(rows: list[list[float]]) -> bytes:
+    """The rows (step, loss, bits/dim) as CSV."""
+    lines = [f"{int(step)},{loss:.6g},{bits:.6g}\n" for step, loss, bits in rows]
+    return (HEADER + "".join(lines)).encode()
