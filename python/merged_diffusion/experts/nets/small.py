@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
+from torch.nn.functional import (
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+    scaled_dot_product_attention,
+    silu,
+)
 
 from merged_diffusion.errors import CheckpointError
 
@@ -32,7 +38,8 @@ def build(network: Mapping[str, object], c_in: int, shape: tuple[int, int, int])
     if kind == "mlp":
         return Mlp(c_in, shape, **_checked(table, width=int, blocks=int, dropout=float))
     if kind == "unet":
-        return UNet(c_in, shape[0], **_checked(table, channels=list, dropout=float))
+        table.setdefault("patch", 1)
+        return UNet(c_in, shape[0], **_checked(table, channels=list, dropout=float, patch=int))
     raise CheckpointError(f"[network] type = {kind!r} is neither 'mlp' nor 'unet'", key="type", found=kind)
 
 
@@ -160,40 +167,60 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Blocks at full and at half resolution, attention at the lower one, every skip concatenated."""
+    """Blocks at each resolution, half the one before, attention at the lowest, every skip concatenated.
 
-    def __init__(self, c_in: int, c_out: int, channels: list[int], dropout: float) -> None:
+    ``channels`` are those of the resolutions, the highest first. With ``patch`` = p, p x p pixels are one of
+    the highest resolution, their values its input channels and its output channels.
+    """
+
+    def __init__(self, c_in: int, c_out: int, channels: list[int], dropout: float, patch: int = 1) -> None:
         super().__init__()
-        if len(channels) != 2 or any(c % GROUPS for c in channels):
-            raise CheckpointError(f"[network] channels = {channels}, expected two multiples of {GROUPS}")
-        c0, c1 = channels
+        if len(channels) < 2 or any(not isinstance(c, int) or c < 1 or c % GROUPS for c in channels):
+            raise CheckpointError(
+                f"[network] channels = {channels}, expected two or more multiples of {GROUPS}", key="channels"
+            )
+        if patch < 1:
+            raise CheckpointError(f"[network] patch = {patch}, expected 1 or more", key="patch")
+        self.patch, self.depth = patch, len(channels) - 1
         self.embedding = Embedding()
-        self.conv_in = nn.Conv2d(c_in, c0, 3, padding=1)
-        self.down0 = ConvBlock(c0, c0, dropout)
-        self.shrink = nn.Conv2d(c0, c1, 3, stride=2, padding=1)
-        self.down1 = ConvBlock(c1, c1, dropout)
-        self.middle = ConvBlock(c1, c1, dropout)
-        self.attention = Attention(c1)
-        self.up1a = ConvBlock(2 * c1, c1, dropout)
-        self.up1b = ConvBlock(2 * c1, c1, dropout)
-        self.grow = nn.Conv2d(c1, c0, 3, padding=1)
-        self.up0a = ConvBlock(2 * c0, c0, dropout)
-        self.up0b = ConvBlock(2 * c0, c0, dropout)
-        self.norm = nn.GroupNorm(GROUPS, c0)
-        self.conv_out = zeroed(nn.Conv2d(c0, c_out, 3, padding=1))
+        self.conv_in = nn.Conv2d(c_in * patch**2, channels[0], 3, padding=1)
+        for i, c in enumerate(channels):
+            self.add_module(f"down{i}", ConvBlock(c, c, dropout))
+            if i < self.depth:
+                self.add_module(_between("shrink", i), nn.Conv2d(c, channels[i + 1], 3, stride=2, padding=1))
+        self.middle = ConvBlock(channels[-1], channels[-1], dropout)
+        self.attention = Attention(channels[-1])
+        for i, c in reversed(list(enumerate(channels))):
+            self.add_module(f"up{i}a", ConvBlock(2 * c, c, dropout))
+            self.add_module(f"up{i}b", ConvBlock(2 * c, c, dropout))
+            if i:
+                self.add_module(_between("grow", i - 1), nn.Conv2d(c, channels[i - 1], 3, padding=1))
+        self.norm = nn.GroupNorm(GROUPS, channels[0])
+        self.conv_out = zeroed(nn.Conv2d(channels[0], c_out * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        """``x`` [B, C_in, H, W], H and W even, at ``u`` [B]."""
+        """``x`` [B, C_in, H, W], H and W divisible as often as there are halvings, at ``u`` [B]."""
         e = self.embedding(u)
-        full_a = self.conv_in(x)
-        full_b = self.down0(full_a, e)
-        half_a = self.shrink(full_b)
-        half_b = self.down1(half_a, e)
-        h = self.attention(self.middle(half_b, e))
-        h = self.up1a(torch.cat([h, half_b], dim=1), e)
-        h = self.up1b(torch.cat([h, half_a], dim=1), e)
-        h = self.grow(interpolate(h, size=x.shape[2:], mode="nearest"))
-        h = self.up0a(torch.cat([h, full_b], dim=1), e)
-        h = self.up0b(torch.cat([h, full_a], dim=1), e)
+        layer = self.get_submodule
+        h = self.conv_in(pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
+        kept = []
+        for i in range(self.depth + 1):
+            below = layer(f"down{i}")(h, e)
+            kept.append((h, below))
+            h = layer(_between("shrink", i))(below) if i < self.depth else below
+        h = self.attention(self.middle(h, e))
+        for i in reversed(range(self.depth + 1)):
+            before, after = kept[i]
+            h = layer(f"up{i}a")(torch.cat([h, after], dim=1), e)
+            h = layer(f"up{i}b")(torch.cat([h, before], dim=1), e)
+            if i:
+                h = layer(_between("grow", i - 1))(
+                    interpolate(h, size=kept[i - 1][0].shape[2:], mode="nearest")
+                )
         out: Tensor = self.conv_out(silu(self.norm(h)))
-        return out
+        return pixel_shuffle(out, self.patch) if self.patch > 1 else out
+
+
+def _between(name: str, i: int) -> str:
+    """The layer between resolutions ``i`` and ``i`` + 1; the first has no number in files."""
+    return f"{name}{i}" if i else name
