@@ -1,11 +1,12 @@
 """Train or draw the small feature networks again, and the statistics of train that come with them.
 
-    python recipes/quality_features.py [--out DIR] [--install] [digits] [photos]
+    python recipes/quality_features.py [--out DIR] [--install] [NAME ...]
 
 digits: the classifier learns on the four fifths of train that are not held back; its accuracy on the fifth
-that is held back has to reach 98 %, that on test is printed. photos: the weights are drawn, not trained.
-Both: the law of the features and of the pixels over all of train, features for the kernel distance, and what
-an ideal model would score at n images (n of train with replacement, against train). Minutes on one core.
+that is held back has to reach 98 %, that on test is printed. photos, scenes: the weights are drawn, not
+trained. All: the law of the features over all of train, features for the kernel distance, and what an ideal
+model would score at n images (n of train with replacement, against train); of 8 x 8 images that of the
+pixels, too. Minutes on one core.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from merged_diffusion.quality.networks import Classifier, RandomConvolutions
 from merged_diffusion.quality.statistics import Statistics, collect
 from merged_diffusion.quality.statistics_files import write_statistics
 
-N_STORED: Final = {"digits": 1437, "photos": 4000}
+N_STORED: Final = {"digits": 1437, "photos": 4000, "scenes": 4000}
+MOST_PIXELS: Final = 8  # a side: the covariance of more is too large a file
 FLOOR_AT: Final = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 50, 70, 100, 200, 500, 1000, 2000, 5000, 10_000)
 FLOOR_IMAGES: Final = 40_000  # over all repeats at one n
 LEAST_REPEATS: Final = 12
@@ -47,7 +49,7 @@ LEAST_ACCURACY: Final = 0.98
 def main() -> None:
     """Make the files, and copy them into the package on demand."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", default=["digits", "photos"], metavar="NAME")
+    parser.add_argument("names", nargs="*", default=list(SMALL), metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("runs/features"))
     parser.add_argument("--install", action="store_true", help="copy the results into the package")
     options = parser.parse_args()
@@ -55,7 +57,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in options.names:
         train = md.load_data(name, split="train")
-        network = trained(train) if name == "digits" else drawn()
+        network = trained(train) if name == "digits" else drawn(name)
         files = made(name, network, train, options.out)
         if options.install:
             BUNDLED.mkdir(exist_ok=True)
@@ -86,9 +88,9 @@ def trained(train: Data) -> Classifier:
     return network
 
 
-def drawn() -> RandomConvolutions:
-    """The random convolutions of photos."""
-    network = RandomConvolutions()
+def drawn(name: str) -> RandomConvolutions:
+    """The random convolutions of a set."""
+    network = SMALL[name].make()
     network.draw()
     return network
 
@@ -107,16 +109,15 @@ def values(data: Data) -> torch.Tensor:
 @torch.no_grad()
 def made(name: str, network: Classifier | RandomConvolutions, train: Data, out: Path) -> list[Path]:
     """Weights and statistics as files."""
-    shape, levels = SMALL[name][1:]
+    _, shape, levels = SMALL[name]
     network.eval()
     raw = of_network(name, network, "", shape, levels)
     network.whitening.fit(torch.from_numpy(raw(train.images)))
     weights = out / f"{name}.safetensors"
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
-    extractors = {
-        f"{name}.npz": of_network(name, network, sha256_of(weights), shape, levels),
-        f"{name}-pixels.npz": pixels(shape, levels),
-    }
+    extractors = {f"{name}.npz": of_network(name, network, sha256_of(weights), shape, levels)}
+    if max(shape) <= MOST_PIXELS:
+        extractors[f"{name}-pixels.npz"] = pixels(shape, levels)
     for file, extract in extractors.items():
         stored = N_STORED[name] if extract.name != "pixels" else 0
         statistics = collect(train, extract, stored, groups=False)

@@ -9,7 +9,7 @@ from merged_diffusion import load_data
 from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.quality.features import BUNDLED, extractor, pixels
-from merged_diffusion.quality.networks import Classifier, RandomConvolutions, Whitening
+from merged_diffusion.quality.networks import PHOTOS, SCENES, Classifier, RandomConvolutions, Whitening
 from merged_diffusion.quality.statistics_files import read_statistics
 
 
@@ -21,7 +21,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("name", "dim"), [("digits", 32), ("photos", 64)])
+@pytest.mark.parametrize(("name", "dim"), [("digits", 32), ("photos", 64), ("scenes", 64)])
 def test_features_of_an_image_do_not_depend_on_its_neighbours(name, dim):
     images = load_data(name).images
     features = extractor(name)
@@ -31,7 +31,7 @@ def test_features_of_an_image_do_not_depend_on_its_neighbours(name, dim):
         np.testing.assert_array_equal(features(images[positions]), whole[positions])
 
 
-@pytest.mark.parametrize("name", ["digits", "photos"])
+@pytest.mark.parametrize("name", ["digits", "photos", "scenes"])
 def test_features_have_mean_0_and_covariance_1_over_train(name):
     statistics = read_statistics(BUNDLED / f"{name}.npz")
     # The matrix is kept in float32, and the features are.
@@ -69,11 +69,12 @@ def test_classifier_knows_98_of_100_digits():
     assert (logits.argmax(dim=1).numpy() == test.labels).mean() > 0.98
 
 
-def test_random_convolutions_are_those_of_their_seed():
-    network = RandomConvolutions()
+@pytest.mark.parametrize(("name", "layers"), [("photos", PHOTOS), ("scenes", SCENES)])
+def test_random_convolutions_are_those_of_their_seed(name, layers):
+    network = RandomConvolutions(layers)
     network.draw()
     drawn = {key: value for key, value in network.state_dict().items() if key.startswith("layers")}
-    shipped = load_file(BUNDLED / "photos.safetensors")
+    shipped = load_file(BUNDLED / f"{name}.safetensors")
     for key, value in drawn.items():
         assert torch.equal(value, shipped[key]), key
 

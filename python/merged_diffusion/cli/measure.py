@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from merged_diffusion.data import Data
     from merged_diffusion.quality.feature_network import Extractor
 
-FEATURES: Final = ("inception", "digits", "photos", "pixels")
+FEATURES: Final = ("inception", "digits", "photos", "scenes", "pixels")
+CIFAR_SIZE: Final = 32
 LINE_SECONDS: Final = 60.0
 
 features = click.option(
@@ -62,11 +63,18 @@ def chosen(given: options.Given) -> Data:
 
 
 def by_kind(data: Data) -> str:
-    """The features for images of this kind where nothing else says."""
+    """The features for images of this kind where nothing else says.
+
+    Of images that are no smaller than CIFAR-10's these are Inception's, but for scenes themselves.
+    """
     from merged_diffusion.quality.features import SMALL
 
     kind = (tuple(data.images.shape[1:]), data.levels)
-    fitting = [name for name, (_, shape, levels) in SMALL.items() if (shape, levels) == kind]
+    fitting = [
+        name
+        for name, small in SMALL.items()
+        if (small.shape, small.levels) == kind and (max(kind[0]) < CIFAR_SIZE or name == data.name)
+    ]
     return fitting[0] if fitting else "inception"
 
 

@@ -1,6 +1,6 @@
 """The quality of samples by the metrics of a data set: its card's primary one, and the others beside it.
 
-digits and photos have statistics of train in the package, with what an ideal model would score at the same
+The sets in the package have statistics of train there, with what an ideal model would score at the same
 number of images; those distances are never called FID.
 """
 
@@ -30,6 +30,7 @@ from merged_diffusion.quality.statistics_files import read_statistics
 WORDS: Final = {
     "digits": "classifier",
     "photos": "random-convolution",
+    "scenes": "random-convolution",
     "inception": "inception",
     "pixels": "pixels",
 }
@@ -95,7 +96,9 @@ def assess(
 
 def yardstick_features(data_name: str) -> tuple[str, ...]:
     """The features of which there are statistics of a known set, or a place for them."""
-    return (data_name, "pixels") if data_name in SMALL else ("inception",)
+    if data_name not in SMALL:
+        return ("inception",)
+    return tuple(name for name in (data_name, "pixels") if _bundled(data_name, name).exists())
 
 
 def yardsticks(data_name: str, cache: str | Path | None = None) -> Iterator[tuple[Statistics, str]]:
@@ -106,11 +109,17 @@ def yardsticks(data_name: str, cache: str | Path | None = None) -> Iterator[tupl
     CheckpointError, DataNotFoundError
         They are not in the cache.
     """
-    if data_name in SMALL:
-        yield read_statistics(BUNDLED / f"{data_name}.npz"), data_name
-        yield read_statistics(BUNDLED / f"{data_name}-pixels.npz"), "pixels"
-        return
-    yield read_statistics(reference_path(data_name, cache)), "inception"
+    for features in yardstick_features(data_name):
+        small = data_name in SMALL
+        yield (
+            read_statistics(_bundled(data_name, features) if small else reference_path(data_name, cache)),
+            features,
+        )
+
+
+def _bundled(data_name: str, features: str) -> Path:
+    """Where statistics of a set in the package lie; of the pixels of scenes, 38 MB, there are none."""
+    return BUNDLED / (f"{data_name}-pixels.npz" if features == "pixels" else f"{data_name}.npz")
 
 
 def compare(

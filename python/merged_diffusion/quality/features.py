@@ -1,15 +1,17 @@
 """Feature networks by name.
 
-``digits`` and ``photos`` come with the package, ``inception`` is torch-fidelity's (`inception`), ``pixels``
-are the images themselves.
+``digits``, ``photos`` and ``scenes`` come with the package, ``inception`` is torch-fidelity's (`inception`),
+``pixels`` are the images themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +23,25 @@ from merged_diffusion.experts.fence import fenced
 from merged_diffusion.files.weights import check_keys, read_weights
 from merged_diffusion.quality.feature_network import Extractor
 from merged_diffusion.quality.inception import load_inception
-from merged_diffusion.quality.networks import Classifier, RandomConvolutions
+from merged_diffusion.quality.networks import PHOTOS, SCENES, Classifier, RandomConvolutions
 
 BUNDLED: Final = Path(__file__).parent / "bundled"
-NAMES: Final = ("inception", "digits", "photos", "pixels")
-SMALL: Final = {"digits": (Classifier, (1, 8, 8), 17), "photos": (RandomConvolutions, (3, 8, 8), 256)}
+NAMES: Final = ("inception", "digits", "photos", "scenes", "pixels")
+
+
+class Small(NamedTuple):
+    """A small network: how it is made, and of which images its features are."""
+
+    make: Callable[[], torch.nn.Module]
+    shape: tuple[int, int, int]
+    levels: int
+
+
+SMALL: Final = {
+    "digits": Small(Classifier, (1, 8, 8), 17),
+    "photos": Small(partial(RandomConvolutions, PHOTOS), (3, 8, 8), 256),
+    "scenes": Small(partial(RandomConvolutions, SCENES), (3, 32, 32), 256),
+}
 
 
 @fenced()

@@ -1,13 +1,13 @@
-"""The small feature networks: a classifier of digits, and convolutions with fixed random weights for photos.
+"""The small feature networks: a classifier of digits, and convolutions with fixed random weights for colour.
 
-Both take x = 2(v + 1/2)/L - 1, [B, C, 8, 8], and give features [B, D] whose mean is 0 and whose covariance is
+They take x = 2(v + 1/2)/L - 1, [B, C, H, W], and give features [B, D] whose mean is 0 and whose covariance is
 1 over the train split. The scaling was chosen on images of train and changed ones of train alone: it tells
 blur, noise, colours and seams from chance best.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -19,7 +19,10 @@ from merged_diffusion import _core
 N_CLASSES: Final = 10
 CLASSIFIER_FEATURES: Final = 32
 LEAST_VARIANCE: Final = 1e-3
-CHANNELS: Final = (3, 32, 64, 32)  # of the random convolutions, whose last layer gives two features a channel
+# (channels, stride) of the layers of random convolutions. A feature of photos sees 9 x 9 pixels, one of
+# scenes 17 x 17; the last layer gives two features a channel.
+PHOTOS: Final = ((32, 1), (64, 2), (32, 1))
+SCENES: Final = ((32, 1), (64, 2), (64, 2), (32, 1))
 SEED: Final = 5
 
 
@@ -77,20 +80,20 @@ class Classifier(nn.Module):
 
 
 class RandomConvolutions(nn.Module):
-    """Photos: three convolutions with drawn weights.
+    """Photos and scenes: convolutions with drawn weights, ``layers`` of (channels, stride).
 
     A channel of the last gives its mean over space and the root of its deviation, whose tails are lighter
     than the deviation's: contrasts of patches differ by orders of magnitude.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, layers: Sequence[tuple[int, int]]) -> None:
         super().__init__()
-        layers = [
-            nn.Conv2d(n_in, n_out, 3, padding=1, stride=1 + (i == 1))
-            for i, (n_in, n_out) in enumerate(itertools.pairwise(CHANNELS))
-        ]
-        self.layers = nn.ModuleList(layers)
-        self.whitening = Whitening(2 * CHANNELS[-1])
+        inputs = [3, *(channels for channels, _ in layers)]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(n_in, n_out, 3, padding=1, stride=stride)
+            for n_in, (n_out, stride) in zip(inputs, layers, strict=False)
+        )
+        self.whitening = Whitening(2 * inputs[-1])
 
     def draw(self) -> None:
         """Weights of variance 2/fan-in (He et al. 2015), biases of 1/100, from the core's streams."""
@@ -104,7 +107,7 @@ class RandomConvolutions(nn.Module):
                 value.data.copy_(torch.from_numpy(noise).view_as(value) * scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features [B, 64]."""
+        """Features [B, D], two a channel of the last layer."""
         for layer in self.layers:
             x = torch.relu(layer(x))
         x = x.flatten(2)
