@@ -6,7 +6,7 @@ from merged_diffusion.catalogue.entries import KINDS, known, pair_card, public
 from merged_diffusion.errors import CheckpointError, UsageError
 from merged_diffusion.pairs import load_pair
 
-RANGES = {"digits": (-7.876, 8.764), "photos": (-13.3, 8.764)}
+RANGES = {"digits": (-7.876, 8.764), "photos": (-13.3, 8.764), "scenes": (-13.3, 8.764)}
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -40,7 +40,7 @@ def test_eta_outside_the_experts_is_refused():
 
 
 def test_unknown_pair_lists_the_known():
-    with pytest.raises(UsageError, match="known: digits, photos, cifar10"):
+    with pytest.raises(UsageError, match="known: digits, photos, scenes, cifar10"):
         load_pair("cifar")
 
 

@@ -66,7 +66,7 @@ class MergedDiffusionError(Exception):
     ...     md.load_data("cifar")
     ... except md.UsageError as error:
     ...     print(error.exit_code, error.message)
-    2 'cifar' is neither digits, photos, cifar10, imagenet32 nor an existing path
+    2 'cifar' is neither digits, photos, scenes, cifar10, imagenet32 nor an existing path
     """
 
     exit_code: ClassVar[int] = 1

@@ -24,7 +24,7 @@ from merged_diffusion.runs.settings_file import differences
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 FACTS = ("name", "kind", "gamma_range", "pixels", "levels", "image_shape", "conditional")
-BUNDLED = ("digits-vdm", "digits-edm", "photos-vdm", "photos-edm")
+BUNDLED = ("digits-vdm", "digits-edm", "photos-vdm", "photos-edm", "scenes-vdm", "scenes-edm")
 
 
 def reference(kind, name):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 LOADED = "import sys; from merged_diffusion.cli import main; main([]); print(*sys.modules, file=sys.stderr)"
-SETS = ("digits", "photos", "cifar10", "imagenet32")
+SETS = ("digits", "photos", "scenes", "cifar10", "imagenet32")
 PUBLIC = "edm-cifar10-32x32-uncond-vp"
 
 
@@ -39,7 +39,7 @@ def offered(*words: str, cwd: Path | None = None) -> list[str]:
         (("nll", "--data", ""), ["file,", *(f"plain,{name}" for name in SETS)]),
         (("sample", "--pair", "p"), ["plain,photos"]),
         (("nll", "--pair", "=", "p"), ["plain,photos"]),
-        (("nll", "--pair", "="), ["plain,digits", "plain,photos", "plain,cifar10"]),
+        (("nll", "--pair", "="), ["plain,digits", "plain,photos", "plain,scenes", "plain,cifar10"]),
         (("nll", "--expert", "bundled:digits-v"), ["file,bundled:digits-v", "plain,bundled:digits-vdm"]),
         (("nll", "--expert", "bundled", ":", "digits-v"), ["file,digits-v", "plain,digits-vdm"]),
         (("nll", "--quality-expert", "edm-cifar10-32x32-u"), [f"file,{PUBLIC[:19]}", f"plain,{PUBLIC}"]),

@@ -13,11 +13,11 @@ def cifar(tmp_path):
 
 def test_list_says_what_is_here(run_cli, tmp_path, cifar):
     rows = {row["name"]: row for row in run_cli("data", "list", "--cache", "cache", "--json").json["data"]}
-    assert list(rows) == ["digits", "photos", "cifar10", "imagenet32-old", "imagenet32-new"]
+    assert list(rows) == ["digits", "photos", "scenes", "cifar10", "imagenet32-old", "imagenet32-new"]
     assert rows["cifar10"]["present"]
     assert not rows["imagenet32-new"]["present"]
     shown = run_cli("data", "list", "--cache", "nowhere")
-    assert shown.out.count("in the package") == 2
+    assert shown.out.count("in the package") == 3
     assert shown.out.count("not here") == 3
 
 

@@ -74,7 +74,7 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(run_cli, tmp_path):
     rows = run_cli("experts", "list", "--cache", "cache", "--json").json
     experts = {row["name"]: row for row in rows["experts"]}
     bundled = [name for name, row in experts.items() if row["bundled"]]
-    assert bundled == [f"bundled:{data}-{kind}" for data in ("digits", "photos") for kind in ("vdm", "edm")]
+    assert bundled == [f"bundled:{data}-{kind}" for data in ("digits", "photos", "scenes") for kind in ("vdm", "edm")]
     assert experts[EDM]["present"]
     assert experts[EDM]["path"].endswith(f"cache/experts/{EDM}.pkl")
     assert "non-commercial" in experts[EDM]["licence"]
@@ -82,10 +82,10 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(run_cli, tmp_path):
     assert "shared drive" in experts["i-dode-cifar10"]["get"]
     assert experts["hf:me/net@main"]["present"]
     pairs = {row["name"]: row for row in rows["pairs"]}
-    assert [row["present"] for row in pairs.values()] == [True, True, False]
+    assert [row["present"] for row in pairs.values()] == [True, True, True, False]
     assert pairs["cifar10"]["quality"] == EDM
     shown = run_cli("experts", "list", "--cache", "cache").out
-    assert shown.count("in the package") == 4
+    assert shown.count("in the package") == 6
     assert shown.count("not here") == 4
     assert "eta 0.4, in gamma -13.3 to 8.764" in shown
 
@@ -116,6 +116,7 @@ def test_ends_of_edm_are_those_of_the_papers_table_4(inspected, run_cli, tmp_pat
     assert ends["low"]["eta"] == {
         "digits": None,
         "photos": pytest.approx(0.0394307, abs=5e-8),
+        "scenes": pytest.approx(0.0394307, abs=5e-8),
         "cifar10": pytest.approx(0.0394307, abs=5e-8),
     }
     assert set(ends["high"]["eta"].values()) == {1.0}
@@ -123,7 +124,7 @@ def test_ends_of_edm_are_those_of_the_papers_table_4(inspected, run_cli, tmp_pat
 
 def test_eta_limits_by_pair_and_role(inspected, tmp_path):
     quality = {row["pair"]: row for row in inspected(edm(tmp_path / "a.pkl"))["eta_limits"]}
-    assert list(quality) == ["digits", "photos", "cifar10"]
+    assert list(quality) == ["digits", "photos", "scenes", "cifar10"]
     # Below digits' range it was trained too, so that every eta will do.
     assert quality["digits"]["quality_min"] == 0
     assert quality["cifar10"]["quality_min"] == pytest.approx(0.0394307, abs=5e-8)

@@ -183,4 +183,4 @@ def test_eta_auto_is_found_on_train_of_the_pair_and_kept(run_cli, tmp_path, monk
 def test_no_experts_is_a_usage_error(run_cli):
     result = run_cli("sample", "--num", 2)
     assert result.code == 2
-    assert "--pair digits, photos or cifar10" in result.err
+    assert "--pair digits, photos, scenes or cifar10" in result.err

@@ -15,7 +15,7 @@ from merged_diffusion.experts.card import Card, card_of, read_card
 from merged_diffusion.experts.cards import bundled_folder, load_expert
 from merged_diffusion.files.weights import MAX_HEADER_BYTES, check_header
 
-NAMES = ("digits-vdm", "digits-edm", "photos-vdm", "photos-edm")
+NAMES = ("digits-vdm", "digits-edm", "photos-vdm", "photos-edm", "scenes-vdm", "scenes-edm")
 CARD = Card(
     name="toy", kind="vdm", predicts="eps", time="gamma", input="vp", pixels="centred", levels=17,
     image_shape=(1, 8, 8), gamma_range=(-7.876, 5.0), precision="float32",

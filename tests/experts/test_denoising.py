@@ -17,7 +17,7 @@ from merged_diffusion.experts.checks import check_expert, checked_once
 from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.merge import as_model
 
-BUNDLED = ["photos-vdm", "photos-edm", "digits-vdm", "digits-edm"]
+BUNDLED = ["photos-vdm", "photos-edm", "digits-vdm", "digits-edm", "scenes-vdm", "scenes-edm"]
 PHOTOS = load_expert("bundled:photos-vdm").requires_grad_(False)
 
 

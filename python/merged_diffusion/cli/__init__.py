@@ -56,8 +56,8 @@ def group() -> None:
     threshold: one is in charge of low noise, where likelihood is decided, the other of high noise, where the
     look of an image is decided.
 
-    Two small data sets, digits and photos, and two experts for each are in the package: nothing needs to be
-    downloaded to begin. merged-diffusion COMMAND --help shows the options of a command.
+    Three data sets, scenes, photos and digits, and two experts for each are in the package: nothing needs to
+    be downloaded to begin. merged-diffusion COMMAND --help shows the options of a command.
     """
 
 

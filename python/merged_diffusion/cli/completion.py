@@ -46,7 +46,7 @@ def _experts() -> Iterator[str]:
 
 
 def _to_fetch() -> Iterator[str]:
-    yield from (name for name in _known("pair") if name not in ("digits", "photos"))
+    yield from (name for name, card in _known("pair").items() if ":" not in str(card["likelihood"]))
     yield from (name for name in _experts() if ":" not in name)
     yield from _known("stats")
 

@@ -14,7 +14,7 @@ from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 what = options.stacked(
     click.option(
         "--data", required=True, metavar="NAME|PATH", shell_complete=completion.data,
-        help="The images: digits, photos, cifar10, imagenet32, or a path: folder or zip of PNG, npz, npy.",
+        help="The images: digits, photos, scenes, cifar10, imagenet32, or a path (PNG, npz, npy).",
     ),
     options.choice("--split", "test", "Which part of a set that is known by name."),
     options.number("--levels", None, "Grey levels of a pixel, where the file does not say.", kind=int),
@@ -36,7 +36,7 @@ what = options.stacked(
 model = options.stacked(
     click.option(
         "--pair", metavar="NAME", show_default="the one that belongs to the data",
-        shell_complete=completion.pair, help="Two experts to merge, by name: digits, photos or cifar10.",
+        shell_complete=completion.pair, help="Two experts, by name: digits, photos, scenes or cifar10.",
     ),
     click.option(
         "--likelihood-expert", metavar="MODEL", show_default="the pair's", shell_complete=completion.expert,

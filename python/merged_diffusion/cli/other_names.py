@@ -39,7 +39,7 @@ SAME: Final[Mapping[str, str]] = {
 }
 ONE_MODEL: Final = (
     "write --expert {value} for one network alone, or --quality-expert {value} with --likelihood-expert "
-    "another for two merged; --pair NAME is two that are known by name (digits, photos, cifar10)"
+    "another for two merged; --pair NAME is two that are known by name (digits, photos, scenes, cifar10)"
 )
 IMAGES: Final = "write --limit {value} (a random choice of as many images) or --ids 0:{value} (the first)"
 ENDS: Final = (
@@ -65,7 +65,7 @@ OTHERWISE: Final[Mapping[str, str | Mapping[str, str]]] = {
         "sample": "write --ids {ids} (an id is an image; --seed N is of all random numbers)",
         "": "write --seed N (one, of all random numbers; every image has noise of its own under it)",
     },
-    "--tasks": "write --data {value}: digits, photos, cifar10, imagenet32 or a path to images",
+    "--tasks": "write --data {value}: digits, photos, scenes, cifar10, imagenet32 or a path to images",
     "--input": "write --data {value}",
     "--images": {
         "fid": "write merged-diffusion fid {value} --ref REFERENCE",

@@ -40,7 +40,7 @@ image_shape = click.option(
 )  # fmt: skip
 pair = click.option(
     "--pair", metavar="NAME", shell_complete=completion.pair,
-    help="Two experts to merge, by name: digits, photos or cifar10.",
+    help="Two experts to merge, by name: digits, photos, scenes or cifar10.",
 )  # fmt: skip
 what = options.stacked(
     click.option("--num", "-n", type=int, metavar="N", show_default=str(DRAWN),
@@ -179,7 +179,7 @@ def _check_model(settings: Settings) -> None:
     if settings.pair is None and settings.expert is None and not both:
         raise UsageError(
             "no experts to draw from",
-            hint="give --pair digits, photos or cifar10, --expert X, or an expert of each role",
+            hint="give --pair digits, photos, scenes or cifar10, --expert X, or an expert of each role",
         )
 
 

@@ -1,4 +1,4 @@
-"""The networks of the bundled experts: a residual MLP, and a U-Net of two resolutions, for tiny images.
+"""The networks of the bundled experts: a residual MLP, and a U-Net, for tiny images.
 
 Both map (h [B, C_in, H, W], u [B]), u the noise level rescaled to about [0, 1], to [B, C_out, H, W]. Every
 activation is smooth (SiLU) and no layer couples rows (layer and group norm, never batch norm): the
@@ -14,13 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import (
-    interpolate,
-    pixel_shuffle,
-    pixel_unshuffle,
-    scaled_dot_product_attention,
-    silu,
-)
+from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
 
 from merged_diffusion.errors import CheckpointError
 
@@ -38,8 +32,7 @@ def build(network: Mapping[str, object], c_in: int, shape: tuple[int, int, int])
     if kind == "mlp":
         return Mlp(c_in, shape, **_checked(table, width=int, blocks=int, dropout=float))
     if kind == "unet":
-        table.setdefault("patch", 1)
-        return UNet(c_in, shape[0], **_checked(table, channels=list, dropout=float, patch=int))
+        return UNet(c_in, shape[0], **_checked(table, channels=list, dropout=float))
     raise CheckpointError(f"[network] type = {kind!r} is neither 'mlp' nor 'unet'", key="type", found=kind)
 
 
@@ -169,21 +162,18 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """Blocks at each resolution, half the one before, attention at the lowest, every skip concatenated.
 
-    ``channels`` are those of the resolutions, the highest first. With ``patch`` = p, p x p pixels are one of
-    the highest resolution, their values its input channels and its output channels.
+    ``channels`` are those of the resolutions, the highest first.
     """
 
-    def __init__(self, c_in: int, c_out: int, channels: list[int], dropout: float, patch: int = 1) -> None:
+    def __init__(self, c_in: int, c_out: int, channels: list[int], dropout: float) -> None:
         super().__init__()
         if len(channels) < 2 or any(not isinstance(c, int) or c < 1 or c % GROUPS for c in channels):
             raise CheckpointError(
                 f"[network] channels = {channels}, expected two or more multiples of {GROUPS}", key="channels"
             )
-        if patch < 1:
-            raise CheckpointError(f"[network] patch = {patch}, expected 1 or more", key="patch")
-        self.patch, self.depth = patch, len(channels) - 1
+        self.depth = len(channels) - 1
         self.embedding = Embedding()
-        self.conv_in = nn.Conv2d(c_in * patch**2, channels[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(c_in, channels[0], 3, padding=1)
         for i, c in enumerate(channels):
             self.add_module(f"down{i}", ConvBlock(c, c, dropout))
             if i < self.depth:
@@ -196,13 +186,13 @@ class UNet(nn.Module):
             if i:
                 self.add_module(_between("grow", i - 1), nn.Conv2d(c, channels[i - 1], 3, padding=1))
         self.norm = nn.GroupNorm(GROUPS, channels[0])
-        self.conv_out = zeroed(nn.Conv2d(channels[0], c_out * patch**2, 3, padding=1))
+        self.conv_out = zeroed(nn.Conv2d(channels[0], c_out, 3, padding=1))
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
         """``x`` [B, C_in, H, W], H and W divisible as often as there are halvings, at ``u`` [B]."""
         e = self.embedding(u)
         layer = self.get_submodule
-        h = self.conv_in(pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
+        h = self.conv_in(x)
         kept = []
         for i in range(self.depth + 1):
             below = layer(f"down{i}")(h, e)
@@ -218,7 +208,7 @@ class UNet(nn.Module):
                     interpolate(h, size=kept[i - 1][0].shape[2:], mode="nearest")
                 )
         out: Tensor = self.conv_out(silu(self.norm(h)))
-        return pixel_shuffle(out, self.patch) if self.patch > 1 else out
+        return out
 
 
 def _between(name: str, i: int) -> str:
