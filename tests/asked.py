@@ -6,13 +6,14 @@ from merged_diffusion.ode.methods import WORDS, Probes, solver_of
 from merged_diffusion.samplers import WORDS as OF_SAMPLERS
 from merged_diffusion.samplers import sampler_of
 
+PROBES = (("probe", "kind"), ("probes", "n"), ("scheme", "scheme"))
 MACHINE = ("device", "dtype", "batch_size", "threads", "workspace", "profile_time")
 
 
 def asked(**words):
     """Keyword arguments of `log_likelihood` and its like; what is no word of theirs is passed on."""
     solver = {name: words.pop(name) for name in WORDS if name in words}
-    probes = {new: words.pop(old) for old, new in (("probe", "kind"), ("probes", "n")) if old in words}
+    probes = {new: words.pop(old) for old, new in PROBES if old in words}
     machine = {name: words.pop(name) for name in MACHINE if name in words}
     accept = {
         new: words.pop(old)

@@ -16,7 +16,7 @@ IDS = np.array([5, 8, 2], dtype=np.uint64)
 
 def directions(kind, ids):
     place = Place(torch.device("cpu"), torch.float64, len(ids))
-    made = make_directions(Probes(kind=kind), Items(ids, seed=SEED), place, D)
+    made = make_directions(Probes(kind=kind), Items(ids, seed=SEED), place, (1, 1, D))
     return next(made.directions(np.arange(len(ids), dtype=np.uint64), np.zeros_like(ids))).numpy().copy()
 
 

@@ -139,7 +139,7 @@ def _carry(
     n, dim = z.shape
     place = machine.here(lambda _: n)
     items, states = Items(np.arange(n, dtype=np.uint64)), np.full_like(z, math.nan)
-    directions = make_directions(Probes(kind="fixed"), items, place, dim)
+    directions = make_directions(Probes(kind="fixed"), items, place, SHAPE)
     experts = [_in_charge(model, (a + b) / 2).to(place.device) for a, b in pairwise(ends)]
     solve(
         [list(pairwise(ends))],

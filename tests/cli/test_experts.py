@@ -74,7 +74,9 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(run_cli, tmp_path):
     rows = run_cli("experts", "list", "--cache", "cache", "--json").json
     experts = {row["name"]: row for row in rows["experts"]}
     bundled = [name for name, row in experts.items() if row["bundled"]]
-    assert bundled == [f"bundled:{data}-{kind}" for data in ("digits", "photos", "scenes") for kind in ("vdm", "edm")]
+    assert bundled == [
+        f"bundled:{data}-{kind}" for data in ("digits", "photos", "scenes") for kind in ("vdm", "edm")
+    ]
     assert experts[EDM]["present"]
     assert experts[EDM]["path"].endswith(f"cache/experts/{EDM}.pkl")
     assert "non-commercial" in experts[EDM]["licence"]

@@ -313,7 +313,9 @@ def test_file_of_torch_is_no_zip_of_pictures(tmp_path):
 
 
 def test_unknown_name_lists_what_there_is():
-    with pytest.raises(UsageError, match="neither digits, photos, scenes, cifar10, imagenet32 nor an existing path"):
+    with pytest.raises(
+        UsageError, match="neither digits, photos, scenes, cifar10, imagenet32 nor an existing path"
+    ):
         load_data("cifar")
 
 

@@ -125,10 +125,14 @@ def integral_of_v_j_v(leg, v):
 def test_one_probe_value_is_the_integral_of_its_own_v_j_v(probe, probes):
     model, x = dense_pair()
     items = Items(np.array([4, 9], dtype=np.uint64), seed=3)
-    made = make_directions(Probes(probes, probe), items, Place(torch.device("cpu"), torch.float64, 2), 64)
+    made = make_directions(
+        Probes(probes, probe, "independent"), items, Place(torch.device("cpu"), torch.float64, 2), (1, 8, 8)
+    )
     vs = [v.numpy().copy() for v in made.directions(np.arange(2, dtype=np.uint64), np.zeros(2, np.uint64))]
 
-    found = log_density(model, x, [4, 9], seed=3, **asked(probe=probe, probes=probes, **TIGHT))
+    found = log_density(
+        model, x, [4, 9], seed=3, **asked(probe=probe, probes=probes, scheme="independent", **TIGHT)
+    )
     for i in range(2):
         z = torch.from_numpy(x[i : i + 1] * _core.alpha(-13.3))
         trace = 0.0
@@ -155,12 +159,12 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
         repeats=repeats,
         solver=solver_of({"step_control": step_control, "rtol": 1e-6, "atol": 1e-6}),
         machine=Machine(workspace=workspace, batch_size=2, dtype="float64"),
-        probes=Probes(n=probes),
+        probes=Probes(n=probes, scheme="independent"),
     )
     n_draws = importance * repeats
     items = Items(np.array([4, 9, 2], dtype=np.uint64), n_draws, seed=3)
     place = Place(torch.device("cpu"), torch.float64, 3 * n_draws)
-    made = make_directions(Probes(probes, "fixed"), items, place, 64)
+    made = make_directions(Probes(probes, "fixed", "independent"), items, place, (1, 8, 8))
     vs = [
         v.numpy().copy()
         for v in made.directions(*np.stack([np.arange(3 * n_draws), np.zeros(3 * n_draws)]).astype(np.uint64))
@@ -185,7 +189,11 @@ def test_error_of_the_probes_is_how_far_they_are_from_the_trace():
     model, _ = dense_pair()
     pixels = np.zeros((120, 1, 8, 8), np.uint8)  # the same point, probed anew
     found = log_likelihood(
-        model, pixels, dequantise="none", solver=Dopri5(rtol=1e-4, atol=1e-4), probes=Probes(n=3)
+        model,
+        pixels,
+        dequantise="none",
+        solver=Dopri5(rtol=1e-4, atol=1e-4),
+        probes=Probes(3, scheme="independent"),
     )
     exact = log_density(
         model,
@@ -198,19 +206,19 @@ def test_error_of_the_probes_is_how_far_they_are_from_the_trace():
     assert np.mean(found.se_probe**2) == pytest.approx(off, rel=4 * math.sqrt(2 / 120 + 2 / 240))
 
 
-@pytest.mark.parametrize("probes", [1, 2])
+@pytest.mark.parametrize("probes", [Probes(1), Probes(2, "independent"), Probes(4)])
 def test_fresh_probes_tell_their_error_even_one_at_a_node(probes):
     model, _ = dense_pair()
     pixels = np.zeros((300, 1, 8, 8), np.uint8)  # the same point, probed anew
-    options = {"dequantise": "none", "method": "adams", "probes": probes, "batch_size": 16}
-    found = log_likelihood(model, pixels, **asked(**options))
+    options = {"dequantise": "none", "probes": probes, "machine": Machine(batch_size=16)}
+    found = log_likelihood(model, pixels, **options)
     exact = log_density(
         model, np.full((1, 1, 8, 8), 1 / 256 - 1), solver=Adams(), probes=Probes(kind="exact")
     )
     off = np.mean((found.log_density_nats - exact) ** 2)
     # 300 squares, and estimates of some 20 degrees of freedom each: 4 relative standard errors.
     assert np.mean(found.se_probe**2) == pytest.approx(off, rel=4 * math.sqrt(2 / 300 + 2 / 6000))
-    again = log_likelihood(model, pixels[:5], **asked(**options))
+    again = log_likelihood(model, pixels[:5], **options)
     np.testing.assert_array_equal(again.se_probe, found.se_probe[:5])
 
 
@@ -240,7 +248,7 @@ def test_one_probe_that_makes_up_most_of_the_variance_is_warned_of(heavy, recwar
     pixels = np.repeat(SMALL[:1], 40, axis=0)
     # A seed under which the two probes of image 0 differ.
     labels = np.where(np.arange(40) == 0, 1, 0) if heavy else np.ones(40, dtype=int)
-    log_likelihood(expert, pixels, labels=labels, seed=1, **asked(probes=2, **QUICK))
+    log_likelihood(expert, pixels, labels=labels, seed=1, **asked(probes=2, scheme="independent", **QUICK))
     said = [str(warning.message) for warning in recwarn if "heavy tails" in str(warning.message)]
     assert bool(said) == heavy
 

@@ -29,7 +29,7 @@ def mixture():
 
 
 def probes(kind="fixed", count=1, items=ITEMS, rows=N, dtype=torch.float64):
-    return make_directions(Probes(count, kind), items, Place(CPU, dtype, rows), D)
+    return make_directions(Probes(count, kind, "independent"), items, Place(CPU, dtype, rows), (1, 1, D))
 
 
 def flow(expert, kind="fixed", count=1, items=ITEMS, dtype=torch.float64):
@@ -138,7 +138,7 @@ def test_signs_are_unpacked_lowest_bit_first():
 
 def test_exact_trace_of_many_values_is_refused_with_its_cost():
     with pytest.raises(UsageError, match=f"{EXACT_DIM + 1} vector-Jacobian products") as refused:
-        make_directions(Probes(kind="exact"), ITEMS, Place(CPU, torch.float32, 1), EXACT_DIM + 1)
+        make_directions(Probes(kind="exact"), ITEMS, Place(CPU, torch.float32, 1), (1, 1, EXACT_DIM + 1))
     assert "dopri5 takes fixed ones, adams takes fresh ones" in refused.value.hint
 
 
@@ -202,7 +202,7 @@ def test_output_is_flat_and_contiguous_whatever_the_memory_format():
 
     last.name = "last"
     items = Items(ITEMS.ids)
-    made = make_directions(Probes(kind="fixed"), items, Place(CPU, torch.float64, N), 12)
+    made = make_directions(Probes(kind="fixed"), items, Place(CPU, torch.float64, N), (3, 2, 2))
     eps_hat, _ = ProbabilityFlow(last, (3, 2, 2), made, items)(torch.from_numpy(Z), GAMMA, NODES, KEYS)
     assert eps_hat.is_contiguous()
     np.testing.assert_array_equal(eps_hat, 3 * Z)
@@ -214,9 +214,9 @@ def test_gradient_may_lie_in_memory_in_any_order():
 
     turned.name = "turned"
     shape = (3, 2, 2)
-    made = make_directions(Probes(kind="fixed"), ITEMS, Place(CPU, torch.float64, N), 12)
+    made = make_directions(Probes(kind="fixed"), ITEMS, Place(CPU, torch.float64, N), (3, 2, 2))
     _, q = ProbabilityFlow(turned, shape, made, ITEMS)(torch.from_numpy(Z), GAMMA, NODES, KEYS)
-    (v,) = directions(make_directions(Probes(kind="fixed"), ITEMS, Place(CPU, torch.float64, N), 12))
+    (v,) = directions(make_directions(Probes(kind="fixed"), ITEMS, Place(CPU, torch.float64, N), (3, 2, 2)))
     image = v.view(N, *shape)
     expected = 0.5 * (image * image.transpose(2, 3)).flatten(1).sum(1).numpy() * _core.sigma(GAMMA)
     np.testing.assert_allclose(q, expected, rtol=1e-12)

@@ -301,7 +301,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_no_expert(tmp_path):
     assert not (tmp_path / "out" / "card.toml").exists()
 
 
-@pytest.mark.parametrize("name", ["digits-vdm", "digits-edm", "photos-vdm", "photos-edm", "scenes-vdm", "scenes-edm"])
+@pytest.mark.parametrize(
+    "name", ["digits-vdm", "digits-edm", "photos-vdm", "photos-edm", "scenes-vdm", "scenes-edm"]
+)
 def test_bundled_experts_were_trained_by_the_recipes(name):
     from merged_diffusion.experts.cards import bundled_folder
 

@@ -51,7 +51,7 @@ def estimate(
 ) -> Estimate:
     """Time the slowest of the experts; ``n_solves`` counts images times draws times models."""
     options = settings.options()
-    probes, solver = options.probes, options.solver
+    probes, solver = options.probes.of_dim(math.prod(shape)), options.solver
     products = math.prod(shape) if probes.kind == "exact" else probes.n
     timed = min(products, TIMED_PROBES)
     call = time_call(experts, shape, settings, probes=timed)

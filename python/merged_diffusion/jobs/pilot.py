@@ -17,7 +17,7 @@ import numpy as np
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood import Likelihood, log_likelihood
-from merged_diffusion.ode.methods import LEAST_TOL, Adams, Probes
+from merged_diffusion.ode.methods import LEAST_TOL, MOST_COLOURS, Adams, Probes
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
 
@@ -111,18 +111,21 @@ def _check_wish(plan: Plan, wish: float, solver: Adams) -> None:
 
 def _noise(plan: Plan, solver: Adams) -> float:
     """Standard error, in bits/dim, that the probes leave in an image: root mean square."""
-    asked = plan.settings.probes.n
-    # On a leg of fewer than four nodes one probe cannot tell its noise; that of two is half of its variance.
-    for probes in sorted({asked, max(asked, 2)}):
-        errors = _scored(plan, solver, Probes(probes, "fresh")).se_probe
+    own = replace(plan.settings.options().probes, kind="fresh")
+    # On a leg of fewer than four nodes a probe cannot tell its noise; two of their own leave half of it.
+    for probes, share in ((own, 1.0), (Probes(2, "fresh", "independent"), 2.0 / own.n)):
+        errors = _scored(plan, solver, probes).se_probe
         if not np.isnan(errors).all():
-            return math.sqrt(float(np.nanmean(errors**2)) * probes / asked)
+            return math.sqrt(float(np.nanmean(errors**2)) * share)
     return 0.0
 
 
 def _less_noise(plan: Plan, probes: int) -> str:
     dim = math.prod(plan.data.images.shape[1:])
-    option, products = ("--probe exact", dim) if probes >= dim else (f"--probes {probes}", probes)
+    if probes >= dim or probes > MOST_COLOURS:
+        option, products = "--probe exact", str(dim)
+    else:
+        option, products = f"--probes {probes}", f"at most {probes}"
     return f"{option} ({products} products an evaluation in place of {plan.settings.probes.n})"
 
 

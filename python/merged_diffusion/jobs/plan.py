@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -233,7 +233,10 @@ def place(
     plan = make_plan(settings, metric, given)
     if out is None and given == (None, None) and read_settings(plan.default_out()) is not None:
         out = plan.default_out()
-    recorded = None if out is None else RecordedMachine.of(out, read_settings(out))
+    kept = None if out is None else read_settings(out)
+    if kept is not None and isinstance(kept.get("settings"), dict):
+        plan = replace(plan, settings=plan.settings.gone_on_with(kept["settings"]))
+    recorded = None if out is None else RecordedMachine.of(out, kept)
     return plan.on(recorded, threads), out
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Self
@@ -143,7 +143,7 @@ class Settings:
             said["method"] = preset.method
         if "bpd_tol" in said:
             _check_no_tolerance(said)
-        probes = {"n": said.get("probes"), "kind": said.get("probe")}
+        probes = {"n": said.get("probes"), "kind": said.get("probe"), "scheme": said.get("scheme")}
         accept = {"batch_coupled": said.get("batch_coupled"), "gradient": said.get("accept_gradient")}
         machine = {name: said.get(name) for name in (*MACHINE, "profile_time")}
         given |= {
@@ -159,7 +159,9 @@ class Settings:
         options = self.options()
         expanded: Mapping[str, Mapping[str, object]] = {
             "solver": words_of(options.solver),
-            "probes": {"probe": options.probes.kind, "probes": options.probes.n},
+            # Runs that were begun before there were lattices have independent probes.
+            "probes": {"probe": options.probes.kind, "probes": options.probes.n}
+            | _said({"scheme": "lattice" if options.probes.is_lattice else None}),
             "convention": {"convention": self.pixel_convention},
             # Runs that were begun before there was the option to accept a gradient have it not.
             "accept": {"batch_coupled": self.accept.batch_coupled}
@@ -178,6 +180,14 @@ class Settings:
         object.__setattr__(found, "machine", machine)
         object.__setattr__(found, "compile", compile)
         return found
+
+    def gone_on_with(self, recorded: Mapping[str, object]) -> Self:
+        """With independent probes where the run to go on with has them and nothing else is said."""
+        probes = self.probes
+        was_averaged = recorded.get("probes") == probes.n > 1 and "scheme" not in recorded
+        if not was_averaged or probes.scheme is not None:
+            return self
+        return replace(self, probes=replace(probes, scheme="independent"))
 
     @property
     def pixel_convention(self) -> str:

@@ -58,6 +58,7 @@ class Scoring:
         # Courses that lead through a lane do so under the same expert: `can_share` sees to it.
         self._lanes = max(self._courses, key=len)
         self._options = options
+        self._probes_here = options.probes.of_dim(self.dim)
         self._place = place
         self._items = items
         self._starts = starts
@@ -171,7 +172,7 @@ class Scoring:
             place=replace(self._place, rows=rows),
             solver=self._options.solver,
             finished=record,
-            record_steps=self._options.probes.tell_their_error,
+            record_steps=self._probes_here.tell_their_error,
             stride=self._items.stride,
             keeper=self._keeper,
         )
@@ -184,20 +185,20 @@ class Scoring:
         """What the probes of a draw leave uncertain in its bound."""
         if outcome.status != "ok":
             return None
-        if self._options.probes.kind == "exact":
+        if self._probes_here.kind == "exact":
             return Parts.nothing()
         n_legs = len(outcome.evaluations)
         spreads = [flow.spread for flow in flows[:n_legs] if flow.spread is not None]
         if not spreads or outcome.steps is None:
             return None
-        if self._options.probes.kind != "fresh":
+        if self._probes_here.kind != "fresh":
             found = [spread.deviations(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
             return Parts.of_deviations(sum(found[1:], start=found[0]))
         parts = [spread.variances(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return None
-        freedom = max(self._options.probes.n - 1, 1)
+        freedom = 1 if self._probes_here.is_lattice else max(self._probes_here.n - 1, 1)
         return Parts(np.concatenate(known), freedom * sum(map(len, known)))
 
     def _groups(self, pending: list[Positions], rows: int) -> Iterator[Keys]:
@@ -228,7 +229,7 @@ class Scoring:
                 self._shape,
                 self._probes(rows),
                 self._items,
-                self._spread(lane) if self._options.probes.tell_their_error else None,
+                self._spread(lane) if self._probes_here.tell_their_error else None,
                 kept_by(self._keeper),
             )
             for lane, leg in enumerate(self._lanes)
@@ -237,10 +238,11 @@ class Scoring:
     def _spread(self, lane: int) -> Spread:
         through = [course[lane : lane + 1] for course in self._courses]
         legs = [(leg[0].start, leg[0].end) if leg else (math.inf, math.inf) for leg in through]
-        return Spread(legs, self._items.stride, is_first=lane == 0)
+        colours = self._probes_here.is_lattice
+        return Spread(legs, self._items.stride, is_first=lane == 0, are_colours=colours)
 
     def _probes(self, rows: int) -> Directions:
-        return make_directions(self._options.probes, self._items, replace(self._place, rows=rows), self.dim)
+        return make_directions(self._probes_here, self._items, replace(self._place, rows=rows), self._shape)
 
 
 def _sum(one: Any, two: Any) -> Any:

@@ -16,11 +16,13 @@ from merged_diffusion.errors import UsageError
 
 Method = Literal["dopri5", "adams"]
 StepControl = Literal["per-image", "shared"]
-ProbeKind = Literal["fixed", "fresh", "gaussian", "exact"]
+ProbeKind = Literal["fixed", "fresh", "gaussian", "exact", "independent"]
+ProbeScheme = Literal["lattice", "independent"]
 
 # The words of the command line that say how, and what each may be.
 CHOICES: Final = {name: get_args(kind) for name, kind in (("method", Method), ("step_control", StepControl))}
 PROBE_KINDS: Final = get_args(ProbeKind)
+MOST_COLOURS: Final = 64
 WORDS: Final = ("method", "step_control", "rtol", "atol", "tol", "h_max")
 LEAST_TOLERANCE: Final = 100 * 2.0**-52  # 100 ulp of the float64 state, whose rounding hides less
 LEAST_TOL: Final = 1e-7  # of adams: its errors come from inner products, where half of the digits cancel
@@ -156,30 +158,44 @@ SOLVERS: Final[Mapping[str, type[Solver]]] = {"dopri5": Dopri5, "adams": Adams}
 
 @dataclass(frozen=True)
 class Probes:
-    """``n`` random directions along which the trace of the Jacobian is measured, or the trace itself.
+    """``n`` directions along which the trace of the Jacobian is measured, or the trace itself.
 
     ``kind`` is ``fixed`` (Rademacher, one draw for a whole solve), ``fresh`` (another at every node),
     ``gaussian`` or ``exact``; by default what suits the solver: fresh ones for `Adams`, fixed for `Dopri5`.
 
+    ``scheme`` says what several are. ``lattice``, the default: one Rademacher probe cut into n colours, so
+    that values close to each other are in different products, and their sum; four leave about a ninth of the
+    variance of one. ``independent``: n probes and their mean, which leaves an n-th. Kind ``independent`` is
+    that scheme with the usual kind. Gaussian probes are always independent.
+
     Examples
     --------
     >>> import merged_diffusion as md
-    >>> md.Probes(4)
-    Probes(n=4, kind=None)
+    >>> four = md.Probes(4)
+    >>> averaged = md.Probes(4, scheme="independent")
     >>> exact = md.Probes(kind="exact")  # d products for the trace of an image of d values
     """
 
     n: int = 1
     kind: ProbeKind | None = None
+    scheme: ProbeScheme | None = None
 
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in PROBE_KINDS:
             raise UsageError(f"probe = {self.kind!r}, possible are {', '.join(PROBE_KINDS)}")
+        if self.scheme not in (None, *get_args(ProbeScheme)):
+            raise UsageError(f"scheme = {self.scheme!r}, possible are {', '.join(get_args(ProbeScheme))}")
         check_count("probes", self.n)
         if self.kind == "exact" and self.n > 1:
+            raise UsageError(f"probe exact is the trace itself, but probes = {self.n}", hint="use 1 probe")
+        if self.scheme == "lattice" and self.kind in ("gaussian", "independent"):
             raise UsageError(
-                f"probe exact has no probes to average, but probes = {self.n}", hint="use 1 probe"
+                f"scheme lattice cuts a Rademacher probe into colours, and the kind is {self.kind}",
+                hint="leave one of them out",
             )
+        if self.kind == "independent":
+            object.__setattr__(self, "kind", None)
+            object.__setattr__(self, "scheme", "independent")
 
     def under(self, solver: Solver) -> Probes:
         """The same with the kind that suits the solver where none is asked for.
@@ -195,12 +211,38 @@ class Probes:
                 hint="dopri5 carries the log-density in its error norm and would take the noise of a new "
                 "probe at a node for error (5,000 evaluations for 120): use method adams, or probe fixed",
             )
-        return replace(self, kind=self.kind or solver.usual_probe)
+        known = replace(self, kind=self.kind or solver.usual_probe)
+        return replace(known, scheme="lattice" if known.is_lattice else "independent")
+
+    def of_dim(self, dim: int) -> Probes:
+        """The same for images of ``dim`` values: as many colours as values, or more, are the trace itself.
+
+        Raises
+        ------
+        UsageError
+            There is no lattice of so many colours.
+        """
+        if not self.is_lattice:
+            return self
+        if self.n >= dim:
+            return Probes(kind="exact")
+        if self.n > MOST_COLOURS:
+            raise UsageError(
+                f"probes = {self.n}: a lattice has at most {MOST_COLOURS} colours",
+                hint=f"use {MOST_COLOURS}, which leave less noise than {self.n} independent ones, or probe "
+                "independent",
+            )
+        return self
+
+    @property
+    def is_lattice(self) -> bool:
+        """Whether they are the colours of one probe."""
+        return self.n > 1 and self.scheme != "independent" and self.kind not in ("gaussian", "exact")
 
     @property
     def tell_their_error(self) -> bool:
-        """Whether they do: several by their disagreement, fresh ones along the path."""
-        return self.kind == "fresh" or (self.kind != "exact" and self.n > 1)
+        """Whether they do: fresh ones along the path, independent ones by their disagreement."""
+        return self.kind == "fresh" or (self.kind != "exact" and self.n > 1 and not self.is_lattice)
 
 
 def solver_of(words: Mapping[str, object], usual: Solver = Adams()) -> Solver:

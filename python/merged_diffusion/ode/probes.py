@@ -1,12 +1,15 @@
 """Directions along which the trace of a Jacobian J is measured.
 
-E[v^T J v] = tr J for any v with E[v v^T] = I (Hutchinson 1990): m Rademacher or Gaussian probes, averaged; or
-all d unit vectors, whose v^T J v add up to the trace itself.
+E[v^T J v] = tr J for any v with E[v v^T] = I (Hutchinson 1990): one Rademacher probe, whole or cut into
+colours whose v^T J v add up (`lattice`); m Rademacher or Gaussian probes, averaged; or all d unit vectors,
+whose v^T J v add up to the trace itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -16,6 +19,7 @@ from torch import Tensor
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
 from merged_diffusion.ode.items import Items, Keys
+from merged_diffusion.ode.lattice import colours
 from merged_diffusion.ode.machine import Place
 from merged_diffusion.ode.methods import SOLVERS, Probes
 from merged_diffusion.ode.placing import placed
@@ -36,10 +40,13 @@ class Directions(Protocol):
         """The directions [G, d] of these problems at these nodes, one after another; valid until the next."""
 
 
-def make_directions(probes: Probes, items: Items, place: Place, dim: int) -> Directions:
-    """Random probes of each problem, or the unit vectors, of ``dim`` values; ``probes`` name their kind."""
+def make_directions(probes: Probes, items: Items, place: Place, shape: tuple[int, int, int]) -> Directions:
+    """Directions of images of ``shape`` C, H, W for each problem; ``probes`` say which."""
+    dim = math.prod(shape)
     if probes.kind == "exact":
         return UnitVectors(place, dim)
+    if probes.is_lattice:
+        return Colours(probes, items, place, shape)
     return RandomDirections(probes, items, place, dim)
 
 
@@ -87,6 +94,26 @@ class RandomDirections:
         return unpacked(placed(packed, self._vectors.device), dim, self._vectors.dtype)
 
 
+class Colours:
+    """The colours of one probe of every problem: the probe where a value has the colour, else 0."""
+
+    weight = 1.0
+
+    def __init__(self, probes: Probes, items: Items, place: Place, shape: tuple[int, int, int]) -> None:
+        self.n_products = probes.n
+        dim = math.prod(shape)
+        self._whole = RandomDirections(replace(probes, n=1), items, place, dim)
+        masks = np.arange(probes.n)[:, None] == colours(probes.n, shape)
+        self._masks = torch.from_numpy(masks).to(place.device, place.dtype)
+        self._part = torch.zeros(place.rows, dim, device=place.device, dtype=place.dtype)
+
+    def directions(self, keys: Keys, node: Keys) -> Iterator[Tensor]:
+        """One colour after another in the same memory."""
+        (whole,) = self._whole.directions(keys, node)
+        for mask in self._masks:
+            yield torch.mul(whole, mask, out=self._part)
+
+
 class UnitVectors:
     """All d unit vectors: the trace itself, at d products an evaluation."""
 
@@ -97,7 +124,7 @@ class UnitVectors:
             raise UsageError(
                 f'probe = "exact" takes {dim} vector-Jacobian products an evaluation, '
                 f"at most {EXACT_DIM} are allowed",
-                hint=f"leave probe out ({_own_kinds()}); probes = m averages m of them",
+                hint=f"leave probe out ({_own_kinds()}); probes = 16 leave a hundredth of one's variance",
             )
         self.n_products = dim
         self._vector = torch.zeros(place.rows, dim, device=place.device, dtype=place.dtype)

@@ -9,7 +9,8 @@ so the variance of their mean is about sum_p D_p^2 / (m (m - 1)). The integral i
 steps, by the trapezoid rule with slopes from differences: h (f_0 + f_1)/2 - h^2 (f'_1 - f'_0)/12.
 
 Where every node has probes of its own, their errors add up by nodes instead (`_core.probe_variances`), and
-one probe a node tells its noise, too.
+one probe a node tells its noise, too. The colours of one probe add up to its q, and given the path they are
+independent: each tells its own noise.
 """
 
 from __future__ import annotations
@@ -36,12 +37,19 @@ class Spread:
 
     ``legs`` are the (start, end) of each course there, ``stride`` what lies between the keys of a problem on
     two courses. In the first lane a problem may have taken its first steps in the row of another.
+    ``are_colours``: the probes are those of one (`lattice`).
     """
 
     def __init__(
-        self, legs: Sequence[tuple[float, float]], stride: int = ONE_COURSE, *, is_first: bool = True
+        self,
+        legs: Sequence[tuple[float, float]],
+        stride: int = ONE_COURSE,
+        *,
+        is_first: bool = True,
+        are_colours: bool = False,
     ) -> None:
         self._legs = legs
+        self._are_colours = are_colours
         self._stride = stride
         self._is_first = is_first
         self._seen: dict[int, dict[float, Floats]] = {}
@@ -66,9 +74,14 @@ class Spread:
         return found
 
     def variances(self, key: int, steps: Floats, origin: Origin = None) -> Floats | None:
-        """Variances [n], by node, that fresh probes leave in the entry over its leg here."""
+        """Variances, by node, and by colour if there are any, that fresh probes leave over a leg here."""
         nodes, q = self._values(key, steps, origin)
-        return _core.probe_variances(nodes, [np.ascontiguousarray(column) for column in q.T])
+        columns = [np.ascontiguousarray(column) for column in q.T]
+        if not self._are_colours:
+            return _core.probe_variances(nodes, columns)
+        parts = [_core.probe_variances(nodes, [column]) for column in columns]
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if len(known) == len(parts) else None
 
     def _values(self, key: int, steps: Floats, origin: Origin) -> tuple[Floats, Floats]:
         """The nodes [n] of a problem's solution on its leg, and q [n, m] there."""

@@ -16,7 +16,8 @@ STATED: Final = (*methods.WORDS, "probe", "convention")  # whatever the default:
 DEFAULTS: Final[Mapping[str, object]] = {
     name: value for name, value in Settings(data="").as_dict().items() if name not in STATED
 }
-UNSAID: Final = {"tf32"}  # set by the program
+UNSAID: Final = {"tf32", "scheme"}  # set by the program; what several probes are unless they are independent
+AVERAGED: Final = ("fixed", "fresh")
 
 
 def command_lines(result: Result) -> list[str]:
@@ -55,6 +56,9 @@ def _eta(row: SweepRow) -> str:
 
 
 def _options(settings: Mapping[str, object]) -> Iterator[str]:
+    many = settings.get("probes")
+    if isinstance(many, int) and many > 1 and "scheme" not in settings and settings.get("probe") in AVERAGED:
+        settings = {**settings, "probe": "independent"}
     for name, value in settings.items():
         if name in UNSAID or value is None or value is False or value == DEFAULTS.get(name):
             continue

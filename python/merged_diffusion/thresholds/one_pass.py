@@ -183,7 +183,9 @@ class _Pass:
         return OnePass(bits.reshape(-1, len(self._gammas)), is_solved, self._evaluations)
 
     def _flow(self, expert: Expert) -> ProbabilityFlow:
-        directions = make_directions(self._options.probes, self._items, self._place, self._dim)
+        directions = make_directions(
+            self._options.probes.of_dim(self._dim), self._items, self._place, self._shape
+        )
         return ProbabilityFlow(expert, self._shape, directions, self._items)
 
     def _finished(self, outcome: _core.Outcome) -> None:
