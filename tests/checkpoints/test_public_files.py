@@ -358,6 +358,9 @@ def test_nonlinear_schedule_is_named_and_refused(tmp_path):
 
 def test_unknown_content(tmp_path):
     (tmp_path / "model.pkl").write_text("hello")
+    (tmp_path / "mine.py").write_text("expert = None")
+    with pytest.raises(UnsupportedCheckpointError, match=r"Python code.*mine\.py:expert"):
+        load_expert(tmp_path / "mine.py")
     with pytest.raises(UnsupportedCheckpointError, match="of no known format"):
         load_expert(tmp_path / "model.pkl")
     (tmp_path / "empty").mkdir()

@@ -165,6 +165,16 @@ def test_headline_is_the_best_of_all_rows_also_an_expert_alone(run_cli, threshol
     assert "warning: this eta is an end" in said
 
 
+def test_tune_limit_belongs_to_eta_auto(run_cli):
+    refused = run_cli("nll", "--data", "digits", "--limit", "2", "--tune-limit", "8")
+    assert refused.code == 2
+    assert "--tune-limit 8" in refused.err
+    assert "--eta auto finds one" in refused.err
+    found = run_cli("nll", "--data", "digits", "--limit", "2", "--eta", "auto", "--tune-limit", "8")
+    assert found.code == 0, found.err
+    assert "eta auto: 0." in found.err
+
+
 def test_eta_auto_of_images_of_ones_own_is_found_on_those_of_tune_data(run_cli, pair, tmp_path):
     _, held = hold_back(load_data("digits", "train"))
     np.savez(tmp_path / "own.npz", images=held.images[:4], levels=17)

@@ -9,7 +9,7 @@ import click
 from merged_diffusion.cli import completion, options, score
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes
-from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
+from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED, TUNED
 
 what = options.stacked(
     click.option(
@@ -81,9 +81,15 @@ json_lines = click.option(
     "--json-lines", is_flag=True,
     help="Print a JSON object a line instead: each image as it is done, and the summary at the end.",
 )  # fmt: skip
-tune_data = click.option(
-    "--tune-data", metavar="PATH", show_default="train images of the known set",
-    shell_complete=completion.data, help="With --eta auto: other images to find it on.",
+tune_data = options.stacked(
+    click.option(
+        "--tune-data", metavar="PATH", show_default="train images of the known set",
+        shell_complete=completion.data, help="With --eta auto: other images to find it on.",
+    ),
+    click.option(
+        "--tune-limit", type=click.IntRange(2), metavar="N", show_default=str(TUNED),
+        help="With --eta auto: how many of them, at most.",
+    ),
 )  # fmt: skip
 how = options.stacked(
     options.choice("--dequantise", DEQUANTISE, "The noise that makes a grey level a real number."),

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -28,11 +28,13 @@ ASK_SECONDS: Final = 86400.0
 def command(given: options.Given, *, is_bound: bool = False) -> int:
     """Score images as the options ``given`` say, by exact likelihood or by the bound; the exit code."""
     settings = Settings.of(given)
-    tune_data: str | None = given["tune_data"]
-    if tune_data is not None and settings.eta != "auto":
+    tuning: dict[str, Any] = {name: given[name] for name in ("tune_data", "tune_limit") if given[name]}
+    if tuning and settings.eta != "auto":
+        option, value = next(iter(tuning.items()))
+        option = f"--{option.replace('_', '-')}"
         raise UsageError(
-            f"--tune-data {tune_data}: images to find a threshold on, and none is to be found",
-            hint="--eta auto finds one; leave --tune-data out otherwise",
+            f"{option} {value}: of images to find a threshold on, and none is to be found",
+            hint=f"--eta auto finds one; leave {option} out otherwise",
         )
     if given["as_json"] and given["json_lines"]:
         raise UsageError("--json and --json-lines were both given", hint="use one of them")
@@ -57,7 +59,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
     with output.remarks(quiet=quiet, told=() if as_json else ("above uniform",)):
         workers.take_gpu(worker, settings.machine.device)
         if settings.eta == "auto":
-            settings = with_threshold(settings, out, tune_data)
+            settings = with_threshold(settings, out, **tuning)
             if not quiet:
                 output.say(f"note: eta auto: {settings.eta:.4f}")
         plan, out = place(settings, out, metric(given) if is_bound else LIKELIHOOD)

@@ -22,8 +22,8 @@ from merged_diffusion.scores.defaults import TUNED
 from merged_diffusion.thresholds.find import Found, find_threshold
 
 
-def tuning_data(settings: Settings, tune_data: str | None = None, limit: int = TUNED) -> Data:
-    """At most ``limit`` images to choose a threshold on: of a path, else of the train split of the known set.
+def tuning_data(settings: Settings, tune_data: str | None = None, tune_limit: int = TUNED) -> Data:
+    """At most so many images to choose a threshold on: of a path, else of the train split of the known set.
 
     Of the sets in the package it is the part held back, which the bundled experts were not fitted to.
 
@@ -46,7 +46,7 @@ def tuning_data(settings: Settings, tune_data: str | None = None, limit: int = T
             "images that it is reported on",
             hint="give other images of the same kind by --tune-data",
         )
-    return data.select(limit=min(limit, len(data)))
+    return data.select(limit=min(tune_limit, len(data)))
 
 
 def find_on(
@@ -77,6 +77,7 @@ def auto_eta(
     *,
     eta_range: tuple[float, float] | None = None,
     tune_data: str | None = None,
+    tune_limit: int = TUNED,
 ) -> float:
     """The eta that ``--eta auto`` stands for, found on the `tuning_data` of the settings.
 
@@ -89,13 +90,15 @@ def auto_eta(
     eta_range
         Of the pair's card.
     """
-    return find_on(experts, tuning_data(settings, tune_data), settings, eta_range=eta_range).eta
+    return find_on(experts, tuning_data(settings, tune_data, tune_limit), settings, eta_range=eta_range).eta
 
 
-def with_threshold(settings: Settings, out: Path | None, tune_data: str | None = None) -> Settings:
+def with_threshold(
+    settings: Settings, out: Path | None, tune_data: str | None = None, tune_limit: int = TUNED
+) -> Settings:
     """Settings whose ``--eta auto`` is a number: that of the run at ``out``, if there is one, else found.
 
-    ``tune_data`` is that of `tuning_data`.
+    ``tune_data`` and ``tune_limit`` are those of `tuning_data`.
     """
     if settings.eta != "auto":
         return settings
@@ -110,7 +113,13 @@ def with_threshold(settings: Settings, out: Path | None, tune_data: str | None =
         plan.check_experts()
         pair = plan.models.pair
         eta_range = None if pair is None else pair.eta_range
-        eta = auto_eta(plan.models.experts, plan.settings, eta_range=eta_range, tune_data=tune_data)
+        eta = auto_eta(
+            plan.models.experts,
+            plan.settings,
+            eta_range=eta_range,
+            tune_data=tune_data,
+            tune_limit=tune_limit,
+        )
     return replace(settings, eta=eta)
 
 

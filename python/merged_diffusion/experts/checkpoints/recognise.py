@@ -84,6 +84,12 @@ def recognise(path: Path) -> Found:
         return Found("safetensors", path)
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
         return Found("flax-msgpack", path)
+    if path.suffix == ".py":
+        raise UnsupportedCheckpointError(
+            f"{path}: Python code, of which one name is the expert",
+            hint=f"write {path}:expert, where expert is what the file calls it",
+            file=str(path),
+        )
     raise UnsupportedCheckpointError(f"{path}: of no known format", hint=KNOWN, file=str(path))
 
 
