@@ -31,7 +31,10 @@ from torch import Tensor, nn
 from merged_diffusion import _core, schedules
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration, described, like_input
+from merged_diffusion.experts.families import Families
 from merged_diffusion.experts.fence import gammas, is_of_expert, raised
+from merged_diffusion.experts.likely import Likely
+from merged_diffusion.experts.readings import Reading
 from merged_diffusion.experts.timetables import Timetable
 
 Predicts = Literal["eps", "x0", "v", "score", "eps-minus-x0", "x0-minus-eps"]
@@ -56,7 +59,7 @@ FLOW_TIME: Final = (
 SIGNS: Final[Mapping[str, float]] = {"eps-minus-x0": 1.0, "x0-minus-eps": -1.0}
 
 
-class CallableExpert(nn.Module):
+class CallableExpert(Families, nn.Module):
     """``net(input, time)``, or ``net(input, time, cond)`` where it is ``conditional``, as a noise predictor.
 
     Parameters
@@ -101,9 +104,9 @@ class CallableExpert(nn.Module):
         self,
         net: Callable[..., Any],
         *,
-        predicts: Predicts,
+        predicts: Predicts | Reading,
         time: TimeName | Clock,
-        input: Input,  # noqa: A002 (the interface's name)
+        input: Input | Reading,  # noqa: A002 (the interface's name)
         pixels: Pixels,
         levels: int,
         gamma_range: tuple[float, float],
@@ -114,10 +117,11 @@ class CallableExpert(nn.Module):
     ) -> None:
         super().__init__()
         self.training = False
+        self.likely: Likely = {}
         self.net = net
         self.name = _name(net) if name is None else name
         self.predicts = _predicts(predicts)
-        self.input = _one_of("input", input, get_args(Input))
+        self.input = input if isinstance(input, Reading) else _one_of("input", input, get_args(Input))
         self.pixels: Pixels = pixels
         self.levels = levels
         self.gamma_range = _core.gamma_range(*gamma_range)
@@ -150,6 +154,9 @@ class CallableExpert(nn.Module):
         return self._eps_hat(like_input(self.name, out, z), z, gamma)
 
     def _input(self, z: Tensor, gamma: Tensor) -> Tensor:
+        if isinstance(self.input, Reading):
+            scale, shift = self.input.input(gamma)
+            return _times(scale, z) + shift
         if self.input == "vp":
             return z
         alpha = schedules.alpha(gamma)
@@ -160,6 +167,10 @@ class CallableExpert(nn.Module):
         """eps_hat of the network's output; the table above."""
         if self.predicts == "eps":
             return out
+        if isinstance(self.predicts, Reading):
+            of_z, of_out = self.predicts.output(gamma)
+            read = _times(of_out, out)
+            return read if isinstance(of_z, float) and of_z == 0 else _times(of_z, z) + read
         alpha, sigma = schedules.alpha(gamma), schedules.sigma(gamma)
         if self.predicts == "x0":
             wide = schedules.widened(z)
@@ -187,6 +198,11 @@ class CallableExpert(nn.Module):
         return f"{self.name}, predicts={self.predicts}, time={self.time}, input={self.input}"
 
 
+def _times(factor: Tensor | float, images: Tensor) -> Tensor:
+    """Each image times its own number, or all times one."""
+    return images * (schedules.per_image(factor, images) if isinstance(factor, Tensor) else factor)
+
+
 def _gamma(gamma: Tensor) -> Tensor:
     return gamma
 
@@ -208,7 +224,9 @@ def _schedule(schedule: Schedule, unit: bool, gamma_range: tuple[float, float]) 
     return Timetable(schedule, unit=unit, gamma_range=gamma_range)
 
 
-def _predicts(word: str) -> Predicts:
+def _predicts(word: str | Reading) -> Predicts | Reading:
+    if isinstance(word, Reading):
+        return word
     if word == "velocity":
         raise UsageError('predicts = "velocity" is read with either sign', hint=TWO_READINGS)
     return cast(Predicts, _one_of("predicts", word, get_args(Predicts), hint=WORDS))

@@ -246,7 +246,7 @@ def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_h
     noise, guess = (schedules.widened(values[-1]).flatten() for values in (z, eps_hat))
     correlation = float(noise @ guess / (noise.norm() * guess.norm()).clamp(min=1e-300))
     if correlation < LIKE_NOISE:
-        other = OPPOSITE.get(expert.predicts) if correlation < -LIKE_NOISE else None
+        other = OPPOSITE.get(str(expert.predicts)) if correlation < -LIKE_NOISE else None
         line = "" if other is None else "; else write " + written(f'predicts="{other}"')
         warnings.warn(
             f"expert {expert.name}: at gamma = {float(gamma[-1]):.4g}, where z is nearly pure noise, its "

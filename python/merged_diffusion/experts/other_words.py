@@ -39,11 +39,16 @@ def others(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
             object.__setattr__(other, name, value)
         return Centred(other) if isinstance(expert, Centred) else other
 
-    if isinstance(declared, CallableExpert):
+    if isinstance(declared, CallableExpert) and declared.likely:
+        words = {}
+        for line, make in declared.likely.items():
+            other = make()
+            yield line, line, Centred(other) if isinstance(expert, Centred) else other
+    elif isinstance(declared, CallableExpert):
         words = {"predicts": get_args(Predicts), "input": get_args(Input)}
         for clock, line, time in _clocks(declared):
             yield clock, line, again(clock=time)
-        velocity = VELOCITIES.get(declared.predicts)
+        velocity = VELOCITIES.get(str(declared.predicts))
         if velocity is not None and (other_way := _turned_time(declared)) is not None:
             argument, time = other_way
             words_of_both = f'predicts = "{velocity}" and the time reversed'

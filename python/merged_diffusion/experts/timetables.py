@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from merged_diffusion.errors import ExpertRangeError, UsageError
+
+SCHEDULES: Final = ("linear", "cosine", "sigmoid")
+MOST_BETA: Final = 0.999
 
 
 class Timetable(nn.Module):
@@ -61,3 +66,39 @@ class Timetable(nn.Module):
         below, above = gammas[right - 1], gammas[right]
         part = ((gamma - below) / (above - below)).clamp(0, 1)
         return torch.lerp(times[right - 1], times[right], part)
+
+
+def step_gammas(
+    abar: Tensor | npt.ArrayLike | None, schedule: str | None, steps: int
+) -> npt.NDArray[np.float64]:
+    """Gammas [N] of the steps of a table of abar, else of a schedule that has a name."""
+    if (abar is None) == (schedule is None):
+        raise UsageError(
+            "alphas_cumprod and schedule were both given" if schedule else "no schedule was given",
+            hint=f"give the table alphas_cumprod [N], or schedule = {' or '.join(SCHEDULES)}",
+        )
+    if abar is not None:
+        given = abar.detach().cpu().numpy() if isinstance(abar, Tensor) else abar
+        table: npt.NDArray[np.float64] = np.array(given, dtype=np.float64)
+        if table.ndim != 1 or len(table) < 2 or not ((table > 0) & (table < 1)).all():
+            raise UsageError("alphas_cumprod: [N] numbers between 0 and 1 are needed, N >= 2")
+    elif schedule in SCHEDULES:
+        table = np.cumprod(1 - _betas(schedule, steps), dtype=np.float64)
+    else:
+        raise UsageError(f"schedule = {schedule!r}, possible are {', '.join(SCHEDULES)}")
+    gammas: npt.NDArray[np.float64] = np.log1p(-table) - np.log(table)
+    return gammas
+
+
+def _betas(schedule: str, steps: int) -> npt.NDArray[np.float64]:
+    """Of Ho et al. 2020, Nichol and Dhariwal 2021 (eq. 17), Jabri et al. 2023 (start -3, end 3)."""
+    if schedule == "linear":
+        return np.linspace(1e-4, 0.02, steps) * 1000 / steps
+    t = np.arange(steps + 1) / steps
+    if schedule == "cosine":
+        f = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    else:
+        ends = 1 / (1 + np.exp([3.0, -3.0]))
+        f = (ends[1] - 1 / (1 + np.exp(3 - 6 * t))) / (ends[1] - ends[0])
+    found: npt.NDArray[np.float64] = np.minimum(1 - f[1:] / f[:-1], MOST_BETA)
+    return found

@@ -1,0 +1,54 @@
+"""What declares a kind of network: wrappers of the network, and what else may have been meant by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from functools import partial
+
+    from merged_diffusion.experts.callables import CallableExpert
+
+Changes = list[Mapping[str, object]]
+Likely = Mapping[str, Callable[[], "CallableExpert"]]
+"""What the same network may have been meant to be, by the line that declares it."""
+
+
+def likely(again: partial[CallableExpert], changes: Sequence[Mapping[str, object]], call: str = "") -> Likely:
+    """The declaration ``again`` with some words changed, each by the line that says so."""
+    called = call or f"CallableExpert.{again.func.__name__}"
+    found: dict[str, Callable[[], CallableExpert]] = {}
+    for change in changes:
+        words = ", ".join(f"{name}={_written(value)}" for name, value in change.items())
+        found[f"{called}(net, {words}, ...)"] = _changed(again, change)
+    return found
+
+
+def _changed(again: partial[CallableExpert], change: Mapping[str, object]) -> Callable[[], CallableExpert]:
+    return lambda: again(**change)
+
+
+def _written(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def first_half(net: Callable[..., Any]) -> Callable[..., Any]:
+    """The network without the channels of its variance."""
+
+    def called(z: Tensor, *rest: Tensor) -> Any:
+        out = net(z, *rest)
+        return out[:, : z.shape[1]] if isinstance(out, Tensor) and out.shape[1] == 2 * z.shape[1] else out
+
+    return called
+
+
+def at_times(net: Callable[..., Any], scale: float, *, whole: bool) -> Callable[..., Any]:
+    """The network at ``scale`` times the step, which is rounded if it knows whole ones only."""
+
+    def called(z: Tensor, step: Tensor, *rest: Tensor) -> Any:
+        return net(z, scale * (step.round() if whole else step), *rest)
+
+    return called
