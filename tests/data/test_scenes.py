@@ -14,6 +14,8 @@ from merged_diffusion.data import load_data, scenes, views
 from merged_diffusion.data.bundled import hold_back
 from merged_diffusion.data.views import CONTRAST, views_anywhere, views_apart
 from merged_diffusion.errors import DataError, DataNotFoundError
+from merged_diffusion.fetch import photographs as fetched
+from merged_diffusion.fetch.photographs import found
 from merged_diffusion.files.reading import sha256_of
 
 NOTICE = Path(__file__).parents[2] / "NOTICE"
@@ -62,7 +64,7 @@ def test_parts_share_no_photograph_and_shipped_ones_may_be_shared():
 def test_the_test_split_is_the_one_that_the_code_cuts():
     chosen = [photo for photo in scenes.photographs() if photo.part == "test"]
     try:
-        files = scenes.found(chosen)
+        files = found(chosen)
     except DataNotFoundError:
         pytest.skip("Debian's lomiri-wallpapers-16.04 is not installed")
     assert scenes.cut(chosen, files, "test").sha256 == known()["data"]["scenes"]["sha256"]
@@ -131,7 +133,8 @@ def few(tmp_path, monkeypatch):
         photos.append(
             replace(model, label=label, part=part, file=name, package="some-package", sha256=sha256_of(file))
         )
-    monkeypatch.setattr(scenes, "photographs", lambda: tuple(photos))
+    for module in (scenes, fetched):
+        monkeypatch.setattr(module, "photographs", lambda: tuple(photos))
     monkeypatch.setattr(scenes, "N_VIEWS", {"test": 3, "tune": 5, "train": 40})
     monkeypatch.setenv("MERGED_DIFFUSION_CACHE", str(tmp_path / "cache"))
     return folder.parent

@@ -119,6 +119,7 @@ def make(name: str, photographs: tuple[Path, ...], cache: Path | None, as_json: 
     from tqdm import tqdm
 
     from merged_diffusion.data import scenes
+    from merged_diffusion.fetch.photographs import make_train
 
     for folder in photographs:
         if not folder.is_dir():
@@ -129,7 +130,7 @@ def make(name: str, photographs: tuple[Path, ...], cache: Path | None, as_json: 
             bar.total = whole
             bar.update(done - bar.n)
 
-        data = scenes.make_train(photographs, cache=cache, observe=observe)
+        data = make_train(photographs, cache=cache, observe=observe)
     path, same = scenes.train_path(cache), scenes.as_published(data)
     if as_json:
         output.emit_json({"command": "data make", "file": path, "data": _facts(data), "as_published": same})

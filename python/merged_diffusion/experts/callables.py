@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from merged_diffusion import _core, schedules
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration, described, like_input
-from merged_diffusion.experts.families import Families
 from merged_diffusion.experts.fence import gammas, is_of_expert, raised
+from merged_diffusion.experts.kinds import Kinds
 from merged_diffusion.experts.likely import Likely
 from merged_diffusion.experts.readings import Reading
 from merged_diffusion.experts.timetables import Timetable
@@ -59,7 +59,7 @@ FLOW_TIME: Final = (
 SIGNS: Final[Mapping[str, float]] = {"eps-minus-x0": 1.0, "x0-minus-eps": -1.0}
 
 
-class CallableExpert(Families, nn.Module):
+class CallableExpert(Kinds, nn.Module):
     """``net(input, time)``, or ``net(input, time, cond)`` where it is ``conditional``, as a noise predictor.
 
     Parameters

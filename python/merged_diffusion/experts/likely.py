@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from functools import partial
-
-    from merged_diffusion.experts.callables import CallableExpert
+from merged_diffusion.experts.base import Expert
 
 Changes = list[Mapping[str, object]]
-Likely = Mapping[str, Callable[[], "CallableExpert"]]
+Likely = Mapping[str, Callable[[], Expert]]
 """What the same network may have been meant to be, by the line that declares it."""
 
 
-def likely(again: partial[CallableExpert], changes: Sequence[Mapping[str, object]], call: str = "") -> Likely:
+def likely(again: partial[Any], changes: Sequence[Mapping[str, object]], call: str = "") -> Likely:
     """The declaration ``again`` with some words changed, each by the line that says so."""
     called = call or f"CallableExpert.{again.func.__name__}"
-    found: dict[str, Callable[[], CallableExpert]] = {}
+    found: dict[str, Callable[[], Expert]] = {}
     for change in changes:
         words = ", ".join(f"{name}={_written(value)}" for name, value in change.items())
         found[f"{called}(net, {words}, ...)"] = _changed(again, change)
     return found
 
 
-def _changed(again: partial[CallableExpert], change: Mapping[str, object]) -> Callable[[], CallableExpert]:
+def _changed(again: partial[Any], change: Mapping[str, object]) -> Callable[[], Expert]:
     return lambda: again(**change)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack
 
 import numpy.typing as npt
 import torch
@@ -18,11 +18,8 @@ from torch import Tensor
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts import readings
 from merged_diffusion.experts.base import Pixels
-from merged_diffusion.experts.likely import Changes, at_times, first_half, likely
+from merged_diffusion.experts.likely import Changes, Likely, at_times, first_half, likely
 from merged_diffusion.experts.timetables import SCHEDULES, step_gammas
-
-if TYPE_CHECKING:
-    from merged_diffusion.experts.callables import CallableExpert
 
 Table = Tensor | npt.ArrayLike
 PATHS: Final = ("linear", "trigonometric")
@@ -44,12 +41,17 @@ class Rest(TypedDict, total=False):
 USUAL: Final[Rest] = {"pixels": "ends", "levels": 256, "image_shape": (3, None, None), "conditional": False}
 
 
-class Families:
+Made = TypeVar("Made")
+
+
+class Kinds:
     """Constructors of a `CallableExpert`.
 
-    All take ``pixels`` (``ends``: x = v/127.5 - 1, what all these families train on), ``levels`` (256),
+    All take ``pixels`` (``ends``: x = v/127.5 - 1, what all these kinds train on), ``levels`` (256),
     ``image_shape`` (three channels, any size), ``gamma_range`` (that of the kind), ``conditional``, ``name``.
     """
+
+    likely: Likely
 
     @classmethod
     def ddpm(
@@ -64,7 +66,7 @@ class Families:
         rescale_timesteps: bool = False,
         whole_steps: bool = False,
         **rest: Unpack[Rest],
-    ) -> CallableExpert:
+    ) -> Self:
         """A network of discrete time (Ho et al. 2020; Nichol and Dhariwal 2021).
 
         It is called as ``net(z, i)``, z = sqrt(abar_i) x + sqrt(1 - abar_i) eps, i = 0, ..., steps - 1.
@@ -115,7 +117,7 @@ class Families:
         return expert
 
     @classmethod
-    def edm(cls, net: Callable[..., Any], *, sigma_data: float = 0.5, **rest: Unpack[Rest]) -> CallableExpert:
+    def edm(cls, net: Callable[..., Any], *, sigma_data: float = 0.5, **rest: Unpack[Rest]) -> Self:
         """F of EDM's preconditioning (Karras et al. 2022, eq. 7 and table 1).
 
         It is called as ``net(c_in x, ln(s)/4)``, x the image with noise of standard deviation s, and the
@@ -135,10 +137,7 @@ class Families:
         reading = readings.edm(sigma_data)
         expert = _made(cls, net, predicts=reading, time="log_edm_sigma_over_4", input=reading, **declared)
         denoiser = {"predicts": "x0", "time": "edm_sigma", "input": "edm"}
-        words = ", ".join(f'{name}="{word}"' for name, word in denoiser.items())
-        expert.likely = {
-            f"CallableExpert(net, {words}, ...)": lambda: _made(cls, net, **denoiser, **declared)
-        }
+        expert.likely = likely(partial(_made, cls, net, **declared), [denoiser], "CallableExpert")
         return expert
 
     @classmethod
@@ -150,7 +149,7 @@ class Families:
         path: Literal["linear", "trigonometric"] = "linear",
         time_scale: float = 1.0,
         **rest: Unpack[Rest],
-    ) -> CallableExpert:
+    ) -> Self:
         """The velocity of flow matching, dx_t/dt (Lipman et al. 2023; Albergo and Vanden-Eijnden 2023).
 
         It is called as ``net(x_t, time_scale * t)``. With ``data_at=1`` (TorchCFM, flow_matching) the path is
@@ -203,7 +202,7 @@ class Families:
         predicts: Literal["eps", "score"] = "eps",
         time_scale: float = 999.0,
         **rest: Unpack[Rest],
-    ) -> CallableExpert:
+    ) -> Self:
         """A network of the VP SDE, or of the sub-VP SDE (Song et al. 2021, appendix C).
 
         It is called as ``net(x_t, time_scale * t)``, x_t = a x + std eps with a = exp(-B/2),
@@ -255,7 +254,7 @@ class Families:
         sigma_range: tuple[float, float] = (0.01, 50.0),
         unit: bool = False,
         **rest: Unpack[Rest],
-    ) -> CallableExpert:
+    ) -> Self:
         """A score, the gradient of log p at x + s eps (Song and Ermon 2019; the VE SDE of Song et al. 2021).
 
         It is called as ``net(x + s eps, s)`` and trained for s in ``sigma_range``. ``unit``: its images and
@@ -284,9 +283,8 @@ class Families:
         return expert
 
 
-def _made(cls: type, *arguments: object, **declared: object) -> CallableExpert:
-    expert: CallableExpert = cls(*arguments, **declared)
-    return expert
+def _made(cls: type[Made], *arguments: object, **declared: object) -> Made:
+    return cls(*arguments, **declared)
 
 
 def _declared(net: Callable[..., Any], rest: Rest, gamma_range: tuple[float, float]) -> dict[str, Any]:
