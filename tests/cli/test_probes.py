@@ -1,8 +1,14 @@
 """``--probes`` and ``--probe``: what a run records, and that older runs go on as they were begun."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+
+from merged_diffusion.jobs.evaluate import evaluate
+from merged_diffusion.jobs.plan import place
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.ode.methods import Probes
 
 COMMAND = ("nll", "--data", "digits", "--limit", "2", "--probes", "4", "--batch-size", "2")
 
@@ -30,6 +36,27 @@ def test_a_run_without_the_word_goes_on_with_independent_probes(run_cli, tmp_pat
     whole = run_cli(*COMMAND, *more, "--probe", "independent", "--out", "new", "--json").json
     assert gone_on.json["bits_per_dim"] == whole["bits_per_dim"]
     assert independent["n"] == 2
+
+
+def test_a_sweep_without_the_word_goes_on_with_independent_probes(run_cli):
+    sweep = ("sweep", *COMMAND[1:], "--etas", "0.1,0.3")
+    assert run_cli(*sweep, "--probe", "independent", "--out", "old").code == 0
+    again = run_cli(*sweep, "--out", "old")
+    assert again.code == 0, again.err
+
+
+def test_a_run_in_its_default_place_is_found_again(tmp_path, monkeypatch):
+    """That of an older version, whose settings have not the word."""
+    monkeypatch.chdir(tmp_path)
+    asked = Settings.of({"data": "digits", "limit": 2, "probes": 4, "batch_size": 2})
+    plan, _ = place(asked.averaging(), None)
+    assert plan.default_out() != place(asked, None)[0].default_out()
+    evaluate(asked.averaging(), out=plan.default_out())
+    found, out = place(asked, None)
+    assert out == plan.default_out()
+    assert found.settings.probes == Probes(4, scheme="independent")
+    # Where it was said, it counts.
+    assert place(replace(asked, probes=Probes(4, scheme="lattice")), None)[1] is None
 
 
 def test_the_command_that_repeats_a_run_names_independent_probes(run_cli, tmp_path):

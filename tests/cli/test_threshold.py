@@ -169,7 +169,7 @@ def test_tune_limit_belongs_to_eta_auto(run_cli):
     refused = run_cli("nll", "--data", "digits", "--limit", "2", "--tune-limit", "8")
     assert refused.code == 2
     assert "--tune-limit 8" in refused.err
-    assert "--eta auto finds one" in refused.err
+    assert "belongs to --eta auto" in refused.err
     found = run_cli("nll", "--data", "digits", "--limit", "2", "--eta", "auto", "--tune-limit", "8")
     assert found.code == 0, found.err
     assert "eta auto: 0." in found.err

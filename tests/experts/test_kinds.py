@@ -11,10 +11,11 @@ import torch
 
 import merged_diffusion as md
 from merged_diffusion.data import pixel_values
-from merged_diffusion.errors import ExpertWarning, UsageError
+from merged_diffusion.errors import ExpertError, ExpertWarning, UsageError
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.timetables import step_gammas
+from merged_diffusion.jobs.models import weights_sha256
 from merged_diffusion.merge import as_model
 
 MEAN, VARIANCE = 0.1, 0.25
@@ -154,7 +155,7 @@ KINDS = {
         )
         for sub in (False, True) for predicts in ("eps", "score")
     },
-    "ve": (score, {}, "score", {"sigma_range": (0.01, 50.0)}, 1e-11),
+    "ve": (score, {}, "score", {"sigma_range": (0.01, 50.0), "unit": False}, 1e-11),
     "ve of 0 to 1": (score, {"unit": True}, "score", {"sigma_range": (0.01, 50.0), "unit": True}, 1e-11),
 }  # fmt: skip
 
@@ -215,6 +216,43 @@ def test_whole_steps_are_asked_at_whole_steps():
     assert seen[0].max() <= 999
 
 
+def test_a_table_of_steps_is_looked_up_by_whole_numbers():
+    class Lookup(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(1000, 1)
+
+        def forward(self, z, i):
+            return z + self.table(i).view(-1, 1, 1, 1)
+
+    expert = CallableExpert.ddpm(Lookup().eval(), schedule="linear", whole_steps=True)
+    out = expert(torch.zeros(5, 3, 4, 4), torch.linspace(-9, 9, 5, dtype=torch.float64))
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "how", [{"whole_steps": True}, {"learned_variance": True}, {"rescale_timesteps": True}]
+)
+def test_the_network_of_a_wrapper_is_seen(how):
+    """By its hash, its mode and its device: a run must not mix two networks."""
+    nets = [torch.nn.Conv2d(3, 6 if "learned_variance" in how else 3, 1) for _ in range(2)]
+
+    class Net(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, z, i):
+            return self.inner(z)
+
+    experts = [CallableExpert.ddpm(Net(net).eval(), schedule="linear", steps=100, **how) for net in nets]
+    one, two = (weights_sha256(expert) for expert in experts)
+    assert one != two
+    assert [key for key in experts[0].state_dict() if "inner" in key]
+    with pytest.raises(ExpertError, match="training mode"):
+        check_expert(CallableExpert.ddpm(Net(nets[0]).train(), schedule="linear", **how), shape=(3, 4, 4))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -222,12 +260,20 @@ def test_whole_steps_are_asked_at_whole_steps():
         (lambda net: CallableExpert.ddpm(net, schedule="linear", alphas_cumprod=[0.9, 0.5]), "both given"),
         (lambda net: CallableExpert.ddpm(net, schedule="quadratic"), "possible are linear, cosine, sigmoid"),
         (lambda net: CallableExpert.ddpm(net, alphas_cumprod=[1.2, 0.5]), "between 0 and 1"),
+        (lambda net: CallableExpert.ddpm(net, alphas_cumprod=[0.5, 0.9]), "does not fall"),
+        (lambda net: CallableExpert.ddpm(net, schedule="linear", steps=10), "steps = 10"),
+        (lambda net: CallableExpert.ddpm(net, schedule="linear", steps=2.5), "steps = 2.5"),
+        (
+            lambda net: CallableExpert.ddpm(net, schedule="linear", predicts="score"),
+            "possible are eps, x0, v",
+        ),
+        (lambda net: CallableExpert.flow(net, data_at=1, time_scale=0), "time_scale = 0"),
         (lambda net: CallableExpert.edm(net, sigma_data=0.0), "sigma_data = 0.0"),
         (lambda net: CallableExpert.flow(net, data_at=2), "data_at = 2"),
         (lambda net: CallableExpert.flow(net, data_at=1, path="cubic"), "path = 'cubic'"),
         (lambda net: CallableExpert.vp_sde(net, beta_min=3.0, beta_max=2.0), "0 < beta_min < beta_max"),
         (lambda net: CallableExpert.vp_sde(net, predicts="v"), "possible are eps, score"),
-        (lambda net: CallableExpert.score(net, sigma_range=(1.0, 0.1)), "two rising numbers"),
+        (lambda net: CallableExpert.score(net, unit=False, sigma_range=(1.0, 0.1)), "two rising numbers"),
         (lambda net: CallableExpert.edm(net, levles=256), "levles: no such argument"),
     ],
 )

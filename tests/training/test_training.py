@@ -105,12 +105,13 @@ def test_another_seed_gives_another_expert(tmp_path):
     assert digest(outs[0]) != digest(outs[1])
 
 
-def test_an_interrupted_training_gives_what_an_uninterrupted_one_gives(tmp_path, monkeypatch):
+@pytest.mark.parametrize("report", [0, 8])
+def test_an_interrupted_training_gives_what_an_uninterrupted_one_gives(tmp_path, monkeypatch, report):
     import merged_diffusion.training as module
 
-    path = recipe(tmp_path)
+    path = recipe(tmp_path, report=report)
     whole = digest(run(path, tmp_path / "whole"))
-    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "SAVE_SECONDS", 1e9 if report else 0.0)
     plain = module._losses
 
     def interrupted(expert, stated, fit, step):
@@ -181,6 +182,36 @@ def test_a_finished_training_goes_on_with_more_steps(tmp_path):
     assert run(longer, short) == short
     rows = (short / "progress.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == ["45", "60"]
+
+
+def test_what_cannot_be_raised(tmp_path, monkeypatch):
+    import merged_diffusion.training as module
+
+    out = run(recipe(tmp_path, warmup=5), tmp_path / "out")
+    longer = recipe(tmp_path, steps=60, name="longer", warmup=5)
+    (out / "checkpoint.safetensors").unlink()
+    with pytest.raises(RunMismatchError, match=r"its checkpoint\.safetensors.* is not there"):
+        run(longer, out)
+    # A raised expert's own card is a recipe from the start, and says so of what it makes.
+    raised = run(longer, run(recipe(tmp_path, warmup=5), tmp_path / "raised"))
+    again = run(raised / "card.toml", tmp_path / "again")
+    assert "raised_from" not in read_card(again / "card.toml").training
+    assert digest(again) != digest(raised)
+    # Nor is a training that has not come to its end: its learning rate has not fallen as its card says.
+    plain = module._losses
+
+    def interrupted(expert, stated, fit, step):
+        if step == 17:
+            raise KeyboardInterrupt
+        return plain(expert, stated, fit, step)
+
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_losses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(tmp_path, warmup=5), tmp_path / "parts")
+    monkeypatch.setattr(module, "_losses", plain)
+    with pytest.raises(RunMismatchError, match=r"training\.steps: 30 there, 60 now"):
+        run(longer, tmp_path / "parts")
 
 
 def test_a_raised_training_that_was_interrupted_is_the_one_that_was_not(tmp_path, monkeypatch):

@@ -23,6 +23,12 @@ def set_rows(cache: str | Path | None = None) -> list[dict[str, object]]:
     return rows
 
 
+def set_name(name: str, split: str) -> str:
+    """``photos/train``, and of a file its name alone: which split it is only its owner knows."""
+    names = {known_name.removesuffix("-old").removesuffix("-new") for known_name in known()["data"]}
+    return f"{name}/{split}" if name in names else name
+
+
 def forms_of(name: str, cache: str | Path | None = None) -> list[Path]:
     """Where a public set may lie, in the order in which it is looked for; `fetch` brings the first."""
     card = known()["data"][name]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.cli import completion, measure, options, output
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def command(given: options.Given) -> int:
         output.say(f"warning: {note}")
     about = statistics.about
     of = statistics.name if about is None else f"{about.n} of {about.data}/{about.split}"
-    output.emit(f"{chosen.name}/{chosen.split}  {len(chosen)} images against {of}")
+    output.emit(f"{set_name(chosen.name, chosen.split)}  {len(chosen)} images against {of}")
     output.emit("\n".join(map(_line, figures)))
     return 0
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.cli import completion, measure, options, output
 
 EPILOG: Final = """\b
@@ -54,6 +55,6 @@ def command(given: options.Given) -> int:
         reference = describe(read_statistics(out))
         output.emit_json({"command": "fid-ref", "reference": reference, "remarks": notes})
     else:
-        what = f"{len(chosen)} images of {chosen.name}/{chosen.split}"
+        what = f"{len(chosen)} images of {set_name(chosen.name, chosen.split)}"
         output.emit(f"{out}: {what}, {used.dim} {used.name} features")
     return 0

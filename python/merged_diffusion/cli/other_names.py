@@ -137,7 +137,7 @@ OTHERWISE: Final[Mapping[str, str | Mapping[str, str]]] = {
 }
 # What can be written for an option that is missing, by the name of its parameter.
 FOR_INSTANCE: Final[Mapping[str, str]] = {
-    "data": "For instance --data photos: photos and digits are in the package. A path to images does, too.",
+    "data": "For instance --data photos; scenes and digits come along, too. A path to images does as well.",
     "images": "For instance samples.npz, as sample --out samples.npz writes it, or the name of a set.",
     "reference": "For instance --ref digits, a file of statistics, or a path to other images.",
 }

@@ -33,8 +33,8 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         option, value = next(iter(tuning.items()))
         option = f"--{option.replace('_', '-')}"
         raise UsageError(
-            f"{option} {value}: of images to find a threshold on, and none is to be found",
-            hint=f"--eta auto finds one; leave {option} out otherwise",
+            f"{option} {value} belongs to --eta auto, and eta is not auto",
+            hint=f"--eta auto finds a threshold; leave {option} out otherwise",
         )
     if given["as_json"] and given["json_lines"]:
         raise UsageError("--json and --json-lines were both given", hint="use one of them")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Final
 
+from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.scores.means import Means, MeansOfDensities
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def lines(summary: Summary) -> list[str]:
 def heading(identity: Identity, n: int) -> str:
     """Data, number of images, threshold."""
     words = threshold_words(identity.threshold, identity.legs, identity.experts)
-    return f"{identity.data.name}/{identity.data.split}  {n} images  {words}"
+    return f"{set_name(identity.data.name, identity.data.split)}  {n} images  {words}"
 
 
 def leg_line(leg: LegSpan, experts: Experts) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.cli.output import emit, emit_json
 from merged_diffusion.cli.text import error
-from merged_diffusion.data import set_name
 from merged_diffusion.sweeps.table import Paired
 from merged_diffusion.thresholds.choose import Chosen
 from merged_diffusion.thresholds.confirm import ConfirmedRow
@@ -28,7 +28,8 @@ def _lines(chosen: Chosen) -> Iterator[str]:
     found, tune = chosen.found, chosen.tune
     low, high = found.indistinguishable
     first, last = found.crossing_interval
-    yield f"eta {chosen.eta:.3f} ({_words(chosen)}), chosen on {len(tune)} images of {set_name(tune)}"
+    of = set_name(tune.name, tune.split)
+    yield f"eta {chosen.eta:.3f} ({_words(chosen)}), chosen on {len(tune)} images of {of}"
     yield f"found        eta {found.eta:.3f}; {low:.3f} to {high:.3f} cannot be told from it"
     yield f"likelihood   best at eta {found.likelihood.eta[found.likelihood.best]:.3f} in one pass"
     crossing = f"best at eta {found.crossing:.3f}; {first:.3f} to {last:.3f} in 95 % of resampled sets"

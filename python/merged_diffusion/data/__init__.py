@@ -71,11 +71,6 @@ def load_data(
     return replace(load_bundled(same[0]), files=data.files) if same and same[0] in BUNDLED else data
 
 
-def set_name(data: Data) -> str:
-    """``photos/train``, and of a file its name alone: which split it is only its owner knows."""
-    return f"{data.name}/{data.split}" if data.name in NAMES else data.name
-
-
 def _of_torch(source: object, split: str, levels: int | None) -> Data:
     if not is_torch_set(source):
         raise UsageError(

@@ -31,10 +31,6 @@ from merged_diffusion.errors import DataNotFoundError
 NAME: Final = "scenes"
 LEVELS: Final = 256
 N_VIEWS: Final = {"test": 30, "tune": 300, "train": 2000}  # of a photograph
-INSTALLED: Final = (
-    Path("/usr/share/backgrounds"),
-    Path("/usr/share/wallpapers"),
-)  # where the packages put them
 OTHER: Final = "scikit-learn"  # the one package that is not Debian's
 
 Observer = Callable[[int, int], None]

@@ -1,7 +1,7 @@
 """Views of a photograph: squares at many scales, each reduced to 32 x 32 pixels.
 
-A view is at least 64 pixels and a thirtieth of the photograph's width wide, so that every pixel of it is the
-mean of several, and neither blocks of a JPEG nor a sharpener's edges are left. One in which no colour varies
+A view is at least 64 pixels and a thirtieth of the photograph's width wide, so that every pixel of it stands
+for several, and neither blocks of a JPEG nor a sharpener's edges are left. One in which no colour varies
 by ``CONTRAST`` is none.
 """
 

@@ -247,11 +247,14 @@ def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_h
     correlation = float(noise @ guess / (noise.norm() * guess.norm()).clamp(min=1e-300))
     if correlation < LIKE_NOISE:
         other = OPPOSITE.get(str(expert.predicts)) if correlation < -LIKE_NOISE else None
-        line = "" if other is None else "; else write " + written(f'predicts="{other}"')
+        line = "" if other is None or expert.likely else "; else write " + written(f'predicts="{other}"')
+        declared = f'predicts = "{expert.predicts}", input = "{expert.input}" and time = {expert.time!r}'
+        if expert.likely:
+            declared = f"what it is declared by; {' or '.join(expert.likely)}"
         warnings.warn(
             f"expert {expert.name}: at gamma = {float(gamma[-1]):.4g}, where z is nearly pure noise, its "
-            f'noise prediction and z correlate by {correlation:.2f}; is predicts = "{expert.predicts}", '
-            f'input = "{expert.input}" and time = {expert.time!r} what it was trained for?{line}',
+            f"noise prediction and z correlate by {correlation:.2f}; is {declared} what it was trained for?"
+            f"{line}",
             stacklevel=3,
         )
 

@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 WHOLE: Final = (
-    "it wants whole timesteps, and is given fractions: call it as net(z, t.round().long()) in a function of "
-    "your own"
+    "it wants whole timesteps, and is given fractions: CallableExpert.ddpm(net, whole_steps=True, ...), or "
+    "call it as net(z, t.round().long()) in a function of your own"
 )
 FULL: Final = (
     "the network and what it is given have two precisions: net.float(), or "

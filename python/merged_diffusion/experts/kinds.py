@@ -18,10 +18,11 @@ from torch import Tensor
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts import readings
 from merged_diffusion.experts.base import Pixels
-from merged_diffusion.experts.likely import Changes, Likely, at_times, first_half, likely
+from merged_diffusion.experts.likely import AtTimes, Changes, FirstHalf, Likely, likely
 from merged_diffusion.experts.timetables import SCHEDULES, step_gammas
 
 Table = Tensor | npt.ArrayLike
+OF_STEPS: Final = ("eps", "x0", "v")
 PATHS: Final = ("linear", "trigonometric")
 RESCALED: Final = 1000
 EDGE: Final = 1e-5  # the least time of the SDEs (Song et al. 2021, appendix C)
@@ -93,11 +94,13 @@ class Kinds:
         >>> md.CallableExpert.ddpm(net, schedule="cosine", name="mine")
         CallableExpert(mine, 3xHxW, 256 levels, gamma -10.1 to 19.84)
         """
+        if predicts not in OF_STEPS:
+            raise UsageError(f"predicts = {predicts!r}, possible are {', '.join(OF_STEPS)}")
         gammas = step_gammas(alphas_cumprod, schedule, steps)
-        called = first_half(net) if learned_variance else net
+        called = FirstHalf(net) if learned_variance else net
         scale = RESCALED / len(gammas) if rescale_timesteps else 1.0
         if whole_steps or rescale_timesteps:
-            called = at_times(called, scale, whole=whole_steps)
+            called = AtTimes(called, scale, whole=whole_steps)
         declared = _declared(net, rest, (float(gammas[0]), float(gammas[-1])))
         expert = _made(
             cls, called, predicts=predicts, time="timestep", input="vp", schedule=gammas, **declared
@@ -110,7 +113,7 @@ class Kinds:
             learned_variance=learned_variance, rescale_timesteps=rescale_timesteps,
             whole_steps=whole_steps, **others,
         )  # fmt: skip
-        changes: Changes = [{"predicts": word} for word in ("eps", "x0", "v") if word != predicts]
+        changes: Changes = [{"predicts": word} for word in OF_STEPS if word != predicts]
         changes += [{"schedule": word} for word in SCHEDULES if schedule not in (None, word)]
         changes += [{"rescale_timesteps": not rescale_timesteps}] if len(gammas) != RESCALED else []
         expert.likely = likely(again, changes)
@@ -164,6 +167,8 @@ class Kinds:
         >>> md.CallableExpert.flow(net, data_at=1, name="mine")
         CallableExpert(mine, 3xHxW, 256 levels, gamma -10 to 9)
         """
+        if not time_scale > 0:
+            raise UsageError(f"time_scale = {time_scale} is not above 0")
         if data_at not in (0, 1):
             raise UsageError(f"data_at = {data_at!r}: the data are at t = 0 or at t = 1")
         if path not in PATHS:
@@ -222,6 +227,8 @@ class Kinds:
             )
         if predicts not in ("eps", "score"):
             raise UsageError(f"predicts = {predicts!r}, possible are eps, score")
+        if not time_scale > 0:
+            raise UsageError(f"time_scale = {time_scale} is not above 0")
         slope = beta_max - beta_min
 
         def time(gamma: Tensor) -> Tensor:
@@ -251,21 +258,21 @@ class Kinds:
         cls,
         net: Callable[..., Any],
         *,
+        unit: bool,
         sigma_range: tuple[float, float] = (0.01, 50.0),
-        unit: bool = False,
         **rest: Unpack[Rest],
     ) -> Self:
         """A score, the gradient of log p at x + s eps (Song and Ermon 2019; the VE SDE of Song et al. 2021).
 
-        It is called as ``net(x + s eps, s)`` and trained for s in ``sigma_range``. ``unit``: its images and
-        its s are on the scale of [0, 1], which is half of that of [-1, 1].
+        It is called as ``net(x + s eps, s)`` and trained for s in ``sigma_range``. ``unit=True``: its images
+        and its s are on the scale of [0, 1], as of Song et al. 2021; ``unit=False``: of [-1, 1].
 
         Examples
         --------
         >>> import merged_diffusion as md
         >>> net = lambda x, s: -x / (1 + s.view(-1, 1, 1, 1) ** 2)  # yours
-        >>> md.CallableExpert.score(net, name="mine")
-        CallableExpert(mine, 3xHxW, 256 levels, gamma -9.21 to 7.824)
+        >>> md.CallableExpert.score(net, unit=True, name="mine")
+        CallableExpert(mine, 3xHxW, 256 levels, gamma -7.82 to 9.21)
         """
         low, high = sigma_range
         if not 0 < low < high:

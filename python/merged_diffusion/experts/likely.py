@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from merged_diffusion.experts.base import Expert
 
@@ -33,20 +33,30 @@ def _written(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def first_half(net: Callable[..., Any]) -> Callable[..., Any]:
+class FirstHalf(nn.Module):
     """The network without the channels of its variance."""
 
-    def called(z: Tensor, *rest: Tensor) -> Any:
-        out = net(z, *rest)
+    def __init__(self, net: Callable[..., Any]) -> None:
+        super().__init__()
+        self.training = False
+        self.net = net
+
+    def forward(self, z: Tensor, *rest: Tensor) -> Any:
+        """As many channels as ``z``, where the network returns twice as many."""
+        out = self.net(z, *rest)
         return out[:, : z.shape[1]] if isinstance(out, Tensor) and out.shape[1] == 2 * z.shape[1] else out
 
-    return called
 
+class AtTimes(nn.Module):
+    """The network at ``scale`` times the step, which is a whole number if it knows whole ones only."""
 
-def at_times(net: Callable[..., Any], scale: float, *, whole: bool) -> Callable[..., Any]:
-    """The network at ``scale`` times the step, which is rounded if it knows whole ones only."""
+    def __init__(self, net: Callable[..., Any], scale: float, *, whole: bool) -> None:
+        super().__init__()
+        self.training = False
+        self.net, self.scale, self.whole = net, scale, whole
 
-    def called(z: Tensor, step: Tensor, *rest: Tensor) -> Any:
-        return net(z, scale * (step.round() if whole else step), *rest)
-
-    return called
+    def forward(self, z: Tensor, step: Tensor, *rest: Tensor) -> Any:
+        """What the network returns; whole steps that are not rescaled are int64, as a table wants them."""
+        if self.whole:
+            step = step.round()
+        return self.net(z, step.long() if self.whole and self.scale == 1 else self.scale * step, *rest)

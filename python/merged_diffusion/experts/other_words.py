@@ -67,8 +67,14 @@ def others(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
                 yield f'{name} = "{word}"', _line(declared, name, word), again(**{name: word})
     for text, fed in FED.items():
         takes_z = isinstance(declared, CallableExpert) and declared.input == "vp"
-        pasted = "CallableExpert(lambda z, *rest: net(2 * z - 1, *rest), ...)"
+        pasted = f"{_call(declared)}(lambda z, *rest: net(2 * z - 1, *rest), ...)"
         yield text, pasted if takes_z and fed is _doubled else None, cast("Expert", _Fed(expert, fed))
+
+
+def _call(declared: Expert) -> str:
+    """What the declaration calls: a kind's constructor has its lines begin with it."""
+    likely = declared.likely if isinstance(declared, CallableExpert) else {}
+    return next(iter(likely), "CallableExpert(").partition("(")[0]
 
 
 def _line(declared: Expert, name: str, word: str) -> str:

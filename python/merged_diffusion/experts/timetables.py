@@ -13,6 +13,7 @@ from merged_diffusion.errors import ExpertRangeError, UsageError
 
 SCHEDULES: Final = ("linear", "cosine", "sigmoid")
 MOST_BETA: Final = 0.999
+LEAST_STEPS: Final = 21  # with fewer the linear schedule ends at a beta of 1
 
 
 class Timetable(nn.Module):
@@ -82,7 +83,14 @@ def step_gammas(
         table: npt.NDArray[np.float64] = np.array(given, dtype=np.float64)
         if table.ndim != 1 or len(table) < 2 or not ((table > 0) & (table < 1)).all():
             raise UsageError("alphas_cumprod: [N] numbers between 0 and 1 are needed, N >= 2")
+        if not (np.diff(table) < 0).all():
+            raise UsageError(
+                "alphas_cumprod does not fall from step to step, as the share of the image in it does",
+                hint="give it in the order of the timesteps, step 0 the least noise",
+            )
     elif schedule in SCHEDULES:
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < LEAST_STEPS:
+            raise UsageError(f"steps = {steps!r} is no whole number from {LEAST_STEPS} up")
         table = np.cumprod(1 - _betas(schedule, steps), dtype=np.float64)
     else:
         raise UsageError(f"schedule = {schedule!r}, possible are {', '.join(SCHEDULES)}")

@@ -122,10 +122,8 @@ def _noise(plan: Plan, solver: Adams) -> float:
 
 def _less_noise(plan: Plan, probes: int) -> str:
     dim = math.prod(plan.data.images.shape[1:])
-    if probes >= dim or probes > MOST_COLOURS:
-        option, products = "--probe exact", str(dim)
-    else:
-        option, products = f"--probes {probes}", f"at most {probes}"
+    most = min(probes, MOST_COLOURS)
+    option, products = ("--probe exact", dim) if most >= dim else (f"--probes {most}", most)
     return f"{option} ({products} products an evaluation in place of {plan.settings.probes.n})"
 
 

@@ -131,6 +131,18 @@ class Plan(ModelPlan):
         ):
             return
 
+    def averaging(self) -> Plan | None:
+        """The plan that the same words meant before there were lattices of probes, if that was another."""
+        settings = self.settings.averaging()
+        return None if settings is None else replace(self, settings=settings)
+
+    def gone_on_with(self, kept: Mapping[str, object] | None) -> Plan:
+        """As the run to go on with was begun, whose settings file this is."""
+        recorded = None if kept is None else kept.get("settings")
+        if not isinstance(recorded, Mapping):
+            return self
+        return replace(self, settings=self.settings.gone_on_with(recorded))
+
     def labels(self, data: Data) -> npt.NDArray[np.int64] | None:
         """Labels [N] for class-conditional experts, or None."""
         return labels_of(data, self.settings)
@@ -231,11 +243,11 @@ def place(
 ) -> tuple[Plan, Path | None]:
     """The plan on the machine that an existing run recorded, and that run (``out``, or the default one)."""
     plan = make_plan(settings, metric, given)
-    if out is None and given == (None, None) and read_settings(plan.default_out()) is not None:
-        out = plan.default_out()
+    if out is None and given == (None, None):
+        begun = (each.default_out() for each in (plan, plan.averaging()) if each is not None)
+        out = next((folder for folder in begun if read_settings(folder) is not None), None)
     kept = None if out is None else read_settings(out)
-    if kept is not None and isinstance(kept.get("settings"), dict):
-        plan = replace(plan, settings=plan.settings.gone_on_with(kept["settings"]))
+    plan = plan.gone_on_with(kept)
     recorded = None if out is None else RecordedMachine.of(out, kept)
     return plan.on(recorded, threads), out
 

@@ -181,13 +181,16 @@ class Settings:
         object.__setattr__(found, "compile", compile)
         return found
 
+    def averaging(self) -> Self | None:
+        """What the same words meant before there were lattices, if that is another: independent probes."""
+        if self.probes.scheme is not None or not self.options().probes.is_lattice:
+            return None
+        return replace(self, probes=replace(self.probes, scheme="independent"))
+
     def gone_on_with(self, recorded: Mapping[str, object]) -> Self:
         """With independent probes where the run to go on with has them and nothing else is said."""
-        probes = self.probes
-        was_averaged = recorded.get("probes") == probes.n > 1 and "scheme" not in recorded
-        if not was_averaged or probes.scheme is not None:
-            return self
-        return replace(self, probes=replace(probes, scheme="independent"))
+        was_averaged = recorded.get("probes") == self.probes.n and "scheme" not in recorded
+        return (self.averaging() if was_averaged else None) or self
 
     @property
     def pixel_convention(self) -> str:

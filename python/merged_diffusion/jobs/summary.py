@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from merged_diffusion.bound import Bound
+from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.files.typed_values import INLINE, TypedValues
 from merged_diffusion.frames import Column, Tabular, text_of_error
 from merged_diffusion.jobs import paper
@@ -105,7 +106,7 @@ class Summary(Tabular, TypedValues):
         found, unit = self._mean(means)
         value = "no mean" if found is None else f"{found.mean:.4f}{text_of_error(found.se)} {unit}"
         lost = f", {means.n_failed} failed" if means.n_failed else ""
-        data = f"{about.command} of {about.data.name}/{about.data.split}"
+        data = f"{about.command} of {set_name(about.data.name, about.data.split)}"
         return f"Summary({data}, {about.model}{eta}, {means.n} images{lost}, {value})"
 
     def to_dict(self) -> dict[str, Column]:

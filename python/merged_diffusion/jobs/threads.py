@@ -23,9 +23,6 @@ __all__ = ["all_cores", "configured", "resolve_device", "settled"]
 
 OFF, WARN, ERROR = 0, 1, 2  # torch.get_deterministic_debug_mode
 CUDA_UNUSABLE: Final = "cuda is not usable, going on with the CPU"
-NO_DRIVER: Final = (
-    "Found no NVIDIA driver"  # what torch says of a machine without a GPU, where nothing is amiss
-)
 
 
 def all_cores() -> int:
@@ -55,7 +52,7 @@ def settled(
         batch_size=asked.batch_size or recorded.batch_size,
         threads=asked.threads or recorded.threads or threads or all_cores(),
     )
-    note = None if reason is None or NO_DRIVER in reason else f"{CUDA_UNUSABLE}: {reason}"
+    note = None if reason is None else f"{CUDA_UNUSABLE}: {reason}"
     return replace(machine, batch_size=machine.here(usual_rows).rows), note
 
 

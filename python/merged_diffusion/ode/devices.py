@@ -10,14 +10,20 @@ import torch
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
 
+NO_DRIVER = "Found no NVIDIA driver"  # torch's words where there is no GPU
+
 
 def resolve_device(name: str) -> tuple[str, str | None]:
-    """The device for ``auto`` or a name, and torch's reason where ``auto`` could not take cuda."""
+    """The device for ``auto`` or a name, and torch's reason where ``auto`` could not take cuda.
+
+    That a machine has no GPU is no reason worth telling.
+    """
     if name == "auto":
         try:
             torch.zeros(1, device="cuda")
         except (RuntimeError, AssertionError) as error:
-            return "cpu", str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
+            return "cpu", None if NO_DRIVER in reason else reason
         return "cuda", None
     try:
         torch.zeros(1, device=name).cpu()

@@ -24,6 +24,9 @@ def command_lines(result: Result) -> list[str]:
     """``merged-diffusion nll``, ``--data digits``, …: what differs from the defaults, quoted for a shell."""
     if any(expert["source"] == GIVEN for expert in result.experts.values()):
         return ["# its model was given in Python, to merged_diffusion.evaluate"]
+    settings = _with_probes(result.settings)
+    if settings is None:
+        return ["# averages probes of another kind than its method's, as Probes(n, kind, 'independent') does"]
     command = "sweep" if result.is_sweep else result.metric
     lines = [f"merged-diffusion {command}"]
     if result.is_sweep and result.metric != "nll":
@@ -32,7 +35,21 @@ def command_lines(result: Result) -> list[str]:
         lines.append(f"--etas {','.join(map(_eta, result.rows))}")
     if result.metric == "sample" and not result.is_sweep:
         lines += _drawn(result)
-    return [*lines, *_options(result.settings)]
+    return [*lines, *_options(settings)]
+
+
+def _with_probes(settings: Mapping[str, object]) -> Mapping[str, object] | None:
+    """The settings with independent probes named by their word; None where the command line has none."""
+    many = settings.get("probes")
+    if (
+        not isinstance(many, int)
+        or many == 1
+        or "scheme" in settings
+        or settings.get("probe") not in AVERAGED
+    ):
+        return settings
+    usual = methods.SOLVERS[str(settings["method"])].usual_probe
+    return {**settings, "probe": "independent"} if settings["probe"] == usual else None
 
 
 def _drawn(result: Result) -> Iterator[str]:
@@ -56,9 +73,6 @@ def _eta(row: SweepRow) -> str:
 
 
 def _options(settings: Mapping[str, object]) -> Iterator[str]:
-    many = settings.get("probes")
-    if isinstance(many, int) and many > 1 and "scheme" not in settings and settings.get("probe") in AVERAGED:
-        settings = {**settings, "probe": "independent"}
     for name, value in settings.items():
         if name in UNSAID or value is None or value is False or value == DEFAULTS.get(name):
             continue

@@ -77,9 +77,12 @@ def plan_scored(
     """The plan on the machine that an existing sweep recorded, and where that is."""
     is_bound = request.metric == "vlb"
     base = make_plan(settings, VariationalBound(request.times, request.profile) if is_bound else LIKELIHOOD)
-    out = existing(out, _default_out(base))
+    begun = [each for each in (base, base.averaging()) if each is not None]
+    out = next((where for each in begun if (where := existing(out, _default_out(each))) is not None), None)
     folders = [] if out is None else [out / row.folder for row in make_rows(base, etas)]
-    found = (RecordedMachine.of(folder, read_settings(folder)) for folder in folders)
+    kept = [(folder, read_settings(folder)) for folder in folders]
+    base = base.gone_on_with(next((settings for _, settings in kept if settings is not None), None))
+    found = (RecordedMachine.of(folder, settings) for folder, settings in kept)
     base = base.on(next((machine for machine in found if machine is not None), None))
     table = empty_table(
         request.metric,

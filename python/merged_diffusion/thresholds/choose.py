@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from merged_diffusion.data import set_name
+from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
 from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.plan import Plan, labels_of
@@ -93,7 +93,7 @@ def choose(
     start = time.perf_counter()
     settings, experts, pair = plan.settings, plan.models.experts, plan.models.pair
     tune = tuning_data(settings, tune_data, tune_limit)
-    tell(f"finding a threshold on {len(tune)} images of {set_name(tune)}")
+    tell(f"finding a threshold on {len(tune)} images of {set_name(tune.name, tune.split)}")
     found = find_on(experts, tune, settings, eta_range=None if pair is None else pair.eta_range)
 
     def exact(data: Data, at: Sequence[float] | None = None) -> Confirmed:
@@ -117,7 +117,7 @@ def choose(
         eta, merged, spent = checked.eta, checked.best_merged, {**spent, **checked.evaluations}
         confirmed = checked.against(eta)
     if test:
-        where = f"{len(plan.data)} images of {set_name(plan.data)}"
+        where = f"{len(plan.data)} images of {set_name(plan.data.name, plan.data.split)}"
         tell(f"eta {eta:.3f} and both experts on {where}")
         reported = exact(plan.data, at=(merged,)).against(eta)
     seconds = time.perf_counter() - start

@@ -77,6 +77,12 @@ def train(card: Path | str, out: Path, *, threads: int | None = None, progress: 
             if not is_raised(_identity(done), _identity(stated)):
                 require_same(_identity(done), _identity(stated), out / CARD)
                 return out
+            if folder.status(CHECKPOINT) is None:
+                raise RunMismatchError(
+                    f"{out} was trained to its end, and its {CHECKPOINT}, from which more steps would go on, "
+                    "is not there",
+                    hint="use another --out to train from the start",
+                )
         data = load_data(recipe.data, split="train")
         _check_data(stated, recipe, data)
         fit, held = hold_back(data)
@@ -118,6 +124,7 @@ def _fit(
             bar.set_postfix(state.shown, refresh=False)
             if look is not None and state.step % recipe.report == 0:
                 state.rows.append([state.step, state.loss, look.bits_per_dim(state.mean)])
+                state.save(folder, CHECKPOINT, identity)
                 folder.write(PROGRESS, table(state.rows))
             if time.monotonic() - saved > SAVE_SECONDS:
                 state.save(folder, CHECKPOINT, identity)
@@ -162,7 +169,9 @@ def _write(card: Card, state: TrainingState, seconds: float, held: Data, folder:
     }
     folder.write(WEIGHTS, weights)
     digest = hashlib.sha256(weights).hexdigest()
-    training = dict(card.training or {}) | ({"raised_from": state.raised_from} if state.raised_from else {})
+    training = dict(card.training or {})
+    training.pop("raised_from", None)  # the card given may be that of an expert that was raised
+    training |= {"raised_from": state.raised_from} if state.raised_from else {}
     folder.write(CARD, replace(card, sha256=digest, training=training, results=results).toml().encode())
 
 

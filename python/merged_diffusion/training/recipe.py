@@ -39,7 +39,7 @@ class Recipe:
         """Read from a card; `CheckpointError` names what is missing or unknown."""
         if card.training is None:
             raise CheckpointError(
-                f"{card.name}: the card has no [training] table", hint="recipes/ holds four that work"
+                f"{card.name}: the card has no [training] table", hint="recipes/ holds some that work"
             )
         table = dict(card.training)
         required = {"data", "seed", "steps", "batch", "learning_rate", "ema"}

@@ -32,7 +32,7 @@ class TrainingState:
     """A network in training.
 
     ``mean`` is the exponential running mean of its weights, ``loss`` that of the loss; ``rows`` are those of
-    its report, ``raised_from`` the numbers of steps that it was to have before.
+    its report, ``raised_from`` the numbers of steps with which it was finished before.
     """
 
     def __init__(self, net: nn.Module, *, ema: float, weight_decay: float) -> None:
@@ -87,7 +87,7 @@ class TrainingState:
         folder.write(file, ordered(save(tensors, metadata)))
 
     def load(self, path: Path, recipe: dict[str, object]) -> None:
-        """Go on from what ``save`` wrote; refuse another recipe, but for more steps."""
+        """Go on from what ``save`` wrote; refuse another recipe, but for more steps of a finished one."""
         try:
             with storing(path, "read"):
                 opened(path).close()
@@ -95,7 +95,7 @@ class TrainingState:
                 metadata = file.metadata()
                 found = json.loads(metadata["recipe"])
                 report = json.loads(metadata.get("report", "{}"))
-                if is_raised(found, recipe):
+                if is_raised(found, recipe) and int(metadata["step"]) == found[STEPS]:
                     report["raised_from"] = [*report.get("raised_from", []), found[STEPS]]
                 else:
                     require_same(found, recipe, path)
