@@ -1,8 +1,10 @@
-"""Train the four bundled experts again, one after the other (about half an hour on one core).
+"""Train the bundled experts again, one after the other.
 
     python recipes/train_all.py [--out DIR] [--threads N] [--install] [NAME ...]
 
-An interrupted training goes on where it stopped. ``--install`` copies weights and cards into the package.
+Those of digits and photos take half an hour on one core, each of scenes about an hour and a half; scenes'
+train split has to be there (``merged-diffusion data make scenes``). An interrupted training goes on where it
+stopped. ``--install`` copies weights and cards into the package.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import merged_diffusion.experts
 from merged_diffusion.training import train
 
 RECIPES = Path(__file__).resolve().parent
-NAMES = ("digits-vdm", "digits-edm", "photos-vdm", "photos-edm")
+NAMES = ("digits-vdm", "digits-edm", "photos-vdm", "photos-edm", "scenes-vdm", "scenes-edm")
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ def test_every_command_in_the_documents_is_one(line: str) -> None:
 def test_readme_shows_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     environment = "python3 -m venv .venv && .venv/bin/pip install"
-    nll = ".venv/bin/merged-diffusion nll --data photos --limit 128 --compare"
+    nll = ".venv/bin/merged-diffusion nll --data scenes --limit 64 --compare"
     assert text.count(f"\n{environment} . && {nll}\n") == 1
     # .ci/run takes the one line that names pytest.
     assert [line for line in text.splitlines() if "-m pytest" in line] == [

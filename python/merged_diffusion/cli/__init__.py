@@ -24,7 +24,7 @@ __all__ = ["COMMANDS", "group", "main"]
 
 EXAMPLES: Final = """\b
 Examples:
-  merged-diffusion nll --data photos --limit 128 --compare
+  merged-diffusion nll --data scenes --limit 64 --compare
   merged-diffusion nll --data digits --eta 0.3 --out results/digits
   merged-diffusion runs show results/digits
   merged-diffusion selftest

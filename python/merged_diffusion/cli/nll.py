@@ -162,7 +162,7 @@ where = options.stacked(
 
 EPILOG: Final = """\b
 Examples:
-  merged-diffusion nll --data photos --limit 128 --compare
+  merged-diffusion nll --data scenes --limit 64 --compare
   merged-diffusion nll --data digits --expert bundled:digits-vdm
   merged-diffusion nll --data photos --eta 0.3 --out results/photos
   merged-diffusion nll --data images.npz --likelihood-expert results/vdm \\
