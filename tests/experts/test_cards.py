@@ -67,7 +67,8 @@ def test_bundled_expert_loads_in_evaluation_mode(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_bundled_weights_are_small_and_trained_by_the_recipe_on_the_known_data(name):
     card = read_card(bundled_folder(name) / "card.toml")
-    assert (bundled_folder(name) / "model.safetensors").stat().st_size <= 800_000
+    most = 4_000_000 if "scenes" in name else 800_000
+    assert (bundled_folder(name) / "model.safetensors").stat().st_size <= most
     assert card.training["data_sha256"] == known()["data"][card.training["data"]]["sha256_train"]
     assert len(card.results["gamma"]) == len(card.results["loss"])
     assert card.results["loss"][-1] < 0.01
