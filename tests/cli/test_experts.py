@@ -107,8 +107,8 @@ def test_list_needs_no_torch(tmp_path):
 def test_ends_of_edm_are_those_of_the_papers_table_4(inspected, run_cli, tmp_path):
     """t_min: sigma 0.002, gamma -12.43; t_max: sigma 80, gamma 8.764; eta_min 0.0394."""
     shown = run_cli("experts", "inspect", edm(tmp_path / "a.pkl")).out
-    assert re.search(r"^low +-12\.43 +0\.002 +12\.43 +outside +0\.0394307 +0\.0394307$", shown, re.MULTILINE)
-    assert re.search(r"^high +8\.764 +80 +-8\.764 +1 +1 +1$", shown, re.MULTILINE)
+    assert re.search(r"^low +-12\.43 +0\.002 +12\.43 +outside( +0\.0394307){3}$", shown, re.MULTILINE)
+    assert re.search(r"^high +8\.764 +80 +-8\.764 +1 +1 +1 +1$", shown, re.MULTILINE)
     assert re.search(r"^cifar10 +-13\.3 to 8\.764 +- +from 0\.0394307$", shown, re.MULTILINE)
     ends = inspected(edm(tmp_path / "a.pkl"))["range"]
     assert (ends["low"]["gamma"], ends["high"]["gamma"]) == (-12.43, 8.764)

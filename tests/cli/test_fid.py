@@ -32,7 +32,7 @@ def test_known_set_gives_its_metrics(run_cli, samples):
 def test_what_is_printed(run_cli, samples):
     shown = run_cli("fid", "samples.npz", "--ref", "digits", "--device", "cpu")
     lines = shown.out.splitlines()
-    assert lines[0] == "samples.npz/test  200 images against 1437 of digits/train"
+    assert lines[0] == "samples.npz  200 images against 1437 of digits/train"
     names = ["frechet-classifier", "kid-classifier", "frechet-pixels"]
     assert [line.split()[0] for line in lines[1:]] == names
     assert "an ideal model at this n: 1.62" in lines[1]

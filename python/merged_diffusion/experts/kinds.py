@@ -174,20 +174,13 @@ class Kinds:
         if path not in PATHS:
             raise UsageError(f"path = {path!r}, possible are {', '.join(PATHS)}")
         declared = _declared(net, rest, (-10.0, 9.0))
-        sign = -1.0 if data_at == 1 else 1.0
-
-        def linear(gamma: Tensor) -> Tensor:
-            return time_scale * torch.sigmoid(sign * gamma / 2)
-
-        def by_angle(gamma: Tensor) -> Tensor:
-            return time_scale * 2 / math.pi * torch.atan(torch.exp(sign * gamma / 2))
-
+        clock = readings.flow_clock(data_at, time_scale, is_linear=path == "linear")
         if path == "linear":
             word = "x0-minus-eps" if data_at == 1 else "eps-minus-x0"
-            expert = _made(cls, net, predicts=word, time=linear, input="flow", **declared)
+            expert = _made(cls, net, predicts=word, time=clock, input="flow", **declared)
         else:
             reading = readings.trigonometric(data_at)
-            expert = _made(cls, net, predicts=reading, time=by_angle, input=reading, **declared)
+            expert = _made(cls, net, predicts=reading, time=clock, input=reading, **declared)
         again = partial(cls.flow, net, data_at=data_at, path=path, time_scale=time_scale, **rest)
         changes: Changes = [{"data_at": 1 - data_at}]
         changes += [{"path": way} for way in PATHS if way != path]

@@ -60,6 +60,19 @@ def edm(sigma_data: float) -> Reading:
     return Reading(f"edm(sigma_data={sigma_data:g})", given, read)
 
 
+def flow_clock(data_at: int, scale: float, *, is_linear: bool) -> Callable[[Tensor], Tensor]:
+    """``scale`` times the t at which the ratio of the path's two coefficients is exp(gamma/2)."""
+    sign = -1.0 if data_at == 1 else 1.0
+
+    def linear(gamma: Tensor) -> Tensor:
+        return scale * torch.sigmoid(sign * gamma / 2)
+
+    def by_angle(gamma: Tensor) -> Tensor:
+        return scale * 2 / math.pi * torch.atan(torch.exp(sign * gamma / 2))
+
+    return linear if is_linear else by_angle
+
+
 def trigonometric(data_at: int) -> Reading:
     """The velocity dx_t/dt of x_t = cos(pi t/2) eps + sin(pi t/2) x, or with t from its other end."""
     sign = -1.0 if data_at == 1 else 1.0
