@@ -11,7 +11,7 @@ HOLED = ("holed", "--ids", "0:8")
 COMMANDS = {
     "adams": ("nll", "one"),
     "dopri": ("nll", "one", "--method", "dopri5"),
-    "probes": ("nll", "one", "--method", "dopri5", "--probes", "3"),
+    "probes": ("nll", "one", "--method", "dopri5", "--probe", "independent", "--probes", "3"),
     "exact": ("nll", "one", "--probe", "exact"),
     "repeats": ("nll", "one", "--repeats", "2", "--importance", "2"),
     "none": ("nll", "one", "--dequantise", "none"),

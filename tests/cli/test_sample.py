@@ -162,7 +162,7 @@ def test_eta_auto_is_found_on_train_of_the_pair_and_kept(run_cli, tmp_path, monk
 
     seen = []
 
-    def found(experts, settings, *, eta_range=None, tune_data=None):
+    def found(experts, settings, *, eta_range=None, **tuning):
         seen.append((settings.data, sorted(experts), eta_range))
         return 0.25
 

@@ -37,7 +37,7 @@ def test_preset_fills_what_is_not_given_and_given_values_win():
     assert Settings.of({"data": "x"}).solver == Adams()
     paper = Settings.of({"data": "x", "preset": "paper", "rtol": 1e-7})
     assert (paper.options().solver, paper.pixel_convention) == (Dopri5(1e-7, 1e-5, shared=True), "paper")
-    assert paper.options().probes == Probes(kind="fixed")
+    assert paper.options().probes == Probes(kind="fixed", scheme="independent")
     assert Settings(data="x", preset="fast").options().solver == Adams(tol=3e-2, h_max=1.0)
 
 

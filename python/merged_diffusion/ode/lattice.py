@@ -36,6 +36,6 @@ LATTICES: Final[Mapping[int, tuple[int, int]]] = {
 def colours(k: int, shape: tuple[int, int, int]) -> npt.NDArray[np.int64]:
     """The colour, 0 to k - 1, of every value [C H W] of an image of ``shape`` C, H, W; k is 2 to 64."""
     a, b = LATTICES[k]
-    c, y, x = np.indices(shape)
+    c, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
     found: npt.NDArray[np.int64] = ((x + a * y + b * c) % k).ravel()
     return found
