@@ -113,7 +113,7 @@ how = options.stacked(
     options.number(
         "--probes", str(Probes.n),
         "Cut a direction into so many parts, each a product of its own: 4 leave about a ninth of the "
-        "variance, 16 a hundredth.",
+        "variance, 16 a sixtieth.",
         kind=int,
     ),
     options.choice(

@@ -124,7 +124,7 @@ class UnitVectors:
             raise UsageError(
                 f'probe = "exact" takes {dim} vector-Jacobian products an evaluation, '
                 f"at most {EXACT_DIM} are allowed",
-                hint=f"leave probe out ({_own_kinds()}); probes = 16 leave a hundredth of one's variance",
+                hint=f"leave probe out ({_own_kinds()}); probes = 16 leave a sixtieth of one's variance",
             )
         self.n_products = dim
         self._vector = torch.zeros(place.rows, dim, device=place.device, dtype=place.dtype)
