@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from merged_diffusion import training
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import (
@@ -68,6 +69,21 @@ def run(path, out, **options):
     return train(path, out, threads=1, progress=False, **options)
 
 
+@contextmanager
+def interrupted_at(last):
+    """A training that is interrupted before that step."""
+    plain = training._losses
+
+    def interrupted(expert, stated, fit, step):
+        if step == last:
+            raise KeyboardInterrupt
+        return plain(expert, stated, fit, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_losses", interrupted)
+        yield
+
+
 def digest(out):
     return read_card(out / "card.toml").sha256
 
@@ -107,22 +123,11 @@ def test_another_seed_gives_another_expert(tmp_path):
 
 @pytest.mark.parametrize("report", [0, 8])
 def test_an_interrupted_training_gives_what_an_uninterrupted_one_gives(tmp_path, monkeypatch, report):
-    import merged_diffusion.training as module
-
     path = recipe(tmp_path, report=report)
     whole = digest(run(path, tmp_path / "whole"))
-    monkeypatch.setattr(module, "SAVE_SECONDS", 1e9 if report else 0.0)
-    plain = module._losses
-
-    def interrupted(expert, stated, fit, step):
-        if step == 17:
-            raise KeyboardInterrupt
-        return plain(expert, stated, fit, step)
-
-    monkeypatch.setattr(module, "_losses", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 1e9 if report else 0.0)
+    with interrupted_at(17), pytest.raises(KeyboardInterrupt):
         run(path, tmp_path / "parts")
-    monkeypatch.setattr(module, "_losses", plain)
     assert digest(run(path, tmp_path / "parts")) == whole
 
 
@@ -185,8 +190,6 @@ def test_a_finished_training_goes_on_with_more_steps(tmp_path):
 
 
 def test_what_cannot_be_raised(tmp_path, monkeypatch):
-    import merged_diffusion.training as module
-
     out = run(recipe(tmp_path, warmup=5), tmp_path / "out")
     longer = recipe(tmp_path, steps=60, name="longer", warmup=5)
     (out / "checkpoint.safetensors").unlink()
@@ -198,55 +201,33 @@ def test_what_cannot_be_raised(tmp_path, monkeypatch):
     assert "raised_from" not in read_card(again / "card.toml").training
     assert digest(again) != digest(raised)
     # Nor is a training that has not come to its end: its learning rate has not fallen as its card says.
-    plain = module._losses
-
-    def interrupted(expert, stated, fit, step):
-        if step == 17:
-            raise KeyboardInterrupt
-        return plain(expert, stated, fit, step)
-
-    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(module, "_losses", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    with interrupted_at(17), pytest.raises(KeyboardInterrupt):
         run(recipe(tmp_path, warmup=5), tmp_path / "parts")
-    monkeypatch.setattr(module, "_losses", plain)
     with pytest.raises(RunMismatchError, match=r"training\.steps: 30 there, 60 now"):
         run(longer, tmp_path / "parts")
 
 
 def test_a_raised_training_that_was_interrupted_is_the_one_that_was_not(tmp_path, monkeypatch):
-    import merged_diffusion.training as module
-
     longer = recipe(tmp_path, steps=60, name="longer")
     outs = [run(recipe(tmp_path), tmp_path / name) for name in ("whole", "parts")]
     whole = digest(run(longer, outs[0]))
-    plain = module._losses
-
-    def interrupted(expert, stated, fit, step):
-        if step == 44:
-            raise KeyboardInterrupt
-        return plain(expert, stated, fit, step)
-
-    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(module, "_losses", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    with interrupted_at(44), pytest.raises(KeyboardInterrupt):
         run(longer, outs[1])
-    monkeypatch.setattr(module, "_losses", plain)
     assert digest(run(longer, outs[1])) == whole
     assert read_card(outs[1] / "card.toml").training["raised_from"] == [30]
 
 
 @pytest.mark.parametrize("kind", ["vdm", "edm"])
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path, kind):
-    import merged_diffusion.training as module
-
     gradients = []
     for accumulate in (1, 4):
         stated = Recipe.of(read_card(recipe(tmp_path, kind, accumulate=accumulate)))
         card = replace(read_card(recipe(tmp_path, kind)), data_std=0.7)
         expert = card.expert(0).eval()
         state = TrainingState(expert, ema=0.9, weight_decay=0.0)
-        losses = list(module._losses(expert, stated, load_data("digits"), 5))
+        losses = list(training._losses(expert, stated, load_data("digits"), 5))
         assert len(losses) == accumulate
         state.descend(losses, 0.0, 1e9)
         gradients.append(torch.cat([p.grad.flatten() for p in expert.parameters()]))

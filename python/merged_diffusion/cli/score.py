@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,7 +15,7 @@ from merged_diffusion.cli.loading import loading
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
-from merged_diffusion.scores.defaults import TIMES
+from merged_diffusion.scores.defaults import TIMES, TUNED
 
 if TYPE_CHECKING:
     from merged_diffusion.jobs.evaluation import Observer
@@ -28,7 +28,7 @@ ASK_SECONDS: Final = 86400.0
 def command(given: options.Given, *, is_bound: bool = False) -> int:
     """Score images as the options ``given`` say, by exact likelihood or by the bound; the exit code."""
     settings = Settings.of(given)
-    tuning: dict[str, Any] = {name: given[name] for name in ("tune_data", "tune_limit") if given[name]}
+    tuning = {name: given[name] for name in ("tune_data", "tune_limit") if given[name]}
     if tuning and settings.eta != "auto":
         option, value = next(iter(tuning.items()))
         option = f"--{option.replace('_', '-')}"
@@ -59,7 +59,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
     with output.remarks(quiet=quiet, told=() if as_json else ("above uniform",)):
         workers.take_gpu(worker, settings.machine.device)
         if settings.eta == "auto":
-            settings = with_threshold(settings, out, **tuning)
+            settings = with_threshold(settings, out, given["tune_data"], given["tune_limit"] or TUNED)
             if not quiet:
                 output.say(f"note: eta auto: {settings.eta:.4f}")
         plan, out = place(settings, out, metric(given) if is_bound else LIKELIHOOD)

@@ -33,7 +33,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration, described, like_input
 from merged_diffusion.experts.fence import gammas, is_of_expert, raised
 from merged_diffusion.experts.kinds import Kinds
-from merged_diffusion.experts.likely import Likely
+from merged_diffusion.experts.likely import Likely, name_of
 from merged_diffusion.experts.readings import Reading
 from merged_diffusion.experts.timetables import Timetable
 
@@ -119,7 +119,7 @@ class CallableExpert(Kinds, nn.Module):
         self.training = False
         self.likely: Likely = {}
         self.net = net
-        self.name = _name(net) if name is None else name
+        self.name = name_of(net) if name is None else name
         self.predicts = _predicts(predicts)
         self.input = input if isinstance(input, Reading) else _one_of("input", input, get_args(Input))
         self.pixels: Pixels = pixels
@@ -236,7 +236,3 @@ def _one_of(name: str, value: Word, allowed: tuple[str, ...], *, hint: str | Non
     if value not in allowed:
         raise UsageError(f"{name} = {value!r} is none of {', '.join(allowed)}", hint=hint)
     return value
-
-
-def _name(net: Callable[..., Any]) -> str:
-    return str(getattr(net, "__name__", type(net).__name__))

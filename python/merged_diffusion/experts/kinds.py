@@ -18,7 +18,7 @@ from torch import Tensor
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts import readings
 from merged_diffusion.experts.base import Pixels
-from merged_diffusion.experts.likely import AtTimes, Changes, FirstHalf, Likely, likely
+from merged_diffusion.experts.likely import AtTimes, Changes, FirstHalf, Likely, likely, name_of
 from merged_diffusion.experts.timetables import SCHEDULES, step_gammas
 
 Table = Tensor | npt.ArrayLike
@@ -287,12 +287,11 @@ def _made(cls: type[Made], *arguments: object, **declared: object) -> Made:
     return cls(*arguments, **declared)
 
 
-def _declared(net: Callable[..., Any], rest: Rest, gamma_range: tuple[float, float]) -> dict[str, Any]:
+def _declared(net: Callable[..., Any], rest: Rest, gamma_range: tuple[float, float]) -> dict[str, object]:
     unknown = rest.keys() - Rest.__annotations__.keys()
     if unknown:
         raise UsageError(
             f"{', '.join(sorted(unknown))}: no such argument",
             hint=f"besides its own, every kind takes {', '.join(Rest.__annotations__)}",
         )
-    name = str(getattr(net, "__name__", type(net).__name__))
-    return {**USUAL, "gamma_range": gamma_range, "name": name, **rest}
+    return {**USUAL, "gamma_range": gamma_range, "name": name_of(net), **rest}

@@ -21,12 +21,13 @@ def likely(again: partial[Any], changes: Sequence[Mapping[str, object]], call: s
     found: dict[str, Callable[[], Expert]] = {}
     for change in changes:
         words = ", ".join(f"{name}={_written(value)}" for name, value in change.items())
-        found[f"{called}(net, {words}, ...)"] = _changed(again, change)
+        found[f"{called}(net, {words}, ...)"] = partial(again, **change)
     return found
 
 
-def _changed(again: partial[Any], change: Mapping[str, object]) -> Callable[[], Expert]:
-    return lambda: again(**change)
+def name_of(net: Callable[..., Any]) -> str:
+    """What a network is called that nobody has given a name."""
+    return str(getattr(net, "__name__", type(net).__name__))
 
 
 def _written(value: object) -> str:
