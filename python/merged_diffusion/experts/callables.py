@@ -22,7 +22,7 @@ itself rounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 import numpy.typing as npt
@@ -34,7 +34,7 @@ from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration,
 from merged_diffusion.experts.fence import gammas, is_of_expert, raised
 from merged_diffusion.experts.kinds import Kinds
 from merged_diffusion.experts.likely import Likely, name_of
-from merged_diffusion.experts.readings import Reading
+from merged_diffusion.experts.readings import INPUTS, OUTPUTS, Reading
 from merged_diffusion.experts.timetables import Timetable
 
 Predicts = Literal["eps", "x0", "v", "score", "eps-minus-x0", "x0-minus-eps"]
@@ -56,7 +56,6 @@ FLOW_TIME: Final = (
     "of flow matching, schedule=lambda gamma: torch.sigmoid(gamma / 2) where t = 1 is noise, "
     "torch.sigmoid(-gamma / 2) where t = 1 is data"
 )
-SIGNS: Final[Mapping[str, float]] = {"eps-minus-x0": 1.0, "x0-minus-eps": -1.0}
 
 
 class CallableExpert(Kinds, nn.Module):
@@ -150,39 +149,9 @@ class CallableExpert(Kinds, nn.Module):
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
         """eps_hat [B, C, H, W] of z [B, C, H, W] at gamma [B]."""
         gamma = gamma.double()
-        out = self._call(self._input(z, gamma), schedules.as_input(self.clock(gamma), z), gamma, cond)
-        return self._eps_hat(like_input(self.name, out, z), z, gamma)
-
-    def _input(self, z: Tensor, gamma: Tensor) -> Tensor:
-        if isinstance(self.input, Reading):
-            scale, shift = self.input.input(gamma)
-            return _times(scale, z) + shift
-        if self.input == "vp":
-            return z
-        alpha = schedules.alpha(gamma)
-        scale = alpha if self.input == "edm" else alpha + schedules.sigma(gamma)
-        return z * schedules.per_image(1 / scale, z)
-
-    def _eps_hat(self, out: Tensor, z: Tensor, gamma: Tensor) -> Tensor:
-        """eps_hat of the network's output; the table above."""
-        if self.predicts == "eps":
-            return out
-        if isinstance(self.predicts, Reading):
-            of_z, of_out = self.predicts.output(gamma)
-            read = _times(of_out, out)
-            return read if isinstance(of_z, float) and of_z == 0 else _times(of_z, z) + read
-        alpha, sigma = schedules.alpha(gamma), schedules.sigma(gamma)
-        if self.predicts == "x0":
-            wide = schedules.widened(z)
-            alpha, sigma = (schedules.per_image(scale, wide) for scale in (alpha, sigma))
-            return schedules.as_input((wide - alpha * schedules.widened(out)) / sigma, z)
-        if self.predicts == "v":
-            return schedules.per_image(sigma, z) * z + schedules.per_image(alpha, z) * out
-        if self.predicts == "score":
-            return -schedules.per_image(sigma, z) * out
-        both = alpha + sigma
-        u = out * schedules.per_image(SIGNS[self.predicts] * alpha / both, z)
-        return z * schedules.per_image(1 / both, z) + u
+        reading = _reading(self.predicts, self.input)
+        out = self._call(reading.given(z, gamma), schedules.as_input(self.clock(gamma), z), gamma, cond)
+        return reading.eps_hat(like_input(self.name, out, z), z, gamma)
 
     def _call(self, scaled: Tensor, time: Tensor, gamma: Tensor, cond: Tensor | None) -> Any:
         arguments = (scaled, time, cond) if self.conditional else (scaled, time)
@@ -196,11 +165,6 @@ class CallableExpert(Kinds, nn.Module):
     def extra_repr(self) -> str:
         """The declaration."""
         return f"{self.name}, predicts={self.predicts}, time={self.time}, input={self.input}"
-
-
-def _times(factor: Tensor | float, images: Tensor) -> Tensor:
-    """Each image times its own number, or all times one."""
-    return images * (schedules.per_image(factor, images) if isinstance(factor, Tensor) else factor)
 
 
 def _gamma(gamma: Tensor) -> Tensor:
@@ -222,6 +186,13 @@ def _schedule(schedule: Schedule, unit: bool, gamma_range: tuple[float, float]) 
     if callable(schedule):
         return schedule
     return Timetable(schedule, unit=unit, gamma_range=gamma_range)
+
+
+def _reading(predicts: Predicts | Reading, given: Input | Reading) -> Reading:
+    scales = given.input if isinstance(given, Reading) else INPUTS[given]
+    if isinstance(predicts, Reading):
+        return Reading(predicts.words, scales, predicts.output)
+    return Reading(predicts, scales, OUTPUTS[predicts], is_wide=predicts == "x0")
 
 
 def _predicts(word: str | Reading) -> Predicts | Reading:

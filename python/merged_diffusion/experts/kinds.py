@@ -12,11 +12,10 @@ from functools import partial
 from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack
 
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.experts import readings
+from merged_diffusion.experts import clocks, readings
 from merged_diffusion.experts.base import Pixels
 from merged_diffusion.experts.likely import AtTimes, Changes, FirstHalf, Likely, likely, name_of
 from merged_diffusion.experts.timetables import SCHEDULES, step_gammas
@@ -25,7 +24,6 @@ Table = Tensor | npt.ArrayLike
 OF_STEPS: Final = ("eps", "x0", "v")
 PATHS: Final = ("linear", "trigonometric")
 RESCALED: Final = 1000
-EDGE: Final = 1e-5  # the least time of the SDEs (Song et al. 2021, appendix C)
 
 
 class Rest(TypedDict, total=False):
@@ -174,7 +172,7 @@ class Kinds:
         if path not in PATHS:
             raise UsageError(f"path = {path!r}, possible are {', '.join(PATHS)}")
         declared = _declared(net, rest, (-10.0, 9.0))
-        clock = readings.flow_clock(data_at, time_scale, is_linear=path == "linear")
+        clock = clocks.flow_clock(data_at, time_scale, is_linear=path == "linear")
         if path == "linear":
             word = "x0-minus-eps" if data_at == 1 else "eps-minus-x0"
             expert = _made(cls, net, predicts=word, time=clock, input="flow", **declared)
@@ -222,18 +220,8 @@ class Kinds:
             raise UsageError(f"predicts = {predicts!r}, possible are eps, score")
         if not time_scale > 0:
             raise UsageError(f"time_scale = {time_scale} is not above 0")
-        slope = beta_max - beta_min
-
-        def time(gamma: Tensor) -> Tensor:
-            integral = readings.integrated_beta(gamma, is_sub=sub)
-            root = torch.sqrt(beta_min**2 + 2 * slope * integral)
-            return time_scale * 2 * integral / (beta_min + root)
-
-        def gamma_at(t: float) -> float:
-            integral = beta_min * t + slope * t**2 / 2
-            return 2 * math.log(2 * math.sinh(integral / 2)) if sub else math.log(math.expm1(integral))
-
-        declared = _declared(net, rest, (gamma_at(EDGE), gamma_at(1.0)))
+        time = clocks.vp_sde_clock(beta_min, beta_max, time_scale, is_sub=sub)
+        declared = _declared(net, rest, clocks.vp_sde_range(beta_min, beta_max, is_sub=sub))
         reading = readings.vp_sde(sub, predicts == "score")
         expert = _made(cls, net, predicts=reading, time=time, input=reading, **declared)
         again = partial(
@@ -272,10 +260,7 @@ class Kinds:
             raise UsageError(f"sigma_range = {sigma_range}: two rising numbers above 0 are needed")
         factor = 2.0 if unit else 1.0
         declared = _declared(net, rest, (2 * math.log(factor * low), 2 * math.log(factor * high)))
-
-        def time(gamma: Tensor) -> Tensor:
-            return torch.exp(gamma / 2) / factor
-
+        time = clocks.sigma_clock(factor, is_log=False)
         reading = readings.variance_exploding(unit)
         expert = _made(cls, net, predicts=reading, time=time, input=reading, **declared)
         again = partial(cls.score, net, sigma_range=sigma_range, unit=unit, **rest)

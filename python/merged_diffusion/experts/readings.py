@@ -7,13 +7,15 @@ so that nothing cancels at low noise; (z - alpha D)/sigma would lose 5e-5 in flo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from merged_diffusion import schedules
+from merged_diffusion.experts.clocks import integrated_beta
 
 Numbers = Callable[[Tensor], tuple[Tensor | float, Tensor | float]]
 
@@ -22,15 +24,38 @@ Numbers = Callable[[Tensor], tuple[Tensor | float, Tensor | float]]
 class Reading:
     """``input``: gamma [B] to (c, h), what the network is given is c z + h; ``output``: gamma to (a, b).
 
-    ``words`` say in messages what was declared.
+    ``words`` say in messages what was declared; ``is_wide``: a z and b out nearly cancel, and are added in
+    float64, so that nothing is lost beyond what the network itself rounded.
     """
 
     words: str
     input: Numbers
     output: Numbers
+    is_wide: bool = False
 
     def __str__(self) -> str:
         return self.words
+
+    def given(self, z: Tensor, gamma: Tensor) -> Tensor:
+        """The network's input [B, C, H, W] at ``z`` [B, C, H, W], ``gamma`` float64 [B]."""
+        scale, shift = self.input(gamma)
+        scaled = z if isinstance(scale, float) and scale == 1 else _times(scale, z)
+        return scaled if isinstance(shift, float) and shift == 0 else scaled + shift
+
+    def eps_hat(self, out: Tensor, z: Tensor, gamma: Tensor) -> Tensor:
+        """eps_hat [B, C, H, W] of the network's output ``out`` [B, C, H, W]."""
+        of_z, of_out = self.output(gamma)
+        if self.is_wide:
+            wide = schedules.widened(z)
+            read = _times(of_z, wide) + _times(of_out, schedules.widened(out))
+            return schedules.as_input(read, z)
+        read = out if isinstance(of_out, float) and of_out == 1 else _times(of_out, out)
+        return read if isinstance(of_z, float) and of_z == 0 else _times(of_z, z) + read
+
+
+def _times(factor: Tensor | float, images: Tensor) -> Tensor:
+    """Each image times its own number, or all times one."""
+    return images * (schedules.per_image(factor, images) if isinstance(factor, Tensor) else factor)
 
 
 def as_is(gamma: Tensor) -> tuple[Tensor | float, float]:  # noqa: ARG001
@@ -60,19 +85,6 @@ def edm(sigma_data: float) -> Reading:
     return Reading(f"edm(sigma_data={sigma_data:g})", given, read)
 
 
-def flow_clock(data_at: int, scale: float, *, is_linear: bool) -> Callable[[Tensor], Tensor]:
-    """``scale`` times the t at which the ratio of the path's two coefficients is exp(gamma/2)."""
-    sign = -1.0 if data_at == 1 else 1.0
-
-    def linear(gamma: Tensor) -> Tensor:
-        return scale * torch.sigmoid(sign * gamma / 2)
-
-    def by_angle(gamma: Tensor) -> Tensor:
-        return scale * 2 / math.pi * torch.atan(torch.exp(sign * gamma / 2))
-
-    return linear if is_linear else by_angle
-
-
 def trigonometric(data_at: int) -> Reading:
     """The velocity dx_t/dt of x_t = cos(pi t/2) eps + sin(pi t/2) x, or with t from its other end."""
     sign = -1.0 if data_at == 1 else 1.0
@@ -97,6 +109,15 @@ def variance_exploding(unit: bool) -> Reading:
     return Reading(f"score(unit={unit})", given, read)
 
 
+def exploding(unit: float, *, is_divided: bool) -> Reading:
+    """A network of z/alpha that predicts -eps, or (not ``is_divided``) a score for a sigma over ``unit``."""
+
+    def read(gamma: Tensor) -> tuple[float, Tensor | float]:
+        return 0.0, -1.0 if is_divided else -schedules.edm_sigma(gamma) / unit
+
+    return Reading(f"exploding(unit={unit:g}, is_divided={is_divided})", clean_scale, read)
+
+
 def vp_sde(is_sub: bool, is_score: bool) -> Reading:
     """The VP SDE, or the sub-VP SDE: a = exp(-B/2), std = sqrt(1 - a^2), or 1 - a^2 (Song et al. 2021, C)."""
 
@@ -111,16 +132,47 @@ def vp_sde(is_sub: bool, is_score: bool) -> Reading:
     return Reading(f"vp_sde(sub={is_sub}, predicts={'score' if is_score else 'eps'!r})", given, read)
 
 
-def integrated_beta(gamma: Tensor, *, is_sub: bool) -> Tensor:
-    """B, the integral of beta up to the time at which the SDE has this gamma.
-
-    s = sigma/alpha is sqrt(e^B - 1) of the VP SDE, 2 sinh(B/2) of the sub-VP SDE.
-    """
-    if is_sub:
-        return 2 * torch.asinh(schedules.edm_sigma(gamma) / 2)
-    return torch.logaddexp(gamma, torch.zeros_like(gamma))
-
-
 def signal(gamma: Tensor, *, is_sub: bool) -> Tensor:
     """The SDE's own factor of x, exp(-B/2)."""
     return torch.exp(-integrated_beta(gamma, is_sub=is_sub) / 2)
+
+
+def _rectified(gamma: Tensor) -> tuple[Tensor, float]:
+    """The input z/(alpha + sigma) = (1 - t) x + t eps of flow matching."""
+    return 1 / (schedules.alpha(gamma) + schedules.sigma(gamma)), 0.0
+
+
+def _of_noise(gamma: Tensor) -> tuple[float, float]:  # noqa: ARG001
+    return 0.0, 1.0
+
+
+def _of_image(gamma: Tensor) -> tuple[Tensor, Tensor]:
+    sigma = schedules.sigma(gamma)
+    return 1 / sigma, -schedules.alpha(gamma) / sigma
+
+
+def _of_v(gamma: Tensor) -> tuple[Tensor, Tensor]:
+    return schedules.sigma(gamma), schedules.alpha(gamma)
+
+
+def _of_score(gamma: Tensor) -> tuple[float, Tensor]:
+    return 0.0, -schedules.sigma(gamma)
+
+
+def _of_velocity(sign: float) -> Numbers:
+    def read(gamma: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = schedules.alpha(gamma), schedules.sigma(gamma)
+        return 1 / (alpha + sigma), sign * alpha / (alpha + sigma)
+
+    return read
+
+
+INPUTS: Final[Mapping[str, Numbers]] = {"vp": as_is, "edm": clean_scale, "flow": _rectified}
+OUTPUTS: Final[Mapping[str, Numbers]] = {
+    "eps": _of_noise,
+    "x0": _of_image,
+    "v": _of_v,
+    "score": _of_score,
+    "eps-minus-x0": _of_velocity(1.0),
+    "x0-minus-eps": _of_velocity(-1.0),
+}

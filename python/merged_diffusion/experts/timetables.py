@@ -26,10 +26,17 @@ class Timetable(nn.Module):
     gamma_range
         What the table must cover. A gamma beyond the table (by the 0.008 between ``ends`` and ``centred``
         pixels) takes the time at the table's end, the last that the network knows.
+    is_state
+        Whether the table belongs to the state of the expert, whose card says it otherwise.
     """
 
     def __init__(
-        self, gammas: Tensor | npt.ArrayLike, *, unit: bool, gamma_range: tuple[float, float]
+        self,
+        gammas: Tensor | npt.ArrayLike,
+        *,
+        unit: bool,
+        gamma_range: tuple[float, float],
+        is_state: bool = True,
     ) -> None:
         super().__init__()
         self.training = False
@@ -51,8 +58,8 @@ class Timetable(nn.Module):
                 found=gamma_range,
             )
         # As bits: .to(torch.float32) must not round the clock.
-        self.register_buffer("_gammas", torch.from_numpy(table).view(torch.int64))
-        self.register_buffer("_times", torch.from_numpy(times).view(torch.int64))
+        self.register_buffer("_gammas", torch.from_numpy(table).view(torch.int64), persistent=is_state)
+        self.register_buffer("_times", torch.from_numpy(times).view(torch.int64), persistent=is_state)
 
     @property
     def last(self) -> float:
@@ -67,6 +74,13 @@ class Timetable(nn.Module):
         below, above = gammas[right - 1], gammas[right]
         part = ((gamma - below) / (above - below)).clamp(0, 1)
         return torch.lerp(times[right - 1], times[right], part)
+
+    def at(self, time: Tensor) -> Tensor:
+        """gamma, float64 [B], at the entries ``time`` [B] of a table that is not ``unit``."""
+        gammas, times = (
+            self.get_buffer(name).to(time.device).view(torch.float64) for name in ("_gammas", "_times")
+        )
+        return gammas[(time - times[0]).abs().long()]
 
 
 def step_gammas(

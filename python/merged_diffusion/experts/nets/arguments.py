@@ -14,6 +14,11 @@ MAX_ENTRIES: Final = 64  # of a list
 Check = Callable[[object], bool]
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """A finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def is_count(value: object) -> bool:
     """A whole number from 1."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT
@@ -31,12 +36,12 @@ def is_flag(value: object) -> bool:
 
 def is_share(value: object) -> bool:
     """A number from 0, below 1."""
-    return _is_number(value) and 0 <= value < 1
+    return is_number(value) and 0 <= value < 1
 
 
 def is_positive(value: object) -> bool:
     """A number above 0."""
-    return _is_number(value) and value > 0
+    return is_number(value) and value > 0
 
 
 def is_interval(value: object) -> bool:
@@ -44,14 +49,14 @@ def is_interval(value: object) -> bool:
     if not isinstance(value, list | tuple) or len(value) != 2:
         return False
     low, high = value
-    return _is_number(low) and _is_number(high) and low < high
+    return is_number(low) and is_number(high) and low < high
 
 
-def list_of(entry: Check, *, least: int = 0) -> Check:
-    """A list of so many entries at least, each of which passes."""
+def list_of(entry: Check, *, least: int = 0, most: int = MAX_ENTRIES) -> Check:
+    """A list of so many entries at least, and no more than ``most``, each of which passes."""
 
     def is_list(value: object) -> bool:
-        if not isinstance(value, list | tuple) or not least <= len(value) <= MAX_ENTRIES:
+        if not isinstance(value, list | tuple) or not least <= len(value) <= most:
             return False
         return all(map(entry, value))
 
@@ -59,19 +64,26 @@ def list_of(entry: Check, *, least: int = 0) -> Check:
     return is_list
 
 
-def one_of(*names: str) -> Check:
-    """One of these words."""
+def one_of(*allowed: str | int) -> Check:
+    """One of these words or numbers."""
 
     def is_known(value: object) -> bool:
-        return value in names
+        return type(value) in (str, int) and value in allowed
 
-    is_known.__doc__ = " or ".join(map(repr, names))
+    is_known.__doc__ = " or ".join(map(repr, allowed))
     return is_known
 
 
 def arguments(network: Mapping[str, object], checks: Mapping[str, Check], needed: set[str]) -> dict[str, Any]:
     """The entries of the table but ``architecture``; `CheckpointError` where one is missing or unsound."""
     table = {key: value for key, value in network.items() if key != "architecture"}
+    return checked(table, checks, needed, f"[network] of architecture {network.get('architecture')!r}")
+
+
+def checked(
+    table: Mapping[str, object], checks: Mapping[str, Check], needed: set[str], what: str
+) -> dict[str, Any]:
+    """The entries of a table; `CheckpointError`, in which it is ``what``, where one is missing or unsound."""
     faults = [f"{key} is missing" for key in sorted(needed - table.keys())]
     faults += [f"{key} is unknown" for key in sorted(table.keys() - checks.keys())]
     faults += [
@@ -81,13 +93,6 @@ def arguments(network: Mapping[str, object], checks: Mapping[str, Check], needed
     ]
     if faults:
         raise CheckpointError(
-            f"[network] of architecture {network.get('architecture')!r}: {'; '.join(faults)}",
-            hint=f"it has {', '.join(checks)}",
-            differences=faults,
+            f"{what}: {'; '.join(faults)}", hint=f"it has {', '.join(checks)}", differences=faults
         )
-    return table
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    """A finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return dict(table)

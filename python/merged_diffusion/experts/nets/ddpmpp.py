@@ -1,4 +1,4 @@
-"""The U-Net of DDPM++ (Song et al. 2021, appendix H) as EDM trains it (Karras et al. 2022, table 1).
+"""DDPM++ and NCSN++ (Song et al. 2021, appendix H), U-Nets, as EDM trains them (Karras et al. 2022, table 1).
 
 Each level of resolution has ``num_blocks`` blocks down and one more up, and halves the one before; every
 output on the way down is joined to the input of a block on the way up. With e the embedding of the noise
@@ -7,8 +7,10 @@ level, of labels and of augmentations, a block is
     x' = (skip x + B drop(silu(norm(A silu(norm x) + P e))))/sqrt 2
 
 and, at the resolutions named, (x' + out attention(norm x'))/sqrt 2. The first convolution A and the skip of a
-block that halves or doubles do so by a filter, whose buffer is part of the state. Names of layers and of
-arguments are those of the public files.
+block that halves or doubles do so by a filter, whose buffer is part of the state. NCSN++ is told the noise
+level by random Fourier features, filters with [1, 3, 3, 1], and adds to each level on the way down the image
+itself, halved by a convolution of the level before. Names of layers and of arguments are those of the public
+files.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from merged_diffusion.errors import CheckpointError, ExpertError, UnsupportedCheckpointError
+from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts.nets.arguments import (
     arguments,
     is_count,
@@ -29,12 +31,32 @@ from merged_diffusion.experts.nets.arguments import (
     is_share,
     is_size,
     list_of,
+    one_of,
 )
-from merged_diffusion.experts.nets.ddpmpp_blocks import ZERO, Block, Resample, norm, xavier
-from merged_diffusion.experts.nets.embedding import sinusoids
+from merged_diffusion.experts.nets.ddpmpp_blocks import (
+    ZERO,
+    Block,
+    Resample,
+    ResidualInput,
+    norm,
+    xavier,
+)
+from merged_diffusion.experts.nets.embedding import fourier, sinusoids
+from merged_diffusion.experts.nets.labels import class_rows
 
-# What makes it DDPM++ and not NCSN++, whose networks have other layers.
-VARIANT: Final = {"embedding_type": "positional", "encoder_type": "standard", "decoder_type": "standard"}
+# What the networks of this form may be of; the public class knows others, which nobody has published.
+FORMS: Final = {
+    "embedding_type": ("positional", "fourier"),
+    "encoder_type": ("standard", "residual"),
+    "decoder_type": ("standard",),
+}
+# What a table leaves out, by its architecture.
+NCSNPP: Final[Mapping[str, object]] = {
+    "embedding_type": "fourier",
+    "encoder_type": "residual",
+    "channel_mult_noise": 2,
+    "resample_filter": [1, 3, 3, 1],
+}
 CHECKS: Final = {
     "model_channels": is_count,
     "channel_mult": list_of(is_count, least=1),
@@ -46,21 +68,25 @@ CHECKS: Final = {
     "augment_dim": is_size,
     "channel_mult_noise": is_count,
     "resample_filter": list_of(is_positive, least=1),
+    "embedding_type": one_of(*FORMS["embedding_type"]),
+    "encoder_type": one_of(*FORMS["encoder_type"]),
+    "decoder_type": one_of(*FORMS["decoder_type"]),
 }
 
 
 def build(network: Mapping[str, object], shape: tuple[int, int, int]) -> Ddpmpp:
     """The network of a card's ``[network]`` table, for images of ``shape``."""
-    for key, ours in VARIANT.items():
-        if network.get(key, ours) != ours:
+    table = {**(NCSNPP if network.get("architecture") == "ncsnpp" else {}), **network}
+    for key, ours in FORMS.items():
+        if table.get(key, ours[0]) not in ours:
             raise UnsupportedCheckpointError(
-                f"[network] {key} = {network[key]!r:.100} belongs to another network than DDPM++",
-                hint=f"DDPM++ has {key} = {ours!r}; pass any other network as a callable, from Python",
+                f"[network] {key} = {table[key]!r:.100} belongs to another network than DDPM++ and NCSN++",
+                hint=f"they have {key} = {' or '.join(map(repr, ours))}; pass any other network as a "
+                "callable, from Python",
                 key=key,
                 expected=ours,
-                found=network[key],
+                found=table[key],
             )
-    table = {key: value for key, value in network.items() if key not in VARIANT}
     return Ddpmpp(shape, **arguments(table, CHECKS, {"model_channels", "channel_mult"}))
 
 
@@ -79,6 +105,10 @@ class Ddpmpp(nn.Module):
         Widths of the labels and of the augmentations; 0: none.
     resample_filter
         Of even length; its outer product with itself halves a resolution, and doubles it.
+    embedding_type
+        Of the noise level: ``positional``, or ``fourier``, whose frequencies are part of the state.
+    encoder_type
+        ``residual``: the image itself, halved, is added to each level on the way down.
     """
 
     def __init__(
@@ -95,6 +125,9 @@ class Ddpmpp(nn.Module):
         augment_dim: int = 0,
         channel_mult_noise: int = 1,
         resample_filter: Sequence[float] = (1, 1),
+        embedding_type: str = "positional",
+        encoder_type: str = "standard",
+        decoder_type: str = "standard",  # noqa: ARG002 (the public argument, of one value)
     ) -> None:
         super().__init__()
         channels, size, _ = shape
@@ -102,6 +135,7 @@ class Ddpmpp(nn.Module):
         self.noise_channels = model_channels * channel_mult_noise
         _check(shape, len(widths) - 1, self.noise_channels, resample_filter)
         self.label_dim = label_dim
+        self.map_noise = Frequencies(self.noise_channels // 2) if embedding_type == "fourier" else None
         e = model_channels * channel_mult_emb
         self.map_label = xavier(nn.Linear(label_dim, self.noise_channels)) if label_dim else None
         self.map_augment = (
@@ -117,13 +151,16 @@ class Ddpmpp(nn.Module):
         enc: dict[str, nn.Module] = {}
         dec: dict[str, nn.Module] = {}
         kept: list[int] = []
-        c = model_channels
+        c, image_channels = model_channels, channels
         for level, width in enumerate(widths):
             res = size >> level
             if level == 0:
                 enc[f"{res}x{res}_conv"] = xavier(nn.Conv2d(channels, c, 3, padding=1))
             else:
                 enc[f"{res}x{res}_down"] = block(c, c, resample="down")
+                if encoder_type == "residual":
+                    from_image = ResidualInput(image_channels, c, resample_filter)
+                    enc[f"{res}x{res}_aux_residual"], image_channels = xavier(from_image), c
             kept.append(c)
             for i in range(num_blocks):
                 enc[f"{res}x{res}_block{i}"] = block(c, width, attention=res in attn_resolutions)
@@ -153,8 +190,13 @@ class Ddpmpp(nn.Module):
         [B, augment_dim]. None is a row of zeros.
         """
         e = self.embedding(noise, labels, augment, x)
-        kept = []
+        kept: list[Tensor] = []
+        image = x
         for layer in self.enc.values():
+            if isinstance(layer, ResidualInput):
+                image = x = (x + layer(image)) * math.sqrt(0.5)
+                kept[-1] = x
+                continue
             x = layer(x, e) if isinstance(layer, Block) else layer(x)
             kept.append(x)
         *blocks, norm, conv = self.dec.values()
@@ -166,9 +208,12 @@ class Ddpmpp(nn.Module):
 
     def embedding(self, noise: Tensor, labels: Tensor | None, augment: Tensor | None, like: Tensor) -> Tensor:
         """The embedding [B, E] of noise level, labels and augmentations."""
-        e = sinusoids(noise, self.noise_channels, like)
+        if self.map_noise is None:
+            e = sinusoids(noise, self.noise_channels, like)
+        else:
+            e = fourier(noise, self.map_noise.freqs, like)
         if self.map_label is not None:
-            rows = _rows(labels, len(noise), self.label_dim, e)
+            rows = class_rows(labels, len(noise), self.label_dim, e)
             e = e + self.map_label(rows * math.sqrt(self.label_dim))
         if self.map_augment is not None and augment is not None:
             e = e + self.map_augment(augment.to(e))
@@ -176,25 +221,15 @@ class Ddpmpp(nn.Module):
         return out
 
 
-def _rows(labels: Tensor | None, n: int, label_dim: int, like: Tensor) -> Tensor:
-    """Labels as weights of classes [B, label_dim]."""
-    if labels is None:
-        return like.new_zeros(n, label_dim)
-    if labels.is_floating_point():
-        if labels.shape != (n, label_dim):
-            raise ExpertError(
-                f"labels of shape {list(labels.shape)} for {n} images of {label_dim} classes",
-                hint=f"give [{n}, {label_dim}], or classes int64 [{n}]",
-            )
-        return labels.to(like)
-    # On a device the values would have to be waited for at every call; they were checked on their way there.
-    if labels.device.type == "cpu" and not bool(((labels >= -1) & (labels < label_dim)).all()):
-        raise ExpertError(
-            f"labels {int(labels.min())} to {int(labels.max())} for {label_dim} classes",
-            hint=f"give 0 to {label_dim - 1}, or -1 for no class",
-        )
-    classes = torch.arange(label_dim, device=labels.device)
-    return (labels[:, None] == classes).to(like)
+class Frequencies(nn.Module):
+    """Those of random Fourier features, drawn once and saved (Song et al. 2021, appendix H)."""
+
+    freqs: Tensor
+
+    def __init__(self, n: int, scale: float = 16.0) -> None:
+        super().__init__()
+        # Not `randn`: for parameters without storage torch would load what seconds are lost to.
+        self.register_buffer("freqs", nn.init.trunc_normal_(torch.empty(n), std=scale, a=-64.0, b=64.0))
 
 
 def _check(shape: tuple[int, int, int], n_halvings: int, noise_channels: int, taps: Sequence[float]) -> None:

@@ -1,4 +1,4 @@
-"""The blocks of DDPM++ (`ddpmpp`): residual, with attention where wanted, and a change of resolution."""
+"""The blocks of DDPM++ and NCSN++ (`ddpmpp`): residual, with attention and a change of resolution."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ class Resampled(nn.Conv2d):
     ) -> None:
         super().__init__(c_in, c_out, kernel, padding=kernel // 2)
         self.resample = resample
-        # Not `outer`: for parameters without storage torch would load its compiler, two seconds of it.
-        products = [[one * two / sum(taps) ** 2 for two in taps] for one in taps]
-        self.register_buffer("resample_filter", torch.tensor(products, dtype=torch.float32)[None, None])
+        self.register_buffer("resample_filter", filter_of(taps))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [B, c_in, H, W]; H and W halved or doubled, [B, c_out, ...]."""
@@ -80,6 +78,30 @@ class Resampled(nn.Conv2d):
         else:
             x = conv_transpose2d(x, 4 * taps, stride=2, padding=padding, groups=c)
         return super().forward(x)
+
+
+class ResidualInput(nn.Conv2d):
+    """NCSN++'s way down of the image itself: a convolution, then halved by the filter, then the bias."""
+
+    resample_filter: Tensor
+
+    def __init__(self, c_in: int, c_out: int, taps: Sequence[float]) -> None:
+        super().__init__(c_in, c_out, 3, padding=1 + (len(taps) - 1) // 2)
+        self.register_buffer("resample_filter", filter_of(taps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` [B, c_in, H, W] as [B, c_out, H/2, W/2]."""
+        c = self.out_channels
+        x = conv2d(x, self.weight, padding=self.padding)
+        taps = self.resample_filter.expand(c, -1, -1, -1)
+        return conv2d(x, taps, self.bias, stride=2, groups=c)
+
+
+def filter_of(taps: Sequence[float]) -> Tensor:
+    """The outer product [1, 1, n, n] of ``taps`` with themselves, of sum 1."""
+    # Not `outer`: for parameters without storage torch would load its compiler, two seconds of it.
+    products = [[one * two / sum(taps) ** 2 for two in taps] for one in taps]
+    return torch.tensor(products, dtype=torch.float32)[None, None]
 
 
 def _attended(qkv: Tensor) -> Tensor:
