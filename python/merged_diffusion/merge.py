@@ -14,7 +14,7 @@ from typing import Literal, Self, cast
 
 from merged_diffusion._core import Route, Threshold
 from merged_diffusion.errors import ExpertError, UsageError
-from merged_diffusion.experts.base import Expert, ImageShape, Pixels, check_declaration
+from merged_diffusion.experts.base import Expert, ImageShape, Pixels, check_declaration, check_posterior
 from merged_diffusion.experts.centred import Centred
 
 __all__ = ["Convention", "Leg", "MergedModel", "Role", "Threshold", "as_model"]
@@ -189,6 +189,8 @@ def _common_shape(experts: tuple[Expert, ...]) -> ImageShape:
 
 
 def _check_pair(likelihood: Expert, quality: Expert) -> None:
+    for expert in (likelihood, quality):
+        check_posterior(expert, "merging it at a gamma")
     shapes = likelihood.image_shape, quality.image_shape
     if any(None not in sizes and len(set(sizes)) > 1 for sizes in zip(*shapes, strict=True)):
         raise _mismatch("images of shape", likelihood, quality, *shapes)

@@ -183,7 +183,7 @@ def table(**changes):
         ({"format": 2}, "format = 2, this version reads format = 1"),
         ({"levels": None, "colour": 1}, "levels is missing; colour is unknown"),
         ({"levels": "many"}, "levels = 'many' is of type str"),
-        ({"kind": "flow"}, "none of vdm, edm"),
+        ({"kind": "other"}, "none of vdm, edm"),
         ({"predicts": "v"}, "predicts = 'v', but a network of kind 'vdm' has predicts = 'eps'"),
         ({"gamma_range": [5.0, -7.0]}, "is no interval within"),
         ({"gamma_range": [float("nan"), 1.0]}, "is no interval within"),

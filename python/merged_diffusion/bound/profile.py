@@ -17,7 +17,7 @@ from merged_diffusion.bound import random_numbers
 from merged_diffusion.bound.losses import Losses
 from merged_diffusion.bound.random_numbers import Floats
 from merged_diffusion.errors import SolveError, UsageError
-from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.base import Expert, check_posterior
 from merged_diffusion.merge import Convention, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind, check_seed
@@ -129,6 +129,7 @@ def loss_profile(
             f"gammas from {grid[0]:g} to {grid[-1]:g} leave {low:g} to {high:g}, where expert {expert.name} "
             "was trained"
         )
+    check_posterior(expert, "a loss by gamma")
     check_seed(seed)
     check_kind("machine", machine, Machine)
     model = as_model(expert, convention=convention)

@@ -21,7 +21,7 @@ from merged_diffusion.bound.random_numbers import Floats
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
-from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.base import Expert, check_posterior
 from merged_diffusion.merge import MergedModel, as_model, asked_over
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind, check_seed
@@ -85,6 +85,8 @@ def variational_bound(
     check_kind("machine", machine, Machine)
     check_kind("accept", accept, Accept)
     model = as_model(model)
+    for leg in model.legs():
+        check_posterior(leg.expert, "a bound")
     data = as_data(images, ids, model)
     classes = as_labels(labels, len(data), model, data.labels)
     place = machine.here(partial(scoring_rows, len(data)))

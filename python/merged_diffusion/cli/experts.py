@@ -28,13 +28,14 @@ def list_experts(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa
 
     It says where each is, and how to get those that are not here.
     """
+    from merged_diffusion.catalogue.cache import cache_folder
     from merged_diffusion.catalogue.listing import expert_rows, pair_rows
 
     experts, pairs = expert_rows(cache), pair_rows(cache)
     if as_json:
         emit_json({"command": "experts list", "experts": experts, "pairs": pairs})
     else:
-        emit("\n".join(expert_report.catalogue(experts, pairs)))
+        emit("\n".join(expert_report.catalogue(experts, pairs, str(cache_folder(cache)))))
     return 0
 
 
@@ -42,9 +43,10 @@ def list_experts(cache: Path | None, as_json: bool, quiet: bool) -> int:  # noqa
     "inspect", epilog="\b\nExample:\n  merged-diffusion experts inspect edm-cifar10-32x32-uncond-vp.pkl\n"
 )
 @click.argument("source", metavar="NAME|FILE", shell_complete=completion.expert)
+@options.read_as
 @options.cache
 @options.printing
-def inspect(source: str, cache: Path | None, as_json: bool, quiet: bool) -> int:
+def inspect(source: str, read_as: str | None, cache: Path | None, as_json: bool, quiet: bool) -> int:
     """Show what is in a checkpoint.
 
     It tells the format, the network, the range of noise levels, how far eta may go, and the licence. Its
@@ -53,7 +55,7 @@ def inspect(source: str, cache: Path | None, as_json: bool, quiet: bool) -> int:
     _check_present(source, cache)
     from merged_diffusion.experts.inspection import inspect_expert
 
-    facts = inspect_expert(source, cache=cache)
+    facts = inspect_expert(source, read_as=read_as, cache=cache)
     facts["release"] = _release(facts, cache)
     if not quiet:
         for warning in facts["warnings"]:
@@ -96,9 +98,12 @@ def _release(facts: dict[str, Any], cache: Path | None) -> dict[str, Any]:
 )
 @click.argument("source", metavar="NAME|FILE", shell_complete=completion.expert)
 @click.argument("out", type=click.Path(path_type=Path))
+@options.read_as
 @options.cache
 @options.printing
-def convert(source: str, out: Path, cache: Path | None, as_json: bool, quiet: bool) -> int:
+def convert(
+    source: str, out: Path, read_as: str | None, cache: Path | None, as_json: bool, quiet: bool
+) -> int:
     """Convert a checkpoint to safetensors with a card.
 
     OUT is a new folder, which loads to the same bits.
@@ -107,7 +112,7 @@ def convert(source: str, out: Path, cache: Path | None, as_json: bool, quiet: bo
     from merged_diffusion.experts.converting import convert_expert
 
     with remarks(quiet=quiet):
-        card = convert_expert(source, out, cache=cache)
+        card = convert_expert(source, out, read_as=read_as, cache=cache)
     if as_json:
         keys = ("name", "kind", "precision", "sha256", "licence", "converted")
         facts = {key: getattr(card, key) for key in keys}

@@ -19,8 +19,8 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "image_shape",
     ),
     "Model": (
-        *("pair", "expert", "likelihood_expert", "quality_expert", "compare", "convention", "range"),
-        "extrapolate",
+        *("pair", "expert", "likelihood_expert", "quality_expert", "read_as", "compare", "convention"),
+        *("range", "extrapolate"),
     ),
     "Threshold": (
         *("eta", "etas", "gamma", "edm_sigma", "logsnr", "tune_data", "tune_limit", "no_confirm", "no_test"),

@@ -49,6 +49,7 @@ model = options.stacked(
     click.option(
         "--expert", metavar="MODEL", shell_complete=completion.expert, help="One model alone, not merged.",
     ),
+    options.read_as,
     click.option(
         "--eta",
         type=options.eta,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from merged_diffusion.cli import completion, help_screen
+from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import CHOICES
 from merged_diffusion.ode.methods import Adams, Dopri5
 
@@ -100,6 +101,14 @@ def solver(usual: Adams, *, of: str = "", loosest: str = "") -> Decorator:
     )
 
 
+MODELS: Final = ("expert", "likelihood_expert", "quality_expert")
+read_as = click.option(
+    "--as", "read_as", metavar="FAMILY[:OPTIONS]",
+    help="What the checkpoint does not say itself, such as openai:heads=4,order=legacy,cosine,steps=4000,"
+    "rescaled=yes.",
+)  # fmt: skip
+
+
 class Command(help_screen.Command):
     """Hands its options on as one mapping by name: a command of forty has one parameter."""
 
@@ -107,8 +116,24 @@ class Command(help_screen.Command):
         """Read them as ever; a shell that asks for completions looks for them by name."""
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
+            _read_as(ctx.params)
             ctx.params = {"given": ctx.params}
         return rest
+
+
+def _read_as(given: dict[str, Any]) -> None:
+    """Put what ``--as`` says behind the one model that it can be of, as ``FILE as FAMILY:...``."""
+    words = given.pop("read_as", None)
+    if words is None:
+        return
+    named = [key for key in MODELS if given.get(key) is not None]
+    if len(named) != 1:
+        raise UsageError(
+            f"--as {words!r} is said where {len(named)} models are named",
+            hint="it is of the one that --expert, --likelihood-expert or --quality-expert names; of two, "
+            "write each behind its name: --quality-expert 'FILE as FAMILY:...'",
+        )
+    given[named[0]] = f"{given[named[0]]} as {words}"
 
 
 def command(name: str, epilog: str) -> Callable[[Callable[[Given], int]], click.Command]:

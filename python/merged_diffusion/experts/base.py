@@ -126,6 +126,24 @@ def check_labels(expert: Expert, labels: npt.NDArray[np.int64]) -> None:
         )
 
 
+def check_posterior(expert: Expert, what: str) -> None:
+    """Refuse an expert whose eps_hat is no posterior mean for ``what``, which takes it for one.
+
+    Minibatch optimal transport (Tong et al. 2024) couples noise and image: the ODE and its likelihood hold,
+    but eps_hat is not the mean of the noise in z, and what is made of such means is biased.
+
+    Raises
+    ------
+    ExpertError
+    """
+    if getattr(expert, "is_coupled", False):
+        raise ExpertError(
+            f"expert {expert.name} was trained with coupled noise and images (otcfm): {what} would be biased",
+            hint="its likelihood and samples by its own ODE hold: nll --expert, sample --sampler ode",
+            expert=expert.name,
+        )
+
+
 def like_input(name: str, out: object, z: Tensor) -> Tensor:
     """What the expert ``name`` returned for z, if arithmetic will neither broadcast nor promote it."""
     if not isinstance(out, Tensor):

@@ -20,6 +20,7 @@ import torch
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
 from merged_diffusion.experts.edm import EdmExpert
+from merged_diffusion.experts.public_expert import PublicExpert
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.files.reading import read_text
 from merged_diffusion.files.weights import regular_size
@@ -30,12 +31,16 @@ MAX_CARD_BYTES: Final = 1 << 20
 # What tomllib spends on a dotted key grows with the square of its dots; a list of numbers may have as many.
 MAX_DOTS: Final = 64
 NUMBERS: Final = re.compile(r"(?:[\w-]+ *= *\[)?[-+.\w, ]*\]?,?")
-TABLES: Final = ("network", "training", "results", "converted")
-# What the two kinds of network may predict, and of which time and input. ``velocity`` is F of
+TABLES: Final = ("network", "clock", "training", "results", "converted")
+# What a network of each kind may predict, and of which time and input. ``velocity`` is F of
 # eps_hat = alpha F + sigma z for ever: folders hold the word that are older than those for a flow's sign.
 MEANING: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "vdm": {"predicts": ("eps", "velocity"), "time": ("gamma",), "input": ("vp", "sp")},
     "edm": {"predicts": ("x0",), "time": ("log_edm_sigma_over_4",), "input": ("edm",)},
+    "ddpm": {"predicts": ("eps", "x0", "v"), "time": ("timestep",), "input": ("vp",)},
+    "flow": {"predicts": ("x0-minus-eps", "eps-minus-x0"), "time": ("t01",), "input": ("flow",)},
+    "vp_sde": {"predicts": ("eps", "score"), "time": ("t01",), "input": ("vp", "sub_vp")},
+    "ve": {"predicts": ("score",), "time": ("edm_sigma",), "input": ("edm",)},
 }
 
 VELOCITY: Final = (
@@ -49,7 +54,7 @@ class Card:
     """What a ``card.toml`` holds."""
 
     name: str
-    kind: Literal["vdm", "edm"]
+    kind: Literal["vdm", "edm", "ddpm", "flow", "vp_sde", "ve"]
     predicts: str
     time: str
     input: str
@@ -58,6 +63,7 @@ class Card:
     image_shape: tuple[int, int, int]
     gamma_range: tuple[float, float]
     network: Mapping[str, Any]
+    clock: Mapping[str, Any] | None = None
     labels: bool = False
     licence: str = ""
     source: str = ""
@@ -68,13 +74,13 @@ class Card:
     results: Mapping[str, object] | None = None
     converted: Mapping[str, object] | None = None
 
-    def expert(self, seed: int = 0) -> VdmExpert | EdmExpert:
+    def expert(self, seed: int = 0) -> VdmExpert | EdmExpert | PublicExpert:
         """The expert with its network newly initialised; torch's global generator is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self._expert()
 
-    def blank(self) -> VdmExpert | EdmExpert:
+    def blank(self) -> VdmExpert | EdmExpert | PublicExpert:
         """The expert without storage for its weights, to be given by ``load_state_dict(..., assign=True)``.
 
         Keys and shapes are known before memory is: a file's are compared with them first, and whatever sizes
@@ -90,7 +96,7 @@ class Card:
                 key="network",
             ) from error
 
-    def _expert(self) -> VdmExpert | EdmExpert:
+    def _expert(self) -> VdmExpert | EdmExpert | PublicExpert:
         if self.kind == "vdm":
             return VdmExpert(
                 self.name,
@@ -102,6 +108,19 @@ class Card:
                 periods=self.network.get("periods", ()),
                 predicts="velocity" if self.predicts == "velocity" else "eps",
                 input="sp" if self.input == "sp" else "vp",
+            )
+        if self.kind != "edm":
+            return PublicExpert(
+                self.name,
+                self.kind,
+                self.network,
+                self.clock or {},
+                predicts=self.predicts,
+                input=self.input,
+                image_shape=self.image_shape,
+                levels=self.levels,
+                gamma_range=self.gamma_range,
+                pixels=self.pixels,
             )
         if self.data_std is None:
             raise CheckpointError(
@@ -212,8 +231,8 @@ def check_interval(low: float, high: float, where: str) -> None:
 _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "name": str, "kind": str, "predicts": str, "time": str, "input": str, "pixels": str, "levels": int,
     "image_shape": list, "gamma_range": list, "network": dict, "labels": bool, "licence": str, "source": str,
-    "data_std": (float, int), "precision": str, "sha256": str, "training": dict, "results": dict,
-    "converted": dict,
+    "data_std": (float, int), "precision": str, "sha256": str, "clock": dict, "training": dict,
+    "results": dict, "converted": dict,
 }  # fmt: skip
 _REQUIRED: Final = frozenset(f.name for f in fields(Card) if f.default is MISSING)
 _CHOICES: Final = {"kind": tuple(MEANING), "pixels": ("centred", "ends"), "precision": ("float16", "float32")}

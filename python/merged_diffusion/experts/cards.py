@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 from merged_diffusion.catalogue.absent import expert_paths
 from merged_diffusion.catalogue.entries import known, public
 from merged_diffusion.errors import CheckpointError, ExpertError
+from merged_diffusion.experts.checkpoints.read_as import ReadAs, parsed
 from merged_diffusion.experts.checkpoints.recognise import Contents, Found, contents, recognise
 from merged_diffusion.experts.diffusers import load_diffusers
 from merged_diffusion.experts.fence import fenced
@@ -30,9 +31,14 @@ EXPECTED: Final = (
     "expected a name that `merged-diffusion experts list` shows, a checkpoint, hf:owner/name@revision, "
     "module:name or file.py:name"
 )
+OTHER: Final = "a network that was changed; declare it by CallableExpert"
 HINTS: Final = {
     "addtt": "config.yaml and model.pt do not belong together, or the EMA is of another network",
     "edm-pickle": "the file's own arguments and its tensors do not belong together",
+    "openai": OTHER,
+    "torchcfm": OTHER,
+    "score_sde": OTHER,
+    "lucidrains": OTHER,
     "flax-msgpack": "a variant of VDM's network that is not known; pass it as a callable",
 }
 # Tensors of one entry, at least: a block down and its twin up, of DDPM++ in each of the levels.
@@ -48,12 +54,16 @@ class Opened:
     held: Contents | None
 
 
-def load_expert(source: str | Path, *, cache: str | Path | None = None) -> Expert:
+def load_expert(source: str | Path, *, read_as: str | None = None, cache: str | Path | None = None) -> Expert:
     """The expert that ``source`` names, ready for evaluation.
 
     ``bundled:NAME``; a public name or ``hf:owner/name@revision``, from ``cache``; a checkpoint, file or
     folder, recognised by its content. ``module:name`` and ``file.py:name`` run that code, and say so in the
     log; all else is read.
+
+    ``read_as`` says of a checkpoint what it does not say itself, such as
+    ``openai:heads=4,order=legacy,schedule=cosine,steps=4000,rescaled=yes``; ``source`` may say it, too, as
+    ``FILE as openai:...``.
 
     Examples
     --------
@@ -61,11 +71,23 @@ def load_expert(source: str | Path, *, cache: str | Path | None = None) -> Exper
     >>> md.load_expert("bundled:photos-vdm")
     VdmExpert(photos-vdm, 3x8x8, 256 levels, gamma -13.3 to 5)
     """
-    path = located(source, cache)
+    bare, said = parted(source, read_as)
+    path = located(bare, cache)
     if path is not None:
-        return read_expert(path)
-    module, _, name = str(source).rpartition(":")
+        return read_expert(path, said)
+    module, _, name = str(bare).rpartition(":")
     return expert_of(module, name)
+
+
+def parted(source: str | Path, read_as: str | None = None) -> tuple[str | Path, ReadAs | None]:
+    """A source without `` as FAMILY:...``, and what that or ``read_as`` says."""
+    head, is_said, words = str(source).rpartition(" as ")
+    if not is_said or isinstance(source, Path) or exists(Path(source)):
+        return source, None if read_as is None else parsed(read_as)
+    said = parsed(words)
+    if read_as is not None:
+        said = parsed(read_as).joined(said, head, f"the words behind its name, {said}")
+    return head, said
 
 
 def located(source: str | Path, cache: str | Path | None = None) -> Path | None:
@@ -100,23 +122,25 @@ def bundled_folder(name: str) -> Path:
     return Path(str(resources.files("merged_diffusion.experts"))) / str(table[name])
 
 
-def read_expert(path: Path) -> Expert:
+def read_expert(path: Path, said: ReadAs | None = None) -> Expert:
     """The expert in a checkpoint, its weights checked against the card and converted to float32."""
-    return open_expert(path).expert
+    return open_expert(path, said).expert
 
 
 @fenced()
-def open_expert(path: Path) -> Opened:
+def open_expert(path: Path, said: ReadAs | None = None) -> Opened:
     """The same with the format, the card and the hash that it was read from."""
     found = recognise(path)
     if found.format == "diffusers":
+        if said is not None:
+            raise CheckpointError(f"{path}: --as {said} is said of a diffusers folder", hint="leave --as out")
         return Opened(load_diffusers(found.file), found, None)
-    held = contents(found)
+    held = contents(found, said)
     _warn_of_precision(held, path)
     _check_depth(held, found.file)
     expert = held.card.blank()
     found_tensors = unwrapped(held.tensors, str(found.file))
-    check_keys(found_tensors, expert.state_dict(), str(found.file), hint=HINTS.get(found.format))
+    check_keys(found_tensors, expert.state_dict(), str(found.file), hint=HINTS.get(held.format))
     # Flattened and shaped anew: strides of axes of length one, which a file may state in two ways, choose the
     # algorithm of a convolution, and with it the last bits.
     tensors = {
@@ -134,6 +158,8 @@ def open_expert(path: Path) -> Opened:
         "precision": held.precision,
         "licence": held.card.licence,
     }
+    if said is not None:
+        expert.provenance["read_as"] = str(said)
     return Opened(cast("Expert", expert), found, held)
 
 

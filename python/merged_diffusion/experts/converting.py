@@ -22,7 +22,7 @@ from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, StorageError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card
-from merged_diffusion.experts.cards import open_expert, read_expert
+from merged_diffusion.experts.cards import open_expert, parted, read_expert
 from merged_diffusion.experts.checkpoints.recognise import Contents, Found
 from merged_diffusion.experts.inspection import readable
 
@@ -33,7 +33,13 @@ WEIGHTS: Final = "model.safetensors"
 CARD: Final = "card.toml"
 
 
-def convert_expert(source: str | Path, out: str | Path, *, cache: str | Path | None = None) -> Card:
+def convert_expert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    read_as: str | None = None,
+    cache: str | Path | None = None,
+) -> Card:
     """Write the expert that ``source`` names as the new folder ``out``; the card that it has there.
 
     The folder appears whole, after it was loaded and compared with the original, or not at all.
@@ -54,7 +60,8 @@ def convert_expert(source: str | Path, out: str | Path, *, cache: str | Path | N
     """
     target = Path(out).absolute()
     _refuse_taken(target)
-    opened = open_expert(readable(source, cache))
+    bare, said = parted(source, read_as)
+    opened = open_expert(readable(bare, cache), said)
     if opened.held is None:
         raise UnsupportedCheckpointError(
             f"{source} is a diffusers folder: a card has no words for its network and its scheduler",

@@ -12,17 +12,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from merged_diffusion.errors import CheckpointError
 from merged_diffusion.experts.base import described
-from merged_diffusion.experts.nets import ddpmpp, small
+from merged_diffusion.experts.nets import by_name, small
 from merged_diffusion.schedules import alpha, as_input, edm_sigma, per_image
 
 
 class EdmExpert(nn.Module):
     """A denoiser of z/alpha seen as a noise predictor on its own gamma range.
 
-    A bundled network is its ``net``; a public one, of ``architecture = "ddpmpp"``, is its ``model``, so that
-    the expert's state has the keys of the public files. One with ``label_dim`` is conditional.
+    A bundled network is its ``net``; a public one, of any other ``architecture`` than "small", is its
+    ``model``, so that the expert's state has the keys of EDM's files. One with ``label_dim`` is conditional.
     """
 
     kind = "edm"
@@ -44,22 +43,13 @@ class EdmExpert(nn.Module):
         self.image_shape = image_shape
         self.gamma_range = gamma_range
         self.data_std = data_std
-        self.model: ddpmpp.Ddpmpp | None = None
-        architecture = network.get("architecture", "small")
-        if architecture == "ddpmpp":
-            self.model = ddpmpp.build(network, image_shape)
-        elif architecture == "small":
+        self.model: nn.Module | None = None
+        if network.get("architecture", "small") == "small":
             self.net = small.build(network, image_shape[0], image_shape)
         else:
-            raise CheckpointError(
-                f"[network] architecture = {architecture!r:.100} is none of kind 'edm'",
-                hint="known: 'ddpmpp', 'small'",
-                key="architecture",
-                found=architecture,
-            )
-        n_classes = 0 if self.model is None else self.model.label_dim
-        self.conditional = n_classes > 0
-        self.label_range = (-1, n_classes - 1)
+            self.model = by_name.build(network, image_shape, ("small",))
+        self.label_range = (-1, -1) if self.model is None else by_name.label_range(self.model)
+        self.conditional = self.label_range[1] >= 0
 
     def __repr__(self) -> str:
         return described(self)
@@ -83,7 +73,7 @@ class EdmExpert(nn.Module):
         """F at c_in y [B, C, H, W] and noise level ``s`` [B]; ``augment`` [B, augment_dim], if any."""
         noise = s.log() / 4
         if self.model is not None:
-            out: Tensor = self.model(scaled, noise, cond, augment)
+            out: Tensor = self.model(scaled, noise, cond, *(() if augment is None else (augment,)))
         else:
             out = self.net(scaled, as_input((noise + 1.5) / 2.6, scaled))  # about [0, 1] for s in 0.002..80
         return out

@@ -16,7 +16,7 @@ from merged_diffusion import _core
 from merged_diffusion.catalogue.entries import PairCard, known, pair_card, public
 from merged_diffusion.errors import ExpertError
 from merged_diffusion.experts.base import check_declaration
-from merged_diffusion.experts.cards import Opened, located, open_expert
+from merged_diffusion.experts.cards import Opened, located, open_expert, parted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 
 
-def inspect_expert(source: str | Path, *, cache: str | Path | None = None) -> Facts:
+def inspect_expert(
+    source: str | Path, *, read_as: str | None = None, cache: str | Path | None = None
+) -> Facts:
     """What `load_expert` would load: facts by name, fit for JSON. The weights are read and checked.
 
     Raises
@@ -40,7 +42,8 @@ def inspect_expert(source: str | Path, *, cache: str | Path | None = None) -> Fa
     ('vdm', 162721, [-7.876, 5.0])
     """
     with _warnings() as said:
-        opened = open_expert(readable(source, cache))
+        bare, words = parted(source, read_as)
+        opened = open_expert(readable(bare, cache), words)
     check_declaration(opened.expert)
     expert, low, high = opened.expert, *opened.expert.gamma_range
     net = cast("nn.Module", expert)
@@ -52,7 +55,7 @@ def inspect_expert(source: str | Path, *, cache: str | Path | None = None) -> Fa
     return {
         "source": str(source),
         "file": str(opened.found.file),
-        "format": opened.found.format,
+        "format": opened.found.format if opened.held is None else opened.held.format,
         **facts,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "pixels": expert.pixels,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
-from merged_diffusion.files import inert, pickles
+from merged_diffusion.files import inert
 
 STORAGES: Final[Mapping[str, torch.dtype]] = {
     "FloatStorage": torch.float32,
@@ -137,39 +137,19 @@ GLOBALS: Final[dict[inert.Global, inert.Builder]] = {
 }
 
 
-def legacy_storage(content: memoryview, where: str, steps: inert.Steps) -> Storage:
-    """The storage in torch's format before zip: four pickles, a list of keys, then numbers."""
-    at = 0
+def storages(
+    fetch: Callable[[str, int], memoryview], known: dict[str, Storage] | None = None
+) -> Callable[[object], object]:
+    """Storages by persistent id, kept in ``known``: the same one wherever the same key is named."""
+    kept: dict[str, Storage] = {} if known is None else known
 
-    def value(persistent: Callable[[object], object] | None = None) -> Any:
-        nonlocal at
-        walked = pickles.read(content, GLOBALS, where, start=at, persistent=persistent, steps=steps)
-        at = walked.end
-        return walked.value
+    def storage(value: object) -> Storage:
+        found = storage_id(value, fetch)
+        before = kept.setdefault(found.key, found)
+        if (before.dtype, before.numel) != (found.dtype, found.numel):
+            raise ValueError(f"the storage {found.key!r:.40} is described in two ways")
+        return before
 
-    found: dict[str, memoryview] = {}
-
-    def fetch(key: str, _: int) -> memoryview:
-        if key not in found:
-            raise CheckpointError(f"{where}: a storage is called {key!r:.40} and listed by another name")
-        return found[key]
-
-    magic, version, system = value(), value(), value()
-    if magic != MAGIC or version != LEGACY_VERSION:
-        raise CheckpointError(f"{where}: tensors of an unknown format of torch", file=where)
-    if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise CheckpointError(f"{where}: tensors of a big-endian machine are not read", file=where)
-    storage = value(lambda name: storage_id(name, fetch))
-    keys = value()
-    if not isinstance(storage, Storage) or not isinstance(keys, list) or len(keys) != 1:
-        raise CheckpointError(f"{where}: not exactly one storage where one was pickled", file=where)
-    head = content[at : at + 8]
-    if int.from_bytes(head, "little") != storage.numel or len(content) - at - 8 != storage.nbytes:
-        raise CheckpointError(
-            f"{where}: a storage of {storage.numel} numbers in {max(0, len(content) - at - 8)} bytes",
-            file=where,
-        )
-    found[keys[0]] = content[at + 8 :]
     return storage
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,6 @@ from typing import Any, Final
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
 from merged_diffusion.files import pickles, tensors
 from merged_diffusion.files.limits import Limits
-from merged_diffusion.files.tensors import Storage, storage_id
 from merged_diffusion.files.zips import SafeZip, open_zip
 
 LIMITS: Final = Limits(members=20_000, total=1 << 34)
@@ -40,25 +39,11 @@ def pickled(path: Path) -> Iterator[tuple[Any, int]]:
                 )
             return memoryview(archive.read(name))
 
-        walked = pickles.read(content, tensors.GLOBALS, where, persistent=_storages(fetch))
+        walked = pickles.read(content, tensors.GLOBALS, where, persistent=tensors.storages(fetch))
         try:
             yield walked.value, path.stat().st_size
         except KeyError as error:
             raise CheckpointError(f"{where}: the member {error} is missing", file=where) from error
-
-
-def _storages(fetch: Callable[[str, int], memoryview]) -> Callable[[object], object]:
-    """Storages by persistent id; the same one wherever the same key is named."""
-    known: dict[str, Storage] = {}
-
-    def storage(value: object) -> Storage:
-        found = storage_id(value, fetch)
-        known_before = known.setdefault(found.key, found)
-        if (known_before.dtype, known_before.numel) != (found.dtype, found.numel):
-            raise ValueError(f"the storage {found.key!r:.40} is described in two ways")
-        return known_before
-
-    return storage
 
 
 def _root(archive: SafeZip, where: str) -> str:

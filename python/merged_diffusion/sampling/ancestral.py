@@ -16,6 +16,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from merged_diffusion import _core
+from merged_diffusion.experts.base import check_posterior
 from merged_diffusion.merge import Leg
 from merged_diffusion.sampling import grids
 from merged_diffusion.sampling.network import Noises
@@ -53,6 +54,8 @@ def ancestral(
 
     ``clip`` keeps the clean image that a step predicts within [-1, 1].
     """
+    for leg in legs:
+        check_posterior(leg.expert, "ancestral sampling")
     gammas = grids.uniform(legs[0].start, legs[-1].end, steps).tolist()
     for number, (gamma_t, gamma_s) in enumerate(pairwise(gammas)):
         leg = in_charge(legs, gamma_t)

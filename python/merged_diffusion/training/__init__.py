@@ -30,6 +30,7 @@ from merged_diffusion.errors import CheckpointError, DataError, RunLockedError, 
 from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.public_expert import PublicExpert
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.folder import refuse_strangers
@@ -97,7 +98,7 @@ def _fit(
 ) -> tuple[TrainingState, float]:
     """Steps until the last one; the checkpoint is written every half minute and at the end."""
     path, identity = folder.path / CHECKPOINT, _identity(card)
-    expert = card.expert(recipe.seed)
+    expert = _trainable(card, recipe.seed)
     state = TrainingState(expert, ema=recipe.ema, weight_decay=recipe.weight_decay)
     if folder.status(CHECKPOINT) is not None:
         state.load(path, identity)
@@ -158,7 +159,7 @@ def _write(card: Card, state: TrainingState, seconds: float, held: Data, folder:
     dtype = torch.float16 if card.precision == "float16" else torch.float32
     stored = {name: value.to(dtype) for name, value in state.mean.items()}
     weights = save(stored)
-    expert = card.expert()
+    expert = _trainable(card)
     expert.load_state_dict({name: value.float() for name, value in stored.items()})
     profile = loss_profile(expert.eval(), held)
     results = {
@@ -191,6 +192,18 @@ def _check_data(card: Card, recipe: Recipe, data: Data) -> None:
         )
 
 
+def _trainable(card: Card, seed: int = 0) -> VdmExpert | EdmExpert:
+    """The expert of a card that is a recipe."""
+    expert = card.expert(seed)
+    if isinstance(expert, PublicExpert):
+        raise CheckpointError(
+            f"{card.name}: networks of kind {card.kind!r} are read, not trained",
+            hint="a likelihood expert is of kind 'vdm', a quality expert of kind 'edm'",
+            key="kind",
+        )
+    return expert
+
+
 def _with_data(card: Card, data: Data, fit: Data) -> Card:
     """The card with what is known once the data are there."""
     training = dict(card.training or {}) | {"data_sha256": data.sha256}
@@ -209,7 +222,7 @@ def _with_data(card: Card, data: Data, fit: Data) -> Card:
 def _identity(card: Card) -> dict[str, object]:
     """What must agree between the parts of one training: all but what follows from it."""
     table: dict[str, object] = {f.name: getattr(card, f.name) for f in fields(card)}
-    for apart in ("training", "sha256", "results", "data_std", "licence", "source"):
+    for apart in ("training", "sha256", "results", "data_std", "licence", "source", "clock"):
         del table[apart]
     training = dict(card.training or {})
     for apart in ("data_sha256", "report", "raised_from"):

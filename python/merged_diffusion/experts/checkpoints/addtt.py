@@ -13,11 +13,9 @@ from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, check_interval
-from merged_diffusion.experts.checkpoints.families import refused
 from merged_diffusion.files import tensors
 from merged_diffusion.files.plain_yaml import read_settings
 from merged_diffusion.files.tensors import View
-from merged_diffusion.files.torch_zips import pickled
 from merged_diffusion.files.weights import unwrapped
 
 log = logging.getLogger("merged_diffusion")
@@ -30,36 +28,39 @@ LICENCE: Final = "of whoever trained it; addtt's code is MIT"
 SCHEDULES: Final = ("fixed_linear", "learned_linear")
 
 
-def read(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
-    """Card and state dict of the EMA network in a ``model.pt``; ``config.yaml`` lies beside it."""
+def read(value: Any, size: int, path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
+    """Card and state dict of the EMA network in ``value``, a ``model.pt`` with ``config.yaml`` beside."""
     where = str(path)
-    with pickled(path) as (value, size):
-        ema = unwrapped(_ema(value, where), where)
-        # Only now: a file of another kind has no such neighbour, and is not to blame for that.
-        config = read_settings(path.parent / "config.yaml")
-        views = {
-            key.removeprefix(EMA): view
-            for key, view in ema.items()
-            if key.startswith(EMA + NETWORK) and isinstance(view, View)
-        }
-        ends = _ends(ema, config, where)
-        _warn_of_start(ema, where)
-        return _card(config, ends, name, where), tensors.tensors_of(views, size, where)
+    ema = unwrapped(_ema(value, where), where)
+    config = read_settings(path.parent / "config.yaml")
+    views = {
+        key.removeprefix(EMA): view
+        for key, view in ema.items()
+        if key.startswith(EMA + NETWORK) and isinstance(view, View)
+    }
+    ends = _ends(ema, config, where)
+    _warn_of_start(ema, where)
+    return _card(config, ends, name, where), tensors.tensors_of(views, size, where)
 
 
 def _ema(value: Any, where: str) -> dict[str, object]:
-    """The state of the EMA; what is no file of addtt's is called what it is."""
+    """The state of the EMA."""
     held = value if isinstance(value, dict) else {}
-    ours = [key for key, state in held.items() if isinstance(state, dict) and any(map(_is_of_vdm, state))]
-    if not ours and not any(map(_is_of_vdm, held)):
-        raise refused(value, where)
-    if "ema" not in ours:
+    if not isinstance(held.get("ema"), dict) or not any(map(_is_of_vdm, held["ema"])):
         raise UnsupportedCheckpointError(
             f"{where}: holds {sorted(map(str, held))[:8]}, but no state of an EMA called ema",
             hint="raw weights are never evaluated by accident; train.py writes step, model, opt and ema",
             file=where,
         )
     return {key: entry for key, entry in held["ema"].items() if isinstance(key, str)}
+
+
+def is_addtt(value: Any) -> bool:
+    """Whether a file of torch holds a network of addtt's, as its state or in a part of it."""
+    held = value if isinstance(value, dict) else {}
+    return any(map(_is_of_vdm, held)) or any(
+        isinstance(state, dict) and any(map(_is_of_vdm, state)) for state in held.values()
+    )
 
 
 def _is_of_vdm(name: Any) -> bool:

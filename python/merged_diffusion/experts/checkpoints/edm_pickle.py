@@ -1,42 +1,29 @@
-"""EDM's ``network-snapshot-*.pkl``: modules pickled with the text of their classes (Karras et al. 2022).
+"""Snapshots of EDM and EDM2, ``network-snapshot-*.pkl``: modules pickled with the text of their classes.
 
 The source is kept by nobody: an object is its class's name and its attributes, from which the card and the
-state dict follow.
+state dict follow (`edm_cards`).
 """
 
 from __future__ import annotations
 
-import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card
+from merged_diffusion.experts.checkpoints import edm_cards
+from merged_diffusion.experts.checkpoints.module_records import modules
+from merged_diffusion.experts.checkpoints.read_as import ReadAs
 from merged_diffusion.files import inert, pickles, tensors
 from merged_diffusion.files.tensors import View
+from merged_diffusion.files.torch_legacy import read_legacy
 
-GAMMA_RANGE: Final = (-12.43, 8.764)  # 2 ln 0.002, 2 ln 80: where EDM samples, and the paper evaluates
-LICENCE: Final = "CC BY-NC-SA 4.0 (non-commercial) where NVIDIA published it"
 VERSIONS: Final = range(1, 7)
 MAX_PARTS: Final = 20_000
 MAX_DEPTH: Final = 32
-# Arguments of the network that say nothing about the weights, or stand elsewhere in the card.
-ELSEWHERE: Final = frozenset(("img_resolution", "in_channels", "out_channels", "label_dropout"))
-# Arguments of the preconditioning that are not the network's.
-OUTER: Final = frozenset(("img_channels", "use_fp16", "sigma_min", "sigma_max", "sigma_data", "model_type"))
-POSITIONAL: Final = ("img_resolution", "in_channels", "out_channels")
-# What SongUNet takes where its arguments do not say.
-DEFAULTS: Final[Mapping[str, object]] = {
-    "model_channels": 128,
-    "channel_mult": [1, 2, 2, 2],
-    "channel_mult_emb": 4,
-    "num_blocks": 4,
-    "attn_resolutions": [16],
-    "dropout": 0.10,
-}
 
 
 def _persistent(meta: Any) -> inert.Record:
@@ -73,7 +60,10 @@ def _dict(*pairs: Any) -> dict[Any, Any]:
 
 def _globals(where: str, size: int, steps: inert.Steps) -> dict[inert.Global, inert.Builder]:
     def storage(content: Any) -> tensors.Storage:
-        return tensors.legacy_storage(memoryview(content), where, steps)
+        held = read_legacy(memoryview(content), where, steps)
+        if not isinstance(held, tensors.Storage):
+            raise CheckpointError(f"{where}: not exactly one storage where one was pickled", file=where)
+        return held
 
     scalar: dict[inert.Global, inert.Builder] = {
         (f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")
@@ -95,7 +85,9 @@ def _globals(where: str, size: int, steps: inert.Steps) -> dict[inert.Global, in
     }
 
 
-def read(content: memoryview, where: str, name: str) -> tuple[Card, dict[str, Tensor]]:
+def read(
+    content: memoryview, where: str, name: str, said: ReadAs | None = None
+) -> tuple[Card, dict[str, Tensor]]:
     """Card and state dict of the EMA network in a snapshot."""
     steps = inert.Steps()
     top = pickles.read(content, _globals(where, len(content), steps), where, steps=steps).value
@@ -107,93 +99,8 @@ def read(content: memoryview, where: str, name: str) -> tuple[Card, dict[str, Te
             file=where,
         )
     ema: inert.Record = top["ema"]
-    card = _card(ema, where, name)
-    views = dict(_views(ema, where))
-    return card, tensors.tensors_of(views, len(content), where)
-
-
-def _card(ema: inert.Record, where: str, name: str) -> Card:
-    state = _attributes(ema, where)
-    if ema.kind != "EDMPrecond":
-        raise _unknown(where, "preconditioning", ema.kind, "EDMPrecond")
-    network = _modules(state).get("model")
-    if not isinstance(network, inert.Record) or network.kind != "SongUNet":
-        kind = network.kind if isinstance(network, inert.Record) else type(network).__name__
-        raise _unknown(where, "network", kind, "SongUNet in its DDPM++ form")
-    arguments = _arguments(state, _attributes(network, where), where)
-    size, channels = arguments.get("img_resolution"), arguments.get("in_channels")
-    std = state.get("sigma_data", 0.5)
-    if type(size) is not int or type(channels) is not int or not isinstance(std, int | float):
-        raise CheckpointError(
-            f"{where}: the network's arguments name no img_resolution and in_channels", file=where
-        )
-    if (
-        arguments.get("out_channels") not in (None, channels)
-        or not 0 < size < 1 << 16
-        or not 0 < channels < 1024
-    ):
-        out = inert.shown(arguments.get("out_channels"))
-        raise _unknown(where, "shape", f"{channels} x {size} in, {out} out", "alike")
-    if not math.isfinite(std) or std <= 0:
-        raise CheckpointError(f"{where}: sigma_data = {std} is not positive and finite", file=where)
-    table = {key: _plain(value) for key, value in arguments.items() if key not in ELSEWHERE}
-    return Card(
-        name=name,
-        kind="edm",
-        predicts="x0",
-        time="log_edm_sigma_over_4",
-        input="edm",
-        pixels="ends",
-        levels=256,
-        image_shape=(channels, size, size),
-        gamma_range=GAMMA_RANGE,
-        network={"architecture": "ddpmpp", **DEFAULTS, **table},
-        labels=bool(table.get("label_dim", 0)),
-        licence=LICENCE,
-        source="EDM snapshot",
-        data_std=float(std),
-        precision="float32",
-    )
-
-
-def _arguments(outer: Mapping[str, object], inner: Mapping[str, object], where: str) -> dict[str, object]:
-    """What the network was made with: its own record, else the preconditioning's, which passed it on."""
-    keywords, places = inner.get("_init_kwargs"), inner.get("_init_args", ())
-    if not keywords and not places:
-        given = outer.get("_init_kwargs")
-        keywords = {k: v for k, v in given.items() if k not in OUTER} if type(given) is dict else None
-        places = tuple(outer.get(key) for key in ("img_resolution", "img_channels", "img_channels"))
-    if type(keywords) is not dict or type(places) is not tuple:
-        raise CheckpointError(f"{where}: a network without the arguments it was made with", file=where)
-    return keywords | dict(zip(POSITIONAL, places, strict=False))
-
-
-def _unknown(where: str, what: str, found: str, known: str) -> UnsupportedCheckpointError:
-    return UnsupportedCheckpointError(
-        f"{where}: the {what} is {found[:60]}, known: {known}",
-        hint="any other network can be passed as a callable, from Python (CallableExpert)",
-        file=where,
-        expected=known,
-        found=found[:60],
-    )
-
-
-def _attributes(record: inert.Record, where: str) -> dict[str, object]:
-    if not isinstance(record.state, dict):
-        raise CheckpointError(f"{where}: a {record.kind[:60]} without attributes", file=where)
-    return record.state
-
-
-def _modules(state: Mapping[str, object]) -> Mapping[str, object]:
-    modules = state.get("_modules")
-    return modules if isinstance(modules, dict) else {}
-
-
-def _plain(value: Any) -> Any:
-    """An argument as TOML's values."""
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value[:64] if isinstance(item, int | float | str)]
-    return value if isinstance(value, int | float | str) else str(type(value).__name__)
+    held = tensors.tensors_of(dict(_views(ema, where)), len(content), where)
+    return edm_cards.read(ema, held, said, where, name)
 
 
 def _count(count: list[int], depth: int, where: str) -> None:
@@ -220,6 +127,6 @@ def _views(
             if isinstance(value, View) and not (group == "_buffers" and key in skipped):
                 _count(count, depth, where)
                 yield f"{prefix}{key}", value
-    for key, module in _modules(state).items():
+    for key, module in modules(state).items():
         if isinstance(module, inert.Record):
             yield from _views(module, where, f"{prefix}{key}.", count, depth + 1)

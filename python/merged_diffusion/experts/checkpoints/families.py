@@ -1,4 +1,4 @@
-"""What a file of ``torch.save`` holds that is not addtt's, told by the names in it.
+"""What a file of ``torch.save`` holds that is of no known family, told by the names in it.
 
 The file states no network, so it is not evaluated; but its owner is told what it is and which way leads on.
 """
@@ -24,10 +24,6 @@ SNAPSHOT: Final = (
 # The end of a name that only this network has.
 FAMILIES: Final = (
     ("down_blocks.0.resnets.0.conv1.weight", "diffusers' U-Net", FOLDER),
-    ("input_blocks.0.0.weight", "OpenAI's U-Net (improved-diffusion, guided-diffusion, TorchCFM)", CALLABLE),
-    ("all_modules.0.weight", "score_sde_pytorch's network", CALLABLE),
-    ("all_modules.0.W", "score_sde_pytorch's network", CALLABLE),
-    ("downs.0.0.block1.proj.weight", "denoising-diffusion-pytorch's U-Net", CALLABLE),
     ("map_layer0.weight", "EDM's network", SNAPSHOT),
     ("blocks.0.attn.qkv.weight", "a transformer", CALLABLE),
 )
@@ -39,7 +35,9 @@ def refused(value: Any, where: str) -> UnsupportedCheckpointError:
     names = [name for state in _states(value) for name in state]
     family = next((row for row in FAMILIES if any(name.endswith(row[0]) for name in names)), None)
     what = (
-        "a file of torch.save, not addtt's" if family is None else f"weights of {family[1]}, saved by torch"
+        "a file of torch.save, of no known family"
+        if family is None
+        else f"weights of {family[1]}, saved by torch"
     )
     return UnsupportedCheckpointError(
         f"{where}: {what}: it holds {_content(value, names)}",

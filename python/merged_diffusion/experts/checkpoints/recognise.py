@@ -14,7 +14,8 @@ from torch import Tensor
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.errors import CheckpointError, DataIntegrityError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, read_card
-from merged_diffusion.experts.checkpoints import addtt, edm_pickle, flax_vdm
+from merged_diffusion.experts.checkpoints import edm_pickle, flax_vdm, torch_files
+from merged_diffusion.experts.checkpoints.read_as import ReadAs, parsed
 from merged_diffusion.experts.running_mean import is_running_mean
 from merged_diffusion.files.reading import opened, read_bytes, sha256_of
 from merged_diffusion.files.standins import HEAD, refuse_standin, refuse_standin_file
@@ -22,15 +23,16 @@ from merged_diffusion.files.weights import read_weights, regular_size
 
 log = logging.getLogger("merged_diffusion")
 
-Format = Literal["safetensors", "edm-pickle", "addtt", "flax-msgpack", "diffusers"]
+Format = Literal["safetensors", "edm-pickle", "torch", "flax-msgpack", "diffusers"]
 MAX_FILE_BYTES: Final = 1 << 34
 CHUNK: Final = 1 << 20
 LEGACY: Final = (
     b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first pickle of torch before zip, behind its protocol
 )
 KNOWN: Final = (
-    "known: a folder with model.safetensors and card.toml, EDM's .pkl, addtt's model.pt with config.yaml, "
-    "a ckpt-N.flax or its folder, a diffusers folder"
+    "known: a folder with model.safetensors and card.toml, a .pkl of EDM or EDM2, a .pt or .pth of addtt, "
+    "OpenAI's code, TorchCFM, score_sde or denoising-diffusion-pytorch, a ckpt-N.flax or its folder, a "
+    "diffusers folder"
 )
 
 
@@ -44,9 +46,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint holds; ``tensors`` as they are in the file, ``precision`` of the floating ones."""
+    """What a checkpoint holds; ``tensors`` as they are in the file, ``precision`` of the floating ones.
 
-    format: Format
+    ``format`` is that of the file, of a file of torch the family whose network it holds.
+    """
+
+    format: str
     card: Card
     tensors: Mapping[str, Tensor]
     sha256: str
@@ -70,16 +75,10 @@ def recognise(path: Path) -> Found:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
     refuse_standin(head, str(path), CheckpointError)
-    if head.startswith(b"PK\3\4"):
-        return Found("addtt", path)
+    if head.startswith(torch_files.ZIP):
+        return Found("torch", path)
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
-        if head[2:].startswith(LEGACY):
-            raise UnsupportedCheckpointError(
-                f"{path}: torch's format from before 1.6",
-                hint="load it with torch.load(..., weights_only=True) and save it anew",
-                file=str(path),
-            )
-        return Found("edm-pickle", path)
+        return Found("torch" if head[2:].startswith(LEGACY) else "edm-pickle", path)
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return Found("safetensors", path)
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
@@ -97,7 +96,7 @@ def _folder(path: Path) -> Found:
     if (path / "model.safetensors").is_file() or (path / "card.toml").is_file():
         return Found("safetensors", path / "model.safetensors")
     if (path / "model.pt").is_file():
-        return Found("addtt", path / "model.pt")
+        return Found("torch", path / "model.pt")
     parts = ("unet", "model_index.json", "config.json")
     if any((path / name).exists() for name in parts) or any(map(_holds_a_mean, path.iterdir())):
         return Found("diffusers", path)
@@ -129,24 +128,38 @@ def _latest(folder: Path, checkpoints: list[Path]) -> Path:
     return checkpoints[0]
 
 
-def contents(found: Found) -> Contents:
-    """Card and tensors of a checkpoint; a ``card.toml`` beside a foreign file says what it means instead."""
+def contents(found: Found, said: ReadAs | None = None) -> Contents:
+    """Card and tensors of a checkpoint; a ``card.toml`` beside a foreign file says what it means instead.
+
+    ``said`` is what the user says of it, which neither the card nor the published name of the file may
+    contradict.
+    """
     path, where = found.file, str(found.file)
-    stated = path.parent / "card.toml"
+    beside = path.parent / "card.toml"
     if found.format == "safetensors":
-        card = read_card(stated)
+        _refuse(said, where, "a folder whose card.toml says all of it")
+        card = read_card(beside)
         tensors, precision, sha256 = read_weights(path, card.sha256)
         return Contents(found.format, card, tensors, sha256, precision)
-    name = _name(path)
+    stated = read_card(beside) if beside.is_file() else None
+    name, family = _name(path), str(found.format)
+    published = _published(path)
+    if published is not None:
+        said = (
+            published if said is None else said.joined(published, where, f"its published name, {published}")
+        )
     try:
         if regular_size(path) > MAX_FILE_BYTES:
             raise CheckpointError(f"{where}: over {MAX_FILE_BYTES} bytes", file=where)
         refuse_standin_file(path, CheckpointError)
-        if found.format == "addtt":
-            card, tensors = addtt.read(path, name)
+        if found.format == "torch":
+            family, card, tensors = torch_files.read(path, name, said, stated)
         elif found.format == "edm-pickle":
-            card, tensors = _mapped(path, name)
+            if said is not None and said.family != "edm":
+                _refuse(said, where, "a snapshot of EDM")
+            card, tensors = _mapped(path, name, said)
         else:
+            _refuse(said, where, "a checkpoint of VDM's")
             card, tensors = flax_vdm.read(read_bytes(path), where, name, predicts=_predicts(path))
         sha256 = sha256_of(path)
     except DataIntegrityError as error:  # of an archive, which does not know what it holds
@@ -160,17 +173,50 @@ def contents(found: Found) -> Contents:
             hint="the file is damaged, or was made by other code",
             file=where,
         ) from error
-    if stated.is_file():
-        card = read_card(stated)
+    if stated is not None:
+        if said is not None:
+            _check_same(card, stated, said, where)
+        card = stated
     kinds = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point()}
-    return Contents(found.format, card, tensors, sha256, "/".join(sorted(kinds)))
+    return Contents(family, card, tensors, sha256, "/".join(sorted(kinds)))
 
 
-def _mapped(path: Path, name: str) -> tuple[Card, dict[str, Tensor]]:
+def _refuse(said: ReadAs | None, where: str, what: str) -> None:
+    if said is not None:
+        raise CheckpointError(f"{where}: --as {said} is said of {what}", hint="leave --as out", file=where)
+
+
+def _published(path: Path) -> ReadAs | None:
+    """What the name of a file says, of those that are published."""
+    for entry in known()["expert"].values():
+        if "read_as" in entry and Path(entry["at"]).name == path.name:
+            return parsed(entry["read_as"])
+    return None
+
+
+def _check_same(made: Card, stated: Card, said: ReadAs, where: str) -> None:
+    """Refuse a card that says otherwise than the user does."""
+    keys = ("kind", "predicts", "input", "clock")
+    pairs = {key: (getattr(made, key), getattr(stated, key)) for key in keys}
+    pairs |= {
+        key: (made.network[key], stated.network[key]) for key in made.network.keys() & stated.network.keys()
+    }
+    different = [key for key, (own, its) in pairs.items() if own != its]
+    if different:
+        told = "; ".join(f"{key} = {str(pairs[key][0])[:60]}, {str(pairs[key][1])[:60]}" for key in different)
+        raise CheckpointError(
+            f"{where}: --as {said} contradicts card.toml beside it: {told}",
+            hint="leave --as out, or mend the card",
+            file=where,
+            differences=different,
+        )
+
+
+def _mapped(path: Path, name: str, said: ReadAs | None) -> tuple[Card, dict[str, Tensor]]:
     with opened(path) as stream:
         # Closed with the last view of it: a frame of an error may hold one.
         content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    return edm_pickle.read(memoryview(content), str(path), name)
+    return edm_pickle.read(memoryview(content), str(path), name, said)
 
 
 def _predicts(path: Path) -> Literal["eps", "velocity"]:

@@ -1,0 +1,250 @@
+"""What a user says of a file by ``--as``: read, followed, and refused where it contradicts."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.checkpoints.public_files import REFERENCE, SAID, checkpoint, score_sde
+
+import merged_diffusion as md
+from merged_diffusion.errors import CheckpointError, ExpertError, UnsupportedCheckpointError, UsageError
+from merged_diffusion.experts.checkpoints.read_as import parsed
+
+OPENAI = SAID["openai/guided-cond"]
+GUIDED = REFERENCE / "openai" / "guided-cond" / "checkpoint.pt"
+FLOW = REFERENCE / "torchcfm" / "icfm" / "checkpoint.pt"
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "options"),
+    [
+        ("openai:heads=4,schedule=cosine", "openai", {"heads": 4, "schedule": "cosine"}),
+        ("openai:cosine,rescaled", "openai", {"schedule": "cosine", "rescaled": True}),
+        ("score-sde:ve", "score_sde", {"sde": "ve"}),
+        ("score_sde:subvp,fir=no,beta_max=20", "score_sde", {"sde": "subvp", "fir": False, "beta_max": 20}),
+        ("lucidrains", "lucidrains", {}),
+        (" torchcfm : otcfm , heads = 2 ", "torchcfm", {"model": "otcfm", "heads": 2}),
+    ],
+)
+def test_words_are_read(text, family, options):
+    said = parsed(text)
+    assert (said.family, dict(said.options)) == (family, options)
+    assert parsed(str(said)) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("opena", "no family of checkpoints; known: edm, openai"),
+        ("openai:heds=4", "did you mean heads"),
+        ("openai:heads=0", "not this: A whole number from 1"),
+        ("openai:heads=many", "not this: A whole number from 1"),
+        ("openai:schedule=cubic", "not this: 'linear' or 'cosine' or 'sigmoid'"),
+        ("openai:heads=4,heads=2", "heads is said twice"),
+        ("score_sde:vpsde", "not this: 'vp' or 'subvp' or 've'"),
+        ("score_sde:beta_min=nan", "not this: A number above 0"),
+        ("edm:heads=4", "no option of it; edm takes whole_steps"),
+        ("", "no family of checkpoints"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(text, message):
+    with pytest.raises(UsageError, match=message):
+        parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ("openai", ["heads", "order"]),
+        ("openai:heads=2", ["order"]),
+        ("openai:heads=2,order=new", ["schedule", "steps", "rescaled"]),
+        ("openai:heads=2,order=new,cosine,rescaled=no", ["steps"]),
+        ("torchcfm:heads=2,order=new", ["model"]),
+    ],
+)
+def test_what_the_file_does_not_say_is_asked_for(words, needed):
+    with pytest.raises(CheckpointError, match="the file does not say") as caught:
+        md.load_expert(GUIDED, read_as=words)
+    assert caught.value.fields["differences"] == needed
+
+
+def test_nothing_is_guessed():
+    with pytest.raises(CheckpointError, match="says neither heads") as caught:
+        md.load_expert(GUIDED)
+    assert "--as openai:" in str(caught.value)
+    with pytest.raises(CheckpointError, match="says neither heads") as caught:
+        md.load_expert(FLOW)
+    assert "--as torchcfm:" in str(caught.value)
+    with pytest.raises(CheckpointError, match="does not say sde"):
+        md.load_expert(REFERENCE / "score-sde" / "ncsnpp-ve" / "checkpoint.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("openai/guided-cond", "lucidrains"),
+        ("lucidrains/v-sigmoid", "openai:heads=4"),
+        ("score-sde/ncsnpp-ve", "torchcfm:icfm"),
+        ("edm-nets/vp", "score_sde:vp"),
+        ("edm2/cond", "openai"),
+    ],
+)
+def test_a_family_that_the_names_contradict_is_refused(name, words, tmp_path):
+    with pytest.raises(CheckpointError, match=r"--as .* is said"):
+        md.load_expert(checkpoint(name, tmp_path), read_as=words)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("lucidrains/v-sigmoid", "lucidrains:pred_noise", "weights of its loss are those of pred_v"),
+        (
+            "score-sde/ncsnpp-ve",
+            "score_sde:ve,size=8,sigma_max=80",
+            "sigma_max = 80 is said, the file holds 50",
+        ),
+        ("score-sde/ncsnpp-ve", "score_sde:vp,size=8", "vp is said of a network that knows sigma"),
+        ("score-sde/ddpmpp-vp", "score_sde:ve,size=8", "knows the numbers of its sigmas only"),
+    ],
+)
+def test_an_option_that_the_file_contradicts_is_refused(name, words, message, tmp_path):
+    with pytest.raises(CheckpointError, match=message):
+        md.load_expert(checkpoint(name, tmp_path), read_as=words)
+
+
+@pytest.mark.parametrize("objective", ["pred_noise", "pred_x0", "pred_v"])
+@pytest.mark.parametrize("is_min_snr", [False, True])
+def test_the_weights_of_the_loss_tell_the_objective(objective, is_min_snr, tmp_path):
+    tensors = load_file(REFERENCE / "lucidrains" / "x0-cosine" / "weights.safetensors")
+    snr = tensors["sqrt_recipm1_alphas_cumprod"].double() ** -2
+    shown = snr.clamp(max=5) if is_min_snr else snr
+    laws = {"pred_noise": shown / snr, "pred_x0": shown, "pred_v": shown / (snr + 1)}
+    tensors["loss_weight"] = laws[objective].float()
+    ema = {f"ema_model.{key}": value for key, value in tensors.items()} | {"step": torch.tensor(200)}
+    torch.save({"step": 1, "model": {}, "ema": ema}, tmp_path / "model-1.pt")
+    expert = md.load_expert(tmp_path / "model-1.pt")
+    assert expert.predicts == {"pred_noise": "eps", "pred_x0": "x0", "pred_v": "v"}[objective]
+
+
+def test_weights_of_a_loss_of_their_own_are_asked_about(tmp_path):
+    tensors = load_file(REFERENCE / "lucidrains" / "x0-cosine" / "weights.safetensors")
+    tensors["loss_weight"] = torch.rand_like(tensors["loss_weight"]) + 7
+    ema = {f"ema_model.{key}": value for key, value in tensors.items()}
+    torch.save({"ema": ema}, tmp_path / "model-1.pt")
+    with pytest.raises(CheckpointError, match="does not say objective"):
+        md.load_expert(tmp_path / "model-1.pt")
+    assert md.load_expert(tmp_path / "model-1.pt", read_as="lucidrains:pred_v").predicts == "v"
+
+
+def test_a_card_beside_the_file_says_it_as_well_and_must_not_be_contradicted(tmp_path):
+    shutil.copy(GUIDED, tmp_path / "weights.pt")
+    card = md.convert_expert(GUIDED, tmp_path / "converted", read_as=OPENAI)
+    text = (tmp_path / "converted" / "card.toml").read_text()
+    (tmp_path / "card.toml").write_text(text)
+    expected, found = md.load_expert(GUIDED, read_as=OPENAI), md.load_expert(tmp_path / "weights.pt")
+    z, gamma = torch.randn(1, 3, 8, 8), torch.tensor([-3.0], dtype=torch.float64)
+    label = torch.tensor([2])
+    assert card.clock == found.clock_table
+    assert torch.equal(found(z, gamma, label), expected(z, gamma, label))
+    assert md.load_expert(tmp_path / "weights.pt", read_as=OPENAI).gamma_range == expected.gamma_range
+    for other in (OPENAI.replace("cosine", "linear"), OPENAI.replace("order=new", "order=legacy")):
+        with pytest.raises(CheckpointError, match=r"contradicts card\.toml"):
+            md.load_expert(tmp_path / "weights.pt", read_as=other)
+
+
+def test_a_card_beside_score_sde_tells_size_and_filter(tmp_path):
+    source = checkpoint("score-sde/ncsnpp-ve", tmp_path)
+    md.convert_expert(source, tmp_path / "converted", read_as="score_sde:ve,size=8")
+    shutil.copy(source, tmp_path / "checkpoint_1.pth")
+    shutil.copy(tmp_path / "converted" / "card.toml", tmp_path / "card.toml")
+    z, gamma = torch.randn(1, 3, 8, 8), torch.tensor([-3.0], dtype=torch.float64)
+    expected = md.load_expert(source, read_as="score_sde:ve,size=8")
+    assert torch.equal(md.load_expert(tmp_path / "checkpoint_1.pth")(z, gamma), expected(z, gamma))
+
+
+def test_words_may_stand_behind_the_name(tmp_path):
+    expert = md.load_expert(f"{GUIDED} as {OPENAI}")
+    assert expert.provenance["read_as"] == str(parsed(OPENAI))
+    named = tmp_path / "same as openai"
+    named.mkdir()
+    shutil.copy(GUIDED, named / "a.pt")
+    assert md.load_expert(f"{named / 'a.pt'} as {OPENAI}").conditional
+    with pytest.raises(CheckpointError, match="contradicts the words behind its name"):
+        md.load_expert(f"{GUIDED} as {OPENAI}", read_as=OPENAI.replace("cosine", "linear"))
+    with pytest.raises(CheckpointError, match="leave --as out"):
+        md.load_expert("bundled:digits-vdm", read_as="openai")
+
+
+def test_coupled_noise_is_refused_where_posterior_means_are_taken():
+    words = SAID["torchcfm/icfm"]
+    free, coupled = (md.load_expert(FLOW, read_as=words.replace("icfm,", f"{w},")) for w in ("icfm", "otcfm"))
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
+    assert not free.is_coupled
+    for use in (
+        lambda expert: md.MergedModel(expert, free, md.Threshold.gamma(-3.0)),
+        lambda expert: md.variational_bound(expert, images, times=2),
+        lambda expert: md.loss_profile(expert, images, [-5.0, 0.0]),
+    ):
+        with pytest.raises(ExpertError, match="coupled noise and images"):
+            use(coupled)
+
+
+@pytest.mark.parametrize("part", ["ema", "shadow", "count", "shape"])
+def test_running_means_that_do_not_fit_are_refused(part, tmp_path):
+    value = score_sde(load_file(REFERENCE / "score-sde" / "ddpmpp-vp" / "weights.safetensors"))
+    if part == "ema":
+        del value["ema"]
+    elif part == "shadow":
+        value["ema"] = {"decay": 0.9}
+    elif part == "count":
+        value["ema"]["shadow_params"].pop()
+    else:
+        value["ema"]["shadow_params"][3] = torch.zeros(2)
+    torch.save(value, tmp_path / "checkpoint_1.pth")
+    with pytest.raises(CheckpointError, match=r"running mean|means of weights"):
+        md.load_expert(tmp_path / "checkpoint_1.pth", read_as="score_sde:vp,size=8")
+
+
+def test_a_training_without_a_running_mean_is_refused(tmp_path):
+    state = load_file(REFERENCE / "torchcfm" / "icfm" / "weights.safetensors")
+    torch.save({"net_model": state, "step": 1}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="no running mean"):
+        md.load_expert(tmp_path / "a.pt", read_as=SAID["torchcfm/icfm"])
+
+
+def test_wrapped_names_of_a_parallel_training_are_read(tmp_path, caplog):
+    state = load_file(REFERENCE / "torchcfm" / "icfm" / "weights.safetensors")
+    torch.save({"ema_model": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "a.pt")
+    expert = md.load_expert(tmp_path / "a.pt", read_as=SAID["torchcfm/icfm"])
+    z, gamma = torch.randn(1, 3, 8, 8), torch.tensor([-3.0], dtype=torch.float64)
+    assert torch.equal(expert(z, gamma), md.load_expert(FLOW, read_as=SAID["torchcfm/icfm"])(z, gamma))
+
+
+@pytest.mark.parametrize("name", ["score-sde/ncsnpp-ve", "torchcfm/icfm", "openai/guided-cond"])
+def test_the_old_container_of_torch_is_read_inertly_too(name, tmp_path):
+    value = torch.load(checkpoint(name, tmp_path), weights_only=False)
+    torch.save(value, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    words = SAID[name]
+    old, new = (
+        md.load_expert(tmp_path / "old.pt", read_as=words),
+        md.load_expert(checkpoint(name, tmp_path), read_as=words),
+    )
+    for key, tensor in new.state_dict().items():
+        assert torch.equal(old.state_dict()[key], tensor)
+
+
+def test_other_networks_of_these_codes_are_refused(tmp_path):
+    state = load_file(REFERENCE / "openai" / "guided-cond" / "weights.safetensors")
+    first = state["input_blocks.0.0.weight"]
+    state["input_blocks.0.0.weight"] = torch.cat([first, first], dim=1)
+    state["out.2.weight"] = state["out.2.weight"][:3]
+    torch.save(state, tmp_path / "upsampler.pt")
+    with pytest.raises(UnsupportedCheckpointError, match="upsampler"):
+        md.load_expert(tmp_path / "upsampler.pt", read_as=OPENAI)
+    old = load_file(REFERENCE / "lucidrains" / "v-sigmoid" / "weights.safetensors")
+    ema = {f"ema_model.{k.replace('norm.g', 'norm.weight')}": v for k, v in old.items()}
+    torch.save({"ema": ema}, tmp_path / "model-9.pt")
+    with pytest.raises(UnsupportedCheckpointError, match=r"before 2\.0"):
+        md.load_expert(tmp_path / "model-9.pt")
