@@ -113,11 +113,11 @@ def ours(tmp_path):
 
 
 def test_path_and_divergence_are_those_of_score_sde(ours):
-    """Its own integral over its own times, by DOP853 at 1e-9, from x itself to N(0, I); ours at 1e-6."""
+    """Its own integral over its own times, by DOP853 at 1e-9; within what the README allows RK45 at 1e-5."""
     model, d = ours
-    states, integrals = solved(model.legs(), d["x"], d["probe"], tolerance=1e-6)
-    np.testing.assert_allclose(states, d["z_conv"], rtol=0, atol=1e-3)
-    np.testing.assert_allclose(integrals, d["delta_logp_conv"], rtol=0, atol=0.05)
+    states, integrals = solved(model.legs(), d["x"], d["probe"], tolerance=1e-5)
+    np.testing.assert_allclose(states, d["z_conv"], rtol=0, atol=2e-2)
+    np.testing.assert_allclose(integrals, d["delta_logp_conv"], rtol=0, atol=1)
 
 
 def test_bits_per_dim_are_those_of_score_sde(ours, monkeypatch):
@@ -131,7 +131,7 @@ def test_bits_per_dim_are_those_of_score_sde(ours, monkeypatch):
         model,
         d["img_int"],
         dequantise="uniform",
-        solver=Dopri5(rtol=1e-6, atol=1e-6),
+        solver=Dopri5(rtol=1e-5, atol=1e-5),
         machine=Machine(dtype="float64", batch_size=2),
     )
-    np.testing.assert_allclose(found.bits_per_dim, d["bpd_conv"], rtol=0, atol=5e-4)
+    np.testing.assert_allclose(found.bits_per_dim, d["bpd_conv"], rtol=0, atol=1e-2)

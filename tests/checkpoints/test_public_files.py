@@ -342,12 +342,49 @@ def test_raw_params_are_not_taken_for_the_ema(tmp_path):
         load_expert(tmp_path / "ckpt-1.flax")
 
 
-def test_nonlinear_schedule_is_named_and_refused(tmp_path):
+def monotone(rng, n=1024):
+    """Parameters of the schedule `learnable_nnet`, of either sign."""
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    first = {"kernel": np.array([[-18.3]], np.float32), "bias": np.array([-13.3], np.float32)}
+    return {"l1": first, "l2": {"kernel": draw(1, n), "bias": draw(n)}, "l3": {"kernel": draw(n, 1)}}
+
+
+def test_ends_of_a_monotone_schedule_are_those_of_its_network(tmp_path):
     _, tensors = reference("vdm", "base")
     state = writers.flax_state(tensors)
-    state["ema_params"]["gamma"] = {"l1": {"kernel": np.zeros((1, 1), np.float32)}}
+    gamma = state["ema_params"]["gamma"] = monotone(np.random.default_rng(0))
     (tmp_path / "ckpt-1.flax").write_bytes(writers.packed(state))
-    with pytest.raises(UnsupportedCheckpointError, match=r"parameters \['l1'\]"):
+
+    def at(t):
+        """As the public code writes it."""
+        h = t * abs(gamma["l1"]["kernel"][0, 0]) + gamma["l1"]["bias"][0]
+        inner = 2.0 * (t - 0.5) * np.abs(gamma["l2"]["kernel"][0]) + gamma["l2"]["bias"]
+        bent = 2 * (1 / (1 + np.exp(-inner.astype(float))) - 0.5)
+        return h + bent @ np.abs(gamma["l3"]["kernel"][:, 0]) / 1024
+
+    assert load_expert(tmp_path / "ckpt-1.flax").gamma_range == pytest.approx((at(0.0), at(1.0)), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("names", r"parameters \['l1'\]"), ("size", "do not fit together"), ("type", "no array of its size")],
+)
+def test_other_schedules_are_named_and_refused(tmp_path, fault, message):
+    _, tensors = reference("vdm", "base")
+    state = writers.flax_state(tensors)
+    gamma = monotone(np.random.default_rng(0), 8)
+    if fault == "names":
+        gamma = {"l1": gamma["l1"]}
+    elif fault == "size":
+        gamma["l2"]["bias"] = gamma["l2"]["bias"][:3]
+    else:
+        gamma["l3"] = {"kernel": 3}
+    state["ema_params"]["gamma"] = gamma
+    (tmp_path / "ckpt-1.flax").write_bytes(writers.packed(state))
+    with pytest.raises(CheckpointError, match=message):
         load_expert(tmp_path / "ckpt-1.flax")
 
 

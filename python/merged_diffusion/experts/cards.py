@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -19,6 +20,7 @@ from merged_diffusion.experts.checkpoints.recognise import Contents, Found, cont
 from merged_diffusion.experts.diffusers import load_diffusers
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.own_code import expert_of
+from merged_diffusion.experts.public_expert import PublicExpert
 from merged_diffusion.files.reading import exists
 from merged_diffusion.files.weights import check_keys, finite, unwrapped
 
@@ -160,6 +162,10 @@ def open_expert(path: Path, said: ReadAs | None = None) -> Opened:
     }
     if said is not None:
         expert.provenance["read_as"] = str(said)
+    if isinstance(expert, PublicExpert) and said is not None:
+        expert.likely = {
+            f"--as {words}": partial(read_expert, path, parsed(words)) for words in said.alternatives()
+        }
     return Opened(cast("Expert", expert), found, held)
 
 

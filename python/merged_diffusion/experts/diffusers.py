@@ -5,10 +5,14 @@ eq. 4), so that t is known at gamma_t = log((1 - alpha_bar_t) / alpha_bar_t); be
 in gamma. The table's ends are the range that the network was trained on. What it predicts is the scheduler's
 ``prediction_type``: ``epsilon``, ``sample`` (x) or ``v_prediction``. Clipping and thresholds belong to
 sampling, not to the model, and are not applied. Pixels are ``ends``, v/127.5 - 1, as in diffusers' pipelines.
+
+A scheduler of EDM's (``EDMEulerScheduler``) means its preconditioning, one of flow matching
+(``FlowMatchEulerDiscreteScheduler``) the velocity eps - x; both have times that are no table.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -17,17 +21,21 @@ import torch
 from torch import Tensor, nn
 
 from merged_diffusion.errors import CheckpointError, ExpertError, UsageError
+from merged_diffusion.experts import clocks, readings
 from merged_diffusion.experts.base import Pixels
 from merged_diffusion.experts.callables import CallableExpert, Predicts
-from merged_diffusion.experts.diffusers_folder import find_parts, make_scheduler, make_unet, renamed
-from merged_diffusion.files.weights import check_keys, read_weights, unwrapped
+from merged_diffusion.experts.diffusers_folder import find_parts, make_scheduler, make_unet
+from merged_diffusion.files.weights import check_keys, read_shards, read_weights, unwrapped
 
 PREDICTS: Final[Mapping[str, Predicts]] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 FLOW: Final = (
     "a network of flow matching predicts noise minus data in diffusers: CallableExpert(..., "
     'predicts="eps-minus-x0", input="flow", time=lambda gamma: 1000 * torch.sigmoid(gamma / 2))'
 )
+FLOW_RANGE: Final = (-10.0, 9.0)
 LEARNED_VARIANCE: Final = ("learned", "learned_range")
+# Names of attention layers before diffusers 0.17.
+OLD_NAMES: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 NO_SIGNAL: Final = (0.0, 2.0**-24)  # alphas_cumprod of zero terminal SNR
 
 
@@ -75,31 +83,72 @@ class DiffusersExpert(CallableExpert):
     ) -> None:
         config, schedule = _config(unet, "unet"), _config(scheduler, "scheduler")
         _check_unet(config, schedule)
-        predicts = schedule.get("prediction_type", "epsilon")
-        if not isinstance(predicts, str) or predicts not in PREDICTS:
-            raise ExpertError(
-                f"prediction_type = {predicts!r} of the scheduler is none of {', '.join(PREDICTS)}",
-                hint=FLOW,
-                expected=list(PREDICTS),
-                found=predicts,
-            )
-        gammas = scheduler_gammas(scheduler)
-        super().__init__(
-            _Unet(unet, config["in_channels"]),
-            predicts=PREDICTS[predicts],
-            time="timestep",
-            input="vp",
-            pixels=pixels,
-            levels=levels,
-            gamma_range=(float(gammas[0]), float(gammas[-1])),
-            image_shape=_image_shape(config) if image_shape is None else image_shape,
-            schedule=gammas,
-            conditional=_is_conditional(config),
-            name=type(unet).__name__ if name is None else name,
-        )
+        common: dict[str, Any] = {
+            "pixels": pixels,
+            "levels": levels,
+            "image_shape": _image_shape(config) if image_shape is None else image_shape,
+            "conditional": _is_conditional(config),
+            "name": type(unet).__name__ if name is None else name,
+        }
+        super().__init__(_Unet(unet, config["in_channels"]), **_declaration(scheduler, schedule), **common)
         if config.get("class_embed_type") is None and config.get("num_class_embeds"):
             self.label_range = (0, config["num_class_embeds"] - 1)
         self.eval()
+
+
+def _declaration(scheduler: object, schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network of this scheduler's training predicts, of which input, at which times."""
+    if "sigma_data" in schedule:
+        return _preconditioned(schedule)
+    if type(scheduler).__name__.startswith("FlowMatch"):
+        return _flow(schedule)
+    predicts = schedule.get("prediction_type", "epsilon")
+    if not isinstance(predicts, str) or predicts not in PREDICTS:
+        raise ExpertError(
+            f"prediction_type = {predicts!r} of the scheduler is none of {', '.join(PREDICTS)}",
+            hint=FLOW,
+            expected=list(PREDICTS),
+            found=predicts,
+        )
+    gammas = scheduler_gammas(scheduler)
+    return {
+        "predicts": PREDICTS[predicts], "time": "timestep", "input": "vp", "schedule": gammas,
+        "gamma_range": (float(gammas[0]), float(gammas[-1])),
+    }  # fmt: skip
+
+
+def _preconditioned(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """F of EDM's preconditioning, of which ``v_prediction`` means -F."""
+    numbers: list[Any] = [schedule.get(key) for key in ("sigma_min", "sigma_max", "sigma_data")]
+    if not all(isinstance(n, int | float) and 0 < n < math.inf for n in numbers):
+        raise ExpertError(f"sigma_min, sigma_max, sigma_data = {numbers} of the scheduler are not positive")
+    low, high, std = map(float, numbers)
+    predicts = schedule.get("prediction_type", "epsilon")
+    if predicts not in ("epsilon", "v_prediction"):
+        raise ExpertError(
+            f"prediction_type = {predicts!r} of a scheduler of EDM's, which has epsilon and v_prediction",
+            expected=["epsilon", "v_prediction"],
+            found=predicts,
+        )
+    reading = readings.edm(std, sign=1 if predicts == "epsilon" else -1)
+    return {
+        "predicts": reading, "time": "log_edm_sigma_over_4", "input": reading,
+        "gamma_range": (2 * math.log(low), 2 * math.log(high)),
+    }  # fmt: skip
+
+
+def _flow(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """Eps - x of x_t = (1 - t) x + t eps at the time N t; how sampling shifts its grid is no part of it."""
+    if schedule.get("invert_sigmas"):
+        raise ExpertError(
+            "invert_sigmas = true of the scheduler: its time runs the other way",
+            hint="declare it by CallableExpert.flow(net, data_at=1, time_scale=1000, ...)",
+        )
+    steps = float(schedule.get("num_train_timesteps", 1000))
+    return {
+        "predicts": "eps-minus-x0", "time": clocks.flow_clock(0, steps, is_linear=True), "input": "flow",
+        "gamma_range": FLOW_RANGE,
+    }  # fmt: skip
 
 
 class _Unet(nn.Module):
@@ -209,8 +258,9 @@ def load_diffusers(folder: str | Path) -> DiffusersExpert:
     """
     parts = find_parts(Path(folder))
     unet, scheduler = make_unet(parts.unet), make_scheduler(parts.scheduler)
-    tensors, dtype, sha256 = read_weights(parts.weights, None)
-    tensors = renamed(unwrapped(tensors, str(parts.weights)))
+    is_index = parts.weights.suffix == ".json"
+    tensors, dtype, sha256 = read_shards(parts.weights) if is_index else read_weights(parts.weights, None)
+    tensors = _renamed(unwrapped(tensors, str(parts.weights)))
     check_keys(tensors, unet.state_dict(), str(parts.weights))
     unet.load_state_dict(tensors, assign=True)
     unet.requires_grad_(requires_grad=False)
@@ -223,3 +273,13 @@ def load_diffusers(folder: str | Path) -> DiffusersExpert:
     facts["weights"] = parts.weights.relative_to(folder).as_posix()
     expert.provenance = cast(Any, facts | {"sha256": sha256, "precision": dtype, "licence": ""})
     return expert
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names that diffusers has used since 0.17."""
+    result = {}
+    for key, value in tensors.items():
+        *path, layer, kind = key.split(".") if key.count(".") else ["", key, ""]
+        is_old = len(path) > 1 and path[-2] == "attentions" and layer in OLD_NAMES
+        result[".".join([*path, OLD_NAMES[layer], kind]) if is_old else key] = value
+    return result

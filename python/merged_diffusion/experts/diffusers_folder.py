@@ -10,14 +10,14 @@ import inspect
 import json
 import logging
 import math
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from merged_diffusion.errors import (
     CheckpointError,
@@ -51,20 +51,25 @@ SCHEDULERS: Final = (
     *("HeunDiscreteScheduler", "LMSDiscreteScheduler", "KDPM2DiscreteScheduler"),
     "KDPM2AncestralDiscreteScheduler",
 )
+# EDM's preconditioning and flow matching, whose times are no table.
+CONTINUOUS: Final = (
+    *("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler"),
+    "FlowMatchHeunDiscreteScheduler",
+)
 # What of a scheduler belongs to the training; the rest is how it samples.
 TRAINING: Final = (
     *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type"),
-    *("rescale_betas_zero_snr", "timestep_type", "variance_type"),
+    *("rescale_betas_zero_snr", "timestep_type", "variance_type", "sigma_min", "sigma_max", "sigma_data"),
+    "invert_sigmas",
 )
 WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
+INDEX: Final = f"{WEIGHTS}.index.json"
+VARIANT: Final = re.compile(r"diffusion_pytorch_model\.(fp16|bf16|fp32)\.safetensors")
 HOLD_WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 # The state of the running mean, which EMAModel.save_pretrained puts among the network's options.
 OF_THE_MEAN: Final = frozenset(
     ("decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power")
 )
-# Names of attention layers before diffusers 0.17.
-OLD_NAMES: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
 Config = dict[str, Any]
 
 
@@ -152,6 +157,12 @@ def _weights(folder: Path) -> Path:
         return folder / means[0]
     if WEIGHTS in names:
         return folder / WEIGHTS
+    if (folder / INDEX).is_file():
+        return folder / INDEX
+    variants = [name for name in names if VARIANT.fullmatch(name)]
+    if len(variants) == 1:
+        log.warning("%s: %s is taken, the only file of weights", folder, variants[0])
+        return folder / variants[0]
     pickled = [name for name in names if not name.endswith(".safetensors")]
     there = (
         f"there is {(pickled or names)[0]}, {'a pickle, ' * bool(pickled)}which is not read" if names else ""
@@ -208,7 +219,7 @@ def make_unet(path: Path) -> nn.Module:
 def make_scheduler(path: Path) -> object:
     """The scheduler of a config: its table and what the network predicts, nothing of how it samples."""
     config = read_config(path)
-    _check_class(path, config, SCHEDULERS)
+    _check_class(path, config, (*SCHEDULERS, *CONTINUOUS))
     made = getattr(_diffusers(), config["_class_name"])
     betas = config.get("trained_betas")
     n = len(betas) if isinstance(betas, list) else config.get("num_train_timesteps", 1000)
@@ -220,16 +231,6 @@ def make_scheduler(path: Path) -> object:
         config = {"prediction_type": "sample"} | config
     known = inspect.signature(made).parameters
     return _made(path, made, {key: config[key] for key in TRAINING if key in config and key in known})
-
-
-def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names that diffusers has used since 0.17."""
-    result = {}
-    for key, value in tensors.items():
-        *path, layer, kind = key.split(".") if key.count(".") else ["", key, ""]
-        is_old = len(path) > 1 and path[-2] == "attentions" and layer in OLD_NAMES
-        result[".".join([*path, OLD_NAMES[layer], kind]) if is_old else key] = value
-    return result
 
 
 def _first(folder: Path, *names: str) -> Path:

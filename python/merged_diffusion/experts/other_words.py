@@ -17,6 +17,7 @@ from merged_diffusion.experts import vdm
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.callables import CLOCKS, CallableExpert, Clock, Input, Predicts
 from merged_diffusion.experts.centred import Centred
+from merged_diffusion.experts.public_expert import PublicExpert
 from merged_diffusion.experts.timetables import Timetable
 from merged_diffusion.experts.vdm import VdmExpert
 
@@ -39,7 +40,7 @@ def others(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
             object.__setattr__(other, name, value)
         return Centred(other) if isinstance(expert, Centred) else other
 
-    if isinstance(declared, CallableExpert) and declared.likely:
+    if isinstance(declared, CallableExpert | PublicExpert) and declared.likely:
         words = {}
         for line, make in declared.likely.items():
             other = make()

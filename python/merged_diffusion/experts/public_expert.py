@@ -30,6 +30,7 @@ from merged_diffusion import schedules
 from merged_diffusion.errors import CheckpointError, UsageError
 from merged_diffusion.experts import clocks, readings
 from merged_diffusion.experts.base import described
+from merged_diffusion.experts.likely import Likely
 from merged_diffusion.experts.nets import by_name
 from merged_diffusion.experts.nets.arguments import (
     Check,
@@ -81,6 +82,7 @@ class PublicExpert(nn.Module):
     ) -> None:
         super().__init__()
         self.provenance: dict[str, str] = {}  # filled in where weights are loaded
+        self.likely: Likely = {}
         self.name, self.kind, self.levels, self.pixels = name, kind, levels, pixels
         self.predicts, self.input, self.clock_table = predicts, input, dict(clock)
         self.image_shape = (image_shape[0], image_shape[1] or None, image_shape[2] or None)

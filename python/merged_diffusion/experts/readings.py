@@ -68,8 +68,11 @@ def clean_scale(gamma: Tensor) -> tuple[Tensor | float, float]:
     return 1 / schedules.alpha(gamma), 0.0
 
 
-def edm(sigma_data: float) -> Reading:
-    """F of D = c_skip x + c_out F(c_in x, ln(s)/4), x = z/alpha (Karras et al. 2022, table 1, their own)."""
+def edm(sigma_data: float, sign: int = 1) -> Reading:
+    """F of D = c_skip x + c_out F(c_in x, ln(s)/4), x = z/alpha (Karras et al. 2022, table 1, their own).
+
+    ``sign``: -1 where the network is -F.
+    """
 
     def root(gamma: Tensor) -> tuple[Tensor, Tensor]:
         s = schedules.edm_sigma(gamma)
@@ -80,7 +83,7 @@ def edm(sigma_data: float) -> Reading:
 
     def read(gamma: Tensor) -> tuple[Tensor, Tensor]:
         s, r = root(gamma)
-        return s / (schedules.alpha(gamma) * r**2), -sigma_data / r
+        return s / (schedules.alpha(gamma) * r**2), -sign * sigma_data / r
 
     return Reading(f"edm(sigma_data={sigma_data:g})", given, read)
 

@@ -23,18 +23,19 @@ from safetensors.torch import load
 from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError
-from merged_diffusion.files.reading import opened
+from merged_diffusion.files.reading import opened, read_bytes
 from merged_diffusion.files.standins import HEAD, refuse_standin
 
 log = logging.getLogger("merged_diffusion")
 Entry = TypeVar("Entry")
 
 MAX_HEADER_BYTES: Final = 1 << 20
-MAX_FILE_BYTES: Final = 1 << 30
+MAX_FILE_BYTES: Final = 1 << 32
+MAX_SHARDS: Final = 100
 WRAPPERS: Final = ("module", "_orig_mod")  # DistributedDataParallel and DataParallel, torch.compile
 N_SHOWN: Final = 20  # differences printed in full; the rest is counted
-ITEM_BYTES: Final = {"F16": 2, "F32": 4}
-DTYPES: Final = {"F16": "float16", "F32": "float32"}
+ITEM_BYTES: Final = {"F16": 2, "BF16": 2, "F32": 4}
+DTYPES: Final = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
 
 def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str, str]:
@@ -72,6 +73,41 @@ def read_weights(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], str
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a sound safetensors file ({error})", file=str(path)) from error
     return {name: finite(name, value, path).float() for name, value in tensors.items()}, dtype, found
+
+
+def read_shards(path: Path) -> tuple[dict[str, Tensor], str, str]:
+    """`read_weights` of several files, which an index of diffusers (JSON) at ``path`` lists by tensor.
+
+    The SHA-256 is that of the files' own, in the order of their names.
+    """
+    where = str(path)
+    try:
+        if regular_size(path) > MAX_HEADER_BYTES:
+            raise UnsafeFileError(
+                f"{where}: an index of over {MAX_HEADER_BYTES} bytes is refused", file=where
+            )
+        places = json.loads(read_bytes(path))["weight_map"]
+        names = sorted(set(places.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{where}: no index of weights by file ({error!r:.100})", file=where) from error
+    if len(names) > MAX_SHARDS or any(not isinstance(n, str) or Path(n).name != n for n in names):
+        raise UnsafeFileError(f"{where}: names no 1 to {MAX_SHARDS} files beside it", file=where)
+    tensors: dict[str, Tensor] = {}
+    digest, dtypes = hashlib.sha256(), set()
+    for name in names:
+        found, dtype, sha256 = read_weights(path.parent / name, None)
+        listed = {key for key, place in places.items() if place == name}
+        if listed != found.keys():
+            wrong = sorted(listed ^ found.keys())
+            raise CheckpointError(
+                f"{where}: {name} holds other tensors than it lists: {', '.join(wrong[:4])}",
+                file=where,
+                differences=wrong,
+            )
+        tensors |= found
+        dtypes.add(dtype)
+        digest.update(sha256.encode())
+    return tensors, "/".join(sorted(dtypes)), digest.hexdigest()
 
 
 def regular_size(path: Path) -> int:
@@ -115,7 +151,8 @@ def check_header(content: bytes, where: str) -> str:
     dtypes = {dtype for dtype, *_ in entries.values()}
     if len(dtypes) != 1 or not dtypes <= DTYPES.keys():
         raise CheckpointError(
-            f"{where}: tensors of {sorted(map(str, dtypes))}, expected all F16 or all F32", file=where
+            f"{where}: tensors of {sorted(map(str, dtypes))}, expected all F16, all BF16 or all F32",
+            file=where,
         )
     body = len(content) - 8 - length
     tiled = spans[0][0] == 0 and spans[-1][1] == body and all(a[1] == b[0] for a, b in pairwise(spans))

@@ -13,7 +13,7 @@ from torch import nn
 from merged_diffusion.catalogue.absent import expert_paths
 from merged_diffusion.catalogue.entries import PairCard
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import DataError, ExpertError, UsageError
+from merged_diffusion.errors import CheckpointError, DataError, ExpertError, UsageError
 from merged_diffusion.experts.base import Expert, check_declaration, takes_shape
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.own_code import code_sha256
@@ -22,6 +22,7 @@ from merged_diffusion.jobs.identity import ExpertIdentity, Experts
 from merged_diffusion.jobs.remarks import expert_notes, same_weights
 from merged_diffusion.jobs.settings import THRESHOLDS, Settings
 from merged_diffusion.jobs.sources import GIVEN, ROLES, both_sources, pair_of
+from merged_diffusion.jobs.trials import with_trials
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model, role_alone
 
 
@@ -59,7 +60,10 @@ def build_models(settings: Settings, data: Data, given: MergedModel | None = Non
     DataError
         The images have not the shape or the grey levels of an expert.
     """
-    models = load_models(settings, data.name) if given is None else _given_models(given)
+    try:
+        models = load_models(settings, data.name) if given is None else _given_models(given)
+    except CheckpointError as error:
+        raise with_trials(error, data) from error
     for role, expert in models.experts.items():
         _check_fits(expert, models.identity[role].source, data)
     return models

@@ -53,22 +53,48 @@ def read(
 
 
 def _ends(gamma: Any, where: str) -> tuple[float, float]:
-    """gamma(0) and gamma(1) of a fixed or a linear schedule."""
+    """gamma(0) and gamma(1) of a fixed, a linear or a monotone schedule."""
     if gamma is None or gamma == {}:
         return CONFIGURED
-    numbers = {key: gamma.get(key) for key in ("w", "b")} if isinstance(gamma, dict) else {}
-    if set(gamma) != {"w", "b"} or not all(
-        isinstance(n, Array) and math.prod(n.shape) == 1 for n in numbers.values()
-    ):
-        found = sorted(map(str, gamma))[:8] if isinstance(gamma, dict) else type(gamma).__name__
+    keys = sorted(map(str, gamma)) if isinstance(gamma, dict) else [type(gamma).__name__]
+    if keys == ["b", "w"]:
+        width, start = (_numbers(gamma[key], where, 1) for key in ("w", "b"))
+        ends = float(start), float(start + width.abs())
+    elif keys == ["l1", "l2", "l3"]:
+        ends = _monotone(gamma, 0.0, where), _monotone(gamma, 1.0, where)
+    else:
         raise UnsupportedCheckpointError(
-            f"{where}: a schedule of gamma with the parameters {found}, known: w and b, or none",
+            f"{where}: a schedule of gamma with the parameters {keys[:8]}, known: w and b, or l1 to l3, "
+            "or none",
             hint="pass the network as a callable with the ends of gamma stated",
             file=where,
         )
-    width, start = (float(array.tensor().double().reshape(())) for array in numbers.values() if array)
-    check_interval(start, start + abs(width), where)
-    return start, start + abs(width)
+    check_interval(*ends, where)
+    return ends
+
+
+def _monotone(gamma: Mapping[str, Any], t: float, where: str) -> float:
+    """gamma(t) of the small monotone network of Google's code, whose kernels count by their size.
+
+    gamma(t) = |k_1| t + b_1 + mean over j of |k_3j| (2 sigmoid(|k_2j| (2 t - 1) + b_2j) - 1).
+    """
+    layers = {key: value if isinstance(value, dict) else {} for key, value in gamma.items()}
+    first = [_numbers(layers["l1"].get(key), where, 1) for key in ("kernel", "bias")]
+    second = [_numbers(layers["l2"].get(key), where) for key in ("kernel", "bias")]
+    third = _numbers(layers["l3"].get("kernel"), where)
+    if not len(second[0]) == len(second[1]) == len(third):
+        raise CheckpointError(f"{where}: the layers of its schedule of gamma do not fit together", file=where)
+    bent = 2 * torch.sigmoid(second[0].abs() * (2 * t - 1) + second[1]) - 1
+    return float(first[0].abs() * t + first[1] + (third.abs() * bent).mean())
+
+
+def _numbers(array: Any, where: str, n: int | None = None) -> Tensor:
+    """The entries of an array, in float64; so many, where it is said."""
+    if not isinstance(array, Array) or (math.prod(array.shape) != n if n else not math.prod(array.shape)):
+        raise CheckpointError(
+            f"{where}: a parameter of its schedule of gamma is no array of its size", file=where
+        )
+    return array.tensor().double().reshape(-1)
 
 
 def _card(

@@ -54,6 +54,21 @@ FAMILIES: Final[Mapping[str, Mapping[str, Check]]] = {
 MAIN: Final = {"openai": "schedule", "torchcfm": "model", "score_sde": "sde", "lucidrains": "objective"}
 
 
+# How files of a family that were published are read: what a file without words is tried as.
+PUBLISHED: Final = (
+    "openai:heads=4,order=legacy,cosine,steps=4000,rescaled=yes",
+    "openai:heads=4,order=legacy,cosine,steps=4000,rescaled=no",
+    "openai:heads=1,order=legacy,linear,steps=1000,rescaled=no",
+    "openai:heads=4,order=legacy,linear,steps=1000,rescaled=no",
+    "openai:head_channels=64,order=legacy,linear,steps=1000,rescaled=no",
+    "openai:head_channels=64,order=new,cosine,steps=1000,rescaled=no",
+    "torchcfm:icfm,head_channels=64,order=legacy",
+    "score_sde:vp",
+    "score_sde:subvp",
+    "score_sde:ve",
+)
+
+
 @dataclass(frozen=True)
 class ReadAs:
     """A family, and its options by name."""
@@ -84,6 +99,29 @@ class ReadAs:
                 differences=list(pairs),
             )
         return ReadAs(self.family, {**other.options, **self.options})
+
+    def alternatives(self) -> list[str]:
+        """The same words but for one, which change numbers and not shapes."""
+        others = {
+            "rescaled": (True, False), "schedule": ("linear", "cosine"), "order": ("legacy", "new"),
+            "sde": ("vp", "subvp"), "objective": ("pred_noise", "pred_x0", "pred_v"),
+        }  # fmt: skip
+        return [
+            str(ReadAs(self.family, {**self.options, key: value}))
+            for key, values in others.items()
+            for value in values
+            if self.options.get(key, value) != value and self.options[key] in values
+        ]
+
+    def candidates(self) -> list[str]:
+        """The published readings that these words leave open, with them."""
+        known = [parsed(words) for words in PUBLISHED]
+        return [
+            str(ReadAs(self.family, {**other.options, **self.options}))
+            for other in known
+            if other.family == self.family
+            and all(other.options.get(key, value) == value for key, value in self.options.items())
+        ]
 
 
 def parsed(text: str) -> ReadAs:
@@ -137,6 +175,8 @@ def unstated(where: str, said: ReadAs, needed: list[str]) -> CheckpointError:
         hint=f"add to --as {said.family}: {'; '.join(words[key] for key in needed)}",
         file=where,
         differences=needed,
+        key="read_as",
+        expected=said.candidates(),
     )
 
 

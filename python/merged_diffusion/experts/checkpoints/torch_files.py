@@ -125,9 +125,12 @@ def _other(said: ReadAs, family: str, where: str) -> CheckpointError:
 def _unsaid(where: str, is_torchcfm: bool) -> CheckpointError:
     openai_words = "--as openai:heads=4,order=legacy,schedule=cosine,steps=4000,rescaled=yes"
     words = "--as torchcfm:icfm,head_channels=64,order=legacy" if is_torchcfm else openai_words
+    families = [ReadAs("torchcfm")] if is_torchcfm else [ReadAs("openai"), ReadAs("torchcfm")]
     return CheckpointError(
         f"{where}: weights of OpenAI's U-Net; the file says neither heads of attention and the order of "
         "their q, k and v nor what the network predicts at which times",
         hint=f"say what its training was, for example {words}; or put a card.toml beside it",
         file=where,
+        key="read_as",
+        expected=[candidate for family in families for candidate in family.candidates()],
     )
