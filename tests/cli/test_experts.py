@@ -86,10 +86,55 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(run_cli, tmp_path):
     pairs = {row["name"]: row for row in rows["pairs"]}
     assert [row["present"] for row in pairs.values()] == [True, True, True, False]
     assert pairs["cifar10"]["quality"] == EDM
+    assert "eta 0.4, in gamma -13.3 to 8.764" in run_cli("experts", "list", "--cache", "cache").out
+
+
+def test_list_has_what_is_here_before_what_is_fetched_and_what_is_put_by_hand(run_cli, tmp_path):
+    edm(tmp_path / "cache" / "experts" / f"{EDM}.pkl")
+    (tmp_path / "cache" / "hf" / "me" / "net" / "main").mkdir(parents=True)
     shown = run_cli("experts", "list", "--cache", "cache").out
-    assert shown.count("in the package") == 6
-    assert shown.count("not here") == 4
-    assert "eta 0.4, in gamma -13.3 to 8.764" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    heads = (
+        *("experts in the package", "experts in the cache cache"),
+        *("experts to fetch: merged-diffusion fetch NAME", "experts to put by hand into cache", "pairs"),
+    )
+    parts = re.split(r"^(?=\w)", shown, flags=re.MULTILINE)[1:]
+    assert tuple(part.partition("\n")[0] for part in parts) == heads
+    package, here, fetched, by_hand, _ = parts
+    assert package.count("    bundled:") == 6
+    assert here.splitlines()[1:5] == [
+        f"    {EDM:<34} edm     3x32x32    CC BY-NC-SA 4.0 (non-commercial)",
+        f"      experts/{EDM}.pkl",
+        f"    {'hf:me/net@main':<34} {'':<6}  {'':<9}  licence not stated",
+        "      hf/me/net/main",
+    ]
+    assert "guided-imagenet64-cond             ddpm    3x64x64     295.9 M parameters  classes\n" in fetched
+    assert EDM not in fetched
+    # Each family once, with its licence below its name.
+    heads = re.findall(r"^  (\S.*), https://.*\n  licence: \S", fetched + by_hand, re.MULTILINE)
+    assert len(heads) == len(set(heads)) == 10
+    assert "      subvp/cifar10_ddpmpp_deep_continuous/checkpoint_N.pth, on a Google drive" in by_hand
+    assert "      to experts/i-dode-cifar10\n" in by_hand
+
+
+def test_list_as_json_has_all_that_is_known(run_cli):
+    rows = {row["name"]: row for row in run_cli("experts", "list", "--json").json["experts"]}
+    assert len({tuple(row) for row in rows.values()}) == 1
+    expected = {
+        "kind": "ddpm", "format": "openai", "image_shape": [3, 64, 64], "labels": True, "bundled": False,
+        "at": "experts/64x64_diffusion.pt", "gamma_range": [-10.095, 19.84], "parameters": 295904454,
+        "read_as": "openai:size=64,head_channels=64,order=new,schedule=cosine,steps=1000,rescaled=no",
+        "source": "https://github.com/openai/guided-diffusion", "by_hand": None,
+        "get": "merged-diffusion fetch guided-imagenet64-cond",
+    }  # fmt: skip
+    row = rows["guided-imagenet64-cond"]
+    assert {key: row[key] for key in expected} == expected
+    assert row["network"]["attention_order"] == "new"
+    (file,) = row["downloads"]
+    assert file["url"].endswith("/jul-2021/64x64_diffusion.pt")
+    # Whose options nobody states but the file.
+    assert rows["baseline-cifar10-32x32-uncond-vp"]["network"] is None
+    assert rows["i-dode-cifar10"]["predicts"] == "velocity"
 
 
 def test_list_needs_no_torch(tmp_path):

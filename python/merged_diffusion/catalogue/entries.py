@@ -1,4 +1,7 @@
-"""What ``cards.toml`` says that the package knows: experts, pairs of experts, data sets. Needs no torch."""
+"""What the package knows by name: experts, pairs of experts, data sets, statistics. Needs no torch.
+
+It stands in ``cards.toml``, of the public experts in ``public_experts.toml``.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,28 @@ CONVERTED: Final = "model.safetensors"  # of a folder that `experts convert` wro
 
 @cache
 def known() -> dict[str, Any]:
-    """The tables of ``cards.toml``: ``expert``, ``pair``, ``data``, ``stats``."""
-    text = resources.files("merged_diffusion.catalogue").joinpath("cards.toml").read_text(encoding="utf-8")
+    """The tables of both files: ``expert``, ``pair``, ``data``, ``stats``.
+
+    A public expert has the entries of its family, too, whose title is its ``family``.
+    """
+    tables, public_ones = _tables("cards.toml"), _tables("public_experts.toml")
+    families = public_ones["family"]
+    for name, own in public_ones["expert"].items():
+        tables["expert"][name] = _whole(name, own, families[own["family"]])
+    return tables
+
+
+def _tables(file: str) -> dict[str, Any]:
+    text = resources.files("merged_diffusion.catalogue").joinpath(file).read_text(encoding="utf-8")
     return tomllib.loads(text)
+
+
+def _whole(name: str, own: dict[str, Any], family: dict[str, Any]) -> dict[str, Any]:
+    """An expert's entries and those of its family; its own come first."""
+    entry = {**family, "instead": [f"experts/{name}/{CONVERTED}"], **own, "family": family["title"]}
+    if "network" in family:
+        entry["network"] = {**family["network"], **own.get("network", {})}
+    return entry
 
 
 @dataclass(frozen=True)

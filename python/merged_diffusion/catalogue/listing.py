@@ -5,11 +5,17 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
+from typing import Any, Final
 
 from merged_diffusion.catalogue.cache import cache_folder
 from merged_diffusion.catalogue.entries import PairCard, Public, known, pair_card, public
 
 Row = dict[str, object]
+# What is told of an expert where it is known; of one of the package its card says it.
+FACTS: Final = (
+    *("format", "image_shape", "labels", "gamma_range", "parameters", "read_as", "network", "predicts"),
+    *("downloads", "by_hand"),
+)
 
 
 def expert_rows(cache: str | Path | None = None) -> list[Row]:
@@ -17,15 +23,14 @@ def expert_rows(cache: str | Path | None = None) -> list[Row]:
     rows = []
     for name, entry in known()["expert"].items():
         found = public("expert", name)
-        rows.append(
-            _bundled(name, entry["folder"]) if found is None else _public(found, entry["kind"], cache)
-        )
+        rows.append(_bundled(name, entry["folder"]) if found is None else _public(found, entry, cache))
     hub = cache_folder(cache) / "hf"
     for folder in sorted(path for path in hub.glob("*/*/*") if path.is_dir()):
         owner, name, revision = folder.relative_to(hub).parts
         row = {"name": f"hf:{owner}/{name}@{revision}", "kind": None, "title": "a repository of the hub"}
         state = {"bundled": False, "present": True, "path": str(folder), "licence": "", "source": ""}
-        rows.append(row | state | {"get": None})
+        at = folder.relative_to(hub.parent).as_posix()
+        rows.append(row | state | {"get": None, "family": None, "at": at} | dict.fromkeys(FACTS))
     return rows
 
 
@@ -42,14 +47,17 @@ def _bundled(name: str, at: str) -> Row:
         "licence": card["licence"],
         "source": card["source"],
         "get": None,
+        "family": None,
+        "at": None,
+        **_facts(card | {"format": "safetensors"}),
     }
 
 
-def _public(entry: Public, kind: str, cache: str | Path | None) -> Row:
+def _public(entry: Public, card: dict[str, Any], cache: str | Path | None) -> Row:
     by_hand = entry.by_hand if entry.by_hand is None else f"{entry.source}: {entry.by_hand}"
     return {
         "name": entry.name,
-        "kind": kind,
+        "kind": card["kind"],
         "title": entry.title,
         "bundled": False,
         "present": entry.is_present(cache),
@@ -57,7 +65,14 @@ def _public(entry: Public, kind: str, cache: str | Path | None) -> Row:
         "licence": entry.licence,
         "source": entry.source,
         "get": by_hand or f"merged-diffusion fetch {entry.name}",
+        "family": card["family"],
+        "at": entry.at,
+        **_facts(card),
     }
+
+
+def _facts(card: dict[str, Any]) -> Row:
+    return {key: card.get(key) for key in FACTS} | {"labels": bool(card.get("labels"))}
 
 
 def pair_rows(cache: str | Path | None = None) -> list[Row]:

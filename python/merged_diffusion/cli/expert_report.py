@@ -10,6 +10,7 @@ from typing import Any, Final
 
 Facts = Mapping[str, Any]
 WIDTH: Final = 12
+NAMES: Final = 34  # columns of a name in a list
 MEANING: Final = {
     "velocity": "velocity F, eps_hat = alpha F + sigma z",
     "centred": "centred, 2(v + 1/2)/L - 1",
@@ -22,23 +23,59 @@ MEANING: Final = {
 }
 
 
-def catalogue(experts: Sequence[Facts], pairs: Sequence[Facts]) -> Iterator[str]:
-    """The lines of ``experts list``."""
-    yield "experts"
+def catalogue(experts: Sequence[Facts], pairs: Sequence[Facts], cache: str) -> Iterator[str]:
+    """The lines of ``experts list``; ``cache`` is the folder that paths of public files are below."""
+    yield "experts in the package"
     for row in experts:
-        state = "in the package" if row["bundled"] else "here" if row["present"] else "not here"
-        licence = row["licence"] or "licence not stated"
-        yield f"  {row['name']:<29} {row['kind'] or '':<5} {state:<15} {licence}"
-        if not row["bundled"]:
-            yield f"    {row['path']}"
-        if not row["present"]:
-            yield f"    {row['get']}"
-    yield "pairs"
+        if row["bundled"]:
+            yield _known(row, row["licence"])
+    here = [row for row in experts if row["present"] and not row["bundled"]]
+    if here:
+        yield from ("", f"experts in the cache {cache}")
+    for row in here:
+        yield _known(row, row["licence"] or "licence not stated")
+        yield f"      {row['at']}"
+    absent = [row for row in experts if not row["present"]]
+    for head, is_by_hand in (
+        ("experts to fetch: merged-diffusion fetch NAME", False),
+        (f"experts to put by hand into {cache}", True),
+    ):
+        rows = [row for row in absent if (row["by_hand"] is not None) == is_by_hand]
+        if rows:
+            yield from ("", head)
+        yield from _families(rows)
+    yield from ("", "pairs")
     for row in pairs:
         low, high = row["eta_range"]
         state = "ready" if row["present"] else "not complete"
-        yield f"  {row['name']:<29} {state:<13} eta {row['eta']:g}, in gamma {low:g} to {high:g}"
+        yield f"  {row['name']:<{NAMES}} {state:<13} eta {row['eta']:g}, in gamma {low:g} to {high:g}"
         yield f"    likelihood {row['likelihood']}, quality {row['quality']}"
+
+
+def _families(rows: Sequence[Facts]) -> Iterator[str]:
+    """Experts below what they have in common: family, licence and source."""
+    told = None
+    for row in rows:
+        common = (row["family"], row["licence"], row["source"])
+        if common != told:
+            yield f"  {row['family']}, {row['source']}"
+            yield f"  licence: {row['licence']}"
+        told = common
+        yield _known(row, _size(row))
+        if row["by_hand"] is not None:
+            yield f"      {row['by_hand']}"
+            yield f"      to {row['at']}"
+
+
+def _known(row: Facts, rest: str) -> str:
+    shape = "x".join(map(str, row["image_shape"] or ()))
+    return f"    {row['name']:<{NAMES}} {row['kind'] or '':<6}  {shape:<9}  {rest}".rstrip()
+
+
+def _size(row: Facts) -> str:
+    """Millions of parameters, where they are known, and whether it wants classes."""
+    count = "" if row["parameters"] is None else f"{row['parameters'] / 1e6:6.1f} M parameters"
+    return f"{count:<19}  {'classes' if row['labels'] else ''}"
 
 
 def lines(facts: Facts) -> Iterator[str]:

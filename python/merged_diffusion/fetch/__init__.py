@@ -6,6 +6,7 @@ compared with the published one, or with that of its first download.
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -76,14 +77,24 @@ def wanted(names: Sequence[str], only: Kind | None = None) -> list[Public]:
     for name in names:
         entries = [public(kind, part) for kind, part in _parts(name)]
         if all(entry is None for entry in entries):
-            pairs = [pair for pair in known()["pair"] if any(public(*part) for part in _parts(pair))]
-            singles = [n for kind in KINDS for n in known()[kind] if public(kind, n) and n not in pairs]
-            raise UsageError(
-                f"there is nothing to fetch by the name {name!r}",
-                hint=f"known: {', '.join(dict.fromkeys(pairs + singles))}, hf:owner/name@revision",
-            )
+            raise _unknown(name)
         found |= dict.fromkeys(e for e in entries if e is not None and only in (None, e.kind))
     return list(found)
+
+
+def _unknown(name: str) -> UsageError:
+    """The error that says what can be fetched; of experts, of which there are many, those of like names."""
+    pairs = [pair for pair in known()["pair"] if any(public(*part) for part in _parts(pair))]
+    by_kind = {kind: [each for each in known()[kind] if public(kind, each)] for kind in KINDS}
+    few = dict.fromkeys([*pairs, *by_kind["data"], *by_kind["stats"]])
+    files = {Path(known()["expert"][each]["at"]).name: each for each in by_kind["expert"]}
+    near = difflib.get_close_matches(name, [*few, *by_kind["expert"]], n=3)
+    near = [files[name]] if name in files else near
+    like = f"did you mean {' or '.join(near)}? " if near else ""
+    return UsageError(
+        f"there is nothing to fetch by the name {name!r}",
+        hint=f"{like}known: {', '.join(few)}, the experts that experts list shows, hf:owner/name@revision",
+    )
 
 
 def _parts(name: str) -> list[tuple[Kind, str]]:
