@@ -6,6 +6,7 @@ A checkpoint is read: recognised by its content, its tensors compared with the n
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -43,8 +44,16 @@ HINTS: Final = {
     "lucidrains": OTHER,
     "flax-msgpack": "a variant of VDM's network that is not known; pass it as a callable",
 }
-# Tensors of one entry, at least: a block down and its twin up, of DDPM++ in each of the levels.
-DEPTHS: Final = {"num_blocks": 20, "n_blocks": 18, "blocks": 8, "channels": 8}
+# Tensors of one entry, at least: a block down and its twin up, in each of the levels where there are some.
+DEPTHS: Final[Mapping[str, Mapping[str, int]]] = {
+    "ddpmpp": {"num_blocks": 20},
+    "ncsnpp": {"num_blocks": 20},
+    "openai": {"num_res_blocks": 20},
+    "edm2": {"num_blocks": 8},
+    "lucidrains": {"dim_mults": 40},
+    "vdm-unet": {"n_blocks": 18},
+    "small": {"blocks": 8, "channels": 8},
+}
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,7 @@ def open_expert(path: Path, said: ReadAs | None = None) -> Opened:
             raise CheckpointError(f"{path}: --as {said} is said of a diffusers folder", hint="leave --as out")
         return Opened(load_diffusers(found.file), found, None)
     held = contents(found, said)
+    said = held.said
     _warn_of_precision(held, path)
     _check_depth(held, found.file)
     expert = held.card.blank()
@@ -172,7 +182,7 @@ def open_expert(path: Path, said: ReadAs | None = None) -> Opened:
 def _check_depth(held: Contents, file: Path) -> None:
     """Refuse more blocks than the file can hold: even without memory for them, making them takes time."""
     network, n_held = held.card.network, len(held.tensors)
-    for key, least in DEPTHS.items():
+    for key, least in DEPTHS.get(str(network.get("architecture", "small")), {}).items():
         stated, levels = network.get(key, 0), network.get("channel_mult", [1])
         count = len(stated) if isinstance(stated, list) else stated
         if isinstance(count, int) and isinstance(levels, list) and least * count * len(levels) > n_held:

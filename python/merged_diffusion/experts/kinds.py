@@ -90,7 +90,7 @@ class Kinds:
         >>> import merged_diffusion as md
         >>> net = lambda z, i: 0.1 * z  # yours
         >>> md.CallableExpert.ddpm(net, schedule="cosine", name="mine")
-        CallableExpert(mine, 3xHxW, 256 levels, gamma -10.1 to 19.84)
+        CallableExpert(mine, 3xanyxany, 256 levels, gamma -10.1 to 19.84)
         """
         if predicts not in OF_STEPS:
             raise UsageError(f"predicts = {predicts!r}, possible are {', '.join(OF_STEPS)}")
@@ -130,7 +130,7 @@ class Kinds:
         >>> import merged_diffusion as md
         >>> net = lambda x, c_noise: 0.0 * x  # yours
         >>> md.CallableExpert.edm(net, sigma_data=0.5, name="mine")
-        CallableExpert(mine, 3xHxW, 256 levels, gamma -12.43 to 8.764)
+        CallableExpert(mine, 3xanyxany, 256 levels, gamma -12.43 to 8.764)
         """
         if not sigma_data > 0:
             raise UsageError(f"sigma_data = {sigma_data} is not above 0")
@@ -163,7 +163,7 @@ class Kinds:
         >>> import merged_diffusion as md
         >>> net = lambda x, t: -x  # yours
         >>> md.CallableExpert.flow(net, data_at=1, name="mine")
-        CallableExpert(mine, 3xHxW, 256 levels, gamma -10 to 9)
+        CallableExpert(mine, 3xanyxany, 256 levels, gamma -10 to 9)
         """
         if not time_scale > 0:
             raise UsageError(f"time_scale = {time_scale} is not above 0")
@@ -210,7 +210,7 @@ class Kinds:
         >>> import merged_diffusion as md
         >>> net = lambda x, label: 0.1 * x  # yours
         >>> md.CallableExpert.vp_sde(net, name="mine")
-        CallableExpert(mine, 3xHxW, 256 levels, gamma -13.8 to 10.05)
+        CallableExpert(mine, 3xanyxany, 256 levels, gamma -13.8 to 10.05)
         """
         if not 0 < beta_min < beta_max:
             raise UsageError(
@@ -253,7 +253,7 @@ class Kinds:
         >>> import merged_diffusion as md
         >>> net = lambda x, s: -x / (1 + s.view(-1, 1, 1, 1) ** 2)  # yours
         >>> md.CallableExpert.score(net, unit=True, name="mine")
-        CallableExpert(mine, 3xHxW, 256 levels, gamma -7.82 to 9.21)
+        CallableExpert(mine, 3xanyxany, 256 levels, gamma -7.82 to 9.21)
         """
         low, high = sigma_range
         if not 0 < low < high:

@@ -216,7 +216,13 @@ def check_keys(
 
 
 def finite(name: str, value: Tensor, path: Path) -> Tensor:
-    """``value``; `CheckpointError` where it holds NaN or Inf."""
+    """``value``; `CheckpointError` where it holds NaN or Inf, or is not of floating numbers."""
+    if not value.is_floating_point():
+        raise CheckpointError(
+            f"{path}: {name} is of {str(value.dtype).removeprefix('torch.')}, and weights are floating numbers",
+            hint="a quantised network is saved anew from its own code, in float32",
+            key=name,
+        )
     n_bad = int((~torch.isfinite(value)).sum())
     if n_bad:
         raise CheckpointError(

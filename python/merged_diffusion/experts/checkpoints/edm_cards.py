@@ -17,6 +17,7 @@ from merged_diffusion.experts.card import Card
 from merged_diffusion.experts.checkpoints.dhariwal import as_openai
 from merged_diffusion.experts.checkpoints.module_records import attributes, modules, unknown
 from merged_diffusion.experts.checkpoints.read_as import ReadAs
+from merged_diffusion.experts.public_expert import natural_range
 from merged_diffusion.files import inert
 
 GAMMA_RANGE: Final = (-12.43, 8.764)  # 2 ln 0.002, 2 ln 80: where EDM samples, and the paper evaluates
@@ -121,6 +122,7 @@ def _preconditioning(
     if kind == "VPPrecond":
         low = number("beta_min", 0.1)
         clock = {"beta_min": low, "beta_max": low + number("beta_d", 19.9), "scale": number("M", 1000) - 1}
+        ends = natural_range("vp_sde", "eps", "vp", clock)  # the file's sigma_min is rounded to 1/1024
         return {
             "kind": "vp_sde", "predicts": "eps", "time": "t01", "input": "vp", "gamma_range": ends,
             "clock": clock,

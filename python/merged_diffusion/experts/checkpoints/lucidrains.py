@@ -16,6 +16,7 @@ from torch import Tensor
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card
 from merged_diffusion.experts.checkpoints.read_as import ReadAs, unstated
+from merged_diffusion.experts.public_expert import MOST_IN_CARD
 from merged_diffusion.files.tensors import View
 
 log = logging.getLogger("merged_diffusion")
@@ -59,10 +60,18 @@ def read(
     missing = [key for key in TABLES if key not in tensors]
     if missing:
         raise CheckpointError(f"{where}: {', '.join(missing)} is missing beside the network", file=where)
+    shapes = [list(tensors[key].shape) for key in TABLES]
+    is_table = all(tensors[key].is_floating_point() for key in TABLES) and shapes[0] == shapes[1]
+    if not is_table or len(shapes[0]) != 1 or not 2 <= shapes[0][0] <= MOST_IN_CARD:
+        raise CheckpointError(
+            f"{where}: {' and '.join(TABLES)} have the shapes {shapes[0]} and {shapes[1]}, where two lists of "
+            f"2 to {MOST_IN_CARD} floating numbers are needed, one a step",
+            file=where,
+        )
     weights = {key: value for key, value in tensors.items() if key.startswith("model.")}
     objective = _objective(tensors, said, where)
     gammas = 2 * tensors[TABLES[0]].double().log()
-    if gammas.dim() != 1 or not bool(gammas.isfinite().all()) or not bool((gammas.diff() > 0).all()):
+    if not bool(gammas.isfinite().all()) or not bool((gammas.diff() > 0).all()):
         raise CheckpointError(f"{where}: {TABLES[0]} is no rising table of steps", file=where)
     clock: dict[str, Any] = {"gammas": gammas.tolist()}
     options = {} if said is None else said.options
@@ -84,11 +93,10 @@ def _objective(tensors: Mapping[str, Tensor], said: ReadAs | None, where: str) -
     snr = tensors[TABLES[0]].double() ** -2
     weights = tensors[TABLES[1]].double()
     fits = []
-    if weights.shape == snr.shape:
-        for ceiling in (math.inf, MOST_SNR):
-            shown = snr.clamp(max=ceiling)
-            laws = {"pred_noise": shown / snr, "pred_x0": shown, "pred_v": shown / (snr + 1)}
-            fits += [key for key, law in laws.items() if torch.allclose(law, weights, rtol=1e-2, atol=1e-6)]
+    for ceiling in (math.inf, MOST_SNR):
+        shown = snr.clamp(max=ceiling)
+        laws = {"pred_noise": shown / snr, "pred_x0": shown, "pred_v": shown / (snr + 1)}
+        fits += [key for key, law in laws.items() if torch.allclose(law, weights, rtol=1e-2, atol=1e-6)]
     stated = None if said is None else said.options.get("objective")
     if stated is not None and fits and stated not in fits:
         raise CheckpointError(
@@ -126,7 +134,7 @@ def _network(weights: Mapping[str, Tensor], where: str) -> dict[str, Any]:
             raise ValueError("a memory of another size than 4")
         if any(width % dim for width in widths):
             raise ValueError(f"channels {widths} of a network of dim = {dim}")
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(
             f"{where}: names or shapes are not those of its U-Net ({type(error).__name__}: {error})",
             hint="a network that was changed is declared by CallableExpert.ddpm",

@@ -86,13 +86,13 @@ def _network(views: Views, where: str) -> dict[str, Any]:
         widths = [views[f"output_blocks.{n}.0.out_layers.3.weight"].shape[0] for n in first]
         scales = views["middle_block.0.emb_layers.1.weight"].shape[0]
         is_scaled = scales == 2 * views["middle_block.0.out_layers.3.weight"].shape[0]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(
             f"{where}: names or shapes are not those of OpenAI's U-Net ({type(error).__name__}: {error})",
             hint="a classifier, or a network that was changed: declare it by CallableExpert",
             file=where,
         ) from error
-    if channels not in (n_out, n_out // 2):
+    if n_out not in (channels, 2 * channels):
         raise UnsupportedCheckpointError(
             f"{where}: a network of {channels} channels in and {n_out} out; an upsampler has 6, of which 3 "
             "are a smaller image",
@@ -131,6 +131,16 @@ def _attention(views: Views, said: ReadAs, where: str) -> dict[str, Any]:
     is_single = options.get("heads") == 1 and "head_channels" not in options
     if "order" not in options and not is_single:
         raise unstated(where, said, ["order"])
+    span = options.get("head_channels", 1)
+    shapes = [view.shape for key, view in views.items() if key.endswith(".qkv.weight")]
+    widths = {shape[1] for shape in shapes if len(shape) > 1}
+    if any(width % span for width in widths):
+        raise CheckpointError(
+            f"{where}: head_channels = {span} is said, and its attentions are of {sorted(widths)[:8]} channels",
+            hint="channels of a head divide those of each attention",
+            file=where,
+            key="read_as",
+        )
     return {
         "num_heads": options.get("heads", 1),
         "num_head_channels": options.get("head_channels", 0),

@@ -56,6 +56,7 @@ class Contents:
     tensors: Mapping[str, Tensor]
     sha256: str
     precision: str
+    said: ReadAs | None = None  # by the user or by the published name of the file
 
 
 def recognise(path: Path) -> Found:
@@ -178,7 +179,7 @@ def contents(found: Found, said: ReadAs | None = None) -> Contents:
             _check_same(card, stated, said, where)
         card = stated
     kinds = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point()}
-    return Contents(family, card, tensors, sha256, "/".join(sorted(kinds)))
+    return Contents(family, card, tensors, sha256, "/".join(sorted(kinds)), said)
 
 
 def _refuse(said: ReadAs | None, where: str, what: str) -> None:

@@ -23,7 +23,7 @@ from merged_diffusion.experts.public_expert import natural_range
 from merged_diffusion.files.tensors import View
 
 OWN: Final = "all_modules."
-NAME: Final = re.compile(r"all_modules\.(\d+)\.(.+)")
+NAME: Final = re.compile(r"all_modules\.(0|[1-9][0-9]*)\.(.+)")
 FIR: Final = (1, 3, 3, 1)
 BOX: Final = (1, 1)
 USUAL_SIZE: Final = 32
@@ -32,7 +32,13 @@ MEMBERS: Final = {
     "GroupNorm_0": "norm0", "Conv_0": "conv0", "Dense_0": "affine", "GroupNorm_1": "norm1", "Conv_1": "conv1",
     "Conv_2": "skip",
 }  # fmt: skip
+PARTS: Final = ("weight", "bias")
 Kind = Literal["fourier", "linear", "conv", "norm", "block", "change", "attention", "image"]
+OF_BLOCK: Final = {f"{member}.{part}" for member in MEMBERS for part in PARTS}
+OF_KIND: Final[Mapping[Kind, set[str]]] = {
+    "fourier": {"W"}, "image": {f"Conv2d_0.{part}" for part in PARTS}, "block": OF_BLOCK, "change": OF_BLOCK,
+    "attention": {f"NIN_{j}.{part}" for j in range(4) for part in "Wb"} | {f"GroupNorm_0.{p}" for p in PARTS},
+}  # fmt: skip
 Module = dict[str, Tensor]
 
 
@@ -123,6 +129,8 @@ def _sde(
     unit = 1.0 if options.get("centered") else 2.0  # of pixels in [-1, 1], whose sigmas are twice as large
     held = tensors.get("sigmas")
     ends = [options.get("sigma_min", 0.01), options.get("sigma_max", 50.0)]
+    if held is not None and held.dim() != 1:
+        raise CheckpointError(f"{where}: its sigmas have the shape {list(held.shape)}", file=where)
     if held is not None and len(held) > 1:
         ends = [float(held.double().min()), float(held.double().max())]
         for key, own in zip(("sigma_min", "sigma_max"), ends, strict=True):
@@ -130,6 +138,8 @@ def _sde(
                 raise CheckpointError(
                     f"{where}: {key} = {options[key]} is said, the file holds {own:g}", file=where
                 )
+    if not 0 < ends[0] < ends[1]:
+        raise CheckpointError(f"{where}: sigmas from {ends[0]:g} to {ends[1]:g} do not rise", file=where)
     clock = {"unit": unit, "logarithm": True, "divided": options.get("scale_by_sigma", True)}
     return {
         "kind": "ve", "predicts": "score", "time": "edm_sigma", "input": "edm", "clock": clock,
@@ -179,6 +189,8 @@ def _walk(
         found, module = ahead.pop() if ahead else next(parts)
         if found != kind:
             raise ValueError(f"{name}: a {found} where a {kind} is expected")
+        if strange := sorted(module.keys() - OF_KIND.get(kind, set(PARTS))):
+            raise ValueError(f"{name}: a {kind} has no {strange[0][:60]}")
         out.update(_renamed(module, kind, f"model.{name}", taps))
         return module
 

@@ -134,7 +134,7 @@ class OpenaiUnet(nn.Module):
             attention_order,  # type: ignore[arg-type]
         )
         self.time_embed = nn.Sequential(nn.Linear(model_channels, e), nn.SiLU(), nn.Linear(e, e))
-        self.label_emb = nn.Embedding(label_dim, e) if label_dim else None
+        self.label_emb = ClassWeights(label_dim, e) if label_dim else None
         self.map_augment = nn.Linear(augment_dim, model_channels, bias=False) if augment_dim else None
 
         def attends(c: int, heads: int) -> Attention:
@@ -203,6 +203,15 @@ class OpenaiUnet(nn.Module):
             x = parts(torch.cat([x, kept.pop()], dim=1), e)
         out: Tensor = self.out(x)
         return out
+
+
+class ClassWeights(nn.Module):
+    """A row [E] for each class."""
+
+    def __init__(self, n_classes: int, width: int) -> None:
+        super().__init__()
+        # Not `nn.Embedding`: to draw its normal law without storage torch loads its compiler, for seconds.
+        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(n_classes, width)))
 
 
 def _check(shape: tuple[int, int, int], n_levels: int) -> None:
