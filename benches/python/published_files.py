@@ -8,6 +8,7 @@ it by its name alone. Shares of a forward call of two images are those of torch'
 newly drawn weights.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -84,14 +85,18 @@ def shares(entry):
 
 
 def main():
-    folder, *names = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", default=USUAL)
+    parser.add_argument("--load", action="store_true", help="load the file that is named in place of FOLDER")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    if folder == "--load":
-        load(Path(names[0]))
+    if given.load:
+        load(given.folder)
         return
-    for name in names or USUAL:
+    for name in given.names:
         entry = known()["expert"][name]
-        path = Path(folder) / Path(entry["at"]).name
+        path = given.folder / Path(entry["at"]).name
         path.parent.mkdir(parents=True, exist_ok=True)
         print(name, flush=True)
         if entry["format"] in ("openai", "torchcfm"):
