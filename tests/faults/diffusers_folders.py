@@ -61,7 +61,7 @@ UNET = {
     "object-for-a-number": {"layers_per_block": {"a": 1}},
 }
 SCHEDULER = {
-    "class-of-another": {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+    "class-of-another": {"_class_name": "VQDiffusionScheduler"},
     "class-of-python": {"_class_name": "subprocess.Popen"},
     "steps-without-end": {"num_train_timesteps": 1 << 40},
     "steps-of-one": {"num_train_timesteps": 1},

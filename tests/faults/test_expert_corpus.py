@@ -5,21 +5,32 @@ import os
 import pytest
 import torch
 from tests.faults import (
+    clocks,
     diffusers_folders,
+    legacy_files,
+    lucid_tables,
     msgpacks,
     pickles,
+    public_states,
     safetensors_headers,
+    shards,
+    snapshots,
     states,
     storages,
     torch_zips,
+    words,
 )
 from tests.faults.harness import check_family
 
 from merged_diffusion.experts.cards import load_expert
 
+PUBLIC = (public_states, lucid_tables, words, legacy_files, snapshots, clocks, shards)
 FAMILIES = {
     module.__name__.rsplit(".", 1)[1]: module
-    for module in (pickles, storages, torch_zips, msgpacks, safetensors_headers, states, diffusers_folders)
+    for module in (
+        *(pickles, storages, torch_zips, msgpacks, safetensors_headers, states, diffusers_folders),
+        *PUBLIC,
+    )
 }
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
@@ -30,7 +41,7 @@ pytestmark = [
 def load(case):
     """What a user's command does first; a forked child has no other threads to work with."""
     torch.set_num_threads(1)
-    load_expert(case.path)
+    load_expert(case.path, **case.options)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -44,5 +55,8 @@ def test_size_of_the_corpus(tmp_path):
     attacks = {name: [case for case in found if case.exit_code] for name, found in cases.items()}
     assert len(attacks["pickles"]) >= 60
     assert sum(len(attacks[name]) for name in ("safetensors_headers", "torch_zips", "msgpacks")) >= 30
-    assert sum(case.exit_code == 0 for found in cases.values() for case in found) >= 12
+    public = [module.__name__.rsplit(".", 1)[1] for module in PUBLIC]
+    assert sum(len(attacks[name]) for name in public) >= 500
+    assert sum(case.exit_code == 0 for name in public for case in cases[name]) >= 40
+    assert sum(case.exit_code == 0 for found in cases.values() for case in found) >= 60
     assert len({case.name for found in cases.values() for case in found}) == sum(map(len, cases.values()))

@@ -126,6 +126,8 @@ def attacks(canary):
         "storage-bomb-declared-as-it-is": zipped(
             {f"{root}/data.pkl": state_of(tensor(numel=1 << 26, shape=(1,), strides=(1,))),
              f"{root}/data/0": packable(1 << 28)}, bomb),
+        "start-of-a-storage-bomb": beside("embed_conditioning.0.weight", "initted"),
+        "step-of-a-storage-bomb": beside("downs.0.0.block1.proj.weight", "step"),
         "byteorder-bomb": zipped(whole | {f"{root}/byteorder": packable(1 << 28)}, bomb),
         "pickle-of-64-megabytes": zipped(whole | {f"{root}/data.pkl": b"\x80\x04" + packable(1 << 25)}, bomb),
         "storages-made-again": hungry(root),
@@ -212,6 +214,15 @@ def hungry(root):
     state = b"\x80\x04}" + text("ema") + b"}(" + views + b"us."
     whole = {f"{root}/data.pkl": state} | {f"{root}/data/{i}": bytes(1 << 22) for i in range(2)}
     return zipped(whole)
+
+
+def beside(weight, key):
+    """A running mean with a weight that tells the family, and one number of a storage that was compressed."""
+    number = tensor(numel=1 << 26, shape=(1,), strides=(1,), key="1")
+    views = text(f"ema_model.model.{weight}") + tensor() + text(key) + number
+    state = b"\x80\x02}" + text("ema") + b"}(" + views + b"us."
+    members = {"a/data.pkl": state, "a/data/0": bytes(16), "a/data/1": packable(1 << 28)}
+    return zipped(members, zipfile.ZIP_DEFLATED)
 
 
 def saved(value):

@@ -26,6 +26,7 @@ STORAGES: Final[Mapping[str, torch.dtype]] = {
     "BoolStorage": torch.bool,
 }
 MAX_AXES: Final = 8
+FEW: Final = 1 << 16  # bytes of a storage that is read outside of a file's budget
 MAGIC: Final = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION: Final = 1001
 
@@ -151,6 +152,15 @@ def storages(
         return before
 
     return storage
+
+
+def few(view: View, where: str) -> Tensor:
+    """A counter or a flag beside the weights, of whatever storage: `UnsafeFileError` where that is large."""
+    if view.storage.nbytes > FEW:
+        raise UnsafeFileError(
+            f"{where}: {view.numel} numbers in a storage of {view.storage.nbytes} bytes", file=where
+        )
+    return view.tensor()
 
 
 def tensors_of(views: Mapping[str, View], budget: int, where: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import stat
 from collections import Counter
 from collections.abc import Mapping
@@ -88,9 +89,10 @@ def read_shards(path: Path) -> tuple[dict[str, Tensor], str, str]:
             )
         places = json.loads(read_bytes(path))["weight_map"]
         names = sorted(set(places.values()))
+        os.fsencode("".join(names))  # refuses halves of letters
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{where}: no index of weights by file ({error!r:.100})", file=where) from error
-    if len(names) > MAX_SHARDS or any(not isinstance(n, str) or Path(n).name != n for n in names):
+    if len(names) > MAX_SHARDS or any(Path(n).name != n or "\0" in n for n in names):
         raise UnsafeFileError(f"{where}: names no 1 to {MAX_SHARDS} files beside it", file=where)
     tensors: dict[str, Tensor] = {}
     digest, dtypes = hashlib.sha256(), set()
@@ -219,12 +221,13 @@ def finite(name: str, value: Tensor, path: Path) -> Tensor:
     """``value``; `CheckpointError` where it holds NaN or Inf, or is not of floating numbers."""
     if not value.is_floating_point():
         raise CheckpointError(
-            f"{path}: {name} is of {str(value.dtype).removeprefix('torch.')}, and weights are floating numbers",
+            f"{path}: {name} is of {str(value.dtype).removeprefix('torch.')}; weights are floating numbers",
             hint="a quantised network is saved anew from its own code, in float32",
             key=name,
         )
-    n_bad = int((~torch.isfinite(value)).sum())
-    if n_bad:
+    # One pass without memory; NaN goes through both.
+    if value.numel() and not all(bound.isfinite() for bound in torch.aminmax(value)):
+        n_bad = int((~torch.isfinite(value)).sum())
         raise CheckpointError(
             f"{path}: {name} holds {n_bad} values that are not finite (of {value.numel()})",
             hint="the training diverged or the file is damaged",

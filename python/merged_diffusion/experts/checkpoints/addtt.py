@@ -94,8 +94,8 @@ def _ends(ema: dict[str, object], config: dict[str, object], where: str) -> tupl
         raise CheckpointError(
             f"{where}: noise_schedule = learned_linear, but the file has no {EMA}gamma.b and .w", file=where
         )
-    first = float(start.tensor().reshape(()))
-    return first, first + abs(float(width.tensor().reshape(())))
+    first = float(tensors.few(start, where).reshape(()))
+    return first, first + abs(float(tensors.few(width, where).reshape(())))
 
 
 def _card(config: dict[str, object], ends: tuple[float, float], name: str, where: str) -> Card:
@@ -140,7 +140,7 @@ def _card(config: dict[str, object], ends: tuple[float, float], name: str, where
 
 def _warn_of_start(ema: dict[str, object], where: str) -> None:
     initted = ema.get("initted")
-    started = bool(initted.tensor().any()) if isinstance(initted, View) else initted
+    started = bool(tensors.few(initted, where).any()) if isinstance(initted, View) else initted
     if started is not None and not started:
         log.warning(
             "%s: its EMA has not begun (initted = 0): these are the raw weights of a training's start", where

@@ -129,6 +129,8 @@ def _preconditioning(
         }  # fmt: skip
     if "u" not in tensors or tensors["u"].dim() != 1 or len(tensors["u"]) < 3:
         raise CheckpointError(f"{where}: iDDPM's table u of noise levels is missing", file=where)
+    if float(tensors["u"][-1]) != 0:
+        raise CheckpointError(f"{where}: iDDPM's table u of noise levels does not end with 0", file=where)
     gammas = 2 * tensors["u"][:-1].double().log().flip(0)  # the last is 0, no noise
     clock = {"gammas": gammas.tolist()}
     if said is not None and said.options.get("whole_steps"):

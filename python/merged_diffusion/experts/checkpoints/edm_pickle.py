@@ -13,7 +13,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsafeFileError, UnsupportedCheckpointError
-from merged_diffusion.experts.card import Card
+from merged_diffusion.experts.card import Card, check_interval
 from merged_diffusion.experts.checkpoints import edm_cards
 from merged_diffusion.experts.checkpoints.module_records import modules
 from merged_diffusion.experts.checkpoints.read_as import ReadAs
@@ -100,7 +100,9 @@ def read(
         )
     ema: inert.Record = top["ema"]
     held = tensors.tensors_of(dict(_views(ema, where)), len(content), where)
-    return edm_cards.read(ema, held, said, where, name)
+    card, state = edm_cards.read(ema, held, said, where, name)
+    check_interval(*card.gamma_range, where)
+    return card, state
 
 
 def _count(count: list[int], depth: int, where: str) -> None:

@@ -17,7 +17,7 @@ from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card
 from merged_diffusion.experts.checkpoints.read_as import ReadAs, unstated
 from merged_diffusion.experts.public_expert import MOST_IN_CARD
-from merged_diffusion.files.tensors import View
+from merged_diffusion.files.tensors import View, few
 
 log = logging.getLogger("merged_diffusion")
 
@@ -47,7 +47,7 @@ def state(value: Mapping[Any, Any], where: str) -> dict[str, View]:
             file=where,
         )
     step = held.get("step")
-    n_updates = int(step.tensor().reshape(-1)[0]) if isinstance(step, View) and step.numel else None
+    n_updates = int(few(step, where).reshape(-1)[0]) if isinstance(step, View) and step.numel else None
     if n_updates is not None and n_updates <= FIRST_MEANS:
         log.warning("%s: its EMA has not begun (step %d): these are the raw weights", where, n_updates)
     return found
@@ -64,8 +64,8 @@ def read(
     is_table = all(tensors[key].is_floating_point() for key in TABLES) and shapes[0] == shapes[1]
     if not is_table or len(shapes[0]) != 1 or not 2 <= shapes[0][0] <= MOST_IN_CARD:
         raise CheckpointError(
-            f"{where}: {' and '.join(TABLES)} have the shapes {shapes[0]} and {shapes[1]}, where two lists of "
-            f"2 to {MOST_IN_CARD} floating numbers are needed, one a step",
+            f"{where}: {' and '.join(TABLES)} have the shapes {shapes[0]} and {shapes[1]}, where two lists "
+            f"of 2 to {MOST_IN_CARD} floating numbers are needed, one a step",
             file=where,
         )
     weights = {key: value for key, value in tensors.items() if key.startswith("model.")}

@@ -136,7 +136,7 @@ def _attention(views: Views, said: ReadAs, where: str) -> dict[str, Any]:
     widths = {shape[1] for shape in shapes if len(shape) > 1}
     if any(width % span for width in widths):
         raise CheckpointError(
-            f"{where}: head_channels = {span} is said, and its attentions are of {sorted(widths)[:8]} channels",
+            f"{where}: head_channels = {span} is said, and it attends over {sorted(widths)[:8]} channels",
             hint="channels of a head divide those of each attention",
             file=where,
             key="read_as",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
-from merged_diffusion.experts.card import Card
+from merged_diffusion.experts.card import Card, check_interval
 from merged_diffusion.experts.checkpoints.read_as import ReadAs, unstated
 from merged_diffusion.experts.nets.ddpmpp_blocks import filter_of
 from merged_diffusion.experts.public_expert import natural_range
@@ -95,6 +95,8 @@ def read(
     network = {"architecture": "ncsnpp" if is_fourier else "ddpmpp", **table, "resample_filter": list(taps)}
     network |= {"embedding_type": "fourier" if is_fourier else "positional"}
     facts = _sde(options, tensors, is_fourier, where)
+    low, high = facts["gamma_range"]
+    check_interval(low, high, where)
     card = Card(
         name=name, pixels="ends", levels=256, image_shape=(channels, size, size), network=network,
         licence=LICENCE, source="score_sde_pytorch", precision="float32", **facts,
@@ -116,9 +118,15 @@ def _sde(
             )
         given = "sub_vp" if options["sde"] == "subvp" else "vp"
         clock = {"beta_min": options.get("beta_min", 0.1), "beta_max": options.get("beta_max", 20.0)}
+        try:
+            ends = natural_range("vp_sde", "eps", given, clock)
+        except (ArithmeticError, ValueError) as error:
+            raise CheckpointError(
+                f"{where}: {clock} is said, and no SDE has gammas of it", file=where
+            ) from error
         return {
             "kind": "vp_sde", "predicts": "eps", "time": "t01", "input": given,
-            "clock": {**clock, "scale": 999.0}, "gamma_range": natural_range("vp_sde", "eps", given, clock),
+            "clock": {**clock, "scale": 999.0}, "gamma_range": ends,
         }  # fmt: skip
     if not is_fourier:
         raise UnsupportedCheckpointError(
@@ -128,22 +136,22 @@ def _sde(
         )
     unit = 1.0 if options.get("centered") else 2.0  # of pixels in [-1, 1], whose sigmas are twice as large
     held = tensors.get("sigmas")
-    ends = [options.get("sigma_min", 0.01), options.get("sigma_max", 50.0)]
+    span = [options.get("sigma_min", 0.01), options.get("sigma_max", 50.0)]
     if held is not None and held.dim() != 1:
         raise CheckpointError(f"{where}: its sigmas have the shape {list(held.shape)}", file=where)
     if held is not None and len(held) > 1:
-        ends = [float(held.double().min()), float(held.double().max())]
-        for key, own in zip(("sigma_min", "sigma_max"), ends, strict=True):
+        span = [float(held.double().min()), float(held.double().max())]
+        for key, own in zip(("sigma_min", "sigma_max"), span, strict=True):
             if not math.isclose(options.get(key, own), own, rel_tol=1e-6):
                 raise CheckpointError(
                     f"{where}: {key} = {options[key]} is said, the file holds {own:g}", file=where
                 )
-    if not 0 < ends[0] < ends[1]:
-        raise CheckpointError(f"{where}: sigmas from {ends[0]:g} to {ends[1]:g} do not rise", file=where)
+    if not 0 < span[0] < span[1]:
+        raise CheckpointError(f"{where}: sigmas from {span[0]:g} to {span[1]:g} do not rise", file=where)
     clock = {"unit": unit, "logarithm": True, "divided": options.get("scale_by_sigma", True)}
     return {
         "kind": "ve", "predicts": "score", "time": "edm_sigma", "input": "edm", "clock": clock,
-        "gamma_range": (2 * math.log(unit * ends[0]), 2 * math.log(unit * ends[1])),
+        "gamma_range": (2 * math.log(unit * span[0]), 2 * math.log(unit * span[1])),
     }  # fmt: skip
 
 

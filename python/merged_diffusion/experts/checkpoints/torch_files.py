@@ -83,7 +83,14 @@ def _openai(held: Mapping[Any, Any], where: str) -> dict[str, View] | None:
     elif not states:
         return None
     else:
-        mean = next((key for key in MEANS if key in states), None)
+        means = [key for key in MEANS if key in states]
+        if len(means) > 1:
+            raise CheckpointError(
+                f"{where}: holds {' and '.join(means)}, two running means of the weights",
+                hint="save the state dict of the one that is meant alone",
+                file=where,
+            )
+        mean = means[0] if means else None
         if mean is None:
             raise CheckpointError(
                 f"{where}: holds {', '.join(map(str, states))}, but no running mean (ema_model)",

@@ -80,6 +80,11 @@ def arguments(network: Mapping[str, object], checks: Mapping[str, Check], needed
     return checked(table, checks, needed, f"[network] of architecture {network.get('architecture')!r}")
 
 
+def _shown(value: object) -> str:
+    """A value in a message; of a long list no more than the first entries are written out."""
+    return repr(value[:8] if isinstance(value, list | tuple) else value)[:100]
+
+
 def checked(
     table: Mapping[str, object], checks: Mapping[str, Check], needed: set[str], what: str
 ) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def checked(
     faults = [f"{key} is missing" for key in sorted(needed - table.keys())]
     faults += [f"{key} is unknown" for key in sorted(table.keys() - checks.keys())]
     faults += [
-        f"{key} = {table[key]!r:.100} is not this: {(check.__doc__ or '').rstrip('.')}"
+        f"{key} = {_shown(table[key])} is not this: {(check.__doc__ or '').rstrip('.')}"
         for key, check in checks.items()
         if key in table and not check(table[key])
     ]

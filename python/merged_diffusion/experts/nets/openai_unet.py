@@ -138,6 +138,12 @@ class OpenaiUnet(nn.Module):
         self.map_augment = nn.Linear(augment_dim, model_channels, bias=False) if augment_dim else None
 
         def attends(c: int, heads: int) -> Attention:
+            if num_head_channels and c % num_head_channels:
+                raise CheckpointError(
+                    f"[network] {c} channels are not whole heads of num_head_channels = {num_head_channels}",
+                    hint="state the channels of a head of the training",
+                    key="num_head_channels",
+                )
             return Attention(c, c // num_head_channels if num_head_channels else heads, style)
 
         widths = [int(model_channels * factor) for factor in channel_mult]
