@@ -41,7 +41,7 @@ def with_trials(error: CheckpointError, data: Data) -> CheckpointError:
     if any(fits for _, _, fits in found):
         hint = "the least is probably it, if the images are like those of the training: say it"
     else:
-        hint = "none of them denoises: say what its training was, or take images like those of the training"
+        hint = "none of them denoises (images unlike those of the training, or another training)"
     return CheckpointError(
         f"{error.message}\nmean denoising loss on {EXAMPLES} of your images (1: nothing) as\n{rows}",
         hint=f"{hint}; {error.hint}",
