@@ -11,6 +11,11 @@ from tests.checkpoints.public_files import REFERENCE, SAID, checkpoint, score_sd
 import merged_diffusion as md
 from merged_diffusion.errors import CheckpointError, ExpertError, UnsupportedCheckpointError, UsageError
 from merged_diffusion.experts.checkpoints.read_as import parsed
+from merged_diffusion.experts.nets import openai_unet
+from merged_diffusion.experts.nets.openai_blocks import Attention
+from merged_diffusion.experts.other_words import others
+from merged_diffusion.jobs.models import build_models
+from merged_diffusion.jobs.settings import Settings
 
 OPENAI = SAID["openai/guided-cond"]
 GUIDED = REFERENCE / "openai" / "guided-cond" / "checkpoint.pt"
@@ -248,3 +253,74 @@ def test_other_networks_of_these_codes_are_refused(tmp_path):
     torch.save({"ema": ema}, tmp_path / "model-9.pt")
     with pytest.raises(UnsupportedCheckpointError, match=r"before 2\.0"):
         md.load_expert(tmp_path / "model-9.pt")
+
+
+def test_the_start_check_survives_words_that_the_file_contradicts(tmp_path):
+    """Beside a card, or said in agreement with the file, only one word is possible."""
+    shutil.copy(GUIDED, tmp_path / "weights.pt")
+    md.convert_expert(GUIDED, tmp_path / "converted", read_as=OPENAI)
+    shutil.copy(tmp_path / "converted" / "card.toml", tmp_path / "card.toml")
+    beside = md.load_expert(tmp_path / "weights.pt", read_as=OPENAI)
+    agreed = md.load_expert(
+        REFERENCE / "lucidrains" / "v-sigmoid" / "checkpoint.pt", read_as="lucidrains:pred_v"
+    )
+    for expert in (beside, agreed):
+        assert not [line for _, line, _ in others(expert) if line and line.startswith("--as")]
+
+
+def test_another_reading_is_another_identity(tmp_path):
+    """The weights are the same: only what is said of them tells that a run must not go on."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images)
+    data = md.load_data(tmp_path / "mine.npz")
+    words = [OPENAI, OPENAI.replace("cosine", "linear"), OPENAI.replace("order=new", "order=legacy")]
+    found = []
+    for said in words:
+        models = build_models(Settings(data="mine.npz", expert=f"{GUIDED} as {said}"), data)
+        (identity,) = models.identity.values()
+        found.append((identity.weights_sha256, identity.input))
+    assert len({weights for weights, _ in found}) == 1
+    assert len({meaning for _, meaning in found}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("openai/guided-cond", OPENAI.replace("order=new", "order=new,heads=2"), "are said"),
+        ("edm-nets/vp", "edm:whole_steps", "which has no steps"),
+        ("edm2/cond", "edm:whole_steps", "which has no steps"),
+        ("score-sde/ncsnpp-ve", "score_sde:ve,size=8,beta_max=10", "beta_max is said of ve"),
+        ("score-sde/ddpmpp-vp", "score_sde:vp,size=8,sigma_max=10", "sigma_max is said of vp"),
+    ],
+)
+def test_options_without_effect_are_refused(name, words, message, tmp_path):
+    with pytest.raises(CheckpointError, match=message):
+        md.load_expert(checkpoint(name, tmp_path), read_as=words)
+
+
+def test_words_are_not_said_of_code(tmp_path):
+    (tmp_path / "mine.py").write_text("expert = None")
+    with pytest.raises(UsageError, match="which is code"):
+        md.load_expert(f"{tmp_path / 'mine.py'}:expert", read_as="openai:heads=1")
+
+
+def test_a_card_that_leaves_the_heads_out_is_contradicted_by_words_that_say_some(tmp_path):
+    shutil.copy(GUIDED, tmp_path / "weights.pt")
+    md.convert_expert(GUIDED, tmp_path / "converted", read_as=OPENAI)
+    text = (tmp_path / "converted" / "card.toml").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("num_head", "attention_order"))]
+    (tmp_path / "card.toml").write_text("\n".join(lines))
+    with pytest.raises(CheckpointError, match=r"contradicts card\.toml.*num_head_channels = 4, 0"):
+        md.load_expert(tmp_path / "weights.pt", read_as=OPENAI)
+
+
+def test_adm_has_as_many_heads_as_are_whole():
+    """EDM's rule, channels // 64 of every block: 96 channels are one head of 96."""
+    network = {
+        "model_channels": 32, "channel_mult": [1, 3], "num_res_blocks": 1, "attention_levels": [1],
+        "num_head_channels": 64, "attention_order": "adm", "use_scale_shift_norm": True, "norm_channels": 4,
+    }  # fmt: skip
+    made = openai_unet.build(network, (3, 8, 8))
+    assert {part.heads for part in made.modules() if isinstance(part, Attention)} == {1}
+    with pytest.raises(CheckpointError, match="are not whole heads"):
+        openai_unet.build(network | {"attention_order": "new"}, (3, 8, 8))

@@ -7,6 +7,7 @@ trained and measured. A recipe is the same file before training: ``[training]`` 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -73,6 +74,18 @@ class Card:
     training: Mapping[str, Any] | None = None
     results: Mapping[str, object] | None = None
     converted: Mapping[str, object] | None = None
+
+    @property
+    def meaning(self) -> str | None:
+        """A digest of what the weights mean but for their shapes, which no hash of them shows.
+
+        None for the kinds of which a run says it in words: VDM's, and EDM's small networks and DDPM++.
+        """
+        is_usual = self.network.get("architecture", "small") in ("small", "ddpmpp")
+        if self.kind == "vdm" or (self.kind == "edm" and is_usual):
+            return None
+        words = [self.kind, self.predicts, self.input, self.clock, dict(self.network), self.data_std]
+        return hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def expert(self, seed: int = 0) -> VdmExpert | EdmExpert | PublicExpert:
         """The expert with its network newly initialised; torch's global generator is left as it was."""

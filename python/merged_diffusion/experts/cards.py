@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from merged_diffusion.catalogue.absent import expert_paths
 from merged_diffusion.catalogue.entries import known, public
-from merged_diffusion.errors import CheckpointError, ExpertError
+from merged_diffusion.errors import CheckpointError, ExpertError, UsageError
 from merged_diffusion.experts.checkpoints.read_as import ReadAs, parsed
 from merged_diffusion.experts.checkpoints.recognise import Contents, Found, contents, recognise
 from merged_diffusion.experts.diffusers import load_diffusers
@@ -86,6 +86,10 @@ def load_expert(source: str | Path, *, read_as: str | None = None, cache: str | 
     path = located(bare, cache)
     if path is not None:
         return read_expert(path, said)
+    if said is not None:
+        raise UsageError(
+            f"--as {said} is said of {bare}, which is code", hint="it declares itself; leave --as out"
+        )
     module, _, name = str(bare).rpartition(":")
     return expert_of(module, name)
 
@@ -172,6 +176,7 @@ def open_expert(path: Path, said: ReadAs | None = None) -> Opened:
     }
     if said is not None:
         expert.provenance["read_as"] = str(said)
+    expert.meaning = held.card.meaning
     if isinstance(expert, PublicExpert) and said is not None:
         expert.likely = {
             f"--as {words}": partial(read_expert, path, parsed(words)) for words in said.alternatives()

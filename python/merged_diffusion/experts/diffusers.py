@@ -24,7 +24,7 @@ from merged_diffusion.errors import CheckpointError, ExpertError, UsageError
 from merged_diffusion.experts import clocks, readings
 from merged_diffusion.experts.base import Pixels
 from merged_diffusion.experts.callables import CallableExpert, Predicts
-from merged_diffusion.experts.diffusers_folder import find_parts, make_scheduler, make_unet
+from merged_diffusion.experts.diffusers_folder import CONTINUOUS, find_parts, make_scheduler, make_unet
 from merged_diffusion.files.weights import check_keys, read_shards, read_weights, unwrapped
 
 PREDICTS: Final[Mapping[str, Predicts]] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -98,10 +98,9 @@ class DiffusersExpert(CallableExpert):
 
 def _declaration(scheduler: object, schedule: Mapping[str, Any]) -> dict[str, Any]:
     """What a network of this scheduler's training predicts, of which input, at which times."""
-    if "sigma_data" in schedule:
-        return _preconditioned(schedule)
-    if type(scheduler).__name__.startswith("FlowMatch"):
-        return _flow(schedule)
+    kind = type(scheduler).__name__
+    if kind in CONTINUOUS:
+        return _flow(schedule) if kind.startswith("FlowMatch") else _preconditioned(schedule)
     predicts = schedule.get("prediction_type", "epsilon")
     if not isinstance(predicts, str) or predicts not in PREDICTS:
         raise ExpertError(

@@ -39,6 +39,7 @@ class EdmExpert(nn.Module):
     ) -> None:
         super().__init__()
         self.provenance: dict[str, str] = {}  # filled in where weights are loaded
+        self.meaning: str | None = None  # likewise
         self.name, self.levels, self.pixels = name, levels, pixels
         self.image_shape = image_shape
         self.gamma_range = gamma_range

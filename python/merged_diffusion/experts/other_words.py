@@ -13,6 +13,7 @@ from typing import Final, cast, get_args
 from torch import Tensor
 
 from merged_diffusion import schedules
+from merged_diffusion.errors import MergedDiffusionError
 from merged_diffusion.experts import vdm
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.callables import CLOCKS, CallableExpert, Clock, Input, Predicts
@@ -43,7 +44,10 @@ def others(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
     if isinstance(declared, CallableExpert | PublicExpert) and declared.likely:
         words = {}
         for line, make in declared.likely.items():
-            other = make()
+            try:
+                other = make()
+            except MergedDiffusionError:
+                continue  # the file, its card or its name contradicts these words
             yield line, line, Centred(other) if isinstance(expert, Centred) else other
     elif isinstance(declared, CallableExpert):
         words = {"predicts": get_args(Predicts), "input": get_args(Input)}

@@ -83,6 +83,7 @@ class PublicExpert(nn.Module):
         super().__init__()
         self.provenance: dict[str, str] = {}  # filled in where weights are loaded
         self.likely: Likely = {}
+        self.meaning: str | None = None
         self.name, self.kind, self.levels, self.pixels = name, kind, levels, pixels
         self.predicts, self.input, self.clock_table = predicts, input, dict(clock)
         self.image_shape = (image_shape[0], image_shape[1] or None, image_shape[2] or None)

@@ -61,6 +61,7 @@ class VdmExpert(nn.Module):
     ) -> None:
         super().__init__()
         self.provenance: dict[str, str] = {}  # filled in where weights are loaded
+        self.meaning: str | None = None  # likewise
         self.name, self.levels, self.pixels = name, levels, pixels
         self.image_shape = (image_shape[0], image_shape[1] or None, image_shape[2] or None)
         self._sizes = image_shape

@@ -85,7 +85,7 @@ def load_models(settings: Settings, data: str = "") -> Models:
         pair = pair_of(settings, data)
         given = both_sources(settings, pair, data)
     paths = expert_paths(given.values(), settings.cache)
-    loaded = {role: load_expert(path) for role, path in zip(given, paths, strict=True)}
+    loaded = {role: load_expert(path, cache=settings.cache) for role, path in zip(given, paths, strict=True)}
     for expert in loaded.values():
         check_declaration(expert)
     if settings.expert is not None:
@@ -183,14 +183,15 @@ def _check_fits(expert: Expert, source: str, data: Data) -> None:
 def _identity(expert: Expert, source: str) -> ExpertIdentity:
     words = (expert.predicts, expert.input) if isinstance(expert, VdmExpert) else ("eps", "vp")
     predicts, given = (None, None) if words == ("eps", "vp") else words
+    meaning: str | None = getattr(expert, "meaning", None)
     return ExpertIdentity(
         name=expert.name,
         source=source,
         gamma_range=tuple(expert.gamma_range),
         pixels=expert.pixels,
         levels=expert.levels,
-        predicts=predicts,
-        input=given,
+        predicts=predicts if meaning is None else "as its card says",
+        input=given if meaning is None else meaning,
         weights_sha256=weights_sha256(expert),
         code_sha256=code_sha256(source),
         provenance=_provenance(expert, source),

@@ -31,9 +31,9 @@ def expert_notes(identity: Experts, cache: str | Path | None) -> Iterator[str]:
 
 
 def same_weights(identity: Experts) -> bool:
-    """Whether both roles were given the same weights."""
-    hashes = [item.weights_sha256 for item in identity.values()]
-    return len(hashes) == 2 and hashes[0] is not None and hashes[0] == hashes[1]
+    """Whether both roles were given the same weights, which mean the same."""
+    found = [(item.weights_sha256, item.predicts, item.input) for item in identity.values()]
+    return len(found) == 2 and found[0][0] is not None and found[0] == found[1]
 
 
 def _check_release(entry: Public, found: object, cache: str | Path | None) -> None:

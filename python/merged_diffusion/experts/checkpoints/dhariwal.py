@@ -16,6 +16,7 @@ RESIDUAL: Final = {
     "norm0": "in_layers.0", "conv0": "in_layers.2", "affine": "emb_layers.1", "norm1": "out_layers.0",
     "conv1": "out_layers.3", "skip": "skip_connection",
 }  # fmt: skip
+PUBLISHED: Final = 64  # channels of a head
 ATTENTION: Final = {"norm2": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 
@@ -46,7 +47,9 @@ def as_openai(
     for key, tensor in tensors.items():
         layer, part = key.removeprefix("model.").rsplit(".", 1)
         if part == "resample_filter":
-            continue  # of two equal taps
+            if not bool((tensor == 0.25).all()):
+                raise unknown(where, "resample_filter", "not two equal taps", "[1, 1]")
+            continue
         value = tensor
         if names.get(layer, "").endswith((".qkv", ".proj_out")) and part == "weight":
             value = tensor[..., 0]
@@ -114,7 +117,11 @@ def _head_channels(network: inert.Record, where: str) -> int:
             state = block.state if isinstance(block, inert.Record) and isinstance(block.state, dict) else {}
             heads, channels = state.get("num_heads"), state.get("out_channels")
             if type(heads) is int and type(channels) is int and heads > 0:
-                found.add(channels // heads if channels % heads == 0 else 0)
-    if len(found) > 1 or 0 in found:
-        raise unknown(where, "attention", f"of {sorted(found)} channels a head", "one number for all blocks")
-    return found.pop() if found else 64
+                found.add((channels, heads))
+    span = min((channels // heads for channels, heads in found), default=PUBLISHED)
+    if any(span < 1 or channels // span != heads or channels % heads for channels, heads in found):
+        shown = ", ".join(f"{heads} of {channels}" for channels, heads in sorted(found)[:6])
+        raise unknown(
+            where, "attention", f"in heads {shown} channels", "one number of channels for all blocks"
+        )
+    return span

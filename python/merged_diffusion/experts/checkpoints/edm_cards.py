@@ -83,6 +83,12 @@ def read(
         for name, value in tensors.items()
         if not name.startswith(NOT_THE_NETWORK[:2]) and name not in NOT_THE_NETWORK
     }
+    if table.get("clip_act", 256) is None:
+        raise unknown(where, "network", "without clip_act", "clip_act = a number")
+    if said is not None and said.options.get("whole_steps") and ema.kind != "iDDPMPrecond":
+        raise CheckpointError(
+            f"{where}: --as {said} is said of {ema.kind}, which has no steps", hint="leave it out", file=where
+        )
     if network.kind == "DhariwalUNet":
         table, held = as_openai(network, table, held, shape, where)
     else:

@@ -126,9 +126,15 @@ def _attention(views: Views, said: ReadAs, where: str) -> dict[str, Any]:
     options = said.options
     if not any(key.endswith(".qkv.weight") for key in views):
         return {}
+    if "heads" in options and "head_channels" in options:
+        raise CheckpointError(
+            f"{where}: heads = {options['heads']} and head_channels = {options['head_channels']} are said",
+            hint="say the number of heads, or the channels of each",
+            file=where,
+        )
     if "heads" not in options and "head_channels" not in options:
         raise unstated(where, said, ["heads"] + ([] if "order" in options else ["order"]))
-    is_single = options.get("heads") == 1 and "head_channels" not in options
+    is_single = options.get("heads") == 1 and options.get("heads_upsample", 1) == 1
     if "order" not in options and not is_single:
         raise unstated(where, said, ["order"])
     span = options.get("head_channels", 1)

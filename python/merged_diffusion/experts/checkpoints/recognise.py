@@ -7,7 +7,7 @@ import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from torch import Tensor
 
@@ -34,6 +34,13 @@ KNOWN: Final = (
     "OpenAI's code, TorchCFM, score_sde or denoising-diffusion-pytorch, a ckpt-N.flax or its folder, a "
     "diffusers folder"
 )
+
+
+# What of a network no shape shows, and what a card that leaves it out means.
+UNSEEN: Final[Mapping[str, object]] = {
+    "num_heads": 1, "num_head_channels": 0, "num_heads_upsample": 0, "attention_order": "legacy",
+    "norm_groups": 32,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -195,13 +202,25 @@ def _published(path: Path) -> ReadAs | None:
     return None
 
 
+def _said_of(clock: Mapping[str, Any] | None) -> dict[str, object]:
+    """What a clock says, without what is no, and without steps where their gammas stand."""
+    return {key: value for key, value in (clock or {}).items() if value is not False}
+
+
 def _check_same(made: Card, stated: Card, said: ReadAs, where: str) -> None:
     """Refuse a card that says otherwise than the user does."""
-    keys = ("kind", "predicts", "input", "clock")
-    pairs = {key: (getattr(made, key), getattr(stated, key)) for key in keys}
-    pairs |= {
-        key: (made.network[key], stated.network[key]) for key in made.network.keys() & stated.network.keys()
-    }
+    keys = ("kind", "predicts", "input", "pixels")
+    pairs: dict[str, tuple[object, object]] = {k: (getattr(made, k), getattr(stated, k)) for k in keys}
+    pairs["clock"] = _said_of(made.clock), _said_of(stated.clock)
+    pairs["image_shape"] = tuple(
+        tuple(
+            0 if 0 in (own, its) else size
+            for own, its, size in zip(made.image_shape, stated.image_shape, shape, strict=True)
+        )
+        for shape in (made.image_shape, stated.image_shape)
+    )  # type: ignore[assignment]
+    known = made.network.keys() & (stated.network.keys() | UNSEEN.keys())
+    pairs |= {key: (made.network[key], stated.network.get(key, UNSEEN.get(key))) for key in known}
     different = [key for key, (own, its) in pairs.items() if own != its]
     if different:
         told = "; ".join(f"{key} = {str(pairs[key][0])[:60]}, {str(pairs[key][1])[:60]}" for key in different)

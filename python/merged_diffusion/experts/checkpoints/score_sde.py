@@ -82,7 +82,8 @@ def read(
         modules = _modules(tensors)
         kinds = [_kind(module) for module in modules]
         is_fourier = kinds[0] == "fourier"
-        taps = FIR if options.get("fir", is_fourier) else BOX
+        # The image's own way down is made with the filter only.
+        taps = FIR if options.get("fir", is_fourier or "image" in kinds) else BOX
         table, renamed = _walk(modules, kinds, size, taps)
     except (KeyError, ValueError, IndexError, StopIteration) as error:
         raise UnsupportedCheckpointError(
@@ -108,6 +109,12 @@ def _sde(
     options: Mapping[str, Any], tensors: Mapping[str, Tensor], is_fourier: bool, where: str
 ) -> dict[str, Any]:
     """Kind, clock and range of gammas."""
+    others = ("sigma_min", "sigma_max") if options["sde"] != "ve" else ("beta_min", "beta_max")
+    strange = [key for key in others if key in options]
+    if strange:
+        raise CheckpointError(
+            f"{where}: {strange[0]} is said of {options['sde']}, which has none", file=where
+        )
     if options["sde"] != "ve":
         if is_fourier or options.get("centered") is False or options.get("scale_by_sigma"):
             raise UnsupportedCheckpointError(

@@ -138,7 +138,8 @@ class OpenaiUnet(nn.Module):
         self.map_augment = nn.Linear(augment_dim, model_channels, bias=False) if augment_dim else None
 
         def attends(c: int, heads: int) -> Attention:
-            if num_head_channels and c % num_head_channels:
+            # EDM's ADM takes as many heads as are whole, whatever is over.
+            if num_head_channels and c % num_head_channels and attention_order != "adm":
                 raise CheckpointError(
                     f"[network] {c} channels are not whole heads of num_head_channels = {num_head_channels}",
                     hint="state the channels of a head of the training",
