@@ -42,7 +42,10 @@ def offered(*words: str, cwd: Path | None = None) -> list[str]:
         (("nll", "--pair", "="), ["plain,digits", "plain,photos", "plain,scenes", "plain,cifar10"]),
         (("nll", "--expert", "bundled:digits-v"), ["file,bundled:digits-v", "plain,bundled:digits-vdm"]),
         (("nll", "--expert", "bundled", ":", "digits-v"), ["file,digits-v", "plain,digits-vdm"]),
-        (("nll", "--quality-expert", "edm-cifar10-32x32-u"), [f"file,{PUBLIC[:19]}", f"plain,{PUBLIC}"]),
+        (
+            ("nll", "--quality-expert", "edm-cifar10-32x32-u"),
+            [f"file,{PUBLIC[:19]}", f"plain,{PUBLIC}", f"plain,{PUBLIC[:-2]}ve"],
+        ),
         (("nll", "--preset", "t"), ["plain,tight"]),
         (("nll", "--eta", "m"), ["plain,min", "plain,max"]),
         (("fid", "x.npz", "--ref", "imagenet32-o"), ["file,imagenet32-o", "plain,imagenet32-old"]),
