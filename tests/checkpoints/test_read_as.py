@@ -298,6 +298,12 @@ def test_options_without_effect_are_refused(name, words, message, tmp_path):
         md.load_expert(checkpoint(name, tmp_path), read_as=words)
 
 
+def test_a_class_is_asked_for_where_none_was_trained():
+    expert = md.load_expert(GUIDED, read_as=OPENAI)
+    with pytest.raises(ExpertError, match="asked without classes"):
+        expert(torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.float64))
+
+
 def test_words_are_not_said_of_code(tmp_path):
     (tmp_path / "mine.py").write_text("expert = None")
     with pytest.raises(UsageError, match="which is code"):

@@ -66,6 +66,9 @@ PUBLISHED: Final = (
     "score_sde:vp",
     "score_sde:subvp",
     "score_sde:ve",
+    "lucidrains:pred_noise",
+    "lucidrains:pred_x0",
+    "lucidrains:pred_v",
 )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from merged_diffusion.errors import CheckpointError
+from merged_diffusion.errors import CheckpointError, ExpertError
 from merged_diffusion.experts.nets.arguments import (
     arguments,
     is_count,
@@ -200,6 +200,11 @@ class OpenaiUnet(nn.Module):
             e = e + self.map_augment(augment.to(e))
         e = self.time_embed(e)
         if self.label_emb is not None:
+            if labels is None and self.lowest_label == 0:
+                raise ExpertError(
+                    "a class-conditional network of OpenAI's is asked without classes",
+                    hint=f"give 0 to {self.label_dim - 1} for every image",
+                )
             e = e + class_rows(labels, len(time), self.label_dim, e) @ self.label_emb.weight
         kept = []
         for parts in self.input_blocks:
