@@ -34,7 +34,7 @@ from merged_diffusion.experts.base import ImageShape, Pixels, check_declaration,
 from merged_diffusion.experts.fence import gammas, is_of_expert, raised
 from merged_diffusion.experts.kinds import Kinds
 from merged_diffusion.experts.likely import Likely, name_of
-from merged_diffusion.experts.readings import INPUTS, OUTPUTS, Reading
+from merged_diffusion.experts.readings import INPUTS, Reading, of_words
 from merged_diffusion.experts.timetables import Timetable
 
 Predicts = Literal["eps", "x0", "v", "score", "eps-minus-x0", "x0-minus-eps"]
@@ -192,7 +192,7 @@ def _reading(predicts: Predicts | Reading, given: Input | Reading) -> Reading:
     scales = given.input if isinstance(given, Reading) else INPUTS[given]
     if isinstance(predicts, Reading):
         return Reading(predicts.words, scales, predicts.output)
-    return Reading(predicts, scales, OUTPUTS[predicts], is_wide=predicts == "x0")
+    return of_words(predicts, scales)
 
 
 def _predicts(word: str | Reading) -> Predicts | Reading:

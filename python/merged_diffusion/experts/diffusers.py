@@ -32,7 +32,6 @@ FLOW: Final = (
     "a network of flow matching predicts noise minus data in diffusers: CallableExpert(..., "
     'predicts="eps-minus-x0", input="flow", time=lambda gamma: 1000 * torch.sigmoid(gamma / 2))'
 )
-FLOW_RANGE: Final = (-10.0, 9.0)
 LEARNED_VARIANCE: Final = ("learned", "learned_range")
 # Names of attention layers before diffusers 0.17.
 OLD_NAMES: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -146,7 +145,7 @@ def _flow(schedule: Mapping[str, Any]) -> dict[str, Any]:
     steps = float(schedule.get("num_train_timesteps", 1000))
     return {
         "predicts": "eps-minus-x0", "time": clocks.flow_clock(0, steps, is_linear=True), "input": "flow",
-        "gamma_range": FLOW_RANGE,
+        "gamma_range": readings.FLOW_RANGE,
     }  # fmt: skip
 
 

@@ -18,12 +18,11 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts import clocks, readings
 from merged_diffusion.experts.base import Pixels
 from merged_diffusion.experts.likely import AtTimes, Changes, FirstHalf, Likely, likely, name_of
-from merged_diffusion.experts.timetables import SCHEDULES, step_gammas
+from merged_diffusion.experts.timetables import RESCALED, SCHEDULES, step_gammas
 
 Table = Tensor | npt.ArrayLike
 OF_STEPS: Final = ("eps", "x0", "v")
 PATHS: Final = ("linear", "trigonometric")
-RESCALED: Final = 1000
 
 
 class Rest(TypedDict, total=False):
@@ -171,7 +170,7 @@ class Kinds:
             raise UsageError(f"data_at = {data_at!r}: the data are at t = 0 or at t = 1")
         if path not in PATHS:
             raise UsageError(f"path = {path!r}, possible are {', '.join(PATHS)}")
-        declared = _declared(net, rest, (-10.0, 9.0))
+        declared = _declared(net, rest, readings.FLOW_RANGE)
         clock = clocks.flow_clock(data_at, time_scale, is_linear=path == "linear")
         if path == "linear":
             word = "x0-minus-eps" if data_at == 1 else "eps-minus-x0"

@@ -43,9 +43,8 @@ from merged_diffusion.experts.nets.arguments import (
     one_of,
 )
 from merged_diffusion.experts.readings import Reading
-from merged_diffusion.experts.timetables import SCHEDULES, Timetable, step_gammas
+from merged_diffusion.experts.timetables import RESCALED, SCHEDULES, Timetable, step_gammas
 
-RESCALED: Final = 1000
 MOST_STEPS: Final = 100_000
 MOST_IN_CARD: Final = 10_000
 CLOCKS: Final[Mapping[str, Mapping[str, Check]]] = {
@@ -139,10 +138,8 @@ def _parts(
     """Reading and clock of a kind."""
     table = checked(clock, CLOCKS[kind], set(), f"[clock] of kind {kind!r}")
     if kind == "ddpm":
-        reading = Reading(predicts, readings.as_is, readings.OUTPUTS[predicts], is_wide=predicts == "x0")
-        return reading, StepClock(table, gamma_range)
+        return readings.of_words(predicts, readings.as_is), StepClock(table, gamma_range)
     if kind == "flow":
-        scales = readings.INPUTS["flow"]
         data_at = table.get("data_at", 1)
         word = "x0-minus-eps" if data_at == 1 else "eps-minus-x0"
         if predicts != word:
@@ -152,7 +149,7 @@ def _parts(
                 key="predicts",
             )
         return (
-            Reading(predicts, scales, readings.OUTPUTS[predicts]),
+            readings.of_words(predicts, readings.INPUTS["flow"]),
             clocks.flow_clock(data_at, table.get("scale", 1.0), is_linear=True),
         )
     if kind == "vp_sde":

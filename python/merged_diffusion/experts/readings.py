@@ -170,6 +170,7 @@ def _of_velocity(sign: float) -> Numbers:
     return read
 
 
+FLOW_RANGE: Final = (-10.0, 9.0)  # gammas of a flow, where nobody says others
 INPUTS: Final[Mapping[str, Numbers]] = {"vp": as_is, "edm": clean_scale, "flow": _rectified}
 OUTPUTS: Final[Mapping[str, Numbers]] = {
     "eps": _of_noise,
@@ -179,3 +180,8 @@ OUTPUTS: Final[Mapping[str, Numbers]] = {
     "eps-minus-x0": _of_velocity(1.0),
     "x0-minus-eps": _of_velocity(-1.0),
 }
+
+
+def of_words(predicts: str, scales: Numbers) -> Reading:
+    """What the word ``predicts`` means of a network whose input ``scales`` gives."""
+    return Reading(predicts, scales, OUTPUTS[predicts], is_wide=predicts == "x0")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from merged_diffusion.errors import ExpertRangeError, UsageError
 
 SCHEDULES: Final = ("linear", "cosine", "sigmoid")
+RESCALED: Final = 1000  # steps that a network counts to, whose times are rescaled
 MOST_BETA: Final = 0.999
 LEAST_STEPS: Final = 21  # with fewer the linear schedule ends at a beta of 1
 

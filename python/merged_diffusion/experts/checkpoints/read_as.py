@@ -83,10 +83,8 @@ class ReadAs:
         words = ",".join(f"{key}={_written(value)}" for key, value in self.options.items())
         return f"{self.family}:{words}" if words else self.family
 
-    def joined(self, other: ReadAs | None, where: str, whose: str) -> ReadAs:
+    def joined(self, other: ReadAs, where: str, whose: str) -> ReadAs:
         """These options and those that ``other`` adds; `CheckpointError` where both say something else."""
-        if other is None:
-            return self
         pairs = {"family": (self.family, other.family)} if self.family != other.family else {}
         pairs |= {
             key: (value, other.options[key])

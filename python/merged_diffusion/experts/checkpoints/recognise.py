@@ -203,7 +203,7 @@ def _published(path: Path) -> ReadAs | None:
 
 
 def _said_of(clock: Mapping[str, Any] | None) -> dict[str, object]:
-    """What a clock says, without what is no, and without steps where their gammas stand."""
+    """What a clock says, without what is no."""
     return {key: value for key, value in (clock or {}).items() if value is not False}
 
 
@@ -212,13 +212,9 @@ def _check_same(made: Card, stated: Card, said: ReadAs, where: str) -> None:
     keys = ("kind", "predicts", "input", "pixels")
     pairs: dict[str, tuple[object, object]] = {k: (getattr(made, k), getattr(stated, k)) for k in keys}
     pairs["clock"] = _said_of(made.clock), _said_of(stated.clock)
-    pairs["image_shape"] = tuple(
-        tuple(
-            0 if 0 in (own, its) else size
-            for own, its, size in zip(made.image_shape, stated.image_shape, shape, strict=True)
-        )
-        for shape in (made.image_shape, stated.image_shape)
-    )  # type: ignore[assignment]
+    sizes = zip(made.image_shape, stated.image_shape, strict=True)
+    if any(0 not in both and both[0] != both[1] for both in sizes):  # 0: any
+        pairs["image_shape"] = made.image_shape, stated.image_shape
     known = made.network.keys() & (stated.network.keys() | UNSEEN.keys())
     pairs |= {key: (made.network[key], stated.network.get(key, UNSEEN.get(key))) for key in known}
     different = [key for key, (own, its) in pairs.items() if own != its]
