@@ -20,8 +20,8 @@ from merged_diffusion.experts import cards
 from merged_diffusion.experts.card import MEANING
 from merged_diffusion.experts.checkpoints import edm_cards, openai, recognise, score_sde
 from merged_diffusion.experts.checkpoints.read_as import parsed
+from merged_diffusion.experts.clocks import vp_sde_range
 from merged_diffusion.experts.nets import by_name, vdm_unet
-from merged_diffusion.experts.public_expert import natural_range
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 ENTRIES = {name: entry for name, entry in known()["expert"].items() if "at" in entry}
@@ -215,7 +215,7 @@ def test_ranges_of_edm_are_those_of_its_preconditionings():
     for name, entry in ENTRIES.items():
         if name.startswith("baseline"):
             ends = (
-                natural_range("vp_sde", "eps", "vp", {"beta_min": 0.1, "beta_max": 20.0})
+                vp_sde_range(0.1, 20.0, is_sub=False)
                 if entry["kind"] == "vp_sde"
                 else (2 * torch.tensor(sigmas[entry["kind"]]).double().log()).tolist()
             )

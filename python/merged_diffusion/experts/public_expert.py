@@ -122,14 +122,10 @@ def gammas_of(clock: Mapping[str, Any]) -> Any:
         raise CheckpointError(f"[clock] {error.message}", hint=error.hint, key="clock") from error
 
 
-def natural_range(kind: str, predicts: str, input: str, clock: Mapping[str, Any]) -> tuple[float, float]:  # noqa: A002
-    """The gammas that a network of this kind was trained on, where its clock says so."""
-    if kind == "ddpm":
-        gammas = gammas_of(clock)
-        return float(min(gammas)), float(max(gammas))
-    if kind == "vp_sde":
-        return clocks.vp_sde_range(clock["beta_min"], clock["beta_max"], is_sub=input == "sub_vp")
-    raise CheckpointError(f"a network of kind {kind!r} needs gamma_range", key="gamma_range", found=predicts)
+def steps_range(clock: Mapping[str, Any]) -> tuple[float, float]:
+    """The gammas that a network of kind ddpm was trained on."""
+    gammas = gammas_of(clock)
+    return float(min(gammas)), float(max(gammas))
 
 
 def _parts(

@@ -13,11 +13,11 @@ from typing import Any, Final
 from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
+from merged_diffusion.experts import clocks
 from merged_diffusion.experts.card import Card
 from merged_diffusion.experts.checkpoints.dhariwal import as_openai
 from merged_diffusion.experts.checkpoints.module_records import attributes, modules, unknown
 from merged_diffusion.experts.checkpoints.read_as import ReadAs
-from merged_diffusion.experts.public_expert import natural_range
 from merged_diffusion.files import inert
 
 GAMMA_RANGE: Final = (-12.43, 8.764)  # 2 ln 0.002, 2 ln 80: where EDM samples, and the paper evaluates
@@ -128,7 +128,9 @@ def _preconditioning(
     if kind == "VPPrecond":
         low = number("beta_min", 0.1)
         clock = {"beta_min": low, "beta_max": low + number("beta_d", 19.9), "scale": number("M", 1000) - 1}
-        ends = natural_range("vp_sde", "eps", "vp", clock)  # the file's sigma_min is rounded to 1/1024
+        ends = clocks.vp_sde_range(
+            clock["beta_min"], clock["beta_max"], is_sub=False
+        )  # the file's sigma_min is rounded to 1/1024
         return {
             "kind": "vp_sde", "predicts": "eps", "time": "t01", "input": "vp", "gamma_range": ends,
             "clock": clock,

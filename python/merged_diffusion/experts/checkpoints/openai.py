@@ -13,7 +13,7 @@ from typing import Any, Final
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card
 from merged_diffusion.experts.checkpoints.read_as import ReadAs, unstated
-from merged_diffusion.experts.public_expert import natural_range
+from merged_diffusion.experts.public_expert import steps_range
 from merged_diffusion.files.tensors import View
 
 Views = Mapping[str, View]
@@ -43,7 +43,7 @@ def card(views: Views, said: ReadAs, name: str, where: str) -> Card:
         pixels="ends",
         levels=256,
         image_shape=(views[OWN].shape[1], size, size),
-        gamma_range=FLOW_RANGE if is_flow else natural_range("ddpm", predicts, "vp", clock),
+        gamma_range=FLOW_RANGE if is_flow else steps_range(clock),
         network=network,
         clock=clock,
         labels=bool(network["label_dim"]),

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
+from merged_diffusion.experts import clocks
 from merged_diffusion.experts.card import Card, check_interval
 from merged_diffusion.experts.checkpoints.read_as import ReadAs, unstated
 from merged_diffusion.experts.nets.ddpmpp_blocks import filter_of
-from merged_diffusion.experts.public_expert import natural_range
 from merged_diffusion.files.tensors import View
 
 OWN: Final = "all_modules."
@@ -126,7 +126,7 @@ def _sde(
         given = "sub_vp" if options["sde"] == "subvp" else "vp"
         clock = {"beta_min": options.get("beta_min", 0.1), "beta_max": options.get("beta_max", 20.0)}
         try:
-            ends = natural_range("vp_sde", "eps", given, clock)
+            ends = clocks.vp_sde_range(**clock, is_sub=given == "sub_vp")
         except (ArithmeticError, ValueError) as error:
             raise CheckpointError(
                 f"{where}: {clock} is said, and no SDE has gammas of it", file=where

@@ -34,7 +34,7 @@ def read(
     where = str(path)
     with _held(path) as (value, size):
         if addtt.is_addtt(value):
-            _refuse(said, "addtt", where)
+            _check_family(said, ("addtt",), where)
             return "addtt", *addtt.read(value, size, path, name)
         held = value if isinstance(value, dict) else {}
         if _has(held.get("model"), score_sde.OWN):
@@ -42,8 +42,7 @@ def read(
             tensors = tensors_of(score_sde.state(held, where), size, where)
             return "score_sde", *score_sde.read(tensors, known, name, where)
         if any(_has(part, lucidrains.OWN) for part in (held, *held.values())):
-            if said is not None and said.family != "lucidrains":
-                raise _other(said, "lucidrains", where)
+            _check_family(said, ("lucidrains",), where)
             tensors = tensors_of(lucidrains.state(held, where), size, where)
             return "lucidrains", *lucidrains.read(tensors, said, name, where)
         views = _openai(held, where)
@@ -54,8 +53,7 @@ def read(
             return "openai", stated, tensors
         if said is None:
             raise _unsaid(where, bool({"ema_model", "net_model"} & held.keys()))
-        if said.family not in ("openai", "torchcfm"):
-            raise _other(said, "openai or torchcfm", where)
+        _check_family(said, ("openai", "torchcfm"), where)
         return said.family, openai.card(views, said, name, where), tensors
 
 
@@ -104,8 +102,7 @@ def _openai(held: Mapping[Any, Any], where: str) -> dict[str, View] | None:
 
 def _said(said: ReadAs | None, stated: Card | None, family: str, where: str) -> ReadAs:
     """What is said, or what a card says of the names: the size, and how resolutions change."""
-    if said is not None and said.family != family:
-        raise _other(said, family, where)
+    _check_family(said, (family,), where)
     if said is None and stated is not None:
         kinds = {("vp_sde", "vp"): "vp", ("vp_sde", "sub_vp"): "subvp", ("ve", "edm"): "ve"}
         taps = stated.network.get("resample_filter")
@@ -114,19 +111,17 @@ def _said(said: ReadAs | None, stated: Card | None, family: str, where: str) -> 
     return said or ReadAs(family)
 
 
-def _refuse(said: ReadAs | None, family: str, where: str) -> None:
-    if said is not None:
-        raise _other(said, family, where)
-
-
-def _other(said: ReadAs, family: str, where: str) -> CheckpointError:
-    return CheckpointError(
-        f"{where}: --as {said} is said, and its names are those of {family}",
-        hint="leave --as out where the file says all itself",
-        file=where,
-        expected=family,
-        found=said.family,
-    )
+def _check_family(said: ReadAs | None, families: tuple[str, ...], where: str) -> None:
+    """Refuse words of another family than those that the names are of."""
+    if said is not None and said.family not in families:
+        expected = " or ".join(families)
+        raise CheckpointError(
+            f"{where}: --as {said} is said, and its names are those of {expected}",
+            hint="leave --as out where the file says all itself",
+            file=where,
+            expected=expected,
+            found=said.family,
+        )
 
 
 def _unsaid(where: str, is_torchcfm: bool) -> CheckpointError:
