@@ -136,7 +136,7 @@ def test_few_frames_lie_between_a_call_and_the_network(solver):
 
 def test_few_frames_lie_between_the_command_line_and_the_network(run_cli, monkeypatch):
     expert = Counting()
-    monkeypatch.setattr("merged_diffusion.jobs.models.load_expert", lambda _: expert)
+    monkeypatch.setattr("merged_diffusion.jobs.models.load_expert", lambda _, cache: expert)
     done = run_cli("nll", "--data", "digits", "--limit", 16, "--expert", "bundled:digits-vdm")
     assert done.code == 0, done.err
     assert max(expert.frames) <= 19  # and `main` of `__main__`
@@ -145,8 +145,8 @@ def test_few_frames_lie_between_the_command_line_and_the_network(run_cli, monkey
 def test_few_frames_lie_between_the_command_line_and_a_bundled_network(run_cli, monkeypatch):
     frames = []
 
-    def load(path):
-        expert = load_expert(path)
+    def load(path, cache):
+        expert = load_expert(path, cache=cache)
         frames.append(watched(expert))
         return expert
 
