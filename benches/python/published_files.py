@@ -17,13 +17,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.profiler import profile
 
 import merged_diffusion as md
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.experts.checkpoints import dhariwal
-from merged_diffusion.experts.nets import by_name, ddpmpp
+from merged_diffusion.experts.nets import by_name, ddpmpp, vdm_unet
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -31,7 +32,7 @@ from checkpoints import writers  # noqa: E402  the folder is on the path by now
 
 USUAL = (
     *("edm-cifar10-32x32-uncond-ve", "edm-imagenet-64x64-cond-adm", "edm2-img64-s", "guided-imagenet64-cond"),
-    *("improved-cifar10-uncond", "torchcfm-cifar10-icfm", "score-sde-cifar10-ve"),
+    *("improved-cifar10-uncond", "torchcfm-cifar10-icfm", "score-sde-cifar10-ve", "google-vdm-cifar10"),
 )
 LIST = ROOT / "tests/reference/parameters/state_dict_score_sde_cifar10_ncsnpp_continuous.tsv"
 NAMED = {
@@ -45,6 +46,8 @@ MB = 1e6
 
 
 def network(entry):
+    if entry["network"]["architecture"] == "vdm-unet":
+        return vdm_unet.build(entry["network"], entry["image_shape"][0])[0]
     return by_name.build(entry["network"], tuple(entry["image_shape"]))
 
 
@@ -55,6 +58,10 @@ def write(entry, path):
     zeros = {key: torch.zeros(value.shape) for key, value in state.items()}
     if entry["format"] == "edm-pickle":
         write_snapshot(entry, zeros, path)
+    elif entry["format"] == "flax-msgpack":
+        raw = {"score_model": writers.flax_network(zeros)}
+        moments = {"0": {"count": np.int32(1), "mu": raw, "nu": raw}}  # of Adam
+        path.write_bytes(writers.packed(writers.flax_state(zeros) | {"params": raw, "opt_state": moments}))
     elif entry["format"] == "score_sde":
         rows = [line.split("\t") for line in LIST.read_text().splitlines()]
         public = {key: torch.zeros(json.loads(shape)) for key, shape, _ in rows}
@@ -156,6 +163,7 @@ def main():
     for name in given.names:
         entry = known()["expert"][name]
         path = given.folder / Path(entry["at"]).name
+        path = path / "ckpt-1.flax" if entry["format"] == "flax-msgpack" else path
         path.parent.mkdir(parents=True, exist_ok=True)
         print(name, flush=True)
         write(entry, path)

@@ -1,19 +1,26 @@
 """What a user says of a file by ``--as``: read, followed, and refused where it contradicts."""
 
+import pickle
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.checkpoints.public_files import REFERENCE, SAID, checkpoint, score_sde
+from tests.checkpoints import writers
+from tests.checkpoints.public_files import REFERENCE, SAID, checkpoint, lucidrains, score_sde
 
 import merged_diffusion as md
 from merged_diffusion.errors import CheckpointError, ExpertError, UnsupportedCheckpointError, UsageError
 from merged_diffusion.experts.checkpoints.read_as import parsed
 from merged_diffusion.experts.nets import openai_unet
+from merged_diffusion.experts.nets.ddpmpp import Ddpmpp
+from merged_diffusion.experts.nets.lucid_unet import LucidUnet
 from merged_diffusion.experts.nets.openai_blocks import Attention
 from merged_diffusion.experts.other_words import others
+from merged_diffusion.experts.public_expert import steps_range
 from merged_diffusion.jobs.models import build_models
 from merged_diffusion.jobs.settings import Settings
 
@@ -50,7 +57,7 @@ def test_words_are_read(text, family, options):
         ("openai:heads=4,heads=2", "heads is said twice"),
         ("score_sde:vpsde", "not this: 'vp' or 'subvp' or 've'"),
         ("score_sde:beta_min=nan", "not this: A number above 0"),
-        ("edm:heads=4", "no option of it; edm takes whole_steps"),
+        ("edm:heads=4", "no option of it; edm takes pixels, whole_steps"),
         ("", "no family of checkpoints"),
     ],
 )
@@ -167,6 +174,132 @@ def test_a_card_beside_score_sde_tells_size_and_filter(tmp_path):
     z, gamma = torch.randn(1, 3, 8, 8), torch.tensor([-3.0], dtype=torch.float64)
     expected = md.load_expert(source, read_as="score_sde:ve,size=8")
     assert torch.equal(md.load_expert(tmp_path / "checkpoint_1.pth")(z, gamma), expected(z, gamma))
+
+
+def test_a_card_and_words_say_of_score_sde_what_either_leaves_out(tmp_path):
+    source = checkpoint("score-sde/ncsnpp-ve", tmp_path)
+    md.convert_expert(source, tmp_path / "converted", read_as="score_sde:ve,size=8")
+    shutil.copy(source, tmp_path / "checkpoint_1.pth")
+    text = (tmp_path / "converted" / "card.toml").read_text()
+    (tmp_path / "card.toml").write_text(text)
+    assert md.load_expert(tmp_path / "checkpoint_1.pth", read_as="score_sde:ve").image_shape == (3, 8, 8)
+    for words in ("score_sde:size=16", "score_sde:fir=no", "score_sde:ve,scale_by_sigma=no"):
+        with pytest.raises(CheckpointError, match=r"contradicts card\.toml"):
+            md.load_expert(tmp_path / "checkpoint_1.pth", read_as=words)
+    with pytest.raises(CheckpointError, match="does not say sde"):
+        md.load_expert(tmp_path / "checkpoint_1.pth", read_as="score_sde:scale_by_sigma=no")
+
+
+def test_a_card_of_ncsnpp_may_leave_its_filter_out(tmp_path):
+    source = checkpoint("score-sde/ncsnpp-ve", tmp_path)
+    md.convert_expert(source, tmp_path / "converted", read_as="score_sde:ve,size=8")
+    shutil.copy(source, tmp_path / "checkpoint_1.pth")
+    lines = (tmp_path / "converted" / "card.toml").read_text().splitlines()
+    (tmp_path / "card.toml").write_text(
+        "\n".join(line for line in lines if not line.startswith("resample_filter"))
+    )
+    expected = md.load_expert(source, read_as="score_sde:ve,size=8").state_dict()
+    for key, tensor in md.load_expert(tmp_path / "checkpoint_1.pth").state_dict().items():
+        assert torch.equal(tensor, expected[key]), key
+
+
+def test_a_card_may_give_weights_of_score_sde_another_kind(tmp_path):
+    """DDPM++ trained with the discrete steps of DDPM: no word of `--as` says so, a card does."""
+    source = checkpoint("score-sde/ddpmpp-vp", tmp_path)
+    card = md.convert_expert(source, tmp_path / "converted", read_as="score_sde:vp,size=8")
+    clock = {"schedule": "linear", "steps": 1000}
+    discrete = replace(
+        card, kind="ddpm", time="timestep", clock=clock, gamma_range=steps_range(clock), sha256=None
+    )
+    shutil.copy(source, tmp_path / "checkpoint_1.pth")
+    (tmp_path / "card.toml").write_text(discrete.toml())
+    expert = md.load_expert(tmp_path / "checkpoint_1.pth")
+    assert (expert.kind, expert.gamma_range) == ("ddpm", discrete.gamma_range)
+    z, gamma = torch.randn(1, 3, 8, 8), expert.clock.table.at(torch.tensor([300.0], dtype=torch.float64))
+    torch.testing.assert_close(expert(z, gamma), expert.model(z, torch.tensor([300.0])), atol=1e-4, rtol=1e-4)
+
+
+def test_a_card_beside_a_file_of_lucidrains_tells_the_objective(tmp_path):
+    tensors = load_file(REFERENCE / "lucidrains" / "x0-cosine" / "weights.safetensors")
+    tensors["loss_weight"] = torch.rand_like(tensors["loss_weight"]) + 7  # of no known law
+    torch.save(lucidrains(tensors), tmp_path / "model-1.pt")
+    card = md.convert_expert(tmp_path / "model-1.pt", tmp_path / "converted", read_as="lucidrains:pred_x0")
+    (tmp_path / "card.toml").write_text(card.toml())
+    assert md.load_expert(tmp_path / "model-1.pt").predicts == "x0"
+    with pytest.raises(CheckpointError, match=r"contradicts card\.toml.*objective = pred_v, pred_x0"):
+        md.load_expert(tmp_path / "model-1.pt", read_as="lucidrains:pred_v")
+
+
+@pytest.mark.parametrize(
+    "name", ["openai/guided-cond", "torchcfm/icfm", "score-sde/ddpmpp-vp", "edm-nets/vp"]
+)
+def test_pixels_are_said(name, tmp_path):
+    path = checkpoint(name, tmp_path)
+    said = SAID[name] or "edm"
+    words = f"{said}{',' if ':' in said else ':'}pixels=centred"
+    assert md.load_expert(path, read_as=said).pixels == "ends"
+    assert md.load_expert(path, read_as=words).pixels == "centred"
+    shutil.copy(path, tmp_path / f"mine{path.suffix}")
+    md.convert_expert(path, tmp_path / "converted", read_as=words)
+    shutil.copy(tmp_path / "converted" / "card.toml", tmp_path / "card.toml")
+    with pytest.raises(CheckpointError, match=r"contradicts card\.toml.*pixels = ends, centred"):
+        md.load_expert(tmp_path / f"mine{path.suffix}", read_as=f"{words[:-7]}ends")
+
+
+def test_a_second_input_and_a_variance_of_lucidrains_are_told_from_more_channels(tmp_path):
+    network = LucidUnet((3, 8, 8), dim=8, dim_mults=(1, 2), self_condition=True, learned_variance=True)
+    tables = load_file(REFERENCE / "lucidrains" / "x0-cosine" / "weights.safetensors")
+    tensors = {key: tables[key] for key in ("sqrt_recipm1_alphas_cumprod", "loss_weight")}
+    tensors |= {f"model.{key}": value for key, value in network.state_dict().items()}
+    torch.save(lucidrains(tensors), tmp_path / "model-1.pt")
+    expert = md.load_expert(tmp_path / "model-1.pt")
+    assert expert.image_shape[0] == 3
+    z, step = torch.randn(2, 3, 8, 8), torch.tensor([3.0, 9.0])
+    assert torch.equal(expert.raw(z, step), network(z, step)[:, :3])
+
+
+def test_iddpm_is_read_over_ddpmpp_too(tmp_path):
+    """The public preconditioning takes either network, made with twice the channels out."""
+    config = {
+        "img_resolution": 8, "img_channels": 3, "label_dim": 0, "use_fp16": False, "sigma_min": 0.002,
+        "sigma_max": 80.0, "sigma_data": 0.5, "model_type": "SongUNet", "model_channels": 8,
+        "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4], "out_channels": 6,
+    }  # fmt: skip
+    inner = {key: config[key] for key in ("model_channels", "channel_mult", "num_blocks", "out_channels")}
+    network = Ddpmpp((3, 8, 8), attn_resolutions=[4], **inner).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    ema = writers.edm_object(config, {f"model.{k}": v.detach() for k, v in network.state_dict().items()})
+    ema._kind = "iDDPMPrecond"
+    u = torch.logspace(2, -2, 20, dtype=torch.float64)  # from the most noise to none
+    ema.register_buffer("u", torch.cat([u, u.new_zeros(1)]))
+    with writers.edm_modules(), (tmp_path / "network-snapshot-1.pkl").open("wb") as stream:
+        pickle.dump({"ema": ema}, stream, protocol=4)
+    expert = md.load_expert(tmp_path / "network-snapshot-1.pkl")
+    assert expert.image_shape == (3, 8, 8)
+    z = torch.randn(2, 3, 8, 8)
+    found = expert(z, 2 * u[[15, 4]].log())
+    torch.testing.assert_close(found, network(z, torch.tensor([4.0, 15.0]))[:, :3], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cd_imagenet64_l2.pt", "ct_bedroom256.pt"])
+def test_a_published_consistency_model_is_refused(name, tmp_path):
+    shutil.copy(GUIDED, tmp_path / name)
+    with pytest.raises(UnsupportedCheckpointError, match="consistency model"):
+        md.load_expert(tmp_path / name, read_as=OPENAI)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("num_res_blocks = -1", r"\[network\] of architecture 'openai'"), ("steps = 0", r"\[clock\] of kind")],
+)
+def test_what_is_wrong_with_a_card_is_said_of_its_folder(line, message, tmp_path):
+    md.convert_expert(GUIDED, tmp_path / "mine", read_as=OPENAI)
+    card = tmp_path / "mine" / "card.toml"
+    key = line.split(" = ", maxsplit=1)[0]
+    card.write_text("\n".join(line if row.startswith(key) else row for row in card.read_text().splitlines()))
+    with pytest.raises(CheckpointError, match=f"{re.escape(str(tmp_path / 'mine'))}: {message}"):
+        md.load_expert(tmp_path / "mine")
 
 
 def test_words_may_stand_behind_the_name(tmp_path):

@@ -109,7 +109,7 @@ def edm_object(config, tensors, *, ordered=False, scalar=None):
             if part not in at._modules:
                 made = nn.ModuleDict() if part in ("enc", "dec") else None
                 if made is None and depth == 0:
-                    made = Persistent(config.get("model_type", "SongUNet"), ordered, **arguments, **inner)
+                    made = Persistent(config.get("model_type", "SongUNet"), ordered, **arguments | inner)
                 at.__dict__.pop(part, None)
                 block = Persistent("UNetBlock", ordered, skip_scale=scalar, skip=None)
                 at._modules[part] = block if made is None else made

@@ -38,6 +38,7 @@ def with_kernel(value):
 def attacks():
     eight = np.ones(2, np.float32).tobytes()
     whole = writers.packed(state())
+    mean = whole.index(b"ema_params") - 1  # what the other keys hold is passed over
     claims = {
         "shape-too-large": array((1 << 40,), "float32", eight),
         "shape-whose-product-wraps": array((1 << 33, 1 << 33), "float32", eight),
@@ -108,7 +109,9 @@ def attacks():
         "network-as-number": writers.packed(state(ema_params={"score_model": 5})),
         "network-of-nothing": writers.packed(state(ema_params={"score_model": {}})),
         **{f"turned-bit-{at:02d}": whole[:at] + bytes([whole[at] ^ 0x80]) + whole[at + 1 :]
-           for at in (1, 2, 7, 15, 16, 18)},
+           for at in (1, 2, 7)},
+        **{f"turned-bit-of-ema-{at - mean:02d}": whole[:at] + bytes([whole[at] ^ 0x80]) + whole[at + 1 :]
+           for at in (mean, *range(mean + 10, mean + 14))},
         **{f"cut-off-{i:02d}": whole[: max(1, len(whole) * i // 12)] for i in range(12)},
     }  # fmt: skip
 

@@ -104,7 +104,7 @@ class Card:
                 return self._expert()
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{self.name}: no network can be made of [network] for images of {self.image_shape} "
+                f"no network can be made of [network] for images of {self.image_shape} "
                 f"({type(error).__name__}: {str(error)[:200]})",
                 key="network",
             ) from error

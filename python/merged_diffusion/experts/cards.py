@@ -27,6 +27,9 @@ from merged_diffusion.files.weights import check_keys, finite, unwrapped
 
 if TYPE_CHECKING:
     from merged_diffusion.experts.base import Expert
+    from merged_diffusion.experts.card import Card
+    from merged_diffusion.experts.edm import EdmExpert
+    from merged_diffusion.experts.vdm import VdmExpert
 
 log = logging.getLogger("merged_diffusion")
 
@@ -154,7 +157,7 @@ def open_expert(path: Path, said: ReadAs | None = None) -> Opened:
     said = held.said
     _warn_of_precision(held, path)
     _check_depth(held, found.file)
-    expert = held.card.blank()
+    expert = _blank(held.card, path)
     found_tensors = unwrapped(held.tensors, str(found.file))
     check_keys(found_tensors, expert.state_dict(), str(found.file), hint=HINTS.get(held.format))
     # Flattened and shaped anew: strides of axes of length one, which a file may state in two ways, choose the
@@ -182,6 +185,16 @@ def open_expert(path: Path, said: ReadAs | None = None) -> Opened:
             f"--as {words}": partial(read_expert, path, parsed(words)) for words in said.alternatives()
         }
     return Opened(cast("Expert", expert), found, held)
+
+
+def _blank(card: Card, path: Path) -> VdmExpert | EdmExpert | PublicExpert:
+    """The card's expert without storage; what is wrong with the card is said of the file."""
+    try:
+        return card.blank()
+    except CheckpointError as error:
+        fields = error.fields.copy()
+        fields.setdefault("file", str(path))
+        raise type(error)(f"{path}: {error.message}", hint=error.hint, **fields) from error
 
 
 def _check_depth(held: Contents, file: Path) -> None:

@@ -74,7 +74,8 @@ class EdmExpert(nn.Module):
         """F at c_in y [B, C, H, W] and noise level ``s`` [B]; ``augment`` [B, augment_dim], if any."""
         noise = s.log() / 4
         if self.model is not None:
-            out: Tensor = self.model(scaled, noise, cond, *(() if augment is None else (augment,)))
+            both: Tensor = self.model(scaled, noise, cond, *(() if augment is None else (augment,)))
+            out = both[:, : scaled.shape[1]]  # without a variance
         else:
             out = self.net(scaled, as_input((noise + 1.5) / 2.6, scaled))  # about [0, 1] for s in 0.002..80
         return out

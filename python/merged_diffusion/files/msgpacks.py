@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgpack
 import torch
@@ -17,6 +18,7 @@ from merged_diffusion.files.inert import shown
 MAX_ENTRIES: Final = 100_000
 MAX_TEXT: Final = 4096
 MAX_AXES: Final = 8
+READ_SIZE: Final = 1 << 20  # bytes
 ARRAY, COMPLEX, SCALAR = 1, 2, 3
 DTYPES: Final[Mapping[str, torch.dtype]] = {
     "float32": torch.float32,
@@ -44,9 +46,12 @@ class Array:
         return torch.frombuffer(bytearray(self.content), dtype=self.dtype).reshape(self.shape)
 
 
-def unpacked(content: bytes, where: str) -> Any:
-    """What the bytes of a file hold; arrays as `Array`."""
-    limits = {f"max_{kind}_len": MAX_ENTRIES for kind in ("array", "map")}
+def entry(stream: BinaryIO, name: str, where: str) -> tuple[list[str], Any]:
+    """The keys of the map that a file holds, and the value of the key ``name``; arrays as `Array`.
+
+    What other keys hold is passed over as it is read: a checkpoint of flax is four times its weights.
+    """
+    size = os.fstat(stream.fileno()).st_size
     left = MAX_ENTRIES
 
     def spend(count: int) -> None:
@@ -66,18 +71,34 @@ def unpacked(content: bytes, where: str) -> Any:
             raise ValueError("a key that occurs twice in a map")
         return found
 
+    reader = msgpack.Unpacker(
+        stream,
+        read_size=READ_SIZE,
+        max_buffer_size=max(size, READ_SIZE),
+        ext_hook=_extension,
+        list_hook=listed,
+        object_pairs_hook=mapped,
+        strict_map_key=True,
+        max_str_len=MAX_TEXT,
+        max_bin_len=size,
+        max_ext_len=size,
+        max_array_len=MAX_ENTRIES,
+        max_map_len=MAX_ENTRIES,
+    )
+    keys: list[str] = []
+    value = None
     try:
-        return msgpack.unpackb(
-            content,
-            ext_hook=_extension,
-            list_hook=listed,
-            object_pairs_hook=mapped,
-            strict_map_key=True,
-            max_str_len=MAX_TEXT,
-            max_bin_len=len(content),
-            max_ext_len=len(content),
-            **limits,
-        )
+        spend(reader.read_map_header())
+        for _ in range(MAX_ENTRIES - left):
+            keys.append(_key(reader.unpack()))
+            if keys[-1] == name:
+                value = reader.unpack()
+            else:
+                reader.skip()
+        if len(set(keys)) < len(keys):
+            raise ValueError("a key that occurs twice in a map")
+        if reader.tell() < size:
+            raise ValueError("more bytes than its map has")
     except UnsafeFileError as error:
         raise UnsafeFileError(f"{where}: {error.message}", file=where) from error
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException, OverflowError) as error:
@@ -86,6 +107,13 @@ def unpacked(content: bytes, where: str) -> Any:
             hint="the file is truncated or damaged; fetch it again",
             file=where,
         ) from error
+    return keys, value
+
+
+def _key(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a key that is no text, {shown(value)}")
+    return value
 
 
 def _extension(code: int, content: bytes) -> Any:

@@ -93,6 +93,8 @@ def read(
         table, held = as_openai(network, table, held, shape, where)
     else:
         table = {k: v for k, v in table.items() if v is not None}
+        n_out = arguments.get("out_channels")
+        table |= {"out_channels": n_out} if n_out not in (None, shape[0]) else {}
         table["architecture"] = {"SongUNet": "ddpmpp", "UNet": "edm2"}[network.kind]
     card = Card(
         name=name, pixels="ends", levels=256, image_shape=shape, network=table,
@@ -118,8 +120,8 @@ def _preconditioning(
             "kind": "edm", "predicts": "x0", "time": "log_edm_sigma_over_4", "input": "edm",
             "gamma_range": GAMMA_RANGE, "data_std": number("sigma_data", 0.5),
         }  # fmt: skip
-    ends = (2 * math.log(number("sigma_min", 0.02)), 2 * math.log(number("sigma_max", 100.0)))
     if kind == "VEPrecond":
+        ends = (2 * math.log(number("sigma_min", 0.02)), 2 * math.log(number("sigma_max", 100.0)))
         clock: dict[str, Any] = {"unit": 2.0, "logarithm": True, "divided": True}
         return {
             "kind": "ve", "predicts": "score", "time": "edm_sigma", "input": "edm", "gamma_range": ends,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import torch
 from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card, check_interval
-from merged_diffusion.files.msgpacks import Array, unpacked
+from merged_diffusion.files.msgpacks import Array, entry
 
 CONFIGURED: Final = (-13.3, 5.0)
 EXPONENTS: Final = (6, 7)
@@ -33,15 +33,13 @@ LAST: Final = 3  # of net2: behind a dropout, which the public networks have
 
 
 def read(
-    content: bytes, where: str, name: str, *, predicts: Literal["eps", "velocity"] = "eps"
+    stream: BinaryIO, where: str, name: str, *, predicts: Literal["eps", "velocity"] = "eps"
 ) -> tuple[Card, dict[str, Tensor]]:
     """Card and state dict of the EMA parameters of a checkpoint."""
-    top = unpacked(content, where)
-    params = top.get("ema_params") if isinstance(top, dict) else None
+    keys, params = entry(stream, "ema_params", where)
     if not isinstance(params, dict):
-        found = sorted(map(str, top))[:8] if isinstance(top, dict) else type(top).__name__
         raise UnsupportedCheckpointError(
-            f"{where}: holds {found}, but no ema_params",
+            f"{where}: holds {sorted(keys)[:8]}, but no ema_params",
             hint="raw params are never evaluated by accident; a checkpoint of VDM's training has both",
             file=where,
         )

@@ -27,6 +27,7 @@ OBJECTIVES: Final = {"pred_noise": "eps", "pred_x0": "x0", "pred_v": "v"}
 TABLES: Final = ("sqrt_recipm1_alphas_cumprod", "loss_weight")
 MOST_SNR: Final = 5.0  # of min-SNR weights, their default
 N_MEMORY: Final = 4
+BOTH: Final = (2, 6)  # channels of no image: twice those of one, in and out
 FIRST_MEANS: Final = 100  # updates during which ema_pytorch's mean is a copy
 LICENCE: Final = "of whoever trained it; denoising-diffusion-pytorch is MIT"
 
@@ -51,6 +52,13 @@ def state(value: Mapping[Any, Any], where: str) -> dict[str, View]:
     if n_updates is not None and n_updates <= FIRST_MEANS:
         log.warning("%s: its EMA has not begun (step %d): these are the raw weights", where, n_updates)
     return found
+
+
+def words_of(card: Card) -> ReadAs:
+    """The objective that a card states."""
+    objectives = {predicts: word for word, predicts in OBJECTIVES.items()}
+    known = card.kind == "ddpm" and card.predicts in objectives
+    return ReadAs("lucidrains", {"objective": objectives[card.predicts]} if known else {})
 
 
 def read(
@@ -142,6 +150,8 @@ def _network(weights: Mapping[str, Tensor], where: str) -> dict[str, Any]:
         ) from error
     ways = {(1, 1): (False, False), (2, 1): (True, False), (1, 2): (False, True)}
     unit = min(first.shape[1], channels)
+    if unit in BOTH and first.shape[1] == channels:
+        unit, ways = unit // 2, {(2, 2): (True, True)}
     found = ways.get((first.shape[1] // unit, channels // unit))
     if found is None or first.shape[1] % unit or channels % unit:
         raise UnsupportedCheckpointError(

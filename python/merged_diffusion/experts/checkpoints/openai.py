@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
@@ -17,6 +18,8 @@ from merged_diffusion.experts.public_expert import steps_range
 from merged_diffusion.files.tensors import View
 
 Views = Mapping[str, View]
+# Names under which OpenAI published them; the weights are a denoiser's by names and shapes.
+CONSISTENCY: Final = re.compile(r"c[dt]_(imagenet64|bedroom256|cat256)(_l2|_lpips)?\.pt")
 GROUPS: Final = 32
 FLOW_RANGE: Final = (-13.3, 9.0)  # t from 0.9987 to 0.011; beyond them lie few times of the training
 OWN: Final = "input_blocks.0.0.weight"
@@ -24,6 +27,17 @@ UPSAMPLER: Final = re.compile(r"output_blocks\.(\d+)\.[12]\.(conv|in_layers\.0)\
 SIDES: Final = ("input", "output")
 BLOCK: Final = re.compile(r"(input|output)_blocks\.(\d+)\.")
 LICENCE: Final = "of whoever trained it; the code of the network is MIT"
+
+
+def refuse_consistency(path: Path) -> None:
+    """Refuse a published consistency model (Song et al. 2023), which is no denoiser."""
+    if CONSISTENCY.fullmatch(path.name):
+        raise UnsupportedCheckpointError(
+            f"{path}: by its name a consistency model, whose network leads from noise to an image in one "
+            "step and predicts no noise: it has no likelihood by the probability-flow ODE",
+            hint="name the diffusion model that it was distilled from; a file of your own needs another name",
+            file=str(path),
+        )
 
 
 def card(views: Views, said: ReadAs, name: str, where: str) -> Card:

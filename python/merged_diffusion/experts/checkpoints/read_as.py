@@ -14,7 +14,9 @@ from merged_diffusion.errors import CheckpointError, UsageError
 from merged_diffusion.experts.nets.arguments import Check, is_count, is_flag, is_number, is_positive, one_of
 
 FLAGS: Final = {"yes": True, "no": False, "true": True, "false": False}
+EVERY: Final[Mapping[str, Check]] = {"pixels": one_of("ends", "centred")}
 UNET: Final[Mapping[str, Check]] = {
+    **EVERY,
     "size": is_count,
     "heads": is_count,
     "head_channels": is_count,
@@ -23,7 +25,7 @@ UNET: Final[Mapping[str, Check]] = {
     "groups": is_count,
 }
 FAMILIES: Final[Mapping[str, Mapping[str, Check]]] = {
-    "edm": {"whole_steps": is_flag},
+    "edm": {**EVERY, "whole_steps": is_flag},
     "openai": {
         **UNET,
         "schedule": one_of("linear", "cosine", "sigmoid"),
@@ -34,6 +36,7 @@ FAMILIES: Final[Mapping[str, Mapping[str, Check]]] = {
     },
     "torchcfm": {**UNET, "model": one_of("icfm", "fm", "otcfm")},
     "score_sde": {
+        **EVERY,
         "size": is_count,
         "sde": one_of("vp", "subvp", "ve"),
         "beta_min": is_positive,
@@ -45,6 +48,7 @@ FAMILIES: Final[Mapping[str, Mapping[str, Check]]] = {
         "scale_by_sigma": is_flag,
     },
     "lucidrains": {
+        **EVERY,
         "size": is_count,
         "objective": one_of("pred_noise", "pred_x0", "pred_v"),
         "whole_steps": is_flag,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -168,7 +168,9 @@ def contents(found: Found, said: ReadAs | None = None) -> Contents:
             card, tensors = _mapped(path, name, said)
         else:
             _refuse(said, where, "a checkpoint of VDM's")
-            card, tensors = flax_vdm.read(read_bytes(path), where, name, predicts=_predicts(path))
+            predicts = _predicts(path)
+            with opened(path) as stream:
+                card, tensors = flax_vdm.read(stream, where, name, predicts=predicts)
         sha256 = sha256_of(path)
     except DataIntegrityError as error:  # of an archive, which does not know what it holds
         raise CheckpointError(error.message, hint=error.hint, **error.fields) from error
@@ -181,6 +183,8 @@ def contents(found: Found, said: ReadAs | None = None) -> Contents:
             hint="the file is damaged, or was made by other code",
             file=where,
         ) from error
+    if said is not None and "pixels" in said.options:
+        card = replace(card, pixels=said.options["pixels"])
     if stated is not None:
         if said is not None:
             _check_same(card, stated, said, where)

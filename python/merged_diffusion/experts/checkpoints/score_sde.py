@@ -19,6 +19,7 @@ from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts import clocks
 from merged_diffusion.experts.card import Card, check_interval
 from merged_diffusion.experts.checkpoints.read_as import ReadAs, unstated
+from merged_diffusion.experts.nets import ddpmpp
 from merged_diffusion.experts.nets.ddpmpp_blocks import filter_of
 from merged_diffusion.files.tensors import View
 
@@ -33,6 +34,7 @@ MEMBERS: Final = {
     "Conv_2": "skip",
 }  # fmt: skip
 PARTS: Final = ("weight", "bias")
+OF_NAMES: Final = {"size", "fir", "pixels"}  # words that mean something without an SDE
 Kind = Literal["fourier", "linear", "conv", "norm", "block", "change", "attention", "image"]
 OF_BLOCK: Final = {f"{member}.{part}" for member in MEMBERS for part in PARTS}
 OF_KIND: Final[Mapping[Kind, set[str]]] = {
@@ -70,13 +72,20 @@ def state(value: Mapping[Any, Any], where: str) -> dict[str, View]:
     return dict(zip(trained, shadow, strict=True)) | kept
 
 
+def words_of(card: Card) -> ReadAs:
+    """What a card says of the names: the size, and how resolutions change."""
+    taps = card.network.get("resample_filter", ddpmpp.usual(card.network).get("resample_filter", BOX))
+    size = card.image_shape[1]
+    return ReadAs("score_sde", {"fir": list(taps) == list(FIR)} | ({"size": size} if size else {}))
+
+
 def read(
-    tensors: Mapping[str, Tensor], said: ReadAs, name: str, where: str
+    tensors: Mapping[str, Tensor], said: ReadAs | None, stated: Card | None, name: str, where: str
 ) -> tuple[Card, dict[str, Tensor]]:
-    """Card and state dict, under EDM's names, of a network's weights."""
-    options = said.options
-    if "sde" not in options:
-        raise unstated(where, said, ["sde"])
+    """Card and state dict, under EDM's names, of a network's weights; ``stated`` where no SDE is said."""
+    options = {} if said is None else said.options
+    if "sde" not in options and (stated is None or options.keys() - OF_NAMES):
+        raise unstated(where, said or ReadAs("score_sde"), ["sde"])
     size = options.get("size", USUAL_SIZE)
     try:
         modules = _modules(tensors)
@@ -92,6 +101,8 @@ def read(
             hint="its networks ddpm and ncsnv2 are declared by CallableExpert",
             file=where,
         ) from error
+    if "sde" not in options and stated is not None:
+        return stated, renamed
     channels = int(renamed[f"model.enc.{size}x{size}_conv.weight"].shape[1])
     network = {"architecture": "ncsnpp" if is_fourier else "ddpmpp", **table, "resample_filter": list(taps)}
     network |= {"embedding_type": "fourier" if is_fourier else "positional"}

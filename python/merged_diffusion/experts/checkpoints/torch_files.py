@@ -38,16 +38,19 @@ def read(
             return "addtt", *addtt.read(value, size, path, name)
         held = value if isinstance(value, dict) else {}
         if _has(held.get("model"), score_sde.OWN):
-            known = _said(said, stated, "score_sde", where)
+            _check_family(said, ("score_sde",), where)
             tensors = tensors_of(score_sde.state(held, where), size, where)
-            return "score_sde", *score_sde.read(tensors, known, name, where)
+            words = _joined(said, None if stated is None else score_sde.words_of(stated), where)
+            return "score_sde", *score_sde.read(tensors, words, stated, name, where)
         if any(_has(part, lucidrains.OWN) for part in (held, *held.values())):
             _check_family(said, ("lucidrains",), where)
             tensors = tensors_of(lucidrains.state(held, where), size, where)
-            return "lucidrains", *lucidrains.read(tensors, said, name, where)
+            words = _joined(said, None if stated is None else lucidrains.words_of(stated), where)
+            return "lucidrains", *lucidrains.read(tensors, words, name, where)
         views = _openai(held, where)
         if views is None:
             raise refused(value, where)
+        openai.refuse_consistency(path)
         tensors = {f"model.{key}": tensor for key, tensor in tensors_of(views, size, where).items()}
         if said is None and stated is not None:
             return "openai", stated, tensors
@@ -100,15 +103,11 @@ def _openai(held: Mapping[Any, Any], where: str) -> dict[str, View] | None:
     return unwrapped(views, where)
 
 
-def _said(said: ReadAs | None, stated: Card | None, family: str, where: str) -> ReadAs:
-    """What is said, or what a card says of the names: the size, and how resolutions change."""
-    _check_family(said, (family,), where)
-    if said is None and stated is not None:
-        kinds = {("vp_sde", "vp"): "vp", ("vp_sde", "sub_vp"): "subvp", ("ve", "edm"): "ve"}
-        taps = stated.network.get("resample_filter")
-        options = {"size": stated.image_shape[1], "fir": taps == list(score_sde.FIR)}
-        return ReadAs(family, options | {"sde": kinds.get((stated.kind, stated.input), "vp")})
-    return said or ReadAs(family)
+def _joined(said: ReadAs | None, of_card: ReadAs | None, where: str) -> ReadAs | None:
+    """What the user says and what a card beside the file says of its names."""
+    if said is None or of_card is None:
+        return said or of_card
+    return said.joined(of_card, where, f"card.toml beside it, {of_card}")
 
 
 def _check_family(said: ReadAs | None, families: tuple[str, ...], where: str) -> None:

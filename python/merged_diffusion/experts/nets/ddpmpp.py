@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,6 @@ FORMS: Final = {
     "encoder_type": ("standard", "residual"),
     "decoder_type": ("standard",),
 }
-# What a table leaves out, by its architecture.
 NCSNPP: Final[Mapping[str, object]] = {
     "embedding_type": "fourier",
     "encoder_type": "residual",
@@ -71,12 +70,18 @@ CHECKS: Final = {
     "embedding_type": one_of(*FORMS["embedding_type"]),
     "encoder_type": one_of(*FORMS["encoder_type"]),
     "decoder_type": one_of(*FORMS["decoder_type"]),
+    "out_channels": is_count,
 }
+
+
+def usual(network: Mapping[str, object]) -> Mapping[str, Any]:
+    """What a ``[network]`` table leaves out, by its architecture."""
+    return NCSNPP if network.get("architecture") == "ncsnpp" else {}
 
 
 def build(network: Mapping[str, object], shape: tuple[int, int, int]) -> Ddpmpp:
     """The network of a card's ``[network]`` table, for images of ``shape``."""
-    table = {**(NCSNPP if network.get("architecture") == "ncsnpp" else {}), **network}
+    table = {**usual(network), **network}
     for key, ours in FORMS.items():
         if table.get(key, ours[0]) not in ours:
             raise UnsupportedCheckpointError(
@@ -109,6 +114,8 @@ class Ddpmpp(nn.Module):
         Of the noise level: ``positional``, or ``fourier``, whose frequencies are part of the state.
     encoder_type
         ``residual``: the image itself, halved, is added to each level on the way down.
+    out_channels
+        Channels of the output, those of the image by default.
     """
 
     def __init__(
@@ -128,6 +135,7 @@ class Ddpmpp(nn.Module):
         embedding_type: str = "positional",
         encoder_type: str = "standard",
         decoder_type: str = "standard",  # noqa: ARG002 (the public argument, of one value)
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
         channels, size, _ = shape
@@ -178,13 +186,13 @@ class Ddpmpp(nn.Module):
                 dec[f"{res}x{res}_block{i}"] = block(c + kept.pop(), width, attention=attends)
                 c = width
         dec[f"{size}x{size}_aux_norm"] = norm(c)
-        dec[f"{size}x{size}_aux_conv"] = xavier(nn.Conv2d(c, channels, 3, padding=1), ZERO)
+        dec[f"{size}x{size}_aux_conv"] = xavier(nn.Conv2d(c, out_channels or channels, 3, padding=1), ZERO)
         self.enc, self.dec = nn.ModuleDict(enc), nn.ModuleDict(dec)
 
     def forward(
         self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None
     ) -> Tensor:
-        """F [B, C, H, W] of ``x`` [B, C, H, W] at ``noise`` [B].
+        """F [B, out_channels, H, W] of ``x`` [B, C, H, W] at ``noise`` [B].
 
         ``labels`` are classes, int64 [B], -1 for none, or weights of classes [B, label_dim]; ``augment`` is
         [B, augment_dim]. None is a row of zeros.
