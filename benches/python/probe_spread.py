@@ -4,7 +4,8 @@
 
 digits, photos: 64 test images of the bundled pair, each from one start (its dequantisation noise stays),
 with 50 sets of probes. The root mean square of the reported standard errors over the standard deviation
-within images, pooled; 95 % interval over resampled images.
+within images, pooled; how often intervals of 95 % hold an image's value by the exact trace at the same nodes;
+95 % intervals over resampled images.
 
 gaussian: dense Gaussians, d = 64, 2,000 means over the same 32 points. How often the mean with 1.96 standard
 errors covers the mean by the exact trace on the same path (what is left is probe noise alone), and that of
@@ -25,6 +26,7 @@ from suite.problems import RANGE, digits, photos
 from merged_diffusion import _core
 from merged_diffusion.experts.gaussian import GaussianExpert, merged_log_density
 from merged_diffusion.merge import MergedModel, Threshold
+from merged_diffusion.scores.student import student_t
 
 IMAGES, SETS = 64, 50
 NETWORK_ROWS = 64
@@ -41,7 +43,8 @@ def probed_anew(model, x, repeats, rows, options):
     bits = x[0].size * math.log(2)
     evaluations = np.sum(list(found.evaluations.values()), axis=0).mean()
     print(f"  {evaluations:.1f} evaluations an image")
-    return [values.reshape(repeats, -1) / bits for values in (-found.log_density_nats, found.se_probe)]
+    values, errors = (v.reshape(repeats, -1) / bits for v in (-found.log_density_nats, found.se_probe))
+    return values, errors, found.freedom.reshape(repeats, -1)
 
 
 def rms(values):
@@ -52,12 +55,20 @@ def spread(name, repeats, options):
     """Reported over pooled, on a pair of networks."""
     problem = NETWORKS[name](IMAGES, None)
     print(f"{problem.title}: {IMAGES} images, {repeats} sets of probes each", flush=True)
-    values, errors = probed_anew(problem.model, problem.points, repeats, NETWORK_ROWS, options)
+    values, errors, freedom = probed_anew(problem.model, problem.points, repeats, NETWORK_ROWS, options)
     seen, told = values.var(axis=0, ddof=1), (errors**2).mean(axis=0)  # [images]
     ratio = over_images(lambda images: math.sqrt(told[images].mean() / seen[images].mean()), IMAGES)
     print(f"  pooled spread   {math.sqrt(seen.mean()):.5f} bits/dim")
     print(f"  reported        {math.sqrt(told.mean()):.5f}")
     print(f"  reported/pooled {ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})")
+    # Of a fresh probe a node the mean over all sets is the exact trace at the same nodes; one set is in it.
+    away = (values - values.mean(axis=0)) / (errors * math.sqrt(1 - 1 / repeats))
+    for law, reach in (("Student's t", student_t(freedom)), ("1.96", NORMAL)):
+        held = over_images(
+            lambda images, reach=reach: (np.abs(away) <= reach).mean(axis=0)[images].mean(), IMAGES
+        )
+        print(f"  held by {law:<11} {held.value:.2%} ({held.low:.2%} to {held.high:.2%}) of the images")
+    print(f"  degrees of freedom: quantiles of 10, 50, 90 % {np.quantile(freedom, [0.1, 0.5, 0.9]).round(1)}")
 
 
 def dense_pair():
@@ -83,7 +94,7 @@ def coverage(repeats, options):
     z = model.legs()[0].expert.sample(normal, begin)
     x = z.numpy() / _core.alpha(model.gamma_range[0])
     print(f"dense Gaussians, d = {SIDE**2}: {repeats} means over {AVERAGED} points", flush=True)
-    values, errors = probed_anew(model, x, repeats, GAUSSIAN_ROWS, options)
+    values, errors, _ = probed_anew(model, x, repeats, GAUSSIAN_ROWS, options)
     means, told = values.mean(axis=1), np.sqrt((errors**2).sum(axis=1)) / AVERAGED
     seen = means.std(ddof=1)
     print(f"  spread of the means {seen:.6f} bits/dim")

@@ -368,9 +368,11 @@ def error_of_mean(errors: npt.NDArray[np.float64]) -> float:
 
 def probe_variances(
     times: npt.NDArray[np.float64], probes: list[npt.NDArray[np.float64]]
-) -> npt.NDArray[np.float64] | None:
-    """Parts [n], by node, of the variance of half the integral of q, where every node has probes of its own.
+) -> tuple[npt.NDArray[np.float64], float] | None:
+    """Variance of half the integral of q, where every node has probes of its own, and how well it is known.
 
+    Parts [n] by node; and half the variance of their sum, which is its square over its degrees of freedom
+    (Satterthwaite 1946).
     ``times`` [n] are the nodes of a leg, ``probes`` the values [n] of q of each probe. One probe's noise shows
     in the distance of its values from their neighbours (Gasser et al. 1986); None with fewer than 4 nodes.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -14,12 +14,14 @@ from merged_diffusion.likelihood import recorder as fields
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import (
     Floats,
+    MeanAndErrors,
     MeanOfLikelihoods,
     MeansOfDensities,
     MeansOfLikelihoods,
     mean,
 )
 from merged_diffusion.scores.score_table import Scores
+from merged_diffusion.scores.student import LEVEL, student_t
 
 STEPS: Final = ("accepted", "rejected")
 UNITS: Final = {
@@ -33,7 +35,8 @@ class Likelihood(Scores):
     """Bits/dim of N images by the probability-flow ODE.
 
     As a table it has a row per image: ``id``, ``file`` and ``label`` where the data have them, ``status``,
-    ``bits_per_dim``, the terms of log P in nats, ``se_probe`` and ``path_error``, what it cost, ``cluster``.
+    ``bits_per_dim``, the terms of log P in nats, ``se_probe`` with its degrees of ``freedom`` and
+    ``path_error``, what it cost, ``cluster``.
 
     Examples
     --------
@@ -46,7 +49,7 @@ class Likelihood(Scores):
     """
 
     TERMS: ClassVar = fields.TERMS
-    COLUMNS: ClassVar = ("se_probe", "path_error")
+    COLUMNS: ClassVar = ("se_probe", "freedom", "path_error")
     ERROR: ClassVar = "se_probe"
     ERRORS: ClassVar = {"bits_per_dim": "se_probe", "log_density_nats": "se_probe"}
     MEAN: ClassVar = MeanOfLikelihoods
@@ -77,6 +80,36 @@ class Likelihood(Scores):
         return self.column("se_probe")
 
     @property
+    def freedom(self) -> Floats:
+        """Degrees of freedom [N] of ``se_probe``; NaN where it is 0 or not known."""
+        return self.column("freedom")
+
+    def interval(self, level: float = LEVEL) -> Floats:
+        """Ends [N, 2] of an interval that holds each value with exact traces with probability ``level``.
+
+        By Student's t with `freedom` degrees, which the size of the errors at single nodes tells
+        (Satterthwaite 1946); of the probes alone, so an image's own draw of dequantisation is not in it. NaN
+        where one probe cannot tell.
+
+        Raises
+        ------
+        UsageError
+            ``level`` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import merged_diffusion as md
+        >>> found = md.log_likelihood(md.load_pair("digits"), md.load_data("digits")[:2])
+        >>> low, high = found.interval()[0]
+        >>> bool(low < found.bits_per_dim[0] < high)
+        True
+        """
+        # Of an exact trace the error is 0, and any number of degrees will do.
+        degrees = np.where(self.se_probe == 0, 1, self.freedom)
+        reach = student_t(degrees, level) * self.se_probe
+        return np.stack([self.values - reach, self.values + reach], axis=1)
+
+    @property
     def path_error(self) -> Floats:
         """How far adams' path was off to first order [N], in the unit of the value; NaN for dopri5.
 
@@ -98,6 +131,16 @@ class Likelihood(Scores):
 
     def _scores(self) -> dict[str, Column]:
         return {"log_density_nats": self.log_density_nats} if self.is_density else super()._scores()
+
+    def estimate(self) -> MeanAndErrors | None:
+        """Mean and errors over the images that did not fail; None where there is no mean."""
+        found = super().estimate()
+        if not isinstance(found, MeanOfLikelihoods) or not found.se_probe:
+            return found
+        known = self.status == "ok"
+        variances, degrees = self.se_probe[known] ** 2, self.freedom[known]
+        doubt = float(np.sum(variances**2 / degrees, where=variances > 0))
+        return replace(found, freedom=float(variances.sum() ** 2 / doubt))
 
     def summary(self) -> MeansOfLikelihoods:
         """Means over the images."""

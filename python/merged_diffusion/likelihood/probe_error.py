@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,20 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 HEAVY: Final = 0.5  # share of one probe in the variance
-# Independent deviations below which a share of a half says little: of 30 squares of normal numbers the
-# largest makes up more than half of the sum once in 4,000.
-LEAST_FREEDOM: Final = 30
+# Below so many a share of a half says little: of 30 squares of normal numbers the largest makes up more than
+# half of the sum once in 4,000.
+LEAST_DEVIATIONS: Final = 30
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Variances of independent parts of a bound, in nats^2, and how many deviations they come from."""
+    """Independent parts of the variance of a bound, in nats^2."""
 
     variances: Floats
-    freedom: int
+    n_deviations: int
+    """Of which they are the squares."""
+    doubt: float
+    """Half the variance of their sum, in nats^4: its square over its degrees of freedom."""
 
     @classmethod
     def of_deviations(cls, found: Floats) -> Self:
@@ -37,12 +40,19 @@ class Parts:
         m = len(found)
         parts = found**2 / (m * (m - 1))
         # Two probes deviate by as much in opposite directions: which of them is to blame nobody knows.
-        return cls(parts.sum(keepdims=True) if m == 2 else parts, m - 1)
+        return cls(parts.sum(keepdims=True) if m == 2 else parts, m - 1, float(parts.sum() ** 2 / (m - 1)))
 
     @classmethod
     def nothing(cls) -> Self:
         """Of an exact trace."""
-        return cls(np.zeros(1), 1)
+        return cls(np.zeros(1), 1, 0.0)
+
+
+class ProbeError(NamedTuple):
+    """A standard error and its degrees of freedom; None where there is no error."""
+
+    se: float
+    freedom: float | None
 
 
 class HeavyTails:
@@ -51,22 +61,27 @@ class HeavyTails:
     def __init__(self) -> None:
         self._variance = 0.0
         self._largest = 0.0
-        self._freedom = 0
+        self._n_deviations = 0
 
-    def error(self, draws: Sequence[Parts], weights: Floats) -> float:
-        """Standard error, in nats, of an image's log P from the probes of its draws."""
+    def error(self, draws: Sequence[Parts], weights: Floats) -> ProbeError:
+        """Standard error, in nats, of an image's log P from the probes of its draws.
+
+        Its degrees of freedom are the square of the variance over the sum of the squares of its parts over
+        theirs (Satterthwaite 1946).
+        """
         parts = np.concatenate(
             [weight**2 * draw.variances for weight, draw in zip(weights, draws, strict=True)]
         )
         variance = float(parts.sum())
         self._variance += variance
         self._largest = max(self._largest, float(parts.max()))
-        self._freedom += sum(draw.freedom for draw in draws)
-        return math.sqrt(variance)
+        self._n_deviations += sum(draw.n_deviations for draw in draws)
+        doubt = sum(weight**4 * draw.doubt for weight, draw in zip(weights, draws, strict=True))
+        return ProbeError(math.sqrt(variance), float(variance**2 / doubt) if doubt > 0 else None)
 
     def warn(self) -> None:
         """Warn if one probe makes up more than half of the variance of all images."""
-        if self._freedom >= LEAST_FREEDOM and self._largest > HEAVY * self._variance:
+        if self._n_deviations >= LEAST_DEVIATIONS and self._largest > HEAVY * self._variance:
             warnings.warn(
                 f"one probe contributes {self._largest / self._variance:.0%} of the variance of all probes: "
                 "their law has heavy tails, and se_probe may be far too small; use more probes",

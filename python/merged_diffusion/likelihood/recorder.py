@@ -118,6 +118,7 @@ class Recorder:
         weights = _core.draw_weights(bounds, self._importance)
         off = None if self._corrects is None else self._error(abs(float(weights @ corrections)))
         probes = [draw.probes for draw in draws if draw.probes is not None]
+        noise = self.tails.error(probes, weights) if len(probes) == len(draws) else None
         return replace(
             record,
             bits_per_dim=None if self._is_density else float(_core.bits_per_dim(nats, self._dim)),
@@ -125,7 +126,8 @@ class Recorder:
             log_density_nats=nats if self._is_density else None,
             draws=bounds.tolist() if len(draws) > 1 else None,
             path_error=off,
-            se_probe=self._error(self.tails.error(probes, weights)) if len(probes) == len(draws) else None,
+            se_probe=None if noise is None else self._error(noise.se),
+            freedom=None if noise is None else noise.freedom,
         )
 
     def _error(self, nats: float) -> float:

@@ -198,8 +198,9 @@ class Scoring:
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return None
-        freedom = 1 if self._probes_here.is_lattice else max(self._probes_here.n - 1, 1)
-        return Parts(np.concatenate(known), freedom * sum(map(len, known)))
+        by_node, doubts = zip(*known, strict=True)
+        each = 1 if self._probes_here.is_lattice else max(self._probes_here.n - 1, 1)
+        return Parts(np.concatenate(by_node), each * sum(map(len, by_node)), sum(doubts))
 
     def _groups(self, pending: list[Positions], rows: int) -> Iterator[Keys]:
         """The problems of one solve after another: as many as can be, or who shares a step size."""

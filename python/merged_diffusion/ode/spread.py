@@ -73,15 +73,21 @@ class Spread:
         found: Floats = 0.5 * areas.sum(axis=0)
         return found
 
-    def variances(self, key: int, steps: Floats, origin: Origin = None) -> Floats | None:
-        """Variances, by node, and by colour if there are any, that fresh probes leave over a leg here."""
+    def variances(self, key: int, steps: Floats, origin: Origin = None) -> tuple[Floats, float] | None:
+        """What fresh probes leave over a leg here: variances by node, and by colour if there are any.
+
+        With half the variance of their sum (`_core.probe_variances`).
+        """
         nodes, q = self._values(key, steps, origin)
         columns = [np.ascontiguousarray(column) for column in q.T]
         if not self._are_colours:
             return _core.probe_variances(nodes, columns)
         parts = [_core.probe_variances(nodes, [column]) for column in columns]
         known = [part for part in parts if part is not None]
-        return np.concatenate(known) if len(known) == len(parts) else None
+        if len(known) < len(parts):
+            return None
+        by_node, doubts = zip(*known, strict=True)
+        return np.concatenate(by_node), sum(doubts)
 
     def _values(self, key: int, steps: Floats, origin: Origin) -> tuple[Floats, Floats]:
         """The nodes [n] of a problem's solution on its leg, and q [n, m] there."""

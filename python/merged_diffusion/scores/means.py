@@ -33,9 +33,10 @@ class MeanAndErrors(TypedValues):
 
 @dataclass(frozen=True)
 class MeanOfLikelihoods(MeanAndErrors):
-    """With the error that the probes of all images leave."""
+    """With the error that the probes of all images leave, and its degrees of freedom."""
 
     se_probe: float | None
+    freedom: float | None = None
 
 
 @dataclass(frozen=True)

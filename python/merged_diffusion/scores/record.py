@@ -32,6 +32,8 @@ class Record(TypedValues):
     """In nats, where there are several. A number that is not finite is read back as None."""
     path_error: float | None = None
     se_probe: float | None = None
+    freedom: float | None = None
+    """Degrees of freedom of ``se_probe``, for intervals by Student's t; None where it is 0."""
     gamma: float | None = None
     """Where it failed; so are the next five fields of failures alone."""
     leg: str | None = None

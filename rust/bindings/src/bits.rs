@@ -202,7 +202,7 @@ fn probe_variances<'py>(
     py: Python<'py>,
     times: &Bound<'py, PyArray1<f64>>,
     probes: Vec<PyReadonlyArray1<'py, f64>>,
-) -> PyResult<Option<Bound<'py, PyArray1<f64>>>> {
+) -> PyResult<Option<(Bound<'py, PyArray1<f64>>, f64)>> {
     let times = owned(times);
     let probes: Vec<Vec<f64>> = probes.into_iter().map(|q| q.as_array().to_vec()).collect();
     if probes.is_empty() || probes.iter().any(|q| q.len() != times.len()) {
@@ -210,10 +210,10 @@ fn probe_variances<'py>(
             "a value of every probe is needed at every time",
         ));
     }
-    let parts = apart(py, times.len(), move || {
+    let found = apart(py, times.len(), move || {
         probe_noise::variances(&times, &probes)
     })?;
-    Ok(parts.map(|parts| parts.into_pyarray(py)))
+    Ok(found.map(|noise| (noise.parts.into_pyarray(py), noise.doubt)))
 }
 
 #[pyfunction]

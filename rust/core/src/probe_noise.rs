@@ -16,59 +16,141 @@ const NEIGHBOURS: usize = 4;
 /// With fewer neighbours the least bend is taken for noise.
 const LEAST_NEIGHBOURS: usize = 3;
 
-/// Parts, by node, of the variance of half the integral of q, from the values of q of each probe at all the
-/// nodes of a leg; None where they cannot tell: one probe and too few nodes.
+/// Nodes over which a running mean of squares tells the size of an error, for the freedom of their sum.
+const SMOOTHED: usize = 7;
+
+/// The variance of half the integral of q, and how well it is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Noise {
+    /// Parts of the variance, by node.
+    pub parts: Vec<f64>,
+    /// Half the variance of their sum: its square over the degrees of freedom (Satterthwaite 1946).
+    pub doubt: f64,
+}
+
+/// The variance of half the integral of q, from the values of q of each probe at all the nodes of a leg; None
+/// where they cannot tell: one probe and too few nodes.
 ///
 /// # Panics
 /// Without a probe, or with other numbers of values than of times.
-pub fn variances(times: &[f64], probes: &[Vec<f64>]) -> Option<Vec<f64>> {
+pub fn variances(times: &[f64], probes: &[Vec<f64>]) -> Option<Noise> {
     assert!(!probes.is_empty(), "no probe");
-    let errors = if let [values] = probes {
-        residual_variances(times, values)?
+    let halves: Vec<f64> = spline_weights(times).iter().map(|w| 0.25 * w * w).collect();
+    if let [values] = probes {
+        of_residuals(times, values, &halves)
     } else {
-        spread_variances(times.len(), probes)
-    };
-    let weights = spline_weights(times);
-    let parts = weights.iter().zip(errors);
-    Some(parts.map(|(w, error)| 0.25 * w * w * error).collect())
+        Some(of_spread(probes, &halves))
+    }
 }
 
-/// Variance of the mean over the probes, at each node.
-fn spread_variances(n: usize, probes: &[Vec<f64>]) -> Vec<f64> {
+/// From how far several probes of a node spread around their mean.
+fn of_spread(probes: &[Vec<f64>], halves: &[f64]) -> Noise {
     let m = probes.len() as f64;
-    (0..n)
+    let errors: Vec<f64> = (0..halves.len())
         .map(|node| {
             let mean = probes.iter().map(|q| q[node]).sum::<f64>() / m;
             let squares: f64 = probes.iter().map(|q| (q[node] - mean).powi(2)).sum();
             squares / (m * (m - 1.0))
         })
-        .collect()
+        .collect();
+    let typical = running_mean(&errors);
+    Noise {
+        parts: product(halves, &errors),
+        doubt: product(halves, &typical)
+            .iter()
+            .map(|part| part * part / (m - 1.0))
+            .sum(),
+    }
 }
 
-/// Squared distance of each value from the polynomial through its nearest neighbours, in units of what
+/// From the distance r of each value from the polynomial through its nearest neighbours, in units of what
 /// independent errors of one variance make of it.
-fn residual_variances(times: &[f64], values: &[f64]) -> Option<Vec<f64>> {
+///
+/// Neighbouring distances share values. With p_n the coefficients of r_n the sum of h_n r_n^2 is the form
+/// M = sum of h_n p_n p_n^T of the errors, of which half the variance is tr(M S M S), S their variances.
+fn of_residuals(times: &[f64], values: &[f64], halves: &[f64]) -> Option<Noise> {
     let n = times.len();
     assert_eq!(n, values.len(), "values of a probe");
     let neighbours = NEIGHBOURS.min(n.checked_sub(1)?);
     if neighbours < LEAST_NEIGHBOURS {
         return None;
     }
-    let estimate = |node: usize| {
-        let first = node.saturating_sub(neighbours / 2).min(n - 1 - neighbours);
-        let others = || (first..=first + neighbours).filter(move |&i| i != node);
-        let (mut predicted, mut square) = (0.0, 0.0);
-        for i in others() {
-            let basis: f64 = others()
-                .filter(|&j| j != i)
-                .map(|j| (times[node] - times[j]) / (times[i] - times[j]))
-                .product();
-            predicted += basis * values[i];
-            square += basis * basis;
+    let distances: Vec<Distance> = (0..n)
+        .map(|node| Distance::new(times, node, neighbours))
+        .collect();
+    let squares: Vec<f64> = distances.iter().map(|d| d.of(values).powi(2)).collect();
+    Some(Noise {
+        parts: product(halves, &squares),
+        doubt: doubt(&distances, halves, &running_mean(&squares)),
+    })
+}
+
+/// tr(M S M S) of the form M = sum of h_n p_n p_n^T and variances S.
+fn doubt(distances: &[Distance], halves: &[f64], variances: &[f64]) -> f64 {
+    let n = variances.len();
+    let mut form = vec![vec![0.0; n]; n];
+    for (d, half) in distances.iter().zip(halves) {
+        for (i, p) in d.entries() {
+            for (j, q) in d.entries() {
+                form[i][j] += half * p * q;
+            }
         }
-        (values[node] - predicted).powi(2) / (1.0 + square)
-    };
-    Some((0..n).map(estimate).collect())
+    }
+    let row = |i: usize| -> f64 { (0..n).map(|j| form[i][j].powi(2) * variances[j]).sum() };
+    (0..n).map(|i| variances[i] * row(i)).sum()
+}
+
+/// The distance of a value from the polynomial through its nearest neighbours, as a sum over the nodes from
+/// `first`; the squares of its coefficients add up to one.
+struct Distance {
+    first: usize,
+    coefficients: Vec<f64>,
+}
+
+impl Distance {
+    fn new(times: &[f64], node: usize, neighbours: usize) -> Self {
+        let first = node
+            .saturating_sub(neighbours / 2)
+            .min(times.len() - 1 - neighbours);
+        let all = || first..=first + neighbours;
+        let raw: Vec<f64> = all()
+            .map(|i| {
+                let basis: f64 = all()
+                    .filter(|&j| j != i && j != node)
+                    .map(|j| (times[node] - times[j]) / (times[i] - times[j]))
+                    .product();
+                if i == node { 1.0 } else { -basis }
+            })
+            .collect();
+        let length = raw.iter().map(|c| c * c).sum::<f64>().sqrt();
+        Self {
+            first,
+            coefficients: raw.iter().map(|c| c / length).collect(),
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (usize, f64)> {
+        (self.first..).zip(self.coefficients.iter().copied())
+    }
+
+    fn of(&self, values: &[f64]) -> f64 {
+        self.entries().map(|(i, p)| p * values[i]).sum()
+    }
+}
+
+fn product(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(x, y)| x * y).collect()
+}
+
+/// The mean of each value and its neighbours, of fewer at the ends.
+fn running_mean(values: &[f64]) -> Vec<f64> {
+    let reach = SMOOTHED / 2;
+    (0..values.len())
+        .map(|node| {
+            let near = &values[node.saturating_sub(reach)..(node + reach + 1).min(values.len())];
+            near.iter().sum::<f64>() / near.len() as f64
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -81,9 +163,9 @@ mod tests {
     fn smooth_trace_has_no_noise() {
         let quadratic: Vec<f64> = TIMES.iter().map(|t| 3.0 - t + 2.0 * t * t).collect();
         let found = variances(&TIMES, std::slice::from_ref(&quadratic)).expect("enough nodes");
-        assert!(found.iter().all(|part| *part < 1e-20), "{found:?}");
+        assert!(found.parts.iter().all(|part| *part < 1e-20), "{found:?}");
         let both = variances(&TIMES, &[quadratic.clone(), quadratic]).expect("two probes");
-        assert_eq!(both, [0.0; 9]);
+        assert_eq!((both.parts, both.doubt), (vec![0.0; 9], 0.0));
     }
 
     #[test]
@@ -106,6 +188,7 @@ mod tests {
         for bits in 0..1 << n {
             one += variances(&TIMES, &[signs(bits)])
                 .expect("enough nodes")
+                .parts
                 .iter()
                 .sum::<f64>();
             let other = (bits * 73 + 11) % (1 << n); // as many pairs, the errors of which are not alike
@@ -113,11 +196,55 @@ mod tests {
             two += 2.0
                 * variances(&TIMES, &pair)
                     .expect("two probes")
+                    .parts
                     .iter()
                     .sum::<f64>();
         }
         let count = f64::from(1 << n);
         assert!((one / count / expected - 1.0).abs() < 1e-12, "{one}");
         assert!((two / count / expected - 1.0).abs() < 0.1, "{two}");
+    }
+
+    /// Over all signs of errors of size 1 half the variance of the sum is that of the form without its
+    /// diagonal, which a sign cannot change.
+    #[test]
+    fn doubt_is_half_the_variance_of_the_sum() {
+        let n = TIMES.len();
+        let total = |values: Vec<f64>| -> f64 {
+            let found = variances(&TIMES, &[values]).expect("enough nodes");
+            found.parts.iter().sum()
+        };
+        let count = f64::from(1 << n);
+        let totals: Vec<f64> = (0..1_usize << n)
+            .map(|bits| {
+                let sign = |i: usize| if bits >> i & 1 == 1 { 1.0 } else { -1.0 };
+                total((0..n).map(sign).collect())
+            })
+            .collect();
+        let mean = totals.iter().sum::<f64>() / count;
+        let variance = totals.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / count;
+        let unit = |i: usize| (0..n).map(|j| f64::from(u8::from(i == j))).collect();
+        let diagonal: f64 = (0..n).map(|i| total(unit(i)).powi(2)).sum();
+        let halves: Vec<f64> = spline_weights(&TIMES)
+            .iter()
+            .map(|w| 0.25 * w * w)
+            .collect();
+        let distances: Vec<Distance> = (0..n)
+            .map(|node| Distance::new(&TIMES, node, NEIGHBOURS))
+            .collect();
+        let found = doubt(&distances, &halves, &vec![1.0; n]);
+        assert!(
+            ((found - diagonal) / (variance / 2.0) - 1.0).abs() < 1e-12,
+            "{found}"
+        );
+    }
+
+    /// m probes of one node alone leave m - 1 degrees of freedom, n alike ones n times as many.
+    #[test]
+    fn freedom_of_alike_nodes_adds_up() {
+        let probes: Vec<Vec<f64>> = [1.0, -2.0, 4.0].map(|v| vec![v; TIMES.len()]).to_vec();
+        let found = variances(&TIMES, &probes).expect("three probes");
+        let squares: f64 = found.parts.iter().map(|part| part * part).sum();
+        assert!((found.doubt / (squares / 2.0) - 1.0).abs() < 1e-12);
     }
 }
