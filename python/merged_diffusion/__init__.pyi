@@ -24,6 +24,7 @@ from merged_diffusion.quality.frechet import frechet_distance as frechet_distanc
 from merged_diffusion.runs import Run as Run, open_run as open_run
 from merged_diffusion.samplers import Ancestral as Ancestral, Dpmpp2m as Dpmpp2m, Heun as Heun, Ode as Ode
 from merged_diffusion.sampling import Samples as Samples, draw as draw, sample as sample
+from merged_diffusion.scores.set_mean import estimate_mean as estimate_mean
 from merged_diffusion.sweeps.carry_out import sweep as sweep
 from merged_diffusion.thresholds import find_threshold as find_threshold
 from merged_diffusion.training import train as train

@@ -16,7 +16,7 @@ FEW: Final = 12
 HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "Images": (
         *("reference", "data", "num", "limit", "ids", "split", "labels", "features", "levels", "variant"),
-        "image_shape",
+        *("image_shape", "mean_of", "plan_for"),
     ),
     "Model": (
         *("pair", "expert", "likelihood_expert", "quality_expert", "read_as", "compare", "convention"),

@@ -33,6 +33,19 @@ what = options.stacked(
         help="Classes for a model that asks for them: each image's own, or one number for all.",
     ),
 )  # fmt: skip
+mean = options.stacked(
+    click.option(
+        "--mean-of", type=options.images_of, metavar="N|all",
+        help="Estimate the mean over N images of the set, or all, from the --limit that are measured, by "
+        "what the pixels of all N tell.",
+    ),
+    options.number(
+        "--plan-for",
+        None,
+        "With --mean-of: measure 30 images, or --limit, and say how many a standard error of NUMBER bits/dim "
+        "takes.",
+    ),
+)  # fmt: skip
 model = options.stacked(
     click.option(
         "--pair", metavar="NAME", show_default="the one that belongs to the data",
@@ -169,12 +182,14 @@ Examples:
   merged-diffusion nll --data images.npz --likelihood-expert results/vdm \\
       --quality-expert mine.py:expert --gamma -6.5 --json
   merged-diffusion nll --data cifar10 --eta 0.4
+  merged-diffusion nll --data photos --limit 48 --mean-of all
   merged-diffusion nll --data photos --shard 0/4 --out results/photos
 """
 
 
 @options.command("nll", EPILOG)
 @what
+@mean
 @model
 @tune_data
 @how

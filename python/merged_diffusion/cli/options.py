@@ -46,6 +46,16 @@ def eta(value: str) -> float | str:
         raise click.BadParameter(f"{value!r} is neither a number in [0, 1] nor min, max or auto") from None
 
 
+def images_of(value: str) -> int | str:
+    """A number of images, or ``all``; the settings check the number."""
+    if value == "all":
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number of images nor all") from None
+
+
 def labels(*words: str) -> Callable[[str], str | int]:
     """One of ``words``, what stands behind a blank being an explanation, or a class number."""
     known = [word.partition(" ")[0] for word in words]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from merged_diffusion.cli import bound_report, time_report
+from merged_diffusion.cli import bound_report, mean_report, time_report
 from merged_diffusion.cli.output import emit, emit_json, error_value, say
 from merged_diffusion.cli.progress import duration
 from merged_diffusion.cli.text import MINUS, error, evaluations, heading, leg_line, lines, value
@@ -138,7 +138,7 @@ def how_to_go_on(out: Path | None) -> str:
 def _lines(summary: Summary) -> list[str]:
     """The rows of a summary, what a bound is made of, and where the time went."""
     terms = bound_report.terms(summary) if summary.identity.is_bound else []
-    return [*lines(summary), *terms, *time_report.lines(summary.time_profile)]
+    return [*lines(summary), *mean_report.lines(summary), *terms, *time_report.lines(summary.time_profile)]
 
 
 def _kept(summary: Summary, path: Path) -> str:

@@ -19,6 +19,7 @@ from merged_diffusion.data.mosaic import html_mosaic
 from merged_diffusion.errors import DataError, UsageError
 
 Pixels = Literal["centred", "ends"]
+CHOICE_SEED = 0  # of every random choice of images: a larger one contains the smaller one
 MAX_LEVELS = 256  # of uint8 pixels
 MAX_DEEP_LEVELS = (
     65536  # of uint16 pixels, which need a word (levels, --levels): their scale is never guessed
@@ -144,7 +145,7 @@ def chosen_positions(n: int, limit: int) -> npt.NDArray[np.int64]:
     """Positions of a random choice of ``limit`` out of ``n``; a smaller one is a prefix of a larger one."""
     if not 1 <= limit <= n:
         raise UsageError(f"limit {limit} does not lie in 1..{n}", hint=f"use a number from 1 to {n}")
-    return np.random.RandomState(0).permutation(n)[:limit].astype(np.int64)
+    return np.random.RandomState(CHOICE_SEED).permutation(n)[:limit].astype(np.int64)
 
 
 def content_sha256(images: npt.NDArray[np.uint8], levels: int) -> str:

@@ -17,11 +17,13 @@ from merged_diffusion.errors import (
 )
 from merged_diffusion.jobs.kept_runs import missing_ids
 from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.set_means import SetMeans
 from merged_diffusion.jobs.summary import Summary, summarise
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import KnownRecords, Run, versions
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.scores.record import Record
+from merged_diffusion.scores.set_mean import MeanOverSet
 
 Observer = Callable[[str, Record], None]
 
@@ -46,6 +48,7 @@ class Evaluation:
         self.seconds = self.seconds_outside_network = 0.0
         self.time_profile = TimeProfile() if plan.settings.machine.profile_time else None
         """Of the images that were scored, where it is wanted; what loading them took is the plan's."""
+        self._set_means = None if plan.settings.mean_of is None else SetMeans(plan)
         self._records: dict[str, list[Record]] = {name: [] for name in plan.models.models}
         self._runs: dict[str, Run] = {}
         if out is not None:
@@ -113,6 +116,7 @@ class Evaluation:
                 hint="the same command goes on and scores them again",
                 file=str(self.out),
             )
+        self.mean_of(self.held(self.plan.main))  # before the summary is locked: it may take network calls
         if self.out is not None:
             self._runs[self.plan.main].write_summary(lambda: self.summary().as_dict())
 
@@ -145,6 +149,10 @@ class Evaluation:
         if self.time_profile is not None and result.time_profile is not None:
             self.time_profile += result.time_profile
 
+    def mean_of(self, records: Sequence[Record]) -> MeanOverSet | None:
+        """The mean over the set out of which the images were chosen, where it is asked for and known."""
+        return None if self._set_means is None else self._set_means.of(records)
+
     def summary(self) -> Summary:
         """The summary over the records there are, kept ones and those of this process."""
         spent = self.time_profile
@@ -155,6 +163,7 @@ class Evaluation:
                 records,
                 versions=versions(),
                 missing=self._missing(records),
+                mean_of=self.mean_of(records[self.plan.main]),
                 seconds=self.seconds,
                 seconds_outside_network=self.seconds_outside_network,
                 time_profile=None if spent is None else spent.with_data(self.plan.data_seconds).as_dict(),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from merged_diffusion.data.images import chosen_positions
 from merged_diffusion.errors import RunError, RunMismatchError
+from merged_diffusion.files.reading import read_text
 from merged_diffusion.files.typed_values import INLINE, TypedValues
 from merged_diffusion.jobs.identity import Identity, Threshold
 from merged_diffusion.jobs.summary import Summary, means, summarise
-from merged_diffusion.runs import PARTS, Run
+from merged_diffusion.runs import PARTS, SUMMARY, Run
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import Means
 from merged_diffusion.scores.record import Record
+from merged_diffusion.scores.set_mean import MeanOverSet
 
 
 def summary_of_run(run: Run) -> Summary:
@@ -23,8 +26,26 @@ def summary_of_run(run: Run) -> Summary:
     records = {name: each.records() for name, each in runs.items()}
     missing = missing_ids(runs, records)
     return summarise(
-        identity, records, versions=run.settings["versions"], missing=missing, lists_missing=True
+        identity,
+        records,
+        versions=run.settings["versions"],
+        missing=missing,
+        lists_missing=True,
+        mean_of=_mean_of(run, len(records[identity.model])),
     )
+
+
+def _mean_of(run: Run, n: int) -> MeanOverSet | None:
+    """The mean over a set as it was kept: it is of images, too, which are not read here.
+
+    None where records were added since.
+    """
+    try:
+        kept = json.loads(read_text(run.path / SUMMARY))
+    except (OSError, ValueError, RecursionError):
+        return None  # all else is made of the records, whatever became of the summary
+    found = kept.get("mean_of") if isinstance(kept, dict) and kept.get("n") == n else None
+    return None if found is None else MeanOverSet.from_dict(found)
 
 
 def missing_ids(runs: Mapping[str, Run], records: Mapping[str, Sequence[Record]]) -> set[int]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from merged_diffusion.data import load_data
-from merged_diffusion.data.images import Data
+from merged_diffusion.data.images import CHOICE_SEED, Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import check_labels
 from merged_diffusion.jobs.cost import Estimate, move
@@ -43,6 +43,7 @@ from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.usual_rows import SHARED_ROWS, scoring_rows
 
+PILOT_RUNS: Final = 30  # exact runs from which a plan is made
 KEPT_SECONDS: Final = 600.0  # an evaluation that takes longer is kept in any case
 
 
@@ -92,8 +93,9 @@ class Plan(ModelPlan):
 
     def selection(self) -> dict[str, object]:
         """Which images of the whole set this command asks for."""
-        ids = self.settings.ids
-        return {"limit": self.settings.limit, "ids": None if ids is None else list(ids)}
+        ids, n_set = self.settings.ids, self.settings.mean_of
+        found: dict[str, object] = {"limit": self.settings.limit, "ids": None if ids is None else list(ids)}
+        return found if n_set is None else found | {"mean_of": n_set, "choice_seed": CHOICE_SEED}
 
     def left(self, shard: tuple[int, int], held: Iterable[int]) -> npt.NDArray[np.bool_]:
         """Which of the images worker I of N has to score still, as a mask."""
@@ -206,6 +208,8 @@ def make_plan(settings: Settings, metric: Metric = LIKELIHOOD, given: Given = (N
             f"{settings.data}: its ids are not ascending, or one names two images",
             hint="sort the images by ids, and give each its own",
         )
+    if settings.mean_of is not None:
+        settings = _with_a_choice(settings, len(whole), metric)
     models = build_models(settings, whole, given[1])
     conditional = [name for name, expert in models.experts.items() if expert.conditional]
     notes = [*models.notes, *(m.snapped for m in models.models.values() if m.snapped is not None)]
@@ -232,6 +236,23 @@ def make_plan(settings: Settings, metric: Metric = LIKELIHOOD, given: Given = (N
         for expert in models.experts.values():
             check_labels(expert, found)
     return plan
+
+
+def _with_a_choice(settings: Settings, n: int, metric: Metric) -> Settings:
+    """How many of ``n`` images the mean is over, and how many of these are measured, as numbers."""
+    if metric != LIKELIHOOD:
+        raise UsageError(
+            f"--mean-of {settings.mean_of} is of exact likelihoods, and the bound was asked for",
+            hint="leave it out: the bound of all images takes no longer than their likelihood of some",
+        )
+    n_set = n if isinstance(settings.mean_of, str) or settings.mean_of is None else settings.mean_of
+    if n_set > n or (settings.limit or 0) > n:
+        raise UsageError(
+            f"--mean-of {settings.mean_of} with --limit {settings.limit} asks for more than the {n} images "
+            f"of {settings.data}",
+            hint=f"--mean-of all is the mean over the {n}",
+        )
+    return replace(settings, mean_of=n_set, limit=settings.limit or min(PILOT_RUNS, n_set))
 
 
 def place(

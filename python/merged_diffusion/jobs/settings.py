@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, fields, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Self
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
+from merged_diffusion.jobs.option_checks import at_least_one, check_mean_of, check_threshold, option_name
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, KINDS, Options
 from merged_diffusion.ode import methods
 from merged_diffusion.ode.machine import DTYPES, Machine
@@ -69,6 +69,10 @@ class Settings:
     variant: str | None = None
     limit: int | None = None
     ids: tuple[int, int] | None = None
+    mean_of: int | str | None = None
+    """Images of the set, or ``all``, whose mean is estimated from the ``limit`` that are measured."""
+    plan_for: float | None = None
+    """The standard error for which to say how many have to be measured."""
     pair: str | None = None
     likelihood_expert: str | None = None
     quality_expert: str | None = None
@@ -104,6 +108,7 @@ class Settings:
             if value is not None and value not in allowed:
                 raise UsageError(f"{name} = {value!r}, possible are {', '.join(allowed)}")
         self._check_selection()
+        check_mean_of(vars(self))
         self._check_experts()
         solver, preset = self.options().solver, PRESETS[self.preset]
         if self.preset != "default" and solver.method != preset.method:
@@ -131,7 +136,7 @@ class Settings:
                 hint=f"Settings({name}=...) takes it",
             )
         for name in COUNTS:
-            _at_least_one(name, said.get(name))
+            at_least_one(name, said.get(name))
         given = {field.name: said[field.name] for field in fields(cls) if field.name in said}
         preset, method = PRESETS.get(said.get("preset", "default")), said.get("method")
         if said.get("preset", "default") != "default" and preset is not None:
@@ -167,6 +172,9 @@ class Settings:
             "accept": {"batch_coupled": self.accept.batch_coupled}
             | _said({"accept_gradient": self.accept.gradient}),
             "machine": {name: getattr(self.machine, name) for name in MACHINE},
+            # Nor have they the mean over a set.
+            "mean_of": _said({"mean_of": self.mean_of}),
+            "plan_for": _said({"plan_for": self.plan_for}),
         }
         words: dict[str, object] = {}
         for field in fields(self):
@@ -222,7 +230,7 @@ class Settings:
     def _check_selection(self) -> None:
         if self.limit is not None and self.ids is not None:
             raise UsageError("--limit and --ids were both given", hint="use one of them")
-        _at_least_one("limit", self.limit)
+        at_least_one("limit", self.limit)
         if self.ids is not None and not 0 <= self.ids[0] < self.ids[1]:
             first, end = self.ids
             raise UsageError(f"ids {first}:{end} choose no image", hint="use 0 <= A < B, half open")
@@ -230,7 +238,7 @@ class Settings:
     def _check_experts(self) -> None:
         given = [name for name in THRESHOLDS if getattr(self, name) is not None]
         if len(given) > 1:
-            names = " and ".join(_option(name) for name in given)
+            names = " and ".join(option_name(name) for name in given)
             raise UsageError(f"{names} were given, but a model has one threshold", hint="use one of them")
         if self.expert is not None:
             others = [
@@ -240,11 +248,11 @@ class Settings:
             others += ["compare"] if self.compare else []
             if others:
                 raise UsageError(
-                    f"--expert is one expert alone and excludes {_option(others[0])}",
+                    f"--expert is one expert alone and excludes {option_name(others[0])}",
                     hint="use --likelihood-expert and --quality-expert for a merged model",
                 )
         for name in given:
-            _threshold(name, getattr(self, name))
+            check_threshold(name, getattr(self, name))
 
 
 def _said(words: Mapping[str, object]) -> dict[str, Any]:
@@ -270,29 +278,3 @@ def beside(data: object, options: Mapping[str, object]) -> dict[str, object]:
             hint="put it into the settings: dataclasses.replace(settings, limit=16)",
         )
     return given
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _at_least_one(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise UsageError(
-            f"{_option(name)} {value} lies below 1", hint="use a number from 1 up", key=name, found=value
-        )
-
-
-def _threshold(name: str, value: float | str) -> None:
-    if name == "eta" and isinstance(value, str):
-        if value not in ("min", "max", "auto"):
-            raise UsageError(f"--eta {value!r} is neither a number in [0, 1] nor min, max or auto")
-        return
-    number = float(value)
-    if name == "eta" and not 0 <= number <= 1:
-        raise UsageError(
-            f"--eta {number} lies outside [0, 1]", hint="0 is the quality expert alone, 1 the likelihood one"
-        )
-    if not isfinite(number) or (name == "edm_sigma" and number <= 0):
-        wanted = "a positive finite number" if name == "edm_sigma" else "a finite number"
-        raise UsageError(f"{_option(name)} {number} is not {wanted}")

@@ -23,12 +23,23 @@ from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import MeanAndErrors, Means, MeansOfBounds, MeansOfDensities, floats
 from merged_diffusion.scores.record import Record
+from merged_diffusion.scores.set_mean import MeanOverSet
 
 LISTED: Final = 20  # failures and missing ids that are named; all are counted
 # The keys of ``summary.json``: in the midst of means and marks, what identifies them.
 ORDER: Final = (
-    *("command", "model", "data", "threshold", "legs", "n", "n_failed", "bits_per_dim", "terms_nats"),
-    *("evaluations", "steps", "path_error", "log_density_nats", "repeats", "profile", "compare", "paper"),
+    *("command", "model", "data", "threshold", "legs", "n", "n_failed", "bits_per_dim", "mean_of"),
+    *(
+        "terms_nats",
+        "evaluations",
+        "steps",
+        "path_error",
+        "log_density_nats",
+        "repeats",
+        "profile",
+        "compare",
+        "paper",
+    ),
     *("failures", "extrapolated", "above_uniform", "rebatched", "settings", "experts", "versions"),
     *("seconds", "seconds_outside_network", "n_missing", "missing", "time_profile"),
 )
@@ -99,6 +110,8 @@ class Summary(Tabular, TypedValues):
     missing: list[int] | None = None
     """The first ids that have no record, where a run is read back."""
     time_profile: Mapping[str, object] | None = None
+    mean_of: MeanOverSet | None = None
+    """Over the set of which the images are a random choice, where that is asked for."""
 
     def __repr__(self) -> str:
         about, means = self.identity, self.means
@@ -147,6 +160,7 @@ def summarise(
     *,
     versions: Mapping[str, object],
     missing: Iterable[int] = (),
+    mean_of: MeanOverSet | None = None,
     lists_missing: bool = False,
     seconds: float | None = None,
     seconds_outside_network: float | None = None,
@@ -182,6 +196,7 @@ def summarise(
         n_missing=len(lost),
         missing=lost[:LISTED] if lists_missing else None,
         time_profile=time_profile,
+        mean_of=mean_of,
     )
 
 

@@ -32,6 +32,7 @@ FREE: Final = frozenset(
     for name in (
         *("data", "split", "levels", "limit", "ids", "pair", "likelihood_expert", "quality_expert", "expert"),
         *("eta", "gamma", "edm_sigma", "logsnr", "compare", "allow_failed", "preset"),
+        *("mean_of", "plan_for"),
     )
 ) | {"data.name", "data.split"}
 # What an expert is called and where it lies; its weights are compared by their hash.

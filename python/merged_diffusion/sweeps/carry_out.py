@@ -117,6 +117,11 @@ def place(
     UsageError
         A threshold lies outside of what both experts allow.
     """
+    if settings.mean_of is not None:
+        raise UsageError(
+            "--mean-of was given to a sweep, whose rows are compared: features do not help differences",
+            hint="--limit N measures N images at every threshold",
+        )
     given = [name for name in (*THRESHOLDS, "expert") if getattr(settings, name) is not None]
     if given:
         raise UsageError(

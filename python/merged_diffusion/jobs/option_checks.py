@@ -1,0 +1,86 @@
+"""Single words of an evaluation, checked: what was given, what is allowed, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, Final
+
+from merged_diffusion.errors import UsageError
+
+ALL: Final = "all"
+# What the mean over a set excludes, and why.
+NOT_BESIDE_MEAN_OF: Final = {
+    "compare": (
+        "what the features tell is alike for both models and gone from their difference",
+        "compare them on --limit images without --mean-of: they are paired",
+    ),
+    "ids": ("images at given positions are no random choice", "use --limit N, a random choice of N"),
+    "allow_failed": (
+        "the images that do not fail are no random choice",
+        "leave one of them out: without --allow-failed a failure leaves no mean",
+    ),
+}
+
+
+def option_name(name: str) -> str:
+    """As it is written on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def at_least_one(name: str, value: int | None) -> None:
+    """Refuse a count below 1."""
+    if value is not None and value < 1:
+        raise UsageError(
+            f"{option_name(name)} {value} lies below 1", hint="use a number from 1 up", key=name, found=value
+        )
+
+
+def check_threshold(name: str, value: float | str) -> None:
+    """Refuse a threshold that is none, in one of its four words."""
+    if name == "eta" and isinstance(value, str):
+        if value not in ("min", "max", "auto"):
+            raise UsageError(f"--eta {value!r} is neither a number in [0, 1] nor min, max or auto")
+        return
+    number = float(value)
+    if name == "eta" and not 0 <= number <= 1:
+        raise UsageError(
+            f"--eta {number} lies outside [0, 1]", hint="0 is the quality expert alone, 1 the likelihood one"
+        )
+    if not isfinite(number) or (name == "edm_sigma" and number <= 0):
+        wanted = "a positive finite number" if name == "edm_sigma" else "a finite number"
+        raise UsageError(f"{option_name(name)} {number} is not {wanted}")
+
+
+def check_mean_of(settings: Mapping[str, Any]) -> None:
+    """Refuse a mean over a set that has no random choice behind it, or cannot be one of bits/dim."""
+    n_set, wish, limit = (settings[name] for name in ("mean_of", "plan_for", "limit"))
+    if wish is not None and n_set is None:
+        raise UsageError(
+            f"--plan-for {wish} belongs to --mean-of, which was not given",
+            hint="--mean-of all plans the mean over the whole set",
+        )
+    if n_set is None:
+        return
+    if wish is not None and not 0 < wish < float("inf"):
+        raise UsageError(f"--plan-for {wish} is no standard error", hint="use one above 0, in bits/dim")
+    if n_set != ALL and (isinstance(n_set, str) or n_set < 2):
+        raise UsageError(f"--mean-of {n_set} is neither a number of images from 2 up nor {ALL}")
+    for name, (reason, hint) in NOT_BESIDE_MEAN_OF.items():
+        if settings[name]:
+            raise UsageError(f"--mean-of and {option_name(name)} were both given, but {reason}", hint=hint)
+    if settings["dequantise"] == "none":
+        raise UsageError(
+            "--mean-of is of bits/dim, and with --dequantise none there are none",
+            hint="leave one of them out",
+        )
+    if limit is None and wish is None:
+        raise UsageError(
+            f"--mean-of {n_set} without --limit: how many of the images are measured exactly?",
+            hint="--limit 96, say; --plan-for 0.01 says how many a standard error of 0.01 bits/dim takes",
+        )
+    if limit is not None and n_set != ALL and limit > n_set:
+        raise UsageError(
+            f"--limit {limit} images cannot be chosen out of --mean-of {n_set}",
+            hint="--mean-of is the larger set, of which --limit are measured",
+        )

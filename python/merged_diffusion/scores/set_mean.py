@@ -1,0 +1,225 @@
+"""`estimate_mean`: the mean over a set of which some images were measured exactly (`two_phase`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from merged_diffusion.data.images import Data
+from merged_diffusion.data.pixel_features import pixel_features
+from merged_diffusion.errors import UsageError
+from merged_diffusion.files.typed_values import TypedValues
+from merged_diffusion.frames import text_of_error
+from merged_diffusion.scores.means import Floats
+from merged_diffusion.scores.score_table import Scores
+from merged_diffusion.scores.two_phase import (
+    CONFIDENCE,
+    Integers,
+    TwoPhase,
+    two_phase,
+    unusable,
+    values_for,
+)
+
+RUNS_A_FEATURE: Final = 8  # exact runs: with fewer, what a feature explains is less than what its slope costs
+PAYS: Final = 1.25  # times the exact runs; less is not worth the words
+BOUND: Final = "bound"
+
+
+@dataclass(frozen=True)
+class Planned(TypedValues):
+    """Exact runs that a standard error ``se`` in bits/dim takes; None where its probes forbid it."""
+
+    se: float
+    runs: int | None
+
+
+@dataclass(frozen=True, repr=False)
+class MeanOverSet(TypedValues):
+    """The mean over ``n_set`` images in bits/dim, of which ``n`` were measured; None: not known."""
+
+    mean: float
+    se: float | None
+    se_choice: float | None
+    """Part of ``se``: which images were chosen out of the set."""
+    se_probe: float | None
+    """The other part: what the probes of all images of the set would leave."""
+    se_population: float | None
+    """Of the mean of what the set was drawn from, by clusters where the set has some."""
+    low: float | None
+    high: float | None
+    confidence: float
+    freedom: int
+    """The interval from ``low`` to ``high`` is Student's with so many degrees of freedom."""
+    n: int
+    n_set: int
+    features: tuple[str, ...]
+    left_out: Mapping[str, str]
+    """Features that were not used, and why."""
+    correlation: float | None
+    """Multiple R of features and exact bits/dim."""
+    saved: float | None
+    """How many times the exact runs the same error would take without features."""
+    residual: float | None
+    error: float | None
+    """Standard deviation of what the features leave, and root mean square of the images' ``se_probe``."""
+    bound_calls: int = 0
+    """Network calls that the bound took, where it is a feature."""
+    planned: Planned | None = None
+
+    def runs_for(self, se: float) -> int | None:
+        """How many exact runs out of the set a standard error in bits/dim takes, by what these left.
+
+        None where no number does: the probes alone leave more.
+        """
+        if not se > 0:
+            raise UsageError(f"se = {se} is no standard error", hint="use a number above 0, in bits/dim")
+        if self.residual is None:
+            raise UsageError(f"{self.n} images do not tell how they differ", hint="measure more of them")
+        return values_for(se, self.residual, self.error or 0.0, self.n_set)
+
+    @property
+    def pays(self) -> bool:
+        """Whether the features are worth naming."""
+        return self.saved is not None and self.saved >= PAYS
+
+    def __repr__(self) -> str:
+        features = ", ".join(self.features) or "no feature"
+        value = f"{self.mean:.4f}{text_of_error(self.se)} bits/dim"
+        return f"MeanOverSet({value}, {self.n} of {self.n_set} images, {features})"
+
+
+def estimate_mean(scores: Scores, data: Data, *, bound: Scores | None = None) -> MeanOverSet:
+    """The mean over all images of ``data``, of which ``scores`` holds a random choice.
+
+    Pixels tell much of how images of a set differ in bits/dim, and they are known of all images (Cochran
+    1977, chapter 7; the formulas are `merged_diffusion.scores.two_phase`).
+
+    Parameters
+    ----------
+    scores
+        Bits/dim of n images of ``data``, by their ids: of `log_likelihood`, `load_scores` or
+        `variational_bound`. They must have been chosen at random, as ``data.select(limit=n)`` does; nothing
+        here can tell.
+    data
+        All N images.
+    bound
+        Of all N images, as one feature more.
+
+    Raises
+    ------
+    UsageError
+        There are no scores, some failed or are densities without bits/dim, or their ids are not of the data.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> data = md.load_data("photos")
+    >>> found = md.log_likelihood(md.load_pair("photos"), data.select(limit=8))
+    >>> mean = md.estimate_mean(found, data)
+    >>> mean.n, mean.n_set, mean.features
+    (8, 360, ('roughness',))
+    >>> bool(mean.saved > 4)  # times as many images without the feature
+    True
+    """
+    y = _bits(scores)
+    positions = _positions(scores.ids, data)
+    names, values = _features(data, bound)
+    out = {names[column]: reason for column, reason in unusable(values, positions).items()}
+    usable = [name for name in names if name not in out]
+    used = _as_many_as_fit(usable, len(y))
+    need = f"{len(usable)} features take {RUNS_A_FEATURE * len(usable)} exact runs, {len(y)} were made"
+    out |= {name: need for name in usable if name not in used}
+    errors = scores.column(scores.ERROR)
+    is_known = not np.isnan(errors).any()
+    found = two_phase(
+        y,
+        positions,
+        values[:, [names.index(name) for name in used]],
+        errors=errors if is_known else None,
+        clusters=data.clusters,
+    )
+    calls = 0 if bound is None or BOUND not in used else sum(each.total_evaluations for each in bound)
+    own = float(np.sqrt(np.square(errors).mean())) if is_known else None
+    return _told(found, len(y), len(data), tuple(used), out, own, calls)
+
+
+def _told(
+    found: TwoPhase,
+    n: int,
+    n_set: int,
+    features: tuple[str, ...],
+    left_out: Mapping[str, str],
+    error: float | None,
+    bound_calls: int,
+) -> MeanOverSet:
+    return MeanOverSet(
+        mean=found.mean,
+        se=found.se,
+        se_choice=found.se_choice,
+        se_probe=found.se_errors,
+        se_population=found.se_population,
+        low=found.low,
+        high=found.high,
+        confidence=CONFIDENCE,
+        freedom=found.freedom,
+        n=n,
+        n_set=n_set,
+        features=features,
+        left_out=left_out,
+        correlation=found.correlation,
+        saved=found.saved,
+        residual=found.residual,
+        error=error,
+        bound_calls=bound_calls,
+    )
+
+
+def _bits(scores: Scores) -> Floats:
+    if scores.unit.startswith("nats"):
+        raise UsageError("log densities have no bits/dim", hint="score images with a dequantisation")
+    if not len(scores) or scores.n_failed:
+        raise UsageError(
+            f"{scores.n_failed} of {len(scores)} images failed: those that are left are no random choice"
+            if len(scores)
+            else "no image was scored",
+            hint="the mean over a set needs a value of every image that was chosen",
+        )
+    return scores.bits_per_dim
+
+
+def _positions(ids: Integers, data: Data) -> Integers:
+    """Where the images stand in the set [n]."""
+    places = {int(image): place for place, image in enumerate(data.ids)}
+    found = np.array([places.get(int(image), -1) for image in ids], dtype=np.int64)
+    if (found < 0).any() or len(np.unique(found)) < len(found):
+        raise UsageError(
+            f"{data.name} has not each of the {len(ids)} images that were scored once",
+            hint="give the set of which they were chosen: data.select(limit=n) keeps its ids",
+        )
+    return found
+
+
+def _features(data: Data, bound: Scores | None) -> tuple[list[str], Floats]:
+    """Names [p] and values [N, p] of all candidates; the bound is the last."""
+    pixels = pixel_features(data)
+    if bound is None:
+        return list(pixels.names), pixels.values
+    if bound.ids.tolist() != data.ids.tolist():
+        raise UsageError(
+            f"the bound is of {len(bound)} images that are not the {len(data)} of {data.name} in their order",
+            hint="variational_bound(model, data) is of all of them",
+        )
+    return [*pixels.names, BOUND], np.column_stack([pixels.values, _bits(bound)])
+
+
+def _as_many_as_fit(usable: list[str], n: int) -> list[str]:
+    """All features that n exact runs can bear; else the first pixel feature and the bound, or the first."""
+    few = [name for name in usable if name != BOUND][:1] + [name for name in usable if name == BOUND]
+    for choice in (usable, few, few[-1:]):
+        if n >= RUNS_A_FEATURE * len(choice):
+            return choice
+    return []
