@@ -15,9 +15,9 @@ def lines(summary: Summary) -> list[str]:
     found, asked = summary.mean_of, summary.identity.settings.get("mean_of")
     if found is not None:
         return list(_told(found))
-    if asked is None:
-        return []
     lost = summary.n_missing or summary.means.n_failed
+    if asked is None or not lost:
+        return []
     return [f"mean of {asked}  none: it takes a value of every image chosen, and {lost} have none"]
 
 

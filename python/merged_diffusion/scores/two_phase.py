@@ -75,7 +75,7 @@ def two_phase(
     y, positions
         Values [n], and which of the N they are of [n]: a random choice, each once.
     features
-        Of all N [N, p]; none may be among those that `unusable` names.
+        Of all N [N, p]; `unusable` names none among those of the n.
     errors
         Standard errors of the values [n], independent of each other.
     clusters
@@ -159,16 +159,15 @@ def values_for(se: float, residual: float, error: float, n_set: int) -> int | No
     return min(n_set, max(1, math.ceil(variance / (left + variance / n_set) * (1 - 1e-12))))
 
 
-def unusable(features: Floats, positions: Integers) -> dict[int, str]:
-    """Which columns [N, p] no regression can use, and why, in words; the first of several that agree stays.
+def unusable(features: Floats) -> dict[int, str]:
+    """Which columns [n, p] no regression on these n can use, and why; the first of several that agree stays.
 
     What is decided depends on features alone, never on the values, and so leaves the mean unbiased.
     """
     found: dict[int, str] = {}
     kept: list[int] = []
-    chosen = features[positions]
     for column in range(features.shape[1]):
-        reason = _why_not(features, chosen, kept, column)
+        reason = _why_not(features[:, kept], features[:, column])
         if reason is None:
             kept.append(column)
         else:
@@ -176,17 +175,17 @@ def unusable(features: Floats, positions: Integers) -> dict[int, str]:
     return found
 
 
-def _why_not(features: Floats, chosen: Floats, kept: list[int], column: int) -> str | None:
-    for values, where in ((features, "over the set"), (chosen, "over the images measured")):
-        one, others = values[:, column], values[:, kept]
-        if np.ptp(one) <= COLLINEAR * float(np.abs(one).max()):
-            return f"does not vary {where}"
-        q = _basis(others)
-        own = (one - one.mean()) / _scales(one[:, None])
-        if float(np.linalg.norm(own - q @ (q.T @ own))) < COLLINEAR:
-            return f"says what others say {where}"
-    leverage = 1 / len(chosen) + np.square(_basis(chosen[:, [*kept, column]])).sum(axis=1)
-    return "is decided by one of the images measured" if float((1 - leverage).min()) < ALONE else None
+def _why_not(others: Floats, one: Floats) -> str | None:
+    if np.ptp(one) <= COLLINEAR * float(np.abs(one).max()):
+        return "does not vary"
+    q = _basis(others)
+    own = (one - one.mean()) / _scales(one[:, None])
+    own = own - q @ (q.T @ own)
+    length = float(np.linalg.norm(own))
+    if length < COLLINEAR:
+        return "says what others say"
+    leverage = 1 / len(one) + np.square(q).sum(axis=1) + np.square(own / length)
+    return "is decided by one image" if float((1 - leverage).min()) < ALONE else None
 
 
 def _basis(values: Floats) -> Floats:
