@@ -207,7 +207,7 @@ def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
 
 
 def _within(t: float, freedom: int) -> float:
-    """P(-t < T < t) for whole degrees of freedom (Abramowitz and Stegun 1972, eq. 26.7.3 and 26.7.4)."""
+    """P(-t < T < t) for whole degrees of freedom (Abramowitz and Stegun 1964, eq. 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(freedom))
     cosine = math.cos(angle)
     first = 2 + freedom % 2  # of the factors (k - 1)/k: k = 2, 4, ... or 3, 5, ..., up to freedom - 2
