@@ -18,6 +18,7 @@ TITLES = {
     "merge": "Merged models",
     "pairs": "Merged models",
     "likelihood": "Likelihood",
+    "scores": "Likelihood",
     "bound": "Variational bound",
     "sampling": "Samples",
     "samplers": "Samples",

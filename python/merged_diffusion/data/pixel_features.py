@@ -49,9 +49,10 @@ def _features(images: npt.NDArray[np.uint8], levels: int) -> npt.NDArray[np.floa
     across, down = _differences(pixels)
     both = np.concatenate([across, down], axis=1)
     flat = pixels.reshape(len(pixels), -1)
+    logarithms = np.log2(1 + np.arange(levels))
     columns = [
         _roughness(across, down),
-        _mean(np.log2(1 + both)),
+        _mean(logarithms[both]),
         _mean((flat == 0) | (flat == levels - 1)),
         np.log2(1 + flat.std(axis=1)),
         _mean(both == 0),
