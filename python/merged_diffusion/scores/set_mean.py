@@ -15,8 +15,8 @@ from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.frames import text_of_error
 from merged_diffusion.scores.means import Floats
 from merged_diffusion.scores.score_table import Scores
+from merged_diffusion.scores.student import LEVEL
 from merged_diffusion.scores.two_phase import (
-    CONFIDENCE,
     Integers,
     TwoPhase,
     two_phase,
@@ -167,7 +167,7 @@ def _told(
         se_population=found.se_population,
         low=found.low,
         high=found.high,
-        confidence=CONFIDENCE,
+        confidence=LEVEL,
         freedom=found.freedom,
         n=n,
         n_set=n_set,

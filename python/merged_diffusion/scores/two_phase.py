@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import numpy as np
@@ -29,9 +28,9 @@ import numpy.typing as npt
 
 from merged_diffusion import _core
 from merged_diffusion.scores.means import Floats
+from merged_diffusion.scores.student import student_t
 
 Integers = npt.NDArray[np.int64]
-CONFIDENCE: Final = 0.95
 COLLINEAR: Final = 1e-6  # of a feature's own length: less is left of it where others say the same
 ALONE: Final = 1e-9  # less than this is left of 1 - h where one value alone decides a coefficient
 
@@ -100,7 +99,7 @@ def two_phase(
     pulled = g * residual / (1 - leverage) * math.sqrt((n - 1) / n)
     se_choice = math.sqrt((1 - n / n_set) * float(np.square(pulled).sum())) / n
     se = math.hypot(se_choice, se_errors or 0.0)
-    half = student_t(freedom) * se
+    half = float(student_t(freedom)) * se
     spread, left = float(np.square(y - mean).sum()), float(np.square(residual).sum())
     return TwoPhase(
         estimate,
@@ -192,28 +191,3 @@ def _basis(values: Floats) -> Floats:
     """Orthonormal columns [n, p] that span the centred ones."""
     q: Floats = np.linalg.qr((values - values.mean(axis=0)) / _scales(values))[0]
     return q
-
-
-@cache
-def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The t that a Student variable exceeds in size with probability 1 - ``confidence``, by bisection."""
-    low, high = 0.0, 1.0
-    while _within(high, freedom) < confidence:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
-    return (low + high) / 2
-
-
-def _within(t: float, freedom: int) -> float:
-    """P(-t < T < t) for whole degrees of freedom (Abramowitz and Stegun 1964, eq. 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine = math.cos(angle)
-    first = 2 + freedom % 2  # of the factors (k - 1)/k: k = 2, 4, ... or 3, 5, ..., up to freedom - 2
-    k = np.arange(first, freedom - 1, 2, dtype=np.float64)
-    terms = np.concatenate([[1.0], np.cumprod((k - 1) / k * cosine**2)])
-    if freedom % 2 == 0:
-        return math.sin(angle) * float(terms.sum())
-    series = math.sin(angle) * cosine * float(terms.sum()) if freedom > 1 else 0.0
-    return 2 / math.pi * (angle + series)
