@@ -320,7 +320,7 @@ def test_bundled_experts_were_trained_by_the_recipes(name):
     from merged_diffusion.experts.cards import bundled_folder
 
     card, stated = read_card(bundled_folder(name) / "card.toml"), read_card(RECIPES / f"{name}.toml")
-    follows = {k: card.training[k] for k in ("data_sha256",)}
+    follows = {k: card.training[k] for k in ("data_sha256", "raised_from") if k in card.training}
     trained = replace(card, sha256=None, results=None, data_std=None)
     assert trained == replace(stated, training=dict(stated.training) | follows)
 
