@@ -11,6 +11,7 @@ from scipy.stats import t as student
 import merged_diffusion as md
 from merged_diffusion import _core
 from merged_diffusion.errors import UsageError
+from merged_diffusion.likelihood.probe_error import HeavyTails, Parts
 
 TIMES = np.sort(np.concatenate([np.linspace(-13, -9, 25), np.linspace(-8.9, 5, 30), [-13.3]]))
 
@@ -94,3 +95,41 @@ def test_a_level_is_a_probability(gaussian, level):
     found = md.log_likelihood(expert, images)
     with pytest.raises(UsageError, match="probability between 0 and 1"):
         found.interval(level)
+
+
+def noises(expert, images):
+    """What the probes add to each draw's bound [N, R, K], in nats."""
+    probed, exact = (
+        md.log_likelihood(
+            expert,
+            images,
+            importance=4,
+            repeats=2,
+            solver=md.Dopri5(1e-7, 1e-7),
+            probes=probes,
+            machine=md.Machine(dtype="float64"),
+        )
+        for probes in (md.Probes(), md.Probes(kind="exact"))
+    )
+    return np.array([a.draws for a in probed]).reshape(-1, 2, 4) - np.array([b.draws for b in exact]).reshape(
+        -1, 2, 4
+    )
+
+
+def test_draws_that_a_bound_weights_have_the_same_noise(gaussian):
+    """Else the greatest bound is the luckiest one; of a Gaussian the noise does not depend on the draw."""
+    found = noises(*gaussian)
+    assert np.abs(found).max() > 0.1
+    assert np.ptp(found, axis=2).max() < 1e-3
+    assert np.abs(np.diff(found[:, :, 0], axis=1)).max() > 0.1  # repeats are independent
+
+
+def test_shared_noise_adds_up_by_its_errors_and_that_of_repeats_by_variances():
+    one, two = Parts(np.array([4.0]), 1, 8.0), Parts(np.array([1.0]), 1, 0.5)
+    weights = np.array([0.25, 0.25, 0.25, 0.25])
+    shared = HeavyTails().error([one, two, one, two], weights, sharing=2)
+    assert math.isclose(shared.se**2, 2 * (0.25 * 2 + 0.25 * 1) ** 2)
+    assert math.isclose(shared.freedom, 2 * 2)  # each has 2 degrees
+    alone = HeavyTails().error([one, two], np.array([0.5, 0.5]))
+    assert math.isclose(alone.se**2, 0.25 * 4 + 0.25)
+    assert math.isclose(alone.freedom, (0.25 * 5) ** 2 / (0.25**2 * 8.5))

@@ -156,7 +156,7 @@ def log_likelihoods(
             hint="score them one by one",
         )
     place = options.warned().machine.here(partial(scoring_rows, len(data), shared=options.solver.shared))
-    items = Items(data.ids.astype(np.uint64), options.n_draws, options.seed, labels)
+    items = Items(data.ids.astype(np.uint64), options.n_draws, options.seed, labels, options.importance)
     starts = Dequantisation(
         options.dequantise,
         data.images,

@@ -63,20 +63,24 @@ class HeavyTails:
         self._largest = 0.0
         self._n_deviations = 0
 
-    def error(self, draws: Sequence[Parts], weights: Floats) -> ProbeError:
+    def error(self, draws: Sequence[Parts], weights: Floats, sharing: int = 1) -> ProbeError:
         """Standard error, in nats, of an image's log P from the probes of its draws.
 
-        Its degrees of freedom are the square of the variance over the sum of the squares of its parts over
-        theirs (Satterthwaite 1946).
+        ``sharing`` draws after each other have the same probes, whose errors then move together: their
+        standard errors add up. Degrees of freedom are the square of the variance over the sum of the squares
+        of its parts over theirs (Satterthwaite 1946).
         """
-        parts = np.concatenate(
-            [weight**2 * draw.variances for weight, draw in zip(weights, draws, strict=True)]
-        )
-        variance = float(parts.sum())
+        errors = weights * np.sqrt([draw.variances.sum() for draw in draws])
+        together = np.repeat(errors.reshape(-1, sharing).sum(axis=1), sharing)
+        shares = errors * together  # of the variance; those of a group add up to the square of its error
+        variance, doubt = float(shares.sum()), 0.0
+        for draw, own, group in zip(draws, shares, together, strict=True):
+            if own > 0:
+                total = draw.variances.sum()
+                self._largest = max(self._largest, float(draw.variances.max() / total * own))
+                doubt += own * group**2 * draw.doubt / total**2
         self._variance += variance
-        self._largest = max(self._largest, float(parts.max()))
         self._n_deviations += sum(draw.n_deviations for draw in draws)
-        doubt = sum(weight**4 * draw.doubt for weight, draw in zip(weights, draws, strict=True))
         return ProbeError(math.sqrt(variance), float(variance**2 / doubt) if doubt > 0 else None)
 
     def warn(self) -> None:

@@ -118,7 +118,8 @@ class Recorder:
         weights = _core.draw_weights(bounds, self._importance)
         off = None if self._corrects is None else self._error(abs(float(weights @ corrections)))
         probes = [draw.probes for draw in draws if draw.probes is not None]
-        noise = self.tails.error(probes, weights) if len(probes) == len(draws) else None
+        is_known = len(probes) == len(draws)
+        noise = self.tails.error(probes, weights, self._items.sharing) if is_known else None
         return replace(
             record,
             bits_per_dim=None if self._is_density else float(_core.bits_per_dim(nats, self._dim)),

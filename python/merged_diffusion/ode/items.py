@@ -3,6 +3,9 @@
 key = position of the image * draws + draw; where the same problem goes several courses, plus a multiple of
 the number of problems. Random numbers are named by (seed, image id, draw), never by a position, a row or a
 course, so a result does not depend on which images are solved beside it, and courses differ in nothing else.
+
+Draws that one importance bound weights share their probes: with probes of their own the greatest of their
+bounds is the one whose noise is luckiest, and the bound on log P is too good.
 """
 
 from __future__ import annotations
@@ -17,12 +20,16 @@ Keys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Items:
-    """Images by ``ids`` [N], each solved ``n_draws`` times; ``labels`` [N] for conditional experts."""
+    """Images by ``ids`` [N], each solved ``n_draws`` times; ``labels`` [N] for conditional experts.
+
+    ``sharing``: so many draws after each other share their probes.
+    """
 
     ids: Keys
     n_draws: int = 1
     seed: int = 0
     labels: npt.NDArray[np.int64] | None = None
+    sharing: int = 1
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,6 +66,11 @@ class Items:
         """Image ids and draws, uint64 [G]: what random numbers are named by, beside seed and purpose."""
         positions, draws = np.divmod(keys % np.uint64(self.stride), np.uint64(self.n_draws))
         return np.ascontiguousarray(self.ids[positions]), draws
+
+    def probe_names(self, keys: Keys) -> tuple[Keys, Keys]:
+        """The same for probes: one name for the draws that share them."""
+        ids, draws = self.names(keys)
+        return ids, draws // np.uint64(self.sharing)
 
     def labels_of(self, keys: Keys) -> npt.NDArray[np.int64] | None:
         """Labels [G] of the problems' images."""

@@ -74,7 +74,7 @@ class RandomDirections:
         if self._named is not None:
             changed = np.flatnonzero((keys != self._named[0]) | (node != self._named[1]))
         if changed.size:
-            images, draws = self._items.names(keys[changed])
+            images, draws = self._items.probe_names(keys[changed])
             rows = placed(changed, self._vectors.device)
             for probe, vectors in enumerate(self._vectors):
                 named = draws + np.uint64(probe) * NEXT_PROBE
