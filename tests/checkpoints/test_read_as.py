@@ -246,6 +246,28 @@ def test_pixels_are_said(name, tmp_path):
         md.load_expert(tmp_path / f"mine{path.suffix}", read_as=f"{words[:-7]}ends")
 
 
+def test_one_word_stands_beside_a_card_of_openais_networks(tmp_path):
+    shutil.copy(GUIDED, tmp_path / "weights.pt")
+    md.convert_expert(GUIDED, tmp_path / "converted", read_as=f"{OPENAI},size=8")
+    shutil.copy(tmp_path / "converted" / "card.toml", tmp_path / "card.toml")
+    for words in ("openai:pixels=ends", "openai:size=8"):
+        assert md.load_expert(tmp_path / "weights.pt", read_as=words).image_shape == (3, 8, 8)
+    for words in ("openai:pixels=centred", "openai:size=16", "torchcfm:size=8"):
+        with pytest.raises(CheckpointError, match="contradicts"):
+            md.load_expert(tmp_path / "weights.pt", read_as=words)
+
+
+def test_a_card_with_other_channels_out_than_images_have_is_refused(tmp_path):
+    """One channel would be taken for all three."""
+    md.convert_expert(checkpoint("edm-nets/vp", tmp_path), tmp_path / "mine")
+    card = tmp_path / "mine" / "card.toml"
+    text = card.read_text()
+    for n_out in (1, 2, 4):
+        card.write_text(text.replace("[network]\n", f"[network]\nout_channels = {n_out}\n"))
+        with pytest.raises(CheckpointError, match=f"out_channels = {n_out}, but images have 3 channels"):
+            md.load_expert(tmp_path / "mine")
+
+
 def test_a_second_input_and_a_variance_of_lucidrains_are_told_from_more_channels(tmp_path):
     network = LucidUnet((3, 8, 8), dim=8, dim_mults=(1, 2), self_condition=True, learned_variance=True)
     tables = load_file(REFERENCE / "lucidrains" / "x0-cosine" / "weights.safetensors")

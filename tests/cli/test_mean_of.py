@@ -84,7 +84,9 @@ def test_a_plan_measures_the_pilot_and_says_how_many(run_cli, nll, monkeypatch):
         f"± 0.002 takes at most about {planned['runs']} exact runs out of 360: --limit {planned['runs']} goes"
         in told
     )
-    assert "out of reach" in run_cli(*words, "--plan-for", 1e-9).out or found.json["mean_of"]["error"] == 0
+    assert "out of reach" in run_cli(*words, "--plan-for", 1e-9).out
+    alone = run_cli("nll", "--data", "digits", "--limit", 1, "--mean-of", "all", "--plan-for", 0.01)
+    assert (alone.code, "measures one" in alone.err) == (2, True)
     assert run_cli(*words, "--limit", 12).code == 0
 
 
@@ -103,6 +105,29 @@ def test_a_bound_that_tells_what_pixels_do_not_is_a_feature(run_cli, nll, monkey
     monkeypatch.setattr(set_means, "LEAST_CORRELATION", 1.0)
     left_out = run_cli(*words, "--json").json["mean_of"]["left_out"]
     assert "and is used above 1.0" in left_out["bound"]
+
+
+def test_the_bound_of_a_set_is_measured_once_for_the_same_records(run_cli, nll, monkeypatch):
+    np.savez("greys.npz", images=GREYS, levels=17)
+    monkeypatch.setattr(set_means, "TIMES", 256)
+    monkeypatch.setattr(set_means.SetMeans, "_calls_of", lambda *_: 10**6)
+    words = ["nll", "--data", "greys.npz", *nll("one", "--limit", 32, "--mean-of", "all")[3:]]
+    words += ["--batch-size", 16, "--out", "run", "--json"]
+    first = run_cli(*words)
+    monkeypatch.setattr(set_means, "variational_bound", None)
+    again = run_cli(*words)
+    assert again.code == 0, again.err
+    assert again.json["mean_of"] == first.json["mean_of"]
+
+
+def test_a_summary_that_holds_no_mean_leaves_the_run_as_it_is(run_cli, nll):
+    words = nll("one", "--limit", 8, "--mean-of", "all", "--batch-size", 16, "--out", "run")
+    assert run_cli(*words).code == 0
+    kept = json.loads(Path("run/summary.json").read_text())
+    for broken in ({"mean": "a"}, [1], "none"):
+        Path("run/summary.json").write_text(json.dumps(kept | {"mean_of": broken}))
+        shown = run_cli("runs", "show", "run")
+        assert shown.code == 0, shown.err
 
 
 def test_a_bound_that_takes_longer_than_it_tells_is_left_out(run_cli, nll, monkeypatch):

@@ -1,6 +1,7 @@
 """How well the noise of probes is known: degrees of freedom, and intervals by Student's t."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ def test_few_nodes_leave_a_wide_interval():
     error, variance, doubt = simulated(np.random.default_rng(0), times, 1, 3000)
     freedom = variance**2 / doubt
     assert np.median(freedom) < 6
+    assert np.quantile(freedom, 0.01) > 1  # a variance that is small by chance is known no worse
     assert np.mean(np.abs(error) <= 1.96 * np.sqrt(variance)) < 0.9
     assert 0.92 < np.mean(np.abs(error) <= student.ppf(0.975, freedom) * np.sqrt(variance)) < 0.98
 
@@ -133,3 +135,20 @@ def test_shared_noise_adds_up_by_its_errors_and_that_of_repeats_by_variances():
     alone = HeavyTails().error([one, two], np.array([0.5, 0.5]))
     assert math.isclose(alone.se**2, 0.25 * 4 + 0.25)
     assert math.isclose(alone.freedom, (0.25 * 5) ** 2 / (0.25**2 * 8.5))
+
+
+def test_a_probe_that_all_draws_share_is_told_as_heavy():
+    one = Parts(np.array([9.0] + 39 * [0.01]), 40, 1.0)
+    tails = HeavyTails()
+    tails.error([one] * 4, np.full(4, 0.25), sharing=4)
+    with pytest.warns(UserWarning, match="96% of the variance of all probes"):
+        tails.warn()
+
+
+def test_records_without_a_freedom_leave_the_mean_without_one(gaussian):
+    expert, images = gaussian
+    found = md.log_likelihood(expert, images)
+    older = replace(found, records=tuple(replace(record, freedom=None) for record in found))
+    assert older.estimate().freedom is None
+    assert older.estimate().se_probe == found.estimate().se_probe
+    assert np.isnan(older.interval()).all()

@@ -124,11 +124,11 @@ how = options.stacked(
         "gaussian ones for all steps, or exact, along all there are (small images). independent: several are "
         "averaged, not cut from one.",
     ),
-    options.number(
-        "--probes", str(Probes.n),
-        "Cut a direction into so many parts, each a product of its own: 4 leave about a ninth of the "
-        "variance, 16 a sixtieth.",
-        kind=int,
+    click.option(
+        "--probes", type=options.probes, metavar="N|auto:E", show_default=str(Probes.n),
+        help="Cut a direction into so many parts, each a product of its own: 4 leave about a ninth of the "
+        "variance, 16 a sixtieth. auto:E: as many as leave nine of ten images an error below E bits/dim, "
+        "found on 8 images.",
     ),
     options.choice(
         "--preset",

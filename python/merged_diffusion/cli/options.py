@@ -56,6 +56,14 @@ def images_of(value: str) -> int | str:
         raise click.BadParameter(f"{value!r} is neither a number of images nor all") from None
 
 
+def probes(value: str) -> int | str:
+    """A number, or ``auto:E``; the settings check it."""
+    try:
+        return int(value)
+    except ValueError:
+        return value
+
+
 def labels(*words: str) -> Callable[[str], str | int]:
     """One of ``words``, what stands behind a blank being an explanation, or a class number."""
     known = [word.partition(" ")[0] for word in words]

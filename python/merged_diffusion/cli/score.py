@@ -51,7 +51,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         from merged_diffusion.cli.progress import Progress
         from merged_diffusion.jobs.evaluation import Evaluation
         from merged_diffusion.jobs.metrics import LIKELIHOOD
-        from merged_diffusion.jobs.pilot import with_tolerance
+        from merged_diffusion.jobs.pilot import tried
         from merged_diffusion.jobs.plan import place
         from merged_diffusion.jobs.threads import configured
         from merged_diffusion.thresholds.auto import with_threshold
@@ -67,7 +67,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
             start = time.monotonic()
             plan.check_experts()
             checked = time.monotonic() - start
-            plan = with_tolerance(plan, out)
+            plan = tried(plan, out)
             known = plan.known(out)
             cost = plan.estimate(worker.shard, known).after(checked)
             out = out or plan.out_for(cost)

@@ -55,6 +55,11 @@ def command(given: options.Given) -> int:
             f"--split {settings.split}: a threshold is chosen on train and reported on test",
             hint="leave --split out; --tune-data names other images to choose on",
         )
+    if settings.probe_error is not None:
+        raise UsageError(
+            "--probes auto is of images that are measured, and a threshold is found by a few of them",
+            hint="say how many, --probes 4",
+        )
     out: Path | None = given["out"]
     quiet = given["quiet"]
     if out is not None and (out / NAME).exists():

@@ -133,6 +133,7 @@ def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_jso
     if not worker.speaks:
         return 0
     await_others(worker, evaluation, out)
+    evaluation.measure_mean()
     summary = evaluation.summary()
     lines.held(evaluation)
     if summary.n_missing:

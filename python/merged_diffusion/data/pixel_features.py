@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from merged_diffusion.data.images import Data
 
-CHUNK: Final = 1024  # images at a time
+CHUNK: Final = 1 << 22  # values at a time
 NAMES: Final = ("roughness", "log differences", "saturated", "contrast", "flat")
 OF_COLOUR: Final = ("chroma roughness",)
 
@@ -40,7 +40,8 @@ class PixelFeatures:
 def pixel_features(data: Data) -> PixelFeatures:
     """The features of every image of ``data``: five of grey images, six of colour ones."""
     n, channels = data.images.shape[:2]
-    chunks = [_features(data.images[at : at + CHUNK], data.levels) for at in range(0, n, CHUNK)]
+    rows = max(1, CHUNK // max(1, data.images[0].size)) if n else 1
+    chunks = [_features(data.images[at : at + rows], data.levels) for at in range(0, n, rows)]
     return PixelFeatures(NAMES + (OF_COLOUR if channels == 3 else ()), np.concatenate(chunks))
 
 

@@ -22,7 +22,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.jobs.evaluation import Evaluation, Observer
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric, chosen_metric
-from merged_diffusion.jobs.pilot import with_tolerance
+from merged_diffusion.jobs.pilot import tried
 from merged_diffusion.jobs.plan import Given, place
 from merged_diffusion.jobs.settings import CHOICES, Settings, beside
 from merged_diffusion.jobs.summary import Summary
@@ -121,7 +121,7 @@ def evaluate(
     plan, path = place(settings, where, metric, given, torch.get_num_threads())
     with checked_once():
         plan.check_experts()
-        plan = with_tolerance(plan, path)
+        plan = tried(plan, path)
         with Evaluation(plan, out=path, shard=shard) as evaluation:
             evaluation.run(observe)
             return evaluation.summary()

@@ -15,7 +15,7 @@ from merged_diffusion.errors import (
     RunError,
     StorageError,
 )
-from merged_diffusion.jobs.kept_runs import missing_ids
+from merged_diffusion.jobs.kept_runs import mean_kept, missing_ids
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.set_means import SetMeans
 from merged_diffusion.jobs.summary import Summary, summarise
@@ -23,7 +23,6 @@ from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import KnownRecords, Run, versions
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.scores.record import Record
-from merged_diffusion.scores.set_mean import MeanOverSet
 
 Observer = Callable[[str, Record], None]
 
@@ -116,7 +115,7 @@ class Evaluation:
                 hint="the same command goes on and scores them again",
                 file=str(self.out),
             )
-        self.mean_of(self.held(self.plan.main))  # before the summary is locked: it may take network calls
+        self.measure_mean()  # before the summary is locked: it may take network calls
         if self.out is not None:
             self._runs[self.plan.main].write_summary(lambda: self.summary().as_dict())
 
@@ -149,9 +148,15 @@ class Evaluation:
         if self.time_profile is not None and result.time_profile is not None:
             self.time_profile += result.time_profile
 
-    def mean_of(self, records: Sequence[Record]) -> MeanOverSet | None:
-        """The mean over the set out of which the images were chosen, where it is asked for and known."""
-        return None if self._set_means is None else self._set_means.of(records)
+    def measure_mean(self) -> None:
+        """The mean over the set out of which the images were chosen, where it is asked for, for summaries.
+
+        It may ask the network for the bound of all images; what the run keeps of the same records is taken.
+        """
+        if self._set_means is None:
+            return
+        records, main = self.held(self.plan.main), self._runs.get(self.plan.main)
+        self._set_means.measure(records, None if main is None else mean_kept(main, len(records)))
 
     def summary(self) -> Summary:
         """The summary over the records there are, kept ones and those of this process."""
@@ -163,7 +168,7 @@ class Evaluation:
                 records,
                 versions=versions(),
                 missing=self._missing(records),
-                mean_of=self.mean_of(records[self.plan.main]),
+                mean_of=None if self._set_means is None else self._set_means.found,
                 seconds=self.seconds,
                 seconds_outside_network=self.seconds_outside_network,
                 time_profile=None if spent is None else spent.with_data(self.plan.data_seconds).as_dict(),

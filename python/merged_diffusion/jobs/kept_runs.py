@@ -31,21 +31,21 @@ def summary_of_run(run: Run) -> Summary:
         versions=run.settings["versions"],
         missing=missing,
         lists_missing=True,
-        mean_of=_mean_of(run, len(records[identity.model])),
+        mean_of=mean_kept(run, len(records[identity.model])),
     )
 
 
-def _mean_of(run: Run, n: int) -> MeanOverSet | None:
+def mean_kept(run: Run, n: int) -> MeanOverSet | None:
     """The mean over a set as it was kept: it is of images, too, which are not read here.
 
     None where records were added since.
     """
     try:
         kept = json.loads(read_text(run.path / SUMMARY))
-    except (OSError, ValueError, RecursionError):
+        found = kept.get("mean_of") if isinstance(kept, dict) and kept.get("n") == n else None
+        return None if found is None else MeanOverSet.from_dict(found)
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return None  # all else is made of the records, whatever became of the summary
-    found = kept.get("mean_of") if isinstance(kept, dict) and kept.get("n") == n else None
-    return None if found is None else MeanOverSet.from_dict(found)
 
 
 def missing_ids(runs: Mapping[str, Run], records: Mapping[str, Sequence[Record]]) -> set[int]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from merged_diffusion.errors import UsageError
 
 ALL: Final = "all"
+AUTO: Final = "auto"
 # What the mean over a set excludes, and why.
 NOT_BESIDE_MEAN_OF: Final = {
     "compare": (
@@ -33,6 +34,36 @@ def at_least_one(name: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise UsageError(
             f"{option_name(name)} {value} lies below 1", hint="use a number from 1 up", key=name, found=value
+        )
+
+
+def as_probes(word: object) -> dict[str, object]:
+    """``probes`` and ``probe_error`` of a word that is a number or ``auto:E``."""
+    if not isinstance(word, str):
+        return {} if word is None else {"probes": word}
+    kind, _, wish = word.partition(":")
+    try:
+        if kind == AUTO:
+            return {"probes": None, "probe_error": float(wish)}
+        return {"probes": int(word)}
+    except ValueError:
+        raise UsageError(
+            f"--probes {word} is neither a number nor {AUTO}:E",
+            hint=f"{AUTO}:0.01 takes as many as leave nine of ten images an error below 0.01 bits/dim",
+        ) from None
+
+
+def check_probe_error(wish: float, kind: str | None, scheme: str | None) -> None:
+    """Refuse an error that no number of colours is chosen for."""
+    if not 0 < wish < 1:
+        raise UsageError(
+            f"--probes {AUTO}:{wish:g} is no error between 0 and 1 bits/dim", hint="use 0.01, say"
+        )
+    if kind != "fresh" or scheme == "independent":
+        raise UsageError(
+            f"--probes {AUTO}:{wish:g} chooses into how many colours a fresh probe of method adams is cut, "
+            f"and the probe is {scheme if kind == 'fresh' else kind}",
+            hint="leave --method and --probe out, or say how many probes",
         )
 
 
@@ -64,6 +95,11 @@ def check_mean_of(settings: Mapping[str, Any]) -> None:
         return
     if wish is not None and not 0 < wish < float("inf"):
         raise UsageError(f"--plan-for {wish} is no standard error", hint="use one above 0, in bits/dim")
+    if wish is not None and limit is not None and limit < 2:
+        raise UsageError(
+            f"--plan-for {wish} is found from how images differ, and --limit {limit} measures one",
+            hint="leave --limit out: 30 images are measured then",
+        )
     if n_set != ALL and (isinstance(n_set, str) or n_set < 2):
         raise UsageError(f"--mean-of {n_set} is neither a number of images from 2 up nor {ALL}")
     for name, (reason, hint) in NOT_BESIDE_MEAN_OF.items():

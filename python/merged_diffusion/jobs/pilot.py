@@ -16,6 +16,7 @@ import numpy as np
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.probe_pilot import with_probes
 from merged_diffusion.likelihood import Likelihood, log_likelihood
 from merged_diffusion.ode.methods import LEAST_TOL, MOST_COLOURS, Adams, Probes
 from merged_diffusion.runs.kept import as_kept
@@ -44,6 +45,11 @@ class Trial:
             f"of {self.error:.1e} ± {self.se:.0e} bits/dim on {self.n} images "
             f"({self.evaluations:.0f} evaluations an image)"
         )
+
+
+def tried(plan: Plan, out: Path | None) -> Plan:
+    """The plan with what pilots choose: first the number of probes, then the tolerance with so many."""
+    return with_tolerance(with_probes(plan, out), out)
 
 
 def with_tolerance(plan: Plan, out: Path | None) -> Plan:

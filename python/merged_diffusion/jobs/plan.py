@@ -179,7 +179,8 @@ class Plan(ModelPlan):
     def default_out(self) -> Path:
         """``runs/nll-photos-1a2b3c4d``: the same command finds it again."""
         # What a pilot chooses follows from all else.
-        chosen = () if self.settings.bpd_tol is None else ("settings.tol", "settings.h_max")
+        chosen = [] if self.settings.bpd_tol is None else ["settings.tol", "settings.h_max"]
+        chosen += [] if self.settings.probe_error is None else ["settings.probes", "settings.scheme"]
         digest = meaning_digest(self.identity(self.main).as_dict(), chosen)
         return Path("runs") / f"{self.metric.name}-{Path(self.whole.name).stem}-{digest}"
 

@@ -33,22 +33,30 @@ class SetMeans:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._found: MeanOverSet | None = None
-
-    def of(self, records: Iterable[Record]) -> MeanOverSet | None:
+        self.found: MeanOverSet | None = None
         """None as long as an image of the choice has no score."""
-        if self._found is None:
-            chosen = {int(image) for image in self._plan.data.ids}
-            own = sorted(
-                (record for record in records if record.id in chosen and record.is_ok), key=lambda r: r.id
-            )
-            if len(own) == len(chosen):
-                self._found = self._made(scores(self._plan.identity(self._plan.main), own))
-        return self._found
+
+    def measure(self, records: Iterable[Record], kept: MeanOverSet | None = None) -> None:
+        """Find it, unless that was done; ``kept`` is what was found of as many records before."""
+        chosen = {int(image) for image in self._plan.data.ids}
+        own = sorted(
+            (record for record in records if record.id in chosen and record.is_ok), key=lambda r: r.id
+        )
+        if self.found is not None or len(own) < len(chosen):
+            return
+        is_same = kept is not None and (kept.n, kept.n_set) == (len(own), len(self._set))
+        if is_same and self._plan.settings.plan_for is None:
+            self.found = kept
+        else:
+            self.found = self._made(scores(self._plan.identity(self._plan.main), own))
+
+    @property
+    def _set(self) -> Data:
+        return self._plan.whole.select(limit=int(self._plan.settings.mean_of or len(self._plan.whole)))
 
     def _made(self, exact: Scores) -> MeanOverSet:
         settings = self._plan.settings
-        data = self._plan.whole.select(limit=int(settings.mean_of or len(self._plan.whole)))
+        data = self._set
         bound, why_not = self._bound(exact, data)
         found = estimate_mean(exact, data, bound=bound)
         if why_not is not None:

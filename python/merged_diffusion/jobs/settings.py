@@ -15,7 +15,14 @@ from typing import Any, Final, Self
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
-from merged_diffusion.jobs.option_checks import at_least_one, check_mean_of, check_threshold, option_name
+from merged_diffusion.jobs.option_checks import (
+    as_probes,
+    at_least_one,
+    check_mean_of,
+    check_probe_error,
+    check_threshold,
+    option_name,
+)
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, KINDS, Options
 from merged_diffusion.ode import methods
 from merged_diffusion.ode.machine import DTYPES, Machine
@@ -90,6 +97,8 @@ class Settings:
     """None: that of the preset; `options` has it."""
     bpd_tol: float | None = None
     probes: Probes = Probes()
+    probe_error: float | None = None
+    """In bits/dim: a pilot chooses as many probes as leave nine of ten images less (``--probes auto:E``)."""
     preset: str = "default"
     convention: str | None = None
     range: str = "native"
@@ -123,6 +132,8 @@ class Settings:
             )
         if self.bpd_tol is not None:
             self._check_bpd_tol(self.bpd_tol, solver)
+        if self.probe_error is not None:
+            check_probe_error(self.probe_error, self.options().probes.kind, self.probes.scheme)
 
     @classmethod
     def of(cls, words: Mapping[str, Any]) -> Self:
@@ -135,6 +146,7 @@ class Settings:
                 f"{name} = {said[name]} is an object, and here are words as on the command line",
                 hint=f"Settings({name}=...) takes it",
             )
+        said |= as_probes(said.get("probes"))
         for name in COUNTS:
             at_least_one(name, said.get(name))
         given = {field.name: said[field.name] for field in fields(cls) if field.name in said}
@@ -172,9 +184,13 @@ class Settings:
             "accept": {"batch_coupled": self.accept.batch_coupled}
             | _said({"accept_gradient": self.accept.gradient}),
             "machine": {name: getattr(self.machine, name) for name in MACHINE},
-            # Nor have they the mean over a set.
+            # Nor have they the mean over a set, nor a number of probes by a pilot.
             "mean_of": _said({"mean_of": self.mean_of}),
             "plan_for": _said({"plan_for": self.plan_for}),
+            # Draws of a bound had probes of their own once: such a run must not be gone on with.
+            "importance": {"importance": self.importance}
+            | _said({"shared_probes": True if self.importance > 1 else None}),
+            "probe_error": _said({"probe_error": self.probe_error}),
         }
         words: dict[str, object] = {}
         for field in fields(self):

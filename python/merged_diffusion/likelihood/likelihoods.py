@@ -89,7 +89,7 @@ class Likelihood(Scores):
 
         By Student's t with `freedom` degrees, which the size of the errors at single nodes tells
         (Satterthwaite 1946); of the probes alone, so an image's own draw of dequantisation is not in it. NaN
-        where one probe cannot tell.
+        where one probe cannot tell, and of records that were written before `freedom` was.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Likelihood(Scores):
         known = self.status == "ok"
         variances, degrees = self.se_probe[known] ** 2, self.freedom[known]
         doubt = float(np.sum(variances**2 / degrees, where=variances > 0))
-        return replace(found, freedom=float(variances.sum() ** 2 / doubt))
+        return replace(found, freedom=float(variances.sum() ** 2 / doubt)) if np.isfinite(doubt) else found
 
     def summary(self) -> MeansOfLikelihoods:
         """Means over the images."""

@@ -70,17 +70,19 @@ class HeavyTails:
         standard errors add up. Degrees of freedom are the square of the variance over the sum of the squares
         of its parts over theirs (Satterthwaite 1946).
         """
-        errors = weights * np.sqrt([draw.variances.sum() for draw in draws])
-        together = np.repeat(errors.reshape(-1, sharing).sum(axis=1), sharing)
-        shares = errors * together  # of the variance; those of a group add up to the square of its error
-        variance, doubt = float(shares.sum()), 0.0
-        for draw, own, group in zip(draws, shares, together, strict=True):
-            if own > 0:
-                total = draw.variances.sum()
-                self._largest = max(self._largest, float(draw.variances.max() / total * own))
-                doubt += own * group**2 * draw.doubt / total**2
+        totals = np.array([draw.variances.sum() for draw in draws])
+        errors = weights * np.sqrt(totals)
+        groups = np.square(errors.reshape(-1, sharing).sum(axis=1))
+        shares = errors * np.repeat(np.sqrt(groups), sharing)  # of the variance; a group's are its own
+        variance, doubt = float(groups.sum()), 0.0
+        for at, draw in enumerate(draws):
+            if shares[at] > 0:
+                group = groups[at // sharing]
+                doubt += shares[at] * group * draw.doubt / totals[at] ** 2
+                # The probe that is the largest part of one draw is so of all that share it.
+                self._largest = max(self._largest, float(draw.variances.max() / totals[at] * group))
         self._variance += variance
-        self._n_deviations += sum(draw.n_deviations for draw in draws)
+        self._n_deviations += sum(draw.n_deviations for draw in draws[::sharing])
         return ProbeError(math.sqrt(variance), float(variance**2 / doubt) if doubt > 0 else None)
 
     def warn(self) -> None:

@@ -127,8 +127,8 @@ def _population(
 ) -> float | None:
     """Standard error for a population, by the values that the N would have if theirs were the mean's.
 
-    These are the fitted ones, and N/n times its residual added to each one that is known: their mean is the
-    estimate, and the spread of their sums over clusters is that of both phases.
+    These are the fitted ones, and N/n times g u added to each one that is known: the spread of their sums
+    over clusters is that of both phases.
     """
     values = fitted.copy()
     values[positions] += len(fitted) / len(positions) * pulled

@@ -122,6 +122,11 @@ def place(
             "--mean-of was given to a sweep, whose rows are compared: features do not help differences",
             hint="--limit N measures N images at every threshold",
         )
+    if settings.probe_error is not None:
+        raise UsageError(
+            "--probes auto was given to a sweep, whose rows would each choose a number of their own",
+            hint="say how many, --probes 4; nll --dry-run says how many auto takes",
+        )
     given = [name for name in (*THRESHOLDS, "expert") if getattr(settings, name) is not None]
     if given:
         raise UsageError(

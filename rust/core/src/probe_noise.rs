@@ -28,6 +28,20 @@ pub struct Noise {
     pub doubt: f64,
 }
 
+impl Noise {
+    /// `square` is half the variance of a sum of `typical` size: where the sum of the parts is another by
+    /// chance its degrees of freedom are those all the same.
+    fn new(parts: Vec<f64>, square: f64, typical: f64) -> Self {
+        let total: f64 = parts.iter().sum();
+        let doubt = if typical > 0.0 {
+            square * (total / typical).powi(2)
+        } else {
+            0.0
+        };
+        Self { parts, doubt }
+    }
+}
+
 /// The variance of half the integral of q, from the values of q of each probe at all the nodes of a leg; None
 /// where they cannot tell: one probe and too few nodes.
 ///
@@ -53,14 +67,9 @@ fn of_spread(probes: &[Vec<f64>], halves: &[f64]) -> Noise {
             squares / (m * (m - 1.0))
         })
         .collect();
-    let typical = running_mean(&errors);
-    Noise {
-        parts: product(halves, &errors),
-        doubt: product(halves, &typical)
-            .iter()
-            .map(|part| part * part / (m - 1.0))
-            .sum(),
-    }
+    let typical = product(halves, &running_mean(&errors));
+    let doubt: f64 = typical.iter().map(|part| part * part / (m - 1.0)).sum();
+    Noise::new(product(halves, &errors), doubt, typical.iter().sum())
 }
 
 /// From the distance r of each value from the polynomial through its nearest neighbours, in units of what
@@ -79,25 +88,33 @@ fn of_residuals(times: &[f64], values: &[f64], halves: &[f64]) -> Option<Noise> 
         .map(|node| Distance::new(times, node, neighbours))
         .collect();
     let squares: Vec<f64> = distances.iter().map(|d| d.of(values).powi(2)).collect();
-    Some(Noise {
-        parts: product(halves, &squares),
-        doubt: doubt(&distances, halves, &running_mean(&squares)),
-    })
+    let (trace, doubt) = traces(&distances, halves, &running_mean(&squares));
+    Some(Noise::new(product(halves, &squares), doubt, trace))
 }
 
-/// tr(M S M S) of the form M = sum of h_n p_n p_n^T and variances S.
-fn doubt(distances: &[Distance], halves: &[f64], variances: &[f64]) -> f64 {
-    let n = variances.len();
-    let mut form = vec![vec![0.0; n]; n];
+/// tr(M S) and tr(M S M S) of the form M = sum of h_n p_n p_n^T and variances S.
+fn traces(distances: &[Distance], halves: &[f64], variances: &[f64]) -> (f64, f64) {
+    let mut form = vec![[0.0; 2 * NEIGHBOURS + 1]; variances.len()]; // a band: its middle is the diagonal
     for (d, half) in distances.iter().zip(halves) {
         for (i, p) in d.entries() {
             for (j, q) in d.entries() {
-                form[i][j] += half * p * q;
+                form[i][j + NEIGHBOURS - i] += half * p * q;
             }
         }
     }
-    let row = |i: usize| -> f64 { (0..n).map(|j| form[i][j].powi(2) * variances[j]).sum() };
-    (0..n).map(|i| variances[i] * row(i)).sum()
+    let (mut trace, mut square) = (0.0, 0.0);
+    for (i, row) in form.iter().enumerate() {
+        trace += row[NEIGHBOURS] * variances[i];
+        for (at, m) in row.iter().enumerate() {
+            if let Some(other) = (i + at)
+                .checked_sub(NEIGHBOURS)
+                .and_then(|j| variances.get(j))
+            {
+                square += m * m * variances[i] * other;
+            }
+        }
+    }
+    (trace, square)
 }
 
 /// The distance of a value from the polynomial through its nearest neighbours, as a sum over the nodes from
@@ -232,7 +249,8 @@ mod tests {
         let distances: Vec<Distance> = (0..n)
             .map(|node| Distance::new(&TIMES, node, NEIGHBOURS))
             .collect();
-        let found = doubt(&distances, &halves, &vec![1.0; n]);
+        let (trace, found) = traces(&distances, &halves, &vec![1.0; n]);
+        assert!((trace / mean - 1.0).abs() < 1e-12, "{trace}");
         assert!(
             ((found - diagonal) / (variance / 2.0) - 1.0).abs() < 1e-12,
             "{found}"

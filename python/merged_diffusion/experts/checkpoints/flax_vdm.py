@@ -39,7 +39,7 @@ def read(
     keys, params = entry(stream, "ema_params", where)
     if not isinstance(params, dict):
         raise UnsupportedCheckpointError(
-            f"{where}: holds {sorted(keys)[:8]}, but no ema_params",
+            f"{where}: holds {sorted(keys)[:8]}, but no ema_params that is a map",
             hint="raw params are never evaluated by accident; a checkpoint of VDM's training has both",
             file=where,
         )

@@ -21,12 +21,19 @@ Views = Mapping[str, View]
 # Names under which OpenAI published them; the weights are a denoiser's by names and shapes.
 CONSISTENCY: Final = re.compile(r"c[dt]_(imagenet64|bedroom256|cat256)(_l2|_lpips)?\.pt")
 GROUPS: Final = 32
+BESIDE_A_CARD: Final = {"size", "pixels"}  # words that may stand alone where a card says the rest
 FLOW_RANGE: Final = (-13.3, 9.0)  # t from 0.9987 to 0.011; beyond them lie few times of the training
 OWN: Final = "input_blocks.0.0.weight"
 UPSAMPLER: Final = re.compile(r"output_blocks\.(\d+)\.[12]\.(conv|in_layers\.0)\.weight")
 SIDES: Final = ("input", "output")
 BLOCK: Final = re.compile(r"(input|output)_blocks\.(\d+)\.")
 LICENCE: Final = "of whoever trained it; the code of the network is MIT"
+
+
+def words_of(card: Card) -> ReadAs:
+    """What a card says of the images; the rest is compared with what words make of the file."""
+    size = card.image_shape[1]
+    return ReadAs("torchcfm" if card.kind == "flow" else "openai", {"size": size} if size else {})
 
 
 def refuse_consistency(path: Path) -> None:

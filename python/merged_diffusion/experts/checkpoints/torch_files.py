@@ -52,8 +52,10 @@ def read(
             raise refused(value, where)
         openai.refuse_consistency(path)
         tensors = {f"model.{key}": tensor for key, tensor in tensors_of(views, size, where).items()}
-        if said is None and stated is not None:
-            return "openai", stated, tensors
+        if stated is not None:
+            _joined(said, openai.words_of(stated), where)
+            if said is None or not said.options.keys() - openai.BESIDE_A_CARD:
+                return "openai", stated, tensors
         if said is None:
             raise _unsaid(where, bool({"ema_model", "net_model"} & held.keys()))
         _check_family(said, ("openai", "torchcfm"), where)

@@ -32,6 +32,14 @@ def build(
             key="architecture",
             found=name,
         )
+    n_out = network.get("out_channels", shape[0])
+    if n_out not in (shape[0], 2 * shape[0]):
+        raise CheckpointError(
+            f"[network] out_channels = {n_out!r:.40}, but images have {shape[0]} channels",
+            hint=f"{shape[0]}, or {2 * shape[0]} with a learned variance",
+            key="out_channels",
+            found=n_out,
+        )
     return BUILDERS[name](network, shape)
 
 

@@ -1,0 +1,95 @@
+"""``--probes auto:E``: a pilot chooses into how many colours a probe is cut, or says why it cannot."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import merged_diffusion as md
+from merged_diffusion.jobs import probe_pilot
+from merged_diffusion.jobs.probe_pilot import Noise
+
+DIGITS = ("nll", "--data", "digits", "--json")
+
+
+def test_as_many_are_taken_as_the_wish_needs(run_cli):
+    """Nine of ten of the first digits have 0.048 bits/dim with one probe, 0.014 with six."""
+    chosen = {}
+    for wish in (0.1, 0.015):
+        found = run_cli(*DIGITS, "--limit", 12, "--probes", f"auto:{wish}", "--out", f"run-{wish}")
+        assert found.code == 0, found.err
+        asked = found.json["settings"]
+        assert asked["probe_error"] == wish
+        chosen[wish] = asked["probes"]
+        errors = md.load_scores(f"run-{wish}").se_probe
+        assert np.mean(errors <= wish) >= 0.75
+        assert f"probes auto:{wish}: {asked['probes']}, each a product of its own" in found.err
+    assert chosen[0.1] == 1
+    assert 4 <= chosen[0.015] <= 9
+
+
+def test_a_run_goes_on_with_what_it_recorded_whatever_is_measured_first(run_cli, monkeypatch):
+    first = run_cli(*DIGITS, "--limit", 2, "--probes", "auto:0.015", "--out", "run")
+    assert first.code == 0, first.err
+    monkeypatch.setattr(probe_pilot, "_measured", None)
+    more = run_cli(*DIGITS, "--limit", 4, "--probes", "auto:0.015", "--out", "run")
+    assert more.code == 0, more.err
+    assert more.json["settings"]["probes"] == first.json["settings"]["probes"] > 1
+    assert more.json["n"] == 4
+    assert run_cli(*DIGITS, "--limit", 4, "--probes", "auto:0.02", "--out", "run").code != 0
+
+
+def test_shards_choose_alike(run_cli):
+    chosen = [
+        run_cli(*DIGITS, "--limit", 4, "--shard", f"{i}/2", "--probes", "auto:0.015", "--out", f"shard-{i}")
+        for i in range(2)
+    ]
+    one, two = (each.json["settings"]["probes"] for each in chosen)
+    assert one == two > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--probes", "auto:0"], "auto:0 is no error"),
+        (["--probes", "auto:nan"], "auto:nan is no error"),
+        (["--probes", "auto"], "neither a number nor auto:E"),
+        (["--probes", "four"], "neither a number nor auto:E"),
+        (["--probes", "auto:1e-5"], "needs more than 64 colours"),
+        (["--probes", "auto:0.01", "--method", "dopri5"], "the probe is fixed"),
+        (["--probes", "auto:0.01", "--probe", "exact"], "the probe is exact"),
+        (["--probes", "auto:0.01", "--probe", "independent"], "the probe is independent"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(run_cli, options, text):
+    result = run_cli("nll", "--data", "digits", "--limit", 2, *options)
+    assert result.code == 2
+    assert text in result.err
+
+
+@pytest.mark.parametrize("command", ["sweep", "threshold"])
+def test_other_commands_take_a_number(run_cli, command):
+    result = run_cli(command, "--data", "digits", "--probes", "auto:0.01", "--out", "other")
+    assert result.code == 2
+    assert "say how many" in result.err
+
+
+def test_noise_falls_as_a_power_of_the_colours():
+    noise = Noise(0.04, -0.8)
+    assert noise.colours_for(0.05) == 1
+    assert noise.of(4) == pytest.approx(0.04 / 4**0.8)
+    assert noise.of(noise.colours_for(0.001)) == pytest.approx(0.001)
+    assert Noise(0.04, 0.0).colours_for(0.01) == float("inf")
+    assert Noise(0.0, -1.0).colours_for(0.01) == 1
+    assert Noise(0.04, -float("inf")).colours_for(0.01) == 1
+
+
+def test_a_run_whose_draws_had_probes_of_their_own_is_not_gone_on_with(run_cli):
+    words = (*DIGITS, "--importance", 2, "--out", "run")
+    assert run_cli(*words, "--limit", 1).code == 0
+    place = Path("run/settings.json")
+    kept = json.loads(place.read_text())
+    assert kept["settings"].pop("shared_probes") is True
+    place.write_text(json.dumps(kept))
+    assert run_cli(*words, "--limit", 2).code == 7
