@@ -188,7 +188,7 @@ def test_score_sde_has_the_names_of_edm_once_it_is_read(name):
     entry = ENTRIES[name]
     tensors = empty(listed(SCORE_SDE[entry["network"]["architecture"]]))
     tensors.pop("sigmas")
-    card, renamed = score_sde.read(tensors, parsed(entry["read_as"]), name, name)
+    card, renamed = score_sde.read(tensors, parsed(entry["read_as"]), None, name, name)
     assert (card.kind, list(card.image_shape)) == (entry["kind"], entry["image_shape"])
     assert card.gamma_range == pytest.approx(entry["gamma_range"], abs=5e-2)
     usual = {**entry["network"], "num_blocks": 4}

@@ -162,7 +162,7 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
         probes=Probes(n=probes, scheme="independent"),
     )
     n_draws = importance * repeats
-    items = Items(np.array([4, 9, 2], dtype=np.uint64), n_draws, seed=3)
+    items = Items(np.array([4, 9, 2], dtype=np.uint64), n_draws, seed=3, sharing=importance)
     place = Place(torch.device("cpu"), torch.float64, 3 * n_draws)
     made = make_directions(Probes(probes, "fixed", "independent"), items, place, (1, 8, 8))
     vs = [
@@ -178,7 +178,9 @@ def test_error_of_the_probes_is_that_of_their_own_integrals(
         bounds = np.array(record.draws or [0.0]).reshape(repeats, importance)
         shares = np.exp(bounds - bounds.max(1, keepdims=True))
         weights = (shares / shares.sum(1, keepdims=True)).ravel() / repeats
-        expected = math.sqrt((weights**2 * variances).sum()) / 64 / BITS
+        # The draws of one bound have the same probes, so their errors add up.
+        together = (weights * np.sqrt(variances)).reshape(repeats, importance).sum(axis=1)
+        expected = np.linalg.norm(together) / 64 / BITS
         # The trapezoid rule over some 60 steps.
         assert record.se_probe == pytest.approx(expected, rel=0.02)
     errors = found.se_probe

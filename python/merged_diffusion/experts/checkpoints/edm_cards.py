@@ -120,8 +120,9 @@ def _preconditioning(
             "kind": "edm", "predicts": "x0", "time": "log_edm_sigma_over_4", "input": "edm",
             "gamma_range": GAMMA_RANGE, "data_std": number("sigma_data", 0.5),
         }  # fmt: skip
-    if kind == "VEPrecond":
+    if kind != "iDDPMPrecond":  # whose table says it
         ends = (2 * math.log(number("sigma_min", 0.02)), 2 * math.log(number("sigma_max", 100.0)))
+    if kind == "VEPrecond":
         clock: dict[str, Any] = {"unit": 2.0, "logarithm": True, "divided": True}
         return {
             "kind": "ve", "predicts": "score", "time": "edm_sigma", "input": "edm", "gamma_range": ends,
