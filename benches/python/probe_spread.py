@@ -1,6 +1,6 @@
 """Is the standard error that probes are reported to leave the spread that other probes show?
 
-    python benches/python/probe_spread.py [digits] [photos] [gaussian]
+    python benches/python/probe_spread.py [digits] [photos] [gaussian] [importance]
 
 digits, photos: 64 test images of the bundled pair, each from one start (its dequantisation noise stays),
 with 50 sets of probes. The root mean square of the reported standard errors over the standard deviation
@@ -10,6 +10,9 @@ within images, pooled; how often intervals of 95 % hold an image's value by the 
 gaussian: dense Gaussians, d = 64, 2,000 means over the same 32 points. How often the mean with 1.96 standard
 errors covers the mean by the exact trace on the same path (what is left is probe noise alone), and that of
 the closed form (the path's error comes in); binomial 95 % intervals.
+
+importance: a dense Gaussian, d = 64, the bound of 16 draws on 240 images: by how much probes take it from
+that of exact traces, where the draws share their probes, as they do, and where each has its own.
 """
 
 import argparse
@@ -25,7 +28,10 @@ from suite.problems import RANGE, digits, photos
 
 from merged_diffusion import _core
 from merged_diffusion.experts.gaussian import GaussianExpert, merged_log_density
+from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.merge import MergedModel, Threshold
+from merged_diffusion.ode.items import Items
+from merged_diffusion.ode.methods import Probes
 from merged_diffusion.scores.student import student_t
 
 IMAGES, SETS = 64, 50
@@ -34,6 +40,8 @@ SIDE, AVERAGED, REPEATS = 8, 32, 2000
 GAUSSIAN_ROWS = 512
 NORMAL = 1.96
 NETWORKS = {"digits": digits, "photos": photos}
+PARTS = (*NETWORKS, "gaussian", "importance")
+DRAWS, DRAWN = 16, 240
 
 
 def probed_anew(model, x, repeats, rows, options):
@@ -112,11 +120,33 @@ def coverage(repeats, options):
         )
 
 
+def importance(images):
+    """How far the noise of probes takes the bound of weighted draws, shared and of each draw's own."""
+    torch.manual_seed(0)
+    factor = torch.randn(SIDE**2, SIDE**2, dtype=torch.float64)
+    covariance = 0.3 * factor @ factor.mT / SIDE**2 + 0.003 * torch.eye(SIDE**2, dtype=torch.float64)
+    expert = GaussianExpert((1, SIDE, SIDE), covariance=covariance, gamma_range=RANGE)
+    pixels = np.random.default_rng(0).normal(128, 25, (images, 1, SIDE, SIDE)).clip(0, 255).astype(np.uint8)
+    print(f"dense Gaussian, d = {SIDE**2}: bounds of {DRAWS} draws, {images} images", flush=True)
+    exact = log_likelihood(expert, pixels, importance=DRAWS, probes=Probes(kind="exact"))
+    shared = Items.probe_names
+    for name, named in (("shared", shared), ("own", Items.names)):
+        Items.probe_names = named
+        found = log_likelihood(expert, pixels, importance=DRAWS)
+        away = found.bits_per_dim - exact.bits_per_dim
+        se = away.std(ddof=1) / math.sqrt(images)
+        print(
+            f"  probes {name:<6} {away.mean():+.4f} ± {se:.4f} bits/dim; "
+            f"reported of one image {rms(found.se_probe):.4f}"
+        )
+    Items.probe_names = shared
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help="digits, photos, gaussian; all without one")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all without one")
     parser.add_argument("--probes", type=int, default=1, help="a node (default: 1)")
     parser.add_argument("--tol", type=float, help="of adams (default: its own)")
     parser.add_argument("--h-max", type=float, help="of adams (default: its own)")
@@ -125,10 +155,10 @@ def main():
     )
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    parts = given.parts or [*NETWORKS, "gaussian"]
-    unknown = set(parts) - {*NETWORKS, "gaussian"}
+    parts = given.parts or PARTS
+    unknown = set(parts) - set(PARTS)
     if unknown:
-        parser.error(f"no part {', '.join(sorted(unknown))}: there are digits, photos and gaussian")
+        parser.error(f"no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
     torch.set_num_threads(given.threads)
     _core.set_threads(given.threads)
     options = {
@@ -140,7 +170,9 @@ def main():
     }
     for part in parts:
         begin = time.monotonic()
-        if part == "gaussian":
+        if part == "importance":
+            importance(given.repeats or DRAWN)
+        elif part == "gaussian":
             coverage(given.repeats or REPEATS, options)
         else:
             spread(part, given.repeats or SETS, options)
