@@ -40,6 +40,13 @@ def test_a_run_goes_on_with_what_it_recorded_whatever_is_measured_first(run_cli,
     assert run_cli(*DIGITS, "--limit", 4, "--probes", "auto:0.02", "--out", "run").code != 0
 
 
+def test_a_set_of_few_images_is_its_own_pilot(run_cli):
+    np.savez("few.npz", images=md.load_data("digits").images[:2], levels=17)
+    found = run_cli("nll", "--data", "few.npz", "--pair", "digits", "--probes", "auto:0.1", "--json")
+    assert found.code == 0, found.err
+    assert "on 2 images" in found.err
+
+
 def test_shards_choose_alike(run_cli):
     chosen = [
         run_cli(*DIGITS, "--limit", 4, "--shard", f"{i}/2", "--probes", "auto:0.015", "--out", f"shard-{i}")

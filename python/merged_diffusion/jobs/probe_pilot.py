@@ -77,7 +77,7 @@ def with_probes(plan: Plan, out: Path | None) -> Plan:
     told = ", ".join(f"{noise.of(k):.1e} with {k}" for k in MEASURED)
     note = (
         f"probes auto:{wish:g}: {colours}, each a product of its own at every evaluation, leave nine of ten "
-        f"images below about {noise.of(colours):.1e} bits/dim ({told} on {PILOT_IMAGES} images)"
+        f"images below about {noise.of(colours):.1e} bits/dim ({told} on {_pilot(plan)} images)"
     )
     found = _with(plan, colours)
     return replace(found, notes=(*found.notes, note))
@@ -87,8 +87,12 @@ def _with(plan: Plan, colours: int) -> Plan:
     return replace(plan, settings=replace(plan.settings, probes=Probes(colours, plan.settings.probes.kind)))
 
 
+def _pilot(plan: Plan) -> int:
+    return min(PILOT_IMAGES, len(plan.whole))
+
+
 def _measured(plan: Plan) -> Noise:
-    own, images = plan.settings.options(), plan.whole.select(limit=PILOT_IMAGES)
+    own, images = plan.settings.options(), plan.whole.select(limit=_pilot(plan))
     found = []
     for colours in MEASURED:
         errors = log_likelihood(
