@@ -15,12 +15,11 @@ from typing import Final, cast
 import numpy as np
 
 from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs.pilot_runs import recorded, scored
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.probe_pilot import with_probes
-from merged_diffusion.likelihood import Likelihood, log_likelihood
+from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.ode.methods import LEAST_TOL, MOST_COLOURS, Adams, Probes
-from merged_diffusion.runs.kept import as_kept
-from merged_diffusion.runs.settings_file import read_settings
 
 PILOT_IMAGES: Final = 16
 FINER: Final = 4.0  # a level's tolerance over the next one's; the longest step falls by its fourth root
@@ -63,13 +62,9 @@ def with_tolerance(plan: Plan, out: Path | None) -> Plan:
     wish = plan.settings.bpd_tol
     if wish is None:
         return plan
-    kept = None if out is None else read_settings(out)
-    if out is not None and kept is not None:
-        with as_kept(out):
-            recorded = kept.get("settings", {})
-            if recorded.get("bpd_tol") == wish:
-                kept_solver = Adams(float(recorded["tol"]), float(recorded["h_max"]))
-                return replace(plan, settings=replace(plan.settings, solver=kept_solver))
+    chosen = recorded(out, "bpd_tol", wish, lambda kept: Adams(float(kept["tol"]), float(kept["h_max"])))
+    if chosen is not None:
+        return replace(plan, settings=replace(plan.settings, solver=chosen))
     trial = _search(plan, wish)
     settings = replace(plan.settings, solver=trial.solver)
     return replace(plan, settings=settings, notes=(*plan.notes, f"bpd-tol {wish:g}: {trial.words()}"))
@@ -135,20 +130,9 @@ def _less_noise(plan: Plan, probes: int) -> str:
 
 def _scored(plan: Plan, solver: Adams, probes: Probes | None = None) -> Likelihood:
     """The images of the pilot: the same for every shard, one draw, one fixed probe or as given."""
-    own = plan.settings.options()
-    usual = Probes(kind="exact" if own.probes.kind == "exact" else "fixed")
+    is_exact = plan.settings.options().probes.kind == "exact"
     images = plan.data.select(limit=min(PILOT_IMAGES, len(plan.data)))
-    return log_likelihood(
-        plan.model,
-        images,
-        seed=own.seed,
-        dequantise=own.dequantise,
-        solver=solver,
-        probes=probes or usual,
-        machine=own.machine,
-        accept=own.accept,
-        labels=plan.labels(images),
-    )
+    return scored(plan, images, solver, probes or Probes(kind="exact" if is_exact else "fixed"))
 
 
 def _trial(solver: Adams, coarse: Likelihood, fine: Likelihood) -> Trial:

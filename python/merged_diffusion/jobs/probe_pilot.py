@@ -15,11 +15,9 @@ from typing import Final
 import numpy as np
 
 from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs.pilot_runs import recorded, scored
 from merged_diffusion.jobs.plan import Plan
-from merged_diffusion.likelihood import log_likelihood
 from merged_diffusion.ode.methods import MOST_COLOURS, Probes
-from merged_diffusion.runs.kept import as_kept
-from merged_diffusion.runs.settings_file import read_settings
 
 PILOT_IMAGES: Final = 8
 MEASURED: Final = (1, 9)
@@ -56,12 +54,9 @@ def with_probes(plan: Plan, out: Path | None) -> Plan:
     wish = plan.settings.probe_error
     if wish is None:
         return plan
-    kept = None if out is None else read_settings(out)
-    if out is not None and kept is not None:
-        with as_kept(out):
-            recorded = kept.get("settings", {})
-            if recorded.get("probe_error") == wish:
-                return _with(plan, int(recorded["probes"]))
+    chosen = recorded(out, "probe_error", wish, lambda settings: int(settings["probes"]))
+    if chosen is not None:
+        return _with(plan, chosen)
     noise = _measured(plan)
     needed = noise.colours_for(wish) * (1 - 1e-9)
     if needed > MOST_COLOURS:
@@ -92,20 +87,10 @@ def _pilot(plan: Plan) -> int:
 
 
 def _measured(plan: Plan) -> Noise:
-    own, images = plan.settings.options(), plan.whole.select(limit=_pilot(plan))
+    solver, images = plan.settings.options().solver, plan.whole.select(limit=_pilot(plan))
     found = []
     for colours in MEASURED:
-        errors = log_likelihood(
-            plan.model,
-            images,
-            seed=own.seed,
-            dequantise=own.dequantise,
-            solver=own.solver,
-            probes=Probes(colours, "fresh"),
-            machine=own.machine,
-            accept=own.accept,
-            labels=plan.labels(images),
-        ).se_probe
+        errors = scored(plan, images, solver, Probes(colours, "fresh")).se_probe
         known = errors[~np.isnan(errors)]
         if not len(known):
             raise UsageError(
