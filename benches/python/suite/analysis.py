@@ -35,7 +35,8 @@ class Curve:
 
     def errors(self, images: Images | None = None) -> Floats:
         """Root mean squares [S]."""
-        return np.sqrt((self.squares if images is None else self.squares[:, images]).mean(axis=1))
+        found: Floats = np.sqrt((self.squares if images is None else self.squares[:, images]).mean(axis=1))
+        return found
 
     def cost_at(self, error: float, images: Images | None = None, *, beyond: float = math.inf) -> float:
         """Cost of an error, both in logarithms, on the line between the two settings around it.
@@ -82,7 +83,7 @@ def saved_evaluations(measured: Measured) -> Interval:
     """The paper's pipeline's evaluations over those of adams at its discretisation error."""
     paper = evaluations_curve(measured.curves["scipy"])
     adams = evaluations_curve(measured.curves["adams"])
-    usual = [setting.tol for setting, *_ in measured.curves["scipy"]].index(PAPER)
+    usual = _usual(measured)
 
     def ratio(images: Images) -> float:
         return float(paper.cost[usual]) / adams.cost_at(float(paper.errors(images)[usual]), images)
@@ -90,18 +91,36 @@ def saved_evaluations(measured: Measured) -> Interval:
     return over_images(ratio, measured.n)
 
 
-def saved_passes(measured: Measured) -> Interval:
-    """The pipeline's forward passes at the total error of adams' default over those of adams.
+def probe_variance(measured: Measured) -> Floats:
+    """Variance [N] of the pipeline's one probe: V of E^2(K) = D^2 + V/K, the K weighed by their seeds."""
+    usual = _usual(measured)
+    discretisation = measured.curves["scipy"][usual][2] ** 2
+    rows = [cells for name, cells in measured.total.items() if name.startswith("paper-")]
+    found = [
+        cells[0][0].probes * (np.mean([errors**2 for *_, errors in cells], axis=0) - discretisation)
+        for cells in rows
+    ]
+    return np.average(found, axis=0, weights=[len(cells) for cells in rows])
 
-    It averages the probes that it needs; where the most that were run do not reach, as many as were run.
+
+def saved_passes(measured: Measured, name: str = "default") -> Interval:
+    """The pipeline's forward passes at the total error of a row of adams over those of that row.
+
+    The pipeline takes the tolerance and the number of averaged probes that cost it least.
     """
-    rows = [passes(measured, name) for name in measured.total if name.startswith("paper-")]
-    paper = Curve(np.array([cost for cost, _ in rows]), np.array([squares for _, squares in rows]))
-    cost, squares = passes(measured, "default")
+    cost, squares = passes(measured, name)
+    variance = probe_variance(measured)
+    tolerances = [(found.evaluations.mean(), errors**2) for _, found, errors in measured.curves["scipy"]]
 
     def ratio(images: Images) -> float:
-        error = float(np.sqrt(squares[images].mean()))
-        return paper.cost_at(error, images, beyond=float(paper.cost.max())) / cost
+        allowed = float(squares[images].mean())
+        noise = float(variance[images].mean())
+        costs = [
+            evaluations * (1 + max(1.0, noise / left) * measured.product_cost)
+            for evaluations, discretisation in tolerances
+            if (left := allowed - float(discretisation[images].mean())) > 0
+        ]
+        return min(costs, default=math.inf) / cost
 
     return over_images(ratio, measured.n)
 
@@ -122,3 +141,8 @@ def geometric_mean(intervals: Mapping[str, Interval]) -> Interval:
     value = logs[:, 0].mean()
     spread = np.sqrt(((logs[:, 1:] - logs[:, :1]) ** 2).sum(axis=0)) / len(logs)
     return Interval(*np.exp([value, value - spread[0], value + spread[1]]).tolist())
+
+
+def _usual(measured: Measured) -> int:
+    """Where the pipeline's own tolerance stands among those of its curve."""
+    return [setting.tol for setting, *_ in measured.curves["scipy"]].index(PAPER)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from merged_diffusion import _core
+from merged_diffusion.merge import Leg
 from merged_diffusion.scores.prepared import frozen
 from suite import points
 from suite.network import DTYPES, Network
@@ -84,11 +85,11 @@ def product_cost(problem: Problem) -> float:
         for leg in problem.model.legs():
             clock = torch.full((n,), (leg.start + leg.end) / 2, dtype=torch.float64)
 
-            def call(leg=leg, clock=clock):
+            def call(leg: Leg = leg, clock: torch.Tensor = clock) -> None:
                 with torch.no_grad():
                     leg.expert(z, clock)
 
-            def call_and_product(leg=leg, clock=clock):
+            def call_and_product(leg: Leg = leg, clock: torch.Tensor = clock) -> None:
                 state = z.clone().requires_grad_()
                 torch.autograd.grad(leg.expert(state, clock), state, z)
 

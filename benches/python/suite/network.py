@@ -37,7 +37,7 @@ class Network:
             ProbabilityFlow(
                 leg.expert,
                 problem.shape,
-                make_directions(Probes(setting.probes, "fixed"), items, place, self._dim),
+                make_directions(Probes(setting.probes, "fixed", "independent"), items, place, problem.shape),
                 items,
             )
             for leg in self.legs

@@ -1,9 +1,13 @@
-"""What is measured on a problem: curves with one probe, and errors against the exact trace."""
+"""What is measured on a problem: curves with one probe, and errors against the exact trace.
+
+Of the paper's pipeline with K independent probes averaged, an error is E^2(K) = D^2 + V/K, D the
+discretisation error and V the variance of one probe. So a few K tell all of them (`analysis.saved_passes`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from merged_diffusion.jobs.settings import PRESETS as PACKAGE
@@ -24,9 +28,37 @@ TOLERANCES: Final = (1e-3, 3e-4, 1e-4, 3e-5, PAPER, 1e-6, 1e-7)
 RUNGE_KUTTA: Final = ("scipy", "torchdiffeq", "torchode", "dopri5-shared", "dopri5")
 REFERENCE: Final = Setting("dopri5", 1e-8, dtype="float64")
 # Probes that the paper's pipeline averages, and how many seeds of each.
-AVERAGED: Final = {1: 8, 2: 8, 4: 4, 8: 4, 16: 2, 32: 2, 64: 1}
+AVERAGED: Final = {1: 8, 4: 4, 16: 2}
+COLOURS: Final = {"colours-4": 4, "colours-9": 9}
+"""Rows of the default with colours of one probe."""
 SEEDS: Final = 8
 Cell = tuple[Setting, Found, Floats]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much is measured."""
+
+    solvers: Sequence[str] = RUNGE_KUTTA
+    tolerances: Sequence[float] = TOLERANCES
+    adams: Sequence[tuple[float, float]] = ADAMS
+    averaged: Mapping[int, int] = field(default_factory=lambda: AVERAGED)
+    presets: Sequence[str] = tuple(PRESETS)
+    seeds: int = SEEDS
+    reference: Setting = REFERENCE
+
+
+WHOLE: Final = Scope()
+QUICK: Final = Scope(tolerances=(1e-4, PAPER, 1e-6), adams=ADAMS[1:6:2], averaged={1: 2, 4: 1}, seeds=2)
+COSTLY: Final = Scope(
+    solvers=("scipy",),
+    tolerances=(1e-4, PAPER, 1e-6),
+    adams=ADAMS[1:7],
+    averaged={1: 4, 4: 2},
+    presets=("default",),
+    seeds=4,
+    reference=Setting("dopri5", 1e-7),
+)
 
 
 @dataclass(frozen=True)
@@ -58,35 +90,36 @@ def measure_problem(
             for setting, cell in zip(settings, cells, strict=True)
         ]
 
-    solvers = [name for name in RUNGE_KUTTA if name not in missing]
-    reference = found(REFERENCE).nats
-    curves = {name: errors(settings, reference) for name, settings in _curves(solvers, quick).items()}
+    scope = QUICK if quick else COSTLY if problem.costly else WHOLE
+    solvers = [name for name in scope.solvers if name not in missing]
+    reference = found(scope.reference).nats
+    curves = {name: errors(settings, reference) for name, settings in _curves(solvers, scope).items()}
     exact = _exact(problem, found)
-    total = {name: errors(settings, exact) for name, settings in _totals(quick).items()}
+    total = {name: errors(settings, exact) for name, settings in _totals(scope).items()}
     return Measured(problem.title, len(problem.points), cost["ratio"], curves, total)
 
 
-def _curves(solvers: Sequence[str], quick: bool) -> dict[str, list[Setting]]:
-    tolerances, presets = ((1e-4, PAPER, 1e-6), ADAMS[1:6:2]) if quick else (TOLERANCES, ADAMS)
-    curves = {name: [Setting(name, tol) for tol in tolerances] for name in solvers}
-    return curves | {"adams": [Setting("adams", tol, h_max=h_max) for tol, h_max in presets]}
+def _curves(solvers: Sequence[str], scope: Scope) -> dict[str, list[Setting]]:
+    curves = {name: [Setting(name, tol) for tol in scope.tolerances] for name in solvers}
+    return curves | {"adams": [Setting("adams", tol, h_max=h_max) for tol, h_max in scope.adams]}
 
 
 def _exact(problem: Problem, found: Callable[[Setting], Found]) -> Floats:
     if problem.exact is not None:
         return problem.exact
-    return found(Setting("adams", probe="exact", **(problem.exact_by or {}))).nats
+    return found(Setting("adams", **(problem.exact_by or {}))).nats
 
 
-def _totals(quick: bool) -> dict[str, list[Setting]]:
-    averaged = {1: 2, 4: 1} if quick else AVERAGED
+def _totals(scope: Scope) -> dict[str, list[Setting]]:
     totals = {
         f"paper-{probes}": [Setting("scipy", PAPER, probes=probes, seed=seed) for seed in range(seeds)]
-        for probes, seeds in averaged.items()
+        for probes, seeds in scope.averaged.items()
     }
-    for name, (tol, h_max) in PRESETS.items():
+    asked = [(name, PRESETS[name], 1) for name in scope.presets]
+    asked += [(name, DEFAULT, colours) for name, colours in COLOURS.items()]
+    for name, (tol, h_max), colours in asked:
         totals[name] = [
-            Setting("adams", tol, h_max=h_max, probe="fresh", seed=seed)
-            for seed in range(2 if quick else SEEDS)
+            Setting("adams", tol, h_max=h_max, probe="fresh", probes=colours, seed=seed)
+            for seed in range(scope.seeds)
         ]
     return totals

@@ -1,4 +1,4 @@
-"""The five problems: two experts merged at a threshold, and where the flow of each image starts.
+"""The six problems: two experts merged at a threshold, and where the flow of each image starts.
 
 Starts are the same for every solver and seed, so that seeds differ in their probes alone.
 """
@@ -30,8 +30,10 @@ RANGE: Final = (-13.3, 8.764)
 MIDDLE: Final = Threshold.gamma(-6.0)
 SEED: Final = 2024
 # How the exact trace is integrated: d products an evaluation, so no more nodes than its error needs.
-TIGHT: Final = {"tol": 1e-5, "h_max": 0.15}
-AFFORDABLE: Final = {"tol": 1e-4, "h_max": 0.25}
+TIGHT: Final = {"tol": 1e-5, "h_max": 0.15, "probe": "exact"}
+AFFORDABLE: Final = {"tol": 1e-4, "h_max": 0.25, "probe": "exact"}
+# And where 3,072 products are too many: colours whose own error is small beside the errors that it judges.
+COLOURED: Final = {"tol": 1e-4, "h_max": 0.25, "probe": "fresh", "probes": 36, "seed": 1000}
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ class Problem:
     points: Floats
     exact: Floats | None = None
     """The answer in nats [N], where there is a closed form."""
-    exact_by: Mapping[str, float] | None = None
-    """Options of adams with the exact trace, where there is none."""
+    exact_by: Mapping[str, Any] | None = None
+    """Where there is none: options of adams that leave next to no error, or a known one."""
+    costly: bool = False
+    """Whether its network is so large that fewer solvers, tolerances and seeds are run."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -75,7 +79,8 @@ def gaussian(n: int, _out: Path) -> Problem:
     model = MergedModel(likelihood, quality, MIDDLE)
     clock = torch.full((n,), RANGE[0], dtype=torch.float64)
     z = likelihood.sample(_normal(n, likelihood.image_shape), clock)
-    legs = [(leg.expert, leg.start, leg.end) for leg in model.legs()]
+    experts = {"likelihood": likelihood, "quality": quality}
+    legs = [(experts[leg.role], leg.start, leg.end) for leg in model.legs()]
     points = z.numpy() / _core.alpha(RANGE[0])
     return Problem(
         "gaussian", "Gaussian 1/f, d = 3072", model, points, exact=merged_log_density(z, legs).numpy()
@@ -116,17 +121,30 @@ def rough(n: int, out: Path) -> Problem:
     return _of_images("photos", "rough network, d = 192", model, min(n, 16), AFFORDABLE, name="rough")
 
 
+def scenes(n: int, _out: Path) -> Problem:
+    """The bundled pair of 3 x 32 x 32 at its recommended threshold; 16 images."""
+    return _of_images("scenes", "scenes, d = 3072", load_pair("scenes"), min(n, 16), COLOURED, costly=True)
+
+
 PROBLEMS: Final[Mapping[str, Callable[[int, Path], Problem]]] = {
     "gaussian": gaussian,
     "mixture": mixture,
     "digits": digits,
     "photos": photos,
     "rough": rough,
+    "scenes": scenes,
 }
 
 
 def _of_images(
-    data: str, title: str, model: MergedModel, n: int, exact_by: Mapping[str, Any], name: str | None = None
+    data: str,
+    title: str,
+    model: MergedModel,
+    n: int,
+    exact_by: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    costly: bool = False,
 ) -> Problem:
     """Images of a test split, each with one draw of truncated normal noise."""
     images = load_data(data).select(limit=n)
@@ -136,7 +154,7 @@ def _of_images(
     _core.fill_truncated_normal(noise, math.exp(-low / 2) / images.levels, SEED, ids, np.zeros(n, np.uint64))
     x = pixel_values(images.images, images.levels)
     points = x + _core.edm_sigma(low) * noise.reshape(x.shape)
-    return Problem(name or data, title, model, points, exact_by=exact_by)
+    return Problem(name or data, title, model, points, exact_by=exact_by, costly=costly)
 
 
 def _normal(n: int, shape: tuple[int | None, ...], seed: int = SEED) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,9 +13,10 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from suite import analysis
 from suite.analysis import Interval
-from suite.plan import DEFAULT, PAPER, PRESETS, Cell, Measured
+from suite.plan import COLOURS, DEFAULT, PAPER, PRESETS, Cell, Measured
 from suite.setting import Floats
 
+Place = Literal["outside lower left", "outside lower right"]
 MEBI = 2**20
 LOOK = {
     "scipy": ("SciPy RK45, whole batch (the paper's)", "tab:gray", "s"),
@@ -23,6 +25,7 @@ LOOK = {
     "dopri5-shared": ("dopri5, shared steps", "tab:cyan", "x"),
     "dopri5": ("dopri5, a step size per image", "tab:blue", "o"),
     "adams": ("adams", "tab:red", "D"),
+    "coloured": ("adams, colours", "tab:orange", "P"),
 }
 
 
@@ -39,28 +42,30 @@ def written(problems: Mapping[str, Measured], missing: Mapping[str, str], out: P
 
 def _ratios(problems: Mapping[str, Measured]) -> str:
     evaluations = {name: analysis.saved_evaluations(measured) for name, measured in problems.items()}
-    passes = {name: analysis.saved_passes(measured) for name, measured in problems.items()}
+    passes = [
+        {name: analysis.saved_passes(measured, row) for name, measured in problems.items()}
+        for row in ("default", *COLOURS)
+    ]
+    columns = evaluations, *passes
     rows = [
-        [
-            measured.title,
-            f"{measured.product_cost:.2f}",
-            _interval(evaluations[name]),
-            _interval(passes[name]),
-        ]
+        [measured.title, f"{measured.product_cost:.2f}", *(_interval(column[name]) for column in columns)]
         for name, measured in problems.items()
     ]
-    columns = evaluations, passes
     rows.append(["geometric mean", "", *(_interval(analysis.geometric_mean(column)) for column in columns)])
     rows.append(["worst", "", *(f"{min(i.value for i in column.values()):.2f}" for column in columns)])
     heads = ["problem", "product / forward", "evaluations, equal discretisation error"]
-    return _table([*heads, "forward passes, equal total error"], rows)
+    colours = (f"with {n} colours" for n in COLOURS.values())
+    return _table([*heads, "forward passes, equal total error", *colours], rows)
 
 
 def _never_worse(problems: Mapping[str, Measured]) -> str:
     rows = []
     for measured in problems.values():
         usual = np.sqrt(analysis.passes(measured, "paper-1")[1].mean())
-        over = [_interval(analysis.error_over_paper(measured, preset)) for preset in PRESETS]
+        over = [
+            _interval(analysis.error_over_paper(measured, preset)) if preset in measured.total else ""
+            for preset in PRESETS
+        ]
         rows.append([measured.title, f"{usual:.2e}", *over])
     return _table(["problem", "the paper's total error", *(f"{name} / that" for name in PRESETS)], rows)
 
@@ -73,8 +78,11 @@ def _peers(measured: Measured) -> str:
         if (cell[0].tol, cell[0].h_max) in ((PAPER, None), DEFAULT)
     ]
     for name, cells in measured.total.items():
-        title = f"adams {name}, a fresh probe a node" if name in PRESETS else LOOK["scipy"][0]
-        title += "" if cells[0][0].probes == 1 else f", {cells[0][0].probes} probes"
+        probes = cells[0][0].probes
+        if name.startswith("paper-"):
+            title = f"{LOOK['scipy'][0]}, {probes} probes averaged" if probes > 1 else LOOK["scipy"][0]
+        else:
+            title = f"adams {name if name in PRESETS else f'default, {probes} colours'}, a fresh probe a node"
         rows.append(_row(title, cells[0], measured, total=_rms(np.array([errors for *_, errors in cells]))))
     heads = ["solver", "evaluations", "forward passes", "discretisation error", "total error"]
     return _table([*heads, "seconds", "outside the network", "peak MiB"], rows)
@@ -131,16 +139,19 @@ def _plot(problems: Mapping[str, Measured], path: Path) -> None:
         each.xaxis.set_minor_formatter(NullFormatter())
         each.yaxis.set_minor_formatter(NullFormatter())
     # Under the columns: within the axes it would cover a curve.
-    for column, place in zip(axes.T, ("outside lower left", "outside lower right"), strict=True):
-        figure.legend(*column[0].get_legend_handles_labels(), loc=place, fontsize=8, ncols=1)
+    places: tuple[Place, Place] = ("outside lower left", "outside lower right")
+    for column, place in zip(axes.T, places, strict=True):
+        handles, labels = column[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc=place, fontsize=8, ncols=1)
     figure.savefig(path)
     plt.close(figure)
 
 
 def _draw_total(axes: Axes, measured: Measured) -> None:
     for label, names, look in (
-        ("the paper's, 1 to 64 probes averaged", [n for n in measured.total if n not in PRESETS], "scipy"),
-        ("adams fast, default, tight", list(PRESETS), "adams"),
+        ("the paper's, probes averaged", [n for n in measured.total if n.startswith("paper-")], "scipy"),
+        ("adams' presets", [n for n in measured.total if n in PRESETS], "adams"),
+        ("adams, 1, 4 and 9 colours", ["default", *COLOURS], "coloured"),
     ):
         found = [analysis.passes(measured, name) for name in names]
         errors = [float(np.sqrt(squares.mean())) for _, squares in found]

@@ -19,6 +19,7 @@ class Setting:
     h_max: float | None = None
     probe: str = "fixed"
     probes: int = 1
+    """Colours of one probe for a solver of the package; independent ones, averaged, for its peers."""
     seed: int = 0
     dtype: str = "float32"
 

@@ -25,17 +25,18 @@ class SpectralGaussian(GaussianExpert):
         super().__init__(
             (3, side, side), variance=spectrum(side, exponent), name=name, gamma_range=gamma_range
         )
+        self._sizes = (3, side, side)
         self._keep("_cosines", cosines(side))
         colour = torch.tensor(COLOUR, dtype=torch.float64)
         self._keep("_colour", colour / colour.norm(dim=1, keepdim=True))
 
     def _along(self, z: Tensor, gamma: Tensor) -> Tensor:
-        pixels = super()._along(z, gamma).view(-1, *self.image_shape)
+        pixels = super()._along(z, gamma).view(-1, *self._sizes)
         cosine, colour = self._constant("_cosines"), self._constant("_colour")
         return torch.einsum("kc,bchw->bkhw", colour, cosine @ pixels @ cosine.T).flatten(1)
 
     def _back(self, along: Tensor) -> Tensor:
-        components = along.view(-1, *self.image_shape)
+        components = along.view(-1, *self._sizes)
         cosine, colour = self._constant("_cosines"), self._constant("_colour")
         return torch.einsum("kc,bkhw->bchw", colour, cosine.T @ components @ cosine).flatten(1)
 

@@ -24,15 +24,15 @@ class Store:
     def found(self, problem: str, setting: Setting, measure: Callable[[], Found]) -> Found:
         """What is recorded, else what is measured now."""
         record = self.kept(problem, setting.name, lambda: _record(setting, measure()))
-        arrays = {key: np.array(record[key], dtype=float) for key in ("nats", "evaluations")}
-        numbers = {key: record[key] for key in ("seconds", "network_seconds", "peak_bytes")}
-        return Found(**arrays, **numbers)
+        nats, evaluations = (np.array(record[key], dtype=float) for key in ("nats", "evaluations"))
+        return Found(nats, evaluations, record["seconds"], record["network_seconds"], record["peak_bytes"])
 
     def kept(self, problem: str, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Any JSON object by name."""
         path = self._folder / problem / f"{name}.json"
         if path.exists():
-            return json.loads(path.read_text())
+            found: dict[str, Any] = json.loads(path.read_text())
+            return found
         begin = time.perf_counter()
         record = make()
         path.parent.mkdir(parents=True, exist_ok=True)
