@@ -2,6 +2,7 @@
 
     python examples/trade_off.py
     python examples/trade_off.py photos --all --num 1000 --out results/photos
+    python examples/trade_off.py scenes --etas 0,0.15,0.3,0.45,0.6,0.75,max,1 --tol 0.01 --out results/scenes
 
 Writes trade-off.svg, likelihood.svg and same-noise.svg beside two sweeps; the same command goes on.
 """
@@ -22,19 +23,28 @@ SHOWN = 14  # images of the same noise, side by side
 def main() -> None:
     """Score, draw, plot."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("pair", nargs="?", default="digits", choices=["digits", "photos"])
+    parser.add_argument("pair", nargs="?", default="digits", choices=["digits", "photos", "scenes"])
     parser.add_argument("--limit", type=int, default=64, help="images to score at every threshold")
     parser.add_argument("--all", action="store_true", help="all test images instead")
     parser.add_argument("--num", type=int, default=200, help="images to draw at every threshold")
+    parser.add_argument("--etas", help="thresholds with commas between (default: a grid)")
+    parser.add_argument("--tol", type=float, help="tolerance of the samples' solver")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/trade-off"))
     given = parser.parse_args()
 
     common = {"data": given.pair, "threads": given.threads, "batch_size": 64}
+    etas = None if given.etas is None else [eta_of(word) for word in given.etas.split(",")]
     scored = md.sweep(
-        md.Settings.of(common | {"limit": None if given.all else given.limit}), out=given.out / "nll"
+        md.Settings.of(common | {"limit": None if given.all else given.limit}), etas, out=given.out / "nll"
     )
-    drawn = md.sweep(md.Settings.of(common), metric="sample", num=given.num, out=given.out / "sample-ode")
+    drawn = md.sweep(
+        md.Settings.of(common | {"tol": given.tol}),
+        etas,
+        metric="sample",
+        num=given.num,
+        out=given.out / "sample-ode",
+    )
 
     quality = {row.name: row.figure for row in drawn.rows}
     points = [point(row, quality[row.name]) for row in scored.rows]
@@ -66,6 +76,11 @@ def main() -> None:
     for row in scored.rows:
         mean, _ = row.value
         print(f"{row.name:12} {mean:.4f} bits/dim   {distance} {quality[row.name].value:.3f}")
+
+
+def eta_of(word: str) -> float | str:
+    """A threshold as ``sweep --etas`` takes it: a number, or ``min`` or ``max``."""
+    return word if word in ("min", "max") else float(word)
 
 
 def point(row: SweepRow, quality: Figure) -> plots.Point:

@@ -3,7 +3,7 @@
     python recipes/publish.py run --out results/publish
     python recipes/publish.py write
 
-``run`` sweeps both bundled sets (likelihood by adams and by dopri5, bound, samples by the ODE), makes the
+``run`` sweeps the bundled sets (likelihood by adams and by dopri5, bound, samples by the ODE), makes the
 report pages and the pictures, and keeps what the documents say in ``docs/records``; the same command goes on
 where it stopped. ``write`` puts the kept figures between the marks ``<!-- published: NAME -->`` and
 ``<!-- end -->`` of README.md and docs; a test holds that nothing changes.
@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ from merged_diffusion.training.baseline import gaussian_bits_per_dim
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "records"
-SETS = ("digits", "photos")
 SOLVERS = {"adams": "nll", "dopri5": "nll-dopri5"}
 REPORTED = ("nll", "vlb", "sample-ode")
 SAMPLES = 1000
@@ -41,6 +41,25 @@ PLACE = {"threads": 1, "batch_size": 64}  # one machine's cores change no figure
 MARK = re.compile(r"(<!-- published: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is measured of a set."""
+
+    solvers: tuple[str, ...] = ("adams", "dopri5")
+    etas: tuple[float, ...] | None = None
+    """Thresholds between the ends; by default the grid of a sweep."""
+    tol: float | None = None
+    """Of the samples' solver; by default its own."""
+
+
+SETS = {
+    "digits": Scope(),
+    "photos": Scope(),
+    # Its networks are large: an hour and a half on one core, for all of it, as it is here.
+    "scenes": Scope(("adams",), etas=(0.15, 0.3, 0.45, 0.6, 0.75), tol=0.01),
+}
 
 
 def main() -> None:
@@ -56,7 +75,7 @@ def main() -> None:
             text = json.dumps(measured, indent=1, ensure_ascii=False)
             (RECORDS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         subprocess.run(
-            [sys.executable, ROOT / "docs/pictures/overview.py", "--renew", given.out / "photos"], check=True
+            [sys.executable, ROOT / "docs/pictures/overview.py", "--renew", given.out / "scenes"], check=True
         )
     for document in documents():
         text = document.read_text(encoding="utf-8")
@@ -65,26 +84,33 @@ def main() -> None:
 
 def run(name: str, out: Path) -> Record:
     """Everything that is published of a set."""
+    scope = SETS[name]
     common = {"data": name, **PLACE}
-    settings = md.Settings.of(common)
     etas = thresholds(name)
-    md.sweep(settings, etas, out=out / "nll")
-    md.sweep(md.Settings.of(common | {"method": "dopri5"}), etas, out=out / "nll-dopri5")
+    for solver in scope.solvers:
+        md.sweep(md.Settings.of(common | {"method": solver}), etas, out=out / SOLVERS[solver])
+    some = None if scope.etas is None else etas
     bound = md.sweep(
-        md.Settings.of(common | {"repeats": 10}), metric=Request(metric="vlb", times=1), out=out / "vlb"
+        md.Settings.of(common | {"repeats": 10}), some, metric=Request(metric="vlb", times=1), out=out / "vlb"
     )
-    drawn = md.sweep(settings, metric="sample", num=SAMPLES, out=out / "sample-ode")
+    drawn = md.sweep(
+        md.Settings.of(common | {"tol": scope.tol}),
+        some,
+        metric="sample",
+        num=SAMPLES,
+        out=out / "sample-ode",
+    )
     page, _ = report([out / each for each in REPORTED])
     (ROOT / "docs" / "reports" / f"{name}.html").write_text(page, encoding="utf-8")
     test = md.load_data(name)
     gaussian = gaussian_bits_per_dim(md.load_data(name, split="train"), test)
-    best = md.load_scores(out / SOLVERS["dopri5"] / row_folder(pair_card(name).eta))
+    best = md.load_scores(out / SOLVERS[scope.solvers[-1]] / row_folder(pair_card(name).eta))
     excess = _core.paired_difference(best.bits_per_dim, gaussian, best.clusters)
     record = {
         "data": {"name": test.name, "split": test.split, "n": len(test), "sha256": test.sha256},
         "versions": settings_of(out)["versions"],
         "recommended": pair_card(name).eta,
-        "likelihood": {solver: grid(out / folder) for solver, folder in SOLVERS.items()},
+        "likelihood": {solver: grid(out / SOLVERS[solver]) for solver in scope.solvers},
         "bound": values(bound),
         "samples": values(drawn),
         "gaussian": float(np.mean(gaussian)),
@@ -96,6 +122,9 @@ def run(name: str, out: Path) -> Record:
 
 def thresholds(name: str) -> list[float | str]:
     """Both experts alone, the grid of the set, and the recommended threshold."""
+    chosen_etas = SETS[name].etas
+    if chosen_etas is not None:
+        return [0.0, *chosen_etas, "max", 1.0]
     card = pair_card(name)
     ranges = [md.load_expert(source).gamma_range for source in (card.likelihood, card.quality)]
     _, *inside, _ = _core.eta_grid(*ranges, eta_range=card.eta_range)
@@ -149,13 +178,17 @@ def values(table: Any) -> list[Record]:
 def draw_pictures(name: str, out: Path) -> None:
     """The figures of docs/trade-off.md, from the same sweeps."""
     words = [name, "--all", "--num", str(SAMPLES), "--out", str(out)]
+    if SETS[name].etas is not None:
+        words += ["--etas", ",".join(map(str, thresholds(name)))]
+    if SETS[name].tol is not None:
+        words += ["--tol", str(SETS[name].tol)]
     subprocess.run([sys.executable, ROOT / "examples/trade_off.py", *words], check=True)
     for figure in ("trade-off", "likelihood", "same-noise"):
         shutil.copyfile(out / f"{figure}.svg", ROOT / "docs" / "pictures" / f"{name}-{figure}.svg")
 
 
 def kept() -> dict[str, Record]:
-    """The records of both sets."""
+    """The records of the sets."""
     return {name: json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8")) for name in SETS}
 
 
@@ -216,7 +249,7 @@ def whole_grid(record: Record, solver: str) -> str:
         lines.append(f"| {shown} | {value} | {columns} | {row['evaluations']:.0f} |")
     difference = signed(*recommended["minus"]["last"], digits=4)
     lines += ["", f"Recommended minus $\\eta_{{\\max}}$: {difference}."]
-    if solver == "dopri5":
+    if solver == list(record["likelihood"])[-1]:
         excess = signed(*record["recommended_minus_gaussian"], digits=3)
         lines.append(
             f"Full-covariance Gaussian on the same images: {record['gaussian']:.3f}; "

@@ -1,10 +1,10 @@
 """The first picture: likelihood against distance of samples, two experts and the merged model; samples below.
 
     python docs/pictures/overview.py
-    python docs/pictures/overview.py --renew results/photos
+    python docs/pictures/overview.py --renew results/publish/scenes
 
-Draws `overview.svg` from what was measured, which `overview.json` keeps. ``--renew`` measures anew: it reads
-the two sweeps of ``examples/trade_off.py photos --all --num 1000 --out results/photos``.
+Draws `overview.svg` from what was measured, which `overview.json` keeps. ``--renew`` reads two sweeps anew:
+those of ``recipes/publish.py run``.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from merged_diffusion.plots.look import COLOURS, FONT, INK
 HERE = Path(__file__).parent
 KEPT = HERE / "overview.json"
 SHOWN = 15  # samples of each model
-ROWS = {"quality": "quality expert", "eta 0.3000": "merged", "likelihood": "likelihood expert"}
+ROWS = {"quality": "quality expert", "eta 0.4500": "merged", "likelihood": "likelihood expert"}
 
 
 def measured(results: Path) -> dict[str, object]:
@@ -85,7 +85,7 @@ def drawn(kept: dict[str, object]) -> Figure:
     for name, words, shift, side in (
         ("likelihood", "likelihood expert alone", (9, -3), "left"),
         ("quality", "quality expert alone", (0, -32), "center"),
-        ("eta 0.3000", "merged, η = 0.3", (0, -32), "center"),
+        ("eta 0.4500", "merged, η = 0.45", (0, -32), "center"),
         ("eta 0.7000", "η = 0.7", (-9, -3), "right"),
     ):
         above.annotate(

@@ -97,7 +97,7 @@ WRONG = {
         {},
         "pixels from 0 to 1.* would fit",
     ),
-    "minus eps": (lambda net: lambda z, g: -net(z, g), {}, "no other word"),
+    "minus eps": (lambda net: lambda z, g: -net(z, g), {}, "minus what it returns would fit"),
 }
 
 
@@ -112,6 +112,7 @@ PASTED = {
     "twice gamma": "CallableExpert(net, time=lambda gamma: gamma / 2, ...)",
     "z as edm": 'CallableExpert(net, input="vp", ...)',
     "taken for 0 to 1": "CallableExpert(lambda z, *rest: net(2 * z - 1, *rest), ...)",
+    "minus eps": "CallableExpert(lambda z, *rest: -net(z, *rest), ...)",
 }
 
 

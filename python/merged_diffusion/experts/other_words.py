@@ -51,6 +51,8 @@ def others(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
             yield line, line, Centred(other) if isinstance(expert, Centred) else other
     elif isinstance(declared, CallableExpert):
         words = {"predicts": get_args(Predicts), "input": get_args(Input)}
+        minus = f"{_call(declared)}(lambda z, *rest: -net(z, *rest), ...)"
+        yield "minus what it returns", minus, again(net=_negated(declared.net))
         for clock, line, time in _clocks(declared):
             yield clock, line, again(clock=time)
         velocity = VELOCITIES.get(str(declared.predicts))
@@ -74,6 +76,10 @@ def others(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
         takes_z = isinstance(declared, CallableExpert) and declared.input == "vp"
         pasted = f"{_call(declared)}(lambda z, *rest: net(2 * z - 1, *rest), ...)"
         yield text, pasted if takes_z and fed is _doubled else None, cast("Expert", _Fed(expert, fed))
+
+
+def _negated(net: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *given, **named: -net(*given, **named)
 
 
 def _call(declared: Expert) -> str:
