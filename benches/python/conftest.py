@@ -1,6 +1,8 @@
 """Threads are set and printed, a debug build is refused, figures of one run stand side by side."""
 
 import os
+import sys
+from pathlib import Path
 
 # As the command line does, before torch is loaded: spinning threads of libgomp take the cores that the core's
 # loops, or numpy's, want next.
@@ -10,6 +12,9 @@ import pytest
 import torch
 
 from merged_diffusion import _core
+
+# Benches share code with the scripts beside them.
+sys.path.append(str(Path(__file__).parent))
 
 THREADS = 2
 LINES = pytest.StashKey[list[str]]()

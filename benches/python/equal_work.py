@@ -20,7 +20,7 @@ from scipy.stats import f as ratio_law
 import merged_diffusion as md
 from merged_diffusion import _core
 
-ROUNDS = 3
+ROUNDS = 5
 
 
 def noise(found):
