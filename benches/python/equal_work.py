@@ -78,13 +78,17 @@ def main():
         calls = evaluations * one[k]
         first = first or (mean, freedom, calls)
         ratio, saved = first[0] / mean, first[0] * first[2] / (mean * calls)
-        reach = ratio_law.ppf([0.975, 0.025], first[1], freedom)
-        low, high = saved / reach
+        compared = ""
+        if k != numbers[0]:
+            reach = ratio_law.ppf([0.975, 0.025], first[1], freedom)
+            low, high = saved / reach
+            compared = (
+                f"variance 1/{ratio:.1f}, {calls / first[2]:.2f} times the work, "
+                f"saved at an equal error {saved:.1f} times ({low:.1f} to {high:.1f}); "
+            )
         print(
-            f"  k = {k}: se_probe {mean**0.5:.4f} bits/dim an image, variance 1/{ratio:.1f}; "
-            f"{evaluations:.1f} evaluations of {one[k]:.2f} forward calls, {calls:.0f} in all, "
-            f"{calls / first[2]:.2f} times; saved at an equal error {saved:.1f} times "
-            f"({low:.1f} to {high:.1f}); {spent:.1f} s an image",
+            f"  k = {k}: se_probe {mean**0.5:.4f} bits/dim an image; {evaluations:.1f} evaluations of "
+            f"{one[k]:.2f} forward calls, {calls:.0f} in all; {compared}{spent:.1f} s an image",
             flush=True,
         )
 
