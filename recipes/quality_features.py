@@ -1,12 +1,13 @@
 """Train or draw the small feature networks again, and the statistics of train that come with them.
 
-    python recipes/quality_features.py [--out DIR] [--install] [NAME ...]
+    python recipes/quality_features.py [--out DIR] [--install] [--neighbours] [NAME ...]
 
 digits: the classifier learns on the four fifths of train that are not held back; its accuracy on the fifth
 that is held back has to reach 98 %, that on test is printed. photos, scenes: the weights are drawn, not
 trained. All: the law of the features over all of train, features for the kernel distance, and what an ideal
 model would score at n images (n of train with replacement, against train); of 8 x 8 images that of the
-pixels, too. Minutes on one core.
+pixels, too. Minutes on one core. ``--neighbours`` computes again what precision, recall, density and coverage
+of train are, into the statistics in the package, and leaves all else in them as it is.
 """
 
 from __future__ import annotations
@@ -24,17 +25,23 @@ from torch.nn import functional
 
 import merged_diffusion as md
 from merged_diffusion.data.bundled import hold_back
-from merged_diffusion.data.images import Data, pixel_values
+from merged_diffusion.data.images import Data, chosen_positions, pixel_values
 from merged_diffusion.files.reading import sha256_of
 from merged_diffusion.quality import Moments, frechet_distance
-from merged_diffusion.quality.features import BUNDLED, SMALL, of_network, pixels
+from merged_diffusion.quality.calibration import Calibration
+from merged_diffusion.quality.feature_network import Extractor
+from merged_diffusion.quality.features import BUNDLED, SMALL, extractor, of_network, pixels
+from merged_diffusion.quality.manifolds import METRICS, MOST, Manifolds, rounded
 from merged_diffusion.quality.networks import Classifier, RandomConvolutions
 from merged_diffusion.quality.statistics import Statistics, collect
-from merged_diffusion.quality.statistics_files import write_statistics
+from merged_diffusion.quality.statistics_files import read_statistics, write_statistics
 
 N_STORED: Final = {"digits": 1437, "photos": 4000, "scenes": 4000}
+N_BALLS: Final = {"digits": 719}  # of the stored: the other half of train is left to be drawn from
 MOST_PIXELS: Final = 8  # a side: the covariance of more is too large a file
 FLOOR_AT: Final = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 50, 70, 100, 200, 500, 1000, 2000, 5000, 10_000)
+BALLS_FROM: Final = 16  # images; of fewer the values say little
+BALLS_IMAGES: Final = 6000  # over all repeats at one n: shares are known to 0.01 and better
 FLOOR_IMAGES: Final = 40_000  # over all repeats at one n
 LEAST_REPEATS: Final = 12
 MOST_REPEATS: Final = 2000
@@ -52,10 +59,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(SMALL), metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("runs/features"))
     parser.add_argument("--install", action="store_true", help="copy the results into the package")
+    parser.add_argument("--neighbours", action="store_true", help="only those, in the package's statistics")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     for name in options.names:
+        if options.neighbours:
+            with_neighbours(name, BUNDLED / f"{name}.npz", options.out / f"{name}.npz")
+            if options.install:
+                shutil.copyfile(options.out / f"{name}.npz", BUNDLED / f"{name}.npz")
+            continue
         train = md.load_data(name, split="train")
         network = trained(train) if name == "digits" else drawn(name)
         files = made(name, network, train, options.out)
@@ -126,6 +139,8 @@ def made(name: str, network: Classifier | RandomConvolutions, train: Data, out: 
             statistics = replace(statistics, reference=statistics.reference.astype(np.float16))
         rows = floor(extract(train.images), statistics)
         write_statistics(out / file, replace(statistics, floor=rows))
+        if stored:
+            with_neighbours(name, out / file, out / file, extract)
     return [weights, *(out / file for file in extractors)]
 
 
@@ -142,6 +157,40 @@ def floor(features: np.ndarray, statistics: Statistics) -> tuple[tuple[int, floa
         rows.append((n, float(np.mean(distances))))
         print(f"  floor at {n}: {rows[-1][1]:.4g} ({len(distances)} draws, sd {np.std(distances):.2g})")
     return tuple(rows)
+
+
+def with_neighbours(name: str, source: Path, target: Path, extract: Extractor | None = None) -> None:
+    """Statistics and what train's neighbours say.
+
+    The balls are spanned by the stored features, of digits by a half of them; what n images of train score is
+    that of n others of them, drawn without replacement: a second draw of an image would lie in its first.
+    """
+    statistics, train = read_statistics(source), md.load_data(name, split="train")
+    statistics = replace(statistics, calibration=Calibration(N_BALLS.get(name)))
+    features = (extract or extractor(name))(train.images)
+    stored = np.sort(chosen_positions(len(train), len(statistics.reference)))
+    if N_BALLS.get(name):
+        stored = stored[np.sort(chosen_positions(len(stored), N_BALLS[name]))]
+    others = np.setdiff1d(np.arange(len(train)), stored)
+    most = min(MOST, len(others))
+    counts = sorted({*(n for n in FLOOR_AT if BALLS_FROM <= n <= most), most})
+    balls, rows = Manifolds(statistics.ball_features), {metric: [] for metric in METRICS}
+    for n in counts:
+        random, found = np.random.default_rng(n), []
+        for _ in range(max(1, BALLS_IMAGES // n)):
+            drawn = rounded(features[random.choice(others, n, replace=False)], statistics.reference.dtype)
+            shares = balls.of(drawn, np.zeros(n, dtype=np.int64))  # one group: no error is asked for
+            found.append({key: share.value for key, share in shares.items()})
+        for metric in METRICS:
+            rows[metric].append((n, float(np.mean([values[metric] for values in found]))))
+        print(
+            f"  {name} at {n}: " + ", ".join(f"{key} {rows[key][-1][1]:.3f}" for key in METRICS), flush=True
+        )
+    floors = {metric: tuple(values) for metric, values in rows.items()}
+    with np.load(source, allow_pickle=False) as held:  # so that the other arrays keep their bits
+        arrays = {key: held[key] for key in held.files}
+    found = Calibration(N_BALLS.get(name), floors)
+    np.savez(target, allow_pickle=False, **arrays | {"neighbours": np.array(found.as_json())})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from tests.quality.writers import bare, pickled
 
 from merged_diffusion import load_data
 from merged_diffusion.quality import assess
+from merged_diffusion.quality.manifolds import METRICS
 
 
 @pytest.fixture
@@ -33,10 +34,17 @@ def test_what_is_printed(run_cli, samples):
     shown = run_cli("fid", "samples.npz", "--ref", "digits", "--device", "cpu")
     lines = shown.out.splitlines()
     assert lines[0] == "samples.npz  200 images against 1437 of digits/train"
-    names = ["frechet-classifier", "kid-classifier", "frechet-pixels"]
-    assert [line.split()[0] for line in lines[1:]] == names
+    names = ["frechet", "kid", "precision", "recall", "density", "coverage", "copies"]
+    assert [line.split()[0] for line in lines[1:]] == [
+        *(f"{name}-classifier" for name in names),
+        "frechet-pixels",
+    ]
     assert "an ideal model at this n: 1.62" in lines[1]
     assert lines[1].endswith("biased")
+    # These are images of train, every one; an ideal model has 1 % of copies.
+    assert lines[7].split()[1] == "1"
+    assert lines[7].endswith("an ideal model at this n: 0.00974")
+    assert all("an ideal model at this n: " in line for line in lines[3:7])
     assert "FID" not in shown.out
     assert "biased upwards" in shown.err
     assert run_cli("fid", "samples.npz", "--ref", "digits", "--device", "cpu", "--quiet").err == ""
@@ -62,13 +70,20 @@ def test_statistics_made_here_are_taken(run_cli, samples):
     assert made["reference"]["about"]["split"] == "test"
     found = run_cli("fid", "samples.npz", "--ref", "s.npz", "--data", "digits", "--json").json
     images = run_cli("fid", "samples.npz", "--ref", "digits", "--features", "pixels", "--json").json
-    assert [figure["name"] for figure in found["metrics"]] == ["frechet-classifier", "kid-classifier"]
+    names = [figure["name"] for figure in found["metrics"]]
+    assert names == [f"{name}-classifier" for name in ("frechet", "kid", *METRICS)]
+    assert found["absent"] == {
+        "copies-classifier": "s.npz holds the features of 100 of 360 images, not of all"
+    }
     assert images["reference"]["about"]["split"] == "train"
     refused = run_cli("fid", "samples.npz", "--ref", "s.npz", "--data", "cifar10", "--json")
     assert (refused.code, refused.json["code"]) == (3, 3)
     assert run_cli("fid-ref", "digits", "s.npz", "--reference-features", "0", "--quiet").code == 0
     bare_of_features = run_cli("fid", "samples.npz", "--ref", "s.npz", "--json").json
     assert [figure["name"] for figure in bare_of_features["metrics"]] == ["frechet-classifier"]
+    assert list(bare_of_features["absent"]) == [f"{name}-classifier" for name in (*METRICS, "copies")]
+    shown = run_cli("fid", "samples.npz", "--ref", "s.npz", "--device", "cpu")
+    assert "coverage-classifier: s.npz holds no features of single images" in shown.err
 
 
 def test_statistics_and_images_as_reference_agree(run_cli, samples):
@@ -116,6 +131,91 @@ def test_edm2_pickles_are_taken_and_hostile_ones_refused(run_cli, samples, tmp_p
     pickled(tmp_path / "edm2.pkl", {**table, "by": print})
     refused = run_cli("fid", "samples.npz", "--ref", "edm2.pkl", "--json")
     assert (refused.code, refused.json["error"]["type"]) == (4, "UnsafeFileError")
+
+
+def named(found):
+    return {figure["name"]: figure for figure in found["metrics"]}
+
+
+def test_copies_are_looked_for_in_all_images_where_that_is_asked(run_cli, tmp_path, monkeypatch):
+    from merged_diffusion.quality import whole_train
+
+    photos = load_data("photos", split="train").select(ids=(0, 3000))
+    monkeypatch.setattr(whole_train, "load_data", lambda *_, **__: photos)
+    monkeypatch.setitem(whole_train.known()["data"]["photos"], "sha256_train", photos.sha256)
+    images = load_data("photos").images[:100].copy()
+    images[:40] = photos.images[1000:1040]
+    np.savez("samples.npz", images=images, ids=np.arange(100), levels=256)
+    command = (
+        "fid",
+        "samples.npz",
+        "--ref",
+        "photos",
+        "--device",
+        "cpu",
+        "--cache",
+        "cache",
+        "--features",
+        "photos",
+    )
+    without = run_cli(*command, "--json").json
+    assert list(without["absent"]) == ["copies-random-convolution"]
+    told = run_cli(*command)
+    assert "4000 of 320544 images, not of all; fid --ref photos --copies searches them" in told.err
+    first, again = (run_cli(*command, "--copies", "--json") for _ in range(2))
+    found = named(first.json)["copies-random-convolution"]
+    # Forty are planted. Of the others none is so near to a photograph that it is not a part of.
+    assert abs(found["value"] - 0.4) < 0.02
+    assert found["n"] == 100
+    assert found["se"] > 0
+    assert "features of all 3000 images of photos/train, kept in" in first.err
+    assert "features of all" not in again.err
+    assert again.json["metrics"] == first.json["metrics"]
+    assert first.json["absent"] == {}
+    # What was there before is what it was.
+    assert first.json["metrics"][:6] == without["metrics"]
+    monkeypatch.setitem(whole_train.known()["data"]["photos"], "sha256_train", "0" * 64)
+    stale = run_cli(*command, "--copies", "--json")  # of other images than the published ones
+    assert stale.code == 3
+
+
+def test_copies_are_looked_for_among_images_and_refused_in_part_of_them(run_cli, samples):
+    np.savez("train.npz", images=load_data("digits", split="train").images, levels=17)
+    by_images = run_cli(
+        "fid", "samples.npz", "--ref", "train.npz", "--copies", "--device", "cpu", "--json"
+    ).json
+    assert named(by_images)["copies-classifier"]["value"] == 1
+    run_cli("fid-ref", "digits", "s.npz", "--reference-features", "100", "--device", "cpu")
+    refused = run_cli("fid", "samples.npz", "--ref", "s.npz", "--copies", "--json")
+    assert refused.code == 2
+    assert "s.npz does not hold the features of all its images" in refused.json["error"]["message"]
+
+
+def test_the_images_go_through_the_network_once(run_cli, samples, monkeypatch):
+    from merged_diffusion.quality import feature_network
+
+    rows, once = [], feature_network.Extractor.__call__
+    monkeypatch.setattr(
+        feature_network.Extractor,
+        "__call__",
+        lambda self, images: rows.append((self.name, images)) or once(self, images),
+    )
+    found = run_cli("fid", "samples.npz", "--ref", "digits", "--device", "cpu", "--json").json
+    assert len(found["metrics"]) == 8
+    for name in ("digits", "pixels"):
+        seen = np.concatenate([images for own, images in rows if own == name])
+        assert (seen == samples).all()
+        assert len(seen) == 200
+
+
+def test_what_many_features_take_is_said_before(run_cli):
+    images = np.random.default_rng(0).integers(256, size=(24, 3, 32, 32), dtype=np.uint8)
+    np.savez("a.npz", images=images)
+    command = ("fid", "a.npz", "--ref", "a.npz", "--features", "pixels", "--device", "cpu")
+    shown = run_cli(*command)
+    assert "note: 3072 features: 33 eigenvalue problems of size 24, about " in shown.err
+    assert "0.0012 GB of memory" in shown.err
+    assert "eigenvalue" not in run_cli(*command, "--quiet").err
 
 
 def test_limit_and_ids_choose_images(run_cli):

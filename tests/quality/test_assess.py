@@ -8,16 +8,22 @@ from tests.quality.writers import bare
 
 from merged_diffusion import load_data
 from merged_diffusion.catalogue.entries import known
+from merged_diffusion.data.images import chosen_positions
 from merged_diffusion.errors import CheckpointError, DataError, DataNotFoundError, UsageError
 from merged_diffusion.quality import Moments, assess, frechet_distance
 from merged_diffusion.quality.assess import yardsticks
+from merged_diffusion.quality.calibration import Calibration
 from merged_diffusion.quality.features import extractor
+from merged_diffusion.quality.manifolds import METRICS, Manifolds
 from merged_diffusion.quality.statistics import Statistics
 
+OF_SINGLE_IMAGES = ("kid", "precision", "recall", "density", "coverage")
+WORDS = {"digits": "classifier", "photos": "random-convolution"}
 NAMES = {
-    "digits": ["frechet-classifier", "kid-classifier", "frechet-pixels"],
-    "photos": ["frechet-random-convolution", "kid-random-convolution", "frechet-pixels"],
+    name: [f"{metric}-{word}" for metric in ("frechet", *OF_SINGLE_IMAGES)] + ["frechet-pixels"]
+    for name, word in WORDS.items()
 }
+NAMES["digits"].insert(-1, "copies-classifier")  # all of train is in its statistics
 
 
 def drawn(name: str, n: int, seed: int = 0) -> np.ndarray:
@@ -49,7 +55,7 @@ def test_statistics_are_those_of_train(name):
 
 def test_train_itself_is_at_distance_0():
     found = assess(load_data("digits", split="train"), "digits")
-    for figure in (found["primary"], found["others"][1]):
+    for figure in (found["primary"], found["others"][-1]):
         # The features were computed and summed the same way; what is left is the roots' rounding.
         assert abs(figure["value"]) < 1e-6
 
@@ -105,6 +111,55 @@ def test_few_draws_of_train_score_the_floor_that_is_stated(name, n):
     # The table's own error is that of 1000 draws and more: half of it.
     error = np.std(found) / np.sqrt(len(found))
     assert abs(np.mean(found) - floor) < 4 * 1.2 * error + 0.03 * floor * (n == 40)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_train_that_span_no_ball_score_the_floors_of_neighbours(name):
+    """Fresh draws: the mean of 12 of 100 images within 4 of its errors, and of 1/100, the table's own."""
+    train = load_data(name, split="train")
+    statistics, word = next(yardsticks(name))
+    stored = np.sort(chosen_positions(len(train), len(statistics.reference)))
+    if statistics.calibration.n is not None:
+        stored = stored[np.sort(chosen_positions(len(stored), statistics.calibration.n))]
+    features = extractor(word, device="cpu", cache=None, like=train)
+    # The stored features are those of these images, in half precision.
+    some = features(train.images[stored[:50]])
+    np.testing.assert_allclose(statistics.ball_features[:50], some, rtol=1e-3, atol=1e-3)
+    others = np.setdiff1d(np.arange(len(train)), stored)
+    random, manifolds = np.random.default_rng(4321), Manifolds(statistics.ball_features)
+    found = []
+    for _ in range(12):
+        drawn = features(train.images[random.choice(others, 100, replace=False)]).astype(np.float16)
+        found.append(manifolds.of(drawn, np.zeros(100, dtype=np.int64)))
+    for metric in METRICS:
+        values = [shares[metric].value for shares in found]
+        error = np.hypot(np.std(values, ddof=1) / np.sqrt(12), 0.01)
+        assert abs(np.mean(values) - statistics.calibration.floor_at(metric, 100)) < 4 * error
+
+
+def test_floors_of_neighbours_are_stated_within_their_table_alone():
+    calibration = Calibration(None, {"recall": ((10, 0.2), (1000, 0.6))})
+    values = [calibration.floor_at("recall", n) for n in (9, 10, 100, 1000, 1001)]
+    assert values == [None, 0.2, pytest.approx(0.4), 0.6, None]  # straight in log n
+    assert calibration.floor_at("precision", 100) is None
+
+
+def test_copies_of_train_are_found_and_other_images_are_not():
+    train, test = load_data("digits", split="train"), load_data("digits")
+    images = np.concatenate([test.images[:270], train.images[:30]])
+    found = {figure["name"]: figure for figure in assess(images, "digits")["others"]}["copies-classifier"]
+    # 1 % of the others, by design; test's own share is 1.4 % +- 0.6 %.
+    assert abs(found["value"] - 0.1) < 0.02
+    assert found["floor"] == pytest.approx(0.01, abs=0.001)
+
+
+def test_metrics_that_are_left_out_are_named_with_the_reason():
+    assert assess(load_data("digits"), "digits")["absent"] == {}
+    absent = assess(load_data("photos"), "photos")["absent"]
+    assert list(absent) == ["copies-random-convolution"]
+    assert absent["copies-random-convolution"].endswith("features of 4000 of 320544 images, not of all")
+    few = assess(load_data("digits").select(ids=(0, 5)), "digits")["absent"]
+    assert few["recall-classifier"] == "5 images; neighbours take 6 or more"
 
 
 def test_unknown_sets_are_refused():

@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from merged_diffusion.errors import (
     UsageError,
 )
 from merged_diffusion.quality import frechet_distance
+from merged_diffusion.quality.calibration import Calibration
+from merged_diffusion.quality.copies import Nearness
 from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.statistics import collect
 from merged_diffusion.quality.statistics_files import (
@@ -82,6 +85,24 @@ def test_edms_statistics_are_read_as_bare(tmp_path):
     assert (read.about, read.reference, read.law.n, read.law.groups) == (None, None, None, ())
     assert read.law.dim == 5
     assert is_statistics(tmp_path / "edm.npz")
+
+
+def test_what_is_known_of_neighbours_comes_back(tmp_path, statistics):
+    known = Calibration(50, {"recall": ((16, 0.5), (20, 0.625))}, Nearness(0.4, 0.01))
+    write_statistics(tmp_path / "s.npz", replace(statistics, calibration=known))
+    assert read_statistics(tmp_path / "s.npz").calibration == known
+    write_statistics(tmp_path / "s.npz", statistics)
+    assert read_statistics(tmp_path / "s.npz").calibration == Calibration()
+
+
+def test_more_features_than_count_are_chosen_as_they_would_have_been_stored():
+    data, features = load_data("digits"), extractor("digits")
+    whole = collect(data, features, 360)
+    assert (
+        replace(whole, calibration=Calibration(100)).ball_features == collect(data, features, 100).reference
+    ).all()
+    assert whole.is_searchable
+    assert not collect(data, features, 359).is_searchable
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -226,6 +247,8 @@ def test_arrays_that_are_no_law_are_refused(tmp_path, changes, words):
         ({"about": np.array("{")}, "about is broken"),
         ({"about": np.array("[]")}, "about is broken"),
         ({"about": np.array('{"format": 1, "floor": [], "n": 3}')}, "about is broken"),
+        ({"neighbours": np.array('{"n": 3, "floors": {}, "nearness": null}')}, "neighbours is broken"),
+        ({"neighbours": np.array('{"n": null, "floors": {"hue": []}}')}, "neighbours is broken"),
         ({"about": np.array('{"format": 2, "floor": []}')}, "has format 2; this version reads 1"),
         ({"group_n": np.zeros(3, dtype=int)}, "group_n is no list of 16 counts"),
         ({"group_sigma": np.zeros((16, 5))}, "group_sigma is float64"),

@@ -241,3 +241,17 @@ def test_a_run_at_the_end_of_eta_has_no_gamma(tmp_path):
     given = {"data": "digits", "eta": 1.0, "limit": 1, "tol": 0.05, "threads": 1, "device": "cpu"}
     evaluate(Settings.of(given), out=tmp_path / "run")
     assert "| eta 1 |  |" in exported([tmp_path / "run"]).text
+
+
+def test_what_stands_beside_a_distance_has_columns(make_sweep):
+    drawn = [quality(v, 0.1) for v in (9.0, 2.0, 2.5)]
+    others = [("recall-digits", 0.75, 0.02), ("copies-digits", 0.01, 0.001), ("recall-pixels", 0.1, 0.1)]
+    figures = [{"name": name, "value": value, "se": se, "n": 1000} for name, value, se in others]
+    drawn[1]["quality"]["others"] = figures
+    folder = make_sweep(metric="sample", sampler="ode", summaries=drawn)
+    text = exported([folder]).text
+    heading = next(line for line in text.splitlines() if line.startswith("| model"))
+    assert [cell.strip() for cell in heading.split("|")][4:-1] == [
+        "frechet-digits", "difference", "recall", "copies", "images", "evaluations",
+    ]  # fmt: skip
+    assert "| **0.750 ± 0.020** | **0.010 ± 0.001** |" in text

@@ -1,7 +1,8 @@
-"""``fid``: Frechet and kernel distances of images from a reference."""
+"""``fid``: distances of images from a reference, and how they lie among its images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,7 @@ import click
 
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.cli import completion, measure, options, output
+from merged_diffusion.cli.progress import duration
 
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 EPILOG: Final = """\b
 Examples:
   merged-diffusion fid samples.npz --ref digits
+  merged-diffusion fid samples.npz --ref photos --copies
   merged-diffusion fid samples.zip --ref cifar10
   merged-diffusion fid samples.npz --ref statistics.npz --json
   merged-diffusion fid photos --ref other_images/ --features pixels
@@ -33,30 +36,44 @@ Examples:
 )  # fmt: skip
 @measure.features
 @click.option("--data", metavar="NAME", help="Refuse statistics that are of another set than this.")
+@click.option(
+    "--copies", is_flag=True,
+    help="Search all images of the reference for copies, also where its statistics hold some of them alone; "
+    "features of a set's train split are kept in the cache.",
+)  # fmt: skip
 @measure.images
 @measure.network
 def command(given: options.Given) -> int:
     """Measure how far IMAGES are from a reference set: Frechet distance (FID) and kernel distance (KID).
 
-    IMAGES is what sample writes (npz, zip, folder) or a set by its name. Distances fall as images are more:
-    compare them at equal numbers only, and at 10,000 or more.
+    Beside them stand precision, recall, density, coverage and the share of copies, where single images of the
+    reference are known. IMAGES is what sample writes (npz, zip, folder) or a set by its name. Distances fall
+    as images are more: compare them at equal numbers only, and at 10,000 or more.
     """
-    from merged_diffusion.quality.assess import compare, describe
+    from merged_diffusion.quality.assess import describe
+    from merged_diffusion.quality.measuring import absences, compare
     from merged_diffusion.quality.statistics import remarks
 
     data, cache, quiet = given["data"], given["cache"], given["quiet"]
     with measure.machine(given["device"], given["threads"], quiet=quiet) as place:
         chosen = measure.chosen(given)
         network = {"device": place, "cache": cache, "rows": given["rows"], "like": chosen}
-        pairs = _yardsticks(given["reference"], given["features"], network)
+        pairs = _yardsticks(given, network)
+        train = _train(given, pairs[0]) if given["copies"] else None
         figures: list[Figure] = []
-        with measure.progress(len(pairs) * len(chosen), quiet=quiet) as observe:
-            for statistics, extractor in pairs:
-                if data is not None:
-                    statistics.check_data(data)
-                figures += compare(chosen, statistics, extractor, observe)
+        for position, (statistics, extractor) in enumerate(pairs):
+            if data is not None:
+                statistics.check_data(data)
+            cost = _cost(len(chosen), statistics, quiet=quiet)
+            searched = train if position == 0 else None
+            with (
+                measure.progress(len(chosen), quiet=quiet) as observe,
+                measure.progress(cost, quiet=quiet, unit="distance") as solved,
+            ):
+                figures += compare(chosen, statistics, extractor, observe, train=searched, solved=solved)
     statistics, extractor = pairs[0]
     notes = remarks(len(chosen), extractor.dim)
+    absent = absences(len(chosen), statistics, extractor, train)
     if given["as_json"]:
         value = {
             "command": "fid",
@@ -64,12 +81,15 @@ def command(given: options.Given) -> int:
             "reference": describe(statistics),
             "features": measure.feature_facts(extractor),
             "metrics": [figure.as_dict() for figure in figures],
+            "absent": absent,
             "remarks": notes,
         }
         output.emit_json(value)
         return 0
     for note in [] if quiet else notes:
         output.say(f"warning: {note}")
+    for line in [] if quiet else _left_out(absent, given["reference"]):
+        output.say(f"note: {line}")
     about = statistics.about
     of = statistics.name if about is None else f"{about.n} of {about.data}/{about.split}"
     output.emit(f"{set_name(chosen.name, chosen.split)}  {len(chosen)} images against {of}")
@@ -84,18 +104,39 @@ def _line(figure: Figure) -> str:
     return text + ("   biased" if figure.biased else "")
 
 
-def _yardsticks(
-    reference: str, features: str | None, network: dict[str, Any]
-) -> list[tuple[Statistics, Extractor]]:
+def _left_out(absent: dict[str, str], reference: str) -> Iterator[str]:
+    """What is not there, and why, a line for each reason."""
+    for reason in dict.fromkeys(absent.values()):
+        names = [name for name, own in absent.items() if own == reason]
+        hint = f"; fid --ref {reference} --copies searches them" if names[0].startswith("copies") else ""
+        yield f"no {', '.join(names)}: {reason}{hint}"
+
+
+def _cost(n: int, statistics: Statistics, *, quiet: bool) -> int:
+    """How many distances are computed; it is said where they take more than seconds."""
+    from merged_diffusion.quality.few_images import DENSE
+    from merged_diffusion.quality.frechet_cost import frechet_cost
+
+    cost = frechet_cost(n, statistics)
+    if statistics.law.dim > DENSE and not quiet:
+        output.say(
+            f"note: {statistics.law.dim} features: {cost.problems} eigenvalue problems of size {cost.size}, "
+            f"about {duration(cost.seconds())}, and {cost.bytes / 1e9:.2g} GB of memory"
+        )
+    return cost.problems
+
+
+def _yardsticks(given: options.Given, network: dict[str, Any]) -> list[tuple[Statistics, Extractor]]:
     """What the images are compared with: known statistics, a file of them, or other images."""
     from merged_diffusion.catalogue.entries import known
     from merged_diffusion.quality.assess import yardstick_features, yardsticks
     from merged_diffusion.quality.features import extractor
+    from merged_diffusion.quality.kid import MAX_REFERENCE
     from merged_diffusion.quality.statistics import collect
     from merged_diffusion.quality.statistics_files import is_statistics, read_statistics
 
+    reference, features, cache = given["reference"], given["features"], given["cache"]
     chosen: Data = network["like"]
-    cache = network["cache"]
     is_known = reference in known()["data"]
     if is_known and features in (None, *yardstick_features(reference)):
         named = [pair for pair in yardsticks(reference, cache) if features in (None, pair[1])]
@@ -110,7 +151,34 @@ def _yardsticks(
     else:
         other = _reference_images(reference, cache, chosen.levels)
     used = extractor(features or measure.by_kind(chosen), **network)
-    return [(collect(other, used), used)]
+    stored = len(other) if given["copies"] else MAX_REFERENCE
+    with measure.progress(len(other), quiet=given["quiet"]) as observe:
+        return [(collect(other, used, stored, observe=observe), used)]
+
+
+def _train(given: options.Given, yardstick: tuple[Statistics, Extractor]) -> Statistics | None:
+    """Statistics with the features of all images, where those of the yardstick hold some alone."""
+    from merged_diffusion.catalogue.entries import known
+    from merged_diffusion.errors import UsageError
+    from merged_diffusion.quality.whole_train import place_of, train_split, whole_train
+
+    statistics, extractor = yardstick
+    if statistics.is_searchable:
+        return None
+    reference, cache, quiet = given["reference"], given["cache"], given["quiet"]
+    if reference not in known()["data"]:
+        raise UsageError(
+            f"--copies, but {statistics.name} does not hold the features of all its images",
+            hint="name the images themselves, or a set, as --ref",
+        )
+    path = place_of(reference, extractor.name, cache)
+    if path.exists():
+        return whole_train(reference, extractor, cache)
+    n = len(train_split(reference, cache))
+    if not quiet:
+        output.say(f"note: features of all {n} images of {reference}/train, kept in {path} from now on")
+    with measure.progress(n, quiet=quiet) as observe:
+        return whole_train(reference, extractor, cache, observe)
 
 
 def _reference_images(reference: str, cache: Path | None, levels: int) -> Data:

@@ -109,12 +109,12 @@ def machine(device: str | None, threads: int | None, *, quiet: bool) -> Iterator
 
 
 @contextmanager
-def progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Images done so far: a bar on a terminal, else a line a minute."""
+def progress(total: int, *, quiet: bool, unit: str = "image") -> Iterator[Callable[[int], None]]:
+    """Images (or what ``unit`` says) done so far: a bar on a terminal, else a line a minute."""
     if not quiet and sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         from tqdm import tqdm
 
-        with tqdm(total=total, unit="image", leave=False) as bar:
+        with tqdm(total=total, unit=unit, leave=False) as bar:
 
             def advance(n: int) -> None:
                 bar.update(n)
@@ -128,6 +128,6 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
         done += n
         if not quiet and time.monotonic() - shown >= LINE_SECONDS:
             shown = time.monotonic()
-            output.say(f"{done}/{total} images")
+            output.say(f"{done}/{total} {unit}s")
 
     yield observe

@@ -20,6 +20,7 @@ from merged_diffusion.sweeps.drawn import DrawPlan
 from merged_diffusion.sweeps.scored import ScorePlan
 from merged_diffusion.sweeps.table import SweepRow, SweepTable
 
+SHOWN: Final = ("precision", "recall", "coverage", "copies")  # beside a distance
 WORK: Final = {"nll": "solves", "vlb": "bounds", "sample": "samples"}
 
 
@@ -94,6 +95,7 @@ def _row(row: SweepRow) -> str:
     digits = 3 if figure is None else _digits(figure)
     found = value(Means.from_dict(summary)) if figure is None else _distance(figure, digits)
     text = f"{row.name:<11} {found}{evaluations(summary['evaluations'])}"
+    text += "".join(f"   {name} {row.beside[name].value:.3f}" for name in SHOWN if name in row.beside)
     if paired is not None and paired.to != row.name:
         text += f"   {MINUS} best: {paired.difference:+.{digits}f}{_error(paired.se, digits)}"
     paper = summary.get("paper")

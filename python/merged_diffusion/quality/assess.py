@@ -7,9 +7,8 @@ number of images; those distances are never called FID.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,43 +17,13 @@ from merged_diffusion.catalogue.entries import known
 from merged_diffusion.catalogue.references import reference_path
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.errors import UsageError
-from merged_diffusion.quality.feature_network import Extractor
 from merged_diffusion.quality.features import BUNDLED, SMALL, extractor
-from merged_diffusion.quality.frechet import frechet_distance
-from merged_diffusion.quality.kid import Kernel
-from merged_diffusion.quality.moments import Moments
-from merged_diffusion.quality.statistics import Observer, Statistics, batches
+from merged_diffusion.quality.measuring import Figure, absences, compare
+from merged_diffusion.quality.statistics import Observer, Statistics
 from merged_diffusion.quality.statistics_files import read_statistics
+from merged_diffusion.quality.whole_train import whole_train
 
-# What a metric is called by its features: frechet-WORD, kid-WORD.
-WORDS: Final = {
-    "digits": "classifier",
-    "photos": "random-convolution",
-    "scenes": "random-convolution",
-    "inception": "inception",
-    "pixels": "pixels",
-}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A metric of ``n`` images; ``floor`` is what an ideal model would have, where that is known.
-
-    ``replicates`` leave out one group of images each: two figures of the same ids and noise can be compared
-    by theirs (`frechet.difference`).
-    """
-
-    name: str
-    value: float
-    se: float | None
-    n: int
-    biased: bool = False
-    floor: float | None = None
-    replicates: tuple[float, ...] = ()
-
-    def as_dict(self) -> dict[str, object]:
-        """As JSON values."""
-        return asdict(self) | {"replicates": list(self.replicates)}
+__all__ = ["Figure", "assess", "compare", "describe", "yardstick_features", "yardsticks"]
 
 
 def assess(
@@ -65,11 +34,14 @@ def assess(
     device: str = "cpu",
     cache: str | Path | None = None,
     observe: Observer | None = None,
+    copies: bool = False,
 ) -> dict[str, object]:
-    """``{"primary": figure, "others": [figure, ...], "reference": {...}}`` of samples [N, C, H, W].
+    """``{"primary": figure, "others": [figure, ...], "reference": {...}, "absent": {...}}`` of samples.
 
-    They are compared with train of the known set ``data_name``. ``figure`` is a `Figure` as a dict. ``ids``
-    group the images for the standard error (default: positions).
+    Samples [N, C, H, W] are compared with train of the known set ``data_name``. ``figure`` is a `Figure` as a
+    dict; ``absent`` says by name of the metrics that there are not, why. ``ids`` group the images for the
+    standard error (default: positions). ``copies`` searches all of train for what the samples copy, whose
+    features are computed once and kept in the cache; of sets that are small enough this is always done.
 
     Examples
     --------
@@ -84,14 +56,20 @@ def assess(
     data = images
     if not isinstance(data, Data):
         data = make_data("samples", "test", data, card["levels"], ids=ids)
-    figures, reference = [], None
+    figures: list[Figure] = []
+    absent: dict[str, str] = {}
+    reference = None
     for statistics, features in yardsticks(data_name, cache):
         found = extractor(features, device=device, cache=cache, like=data)
-        figures += compare(data, statistics, found, observe)
-        reference = reference or describe(statistics)
+        # The first are the primary ones; the others are asked for nothing that they do not hold.
+        is_first = reference is None
+        train = whole_train(data_name, found, cache, observe) if copies and is_first else None
+        figures += compare(data, statistics, found, observe, train=train)
+        if is_first:
+            absent, reference = absences(len(data), statistics, found, train), describe(statistics)
     primary = [figure for figure in figures if figure.name == card["primary_metric"]]
     others = [figure.as_dict() for figure in figures if figure.name != card["primary_metric"]]
-    return {"primary": primary[0].as_dict(), "others": others, "reference": reference}
+    return {"primary": primary[0].as_dict(), "others": others, "reference": reference, "absent": absent}
 
 
 def yardstick_features(data_name: str) -> tuple[str, ...]:
@@ -122,40 +100,16 @@ def _bundled(data_name: str, features: str) -> Path:
     return BUNDLED / (f"{data_name}-pixels.npz" if features == "pixels" else f"{data_name}.npz")
 
 
-def compare(
-    data: Data, statistics: Statistics, features: Extractor, observe: Observer | None = None
-) -> list[Figure]:
-    """The Frechet distance of ``data`` from the statistics, and the kernel distance where they allow it."""
-    features.check(data)
-    statistics.check(data, features)
-    moments = Moments(features.dim)
-    kernel = None if statistics.reference is None else Kernel(statistics.reference)
-    for positions, found in batches(data, features, observe):
-        moments.add(found, data.ids[positions])
-        if kernel is not None:
-            kernel.add(found, data.ids[positions])
-    word, n = WORDS[features.name], len(data)
-    frechet = frechet_distance(moments, statistics.law)
-    figures = [
-        Figure(
-            f"frechet-{word}", frechet.value, frechet.se, n, frechet.biased, statistics.floor_at(n),
-            frechet.replicates,
-        )
-    ]  # fmt: skip
-    if kernel is not None:
-        result = kernel.result()
-        figures.append(Figure(f"kid-{word}", result.value, result.se, n))
-    return figures
-
-
 def describe(statistics: Statistics) -> dict[str, object]:
     """What a reference is, as JSON values."""
     about = None if statistics.about is None else asdict(statistics.about)
     n_stored = None if statistics.reference is None else len(statistics.reference)
+    n_balls = None if statistics.ball_features is None else len(statistics.ball_features)
     return {
         "file": statistics.file,
         "sha256": statistics.sha256,
         "features": statistics.law.dim,
         "about": about,
         "n_reference_features": n_stored,
+        "n_neighbours": n_balls,
     }

@@ -19,9 +19,12 @@ import torch
 from torch import Tensor
 
 from merged_diffusion.errors import UsageError
+from merged_diffusion.quality.few_images import FewImages, Observer, Rows, distances, gathered
+from merged_diffusion.quality.jackknife import jackknife_variance
 from merged_diffusion.quality.moments import Law, Moments
 
 Features = npt.NDArray[np.floating] | Tensor
+Given = Law | Moments | FewImages | Rows | Features
 
 BLOCK: Final = 256
 # With fewer images the bias, about in 1/n, exceeds the differences one looks for (Chong & Forsyth 2020).
@@ -45,11 +48,12 @@ class Distance:
     replicates: tuple[float, ...] = field(default=(), repr=False)
 
 
-def frechet_distance(a: Law | Moments | Features, b: Law | Moments | Features) -> Distance:
+def frechet_distance(a: Given, b: Given, *, observe: Observer | None = None) -> Distance:
     """The distance of ``a`` (images) from ``b`` (reference), each of them features [N, D] or a law of such.
 
     The standard error is that of a delete-one-group jackknife over both sets, a reference without groups
-    counting as exact. Features are of the ids 0 to N - 1.
+    counting as exact. Features are of the ids 0 to N - 1. ``observe`` is told of each distance: one of all,
+    and one without each group.
 
     Raises
     ------
@@ -71,15 +75,30 @@ def frechet_distance(a: Law | Moments | Features, b: Law | Moments | Features) -
             f"features of {a.dim} and of {b.dim} values cannot be compared",
             hint="compute both with one feature network",
         )
-    root_b = triangular_root(b.covariance)
-    value = _distance(a, b, root_b)
-    of_a = tuple(_distance(part, b, root_b) for part in a.delete_one())
-    root_a = triangular_root(a.covariance) if b.groups else root_b
-    of_b = tuple(_distance(part, a, root_a) for part in b.delete_one())
+    if isinstance(a, Law) and isinstance(b, Law):
+        value, of_a, of_b = _of_laws(a, b, observe)
+    else:
+        value, of_a, of_b = distances(a, b, observe)
     variances = [jackknife_variance(values) for values in (of_a, of_b) if values]
     se = math.sqrt(sum(variances)) if variances else None
     counts = [n for n in (a.n, b.n) if n is not None]
     return Distance(value, se, a.n, b.n, a.dim, any(n < UNBIASED_FROM for n in counts), of_a)
+
+
+def _of_laws(a: Law, b: Law, observe: Observer | None) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    """The distance, those without one group of ``a`` each, and those without one of ``b``."""
+
+    def distance(one: Law, two: Law, root: Tensor) -> float:
+        found = _distance(one, two, root)
+        if observe is not None:
+            observe(1)
+        return found
+
+    root_b = triangular_root(b.covariance)
+    value = distance(a, b, root_b)
+    of_a = tuple(distance(part, b, root_b) for part in a.delete_one())
+    root_a = triangular_root(a.covariance) if b.groups else root_b
+    return value, of_a, tuple(distance(part, a, root_a) for part in b.delete_one())
 
 
 class Replicated(Protocol):
@@ -107,12 +126,6 @@ def difference(a: Replicated, b: Replicated) -> tuple[float, float | None]:
     return a.value - b.value, math.sqrt(jackknife_variance(tuple(x - y for x, y in pairs)))
 
 
-def jackknife_variance(values: tuple[float, ...]) -> float:
-    """(G - 1)/G times the sum of squares of delete-one-group values about their mean (Efron & Stein 1981)."""
-    mean = math.fsum(values) / len(values)
-    return (len(values) - 1) / len(values) * math.fsum((value - mean) ** 2 for value in values)
-
-
 def triangular_root(covariance: Tensor) -> Tensor:
     """Lower triangular R with R R^T = ``covariance`` [D, D], which may be singular."""
     root: Tensor
@@ -124,10 +137,10 @@ def triangular_root(covariance: Tensor) -> Tensor:
     return upper.T
 
 
-def _law(given: Law | Moments | Features) -> Law:
-    if isinstance(given, Law):
+def _law(given: Given) -> Law | FewImages:
+    if isinstance(given, Law | FewImages):
         return given
-    if isinstance(given, Moments):
+    if isinstance(given, Moments | Rows):
         return given.law()
     rows = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
@@ -135,7 +148,7 @@ def _law(given: Law | Moments | Features) -> Law:
             f"features are {rows.dtype} {list(rows.shape)}, expected numbers [N, D]",
             hint="give the features of a network; assess takes the images themselves",
         )
-    moments = Moments(rows.shape[1])
+    moments = gathered(rows.shape[1], len(rows), "features")
     moments.add(rows.astype(np.float64), np.arange(len(rows)))
     return moments.law()
 

@@ -1,7 +1,7 @@
 """Statistics of a reference set: its law, and how it was made (`docs/formats.md`).
 
 EDM's files hold ``mu`` and ``sigma`` alone, so that nothing can be checked; ours add what they are of:
-images, feature network, resize, laws by group, features for the kernel distance.
+images, feature network, resize, laws by group, features for the kernel distance and for neighbours.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +18,13 @@ import numpy.typing as npt
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data.images import Data, chosen_positions
 from merged_diffusion.errors import DataError
+from merged_diffusion.quality.calibration import Calibration
+from merged_diffusion.quality.copies import is_searchable
 from merged_diffusion.quality.feature_network import Extractor
+from merged_diffusion.quality.few_images import FewImages, gathered
 from merged_diffusion.quality.frechet import UNBIASED_FROM
 from merged_diffusion.quality.kid import MAX_REFERENCE
-from merged_diffusion.quality.moments import Law, Moments
+from merged_diffusion.quality.moments import Law
 
 log = logging.getLogger("merged_diffusion")
 INCEPTION: Final = 2048  # features
@@ -55,17 +58,18 @@ class About:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """A law, what it is of (None: a bare file), features [R, D] for the kernel distance, and a floor.
+    """A law, what it is of (None: a bare file), features [R, D] of single images, and a floor.
 
     ``floor``: (n, the distance that an ideal model would have at n images), ascending.
     """
 
-    law: Law
+    law: Law | FewImages
     about: About | None
     reference: npt.NDArray[np.floating] | None = None
     floor: tuple[tuple[int, float], ...] = ()
     file: str | None = None
     sha256: str | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
     @property
     def name(self) -> str:
@@ -78,6 +82,25 @@ class Statistics:
         if self.about is not None:
             return self.about.features
         return "inception" if self.law.dim == INCEPTION else None
+
+    @property
+    def kernel_features(self) -> npt.NDArray[np.floating] | None:
+        """Those of 10,000 images at most, which `collect` would have kept were it asked for no more."""
+        return _some(self.reference, MAX_REFERENCE)
+
+    @property
+    def ball_features(self) -> npt.NDArray[np.floating] | None:
+        """Those that span the balls of `Manifolds`."""
+        return _some(self.kernel_features, self.calibration.n or MAX_REFERENCE)
+
+    @property
+    def is_searchable(self) -> bool:
+        """Whether copies can be looked for: the features of all its images are here."""
+        return (
+            self.about is not None
+            and self.reference is not None
+            and is_searchable(len(self.reference), self.about.n)
+        )
 
     def floor_at(self, n: int) -> float | None:
         """The distance of an ideal model at ``n`` images; straight lines in log n, log distance.
@@ -159,17 +182,24 @@ def collect(
     Which ones is the rule of ``--limit``. Without ``groups`` the law counts as exact in a standard error.
     """
     extractor.check(data)
-    moments = Moments(extractor.dim)
+    moments = gathered(extractor.dim, len(data), data.name)
     kept = np.zeros(len(data), dtype=bool)
     if stored:
-        kept[chosen_positions(len(data), min(stored, len(data), MAX_REFERENCE))] = True
+        kept[chosen_positions(len(data), min(stored, len(data)))] = True
     reference = []
     for positions, features in batches(data, extractor, observe):
         moments.add(features, data.ids[positions])
         reference.append(features[kept[positions]].astype(np.float32))
     law = moments.law()
-    law = law if groups else replace(law, groups=())
+    law = replace(law, groups=()) if isinstance(law, Law) and not groups else law
     return Statistics(law, About.of(data, extractor), np.concatenate(reference) if stored else None)
+
+
+def _some(features: npt.NDArray[np.floating] | None, most: int) -> npt.NDArray[np.floating] | None:
+    """A random choice of ``most`` rows, in their order; all where there are no more."""
+    if features is None or len(features) <= most:
+        return features
+    return features[np.sort(chosen_positions(len(features), most))]
 
 
 def batches(

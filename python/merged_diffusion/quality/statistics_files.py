@@ -1,7 +1,8 @@
 """Files of statistics, read as data: EDM's and our ``.npz``, and EDM2's pickle by the inert interpreter.
 
 npz: ``mu`` [D], ``sigma`` [D, D]; ours also ``about`` (JSON), ``group_n`` [16], ``group_mu`` [16, D],
-``group_sigma`` [16, D (D + 1)/2] (lower triangles of scatter/n, float32), ``reference`` [R, D].
+``group_sigma`` [16, D (D + 1)/2] (lower triangles of scatter/n, float32), ``reference`` [R, D], and
+``neighbours`` (JSON) of those that know what train scores.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from merged_diffusion.files.pickled_statistics import read_pickle
 from merged_diffusion.files.pictures import IMAGES
 from merged_diffusion.files.reading import opened, sha256_of
 from merged_diffusion.files.zips import open_zip
+from merged_diffusion.quality.calibration import Calibration
+from merged_diffusion.quality.few_images import FewImages, check_size
 from merged_diffusion.quality.moments import GROUPS, Law, Sums
 from merged_diffusion.quality.statistics import About, Statistics
 from merged_diffusion.runs.directory import Directory, write_file
 from merged_diffusion.runs.places import followed
 
 FORMAT: Final = 1
-COLUMNS: Final = ("mu", "sigma", "about", "group_n", "group_mu", "group_sigma", "reference")
+COLUMNS: Final = (*("mu", "sigma", "about", "group_n", "group_mu", "group_sigma", "reference", "neighbours"),)
 # Products of two stay finite; no features come near.
 LARGEST: Final = 1e100
 OTHER_MEANS: Final = ("mu", "m", "mean", "means", "mu_clean", "ref_mu", "mu_s", "act_mean")
@@ -91,7 +94,10 @@ def read_statistics(path: Path) -> Statistics:
     reference = columns.get("reference")
     if reference is not None:
         _check(reference, (len(reference), len(mean)), "reference", str(path))
-    return Statistics(law, about, reference, floor, str(path), sha256_of(path))  # type: ignore[arg-type]
+    text, calibration = columns.get("neighbours"), Calibration()
+    if text is not None:
+        calibration = Calibration.of(str(text), str(path))
+    return Statistics(law, about, reference, floor, str(path), sha256_of(path), calibration)  # type: ignore[arg-type]
 
 
 def check_target(path: Path) -> None:
@@ -115,7 +121,7 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     StorageError
         It cannot be written.
     """
-    law = statistics.law
+    law = statistics.law.dense() if isinstance(statistics.law, FewImages) else statistics.law
     arrays: dict[str, Any] = {"mu": law.mean.numpy(), "sigma": law.covariance.numpy()}
     if statistics.about is not None:
         about = {"format": FORMAT, **asdict(statistics.about), "floor": statistics.floor}
@@ -128,6 +134,8 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
         arrays["group_sigma"] = torch.stack(triangles).numpy()
     if statistics.reference is not None:
         arrays["reference"] = statistics.reference
+    if statistics.calibration != Calibration():
+        arrays["neighbours"] = np.array(statistics.calibration.as_json())
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     write_file(path, content.getvalue())
@@ -212,6 +220,7 @@ def _groups(columns: dict[str, Array], dim: int, where: str) -> tuple[Sums, ...]
     names = ("group_n", "group_mu", "group_sigma")
     if not all(name in columns for name in names):
         return ()
+    check_size(dim, where)
     counts, means, triangles = (columns[name] for name in names)
     if counts.dtype.kind not in "iu" or counts.shape != (GROUPS,) or int(counts.min()) < 0:
         raise DataError(f"{where}: group_n is no list of {GROUPS} counts", file=where, key="group_n")

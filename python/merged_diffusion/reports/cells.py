@@ -53,6 +53,11 @@ class Line:
         """The standard deviation of repeats."""
         return None if self.row.spread is None else Number(self.row.spread, 3)
 
+    def beside(self, metric: str) -> Cell:
+        """Precision, recall and the like of samples."""
+        found = self.row.beside.get(metric)
+        return None if found is None else Number(found.value, 3, found.se)
+
     def images(self) -> Cell:
         """How many images a distance is of."""
         return None if self.row.figure is None else Number(self.row.figure.n, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,8 @@ PAIRED: Final = {
     "vlb": "paired image by image",
     "sample": "of the same ids and noise",
 }
+# Of samples; shown where any row has them.
+BESIDE: Final = ("precision", "recall", "density", "coverage", "copies")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ OVER_ETA: Final = {
             "sampler": Line.sampler,
             "distance": Line.value,
             "difference": Line.difference,
+            **{metric: partial(Line.beside, metric=metric) for metric in BESIDE},
             "images": Line.images,
             "evaluations": Line.evaluations,
         },
@@ -119,6 +123,8 @@ def over_eta(number: int, results: Sequence[Result], notes: Sequence[str]) -> Ta
     columns = {"model": Line.model, "gamma": Line.gamma, **form.columns}
     if form.metric == "sample" and all(line.row.paired is None for line in lines):
         del columns["difference"]
+    known_beside = {metric for line in lines for metric in line.row.beside}
+    columns = {name: cell for name, cell in columns.items() if name not in BESIDE or name in known_beside}
     rows = [[cell(line) for cell in columns.values()] for line in lines]
     metrics = sorted({line.row.figure.name for line in lines if line.row.figure is not None})
     names = [" / ".join(metrics) or name if name == "distance" else name for name in columns]

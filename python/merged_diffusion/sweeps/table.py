@@ -109,6 +109,16 @@ class SweepRow:
         return Figure(**self._summary["quality"]["primary"])
 
     @property
+    def beside(self) -> Mapping[str, Figure]:
+        """The other figures of samples in the primary metric's features, by ``recall`` and the like."""
+        if self.figure is None:
+            return {}
+        features = self.figure.name.partition("-")[2]
+        others = [type(self.figure)(**found) for found in self._summary["quality"]["others"]]
+        split = [(*found.name.partition("-")[::2], found) for found in others]
+        return {metric: found for metric, of, found in split if of == features}
+
+    @property
     def evaluations(self) -> float | None:
         """Network evaluations an image."""
         found = self._summary.get("evaluations")
