@@ -24,13 +24,16 @@ CHANGED = {
         ("atol: float = 1e-5", "atol: float = 3e-5"),
         ("n: int = 1", "n: int = 2"),
     ],
-    "samplers.py": [
+    "samplers/chosen.py": [
         ("USUAL_SOLVER: Final = Adams(tol=1e-3)", "USUAL_SOLVER: Final = Adams(tol=2e-3)"),
+        ('DECODE: Final = "argmax"', 'DECODE: Final = "sample"'),
+    ],
+    "samplers/on_grids.py": [
         ("steps: int = 256", "steps: int = 250"),
         ("steps: int = 18", "steps: int = 17"),
         ("steps: int = 20", "steps: int = 21"),
+        ("steps: int = 15", "steps: int = 16"),
         ("s_noise: float = 1.0", "s_noise: float = 1.003"),
-        ('DECODE: Final = "argmax"', 'DECODE: Final = "sample"'),
     ],
     "likelihood/likelihood_options.py": [
         ('DEQUANTISE: Final = "truncated-normal"', 'DEQUANTISE: Final = "uniform"'),
@@ -54,7 +57,8 @@ HELP = {
     "vlb": {"times": "15", "repeats": "4", "seed": "5"},
     "sample": {
         "tol": "0.002", "h-max": "0.6", "rtol": "2e-5", "atol": "3e-5", "num": "14", "seed": "5",
-        "decode": "sample", "steps": "heun 17, dpmpp-2m 21, ancestral 250", "s-noise": "1.003",
+        "decode": "sample", "s-noise": "1.003",
+        "steps": "heun 17, dpmpp-2m 21, dpmpp-3m 16, unipc 16, deis 16, ipndm 16, ancestral 250",
     },
     "sweep": {"tol": "0.004; sample: 0.002", "num": "900", "times": "15", "seed": "5"},
     "threshold": {"tune-limit": "200", "seed": "5"},

@@ -22,7 +22,7 @@ from merged_diffusion.pairs import load_pair as load_pair
 from merged_diffusion.quality.assess import assess as assess
 from merged_diffusion.quality.frechet import frechet_distance as frechet_distance
 from merged_diffusion.runs import Run as Run, open_run as open_run
-from merged_diffusion.samplers import Ancestral as Ancestral, Dpmpp2m as Dpmpp2m, Heun as Heun, Ode as Ode
+from merged_diffusion.samplers import Ancestral as Ancestral, Deis as Deis, Dpmpp2m as Dpmpp2m, Dpmpp3m as Dpmpp3m, Heun as Heun, Ipndm as Ipndm, Ode as Ode, UniPC as UniPC
 from merged_diffusion.sampling import Samples as Samples, draw as draw, sample as sample
 from merged_diffusion.scores.set_mean import estimate_mean as estimate_mean
 from merged_diffusion.sweeps.carry_out import sweep as sweep

@@ -48,6 +48,8 @@ def offered(*words: str, cwd: Path | None = None) -> list[str]:
         ),
         (("nll", "--preset", "t"), ["plain,tight"]),
         (("nll", "--eta", "m"), ["plain,min", "plain,max"]),
+        (("sample", "--sampler", "u"), ["plain,unipc"]),
+        (("sample", "--sigmas", "e"), ["file,e", "plain,edm"]),
         (("fid", "x.npz", "--ref", "imagenet32-o"), ["file,imagenet32-o", "plain,imagenet32-old"]),
         (("data", "show", "ph"), ["file,ph", "plain,photos"]),
         (("fetch", "incep"), ["plain,inception-2015-12-05"]),

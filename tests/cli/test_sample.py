@@ -47,7 +47,7 @@ def test_command_line_and_python_draw_the_same(run_cli):
     np.testing.assert_array_equal(drawn("a.npz")["images"], found)
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "dpmpp-2m", "heun"])
+@pytest.mark.parametrize("sampler", ["ancestral", "dpmpp-2m", "heun", "unipc", "deis"])
 def test_every_sampler_draws_with_the_steps_asked_for(run_cli, sampler):
     options = ("--pair", "digits", "--num", 2, "--threads", 1, "--device", "cpu", "--out", "a.npz", "--json")
     result = run_cli("sample", *options, "--sampler", sampler, "--steps", 5)
@@ -132,6 +132,9 @@ def test_finished_output_is_kept_and_other_settings_are_refused(run_cli, tmp_pat
         (["--sampler", "dpmpp-2m", "--clip"], "clip"),
         (["--sampler", "ancestral", "--s-churn", "1"], "churn"),
         (["--tol", "0.05"], "tol"),
+        (["--sampler", "unipc", "--order", "4"], "order 4, possible are 2 and 3"),
+        (["--sampler", "heun", "--order", "3"], "order 3 belongs to unipc and deis"),
+        (["--sampler", "deis", "--sigmas", "none.txt"], "possible are logsnr, edm, quadratic and the name"),
         (["--out", "a.jpg"], ".jpg"),
         (["--labels", "cycle"], "cycle"),
         (["--eta", "1.5"], "1.5"),

@@ -184,7 +184,10 @@ def test_an_expert_that_raises_at_one_threshold_leaves_the_other_samples_alone(r
         (("--metric", "sample", "--ids", "0:4"), "belongs to metric nll and vlb"),
         (("--metric", "sample", "--preset", "fast"), "preset fast belongs to metric nll"),
         (("--metric", "sample", "--labels", "from-data"), "labels from-data belongs to metric nll and vlb"),
-        (("--metric", "sample", "--steps", 5), "steps 5 belongs to ancestral and heun and dpmpp-2m"),
+        (
+            ("--metric", "sample", "--steps", 5),
+            "steps 5 belongs to heun, dpmpp-2m, dpmpp-3m, unipc, deis, ipndm and ancestral",
+        ),
         (("--metric", "sample", "--times", 5), "times 5 belongs to metric vlb"),
         (("--metric", "sample", "--num", 1), "num 1 lies below 2"),
         (("--metric", "sample", "--etas", "0.2,0.99"), "not trained"),

@@ -17,11 +17,11 @@ from merged_diffusion.merge import MergedModel, Threshold, as_model
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.machine import Machine, Place
 from merged_diffusion.ode.methods import Dopri5
-from merged_diffusion.samplers import Dpmpp2m
-from merged_diffusion.sampling import draw
+from merged_diffusion.samplers import Ancestral, Dpmpp2m, Heun
+from merged_diffusion.sampling import draw, grids
 from merged_diffusion.sampling.ancestral import Coefficients, ancestral, in_charge
-from merged_diffusion.sampling.dpmpp import dpmpp_2m
 from merged_diffusion.sampling.heun import heun
+from merged_diffusion.sampling.multistep import method_of, multistep
 from merged_diffusion.sampling.network import Network
 from merged_diffusion.sampling.ode import integrate
 
@@ -67,13 +67,22 @@ def by_ode(model, steps):
     return torch.from_numpy(np.stack([ends[key] for key in range(4)])).view(4, *SHAPE)
 
 
+def laid(sampler, legs):
+    return grids.by_legs(grids.nodes(sampler, legs[0].start, legs[-1].end), legs)
+
+
+def heuns(legs, network, steps):
+    grid = laid(Heun(steps), legs)
+    return heun(basis(), legs, network, lambda _: torch.zeros(1), grid, steps=steps)
+
+
 def by_heun(model, steps):
-    network = Network(CPU, torch.float64)
-    return heun(basis(), model.legs(toward="data"), network, lambda _: torch.zeros(1), steps=steps)
+    return heuns(model.legs(toward="data"), Network(CPU, torch.float64), steps)
 
 
-def by_dpmpp(model, steps):
-    return dpmpp_2m(basis(), model.legs(toward="data"), Network(CPU, torch.float64), steps=steps)
+def by_dpmpp(model, steps, network=None):
+    legs, how = model.legs(toward="data"), Dpmpp2m(steps)
+    return multistep(basis(), legs, network or Network(CPU, torch.float64), laid(how, legs), method_of(how))
 
 
 @pytest.mark.parametrize(
@@ -105,20 +114,20 @@ def test_nodes_of_a_grid_do_not_crowd_at_the_switch():
     # gamma_eta on a node of the uniform grid but for rounding: no step of an ulp, no evaluation more.
     model = merged(gamma=-8.0 + 14.0 * 0.3)
     network = Network(CPU, torch.float64)
-    dpmpp_2m(basis(), model.legs(toward="data"), network, steps=10)
+    by_dpmpp(model, 10, network)
     assert sum(network.calls.values()) == 10
 
 
 def test_quality_expert_alone_goes_on_to_no_noise_as_edm_does():
     network = Network(CPU, torch.float64)
     legs = as_model(QUALITY, role="quality").legs(toward="data")
-    heun(basis(), legs, network, lambda _: torch.zeros(1), steps=18)
+    heuns(legs, network, 18)
     assert network.calls["quality"] == 35
     zero = MergedModel(LIKELIHOOD, QUALITY, Threshold.eta(0.0)).legs(toward="data")
-    heun(basis(), zero, network, lambda _: torch.zeros(1), steps=18)
+    heuns(zero, network, 18)
     assert network.calls["quality"] == 70
     network = Network(CPU, torch.float64)
-    heun(basis(), merged().legs(toward="data"), network, lambda _: torch.zeros(1), steps=18)
+    heuns(merged().legs(toward="data"), network, 18)
     assert sum(network.calls.values()) == 2 * 18  # 17 steps and one more for the switch
 
 
@@ -132,10 +141,11 @@ def test_ancestral_law_is_its_recursion_of_variances(steps):
     legs = model.legs(toward="data")
     # The gain of the start and of every step's noise, one at a time.
     ones, zeros = torch.ones(1, *SHAPE, dtype=torch.float64), torch.zeros(1, *SHAPE, dtype=torch.float64)
-    gains = [ancestral(ones, legs, Network(CPU, torch.float64), lambda _: zeros, steps=steps)]
+    gammas = grids.nodes(Ancestral(steps), legs[0].start, legs[-1].end)
+    gains = [ancestral(ones, legs, Network(CPU, torch.float64), lambda _: zeros, gammas)]
     for only in range(steps):
         noise = lambda number, only=only: ones if number == only else zeros  # noqa: E731
-        gains.append(ancestral(zeros, legs, Network(CPU, torch.float64), noise, steps=steps))
+        gains.append(ancestral(zeros, legs, Network(CPU, torch.float64), noise, gammas))
     found = sum(float(gain[0, 0, 0, 0]) ** 2 for gain in gains)
     expected = 1.0
     gammas = np.linspace(6.0, -8.0, steps + 1)
@@ -212,12 +222,13 @@ def test_churn_is_in_every_step_of_heun_also_the_first_and_the_last(s_min, s_max
             d_next = (x - denoised(x, t[i + 1])) / t[i + 1]
             x = x_hat + (t[i + 1] - hat) * (d / 2 + d_next / 2)
 
-    model = as_model(expert, role="quality")
+    legs = as_model(expert, role="quality").legs(toward="data")
     found = heun(
         torch.from_numpy(drawn[-1] * high) * _core.alpha(2 * math.log(high)),
-        model.legs(toward="data"),
+        legs,
         Network(CPU, torch.float64),
         lambda number: torch.from_numpy(drawn[number]),
+        laid(Heun(steps), legs),
         steps=steps,
         s_churn=churn,
         s_min=s_min,

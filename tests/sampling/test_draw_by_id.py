@@ -13,8 +13,17 @@ from merged_diffusion.ode.methods import Adams, Dopri5
 from merged_diffusion.samplers import Ancestral, Dpmpp2m, Ode
 from merged_diffusion.sampling import Samples, draw
 
-SAMPLERS = ("ode", "ancestral", "heun", "dpmpp-2m")
-FEW = {"ancestral": {"steps": 12}, "heun": {"steps": 6, "s_churn": 20.0}, "dpmpp-2m": {"steps": 8}}
+FEW = {
+    "ode": {},
+    "ancestral": {"steps": 12},
+    "heun": {"steps": 6, "s_churn": 20.0},
+    "dpmpp-2m": {"steps": 8},
+    "dpmpp-3m": {"steps": 8},
+    "unipc": {"steps": 8},
+    "deis": {"steps": 8, "sigmas": "quadratic"},
+    "ipndm": {"steps": 8},
+}
+SAMPLERS = tuple(FEW)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from merged_diffusion.experts.accept import Accept
 from merged_diffusion.merge import MergedModel, Threshold, as_model
 from merged_diffusion.ode.machine import Place
 from merged_diffusion.ode.methods import Dopri5
-from merged_diffusion.samplers import Ode, Sampling
-from merged_diffusion.sampling import decode, drawing
+from merged_diffusion.samplers import Ancestral, Heun, Ode, Sampling
+from merged_diffusion.sampling import decode, drawing, grids
 from merged_diffusion.sampling.ancestral import Coefficients, ancestral, clipped_mean
 from merged_diffusion.sampling.drawing import Drawing
 from merged_diffusion.sampling.heun import heun
@@ -47,7 +47,9 @@ def test_heun_follows_edm(public, name, dtype):
 
     network = Recorded(CPU, dtype, cond)
     z = _core.sigma(EDM_RANGE[1]) * tensor(d["latents"])
-    x = heun(z, legs, network, lambda _: torch.zeros(1), steps=int(d["num_steps"]))
+    how = Heun(int(d["num_steps"]))
+    grid = [grids.nodes(how, legs[0].start, legs[0].end)]
+    x = heun(z, legs, network, lambda _: torch.zeros(1), grid, steps=how.steps)
     assert network.calls["quality"] == int(d["nfe"])
     np.testing.assert_allclose(asked, d["sigmas_called"], rtol=1e-12)
     np.testing.assert_allclose(x, d["x"], rtol=0, atol=1e-4)
@@ -68,7 +70,8 @@ def test_ancestral_steps_are_those_of_the_public_vdm(public, name, clip):
     mean = clipped_mean(z, eps_hat, gamma_t, gamma_s) if clip else step.scale * (z - step.shrink * eps_hat)
     np.testing.assert_allclose(mean + step.std * tensor(d["noise"]), d[f"z_s_{suffix}"], rtol=0, atol=2e-5)
     noises = tensor(d["noises"])
-    z = ancestral(tensor(d["z_T"]), legs, network, noises.__getitem__, steps=int(d["T"]), clip=clip)
+    gammas = grids.nodes(Ancestral(int(d["T"])), legs[0].start, legs[0].end)
+    z = ancestral(tensor(d["z_T"]), legs, network, noises.__getitem__, gammas, clip=clip)
     np.testing.assert_allclose(z, d[f"z_0_{suffix}"], rtol=0, atol=1e-3)
     x = d[f"z_0_{suffix}"].astype(np.float64) / _core.alpha(-13.3)
     found = decode.argmax(x, 256)
@@ -97,7 +100,7 @@ def test_merged_ancestral_steps_take_the_expert_that_the_reference_took(public):
         model.legs(toward="data"),
         Recorded(CPU, torch.float32),
         noises.__getitem__,
-        steps=int(d["T"]),
+        grids.nodes(Ancestral(int(d["T"])), *reversed(model.gamma_range)),
     )
     np.testing.assert_array_equal(roles, d["used_vdm"].astype(bool))
     np.testing.assert_allclose(z, d["z_0"], rtol=0, atol=1e-3)

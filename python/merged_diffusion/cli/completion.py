@@ -51,6 +51,12 @@ def _to_fetch() -> Iterator[str]:
     yield from _known("stats")
 
 
+def _sigmas() -> Iterable[str]:
+    from merged_diffusion.samplers.sigmas import WORDS
+
+    return WORDS
+
+
 def runs(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Directories that hold a run or a sweep; any other where there are none."""
     at, name = os.path.split(incomplete)
@@ -68,6 +74,7 @@ reference = _completer(lambda: _known("data"))
 pair = _completer(lambda: _known("pair"), otherwise=None)
 expert = _completer(_experts)
 to_fetch = _completer(_to_fetch, otherwise=None)
+sigmas = _completer(_sigmas)
 eta = _completer(lambda: ("min", "max", "auto"), otherwise=None)
 device = _completer(lambda: ("auto", "cpu", "cuda", "mps"), otherwise=None)
 

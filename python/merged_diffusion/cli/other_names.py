@@ -93,11 +93,11 @@ OTHERWISE: Final[Mapping[str, str | Mapping[str, str]]] = {
     "--threshold": "write --eta {value} (0 to 1), or --gamma, --edm-sigma or --logsnr",
     "--snr": "write --logsnr with the logarithm of {value}",
     "--solver": {
-        "sample": "write --sampler heun, ode, dpmpp-2m or ancestral",
+        "sample": "write --sampler ode, heun, dpmpp-2m, unipc, deis or another of --help",
         "": "write --method adams or --method dopri5",
     },
     "--scheduler": {
-        "sample": "write --sampler heun, ode, dpmpp-2m or ancestral",
+        "sample": "write --sampler ode, heun, dpmpp-2m, unipc, deis or another of --help",
         "": "leave it out: an expert knows its own schedule",
     },
     "--rho": ABLATION,

@@ -55,9 +55,16 @@ what = options.stacked(
 )  # fmt: skip
 how = options.stacked(
     click.option("--sampler", type=click.Choice(samplers.NAMES), show_default=samplers.Ode.name,
-                 help="ode: probability flow; heun: EDM's; dpmpp-2m: DPM-Solver++(2M); ancestral: DDPM's."),
+                 help="ode: probability flow; ancestral: DDPM's; heun: EDM's; others: few steps, one network "
+                 "evaluation each (DPM-Solver++, UniPC, DEIS, iPNDM)."),
     options.number("--steps", ", ".join(f"{k.name} {k.steps}" for k in samplers.GRIDS),
-                   "heun, dpmpp-2m, ancestral: how many steps.", kind=int),
+                   "How many steps; all but ode.", kind=int),
+    options.number("--order", options.default(samplers.UniPC.order),
+                   "unipc, deis: 2 or 3 earlier evaluations that a step looks at.", kind=int),
+    click.option("--sigmas", metavar=f"FILE|{'|'.join(samplers.SIGMAS)}", shell_complete=completion.sigmas,
+                 show_default="edm of heun, deis, ipndm; else logsnr",
+                 help="Where steps begin and end, all but ode: by a word, or a FILE of EDM's sigmas or of "
+                 "gammas, one a line, below a first line edm_sigma or gamma."),
     options.solver(
         samplers.USUAL_SOLVER, of="With the sampler ode. ", loosest=f", at most {samplers.LOOSEST_TOL:g}"
     ),
@@ -93,6 +100,7 @@ Examples:
   merged-diffusion sample --pair digits
   merged-diffusion sample --pair photos --eta 0.3 --num 1000 --out photos.npz
   merged-diffusion sample --pair photos --sampler heun -o photos.zip
+  merged-diffusion sample --pair photos --sampler unipc --order 3 --steps 10
   merged-diffusion sample --expert bundled:photos-edm --ids 100:116
 """
 

@@ -24,7 +24,7 @@ from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
 from merged_diffusion.samplers import Heun, Ode, Sampling
-from merged_diffusion.sampling import Samples, draw, sample_files
+from merged_diffusion.sampling import Samples, draw, grids, sample_files
 from merged_diffusion.sampling.parts import recorded_machine
 from merged_diffusion.sampling.store import Store
 from merged_diffusion.scores.usual_rows import drawing_rows
@@ -54,6 +54,8 @@ class SamplePlan(ModelPlan):
         model = next(iter(models.models.values()))
         notes = [*models.notes, *([] if model.snapped is None else [model.snapped])]
         shape = _shape(model, image_shape)
+        if not isinstance(how.sampler, Ode):
+            grids.nodes(how.sampler, *reversed(model.gamma_range))  # numbers of a grid fit, or are refused
         return cls(
             settings=settings,
             models=models,

@@ -46,18 +46,17 @@ def ancestral(
     legs: Sequence[Leg],
     network: Noises,
     noise: Callable[[int], Tensor],
+    gammas: grids.Gammas,
     *,
-    steps: int,
     clip: bool = False,
 ) -> Tensor:
-    """z_min [B, C, H, W] of standard normal z [B, C, H, W]; legs toward data.
+    """z_min [B, C, H, W] of standard normal z [B, C, H, W]; legs toward data, down ``gammas``.
 
     ``clip`` keeps the clean image that a step predicts within [-1, 1].
     """
     for leg in legs:
         check_posterior(leg.expert, "ancestral sampling")
-    gammas = grids.uniform(legs[0].start, legs[-1].end, steps).tolist()
-    for number, (gamma_t, gamma_s) in enumerate(pairwise(gammas)):
+    for number, (gamma_t, gamma_s) in enumerate(pairwise(gammas.tolist())):
         leg = in_charge(legs, gamma_t)
         step = Coefficients.of(gamma_t, gamma_s)
         eps_hat = network(leg, z, gamma_t)

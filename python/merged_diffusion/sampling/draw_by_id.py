@@ -47,7 +47,8 @@ def draw(
     Parameters
     ----------
     sampler
-        `Ode`, `Ancestral`, `Heun` or `Dpmpp2m`, or its name: ``ode``, ``ancestral``, ``heun``, ``dpmpp-2m``.
+        `Ode`, `Ancestral`, `Heun`, `Dpmpp2m`, `Dpmpp3m`, `UniPC`, `Deis` or `Ipndm`, or its name: ``ode``,
+        ``ancestral``, ``heun``, ``dpmpp-2m``, ``dpmpp-3m``, ``unipc``, ``deis``, ``ipndm``.
     decode
         ``argmax`` takes the nearest grey level, ``sample`` draws one from p(v | z_min).
     machine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from typing import Final, cast
 
 import numpy as np
@@ -20,11 +19,11 @@ from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.machine import Place
 from merged_diffusion.ode.methods import Solver
 from merged_diffusion.ode.time_profile import Timekeeper, kept_by
-from merged_diffusion.samplers import Ancestral, Dpmpp2m, Heun, Sampling
-from merged_diffusion.sampling import decode
+from merged_diffusion.samplers import CHURN, Ancestral, Heun, Ode, OnGrid, Sampling
+from merged_diffusion.sampling import decode, grids
 from merged_diffusion.sampling.ancestral import ancestral
-from merged_diffusion.sampling.dpmpp import dpmpp_2m
 from merged_diffusion.sampling.heun import ends_clean, heun
+from merged_diffusion.sampling.multistep import method_of, multistep
 from merged_diffusion.sampling.network import Network
 from merged_diffusion.sampling.noise import Noise, decoding_uniforms, normal
 from merged_diffusion.sampling.ode import integrate
@@ -64,6 +63,8 @@ class Drawing:
         self._shape = shape
         self._keeper = keeper
         self._dim = int(np.prod(shape))
+        ends = self._legs[0].start, self._legs[-1].end
+        self._gammas = None if isinstance(how.sampler, Ode) else grids.nodes(how.sampler, *ends)
         is_clean = isinstance(how.sampler, Heun) and ends_clean(self._legs)
         end = self._legs[-1].end
         # Of what samplers return: alpha of z_min and the noise in units of the data.
@@ -130,13 +131,15 @@ class Drawing:
 
     def _batch(self, noise: Noise, network: Network) -> Tensor:
         """z_min of one batch."""
-        how, legs, start = self._how.sampler, self._legs, noise.start()
+        how, legs, start = cast(OnGrid, self._how.sampler), self._legs, noise.start()
+        gammas = cast(Floats, self._gammas)
         if isinstance(how, Ancestral):
-            return ancestral(start, legs, network, noise.step, **asdict(how))
-        z = _core.sigma(legs[0].start) * start
+            return ancestral(start, legs, network, noise.step, gammas, clip=how.clip)
+        z, grid = _core.sigma(legs[0].start) * start, grids.by_legs(gammas, legs)
         if isinstance(how, Heun):
-            return heun(z, legs, network, noise.step, **asdict(how))
-        return dpmpp_2m(z, legs, network, steps=cast(Dpmpp2m, how).steps)
+            churn = {name: getattr(how, name) for name in CHURN}
+            return heun(z, legs, network, noise.step, grid, steps=how.steps, **churn)
+        return multistep(z, legs, network, grid, method_of(how))
 
     def _solve(self, ids: Integers, labels: Integers | None, maker: _Maker, ready: OnImages) -> None:
         """One solve of all; images are handed on in as many as a batch has rows."""

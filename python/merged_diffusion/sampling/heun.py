@@ -28,6 +28,7 @@ def heun(
     legs: Sequence[Leg],
     network: Noises,
     noise: Callable[[int], Tensor],
+    grid: Sequence[grids.Gammas],
     *,
     steps: int,
     s_churn: float = 0.0,
@@ -37,7 +38,7 @@ def heun(
 ) -> Tensor:
     """z_min [B, C, H, W] of z [B, C, H, W] at the first leg's start; legs toward data.
 
-    ``steps`` nodes with rho = 7, and every switch one more. The quality expert alone goes on to s = 0 by an
+    ``grid`` holds each leg's gammas; ``s_churn`` is shared among ``steps``, the nodes without the switches. The quality expert alone goes on to s = 0 by an
     Euler step, as EDM does: what it returns then is the clean image.
     """
     churn = min(s_churn / steps, MOST_CHURN)
@@ -49,7 +50,7 @@ def heun(
             return _churned(x, gamma, churn, top, s_noise * noise(number))
         return x, gamma
 
-    for leg, gammas in zip(legs, _grid(legs, steps), strict=True):
+    for leg, gammas in zip(legs, grid, strict=True):
         for gamma, after in pairwise(gammas.tolist()):
             x, here = raised(x, gamma, number, math.inf if leg is legs[0] else leg.expert.gamma_range[1])
             x = _step(x, here, after, leg, network)
@@ -64,10 +65,6 @@ def heun(
 def ends_clean(legs: Sequence[Leg]) -> bool:
     """Whether a last step goes from gamma_min to no noise: a likelihood expert's pixels need its noise."""
     return legs[-1].role == "quality"
-
-
-def _grid(legs: Sequence[Leg], steps: int) -> list[grids.Gammas]:
-    return grids.by_legs(grids.rho_grid(legs[0].start, legs[-1].end, steps), legs)
 
 
 def _step(x: Tensor, gamma: float, after: float, leg: Leg, network: Noises) -> Tensor:

@@ -1,22 +1,31 @@
-"""Samplers, as values that check themselves: each has the options that are its own.
-
-Words are what the command line and kept samples call them. No torch is needed to refuse what cannot be meant.
-"""
+"""Which sampler, from words of the command line or of kept samples and back; how images are drawn in all."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral, Real
-from typing import ClassVar, Final, Literal, get_args
+from typing import ClassVar, Final, Literal, cast, get_args
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.ode import methods
 from merged_diffusion.ode.methods import Adams, Dopri5, Solver, check_kind, solver_of, words_of
+from merged_diffusion.samplers import sigmas as grid_words
+from merged_diffusion.samplers.on_grids import (
+    Ancestral,
+    Deis,
+    Dpmpp2m,
+    Dpmpp3m,
+    Heun,
+    Ipndm,
+    OnGrid,
+    UniPC,
+    steps_of,
+    whole,
+)
 from merged_diffusion.scores.defaults import SEED
 
-Name = Literal["ode", "ancestral", "heun", "dpmpp-2m"]
+Name = Literal["ode", "ancestral", "heun", "dpmpp-2m", "dpmpp-3m", "unipc", "deis", "ipndm"]
 Decode = Literal["argmax", "sample"]
 
 NAMES: Final = get_args(Name)
@@ -25,8 +34,6 @@ DECODE: Final = "argmax"
 # Of adams: images as exact as dopri5's at 1e-5, from under half of the evaluations.
 USUAL_SOLVER: Final = Adams(tol=1e-3)
 LOOSEST_TOL: Final = 0.01  # of adams: a third of an 8-bit level, which would be seen beyond
-CHURN: Final = ("s_churn", "s_min", "s_max", "s_noise")
-MOST_STEPS: Final = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -52,86 +59,16 @@ class Ode:
             )
 
 
-@dataclass(frozen=True)
-class Ancestral:
-    """Ancestral steps down a fixed grid (Kingma et al. 2021); ``clip`` keeps the clean image in [-1, 1].
-
-    Examples
-    --------
-    >>> import merged_diffusion as md
-    >>> md.draw(md.load_pair("digits"), range(2), sampler=md.Ancestral(steps=32))
-    Samples(2 images 1x8x8, 17 levels)
-    """
-
-    steps: int = 256
-    clip: bool = False
-    name: ClassVar[Name] = "ancestral"
-
-    def __post_init__(self) -> None:
-        _whole("steps", self.steps, 1, MOST_STEPS)
-
-
-@dataclass(frozen=True)
-class Heun:
-    """Heun's method, with noise added again between two noise levels (Karras et al. 2022, algorithm 2).
-
-    Examples
-    --------
-    >>> import merged_diffusion as md
-    >>> md.draw(md.load_pair("digits"), range(2), sampler=md.Heun(steps=18, s_churn=10.0))
-    Samples(2 images 1x8x8, 17 levels)
-    """
-
-    steps: int = 18
-    s_churn: float = 0.0
-    s_min: float = 0.0
-    s_max: float = math.inf
-    s_noise: float = 1.0
-    name: ClassVar[Name] = "heun"
-
-    def __post_init__(self) -> None:
-        _whole("steps", self.steps, 2, MOST_STEPS)
-        for name in CHURN:
-            value = getattr(self, name)
-            number = float(value) if isinstance(value, Real) else math.nan
-            if not number >= 0 or (number == math.inf and name != "s_max"):
-                raise UsageError(
-                    f"{name.replace('_', '-')} {value} is no finite number from 0 up",
-                    hint="s-churn 40, s-min 0.05, s-max 50, s-noise 1.003 are usual ones",
-                )
-            object.__setattr__(self, name, number)
-        if not self.s_min <= self.s_max:
-            raise UsageError(f"s-min {self.s_min} lies above s-max {self.s_max}")
-
-
-@dataclass(frozen=True)
-class Dpmpp2m:
-    """DPM-Solver++(2M), a multistep method on a fixed grid (Lu et al. 2022).
-
-    Examples
-    --------
-    >>> import merged_diffusion as md
-    >>> md.draw(md.load_pair("digits"), range(2), sampler=md.Dpmpp2m(steps=12))
-    Samples(2 images 1x8x8, 17 levels)
-    """
-
-    steps: int = 20
-    name: ClassVar[Name] = "dpmpp-2m"
-
-    def __post_init__(self) -> None:
-        _whole("steps", self.steps, 1, MOST_STEPS)
-
-
-Sampler = Ode | Ancestral | Heun | Dpmpp2m
-GRIDS: Final = (Heun, Dpmpp2m, Ancestral)  # those of a fixed number of steps
-SAMPLERS: Final[Mapping[str, type[Sampler]]] = {kind.name: kind for kind in (Ode, Ancestral, Heun, Dpmpp2m)}
+Sampler = Ode | OnGrid
+GRIDS: Final = (Heun, Dpmpp2m, Dpmpp3m, UniPC, Deis, Ipndm, Ancestral)  # those of a fixed number of steps
+SAMPLERS: Final[Mapping[str, type[Sampler]]] = {kind.name: kind for kind in (Ode, *GRIDS)}
 # The words of each sampler beside its name.
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     kind.name: methods.WORDS if kind is Ode else tuple(field.name for field in fields(kind))
     for kind in SAMPLERS.values()
 }
 # Whose a word usually is, where several samplers have it.
-USUAL: Final[Mapping[str, str]] = {"steps": Heun.name}
+USUAL: Final[Mapping[str, str]] = {"steps": Heun.name, "sigmas": Dpmpp2m.name}
 
 
 def sampler_of(words: Mapping[str, object]) -> Sampler:
@@ -152,14 +89,19 @@ def sampler_of(words: Mapping[str, object]) -> Sampler:
             owners = [name for name, known in WORDS.items() if word in known]
             written = f"--{word.replace('_', '-')}{'' if value is True else f' {value}'}"
             raise UsageError(
-                f"{word.replace('_', '-')} {value} belongs to {' and '.join(owners)}, and the sampler is "
-                f"{asked}",
+                f"{word.replace('_', '-')} {value} belongs to {_listed(owners)}, and the sampler is {asked}",
                 hint=f"leave it out, or write --sampler {USUAL.get(word, owners[0])} {written}",
             )
     if asked == Ode.name:
         return Ode(solver_of(words, USUAL_SOLVER))
     said = {word: value for word in own if (value := words.get(word)) is not None}
-    return SAMPLERS[str(asked)](**said)  # type: ignore[arg-type]
+    kind = SAMPLERS[str(asked)]
+    grid = said.get("sigmas")
+    if isinstance(grid, str) and grid not in grid_words.WORDS:
+        grid = said["sigmas"] = grid_words.from_file(grid)
+    if isinstance(grid, list | tuple) and kind is not Ode:
+        said.setdefault("steps", steps_of(cast(type[OnGrid], kind), grid))
+    return kind(**said)  # type: ignore[arg-type]
 
 
 def as_sampler(given: Sampler | Name) -> Sampler:
@@ -179,7 +121,7 @@ class Sampling:
         check_kind("sampler", self.sampler, *SAMPLERS.values())
         if self.decode not in DECODES:
             raise UsageError(f"decode = {self.decode!r}, possible are {', '.join(DECODES)}")
-        _whole("seed", self.seed, 0, 2**64 - 1)
+        whole("seed", self.seed, 0, 2**64 - 1)
 
     @classmethod
     def of(cls, words: Mapping[str, object]) -> Sampling:
@@ -208,16 +150,14 @@ class Sampling:
     def as_dict(self) -> dict[str, object]:
         """The words that count, as JSON values; an unlimited ``s_max`` has none."""
         own: Mapping[str, object] = asdict(self.sampler) if self.solver is None else words_of(self.solver)
-        before = ("steps", *methods.WORDS, "clip")
+        before = ("steps", "order", *methods.WORDS, "clip")
         said: dict[str, object] = {"seed": self.seed, "sampler": self.sampler.name}
         said |= {name: own[name] for name in before if name in own} | {"decode": self.decode}
         said |= {name: value for name, value in own.items() if name not in before}
+        said = {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
         return {name: value for name, value in said.items() if value is not None and value != math.inf}
 
 
-def _whole(name: str, value: object, least: int, most: int) -> None:
-    if not isinstance(value, Integral) or not least <= int(value) <= most:
-        raise UsageError(
-            f"{name} {value} is no whole number in {least}..{most}",
-            hint="leave it out for the usual value",
-        )
+def _listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
