@@ -38,8 +38,8 @@ def heun(
 ) -> Tensor:
     """z_min [B, C, H, W] of z [B, C, H, W] at the first leg's start; legs toward data.
 
-    ``grid`` holds each leg's gammas; ``s_churn`` is shared among ``steps``, the nodes without the switches. The quality expert alone goes on to s = 0 by an
-    Euler step, as EDM does: what it returns then is the clean image.
+    ``grid`` holds each leg's gammas; ``s_churn`` is shared among ``steps``, the nodes without the switches.
+    The quality expert alone goes on to s = 0 by an Euler step, as EDM does, and returns the clean image.
     """
     churn = min(s_churn / steps, MOST_CHURN)
     x = z / _core.alpha(legs[0].start)

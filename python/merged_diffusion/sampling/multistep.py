@@ -1,7 +1,7 @@
 """Multistep samplers: a step is a weighted mean of the predictions of the last nodes, one evaluation a step.
 
 With lambda = log(alpha/sigma) = -gamma/2, h = lambda_s - lambda_t, and x_hat = (z - sigma eps_hat)/alpha, the
-flow is linear but for the prediction (Lu et al. 2022, proposition 4.1; Zhang and Chen 2023, ingredients 1, 2):
+flow is linear but for the prediction (Lu et al. 2022, proposition 4.1; Zhang and Chen 2023, ingredient 1):
 
     x0     z_s = (sigma_s/sigma_t) z_t + alpha_s int e^(lambda - lambda_s) x_hat dlambda
     eps    z_s = (alpha_s/alpha_t) z_t - sigma_s int e^(lambda_s - lambda) eps_hat dlambda
@@ -19,9 +19,9 @@ nodes, sum_j c_j r_j^k = m_k for k < K, m_0 = 1. A polynomial prediction is inte
 (phi_k: Hochbruck and Ostermann 2010, eq. 2.10).
 
     dpmpp-2m   x0, 2 nodes, m_1 = 1/2 (Lu et al. 2022, algorithm 2)
-    dpmpp-3m   x0, 3 nodes, exact. Differs from the authors' code and diffusers: their m_2 is half of this,
-               because they multiply a second difference by what belongs to a second derivative, and their
-               order is 2.
+    dpmpp-3m   x0, 3 nodes, exact. Differs from the authors' code, as diffusers has it: its m_2 is half of
+               this, because it multiplies a second divided difference by what belongs to a second derivative,
+               and its order is 2.
     unipc      x0, K nodes, exact, or m_1 = 1/2 where there are two (UniP of B_2(h); Zhao et al. 2023), and
                the state so predicted is corrected by the prediction at its own node, which the next step
                needs anyway: K + 1 nodes, r = 1 among them, exact, or m_1 = 1/2 for two (UniC; theorem 3.1).
