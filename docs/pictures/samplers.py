@@ -7,8 +7,8 @@
 Draws `samplers.svg` from what was measured, which `samplers.json` keeps; ``--renew`` measures pairs anew, in
 some minutes each. ``--table`` prints what `docs/results.md` shows: the error at ten evaluations, by grid.
 
-The distance is the root of the mean square of z_min/alpha less that of UniPC with 300 steps from the same noise:
-pixels are in [-1, 1]. Steps are one less than evaluations, which the threshold takes.
+The distance is the root of the mean square of z_min/alpha less that of UniPC with 300 steps from the same
+noise: pixels are in [-1, 1]. Steps are one less than evaluations, which the threshold takes.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def figure_of(kept: dict[str, dict[str, object]]) -> Figure:
         for name, points in found["curves"].items():
             colour, line, marker = STYLE[name]
             calls, distance = zip(*points, strict=True)
-            axes.plot(calls, distance, color=colour, linestyle=line, marker=marker, markersize=3.5, linewidth=1.2,
+            axes.plot(calls, distance, color=colour, linestyle=line, marker=marker, markersize=3.5, lw=1.2,
                       label=name)  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")

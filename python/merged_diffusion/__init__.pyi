@@ -10,6 +10,7 @@ from merged_diffusion.experts.cards import load_expert as load_expert
 from merged_diffusion.experts.converting import convert_expert as convert_expert
 from merged_diffusion.experts.diffusers import DiffusersExpert as DiffusersExpert
 from merged_diffusion.experts.gaussian import GaussianExpert as GaussianExpert, GaussianMixtureExpert as GaussianMixtureExpert
+from merged_diffusion.experts.guided import Guided as Guided
 from merged_diffusion.experts.inspection import inspect_expert as inspect_expert
 from merged_diffusion.jobs.evaluate import evaluate as evaluate
 from merged_diffusion.jobs.kept_scores import load_scores as load_scores

@@ -140,6 +140,11 @@ class MergedModel:
         return f"threshold at gamma = {given:.7f} taken as {threshold['gamma']}, the end of an expert's range"
 
     @property
+    def guided(self) -> bool:
+        """Whether an expert of a leg is guided: what follows of its flow is no denoiser's."""
+        return any(getattr(leg.expert, "is_guided", False) for leg in self.legs())
+
+    @property
     def extrapolated(self) -> bool:
         """Whether any leg leaves the range that its expert was trained on."""
         return self._route.extrapolated
@@ -190,7 +195,7 @@ def _common_shape(experts: tuple[Expert, ...]) -> ImageShape:
 
 def _check_pair(likelihood: Expert, quality: Expert) -> None:
     for expert in (likelihood, quality):
-        check_posterior(expert, "merging it at a gamma")
+        check_posterior(expert, "merging it at a gamma", guided=expert is quality)
     shapes = likelihood.image_shape, quality.image_shape
     if any(None not in sizes and len(set(sizes)) > 1 for sizes in zip(*shapes, strict=True)):
         raise _mismatch("images of shape", likelihood, quality, *shapes)

@@ -15,6 +15,7 @@ import torch
 from merged_diffusion import _core
 from merged_diffusion.cli import report
 from merged_diffusion.jobs import plan as planning
+from merged_diffusion.jobs.kept_scores import load_scores
 from merged_diffusion.runs import open_run
 
 KEYS = {
@@ -43,6 +44,15 @@ def test_text_is_a_heading_a_row_per_model_and_paired_differences(run_cli, pair)
     assert guess.startswith("warning: above the 4.087 bits/dim of guessing every grey level alike")
     assert kept == report.NOT_KEPT
     assert result.err.index("estimate:") >= 0
+
+
+def test_likelihood_of_a_guided_flow_is_called_that(run_cli, pair, experts, tmp_path):
+    options = pair("--limit", 2, "--guidance", 1.5, "--guide", experts["quality"], "--out", "run")
+    result = run_cli(*options)
+    assert result.code == 0, result.err
+    assert "guided: this is the likelihood of the guided flow, whose field denoises no data" in result.out
+    assert load_scores(tmp_path / "run").unit == "bits/dim under the guided flow"
+    assert run_cli(*pair("--limit", 2, "--out", "run")).code == 7
 
 
 def test_json_is_the_summary(run_cli, pair):

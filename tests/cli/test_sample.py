@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from merged_diffusion import load_pair, sample
+from merged_diffusion import Deis, Guided, MergedModel, Threshold, load_pair, sample
 from merged_diffusion.data import load_data
 from merged_diffusion.samplers import Heun
 
@@ -120,6 +120,45 @@ def test_finished_output_is_kept_and_other_settings_are_refused(run_cli, tmp_pat
     assert (tmp_path / "b.npz").read_text() == "mine"
 
 
+def test_grid_of_a_file_is_part_of_what_samples_are(run_cli, tmp_path):
+    low, high = load_pair("digits").gamma_range
+    (tmp_path / "grid.txt").write_text(f"gamma\n{high}\n3\n-1\n-4\n{low}\n")
+    options = ("sample", *PAIR[:6], "--num", 2, "--sampler", "deis", "--out", "a.npz", "--json")
+    first = run_cli(*options, "--sigmas", "grid.txt")
+    assert first.code == 0, first.err
+    assert first.json["evaluations"]["total"] == 5  # four steps and the threshold
+    numbers = first.json["settings"]["sigmas"]
+    assert run_cli(*options, "--sigmas", ",".join(map(str, numbers))).json["n_drawn"] == 0
+    (tmp_path / "grid.txt").write_text(f"gamma\n{high}\n3\n-1\n-4.1\n{low}\n")
+    other = run_cli(*options, "--sigmas", "grid.txt")
+    assert other.code == 7
+    assert "sigmas" in other.err
+    (tmp_path / "grid.txt").write_text("edm_sigma\n80\n0.002\n")
+    beyond = run_cli(*options[:-3], "--out", "b.npz", "--sigmas", "grid.txt")
+    assert beyond.code == 2
+    assert "the model at 0.01948715 (gamma -7.8760)" in beyond.err
+    assert not (tmp_path / "b.npz.part").exists()
+
+
+GUIDED = ("--guidance", 2, "--guide", "bundled:digits-vdm", "--guidance-interval", "-3,2")
+
+
+def test_guided_samples_are_those_of_python_and_others_than_without(run_cli):
+    options = ("sample", *PAIR[:6], "--num", 3, "--sampler", "deis", "--steps", 6, "--json")
+    found = run_cli(*options, *GUIDED, "--out", "a.npz")
+    assert found.code == 0, found.err
+    pair = load_pair("digits")
+    likelihood, quality = pair.experts
+    guided = Guided(quality, likelihood, 2.0, interval=(-3.0, 2.0))
+    model = MergedModel(likelihood, guided, Threshold.gamma(pair.threshold["gamma"]))
+    np.testing.assert_array_equal(drawn("a.npz")["images"], sample(model, 3, sampler=Deis(6)))
+    assert found.json["experts"]["quality"]["provenance"]["guidance"]["guidance_interval"] == [-3.0, 2.0]
+    assert run_cli(*options, "--out", "a.npz").code == 7
+    plain = run_cli(*options, "--guidance", 1, "--guide", "bundled:digits-vdm", "--out", "b.npz")
+    np.testing.assert_array_equal(drawn("b.npz")["images"], sample(pair, 3, sampler=Deis(6)))
+    assert "guidance" not in plain.json["experts"]["quality"]["provenance"]
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -132,6 +171,11 @@ def test_finished_output_is_kept_and_other_settings_are_refused(run_cli, tmp_pat
         (["--sampler", "dpmpp-2m", "--clip"], "clip"),
         (["--sampler", "ancestral", "--s-churn", "1"], "churn"),
         (["--tol", "0.05"], "tol"),
+        (["--guidance", "2"], "--guidance alone does not say"),
+        (["--guide", "none-class"], "--guide alone does not say"),
+        (["--guidance", "-1", "--guide", "none-class"], "--guidance -1.0 is no finite number"),
+        (["--guidance", "2", "--guide", "x", "--guidance-interval", "2,-3"], "2,-3 is no LOW,HIGH"),
+        (["--guidance", "2", "--guide", "x", "--guidance-interval", "2"], "'2' is not LOW,HIGH"),
         (["--sampler", "unipc", "--order", "4"], "order 4, possible are 2 and 3"),
         (["--sampler", "heun", "--order", "3"], "order 3 belongs to unipc and deis"),
         (["--sampler", "deis", "--sigmas", "none.txt"], "possible are logsnr, edm, quadratic and the name"),

@@ -191,6 +191,7 @@ Examples:
 @what
 @mean
 @model
+@options.guidance
 @tune_data
 @how
 @where

@@ -120,6 +120,17 @@ def solver(usual: Adams, *, of: str = "", loosest: str = "") -> Decorator:
 
 
 MODELS: Final = ("expert", "likelihood_expert", "quality_expert")
+
+
+def gammas(value: str) -> tuple[float, float]:
+    """``LOW,HIGH``; who takes them checks their order."""
+    low, _, high = value.partition(",")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not LOW,HIGH, for instance -3,2") from None
+
+
 read_as = click.option(
     "--as", "read_as", metavar="FAMILY[:OPTIONS]",
     help="What the checkpoint does not say itself, such as openai:heads=4,order=legacy,cosine,steps=4000,"
@@ -183,6 +194,16 @@ def less(decorator: Decorator, *names: str) -> Decorator:
         return function
 
     return apply
+
+
+guidance = stacked(
+    number("--guidance", "1", "Move the quality expert, or the one alone, away from its --guide: 2 "
+           "doubles the difference."),
+    click.option("--guide", metavar="MODEL|none-class", shell_complete=completion.guide,
+                 help="The expert that guides: a weaker one, or none-class, the same without a class."),
+    click.option("--guidance-interval", type=gammas, metavar="LOW,HIGH", show_default="everywhere",
+                 help="Between which gammas (minus log SNR) it guides."),
+)  # fmt: skip
 
 
 def _on_this_machine(context: click.Context, option: click.Parameter, value: int | None) -> int | None:

@@ -106,7 +106,7 @@ OTHERWISE: Final[Mapping[str, str | Mapping[str, str]]] = {
     "--schedule": ABLATION,
     "--scaling": ABLATION,
     "--subdirs": "leave it out: --out DIR is one folder, --out FILE.zip and FILE.npz are one file",
-    "--guidance-scale": "leave it out: an expert is asked as it is, without guidance",
+    "--guidance-scale": "write --guidance {value} --guide none-class (or another expert)",
     "--eval-batch-size": "write --batch-size {value}",
     "--log-samples": "leave it out: --out DIR keeps a record of each image, --json-lines prints them",
     "--verbose": REMARKS,

@@ -109,6 +109,7 @@ Examples:
 @what
 @pair
 @options.less(model, "compare", "pair")
+@options.guidance
 @how
 @where
 def command(given: options.Given) -> int:

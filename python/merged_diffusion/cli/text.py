@@ -109,6 +109,8 @@ def _remarks(summary: Summary) -> Iterator[str]:
         yield f"  image {failure.id}{under}: {where}"
     if summary.n_missing:
         yield f"{summary.n_missing} images of the run have no record yet"
+    if identity.is_guided:
+        yield "guided: this is the likelihood of the guided flow, whose field denoises no data"
     if identity.extrapolated:
         yield "extrapolated: an expert was asked outside its trained range"
     if summary.above_uniform:

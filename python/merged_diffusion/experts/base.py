@@ -126,8 +126,10 @@ def check_labels(expert: Expert, labels: npt.NDArray[np.int64]) -> None:
         )
 
 
-def check_posterior(expert: Expert, what: str) -> None:
+def check_posterior(expert: Expert, what: str, *, guided: bool = False) -> None:
     """Refuse an expert whose eps_hat is no posterior mean for ``what``, which takes it for one.
+
+    ``guided`` says that a guided one may do it all the same (`experts/guided.py`).
 
     Minibatch optimal transport (Tong et al. 2024) couples noise and image: the ODE and its likelihood hold,
     but eps_hat is not the mean of the noise in z, and what is made of such means is biased.
@@ -140,6 +142,12 @@ def check_posterior(expert: Expert, what: str) -> None:
         raise ExpertError(
             f"expert {expert.name} was trained with coupled noise and images (otcfm): {what} would be biased",
             hint="its likelihood and samples by its own ODE hold: nll --expert, sample --sampler ode",
+            expert=expert.name,
+        )
+    if not guided and getattr(expert, "is_guided", False):
+        raise ExpertError(
+            f"expert {expert.name} is guided and predicts no mean of the noise: {what} would mean nothing",
+            hint="its flow has a likelihood and samples; for the rest take the expert without its guide",
             expert=expert.name,
         )
 

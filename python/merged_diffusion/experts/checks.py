@@ -24,6 +24,7 @@ from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.denoising import warn_of_declaration
 from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.guided import unguided
 from merged_diffusion.experts.other_words import written
 from merged_diffusion.experts.products import answer, check_gradient, check_products, unsound
 
@@ -112,7 +113,7 @@ def check_expert(
     is_warned = False
     if images is not None:
         is_warned = warn_of_declaration(
-            expert,
+            unguided(expert),
             images,
             (low, high),
             device=torch.device(device),

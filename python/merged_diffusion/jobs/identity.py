@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from merged_diffusion.files.typed_values import TypedValues
+
+GUIDANCE: Final = "guidance"  # of what an expert is made of: by whom it is guided, and how far
 
 Threshold = Mapping[str, float | None] | None
 """``eta``, ``gamma``, ``edm_sigma`` and ``logsnr``; None for one expert alone."""
@@ -93,6 +95,13 @@ class Identity(TypedValues):
     def is_bound(self) -> bool:
         """Whether its records are bounds."""
         return self.command == "vlb"
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether an expert in charge of a leg was guided: its records are of the guided flow."""
+        return any(
+            GUIDANCE in self.experts[leg.role].provenance for leg in self.legs if leg.role in self.experts
+        )
 
     @classmethod
     def from_dict(cls, value: Mapping[str, object]) -> Identity:

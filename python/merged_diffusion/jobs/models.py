@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Self, cast
 
 import torch
@@ -16,9 +17,11 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import CheckpointError, DataError, ExpertError, UsageError
 from merged_diffusion.experts.base import Expert, check_declaration, takes_shape
 from merged_diffusion.experts.cards import load_expert
+from merged_diffusion.experts.guided import Guided
 from merged_diffusion.experts.own_code import code_sha256
 from merged_diffusion.experts.vdm import VdmExpert
-from merged_diffusion.jobs.identity import ExpertIdentity, Experts
+from merged_diffusion.jobs.guidance import NONE_CLASS, Guidance
+from merged_diffusion.jobs.identity import GUIDANCE, ExpertIdentity, Experts
 from merged_diffusion.jobs.remarks import expert_notes, same_weights
 from merged_diffusion.jobs.settings import THRESHOLDS, Settings
 from merged_diffusion.jobs.sources import GIVEN, ROLES, both_sources, pair_of
@@ -91,11 +94,25 @@ def load_models(settings: Settings, data: str = "") -> Models:
     if settings.expert is not None:
         alone = role_alone(loaded["expert"])
         given, loaded = {alone: given["expert"]}, {alone: loaded["expert"]}
+    if settings.guidance is not None:
+        _guide(loaded, settings.guidance, settings.cache)
     identity = {role: _identity(expert, given[role]) for role, expert in loaded.items()}
     if settings.expert is None:
         _check_roles(loaded, identity)
     models = _models(settings, loaded, pair)
     return Models(models, loaded, identity, pair, tuple(expert_notes(identity, settings.cache)))
+
+
+def _guide(loaded: dict[str, Expert], guidance: Guidance, cache: str | Path | None) -> None:
+    """Guide the quality expert, or the one that there is."""
+    role = "quality" if "quality" in loaded else next(iter(loaded))
+    guide: Expert | Literal["none-class"] = NONE_CLASS
+    if guidance.guide != NONE_CLASS:
+        (path,) = expert_paths([guidance.guide], cache)
+        guide = load_expert(path, cache=cache)
+    loaded[role] = guided = Guided(loaded[role], guide, guidance.weight, interval=guidance.interval)
+    if guided.is_guided:
+        guided.provenance[GUIDANCE] = guidance.as_dict() | {"code_sha256": code_sha256(guidance.guide)}
 
 
 def _given_models(model: MergedModel) -> Models:

@@ -53,6 +53,17 @@ def as_probes(word: object) -> dict[str, object]:
         ) from None
 
 
+def check_no_tolerance(said: Mapping[str, object]) -> None:
+    """Refuse a tolerance beside the wish that chooses one."""
+    given = next((name for name in ("tol", "rtol", "atol") if name in said), None)
+    if given is not None or said.get("method") == "dopri5" or said.get("step_control") == "shared":
+        reason = f"--{given}" if given else "method dopri5"
+        raise UsageError(
+            f"--bpd-tol chooses the tolerance of method adams, and {reason} was given, too",
+            hint="leave one of them out",
+        )
+
+
 def check_probe_error(wish: float, kind: str | None, scheme: str | None) -> None:
     """Refuse an error that no number of colours is chosen for."""
     if not 0 < wish < 1:

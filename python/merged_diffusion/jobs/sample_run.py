@@ -17,6 +17,7 @@ import torch
 from merged_diffusion.errors import IncompleteError, UsageError
 from merged_diffusion.experts.base import check_labels, takes_shape
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, Estimate, time_call
+from merged_diffusion.jobs.guidance import WORDS as GUIDANCE
 from merged_diffusion.jobs.model_plan import ModelPlan
 from merged_diffusion.jobs.models import load_models
 from merged_diffusion.jobs.settings import MACHINE, Settings
@@ -114,7 +115,8 @@ class SamplePlan(ModelPlan):
         model, settings = self.model, self.settings
         words = settings.as_dict()
         machine = {name: words[name] for name in (*MACHINE, "compile")}
-        model_words = {name: words[name] for name in ("convention", "range", "extrapolate", "labels")}
+        usual = ("convention", "range", "extrapolate", "labels")
+        model_words = {name: words[name] for name in (*usual, *GUIDANCE) if name in words}
         return {
             "command": "sample",
             "settings": self.how.as_dict() | model_words | machine,

@@ -15,10 +15,12 @@ from typing import Any, Final, Self
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
+from merged_diffusion.jobs.guidance import Guidance
 from merged_diffusion.jobs.option_checks import (
     as_probes,
     at_least_one,
     check_mean_of,
+    check_no_tolerance,
     check_probe_error,
     check_threshold,
     option_name,
@@ -103,6 +105,7 @@ class Settings:
     convention: str | None = None
     range: str = "native"
     extrapolate: bool = False
+    guidance: Guidance | None = None
     allow_failed: bool = False
     accept: Accept = Accept()
     deterministic: bool = False
@@ -159,13 +162,14 @@ class Settings:
                 )
             said["method"] = preset.method
         if "bpd_tol" in said:
-            _check_no_tolerance(said)
+            check_no_tolerance(said)
         probes = {"n": said.get("probes"), "kind": said.get("probe"), "scheme": said.get("scheme")}
         accept = {"batch_coupled": said.get("batch_coupled"), "gradient": said.get("accept_gradient")}
         machine = {name: said.get(name) for name in (*MACHINE, "profile_time")}
         given |= {
             "solver": solver_of(said, preset or PRESETS["default"]),
             "probes": Probes(**_said(probes)),
+            "guidance": Guidance.of(said),
             "accept": Accept(**_said(accept)),
             "machine": Machine(**_said(machine)),
         }
@@ -184,7 +188,8 @@ class Settings:
             "accept": {"batch_coupled": self.accept.batch_coupled}
             | _said({"accept_gradient": self.accept.gradient}),
             "machine": {name: getattr(self.machine, name) for name in MACHINE},
-            # Nor have they the mean over a set, nor a number of probes by a pilot.
+            # Nor have they guidance, the mean over a set, or a number of probes by a pilot.
+            "guidance": {} if self.guidance is None else self.guidance.as_dict(),
             "mean_of": _said({"mean_of": self.mean_of}),
             "plan_for": _said({"plan_for": self.plan_for}),
             # Draws of a bound had probes of their own once: such a run must not be gone on with.
@@ -273,16 +278,6 @@ class Settings:
 
 def _said(words: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in words.items() if value is not None}
-
-
-def _check_no_tolerance(said: Mapping[str, object]) -> None:
-    given = next((name for name in ("tol", "rtol", "atol") if name in said), None)
-    if given is not None or said.get("method") == "dopri5" or said.get("step_control") == "shared":
-        reason = f"--{given}" if given else "method dopri5"
-        raise UsageError(
-            f"--bpd-tol chooses the tolerance of method adams, and {reason} was given, too",
-            hint="leave one of them out",
-        )
 
 
 def beside(data: object, options: Mapping[str, object]) -> dict[str, object]:

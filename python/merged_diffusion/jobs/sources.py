@@ -55,7 +55,8 @@ def check_present(settings: Settings) -> None:
         Only data are.
     """
     name = settings.data if settings.variant is None else f"{settings.data}-{settings.variant}"
-    experts = dict.fromkeys(sources(settings, pair_of(settings, settings.data)).values())
+    guides = [] if settings.guidance is None else [settings.guidance.guide]
+    experts = dict.fromkeys([*sources(settings, pair_of(settings, settings.data)).values(), *guides])
     wanted = [*(public("expert", source) for source in experts), public("data", name)]
     missing = [entry for entry in wanted if entry is not None and not entry.is_present(settings.cache)]
     if missing:

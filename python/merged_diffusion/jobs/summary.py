@@ -210,6 +210,7 @@ def scores(
         beside=beside or {},
         importance=settings["importance"],
         dequantise=settings["dequantise"],
+        guided=identity.is_guided,
         allow_failed=is_lenient,
     )
 

@@ -183,7 +183,10 @@ def log_likelihoods(
             else [np.flatnonzero(np.isin(data.ids, wanted[name])) for name in names],
         )
     seconds = time.perf_counter() - begin
-    return {name: _told(scoring, own, options, seconds) for name, own in zip(names, records, strict=True)}
+    return {
+        name: _told(scoring, own, options, seconds, model)
+        for name, own, model in zip(names, records, courses, strict=True)
+    }
 
 
 def can_share(models: Sequence[MergedModel], solver: Solver) -> bool:
@@ -253,15 +256,18 @@ def score_points(
     scoring = Scoring([model], options, place, items, starts, points.shape[1:])
     with prepared(scoring.asked(), place, points.shape[1:], labels=classes, accept=options.accept):
         (records,) = scoring.run()
-    return _told(scoring, records, options, time.perf_counter() - begin)
+    return _told(scoring, records, options, time.perf_counter() - begin, model)
 
 
-def _told(scoring: Scoring, records: tuple[Record, ...], options: Options, seconds: float) -> Likelihood:
+def _told(
+    scoring: Scoring, records: tuple[Record, ...], options: Options, seconds: float, model: MergedModel
+) -> Likelihood:
     return Likelihood(
         records,
         scoring.dim,
         importance=options.importance,
         dequantise=options.dequantise,
+        guided=model.guided,
         seconds=seconds,
         seconds_outside_network=seconds - scoring.network_seconds,
         tally=scoring.tally,

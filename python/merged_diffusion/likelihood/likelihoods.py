@@ -56,6 +56,8 @@ class Likelihood(Scores):
 
     importance: int = 1
     dequantise: str = "truncated-normal"
+    guided: bool = False
+    """Whether it is that of a guided flow: an expert was moved away from its guide (`Guided`)."""
     tally: Mapping[str, Any] = field(default_factory=dict)
     """Network calls by leg and their useful rows, also before the last image had a row (`_core.solve`)."""
 
@@ -66,8 +68,8 @@ class Likelihood(Scores):
 
     @property
     def unit(self) -> str:
-        """Nats of a density, else bits/dim."""
-        return UNITS.get(self.dequantise, "bits/dim")
+        """Nats of a density, else bits/dim; under the guided flow where an expert was guided."""
+        return UNITS.get(self.dequantise, "bits/dim") + (" under the guided flow" if self.guided else "")
 
     @property
     def values(self) -> Floats:

@@ -98,7 +98,7 @@ def sampler_of(words: Mapping[str, object]) -> Sampler:
     kind = SAMPLERS[str(asked)]
     grid = said.get("sigmas")
     if isinstance(grid, str) and grid not in grid_words.WORDS:
-        grid = said["sigmas"] = grid_words.from_file(grid)
+        grid = said["sigmas"] = grid_words.from_word(grid)
     if isinstance(grid, list | tuple) and kind is not Ode:
         said.setdefault("steps", steps_of(cast(type[OnGrid], kind), grid))
     return kind(**said)  # type: ignore[arg-type]

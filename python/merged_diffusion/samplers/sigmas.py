@@ -62,6 +62,17 @@ def falling(given: Sequence[float]) -> tuple[float, ...]:
     return numbers
 
 
+def from_word(word: str) -> tuple[float, ...]:
+    """EDM's sigmas with commas between, or those of a file."""
+    if "," not in word:
+        return from_file(word)
+    try:
+        numbers = [float(number) for number in word.split(",")]
+    except ValueError:
+        raise UsageError(f"sigmas {word[:80]!r} are no numbers with commas between") from None
+    return falling(numbers)
+
+
 def from_file(path: str | Path) -> tuple[float, ...]:
     """EDM's sigmas of a file of numbers.
 
