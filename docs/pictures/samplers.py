@@ -37,6 +37,7 @@ KINDS = {
     "DEIS": lambda **words: md.Deis(**words),
     "iPNDM": lambda **words: md.Ipndm(**words),
 }
+MOST_SHOWN = 48  # evaluations
 TOLERANCES = (1e-2, 3e-3, 1e-3, 3e-4)
 # Colour, line, marker.
 STYLE = {
@@ -99,19 +100,20 @@ def figure_of(kept: dict[str, dict[str, object]]) -> Figure:
     for axes, (pair, found) in zip(panels, kept.items(), strict=True):
         for name, points in found["curves"].items():
             colour, line, marker = STYLE[name]
-            calls, distance = zip(*points, strict=True)
+            calls, distance = zip(*(p for p in points if p[0] <= MOST_SHOWN), strict=True)
             axes.plot(calls, distance, color=colour, linestyle=line, marker=marker, markersize=3.5, lw=1.2,
                       label=name)  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks((6, 10, 20, 40), ("6", "10", "20", "40"))
         axes.set_xticks((), minor=True)
-        axes.set_xlim(5.5, 60)
+        axes.set_xlim(5.5, MOST_SHOWN)
+        axes.set_ylim(1e-3, 3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
         axes.set_title(f"{pair}, {found['images']} images", fontsize=10, color=INK)
         axes.set_xlabel("evaluations of networks an image")
-    panels[0].set_ylabel("distance from the exact flow (pixels in [−1, 1])")
+    panels[0].set_ylabel("distance from the exact flow")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 

@@ -47,12 +47,12 @@ def test_text_is_a_heading_a_row_per_model_and_paired_differences(run_cli, pair)
 
 
 def test_likelihood_of_a_guided_flow_is_called_that(run_cli, pair, experts, tmp_path):
-    options = pair("--limit", 2, "--guidance", 1.5, "--guide", experts["quality"], "--out", "run")
+    options = pair("--eta", 0.3, "--limit", 2, "--guidance", 1.5, "--guide", experts("far"), "--out", "run")
     result = run_cli(*options)
     assert result.code == 0, result.err
     assert "guided: this is the likelihood of the guided flow, whose field denoises no data" in result.out
     assert load_scores(tmp_path / "run").unit == "bits/dim under the guided flow"
-    assert run_cli(*pair("--limit", 2, "--out", "run")).code == 7
+    assert run_cli(*pair("--eta", 0.3, "--limit", 2, "--out", "run")).code == 7
 
 
 def test_json_is_the_summary(run_cli, pair):
