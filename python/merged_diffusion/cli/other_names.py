@@ -93,11 +93,11 @@ OTHERWISE: Final[Mapping[str, str | Mapping[str, str]]] = {
     "--threshold": "write --eta {value} (0 to 1), or --gamma, --edm-sigma or --logsnr",
     "--snr": "write --logsnr with the logarithm of {value}",
     "--solver": {
-        "sample": "write --sampler ode, heun, dpmpp-2m, unipc, deis or another of --help",
+        "sample": "write --sampler ode, ancestral, heun, dpmpp-2m, dpmpp-3m, unipc, deis or ipndm",
         "": "write --method adams or --method dopri5",
     },
     "--scheduler": {
-        "sample": "write --sampler ode, heun, dpmpp-2m, unipc, deis or another of --help",
+        "sample": "write --sampler ode, ancestral, heun, dpmpp-2m, dpmpp-3m, unipc, deis or ipndm",
         "": "leave it out: an expert knows its own schedule",
     },
     "--rho": ABLATION,

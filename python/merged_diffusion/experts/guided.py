@@ -65,8 +65,8 @@ class Guided(nn.Module):
     --------
     >>> import merged_diffusion as md
     >>> strong, weak = (md.GaussianExpert((1, 4, 4), variance=v) for v in (0.2, 0.3))
-    >>> md.Guided(strong, weak, 2.0, interval=(-6.0, 2.0))
-    Guided(gaussian guided by gaussian with weight 2.0 at gamma -6.0 to 2.0, 1x4x4, ...)
+    >>> md.Guided(strong, weak, 2.0, interval=(-6.0, 2.0)).name
+    'gaussian guided by gaussian with weight 2.0 at gamma -6.0 to 2.0'
     """
 
     def __init__(
