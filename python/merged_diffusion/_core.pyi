@@ -500,6 +500,7 @@ def solve(
     record_steps: bool = False,
     branches: Sequence[Sequence[tuple[float, float]]] | None = None,
     stride: int = 0,
+    soft: Sequence[int] | None = None,
     time_verbs: bool = False,
 ) -> dict[str, Any]:
     """Take every problem through all legs, on one workspace per leg.
@@ -520,6 +521,9 @@ def solve(
     ``branches`` are further routes that begin as ``legs`` does; problem ``key + c * stride`` goes route c, which
     is ``legs`` for c = 0. The problems of one ``key`` share a row as long as they take the same steps; their outcomes
     are to the last bit those of solves without branches, and count the evaluations that they would have taken alone.
+
+    At the ends of the legs ``soft`` the right-hand side is smooth: a problem lands there and goes on in the next
+    workspace with its slots, history and step size; nothing is restarted.
 
     Returns ``frames`` (attempts of all rows of a leg at once), ``calls`` (network calls, leg by leg),
     ``evaluations`` (their useful rows), and ``rows_before_drain``, ``evaluations_before_drain`` (the same while

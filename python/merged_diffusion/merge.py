@@ -1,8 +1,9 @@
-"""A likelihood expert for low noise and a quality expert for high noise, merged at a threshold.
+"""A likelihood expert for low noise and a quality expert for high noise, merged at a threshold or by a gate.
 
 A model is a tuple of legs, chosen once and outside every step (the paper's algorithm 1): which expert, from
-gamma, to gamma. Where they begin and end is decided in the core; here are the experts. All models live in the
-space of ``centred`` pixels, x = 2(v + 1/2)/L - 1.
+gamma, to gamma. Under a gate the legs are the likelihood expert alone, both, the quality expert alone;
+nothing is restarted between them, because the mixture is smooth there. Where legs begin and end is decided in
+the core; here are the experts. All models live in the space of ``centred`` pixels, x = 2(v + 1/2)/L - 1.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Literal, Self, cast
 from merged_diffusion._core import Route, Threshold
 from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.experts.base import Expert, ImageShape, Pixels, check_declaration, check_posterior
+from merged_diffusion.experts.blend import Blend, check_gate
 from merged_diffusion.experts.centred import Centred
+from merged_diffusion.soft_gate import Gate
 
 __all__ = ["Convention", "Leg", "MergedModel", "Role", "Threshold", "as_model"]
 
 Role = Literal["likelihood", "quality"]
+Charge = Literal["likelihood", "quality", "both"]
 Convention = Literal["exact", "paper"]
 
 
@@ -28,15 +32,27 @@ class Leg:
     """One integration: ``expert``, in the part of ``role``, from gamma ``start`` to gamma ``end``."""
 
     expert: Expert
-    role: Role
+    role: Charge
     start: float
     end: float
     extrapolated: bool = False
     """Whether it leaves the range that the expert was trained on."""
+    soft: bool = False
+    """Whether the next leg goes on as if there were no end: with history and step size."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles of the experts that it asks."""
+        return ("likelihood", "quality") if self.role == "both" else (self.role,)
+
+    @property
+    def parts(self) -> tuple[Expert, ...]:
+        """The experts that it asks."""
+        return self.expert.parts if isinstance(self.expert, Blend) else (self.expert,)
 
 
 class MergedModel:
-    """Two experts, one threshold.
+    """Two experts, one threshold or one gate.
 
     Parameters
     ----------
@@ -45,6 +61,9 @@ class MergedModel:
     threshold
         ``Threshold.eta(0.4)``, ``.gamma``, ``.edm_sigma`` or ``.logsnr``; eta = 0 is the quality expert
         alone, eta = 1 the likelihood expert alone, each on its own gamma range.
+    gate
+        In the place of a threshold: eps_hat = w eps_L + (1 - w) eps_Q with w(gamma) of a `Gate`, which is 1
+        below the quality expert's range and 0 above the likelihood expert's.
     eta_range
         The gammas of eta = 0 and 1 for every eta between (default: from the likelihood expert's lower end to
         the quality expert's upper end). It translates eta and moves nothing else.
@@ -69,8 +88,9 @@ class MergedModel:
         self,
         likelihood: Expert,
         quality: Expert,
-        threshold: Threshold,
+        threshold: Threshold | None = None,
         *,
+        gate: Gate | None = None,
         eta_range: tuple[float, float] | None = None,
         range: Literal["native", "merged"] = "native",  # noqa: A002 (the option's name)
         extrapolate: bool = False,
@@ -79,6 +99,15 @@ class MergedModel:
         check_declaration(likelihood)
         check_declaration(quality)
         _check_pair(likelihood, quality)
+        if (threshold is None) == (gate is None):
+            raise UsageError(
+                "a merged model has either a threshold or a gate",
+                hint="give Threshold.eta(0.3), say, or gate=md.fit_gate(likelihood, quality, images)",
+            )
+        self.gate = gate
+        if threshold is None:
+            self._build_gated((likelihood, quality), cast(Gate, gate), convention, range, extrapolate)
+            return
         route = Route.of_pair(
             likelihood.gamma_range,
             quality.gamma_range,
@@ -90,7 +119,7 @@ class MergedModel:
         self._build((likelihood, quality), ("likelihood", "quality"), route, convention)
 
     def _build(
-        self, experts: tuple[Expert, ...], roles: tuple[Role, ...], route: Route, convention: Convention
+        self, experts: tuple[Expert, ...], roles: tuple[Charge, ...], route: Route, convention: Convention
     ) -> None:
         if convention not in ("exact", "paper"):
             raise UsageError(f'convention = {convention!r} is neither "exact" nor "paper"')
@@ -99,23 +128,60 @@ class MergedModel:
         self._roles = roles
         self._route = route
         self._in_model_space = tuple(_in_model_space(expert, convention) for expert in experts)
+        if self.gate is not None and "both" in roles:
+            one, two = self._in_model_space
+            self._in_model_space = one, Blend(one, two, self.gate), two
         self.levels = experts[0].levels
         self.image_shape = _common_shape(experts)
-        self.conditional = any(self.experts[expert].conditional for expert, *_ in route.legs())
+        self.conditional = any(self._in_model_space[expert].conditional for expert, *_ in route.legs())
         self.pixels: Pixels = "centred"
+
+    def _build_gated(
+        self,
+        experts: tuple[Expert, Expert],
+        gate: Gate,
+        convention: Convention,
+        range: str,  # noqa: A002
+        extrapolate: bool,
+    ) -> None:
+        if range != "native" or extrapolate:
+            raise UsageError(
+                "a gate asks no expert outside its range: it goes with range native, without extrapolate",
+                hint="leave both out, or use a threshold",
+            )
+        (low, top), (bottom, high) = (expert.gamma_range for expert in experts)
+        if gate.start >= max(top, high) or gate.end <= min(low, bottom):
+            number = 0 if gate.start >= high else 1
+            role: Role = "quality" if number else "likelihood"
+            self._build((experts[number],), (role,), Route([experts[number].gamma_range], []), convention)
+            return
+        check_gate(gate, *experts)
+        first, last = max(gate.start, low), min(gate.end, high)
+        # Where each leg may go: the core refuses what does not lead from one to the next.
+        route = Route([(low, max(first, top)), (first, last), (min(last, bottom), high)], [first, last])
+        self._build(experts, ("likelihood", "both", "quality"), route, convention)
 
     @classmethod
     def _alone(cls, expert: Expert, role: Role, convention: Convention) -> Self:
         check_declaration(expert)
         model = cls.__new__(cls)
+        model.gate = None
         model._build((expert,), (role,), Route([expert.gamma_range], []), convention)
         return model
 
     def legs(self, toward: Literal["noise", "data"] = "noise") -> tuple[Leg, ...]:
         """The integrations in their order; the end of one is the start of the next, to the last bit."""
+        legs = self._route.legs(toward)
         return tuple(
-            Leg(self._in_model_space[expert], self._roles[expert], start, end, extrapolated)
-            for expert, start, end, extrapolated in self._route.legs(toward)
+            Leg(
+                self._in_model_space[expert],
+                self._roles[expert],
+                start,
+                end,
+                extrapolated,
+                self.gate is not None and number + 1 < len(legs),
+            )
+            for number, (expert, start, end, extrapolated) in enumerate(legs)
         )
 
     @property
@@ -174,9 +240,10 @@ def asked_over(legs: Iterable[Leg]) -> list[tuple[Expert, tuple[float, float]]]:
     """Each expert of some legs once, and all gammas that they ask it over, least noise first."""
     found: dict[int, tuple[Expert, tuple[float, float]]] = {}
     for leg in legs:
-        low, high = sorted((leg.start, leg.end))
-        _, (least, most) = found.get(id(leg.expert), (leg.expert, (low, high)))
-        found[id(leg.expert)] = leg.expert, (min(low, least), max(high, most))
+        for expert in leg.parts:
+            low, high = sorted((leg.start, leg.end))
+            _, (least, most) = found.get(id(expert), (expert, (low, high)))
+            found[id(expert)] = expert, (min(low, least), max(high, most))
     return list(found.values())
 
 

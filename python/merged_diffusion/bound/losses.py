@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 from typing import Self
 
 import numpy as np
@@ -52,16 +54,28 @@ class Losses:
         ResourceError
             The memory does not suffice for one row.
         """
-        found = np.empty(len(positions))
+        return self._found((expert,), positions, gamma, draws)[:, 0]
+
+    def products(self, experts: Sequence[Expert], positions: Positions, gamma: Floats, draws: Keys) -> Floats:
+        """Inner products [M, P] of the residuals of all pairs of experts, at the same noise, as above.
+
+        The pairs are in the order of `itertools.combinations_with_replacement`.
+        """
+        return self._found(experts, positions, gamma, draws)
+
+    def _found(self, experts: Sequence[Expert], positions: Positions, gamma: Floats, draws: Keys) -> Floats:
+        found = np.empty((len(positions), len(experts) * (len(experts) + 1) // 2))
         first = 0
         while first < len(positions):
             with self.rows.attempt() as rows:
                 part = slice(first, first + rows)
-                found[part] = self._call(expert, positions[part], gamma[part], draws[part], rows)
+                found[part] = self._call(experts, positions[part], gamma[part], draws[part], rows)
                 first += rows
         return found
 
-    def _call(self, expert: Expert, positions: Positions, gamma: Floats, draws: Keys, rows: int) -> Floats:
+    def _call(
+        self, experts: Sequence[Expert], positions: Positions, gamma: Floats, draws: Keys, rows: int
+    ) -> Floats:
         # Filled up with its first row: a network may give a row other bits in a call of another size.
         n_asked = len(positions)
         filled = np.concatenate([np.arange(n_asked), np.zeros(rows - n_asked, np.int64)])
@@ -75,10 +89,14 @@ class Losses:
         z += schedules.per_image(schedules.sigma(clock), x) * eps
         cond = None if self.labels is None else placed(self.labels[positions], self.device)
         begin = time.perf_counter()
-        away = schedules.widened(self._predicted(expert, z, clock, cond)) - eps
-        squares: Floats = away.flatten(1).square().sum(1).cpu().numpy()
+        away = [schedules.widened(self._predicted(expert, z, clock, cond)) - eps for expert in experts]
+        columns = [
+            (one.flatten(1).square() if one is two else (one * two).flatten(1)).sum(1)
+            for one, two in combinations_with_replacement(away, 2)
+        ]
+        products: Floats = torch.stack(columns, dim=1).cpu().numpy()
         self.network_seconds += time.perf_counter() - begin
-        return squares[:n_asked]
+        return products[:n_asked]
 
     def _predicted(self, expert: Expert, z: Tensor, clock: Tensor, cond: Tensor | None) -> Tensor:
         given = z.to(self.dtype).to(self.device)

@@ -86,8 +86,11 @@ def variational_bound(
     check_kind("accept", accept, Accept)
     model = as_model(model)
     for leg in model.legs():
-        check_posterior(leg.expert, "a bound")
+        for expert in leg.parts:
+            check_posterior(expert, "a bound")
     data = as_data(images, ids, model)
+    if model.gate is not None:
+        model.gate.check_unseen(data.images)
     classes = as_labels(labels, len(data), model, data.labels)
     place = machine.here(partial(scoring_rows, len(data)))
     losses = Losses.of(data, classes, seed, place)
@@ -179,7 +182,8 @@ class _Draws:
         in_charge = self._legs_of(gamma.ravel())
         counts = dict.fromkeys(ROLES, 0)
         for number, leg in enumerate(self.model.legs()):
-            counts[leg.role] += int((in_charge == number).sum())
+            for role in leg.roles:
+                counts[role] += int((in_charge == number).sum())
         clusters = self.data.clusters
         return Record(
             id=int(self.data.ids[position]),

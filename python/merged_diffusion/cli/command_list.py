@@ -14,6 +14,7 @@ SECTIONS: Final = {
         "nll": "Exact likelihood of images, in bits per dimension.",
         "vlb": "A bound on it, without solving an equation: faster, less sharp.",
         "threshold": "Find the best noise level at which to merge two experts.",
+        "gate": "Fit a gate, by which two experts share the noise levels softly.",
         "sweep": "One measure at many thresholds, beside each other.",
     },
     "Images": {

@@ -76,6 +76,10 @@ model = options.stacked(
     options.number("--edm-sigma", None, "In place of --eta: as EDM's sigma, with pixels in [-1, 1]."),
     options.number("--logsnr", None, "In place of --eta: as the log of the signal-to-noise ratio."),
     click.option(
+        "--gate", metavar="FILE",
+        help="In place of --eta: the card of a gate (command gate), by which both share noise levels.",
+    ),
+    click.option(
         "--compare", is_flag=True,
         help="Measure each expert alone, too, on the same images with the same random numbers.",
     ),

@@ -40,7 +40,9 @@ def heading(identity: Identity, n: int) -> str:
 
 
 def leg_line(leg: LegSpan, experts: Experts) -> str:
-    """An expert and the gammas it is in charge of."""
+    """An expert, or both under a gate, and the gammas it is in charge of."""
+    if leg.role == "both":
+        return f"both experts, gamma {leg.start:.6g} to {leg.end:.6g}"
     return f"{leg.role} expert {experts[leg.role].source}, gamma {leg.start:.6g} to {leg.end:.6g}"
 
 
@@ -48,10 +50,13 @@ def threshold_words(threshold: Threshold, legs: Sequence[LegSpan], experts: Expe
     """The threshold as eta, gamma and EDM's sigma, or the one expert that is asked."""
     echo = threshold or {}
     eta = echo.get("eta")
-    if len(legs) == 1:
+    if len(legs) == 1 and legs[0].role != "both":
         return f"{'' if eta is None else f'eta {eta:g}: '}{leg_line(legs[0], experts)}"
     if eta is None:
-        raise ValueError("two legs, and no threshold")
+        both = next((leg for leg in legs if leg.role == "both"), None)
+        if both is None:
+            raise ValueError("two legs, and no threshold")
+        return f"a gate (both experts from gamma {both.start:.3f} to {both.end:.3f})"
     digits = 2 if abs(eta - round(eta, 2)) < 5e-7 else 6
     return f"eta {eta:.{digits}f} (gamma {echo['gamma']:.3f}, edm_sigma {echo['edm_sigma']:.4f})"
 

@@ -36,7 +36,9 @@ Examples:
     "--tune-limit", type=click.IntRange(2), metavar="N", default=TUNED, show_default=True,
     help="How many of them, at most.",
 )  # fmt: skip
-@options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "compare", "range", "extrapolate")
+@options.less(
+    model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate"
+)
 @options.less(how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol")
 @options.less(where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time")
 @click.option(

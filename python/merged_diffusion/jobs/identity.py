@@ -88,6 +88,8 @@ class Identity(TypedValues):
     legs: tuple[LegSpan, ...]
     extrapolated: bool
     experts: Experts
+    gate: str | None = None
+    """SHA-256 of the gate in the place of a threshold, where there is one."""
     blocks: Mapping[str, object] | None = None
     """Which images shared their steps, where some did."""
 

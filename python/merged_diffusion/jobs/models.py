@@ -20,6 +20,7 @@ from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.guided import Guided
 from merged_diffusion.experts.own_code import code_sha256
 from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.gate_card import check_experts, load_gate
 from merged_diffusion.jobs.guidance import NONE_CLASS, Guidance
 from merged_diffusion.jobs.identity import GUIDANCE, ExpertIdentity, Experts
 from merged_diffusion.jobs.remarks import expert_notes, same_weights
@@ -117,7 +118,9 @@ def _guide(loaded: dict[str, Expert], guidance: Guidance, cache: str | Path | No
 
 def _given_models(model: MergedModel) -> Models:
     """A model that was built elsewhere; its experts are told by name and weights."""
-    experts: dict[str, Expert] = {leg.role: leg.expert for leg in model.legs()}
+    experts: dict[str, Expert] = {
+        role: expert for leg in model.legs() for role, expert in zip(leg.roles, leg.parts, strict=True)
+    }
     if len(model.experts) == len(ROLES):
         experts = dict(zip(ROLES, model.experts, strict=True))
     else:
@@ -138,10 +141,15 @@ def _models(
     }
     if settings.expert is not None:
         return alone
+    gate = None if settings.gate is None else load_gate(settings.gate)
+    if gate is not None:
+        found = {role: weights_sha256(expert) for role, expert in experts.items()}
+        check_experts(gate, found, str(settings.gate))
     merged = MergedModel(
         experts["likelihood"],
         experts["quality"],
-        _threshold(settings, pair),
+        _threshold(settings, pair) if gate is None else None,
+        gate=gate,
         eta_range=None if pair is None else pair.eta_range,
         range=cast(Literal["native", "merged"], settings.range),
         extrapolate=settings.extrapolate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 
@@ -130,4 +130,18 @@ def check_mean_of(settings: Mapping[str, Any]) -> None:
         raise UsageError(
             f"--limit {limit} images cannot be chosen out of --mean-of {n_set}",
             hint="--mean-of is the larger set, of which --limit are measured",
+        )
+
+
+def check_gate_alone(words: Mapping[str, Any], thresholds: Sequence[str]) -> None:
+    """Refuse what a gate leaves no room for: a threshold, one expert alone, other ranges."""
+    if words["gate"] is None:
+        return
+    others = [*thresholds, *(name for name in ("expert", "extrapolate") if words[name])]
+    others += ["range"] if words["range"] != "native" else []
+    if others:
+        raise UsageError(
+            f"--gate {words['gate']} shares the noise levels of two experts and excludes "
+            f"{option_name(others[0])}",
+            hint="leave one of them out",
         )

@@ -83,7 +83,12 @@ class Plan(ModelPlan):
             threshold=model.threshold,
             legs=tuple(LegSpan(leg.role, leg.start, leg.end) for leg in legs),
             extrapolated=model.extrapolated,
-            experts={k: v for k, v in self.models.identity.items() if k in {leg.role for leg in legs}},
+            experts={
+                k: v
+                for k, v in self.models.identity.items()
+                if k in {role for leg in legs for role in leg.roles}
+            },
+            gate=None if model.gate is None else model.gate.sha256,
             blocks={key: settings[key] for key in ("batch_size", "limit", "ids")} if is_shared else None,
         )
 
@@ -223,6 +228,9 @@ def make_plan(settings: Settings, metric: Metric = LIKELIHOOD, given: Given = (N
     if not conditional and settings.labels != "none":
         notes.append("no expert is class-conditional: --labels changes nothing")
     selected = whole.select(settings.limit, settings.ids)
+    for model in models.models.values():
+        if model.gate is not None:
+            model.gate.check_unseen(selected.images)
     plan = Plan(
         settings=settings,
         models=models,

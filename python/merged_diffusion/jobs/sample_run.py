@@ -96,7 +96,10 @@ class SamplePlan(ModelPlan):
             return None
         if wish == "cycle":
             ranges = [
-                getattr(leg.expert, "label_range", None) for leg in model.legs() if leg.expert.conditional
+                getattr(expert, "label_range", None)
+                for leg in model.legs()
+                for expert in leg.parts
+                if expert.conditional
             ]
             known = next((label_range for label_range in ranges if label_range is not None), None)
             if known is None:
@@ -107,7 +110,8 @@ class SamplePlan(ModelPlan):
             return found
         labels = np.full(len(ids), int(wish), dtype=np.int64)
         for leg in model.legs():
-            check_labels(leg.expert, labels)
+            for expert in leg.parts:
+                check_labels(expert, labels)
         return labels
 
     def identity(self) -> dict[str, object]:
@@ -122,11 +126,13 @@ class SamplePlan(ModelPlan):
             "settings": self.how.as_dict() | model_words | machine,
             "threshold": model.threshold,
             "legs": [{"role": leg.role, "start": leg.start, "end": leg.end} for leg in model.legs()],
+            **({} if model.gate is None else {"gate": model.gate.sha256}),
             "extrapolated": model.extrapolated,
             "experts": {
-                leg.role: self.models.identity[leg.role].as_dict()
+                role: self.models.identity[role].as_dict()
                 for leg in model.legs()
-                if leg.role in self.models.identity
+                for role in leg.roles
+                if role in self.models.identity
             },
             "image_shape": list(self.image_shape),
             "levels": model.levels,

@@ -19,6 +19,7 @@ from merged_diffusion.jobs.guidance import Guidance
 from merged_diffusion.jobs.option_checks import (
     as_probes,
     at_least_one,
+    check_gate_alone,
     check_mean_of,
     check_no_tolerance,
     check_probe_error,
@@ -90,6 +91,7 @@ class Settings:
     gamma: float | None = None
     edm_sigma: float | None = None
     logsnr: float | None = None
+    gate: str | None = None  # the card of one, in the place of a threshold
     compare: bool = False
     labels: str | int = "none"
     dequantise: str = DEQUANTISE
@@ -196,6 +198,7 @@ class Settings:
             "importance": {"importance": self.importance}
             | _said({"shared_probes": True if self.importance > 1 else None}),
             "probe_error": _said({"probe_error": self.probe_error}),
+            "gate": _said({"gate": self.gate}),
         }
         words: dict[str, object] = {}
         for field in fields(self):
@@ -261,6 +264,7 @@ class Settings:
         if len(given) > 1:
             names = " and ".join(option_name(name) for name in given)
             raise UsageError(f"{names} were given, but a model has one threshold", hint="use one of them")
+        check_gate_alone(vars(self), given)
         if self.expert is not None:
             others = [
                 *given,

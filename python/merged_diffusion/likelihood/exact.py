@@ -155,6 +155,9 @@ def log_likelihoods(
             "their images share step sizes",
             hint="score them one by one",
         )
+    for model in courses:
+        if model.gate is not None:
+            model.gate.check_unseen(data.images)
     place = options.warned().machine.here(partial(scoring_rows, len(data), shared=options.solver.shared))
     items = Items(data.ids.astype(np.uint64), options.n_draws, options.seed, labels, options.importance)
     starts = Dequantisation(

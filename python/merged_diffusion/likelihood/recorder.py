@@ -161,5 +161,6 @@ class Recorder:
         counts = dict.fromkeys(ROLES, 0)
         for outcome in outcomes:
             for leg, evaluations in zip(self._legs, outcome.evaluations, strict=True):
-                counts[leg.role] += evaluations
+                for role in leg.roles:
+                    counts[role] += evaluations
         return counts

@@ -63,6 +63,7 @@ class Scoring:
         self._items = items
         self._starts = starts
         self._shape = (channels, height, width)
+        self._spreads: dict[int, Spread] = {}
         self._keeper = Timekeeper(place.device) if options.machine.profile_time else None
 
     def run(
@@ -156,12 +157,11 @@ class Scoring:
 
         def record(outcome: _core.Outcome) -> None:
             course, problem = self._items.course(outcome.key), self._items.problem(outcome.key)
-            recorders[course].add(outcome, self._uncertainty(flows, outcome))
+            recorders[course].add(outcome, self._uncertainty(outcome))
             left[problem] -= 1
             if not left[problem]:
-                for flow in flows:
-                    if flow.spread is not None:
-                        flow.spread.forget(problem)
+                for spread in self._spreads.values():
+                    spread.forget(problem)
 
         tally = solve(
             [[(leg.start, leg.end) for leg in course] for course in self._courses],
@@ -173,22 +173,22 @@ class Scoring:
             solver=self._options.solver,
             finished=record,
             record_steps=self._probes_here.tell_their_error,
+            soft=[lane for lane, leg in enumerate(self._lanes) if leg.soft],
             stride=self._items.stride,
             keeper=self._keeper,
         )
-        for flow in flows:
-            if flow.spread is not None:
-                flow.spread.clear()
+        for spread in self._spreads.values():
+            spread.clear()
         self.tally = {name: _sum(self.tally.get(name), count) for name, count in tally.items()}
 
-    def _uncertainty(self, flows: list[ProbabilityFlow], outcome: _core.Outcome) -> Parts | None:
+    def _uncertainty(self, outcome: _core.Outcome) -> Parts | None:
         """What the probes of a draw leave uncertain in its bound."""
         if outcome.status != "ok":
             return None
         if self._probes_here.kind == "exact":
             return Parts.nothing()
         n_legs = len(outcome.evaluations)
-        spreads = [flow.spread for flow in flows[:n_legs] if flow.spread is not None]
+        spreads = [spread for first, spread in self._spreads.items() if first < n_legs]
         if not spreads or outcome.steps is None:
             return None
         if self._probes_here.kind != "fresh":
@@ -224,21 +224,27 @@ class Scoring:
 
     def _flows(self, rows: int) -> list[ProbabilityFlow]:
         """One for each leg; a problem meets the same probes on all of them."""
+        tell = self._probes_here.tell_their_error
+        firsts = [lane for lane in range(len(self._lanes)) if lane == 0 or not self._lanes[lane - 1].soft]
+        self._spreads = {first: self._spread(first) for first in firsts} if tell else {}
+        of_lane = [self._spreads.get(max(f for f in firsts if f <= lane)) for lane in range(len(self._lanes))]
         return [
             ProbabilityFlow(
                 leg.expert,
                 self._shape,
                 self._probes(rows),
                 self._items,
-                self._spread(lane) if self._probes_here.tell_their_error else None,
+                None if spread is None else spread.of_leg(leg.start),
                 kept_by(self._keeper),
             )
-            for lane, leg in enumerate(self._lanes)
+            for spread, leg in zip(of_lane, self._lanes, strict=True)
         ]
 
     def _spread(self, lane: int) -> Spread:
-        through = [course[lane : lane + 1] for course in self._courses]
-        legs = [(leg[0].start, leg[0].end) if leg else (math.inf, math.inf) for leg in through]
+        """Of the legs from a lane to the next end that is no soft joint."""
+        last = next(number for number in range(lane, len(self._lanes)) if not self._lanes[number].soft)
+        through = [course[lane : last + 1] for course in self._courses]
+        legs = [(leg[0].start, leg[-1].end) if leg else (math.inf, math.inf) for leg in through]
         colours = self._probes_here.is_lattice
         return Spread(legs, self._items.stride, is_first=lane == 0, are_colours=colours)
 

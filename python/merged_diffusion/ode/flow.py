@@ -23,7 +23,7 @@ from merged_diffusion.experts.fence import ask, pull
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.placing import placed
 from merged_diffusion.ode.probes import Directions
-from merged_diffusion.ode.spread import Spread
+from merged_diffusion.ode.spread import Noted
 from merged_diffusion.ode.stopwatch import Stopwatch
 from merged_diffusion.ode.time_profile import During, untimed
 
@@ -54,7 +54,7 @@ class ProbabilityFlow:
         shape: tuple[int, int, int],
         probes: Directions,
         items: Items,
-        spread: Spread | None = None,
+        spread: Noted | None = None,
         during: During = untimed,
     ) -> None:
         self.expert = expert

@@ -42,6 +42,7 @@ def solve(
     finished: Callable[[_core.Outcome], object],
     drift: Drift = "probability-flow",
     steps: int | None = None,
+    soft: Sequence[int] = (),
     keep: Callable[[int, Floats], object] | None = None,
     record_steps: bool = False,
     stride: int = 0,
@@ -65,6 +66,8 @@ def solve(
         ``probability-flow`` with its log density, ``flow`` without, or ``plain``: what was evaluated.
     steps
         Equal steps a leg in the place of those that the solver chooses (dopri5).
+    soft
+        Legs whose end is passed as if there were none: what is evaluated is smooth there.
     stride
         Where there are several routes, problem ``key + r stride`` goes the r-th. Keys of one problem share
         what steps they have in common.
@@ -84,6 +87,7 @@ def solve(
         raise UsageError(f'workspace = "host" steps tensors of the CPU, not of {device}')
     idle = int(keys[0]) if len(keys) else 0
     host_store, torch_store = _core.HostStore(), dict[int, Tensor]()
+    kept: dict[int, dict[int, Tensor]] = {}
 
     def build(network: Network) -> object:
         if on_host:
@@ -94,6 +98,7 @@ def solve(
             start=start,
             network=network,
             store=torch_store,
+            kept=kept,
             device=device,
             dtype=dtype,
             idle=idle,
@@ -129,6 +134,7 @@ def solve(
         record_steps=record_steps,
         branches=branches,
         stride=stride,
+        soft=list(soft),
         time_verbs=keeper is not None,
     )
     return run() if keeper is None else keeper.solve(run, rows=rows)

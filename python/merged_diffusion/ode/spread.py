@@ -20,6 +20,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from merged_diffusion import _core
@@ -30,6 +31,25 @@ Origin = tuple[int, int] | None
 """The problem in whose row the first steps of another were taken, and how many (`_core.Outcome`)."""
 
 ONE_COURSE: Final = 1 << 63
+
+
+class Noted:
+    """Notes q of one leg of a `Spread`.
+
+    Behind a soft joint nothing is evaluated at the ``joint``: who seems to be has no problem there.
+    """
+
+    def __init__(self, spread: Spread, joint: float | None) -> None:
+        self._spread = spread
+        self._joint = joint
+
+    def note(self, gamma: Floats, keys: Keys, q: Tensor) -> None:
+        """`Spread.note`, less the rows that sit out."""
+        if self._joint is None:
+            self._spread.note(gamma, keys, q)
+            return
+        at = np.flatnonzero(gamma != self._joint)
+        self._spread.note(gamma[at], keys[at], q[:, torch.as_tensor(at, device=q.device)])
 
 
 class Spread:
@@ -62,6 +82,10 @@ class Spread:
         has copied everything by then.
         """
         self._queued.append((gamma, keys.copy(), q.to("cpu", non_blocking=True)))
+
+    def of_leg(self, start: float) -> Noted:
+        """Who notes the evaluations of the leg that begins at ``start``, perhaps behind a soft joint."""
+        return Noted(self, None if any(start == legs[0] for legs in self._legs) else start)
 
     def deviations(self, key: int, steps: Floats, origin: Origin = None) -> Floats:
         """D_p [m] of a problem over its leg here, from the ends of its accepted steps."""

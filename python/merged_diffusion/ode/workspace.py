@@ -40,7 +40,7 @@ class Workspace(Protocol):
         """Fill a row with what was saved under the key, else with the start of that problem."""
 
     def save(self, row: int, key: int, slots: list[int]) -> None:
-        """Keep the state of a row under the key, and those slots for a branch that goes on here."""
+        """Keep the state of a row under the key, and those slots for whoever goes on with it."""
 
     def combine(self, target: Target, scale: Floats, weights: Floats) -> None:
         """Write scale * state + sum over slots of weight * slot; the input may take the trial as scratch."""
@@ -64,7 +64,8 @@ class Workspace(Protocol):
 class TorchWorkspace:
     """A `Workspace` of tensors: state and trial float64, slots and input in the network's dtype.
 
-    ``store`` holds states between the legs of a solve, by key; ``idle`` is the key of rows without a problem.
+    ``store`` holds states between the legs of a solve, by key, ``kept`` slots of rows that go on elsewhere;
+    all workspaces of a solve have the same; ``idle`` is the key of rows without a problem.
     Sums over d are taken in blocks of columns whose width depends on G alone, so that a row's bits depend on
     neither its neighbours nor its place. Where a device has no float64 (mps) only the input lies on it.
     """
@@ -77,6 +78,7 @@ class TorchWorkspace:
         start: Start,
         network: Network,
         store: dict[int, Tensor],
+        kept: dict[int, dict[int, Tensor]] | None = None,
         device: torch.device,
         dtype: torch.dtype,
         idle: int = 0,
@@ -92,7 +94,7 @@ class TorchWorkspace:
         self._trial = torch.zeros_like(self._state)
         self._slots = torch.zeros(rows, slots, dim, device=home, dtype=dtype)
         self._input = torch.zeros(rows, dim, device=device, dtype=dtype)
-        self._branches: dict[int, dict[int, Tensor]] = {}
+        self._kept = {} if kept is None else kept
         self._columns: list[Tensor] = []
         self._width = max(1, (CHUNK if home.type == "cpu" else DEVICE_CHUNK) // rows)
 
@@ -101,14 +103,14 @@ class TorchWorkspace:
         self._keys[row] = key
         saved = self._store.pop(key, None)
         self._state[row].copy_(placed(self._start(key), self._home) if saved is None else saved)
-        for slot, values in self._branches.pop(key, {}).items():
+        for slot, values in self._kept.pop(key, {}).items():
             self._slots[row, slot].copy_(values)
 
     def save(self, row: int, key: int, slots: list[int]) -> None:
         """Keep the state of a row under the key, and those of its slots."""
         self._store[key] = self._state[row].clone()
         if slots:
-            self._branches[key] = {slot: self._slots[row, slot].clone() for slot in slots}
+            self._kept[key] = {slot: self._slots[row, slot].clone() for slot in slots}
 
     def combine(self, target: Target, scale: Floats, weights: Floats) -> None:
         """Write scale * state + sum over slots of weight * slot, by way of the trial."""

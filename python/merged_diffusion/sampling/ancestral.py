@@ -55,7 +55,8 @@ def ancestral(
     ``clip`` keeps the clean image that a step predicts within [-1, 1].
     """
     for leg in legs:
-        check_posterior(leg.expert, "ancestral sampling", guided=True)
+        for expert in leg.parts:
+            check_posterior(expert, "ancestral sampling", guided=True)
     for number, (gamma_t, gamma_s) in enumerate(pairwise(gammas.tolist())):
         leg = in_charge(legs, gamma_t)
         step = Coefficients.of(gamma_t, gamma_s)

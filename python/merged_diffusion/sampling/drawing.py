@@ -126,7 +126,10 @@ class Drawing:
             self.failures |= dict.fromkeys(ids[at][~is_finite].tolist(), FAILED["nonfinite"])
             at, z = at[is_finite], z[is_finite]
             if len(at):
-                calls = self._by_role(np.full(len(at), float(network.calls[leg.role])) for leg in self._legs)
+                roles = dict.fromkeys(role for leg in self._legs for role in leg.roles)
+                calls: dict[str, Floats] = {
+                    role: np.full(len(at), float(network.calls[role])) for role in roles
+                }
                 ready(maker.images(z, ids[at], None if labels is None else labels[at], calls))
 
     def _batch(self, noise: Noise, network: Network) -> Tensor:
@@ -186,8 +189,12 @@ class Drawing:
                 hand_on()
 
     def _by_role(self, columns: Iterable[Floats]) -> dict[str, Floats]:
-        """Columns, leg by leg, under the roles."""
-        return {leg.role: column for leg, column in zip(self._legs, columns, strict=True)}
+        """Columns, leg by leg, under the roles of the experts that were asked."""
+        found: dict[str, Floats] = {}
+        for leg, column in zip(self._legs, columns, strict=True):
+            for role in leg.roles:
+                found[role] = found[role] + column if role in found else column
+        return found
 
 
 class _Maker:

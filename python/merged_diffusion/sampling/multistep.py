@@ -31,8 +31,9 @@ nodes, sum_j c_j r_j^k = m_k for k < K, m_0 = 1. A polynomial prediction is inte
                are (Liu et al. 2022, with fewer nodes in the first steps: Zhang and Chen 2023): order 4 on a
                grid that is equal in sigma/alpha, 2 elsewhere.
 
-The first steps of each leg have fewer nodes: a history that is carried across a switch of experts is worse
-(docs/design.md). A leg's last state is not corrected, which would take one more evaluation of its expert.
+The first steps of each leg have fewer nodes, but behind a soft joint: a history that is carried across a
+switch of experts is worse (docs/design.md). Before a switch a leg's last state is not corrected, which would
+take one more evaluation of its expert.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ def multistep(
 ) -> Tensor:
     """z_min [B, C, H, W] of z [B, C, H, W] at the first leg's start, along ``legs`` and their gammas."""
     before = z
+    history: list[Node] = []
     for leg, gammas in zip(legs, grid, strict=True):
-        history: list[Node] = []
         for gamma_t, gamma_s in pairwise(gammas.tolist()):
             eps_hat = network(leg, z, gamma_t)
             predicted = eps_hat
@@ -109,6 +110,8 @@ def multistep(
                 z = _step(before, history[0].gamma, gamma_t, [here, *history], method)
             history = [here, *history][: method.nodes]
             before, z = z, _step(z, gamma_t, gamma_s, history, method)
+        if not leg.soft:
+            history = []
     return z
 
 

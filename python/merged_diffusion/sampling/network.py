@@ -34,7 +34,7 @@ class Network:
 
     def __call__(self, leg: Leg, z: Tensor, gamma: float) -> Tensor:
         """eps_hat [B, C, H, W] of the leg's expert, float64 where z is."""
-        self.calls[leg.role] += 1
+        self.calls.update(leg.roles)
         given = z.to(self._dtype).to(self._device)
         clock = torch.full((len(z),), gamma, dtype=torch.float64, device=schedules.home(self._device))
         eps_hat = ask(leg.expert, given, clock, self._cond)

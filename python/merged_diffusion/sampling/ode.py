@@ -83,5 +83,6 @@ def integrate(
         finished=finished,
         keeper=keeper,
         drift="flow",
+        soft=[number for number, leg in enumerate(legs) if leg.soft],
         steps=steps,
     )

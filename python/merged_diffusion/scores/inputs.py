@@ -62,7 +62,8 @@ def as_labels(
     found = _column(labels, n, "labels")
     if found is not None:
         for leg in model.legs():
-            check_labels(leg.expert, found)
+            for expert in leg.parts:
+                check_labels(expert, found)
     return found
 
 

@@ -134,7 +134,7 @@ fn verbs<'py>(py: Python<'py>, times: &Times) -> PyResult<Bound<'py, PyDict>> {
 #[pyo3(signature = (
     legs, workspaces, keys, *, rows, dim, finished, method, precision, drift = "probability-flow",
     step_control = "per-image", steps = None, noise_floor = 0.0, keep = false, record_steps = false,
-    branches = None, stride = 0, time_verbs = false
+    branches = None, stride = 0, soft = None, time_verbs = false
 ))]
 fn solve<'py>(
     py: Python<'py>,
@@ -154,6 +154,7 @@ fn solve<'py>(
     record_steps: bool,
     branches: Option<Vec<Vec<(f64, f64)>>>,
     stride: u64,
+    soft: Option<Vec<usize>>,
     time_verbs: bool,
 ) -> PyResult<Bound<'py, PyDict>> {
     let branches = branches.unwrap_or_default();
@@ -194,7 +195,7 @@ fn solve<'py>(
         };
         let routes = Routes::new(std::iter::once(legs).chain(branches).collect(), stride)?;
         routes.check(&keys, workspaces.len())?;
-        Ok((settings, routes))
+        Ok((settings, routes.softly(soft.unwrap_or_default())))
     };
     let (settings, routes) = settings().map_err(|error| Failure::from(error).into_py(py))?;
     let idle = keys.first().copied().unwrap_or(0);

@@ -4,7 +4,8 @@
 //! Finished rows leave and waiting problems take their place, so that the network sees full batches.
 //! The last lane whose queue fills its vacant rows runs the next frame; if none does, the first that
 //! has work. So at most about twice as many states as rows wait between lanes, and results appear from
-//! the start. Problems that have left a shared row go before those that have not begun: at most as many
+//! the start. Where the end of a lane is a soft joint, a row goes on in the next one with its slots, its
+//! history and its step size, as a rider does that leaves. Problems that have left a shared row go before those that have not begun: at most as many
 //! of them wait as rows have riders. A problem's result does not depend on the row, the neighbours or the moment it is given.
 
 use std::collections::VecDeque;
@@ -207,6 +208,7 @@ fn run<P: Plan + Copy, E>(
         }
         for finished in frame.finished {
             let bearer = finished.job.key;
+            let carried = lanes[index].driver.carried(bearer);
             for mut finished in finished.apart() {
                 let key = finished.job.key;
                 if key != bearer {
@@ -217,11 +219,18 @@ fn run<P: Plan + Copy, E>(
                 if is_ok && is_last && finished.job.missed {
                     finished.status = Status::ToleranceMissed;
                 }
+                let carried = carried.clone().filter(|_| is_ok && !is_last);
                 if is_ok && (!is_last || settings.keep) {
-                    workspace.save(finished.row, key, &[])?;
+                    let slots = carried.as_ref().map_or(&[][..], |(_, slots)| slots);
+                    workspace.save(finished.row, key, slots)?;
                 }
                 if is_ok && !is_last {
-                    lanes[index + 1].queue.push_back(finished.job);
+                    let next = &mut lanes[index + 1];
+                    if let Some((row, _)) = carried {
+                        let path = routes.path(key, index + 1);
+                        next.driver.expect(row, finished.job.clone(), path);
+                    }
+                    next.queue.push_back(finished.job);
                 } else {
                     observer.finished(index, finished)?;
                 }

@@ -19,6 +19,8 @@ pub struct Path {
     pub end: f64,
     /// Whether |y|^2 is wanted at the end: it is that of the last leg.
     pub square: bool,
+    /// Whether another leg goes on at the end as if there were none: with history and step size.
+    pub soft: bool,
 }
 
 impl Path {
@@ -50,6 +52,8 @@ pub type Route = Vec<(f64, f64)>;
 pub struct Routes {
     routes: Vec<Route>,
     stride: u64,
+    /// Lanes whose end is a soft joint.
+    soft: Vec<usize>,
 }
 
 impl Routes {
@@ -58,6 +62,17 @@ impl Routes {
         Self {
             routes: vec![legs.to_vec()],
             stride: u64::MAX,
+            soft: Vec::new(),
+        }
+    }
+
+    /// The same, where the right-hand side is smooth at the ends of these lanes: a row goes on in the next
+    /// lane with all that it knows, and nothing is restarted.
+    #[must_use]
+    pub fn softly(self, lanes: Vec<usize>) -> Self {
+        Self {
+            soft: lanes,
+            ..self
         }
     }
 
@@ -86,7 +101,11 @@ impl Routes {
         let elsewhere = |&&(from, to): &&(f64, f64)| from != start || (to > from) != (end > start);
         match firsts.iter().flatten().find(elsewhere) {
             Some(&(from, to)) => Err(Error::Route { from, to, start }),
-            None => Ok(Self { routes, stride }),
+            None => Ok(Self {
+                routes,
+                stride,
+                soft: Vec::new(),
+            }),
         }
     }
 
@@ -132,10 +151,12 @@ impl Routes {
     pub(crate) fn path(&self, key: u64, lane: usize) -> Path {
         let legs = self.legs(key);
         let (start, end) = legs[lane];
+        let is_last = lane + 1 == legs.len();
         Path {
             start,
             end,
-            square: lane + 1 == legs.len(),
+            square: is_last,
+            soft: !is_last && self.soft.contains(&lane),
         }
     }
 

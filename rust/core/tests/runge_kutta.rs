@@ -206,6 +206,7 @@ fn a_frame_waits_once_and_once_more_where_rows_start() {
         start: RANGE.0,
         end: RANGE.1,
         square: true,
+        soft: false,
     };
     let mut workspace = Naive::new(2, DIM, 7, start, gaussian(0.5));
     let mut driver = DormandPrince::new(plan, 2, RANGE.0);

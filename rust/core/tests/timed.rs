@@ -44,6 +44,7 @@ fn walked(workspace: &mut dyn Workspace<Error = Infallible>) -> (Vec<Finished>, 
         start: RANGE.0,
         end: RANGE.1,
         square: true,
+        soft: false,
     };
     for key in 0..2 {
         let Ok(()) = workspace.load(key, key as u64);

@@ -21,9 +21,11 @@ pub struct Memory {
     gram: [[f64; SLOTS]; SLOTS],
     /// Predictor minus corrector of the last accepted step, as coefficients of slots.
     pub(super) delta: Coefficients,
-    /// Every node of the leg and q there.
+    /// Every node and q there, of the leg and of those that lead over to it by soft joints.
     pub(super) times: Vec<f64>,
     pub(super) traces: Vec<f64>,
+    /// How many of them are those of earlier legs alone.
+    pub(super) before: usize,
 }
 
 impl Memory {

@@ -87,6 +87,10 @@ impl rows::Plan for Plan {
         row.parts(self, rider)
     }
 
+    fn onward(memory: &mut Memory) {
+        memory.before = memory.times.len() - 1;
+    }
+
     fn slots(row: &Row<Memory>) -> Vec<usize> {
         row.memory.slots()
     }

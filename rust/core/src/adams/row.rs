@@ -23,6 +23,8 @@ const FORCED_STEP: f64 = 0.02;
 const MISSED: f64 = 10.0;
 /// The end of a leg is taken in one step if it lies no further than that many steps away.
 const STRETCH: f64 = 1.25;
+/// A soft joint that is nearer than so many steps is reached in two equal ones.
+const HALVED: f64 = 2.0;
 
 /// One attempt: an evaluation at the start of the leg, or a step.
 #[derive(Clone, Debug)]
@@ -100,7 +102,7 @@ impl Row<Memory> {
     /// Where the next step ends.
     fn target(&self, plan: &Plan) -> f64 {
         if let Some(steps) = plan.constant {
-            let done = self.memory.times.len(); // the start is a node too
+            let done = self.memory.times.len() - self.memory.before; // the start is a node too
             return if done == steps as usize {
                 self.path.end
             } else {
@@ -112,6 +114,9 @@ impl Row<Memory> {
         let left = self.path.end - self.t;
         if left.abs() < STRETCH * h {
             self.path.end
+        } else if self.path.soft && left.abs() < HALVED * h {
+            // Two equal steps: a short one is a poor base for the steps behind a joint.
+            self.t + 0.5 * left
         } else {
             self.t + h.copysign(left)
         }
@@ -122,7 +127,9 @@ impl Row<Memory> {
         if self.memory.nodes.is_empty() || rider.path.end == self.path.end {
             return false;
         }
-        let reach = STRETCH * self.h.min(plan.precision.h_max);
+        // What is left to a soft joint is halved before it is taken in one step.
+        let steps = if rider.path.soft { HALVED } else { STRETCH };
+        let reach = steps * self.h.min(plan.precision.h_max);
         (rider.path.end - self.t).abs() < reach || plan.constant.is_some()
     }
 
@@ -160,6 +167,7 @@ impl Row<Memory> {
     /// Accepts or rejects a step, and sets the next one's size.
     fn decide(&mut self, plan: &Plan, attempt: &Attempt, q: f64, finite: bool) -> bool {
         let size = (attempt.t - self.t).abs();
+        let planned = self.h.min(plan.precision.h_max);
         self.ratio = if finite {
             self.error(plan, attempt)
         } else {
@@ -173,6 +181,7 @@ impl Row<Memory> {
         if accepted {
             self.job.missed |= forced && self.ratio > MISSED;
             self.h = size * (0.85 * self.ratio.max(1e-6).powf(exponent)).min(2.0);
+            self.h = self.uncut(attempt.t == self.path.end && !forced, size, planned);
             self.correct_path(attempt);
             self.admit(attempt, q);
             self.job.accepted += 1;
@@ -192,7 +201,9 @@ impl Row<Memory> {
     /// How the leg ended for this row, if it is over.
     fn over(&mut self, plan: &Plan, attempt: &Attempt, accepted: bool) -> Option<Status> {
         if accepted && attempt.t == self.path.end {
-            self.end_leg(plan);
+            if !self.path.soft {
+                self.end_leg(plan);
+            }
             Some(Status::Ok)
         } else if self.halvings > control::MAX_HALVINGS || (plan.constant.is_some() && !accepted) {
             Some(Status::Nonfinite)
@@ -243,8 +254,9 @@ impl Row<Memory> {
         let mut at_end = [0.0; SLOTS];
         at_end[last.slot] = 1.0 / edm_sigma(last.t);
         self.job.path_correction -= self.memory.product(&at_end, &self.memory.delta);
-        let linear = plan.dim as f64 * (log_alpha(self.path.end) - log_alpha(self.path.start));
         let Memory { times, traces, .. } = &self.memory;
+        // Behind a soft joint this is the trace of all legs that were led over from.
+        let linear = plan.dim as f64 * (log_alpha(self.path.end) - log_alpha(times[0]));
         self.job.log_density += linear + 0.5 * spline_integral(times, traces);
     }
 }

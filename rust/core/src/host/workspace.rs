@@ -5,13 +5,12 @@
 //! - Aliasing: an output that lies where the network's input does is stored at once, because the next verb
 //!   overwrites it; and nothing waits when the network is asked again, which may write where its last output is.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::arrival::Arrival;
 use super::buffers::Buffers;
-use super::{Network, Store};
+use super::{Network, Slot, Store};
 use crate::Error;
 use crate::control::Tolerance;
 use crate::workspace::{Column, Columns, Spans, Target, Workspace};
@@ -22,8 +21,6 @@ pub struct HostWorkspace<N: Network> {
     buffers: Buffers<N::Slot>,
     store: Arc<Store>,
     keys: Vec<u64>,
-    /// Slots that were saved with a row, by key: a branch goes on in this very workspace.
-    branches: HashMap<u64, Kept<N::Slot>>,
     columns: Columns,
     pending: Option<Pending<N::Output>>,
     /// A combination into the trial, not yet formed: inner products may be asked for next, of the same slots.
@@ -31,9 +28,6 @@ pub struct HostWorkspace<N: Network> {
     /// The addresses of the network's input.
     input: Range<usize>,
 }
-
-/// Slots that were saved, by number.
-type Kept<S> = Vec<(usize, Vec<S>)>;
 
 /// An output of the network that the next verb stores, and the column of its q.
 struct Pending<O> {
@@ -62,7 +56,6 @@ impl<N: Network> HostWorkspace<N> {
             buffers,
             store,
             keys: vec![idle; rows],
-            branches: HashMap::new(),
             columns: Columns::default(),
             pending: None,
             queued: None,
@@ -159,7 +152,8 @@ impl<N: Network> Workspace for HostWorkspace<N> {
     fn load(&mut self, row: usize, key: u64) -> Result<(), N::Error> {
         self.form_queued()?;
         self.keys[row] = key;
-        for (slot, values) in self.branches.remove(&key).into_iter().flatten() {
+        for (slot, values) in self.store.take_slots(key) {
+            let values: Vec<N::Slot> = values.into_iter().map(N::Slot::narrow).collect();
             self.buffers.fill_slot(row, slot, &values);
         }
         let state = match self.store.take(key) {
@@ -172,8 +166,10 @@ impl<N: Network> Workspace for HostWorkspace<N> {
     fn save(&mut self, row: usize, key: u64, slots: &[usize]) -> Result<(), N::Error> {
         self.form_queued()?;
         if !slots.is_empty() {
-            let kept = |&slot: &usize| (slot, self.buffers.slot(row, slot).to_vec());
-            self.branches.insert(key, slots.iter().map(kept).collect());
+            let wide = |slot| self.buffers.slot(row, slot).iter().map(|v| v.wide());
+            let kept = |&slot: &usize| (slot, wide(slot).collect());
+            self.store
+                .insert_slots(key, slots.iter().map(kept).collect());
         }
         self.store.insert(key, self.buffers.state(row).to_vec());
         Ok(())

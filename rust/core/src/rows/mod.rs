@@ -29,7 +29,10 @@ pub trait Plan {
     /// Whether a rider's own next attempt would be another one than the bearer's.
     fn parts(&self, row: &Row<Self::Memory>, rider: &Rider) -> bool;
 
-    /// The slots that the next attempt reads: what a rider must take along, beside the state.
+    /// Makes ready for another leg what a row remembers that goes on behind a soft joint.
+    fn onward(memory: &mut Self::Memory);
+
+    /// The slots that the next attempt reads: what a row must take along that leaves, beside the state.
     fn slots(row: &Row<Self::Memory>) -> Vec<usize>;
 
     /// One attempt of every row.
@@ -74,6 +77,20 @@ impl<P: Plan> Driver<P> {
     /// on where it was.
     pub fn admit(&mut self, row: usize, job: Job, path: Path) {
         self.rows.admit(row, &self.plan, job, path);
+    }
+
+    /// Takes out the row of a problem whose leg ended at a soft joint, if it did; and the slots to save.
+    pub fn carried(&mut self, key: u64) -> Option<(Row<P::Memory>, Vec<usize>)> {
+        let row = self.rows.carried(key)?;
+        let slots = P::slots(&row);
+        Some((row, slots))
+    }
+
+    /// Expects a problem that goes on here with all that the row knows in which its last leg ended.
+    pub fn expect(&mut self, row: Row<P::Memory>, job: Job, path: Path) {
+        let mut row = row.onward(job, path);
+        P::onward(&mut row.memory);
+        self.rows.expect(row);
     }
 
     /// One attempt of every row. Rows that are done with this leg are vacant from now on.

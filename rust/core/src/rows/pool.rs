@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 
 use super::{Plan, Row, Verdict};
-use crate::outcome::{Fork, Frame, Job, Step};
+use crate::outcome::{Fork, Frame, Job, Status, Step};
 use crate::route::Path;
 use crate::workspace::{Column, Spans, Workspace};
 
 /// Rows, vacant or at work, and those that wait for one.
 pub struct Rows<M> {
     seats: Vec<Option<Row<M>>>,
-    /// Riders that left and wait for a row.
+    /// Riders that left, and problems from another lane, that wait for a row to go on in.
     branches: HashMap<u64, Row<M>>,
+    /// Rows whose leg has ended at a soft joint.
+    ended: HashMap<u64, Row<M>>,
     spans: Spans,
     idle: f64,
 }
@@ -21,6 +23,7 @@ impl<M: Clone> Rows<M> {
         Self {
             seats: (0..rows).map(|_| None).collect(),
             branches: HashMap::new(),
+            ended: HashMap::new(),
             spans: Spans::zeros(rows, slots),
             idle,
         }
@@ -47,6 +50,14 @@ impl<M: Clone> Rows<M> {
         self.seats[row] = Some(branch.unwrap_or_else(|| plan.begin(job, path)));
     }
 
+    pub(super) fn carried(&mut self, key: u64) -> Option<Row<M>> {
+        self.ended.remove(&key)
+    }
+
+    pub(super) fn expect(&mut self, row: Row<M>) {
+        self.branches.insert(row.job.key, row);
+    }
+
     /// Lets go the riders whose next attempt would be another one; where they stand is saved.
     pub(super) fn part<P: Plan<Memory = M>, W: Workspace + ?Sized>(
         &mut self,
@@ -70,7 +81,7 @@ impl<M: Clone> Rows<M> {
     }
 }
 
-impl<M> Rows<M> {
+impl<M: Clone> Rows<M> {
     /// Something of each row at work, in the place of its row.
     pub(crate) fn map<A>(&mut self, mut make: impl FnMut(&mut Row<M>) -> A) -> Vec<Option<A>> {
         let row = |row: &mut Option<Row<M>>| row.as_mut().map(&mut make);
@@ -149,6 +160,9 @@ impl<M> Rows<M> {
                 observe(row.step());
             }
             if let Some((status, row)) = verdict.over.and_then(|s| Some((s, seat.take()?))) {
+                if status == Status::Ok && row.path.soft {
+                    self.ended.insert(row.job.key, row.clone());
+                }
                 frame.finished.push(row.finish(index, status, &verdict));
             }
         }

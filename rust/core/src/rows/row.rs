@@ -64,6 +64,27 @@ impl<M> Row<M> {
         leaving
     }
 
+    /// The same in the next leg, behind a soft joint.
+    pub(super) fn onward(self, job: Job, path: Path) -> Self {
+        Self {
+            job,
+            path,
+            halvings: 0,
+            attempts: 0,
+            evaluations: 0,
+            ..self
+        }
+    }
+
+    /// The next step's size, where this one of `size` was cut to land on a soft joint: as planned without it.
+    pub(crate) fn uncut(&self, landed: bool, size: f64, planned: f64) -> f64 {
+        if landed && self.path.soft && size < planned {
+            self.h.max(planned)
+        } else {
+            self.h
+        }
+    }
+
     pub(super) fn step(&self) -> Step {
         Step {
             key: self.job.key,

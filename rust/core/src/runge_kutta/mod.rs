@@ -53,6 +53,10 @@ impl rows::Plan for Plan {
         row.parts(self, rider)
     }
 
+    fn onward(memory: &mut Memory) {
+        memory.onward();
+    }
+
     fn slots(row: &Row<Memory>) -> Vec<usize> {
         vec![row.memory.slots[0]]
     }

@@ -36,6 +36,13 @@ impl Default for Memory {
     }
 }
 
+impl Memory {
+    /// In another leg: the last stage's slope is the first of the next step.
+    pub(super) fn onward(&mut self) {
+        self.steps = 0;
+    }
+}
+
 impl Row<Memory> {
     /// What it does in the next frame.
     pub(super) fn attempt(&mut self, plan: &Plan) -> Attempt {
@@ -154,7 +161,10 @@ impl Row<Memory> {
         let constant = matches!(plan.control, StepControl::Constant { .. });
         let accepted = self.ratio < 1.0 || (constant && self.ratio.is_finite());
         if accepted {
+            let planned = self.h;
             self.h = size * control::factor(self.ratio, self.memory.retry);
+            let landed = step.t[STAGES - 1] == self.path.end && self.ratio < 1.0;
+            self.h = self.uncut(landed, size, planned);
             self.t = step.t[STAGES - 1];
             self.memory.steps += 1;
             self.memory.q0 = step.q[STAGES - 1];

@@ -15,6 +15,8 @@ pub type Network = Box<dyn FnMut(f64, u64, &[f64]) -> (Vec<f64>, f64)>;
 
 pub type Store = Rc<RefCell<HashMap<u64, Vec<f64>>>>;
 
+pub type Kept = Rc<RefCell<HashMap<u64, Vec<(usize, Vec<f64>)>>>>;
+
 /// Calls of each verb.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
@@ -39,8 +41,8 @@ pub struct Naive {
     input: Vec<Vec<f64>>,
     stored: Vec<Vec<Vec<f64>>>,
     columns: Columns,
-    /// Slots of rows that branched, by key.
-    branches: HashMap<u64, Vec<(usize, Vec<f64>)>>,
+    /// Slots of rows that went on elsewhere, by key: give the workspaces of one solve the same.
+    pub kept: Kept,
     /// States between legs: give the workspaces of one solve the same.
     pub saved: Store,
     pub calls: Calls,
@@ -69,7 +71,7 @@ impl Naive {
             input: rubbish.clone(),
             stored: vec![vec![vec![f64::NAN; dim]; slots]; rows],
             columns: Columns::default(),
-            branches: HashMap::new(),
+            kept: Kept::default(),
             saved: Store::default(),
             calls: Calls::default(),
             nodes: Vec::new(),
@@ -108,7 +110,8 @@ impl Workspace for Naive {
         self.state[row] = saved.unwrap_or_else(|| (self.start)(key));
         // Whatever lies in a row is another problem's.
         self.stored[row].fill(vec![f64::NAN; self.dim]);
-        for (slot, values) in self.branches.remove(&key).unwrap_or_default() {
+        let kept = self.kept.borrow_mut().remove(&key);
+        for (slot, values) in kept.unwrap_or_default() {
             self.stored[row][slot] = values;
         }
         Ok(())
@@ -119,7 +122,8 @@ impl Workspace for Naive {
         let kept = slots
             .iter()
             .map(|&slot| (slot, self.stored[row][slot].clone()));
-        self.branches.insert(key, kept.collect());
+        let kept = kept.collect();
+        self.kept.borrow_mut().insert(key, kept);
         self.saved.borrow_mut().insert(key, self.state[row].clone());
         Ok(())
     }

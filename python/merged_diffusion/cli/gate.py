@@ -1,0 +1,102 @@
+"""``gate``: parses, builds, calls, prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from merged_diffusion.cli import completion, options, output
+from merged_diffusion.cli.nll import how, model, what, where
+from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.sources import check_present
+from merged_diffusion.scores.defaults import EXACT, TUNED
+
+EPILOG: Final = """\b
+Examples:
+  merged-diffusion gate --data digits --out gate.toml
+  merged-diffusion gate --data photos --form full --out photos-full.toml
+  merged-diffusion nll --data photos --gate photos-full.toml
+"""
+
+
+@options.command("gate", EPILOG)
+@what
+@click.option(
+    "--form", type=click.Choice(("low-noise", "full")), default="low-noise", show_default=True,
+    help="low-noise: samples look as those of the quality expert; full: for the likelihood alone.",
+)  # fmt: skip
+@click.option(
+    "--tune-data", metavar="PATH", show_default="held-back train images of the known set",
+    shell_complete=completion.data, help="The images to fit and choose on, which neither expert has seen.",
+)  # fmt: skip
+@click.option(
+    "--tune-limit", type=click.IntRange(2), metavar="N", default=TUNED, show_default=True,
+    help="How many of them, at most.",
+)  # fmt: skip
+@click.option(
+    "--exact", type=click.IntRange(0), metavar="N", default=EXACT, show_default=True,
+    help="On how many of them the fit and its relatives are compared by exact runs; 0: the fit is taken.",
+)  # fmt: skip
+@options.less(
+    model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate"
+)
+@options.less(how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol")
+@options.less(
+    where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time", "out"
+)
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Keep the gate in this card (TOML), for --gate of nll, vlb and sample.",
+)  # fmt: skip
+@click.option("--no-test", is_flag=True, help="Do not measure the images of --data.")
+def command(given: options.Given) -> int:
+    """Fit a gate, by which two experts share the noise levels softly, and report it on --data.
+
+    It is fitted to both experts' errors on train images that neither has seen, and chosen by exact runs on
+    them. Beside it stand the threshold that was chosen likewise, one half of each expert, and both alone.
+    """
+    settings = Settings.of(given)
+    if settings.split != "test":
+        raise UsageError(
+            f"--split {settings.split}: a gate is chosen on train and reported on test",
+            hint="leave --split out; --tune-data names other images to choose on",
+        )
+    if settings.probe_error is not None:
+        raise UsageError(
+            "--probes auto is not for a gate, whose images are few", hint="say how many, --probes 4"
+        )
+    out: Path | None = given["out"]
+    if out is not None and out.exists():
+        raise UsageError(f"--out {out}: is there already", hint="use another --out")
+    check_present(settings)
+    from merged_diffusion.cli import gate_report
+    from merged_diffusion.gate_card import gate_toml
+    from merged_diffusion.gating.gated import gated
+    from merged_diffusion.jobs.plan import place
+    from merged_diffusion.jobs.threads import configured
+    from merged_diffusion.runs.directory import write_file
+    from merged_diffusion.thresholds.auto import without_threshold
+
+    quiet = given["quiet"]
+    with output.remarks(quiet=quiet):
+        plan, _ = place(without_threshold(settings), None)
+        with configured(threads=plan.threads, deterministic=settings.deterministic):
+            plan.check_experts()
+            found = gated(
+                plan,
+                form=given["form"],
+                exact=given["exact"],
+                tune_data=given["tune_data"],
+                tune_limit=given["tune_limit"],
+                test=not given["no_test"],
+                progress=not quiet and sys.stderr.isatty(),
+                tell=(lambda _: None) if quiet else output.say,
+            )
+        if out is not None:
+            write_file(out, gate_toml(found.gate).encode())
+        gate_report.show(found, out, as_json=given["as_json"])
+    return 0

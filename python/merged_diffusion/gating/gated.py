@@ -1,0 +1,117 @@
+"""A gate fitted on held-back images and reported on test, beside what it must beat: what ``gate`` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from merged_diffusion.catalogue.sets import set_name
+from merged_diffusion.data.images import Data
+from merged_diffusion.gating.gate_choice import Form, fit_gate, one_half
+from merged_diffusion.jobs.plan import Plan, labels_of
+from merged_diffusion.likelihood import Likelihood, log_likelihoods, paired_difference
+from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
+from merged_diffusion.scores.differences import Difference
+from merged_diffusion.soft_gate import Gate
+from merged_diffusion.thresholds.auto import find_on, tuning_data
+
+HALF: Final = "one half"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Gated:
+    """A gate, the threshold ``switch`` (a gamma) chosen likewise, and scores of other images by row."""
+
+    gate: Gate
+    switch: float
+    tune: Data
+    test: Data
+    rows: Mapping[str, Likelihood]
+    seconds: float
+
+    def against(self, name: str, other: str = "threshold") -> Difference | None:
+        """A row less another, paired; None for the row itself."""
+        if name == other:
+            return None
+        return paired_difference(self.rows[name].allowing_failed(), self.rows[other].allowing_failed())
+
+    def as_dict(self) -> dict[str, object]:
+        """As JSON values."""
+        rows: dict[str, object] = {}
+        for name, row in self.rows.items():
+            found, paired = row.allowing_failed().estimate(), self.against(name)
+            rows[name] = {
+                "bits_per_dim": None if found is None else found.as_dict(),
+                "n_failed": row.n_failed,
+                "evaluations": {role: float(counts.mean()) for role, counts in row.evaluations.items()},
+                "calls": row.tally.get("calls"),
+                "minus_threshold": None if paired is None else [paired.difference, paired.se],
+            }
+        gate = self.gate
+        return {
+            "command": "gate",
+            "gate": {
+                "form": gate.form, "start": gate.start, "end": gate.end, "shares": list(gate.shares),
+                "sha256": gate.sha256, "experts": dict(gate.experts), "about": dict(gate.about),
+            },
+            "switch": {"gamma": self.switch},
+            "tune": {"name": self.tune.name, "split": self.tune.split, "n": len(self.tune)},
+            "data": {"name": self.test.name, "split": self.test.split, "n": len(self.test)},
+            "rows": rows,
+            "seconds": self.seconds,
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Gated({self.gate.form} from {self.gate.start:g} to {self.gate.end:g})"
+
+
+def gated(
+    plan: Plan,
+    *,
+    form: Form,
+    exact: int,
+    tune_data: str | None,
+    tune_limit: int,
+    test: bool = True,
+    progress: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Gated:
+    """The gate of the plan's pair, and what it is worth on the plan's images."""
+    begin = time.perf_counter()
+    settings, experts, pair = plan.settings, plan.models.experts, plan.models.pair
+    likelihood, quality = experts["likelihood"], experts["quality"]
+    tune = tuning_data(settings, tune_data, tune_limit)
+    eta_range = None if pair is None else pair.eta_range
+    tell(f"finding a threshold on {len(tune)} images of {set_name(tune.name, tune.split)}")
+    switch = find_on(experts, tune, settings, eta_range=eta_range).gamma
+    tell(f"found gamma {switch:.3f}; fitting a gate on the same images")
+    convention = cast(Convention, settings.pixel_convention)
+    how: dict[str, Any] = {
+        "options": settings.options(),
+        "labels": labels_of(tune, settings),
+        "convention": convention,
+        "progress": progress,
+    }
+    gate = fit_gate(likelihood, quality, tune, form=form, switch=switch, exact=exact, **how)
+    rows: dict[str, Likelihood] = {}
+    if test:
+        of = set_name(plan.data.name, plan.data.split)
+        tell(f"the gate, the threshold and both experts on {len(plan.data)} images of {of}")
+        half = one_half(likelihood, quality)
+        models = {
+            "gate": MergedModel(likelihood, quality, gate=gate, convention=convention),
+            "threshold": MergedModel(
+                likelihood, quality, Threshold.gamma(switch), eta_range=eta_range, convention=convention
+            ),
+            HALF: MergedModel(likelihood, quality, gate=half, convention=convention),
+            "likelihood": as_model(likelihood, role="likelihood", convention=convention),
+            "quality": as_model(quality, role="quality", convention=convention),
+        }
+        labels = labels_of(plan.data, settings)
+        for name, model in models.items():
+            rows |= log_likelihoods(
+                {name: model}, plan.data, settings.options(), labels=labels, progress=progress
+            )
+    return Gated(gate, switch, tune, plan.data, rows, time.perf_counter() - begin)

@@ -1,0 +1,93 @@
+"""The share w(gamma) with the least loss, from residual products of two experts.
+
+With r_L = eps_L - eps and r_Q = eps_Q - eps at the same noise, the loss of a mixture is
+
+    |w r_L + (1 - w) r_Q|^2 = s_QQ - 2 w (s_QQ - s_LQ) + w^2 D,    D = s_LL + s_QQ - 2 s_LQ,
+
+least at w* = (s_QQ - s_LQ)/D. Images are asked at gammas of low discrepancy: image i at (j + i g mod 1)/T of
+the range, g the golden ratio's fraction, so that all images together fill it evenly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion.bound import random_numbers
+from merged_diffusion.bound.losses import Losses
+from merged_diffusion.bound.profile import error_of
+from merged_diffusion.errors import SolveError
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.soft_gate import Floats
+
+GOLDEN: Final = (5**0.5 - 1) / 2
+BIN: Final = 0.5  # of gamma, in which w is taken for constant: half a spline's least spacing
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """w* [B] with its standard error, and the curvature D of the loss [B] in nats, by ``gamma`` [B].
+
+    w* may lie outside [0, 1].
+    """
+
+    gamma: Floats
+    w: Floats
+    se: Floats
+    curvature: Floats
+    evaluations: int
+
+    @property
+    def shrunk(self) -> Floats:
+        """w* [B] shrunk to 0 as far as it is not determined: w*^3/(w*^2 + se^2)."""
+        # The best multiple of an estimate, with its own square in the place of the unknown one's.
+        with np.errstate(invalid="ignore"):
+            kept = np.square(self.w) / (np.square(self.w) + np.square(self.se))
+        return np.where(np.isfinite(kept), kept * self.w, 0.0)
+
+
+def measure(
+    losses: Losses,
+    experts: tuple[Expert, Expert],
+    start: float,
+    end: float,
+    visits: int,
+    clusters: npt.NDArray[np.int64] | None,
+) -> Shares:
+    """The shares of ``experts`` (likelihood, quality) between two gammas; an image is asked ``visits`` times.
+
+    Raises
+    ------
+    SolveError
+        A residual is not finite.
+    """
+    n = len(losses.x)
+    images = np.repeat(np.arange(n), visits)
+    turn = np.tile(np.arange(visits), n)
+    gamma = start + (end - start) * (turn + (images * GOLDEN) % 1.0) / visits
+    products = losses.products(experts, images, gamma, random_numbers.profile_draws(turn))
+    if not np.isfinite(products).all():
+        where = int(np.flatnonzero(~np.isfinite(products).all(axis=1))[0])
+        raise SolveError(
+            f"a residual of {experts[0].name} or {experts[1].name} is not finite at gamma = "
+            f"{gamma[where]:.4g}",
+            gamma=float(gamma[where]),
+        )
+    likelihood, both, quality = products.T
+    gain, curvature = quality - both, likelihood + quality - 2 * both
+    n_bins = max(int((end - start) / BIN), 1)
+    number = np.minimum(((gamma - start) / (end - start) * n_bins).astype(np.int64), n_bins - 1)
+    count = np.bincount(number, minlength=n_bins)
+
+    def mean(values: Floats) -> Floats:
+        return np.bincount(number, values, minlength=n_bins) / count
+
+    bent = np.maximum(mean(curvature), np.finfo(float).tiny)
+    w = mean(gain) / bent
+    # What an image adds to the error of a ratio of means.
+    influence = np.zeros((n, n_bins))
+    np.add.at(influence, (images, number), (gain - w[number] * curvature) / (count * bent)[number])
+    return Shares(mean(gamma), w, error_of(influence, clusters), bent, 2 * len(images))
