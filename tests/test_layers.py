@@ -25,8 +25,8 @@ CORE_CONCEPTS = {path.stem for path in CORE.iterdir()} - {"lib"}
 # What solver modules and diffusion modules of the core stand on; `field` is where the two meet.
 SHARED = {"error", "Error"}
 SOLVER = {
-    *("adams", "quadrature", "probe_noise", "tableau", "control", "route", "workspace", "outcome"),
-    *("runge_kutta", "rows", "host", "lane", "timed"),
+    *("adams", "quadrature", "quadrature_error", "probe_noise", "tableau", "control", "route", "workspace"),
+    *("outcome", "runge_kutta", "rows", "host", "lane", "timed"),
 }
 DIFFUSION = {"gamma", "merge", "stream", "special", "truncated_normal", "bits"}
 

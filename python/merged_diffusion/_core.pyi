@@ -382,6 +382,21 @@ def probe_variances(
         No probe, or lengths that differ.
     """
 
+def quadrature_variance(
+    times: npt.NDArray[np.float64], values: npt.NDArray[np.float64]
+) -> float | None:
+    """Square of how far half the integral of the spline through ``values`` [n] of a smooth q may be off.
+
+    The sum of D_even^2, D_odd^2 (splines through every second node of ``times`` [n] less that through all)
+    and the squares of (w r / 2), w the spline's weights and r the distance of each value from what its four
+    neighbours predict. None with fewer than 4 nodes.
+
+    Raises
+    ------
+    ValueError
+        Lengths that differ.
+    """
+
 def paired_difference(
     a: npt.NDArray[np.float64],
     b: npt.NDArray[np.float64],

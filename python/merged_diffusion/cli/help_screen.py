@@ -29,7 +29,9 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "Sampler": (
         *("sampler", "steps", "order", "sigmas", "decode", "clip", "s_churn", "s_min", "s_max", "s_noise"),
     ),
-    "Solver": ("preset", "method", "tol", "bpd_tol", "h_max", "rtol", "atol", "step_control"),
+    "Solver": (
+        *("preset", "method", "tol", "bpd_tol", "h_max", "quad_check", "rtol", "atol", "step_control"),
+    ),
     "Random numbers": ("seed", "probe", "probes"),
     "Machine": (
         *("device", "batch_size", "rows", "threads", "dtype", "compile", "shard", "deterministic"),

@@ -135,6 +135,12 @@ how = options.stacked(
         "found on 8 images.",
     ),
     options.choice(
+        "--quad-check",
+        "pilot; dopri5: off",
+        "Of which images to measure what adams may miss of the likelihood between its steps, by one product "
+        "more at each: of all, or in a pilot of one in 20 images, at most 8. Changes no likelihood.",
+    ),
+    options.choice(
         "--preset",
         "default",
         "fast and tight: adams with --tol 0.03 and 0.001; paper: all as in the paper (dopri5, shared steps, "

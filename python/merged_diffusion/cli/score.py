@@ -53,6 +53,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         from merged_diffusion.jobs.metrics import LIKELIHOOD
         from merged_diffusion.jobs.pilot import tried
         from merged_diffusion.jobs.plan import place
+        from merged_diffusion.jobs.quadrature_pilot import with_quadrature
         from merged_diffusion.jobs.threads import configured
         from merged_diffusion.thresholds.auto import with_threshold
 
@@ -77,6 +78,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
                     report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
             confirm(cost.seconds, yes=given["yes"])
+            plan = with_quadrature(plan, out, plan.n_left(worker.shard, known))
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Evaluation(plan, out=out, shard=worker.shard, known=known, **keep) as evaluation:
                 lines = Lines(plan.data, wanted=as_lines and worker.speaks)

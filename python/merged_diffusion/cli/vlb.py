@@ -12,7 +12,16 @@ from merged_diffusion.ode import methods
 from merged_diffusion.scores.defaults import TIMES
 
 # What `nll` is told of dequantisation and the ODE, which the bound has not.
-OF_THE_ODE: Final = ("dequantise", "importance", *methods.WORDS, "bpd_tol", "probe", "probes", "preset")
+OF_THE_ODE: Final = (
+    "dequantise",
+    "importance",
+    *methods.WORDS,
+    "bpd_tol",
+    "probe",
+    "probes",
+    "quad_check",
+    "preset",
+)
 # What belongs to the bound alone.
 bound = options.stacked(
     options.number(

@@ -24,6 +24,7 @@ from merged_diffusion.jobs.evaluation import Evaluation, Observer
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric, chosen_metric
 from merged_diffusion.jobs.pilot import tried
 from merged_diffusion.jobs.plan import Given, place
+from merged_diffusion.jobs.quadrature_pilot import with_quadrature
 from merged_diffusion.jobs.settings import CHOICES, Settings, beside
 from merged_diffusion.jobs.summary import Summary
 from merged_diffusion.merge import MergedModel, as_model
@@ -122,7 +123,9 @@ def evaluate(
     with checked_once():
         plan.check_experts()
         plan = tried(plan, path)
-        with Evaluation(plan, out=path, shard=shard) as evaluation:
+        known = plan.known(path)
+        plan = with_quadrature(plan, path, plan.n_left(shard, known))
+        with Evaluation(plan, out=path, shard=shard, known=known) as evaluation:
             evaluation.run(observe)
             return evaluation.summary()
 

@@ -79,7 +79,7 @@ class VariationalBound:
 
     def described(self, settings: Settings) -> dict[str, object]:
         """Without the ODE's solver, whose default may change and leaves a bound what it is."""
-        solver = (*methods.WORDS, "probe")
+        solver = (*methods.WORDS, "probe", "quad_check")
         return {k: v for k, v in settings.as_dict().items() if k not in solver} | asdict(self)
 
     def estimate(

@@ -78,6 +78,26 @@ def check_probe_error(wish: float, kind: str | None, scheme: str | None) -> None
         )
 
 
+def check_bpd_tol(wish: float, method: str) -> None:
+    """Refuse an error that no tolerance is chosen for."""
+    if not 0 < wish < 1:
+        raise UsageError(f"--bpd-tol {wish} is no error between 0 and 1 bits/dim", hint="use 1e-3, say")
+    if method != "adams":
+        raise UsageError(
+            "--bpd-tol chooses the tolerance of method adams, and method dopri5 was given, too",
+            hint="leave one of them out",
+        )
+
+
+def refuse_quad_check(word: str | None) -> None:
+    """Refuse to measure what dopri5 does not leave."""
+    if word in ("pilot", "all"):
+        raise UsageError(
+            f"--quad-check {word} measures the quadrature of method adams, and the method is dopri5",
+            hint="leave it out: dopri5 has the trace in its error norm",
+        )
+
+
 def check_threshold(name: str, value: float | str) -> None:
     """Refuse a threshold that is none, in one of its four words."""
     if name == "eta" and isinstance(value, str):

@@ -7,8 +7,6 @@ steps, so the unit is the block: whole blocks go to a worker, and an unfinished 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -30,15 +28,10 @@ from merged_diffusion.jobs.model_plan import ModelPlan
 from merged_diffusion.jobs.models import build_models
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
+from merged_diffusion.likelihood.quadrature_check import QuadratureCheck
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.runs import KnownRecords, versions
-from merged_diffusion.runs.settings_file import (
-    RecordedMachine,
-    is_free,
-    is_machine,
-    leaves,
-    read_settings,
-)
+from merged_diffusion.runs.settings_file import QUADRATURE, RecordedMachine, meaning_digest, read_settings
 from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.usual_rows import SHARED_ROWS, scoring_rows
@@ -55,6 +48,7 @@ class Plan(ModelPlan):
     whole: Data
     metric: Metric = LIKELIHOOD
     data_seconds: float = 0.0  # what loading took
+    quadrature: QuadratureCheck | None = None  # of a pilot under the model itself
 
     def usual_rows(self, device: torch.device) -> int:
         """As many as suit the images and the device."""
@@ -63,6 +57,8 @@ class Plan(ModelPlan):
     def identity(self, name: str) -> Identity:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
         model, settings, whole = self.models.models[name], self.metric.described(self.settings), self.whole
+        if self.quadrature is not None and name == self.main:
+            settings |= {QUADRATURE: self.quadrature.as_dict()}
         legs = model.legs(toward="noise")
         is_usual = np.array_equal(whole.ids, np.arange(len(whole)))
         is_shared = self.settings.options().solver.shared
@@ -291,10 +287,3 @@ def labels_of(data: Data, settings: Settings) -> npt.NDArray[np.int64] | None:
     if data.labels is None:
         raise UsageError(f"--labels from-data, but {data.name} has no labels", hint="give a class number")
     return data.labels
-
-
-def meaning_digest(identity: Mapping[str, object], chosen: Iterable[str] = ()) -> str:
-    """Eight hex digits of what records depend on, whatever the machine; ``chosen`` fields count as empty."""
-    kept = {k: v for k, v in leaves(dict(identity)).items() if not is_free(k) and not is_machine(k)}
-    kept |= dict.fromkeys(chosen)
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

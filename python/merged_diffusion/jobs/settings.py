@@ -19,12 +19,14 @@ from merged_diffusion.jobs.guidance import Guidance
 from merged_diffusion.jobs.option_checks import (
     as_probes,
     at_least_one,
+    check_bpd_tol,
     check_gate_alone,
     check_mean_of,
     check_no_tolerance,
     check_probe_error,
     check_threshold,
     option_name,
+    refuse_quad_check,
 )
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, KINDS, Options
 from merged_diffusion.ode import methods
@@ -49,6 +51,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "dtype": DTYPES,
     "preset": tuple(PRESETS),
     "variant": ("old", "new"),
+    "quad_check": ("pilot", "all", "off"),
 }
 COUNTS: Final = ("limit", "importance", "repeats", "probes", "batch_size", "threads")
 MACHINE: Final = ("batch_size", "threads", "device", "dtype")
@@ -102,7 +105,9 @@ class Settings:
     bpd_tol: float | None = None
     probes: Probes = Probes()
     probe_error: float | None = None
-    """In bits/dim: a pilot chooses as many probes as leave nine of ten images less (``--probes auto:E``)."""
+    """In bits/dim: a pilot takes as many as leave nine of ten images less (``--probes auto:E``)."""
+    quad_check: str | None = None
+    """Of which images a companion tells the error of quadrature; None: of a pilot's under adams."""
     preset: str = "default"
     convention: str | None = None
     range: str = "native"
@@ -124,6 +129,8 @@ class Settings:
         self._check_selection()
         check_mean_of(vars(self))
         self._check_experts()
+        if isinstance(self.solver or PRESETS[self.preset], Dopri5):
+            refuse_quad_check(self.quad_check)
         solver, preset = self.options().solver, PRESETS[self.preset]
         if self.preset != "default" and solver.method != preset.method:
             raise UsageError(
@@ -136,7 +143,7 @@ class Settings:
                 hint="leave it out; log_likelihood takes it",
             )
         if self.bpd_tol is not None:
-            self._check_bpd_tol(self.bpd_tol, solver)
+            check_bpd_tol(self.bpd_tol, solver.method)
         if self.probe_error is not None:
             check_probe_error(self.probe_error, self.options().probes.kind, self.probes.scheme)
 
@@ -182,7 +189,7 @@ class Settings:
         options = self.options()
         expanded: Mapping[str, Mapping[str, object]] = {
             "solver": words_of(options.solver),
-            # Runs that were begun before there were lattices have independent probes.
+            # Runs begun before there were lattices have independent probes.
             "probes": {"probe": options.probes.kind, "probes": options.probes.n}
             | _said({"scheme": "lattice" if options.probes.is_lattice else None}),
             "convention": {"convention": self.pixel_convention},
@@ -199,6 +206,7 @@ class Settings:
             | _said({"shared_probes": True if self.importance > 1 else None}),
             "probe_error": _said({"probe_error": self.probe_error}),
             "gate": _said({"gate": self.gate}),
+            "quad_check": _said({"quad_check": None if self.quad_check == "pilot" else self.quad_check}),
         }
         words: dict[str, object] = {}
         for field in fields(self):
@@ -229,6 +237,11 @@ class Settings:
         """The convention, that of the preset where none is given."""
         return self.convention or ("paper" if self.preset == "paper" else "exact")
 
+    @property
+    def check_of_quadrature(self) -> str:
+        """``pilot``, ``all`` or ``off``: dopri5 has the trace in its error norm."""
+        return self.quad_check or ("pilot" if isinstance(self.options().solver, Adams) else "off")
+
     def options(self) -> Options:
         """How the likelihood of an image is computed: what was left out is there."""
         return Options(
@@ -237,19 +250,10 @@ class Settings:
             importance=self.importance,
             repeats=self.repeats,
             solver=self.solver or PRESETS[self.preset],
-            probes=self.probes,
+            probes=replace(self.probes, companion=True) if self.quad_check == "all" else self.probes,
             machine=self.machine,
             accept=self.accept,
         )
-
-    def _check_bpd_tol(self, wish: float, solver: Solver) -> None:
-        if not 0 < wish < 1:
-            raise UsageError(f"--bpd-tol {wish} is no error between 0 and 1 bits/dim", hint="use 1e-3, say")
-        if not isinstance(solver, Adams):
-            raise UsageError(
-                "--bpd-tol chooses the tolerance of method adams, and method dopri5 was given, too",
-                hint="leave one of them out",
-            )
 
     def _check_selection(self) -> None:
         if self.limit is not None and self.ids is not None:

@@ -20,6 +20,8 @@ from merged_diffusion.frames import Column, Tabular, text_of_error
 from merged_diffusion.jobs import paper
 from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
+from merged_diffusion.likelihood.quadrature_check import QuadratureCheck, quadrature_check
+from merged_diffusion.runs.settings_file import QUADRATURE
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import MeanAndErrors, Means, MeansOfBounds, MeansOfDensities, floats
 from merged_diffusion.scores.record import Record
@@ -29,9 +31,27 @@ LISTED: Final = 20  # failures and missing ids that are named; all are counted
 # The keys of ``summary.json``: in the midst of means and marks, what identifies them.
 ORDER: Final = (
     *("command", "model", "data", "threshold", "legs", "n", "n_failed", "bits_per_dim", "mean_of"),
-    *("terms_nats", "evaluations", "steps", "path_error", "log_density_nats", "repeats", "profile"),
+    *(
+        "terms_nats",
+        "evaluations",
+        "steps",
+        "path_error",
+        "quadrature",
+        "log_density_nats",
+        "repeats",
+        "profile",
+    ),
     *("compare", "paper"),
-    *("failures", "extrapolated", "above_uniform", "rebatched", "settings", "experts", "versions"),
+    *(
+        "failures",
+        "extrapolated",
+        "above_uniform",
+        "rough_trace",
+        "rebatched",
+        "settings",
+        "experts",
+        "versions",
+    ),
     *("seconds", "seconds_outside_network", "n_missing", "missing", "time_profile"),
 )
 
@@ -104,6 +124,11 @@ class Summary(Tabular, TypedValues):
     mean_of: MeanOverSet | None = None
     """Over the set of which the images are a random choice, where that is asked for."""
 
+    quadrature: QuadratureCheck | None = None
+    """Of the images themselves where it was measured, else of a pilot."""
+    rough_trace: bool = False
+    """Whether quadrature may miss more than the probes leave."""
+
     def __repr__(self) -> str:
         about, means = self.identity, self.means
         eta = "" if about.threshold is None else f" at eta {about.threshold['eta']:.3g}"
@@ -170,6 +195,7 @@ def summarise(
         for record in series
         if not record.is_ok
     ]
+    checked = None if identity.is_bound else _quadrature(identity, records[main])
     return Summary(
         identity=identity,
         means=own,
@@ -188,6 +214,8 @@ def summarise(
         missing=lost[:LISTED] if lists_missing else None,
         time_profile=time_profile,
         mean_of=mean_of,
+        quadrature=checked,
+        rough_trace=checked is not None and checked.is_rough,
     )
 
 
@@ -213,6 +241,14 @@ def scores(
         guided=identity.is_guided,
         allow_failed=is_lenient,
     )
+
+
+def _quadrature(identity: Identity, records: Sequence[Record]) -> QuadratureCheck | None:
+    """What the images' own companions tell, else a pilot's."""
+    found = scores(identity, records)
+    kept = identity.settings.get(QUADRATURE)
+    own = quadrature_check(found.allowing_failed()) if isinstance(found, Likelihood) else None
+    return own or (None if kept is None else QuadratureCheck.from_dict(kept))
 
 
 def _is_above(found: Means, levels: int) -> bool:

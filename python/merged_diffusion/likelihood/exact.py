@@ -1,9 +1,8 @@
 """`log_likelihood` and `log_density`: images or points in, one solve of all their draws, records out.
 
 Models that begin alike are solved together by `log_likelihoods`. The solver takes the steps of the first
-expert once and branches off for each threshold at the last node from which its own run would still have done
-the same. Every record is to the last bit that of the model alone, evaluations included; what was really spent
-the tally says.
+expert once and branches off for each threshold at the last node from which its own run would do so, too. A
+record is to the last bit that of the model alone, evaluations included; the tally says what was really spent.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from merged_diffusion.experts.centred import Centred
 from merged_diffusion.likelihood.dequantisation import Dequantisation, Points
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.likelihood.likelihoods import Likelihood
+from merged_diffusion.likelihood.quadrature_check import warn_rough
 from merged_diffusion.likelihood.scoring import Scoring
 from merged_diffusion.merge import Leg, MergedModel, as_model
 from merged_diffusion.ode.items import Items
@@ -265,7 +265,7 @@ def score_points(
 def _told(
     scoring: Scoring, records: tuple[Record, ...], options: Options, seconds: float, model: MergedModel
 ) -> Likelihood:
-    return Likelihood(
+    found = Likelihood(
         records,
         scoring.dim,
         importance=options.importance,
@@ -276,12 +276,14 @@ def _told(
         tally=scoring.tally,
         time_profile=scoring.time_profile(seconds),
     )
+    warn_rough(found)
+    return found
 
 
 def _is_same(one: Leg, two: Leg) -> bool:
     """Whether two legs have the same expert; a model may have set it into a frame of its own."""
-    experts = [leg.expert.expert if isinstance(leg.expert, Centred) else leg.expert for leg in (one, two)]
-    return experts[0] is experts[1] and type(one.expert) is type(two.expert)
+    first, second = (e.expert if isinstance(e, Centred) else e for e in (one.expert, two.expert))
+    return first is second and type(one.expert) is type(two.expert)
 
 
 def warn_above_uniform(found: Likelihood, levels: int) -> None:

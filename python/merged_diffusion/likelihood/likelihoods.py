@@ -23,6 +23,7 @@ from merged_diffusion.scores.means import (
 from merged_diffusion.scores.score_table import Scores
 from merged_diffusion.scores.student import LEVEL, student_t
 
+MANY: Final = 1e6  # degrees of freedom: a normal law
 STEPS: Final = ("accepted", "rejected")
 UNITS: Final = {
     "none": "nats (log density)",
@@ -35,8 +36,8 @@ class Likelihood(Scores):
     """Bits/dim of N images by the probability-flow ODE.
 
     As a table it has a row per image: ``id``, ``file`` and ``label`` where the data have them, ``status``,
-    ``bits_per_dim``, the terms of log P in nats, ``se_probe`` with its degrees of ``freedom`` and
-    ``path_error``, what it cost, ``cluster``.
+    ``bits_per_dim``, the terms of log P in nats, ``se_probe`` with its degrees of ``freedom``, ``path_error``
+    and, where it was measured, ``quadrature_error``, what it cost, ``cluster``.
 
     Examples
     --------
@@ -49,7 +50,7 @@ class Likelihood(Scores):
     """
 
     TERMS: ClassVar = fields.TERMS
-    COLUMNS: ClassVar = ("se_probe", "freedom", "path_error")
+    COLUMNS: ClassVar = ("se_probe", "freedom", "path_error", "quadrature_error")
     ERROR: ClassVar = "se_probe"
     ERRORS: ClassVar = {"bits_per_dim": "se_probe", "log_density_nats": "se_probe"}
     MEAN: ClassVar = MeanOfLikelihoods
@@ -86,8 +87,11 @@ class Likelihood(Scores):
         """Degrees of freedom [N] of ``se_probe``; NaN where it is 0 or not known."""
         return self.column("freedom")
 
-    def interval(self, level: float = LEVEL) -> Floats:
+    def interval(self, level: float = LEVEL, *, total: bool = False) -> Floats:
         """Ends [N, 2] of an interval that holds each value with exact traces with probability ``level``.
+
+        ``total``: that holds the value itself, with `total_error` in the place of `se_probe`; NaN where
+        nothing tells `quadrature_error`.
 
         By Student's t with `freedom` degrees, which the size of the errors at single nodes tells
         (Satterthwaite 1946); of the probes alone, so an image's own draw of dequantisation is not in it. NaN
@@ -108,7 +112,14 @@ class Likelihood(Scores):
         """
         # Of an exact trace the error is 0, and any number of degrees will do.
         degrees = np.where(self.se_probe == 0, 1, self.freedom)
-        reach = student_t(degrees, level) * self.se_probe
+        error = self.se_probe
+        if total:
+            error = self.total_error
+            # Satterthwaite 1946; what is no estimate from a few squares leaves no doubt of its own.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                degrees = np.where(error == self.se_probe, degrees, degrees * (error / self.se_probe) ** 4)
+            degrees = np.minimum(degrees, MANY)
+        reach = student_t(degrees, level) * error
         return np.stack([self.values - reach, self.values + reach], axis=1)
 
     @property
@@ -120,6 +131,24 @@ class Likelihood(Scores):
         return self.column("path_error")
 
     @property
+    def quadrature_error(self) -> Floats:
+        """Standard deviation [N] of what quadrature may miss of the trace, in the unit of the value.
+
+        Of adams, where a companion was there (`Probes`), else NaN: how far the splines through every second
+        node are from that through all, and each node's companion from its neighbours.
+        """
+        return self.column("quadrature_error")
+
+    @property
+    def total_error(self) -> Floats:
+        """Root of the sum of the squares of `se_probe`, `quadrature_error` and `path_error` [N].
+
+        NaN without one of them.
+        """
+        found: Floats = np.sqrt(self.se_probe**2 + self.quadrature_error**2 + self.path_error**2)
+        return found
+
+    @property
     def log_density_nats(self) -> Floats:
         """Log p at gamma_min [N], where nothing was dequantised."""
         return self.column("log_density_nats")
@@ -127,9 +156,10 @@ class Likelihood(Scores):
     def to_dict(self) -> dict[str, Column]:
         """Columns [N] by name: as of every score, with the solver's steps."""
         steps = [record.steps or {} for record in self.records]
-        return super().to_dict() | {
-            f"steps_{kind}": np.array([each.get(kind, 0) for each in steps]) for kind in STEPS
-        }
+        found = super().to_dict()
+        if np.isnan(self.quadrature_error).all():  # measured for none of them
+            del found["quadrature_error"]
+        return found | {f"steps_{kind}": np.array([each.get(kind, 0) for each in steps]) for kind in STEPS}
 
     def _scores(self) -> dict[str, Column]:
         return {"log_density_nats": self.log_density_nats} if self.is_density else super()._scores()

@@ -25,11 +25,15 @@ NEAR: Final = 1.0  # in gamma: within it of the data end, a score that grows as 
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw of an image: how it ended, its dequantisation term, and what its probes leave uncertain."""
+    """One draw of an image: how it ended, its dequantisation term, what is uncertain.
+
+    That is what its probes leave, and what quadrature may miss, in nats.
+    """
 
     outcome: _core.Outcome
     nats: float
     probes: Parts | None
+    missed: float | None = None
 
 
 class Recorder:
@@ -66,15 +70,15 @@ class Recorder:
         self.rows = 0
         """Rows of a network call, as they are now."""
 
-    def add(self, outcome: _core.Outcome, probes: Parts | None = None) -> None:
-        """Take one draw's outcome, and what its probes leave uncertain where that is known.
+    def add(self, outcome: _core.Outcome, probes: Parts | None = None, missed: float | None = None) -> None:
+        """Take one draw's outcome, and what its probes and quadrature leave where that is known.
 
         Exceptions of the one who is told come out unchanged.
         """
         position = self._items.position(outcome.key)
         draws = self._open.setdefault(position, {})
         nats = self._starts.nats(outcome.key)
-        draws[self._items.draw(outcome.key)] = Draw(outcome, nats, probes)
+        draws[self._items.draw(outcome.key)] = Draw(outcome, nats, probes, missed)
         if len(draws) == self._items.n_draws:
             del self._open[position]
             self.records[position] = self._record(position, [draws[draw] for draw in sorted(draws)])
@@ -119,6 +123,9 @@ class Recorder:
         off = None if self._corrects is None else self._error(abs(float(weights @ corrections)))
         probes = [draw.probes for draw in draws if draw.probes is not None]
         is_known = len(probes) == len(draws)
+        # A network that is rough for one draw is so for the others: their errors are taken to be alike.
+        missed = [draw.missed for draw in draws if draw.missed is not None]
+        misfit = float(weights @ np.array(missed)) if len(missed) == len(draws) else None
         noise = self.tails.error(probes, weights, self._items.sharing) if is_known else None
         return replace(
             record,
@@ -127,6 +134,7 @@ class Recorder:
             log_density_nats=nats if self._is_density else None,
             draws=bounds.tolist() if len(draws) > 1 else None,
             path_error=off,
+            quadrature_error=None if misfit is None else self._error(misfit),
             se_probe=None if noise is None else self._error(noise.se),
             freedom=None if noise is None else noise.freedom,
         )

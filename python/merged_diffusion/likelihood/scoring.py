@@ -24,6 +24,7 @@ from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.likelihood.probe_error import Parts
 from merged_diffusion.likelihood.recorder import Recorder
 from merged_diffusion.merge import MergedModel, asked_over
+from merged_diffusion.ode.companion import Companion, n_beside
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.machine import Place
@@ -157,7 +158,7 @@ class Scoring:
 
         def record(outcome: _core.Outcome) -> None:
             course, problem = self._items.course(outcome.key), self._items.problem(outcome.key)
-            recorders[course].add(outcome, self._uncertainty(outcome))
+            recorders[course].add(outcome, self._uncertainty(outcome), self._misfit(outcome))
             left[problem] -= 1
             if not left[problem]:
                 for spread in self._spreads.values():
@@ -172,7 +173,7 @@ class Scoring:
             place=replace(self._place, rows=rows),
             solver=self._options.solver,
             finished=record,
-            record_steps=self._probes_here.tell_their_error,
+            record_steps=self._probes_here.tell_their_error or self._probes_here.companion,
             soft=[lane for lane, leg in enumerate(self._lanes) if leg.soft],
             stride=self._items.stride,
             keeper=self._keeper,
@@ -187,9 +188,8 @@ class Scoring:
             return None
         if self._probes_here.kind == "exact":
             return Parts.nothing()
-        n_legs = len(outcome.evaluations)
-        spreads = [spread for first, spread in self._spreads.items() if first < n_legs]
-        if not spreads or outcome.steps is None:
+        spreads = self._spreads_of(outcome)
+        if not self._probes_here.tell_their_error or outcome.steps is None:
             return None
         if self._probes_here.kind != "fresh":
             found = [spread.deviations(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
@@ -201,6 +201,20 @@ class Scoring:
         by_node, doubts = zip(*known, strict=True)
         each = 1 if self._probes_here.is_lattice else max(self._probes_here.n - 1, 1)
         return Parts(np.concatenate(by_node), each * sum(map(len, by_node)), sum(doubts))
+
+    def _misfit(self, outcome: _core.Outcome) -> float | None:
+        """Standard deviation, in nats, of what quadrature may miss in a draw's bound."""
+        if outcome.status != "ok" or outcome.steps is None or not self._probes_here.companion:
+            return None
+        spreads = self._spreads_of(outcome)
+        squares = [spread.misfit(outcome.key, outcome.steps, outcome.origin) for spread in spreads]
+        known = [square for square in squares if square is not None]
+        return math.sqrt(sum(known)) if len(known) == len(squares) else None
+
+    def _spreads_of(self, outcome: _core.Outcome) -> list[Spread]:
+        """Those of the legs that a draw went through."""
+        n_legs = len(outcome.evaluations)
+        return [spread for first, spread in self._spreads.items() if first < n_legs]
 
     def _groups(self, pending: list[Positions], rows: int) -> Iterator[Keys]:
         """The problems of one solve after another: as many as can be, or who shares a step size."""
@@ -224,7 +238,7 @@ class Scoring:
 
     def _flows(self, rows: int) -> list[ProbabilityFlow]:
         """One for each leg; a problem meets the same probes on all of them."""
-        tell = self._probes_here.tell_their_error
+        tell = self._probes_here.tell_their_error or self._probes_here.companion
         firsts = [lane for lane in range(len(self._lanes)) if lane == 0 or not self._lanes[lane - 1].soft]
         self._spreads = {first: self._spread(first) for first in firsts} if tell else {}
         of_lane = [self._spreads.get(max(f for f in firsts if f <= lane)) for lane in range(len(self._lanes))]
@@ -236,17 +250,31 @@ class Scoring:
                 self._items,
                 None if spread is None else spread.of_leg(leg.start),
                 kept_by(self._keeper),
+                self._companion(rows),
             )
             for spread, leg in zip(of_lane, self._lanes, strict=True)
         ]
 
     def _spread(self, lane: int) -> Spread:
         """Of the legs from a lane to the next end that is no soft joint."""
+        probes = self._probes_here
         last = next(number for number in range(lane, len(self._lanes)) if not self._lanes[number].soft)
         through = [course[lane : last + 1] for course in self._courses]
         legs = [(leg[0].start, leg[-1].end) if leg else (math.inf, math.inf) for leg in through]
-        colours = self._probes_here.is_lattice
-        return Spread(legs, self._items.stride, is_first=lane == 0, are_colours=colours)
+        return Spread(
+            legs,
+            self._items.stride,
+            is_first=lane == 0,
+            are_colours=probes.is_lattice,
+            n_beside=n_beside(probes),
+            tells_noise=probes.tell_their_error,
+        )
+
+    def _companion(self, rows: int) -> Companion | None:
+        """What is exact or fixed along the path itself is its own."""
+        if not self._probes_here.companion or self._probes_here.kind != "fresh":
+            return None
+        return Companion(self._probes_here, self._items, replace(self._place, rows=rows), self._shape)
 
     def _probes(self, rows: int) -> Directions:
         return make_directions(self._probes_here, self._items, replace(self._place, rows=rows), self._shape)

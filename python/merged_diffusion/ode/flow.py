@@ -20,6 +20,7 @@ from torch import Tensor
 from merged_diffusion import schedules
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import ask, pull
+from merged_diffusion.ode.companion import Companion
 from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.placing import placed
 from merged_diffusion.ode.probes import Directions
@@ -43,7 +44,9 @@ class ProbabilityFlow:
     items
         What problems there are; gives labels to conditional experts.
     spread
-        Told the q of every single probe, where there are several.
+        Told the q of every single probe, where there are several, and of the companion.
+    companion
+        Where it has a product of its own; else a spread that wants one is told the value's q.
     during
         Keeps the time of the network, of the probes' directions and of the products.
     """
@@ -56,6 +59,7 @@ class ProbabilityFlow:
         items: Items,
         spread: Noted | None = None,
         during: During = untimed,
+        companion: Companion | None = None,
     ) -> None:
         self.expert = expert
         self._shape = shape
@@ -63,6 +67,7 @@ class ProbabilityFlow:
         self._items = items
         self.spread = spread
         self._during = during
+        self._companion = companion
         self._cond: tuple[Keys, Tensor] | None = None
         self.network = Stopwatch()
 
@@ -88,29 +93,47 @@ class ProbabilityFlow:
             directions = self._probes.directions(keys, node)
         with self.network.running(z.device), self._during("products"):
             squares = self._squares(eps_hat, state, directions)
+            beside = self._beside(eps_hat, state, keys)
         out = eps_hat.detach().reshape(z.shape)
         if out.untyped_storage().data_ptr() == z.untyped_storage().data_ptr():
             out = out.clone()  # an identity expert returned its input, which the next stage overwrites
         sigma, squares = schedules.sigma(clock), schedules.widened(squares)
-        if self.spread is not None:
-            self.spread.note(gamma, keys, sigma * squares)
         total = sum(squares.unbind(), start=torch.zeros_like(sigma))
-        return out.contiguous(), sigma * (total * self._probes.weight)
+        q = sigma * (total * self._probes.weight)
+        if self.spread is not None:
+            told = [sigma * squares]
+            if self.spread.n_beside:
+                told += [q[None] if beside is None else sigma * schedules.widened(beside)]
+            self.spread.note(gamma, keys, torch.cat(told))
+        return out.contiguous(), q
 
     def _squares(self, eps_hat: Tensor, state: Tensor, directions: Iterator[Tensor]) -> Tensor:
         """v^T (d eps_hat/dz) v, float64: of every direction [m, G] for a spread, else their sum [1, G]."""
         n_products = self._probes.n_products
-        n_kept = 1 if self.spread is None else n_products
+        n_kept = n_products if self.spread is not None and self.spread.tells_noise else 1
         squares = torch.zeros(n_kept, len(state), device=state.device, dtype=_sum_dtype(state.device))
         if not eps_hat.requires_grad:
             return squares  # a constant
         for number, v in enumerate(directions):
-            left = n_products - 1 - number
+            left = n_products - 1 - number + (self._companion is not None)
             pulled = pull(self.expert, eps_hat, state, v.view_as(eps_hat), keep=left > 0)
             if pulled is not None:
                 # Not a view: the gradient lies in memory as the network left it, channels last perhaps.
                 squares[number % n_kept] += (pulled.reshape(v.shape) * v).sum(1, dtype=squares.dtype)
         return squares
+
+    def _beside(self, eps_hat: Tensor, state: Tensor, keys: Keys) -> Tensor | None:
+        """The companion's v_0^T (d eps_hat/dz) v_0 by colour [k, G]; None where it has no product."""
+        if self._companion is None:
+            return None
+        dtype = _sum_dtype(state.device)
+        found = torch.zeros(self._companion.n_parts, len(state), device=state.device, dtype=dtype)
+        v = self._companion.direction(keys)
+        pulled = pull(self.expert, eps_hat, state, v.view_as(eps_hat)) if eps_hat.requires_grad else None
+        if pulled is not None:
+            for part, own in zip(self._companion.parts(pulled.reshape(v.shape) * v), found, strict=True):
+                own += part.sum(1, dtype=dtype)
+        return found
 
     def _labels(self, keys: Keys, device: torch.device) -> Tensor | None:
         """Labels [G] of the rows, sent again only when a row has changed."""

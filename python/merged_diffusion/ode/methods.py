@@ -168,6 +168,9 @@ class Probes:
     variance of one. ``independent``: n probes and their mean, which leaves an n-th. Kind ``independent`` is
     that scheme with the usual kind. Gaussian probes are always independent.
 
+    ``companion``: one more product at every node of `Adams`, of a probe that is fixed along the path and has
+    no part in the value, tells ``quadrature_error``, how far the trace between the nodes may be missed.
+
     Examples
     --------
     >>> import merged_diffusion as md
@@ -179,6 +182,7 @@ class Probes:
     n: int = 1
     kind: ProbeKind | None = None
     scheme: ProbeScheme | None = None
+    companion: bool = False
 
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in PROBE_KINDS:
@@ -186,6 +190,7 @@ class Probes:
         if self.scheme not in (None, *get_args(ProbeScheme)):
             raise UsageError(f"scheme = {self.scheme!r}, possible are {', '.join(get_args(ProbeScheme))}")
         check_count("probes", self.n)
+        check_kind("companion", self.companion, bool)
         if self.kind == "exact" and self.n > 1:
             raise UsageError(f"probe exact is the trace itself, but probes = {self.n}", hint="use 1 probe")
         if self.scheme == "lattice" and self.kind in ("gaussian", "independent"):
@@ -211,6 +216,11 @@ class Probes:
                 hint="dopri5 carries the log-density in its error norm and would take the noise of a new "
                 "probe at a node for error (5,000 evaluations for 120): use method adams, or probe fixed",
             )
+        if self.companion and isinstance(solver, Dopri5):
+            raise UsageError(
+                "a companion tells the error of adams' quadrature, and the method is dopri5",
+                hint="leave it out: dopri5 has the trace in its error norm",
+            )
         known = replace(self, kind=self.kind or solver.usual_probe)
         return replace(known, scheme="lattice" if known.is_lattice else "independent")
 
@@ -225,7 +235,7 @@ class Probes:
         if not self.is_lattice:
             return self
         if self.n >= dim:
-            return Probes(kind="exact")
+            return Probes(kind="exact", companion=self.companion)
         if self.n > MOST_COLOURS:
             raise UsageError(
                 f"probes = {self.n}: a lattice has at most {MOST_COLOURS} colours",

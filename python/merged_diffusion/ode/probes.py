@@ -59,9 +59,10 @@ class RandomDirections:
     meets the same: their noise averages out along the path.
     """
 
-    def __init__(self, probes: Probes, items: Items, place: Place, dim: int) -> None:
+    def __init__(self, probes: Probes, items: Items, place: Place, dim: int, first: int = 0) -> None:
         self.n_products = probes.n
         self.weight = 1.0 / probes.n
+        self._first = np.uint64(first)  # what names the first of a draw
         self._kind = probes.kind
         self._items = items
         self._named: tuple[Keys, Keys] | None = None
@@ -77,7 +78,7 @@ class RandomDirections:
             images, draws = self._items.probe_names(keys[changed])
             rows = placed(changed, self._vectors.device)
             for probe, vectors in enumerate(self._vectors):
-                named = draws + np.uint64(probe) * NEXT_PROBE
+                named = draws + self._first + np.uint64(probe) * NEXT_PROBE
                 vectors.index_copy_(0, rows, self._draw(images, named, node[changed]))
             self._named = keys.copy(), node
         return iter(self._vectors)
@@ -103,8 +104,7 @@ class Colours:
         self.n_products = probes.n
         dim = math.prod(shape)
         self._whole = RandomDirections(replace(probes, n=1), items, place, dim)
-        masks = np.arange(probes.n)[:, None] == colours(probes.n, shape)
-        self._masks = torch.from_numpy(masks).to(place.device, place.dtype)
+        self._masks = masks_of(probes.n, shape, place)
         self._part = torch.zeros(place.rows, dim, device=place.device, dtype=place.dtype)
 
     def directions(self, keys: Keys, node: Keys) -> Iterator[Tensor]:
@@ -112,6 +112,12 @@ class Colours:
         (whole,) = self._whole.directions(keys, node)
         for mask in self._masks:
             yield torch.mul(whole, mask, out=self._part)
+
+
+def masks_of(k: int, shape: tuple[int, int, int], place: Place) -> Tensor:
+    """1 where a value has the colour, else 0 [k, d]."""
+    masks = np.arange(k)[:, None] == colours(k, shape)
+    return torch.from_numpy(masks).to(place.device, place.dtype)
 
 
 class UnitVectors:

@@ -11,6 +11,9 @@ steps, by the trapezoid rule with slopes from differences: h (f_0 + f_1)/2 - h^2
 Where every node has probes of its own, their errors add up by nodes instead (`_core.probe_variances`), and
 one probe a node tells its noise, too. The colours of one probe add up to its q, and given the path they are
 independent: each tells its own noise.
+
+A companion that is fixed along the path (`companion`) sees how the trace bends. What it saw of each colour is
+taken off before neighbours tell the noise: a diagonal Jacobian has none then, however rough it is.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class Noted:
     def __init__(self, spread: Spread, joint: float | None) -> None:
         self._spread = spread
         self._joint = joint
+        self.n_beside, self.tells_noise = spread.n_beside, spread.tells_noise
 
     def note(self, gamma: Floats, keys: Keys, q: Tensor) -> None:
         """`Spread.note`, less the rows that sit out."""
@@ -57,7 +61,8 @@ class Spread:
 
     ``legs`` are the (start, end) of each course there, ``stride`` what lies between the keys of a problem on
     two courses. In the first lane a problem may have taken its first steps in the row of another.
-    ``are_colours``: the probes are those of one (`lattice`).
+    ``are_colours``: the probes are those of one (`lattice`). ``n_beside``: so many values of a companion are
+    behind those of the probes. ``tells_noise``: the probes are told one by one, else as their sum.
     """
 
     def __init__(
@@ -67,10 +72,14 @@ class Spread:
         *,
         is_first: bool = True,
         are_colours: bool = False,
+        n_beside: int = 0,
+        tells_noise: bool = True,
     ) -> None:
         self._legs = legs
         self._are_colours = are_colours
         self._stride = stride
+        self.n_beside = n_beside
+        self.tells_noise = tells_noise
         self._is_first = is_first
         self._seen: dict[int, dict[float, Floats]] = {}
         self._queued: list[tuple[Floats, Keys, Tensor]] = []
@@ -89,7 +98,7 @@ class Spread:
 
     def deviations(self, key: int, steps: Floats, origin: Origin = None) -> Floats:
         """D_p [m] of a problem over its leg here, from the ends of its accepted steps."""
-        nodes, q = self._values(key, steps, origin)
+        nodes, q = self._of_probes(key, steps, origin)
         away = q - q.mean(axis=1, keepdims=True)
         slope = np.gradient(away, nodes, axis=0, edge_order=2 if len(nodes) > 2 else 1)
         h = np.diff(nodes)[:, None]
@@ -102,7 +111,7 @@ class Spread:
 
         With half the variance of their sum (`_core.probe_variances`).
         """
-        nodes, q = self._values(key, steps, origin)
+        nodes, q = self._of_probes(key, steps, origin)
         columns = [np.ascontiguousarray(column) for column in q.T]
         if not self._are_colours:
             return _core.probe_variances(nodes, columns)
@@ -112,6 +121,18 @@ class Spread:
             return None
         by_node, doubts = zip(*known, strict=True)
         return np.concatenate(by_node), sum(doubts)
+
+    def misfit(self, key: int, steps: Floats, origin: Origin = None) -> float | None:
+        """Variance, in nats^2, of what the spline over a leg here may miss (`_core.quadrature_variance`)."""
+        nodes, q = self._values(key, steps, origin)
+        return _core.quadrature_variance(nodes, q[:, q.shape[1] - self.n_beside :].sum(axis=1))
+
+    def _of_probes(self, key: int, steps: Floats, origin: Origin) -> tuple[Floats, Floats]:
+        """The nodes [n], and q [n, m] of the probes there, less what a companion saw of each."""
+        nodes, q = self._values(key, steps, origin)
+        own, beside = np.split(q, [q.shape[1] - self.n_beside], axis=1)
+        # Of independent probes the companion is one more, and their own mean is what they have in common.
+        return nodes, own - beside if own.shape == beside.shape else own
 
     def _values(self, key: int, steps: Floats, origin: Origin) -> tuple[Floats, Floats]:
         """The nodes [n] of a problem's solution on its leg, and q [n, m] there."""

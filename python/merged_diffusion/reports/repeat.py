@@ -16,7 +16,8 @@ STATED: Final = (*methods.WORDS, "probe", "convention")  # whatever the default:
 DEFAULTS: Final[Mapping[str, object]] = {
     name: value for name, value in Settings(data="").as_dict().items() if name not in STATED
 }
-UNSAID: Final = {"tf32", "scheme"}  # set by the program; what several probes are unless they are independent
+# Set by the program, or found by it; what several probes are unless they are independent.
+UNSAID: Final = {"tf32", "scheme", "quadrature"}
 AVERAGED: Final = ("fixed", "fresh")
 
 

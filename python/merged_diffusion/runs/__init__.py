@@ -33,6 +33,7 @@ from merged_diffusion.runs.settings_file import (
     json_text,
     listed,
     read_settings,
+    takes_selection,
 )
 from merged_diffusion.scores.record import Record
 
@@ -157,9 +158,7 @@ class Run:
         else:
             run = cls(directory.path, held)
             run._compare(asked, allow_rebatch=allow_rebatch, strict_env=strict_env)
-            selection = asked["selections"][0]
-            if selection not in held["selections"]:
-                held["selections"].append(selection)
+            if takes_selection(held, asked):
                 directory.write(SETTINGS, json_text(held))
         run._directory = directory
         return run

@@ -3,8 +3,8 @@
 Sameness is of meaning, not of words: an expert is its weights' hash, a data set its content's hash, a
 threshold its gamma. Three kinds of difference:
 
-* free: nothing in a record depends on it (names and paths, which images, how many workers, what is
-  printed);
+* free: no value in a record depends on it (names and paths, which images, how many workers, what is
+  printed, of which images errors of quadrature are measured);
 * machine: the last bits depend on it (batch size, threads, device, network dtype, compiled networks);
   refused unless told otherwise;
 * all else changes numbers and is refused.
@@ -12,8 +12,9 @@ threshold its gamma. Three kinds of difference:
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,9 +33,11 @@ FREE: Final = frozenset(
     for name in (
         *("data", "split", "levels", "limit", "ids", "pair", "likelihood_expert", "quality_expert", "expert"),
         *("eta", "gamma", "edm_sigma", "logsnr", "compare", "allow_failed", "preset"),
-        *("mean_of", "plan_for"),
+        *("mean_of", "plan_for", "quad_check"),
     )
 ) | {"data.name", "data.split"}
+# What a pilot found, which no value depends on.
+QUADRATURE: Final = "quadrature"
 # What an expert is called and where it lies; its weights are compared by their hash.
 FREE_PARTS: Final = ("name", "source", "provenance")
 # Written beside the settings; compared elsewhere (versions) or not at all.
@@ -127,6 +130,19 @@ def differences(recorded: Mapping[str, object], asked: Mapping[str, object]) -> 
     return {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
 
 
+def takes_selection(held: Settings, asked: Settings) -> bool:
+    """Whether ``held`` now has a selection that it had not, or a pilot of more images than its own."""
+    selection = asked["selections"][0]
+    is_new = selection not in held["selections"]
+    if is_new:
+        held["selections"].append(selection)
+    old, new = (each.get("settings", {}).get(QUADRATURE) for each in (held, asked))
+    if new is None or (old is not None and old["n"] >= new["n"]):
+        return is_new
+    held["settings"][QUADRATURE] = new
+    return True
+
+
 def listed(found: Mapping[str, tuple[Any, Any]]) -> str:
     """Differences in words."""
     return "; ".join(f"{key.removeprefix('settings.')} {a} there, {b} here" for key, (a, b) in found.items())
@@ -135,6 +151,8 @@ def listed(found: Mapping[str, tuple[Any, Any]]) -> str:
 def is_free(key: str) -> bool:
     """Whether no record depends on a field."""
     top, *path = key.split(".")
+    if (top, *path[:1]) == ("settings", QUADRATURE):
+        return True
     return key in FREE or top in APART or (top == "experts" and path[1:2] != [] and path[1] in FREE_PARTS)
 
 
@@ -150,3 +168,10 @@ def leaves(value: Any, prefix: str = "") -> dict[str, object]:
     return {
         k: v for key, item in value.items() for k, v in leaves(item, f"{prefix}.{key}".lstrip(".")).items()
     }
+
+
+def meaning_digest(identity: Mapping[str, object], chosen: Iterable[str] = ()) -> str:
+    """Eight hex digits of what records depend on, whatever the machine; ``chosen`` fields count as empty."""
+    kept = {k: v for k, v in leaves(dict(identity)).items() if not is_free(k) and not is_machine(k)}
+    kept |= dict.fromkeys(chosen)
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

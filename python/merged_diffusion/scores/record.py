@@ -31,6 +31,8 @@ class Record(TypedValues):
     draws: list[float | None] | None = None
     """In nats, where there are several. A number that is not finite is read back as None."""
     path_error: float | None = None
+    quadrature_error: float | None = None
+    """Standard deviation of what the spline along the path may miss of the trace, where that was measured."""
     se_probe: float | None = None
     freedom: float | None = None
     """Degrees of freedom of ``se_probe``, for intervals by Student's t; None where it is 0."""

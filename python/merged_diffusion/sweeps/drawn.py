@@ -21,7 +21,6 @@ from merged_diffusion.data.images import make_data
 from merged_diffusion.files.reading import read_bytes
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.identity import experts_as_dict
-from merged_diffusion.jobs.plan import meaning_digest
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.ode.machine import DEVICE
@@ -29,7 +28,7 @@ from merged_diffusion.quality.assess import assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.runs.kept import SENSELESS
 from merged_diffusion.runs.places import make, storing, unmake
-from merged_diffusion.runs.settings_file import write_json
+from merged_diffusion.runs.settings_file import meaning_digest, write_json
 from merged_diffusion.sampling import Samples
 from merged_diffusion.sampling.parts import is_taken, recorded_machine
 from merged_diffusion.scores.differences import Difference

@@ -3,6 +3,7 @@
 use merged_diffusion_core::Error;
 use merged_diffusion_core::bits::{self, Decoding, Dequantisation, ImageTerms};
 use merged_diffusion_core::probe_noise;
+use merged_diffusion_core::quadrature_error::Misfit;
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1,
     PyUntypedArray, PyUntypedArrayMethods,
@@ -217,6 +218,20 @@ fn probe_variances<'py>(
 }
 
 #[pyfunction]
+fn quadrature_variance<'py>(
+    py: Python<'py>,
+    times: &Bound<'py, PyArray1<f64>>,
+    values: &Bound<'py, PyArray1<f64>>,
+) -> PyResult<Option<f64>> {
+    let (times, values) = (owned(times), owned(values));
+    if times.len() != values.len() {
+        return Err(PyValueError::new_err("a value is needed at every time"));
+    }
+    let found = apart(py, times.len(), move || Misfit::new(&times, &values))?;
+    Ok(found.map(|misfit| misfit.square()))
+}
+
+#[pyfunction]
 #[pyo3(signature = (a, b, clusters = None))]
 fn paired_difference<'py>(
     py: Python<'py>,
@@ -250,5 +265,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(clustered_error, module)?)?;
     module.add_function(wrap_pyfunction!(error_of_mean, module)?)?;
     module.add_function(wrap_pyfunction!(probe_variances, module)?)?;
+    module.add_function(wrap_pyfunction!(quadrature_variance, module)?)?;
     module.add_function(wrap_pyfunction!(paired_difference, module)?)
 }

@@ -130,7 +130,7 @@
 //! | diffusion: gamma, z, eps | |
 //! |---|---|
 //! | [`gamma`], [`merge`] | the clock, and who is in charge when |
-//! | [`bits`], [`probe_noise`] | from densities to bits per dimension, and their errors |
+//! | [`bits`], [`probe_noise`], [`quadrature_error`] | from densities to bits per dimension, and their errors |
 //! | [`stream`], [`truncated_normal`], [`special`] | random numbers by name, and their laws |
 //!
 //! The two vocabularies meet in [`field`].
@@ -148,6 +148,7 @@ pub mod merge;
 pub mod outcome;
 pub mod probe_noise;
 pub mod quadrature;
+pub mod quadrature_error;
 pub mod route;
 pub mod rows;
 pub mod runge_kutta;

@@ -12,7 +12,7 @@ use crate::quadrature::spline_weights;
 /// of a dense Gaussian (d = 64) is 2 to 7 % too small and intervals of 95 % hold 93.1, with 4 they hold 94.1.
 /// But a trace of d values bends with d, and its noise grows as sqrt(d): of a diagonal Gaussian (d = 3072),
 /// which has no noise, 3 report 5e-3 bits/dim, 4 report 2e-3, 6 report 4e-4, where natural spectra have 9e-3.
-const NEIGHBOURS: usize = 4;
+pub(crate) const NEIGHBOURS: usize = 4;
 /// With fewer neighbours the least bend is taken for noise.
 const LEAST_NEIGHBOURS: usize = 3;
 
@@ -84,9 +84,7 @@ fn of_residuals(times: &[f64], values: &[f64], halves: &[f64]) -> Option<Noise> 
     if neighbours < LEAST_NEIGHBOURS {
         return None;
     }
-    let distances: Vec<Distance> = (0..n)
-        .map(|node| Distance::new(times, node, neighbours))
-        .collect();
+    let distances = distances(times, neighbours);
     let squares: Vec<f64> = distances.iter().map(|d| d.of(values).powi(2)).collect();
     let (trace, doubt) = traces(&distances, halves, &running_mean(&squares));
     Some(Noise::new(product(halves, &squares), doubt, trace))
@@ -117,9 +115,16 @@ fn traces(distances: &[Distance], halves: &[f64], variances: &[f64]) -> (f64, f6
     (trace, square)
 }
 
+/// The distance of the value at each node from the polynomial through so many of its nearest neighbours.
+pub(crate) fn distances(times: &[f64], neighbours: usize) -> Vec<Distance> {
+    (0..times.len())
+        .map(|node| Distance::new(times, node, neighbours))
+        .collect()
+}
+
 /// The distance of a value from the polynomial through its nearest neighbours, as a sum over the nodes from
 /// `first`; the squares of its coefficients add up to one.
-struct Distance {
+pub(crate) struct Distance {
     first: usize,
     coefficients: Vec<f64>,
 }
@@ -150,7 +155,7 @@ impl Distance {
         (self.first..).zip(self.coefficients.iter().copied())
     }
 
-    fn of(&self, values: &[f64]) -> f64 {
+    pub(crate) fn of(&self, values: &[f64]) -> f64 {
         self.entries().map(|(i, p)| p * values[i]).sum()
     }
 }
@@ -246,9 +251,7 @@ mod tests {
             .iter()
             .map(|w| 0.25 * w * w)
             .collect();
-        let distances: Vec<Distance> = (0..n)
-            .map(|node| Distance::new(&TIMES, node, NEIGHBOURS))
-            .collect();
+        let distances = distances(&TIMES, NEIGHBOURS);
         let (trace, found) = traces(&distances, &halves, &vec![1.0; n]);
         assert!((trace / mean - 1.0).abs() < 1e-12, "{trace}");
         assert!(

@@ -1,0 +1,131 @@
+"""``--quad-check``: whether the trace is smooth between the nodes is measured, recorded and warned of."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import merged_diffusion as md
+from merged_diffusion.jobs import quadrature_pilot
+
+DIGITS = ("nll", "--data", "digits", "--json")
+ROUGH = """
+import torch
+
+class Rough(torch.nn.Module):
+    name, levels, image_shape, conditional, pixels = "rough", 17, (1, 8, 8), False, "centred"
+    gamma_range = (-8.0, 5.0)
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+        self.eval()
+
+    def forward(self, z, gamma, cond=None):
+        square = torch.sigmoid(gamma).to(z.dtype).view(-1, 1, 1, 1)
+        return square.sqrt() * z / (0.49 * (1 - square) + square) + 0.02 * torch.sin(50 * z)
+
+expert = Rough()
+"""
+
+
+@pytest.fixture
+def rough(tmp_path):
+    path = tmp_path / "rough.py"
+    path.write_text(ROUGH)
+    return f"{path}:expert"
+
+
+def records(folder):
+    return md.load_scores(folder).records
+
+
+def test_a_pilot_is_measured_and_kept_and_changes_no_record(run_cli):
+    found = {}
+    for check in ("pilot", "off"):
+        result = run_cli(*DIGITS, "--limit", 3, "--quad-check", check, "--out", check)
+        assert result.code == 0, result.err
+        found[check] = result.json
+    assert records("pilot") == records("off")
+    assert found["off"].get("quadrature") is None
+    told = found["pilot"]["quadrature"]
+    assert told["n"] == 1
+    assert 0 < told["quadrature_error"] < told["se_probe"]
+    assert json.loads(Path("pilot/settings.json").read_text())["settings"]["quadrature"] == told
+    assert run_cli("runs", "show", "pilot", "--json").json["quadrature"] == told
+
+
+def test_one_of_twenty_images_is_measured_and_at_most_eight(run_cli, monkeypatch):
+    asked = []
+
+    def measured(plan, wanted):
+        asked.append(wanted)
+        return quadrature_pilot.QuadratureCheck(0.001, 0.01, wanted, 0.005)
+
+    monkeypatch.setattr(quadrature_pilot, "_measured", measured)
+    monkeypatch.setattr(quadrature_pilot, "MOST", 3)
+    for limit in (2, 2, 20, 21, 41, 61, 62):  # measured anew where there are more of them
+        words = (*DIGITS, "--limit", limit, "--preset", "fast", "--out", "run")
+        assert run_cli(*words).code == 0
+    assert asked == [1, 2, 3]
+    assert json.loads(Path("run/settings.json").read_text())["settings"]["quadrature"]["n"] == 3
+
+
+def test_shards_measure_the_same_images(run_cli):
+    found = [
+        run_cli(*DIGITS, "--limit", 4, "--shard", f"{i}/2", "--out", f"shard-{i}").json["quadrature"]
+        for i in range(2)
+    ]
+    assert found[0] == found[1]
+
+
+def test_all_measures_every_image_and_no_value_changes(run_cli):
+    words = (*DIGITS, "--limit", 2, "--probes", 3)
+    assert run_cli(*words, "--out", "usual").code == 0
+    whole = run_cli(*words, "--quad-check", "all", "--out", "all")
+    assert whole.code == 0, whole.err
+    for one, two in zip(records("all"), records("usual"), strict=True):
+        assert (one.bits_per_dim, one.terms_nats) == (two.bits_per_dim, two.terms_nats)
+        assert one.quadrature_error > 0
+        assert two.quadrature_error is None
+    assert whole.json["quadrature"]["n"] == 2
+    assert whole.json["settings"]["quad_check"] == "all"
+
+
+@pytest.mark.parametrize("check", [(), ("--quad-check", "all")], ids=["pilot", "all"])
+def test_a_rough_trace_is_told_everywhere(run_cli, rough, check):
+    words = ("nll", "--data", "digits", "--limit", 2, "--expert", rough, "--out", "run", *check)
+    result = run_cli(*words)
+    assert result.code == 0, result.err
+    assert "warning: quadrature may miss" in result.err
+    assert "warning: quadrature may miss" in result.out
+    shown = run_cli("runs", "show", "run", "--json").json
+    assert shown["rough_trace"] is True
+    assert shown["quadrature"]["quadrature_error"] > 0.005
+    assert "warning: quadrature may miss" in run_cli("runs", "show", "run").out
+    off = run_cli(*words[:7], "--quad-check", "off", "--json")
+    assert "quadrature may miss" not in off.err
+    assert "rough_trace" not in off.json
+
+
+def test_a_dry_run_and_a_finished_run_measure_nothing(run_cli, monkeypatch):
+    monkeypatch.setattr(quadrature_pilot, "_measured", None)
+    assert run_cli(*DIGITS, "--limit", 2, "--dry-run").code == 0
+    assert run_cli(*DIGITS, "--limit", 2, "--quad-check", "off", "--out", "run").code == 0
+    assert run_cli(*DIGITS, "--limit", 2, "--out", "run").code == 0
+    assert run_cli(*DIGITS, "--limit", 2, "--preset", "paper").code == 0
+
+
+def test_python_has_the_same(tmp_path):
+    summary = md.evaluate("digits", limit=2, out=tmp_path / "run")
+    assert summary.quadrature.n == 1
+    assert not summary.rough_trace
+    whole = md.evaluate("digits", limit=2, probes=md.Probes(companion=True))
+    assert whole.quadrature.n == 2
+
+
+@pytest.mark.parametrize("word", ["pilot", "all"])
+def test_dopri5_has_nothing_to_measure(run_cli, word):
+    result = run_cli("nll", "--data", "digits", "--limit", 1, "--quad-check", word, "--method", "dopri5")
+    assert result.code == 2
+    assert f"--quad-check {word} measures the quadrature of method adams" in result.err
