@@ -109,12 +109,8 @@ def test_a_fitted_gate_knows_its_images_and_its_experts():
     likelihood, quality = load_expert("bundled:digits-vdm"), load_expert("bundled:digits-edm")
     held_back = load_data("digits", "train").select(limit=12)
     options = Options(seed=0, dequantise="decoder")
-    gate = fit_gate(
-        likelihood, quality, held_back, switch=-5.4, exact=2, visits=24, options=options
-    )  # fmt: skip
-    low = quality.gamma_range[0]
-    # The rule says -4.4, and a smooth gate needs 3 to fall.
-    assert (gate.start, gate.end) == (low, pytest.approx(low + 3))
+    gate = fit_gate(likelihood, quality, held_back, exact=2, visits=24, options=options)
+    assert (gate.start, gate.end) == (quality.gamma_range[0], -3.0)
     assert set(gate.experts) == {"likelihood", "quality"}
     assert gate.about["family"]["chosen"].startswith("a ")
     model = MergedModel(likelihood, quality, gate=gate)

@@ -24,12 +24,10 @@ from merged_diffusion.scores.inputs import Images, as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.usual_rows import scoring_rows
 from merged_diffusion.soft_gate import ORDER, Gate, digests
-from merged_diffusion.thresholds.find import find_threshold
 
 Form = Literal["low-noise", "full"]
 FORMS: Final = ("low-noise", "full")
 LOW_NOISE: Final = -3.0  # gamma at which a low-noise gate has ended: the look of an image is decided above
-BEYOND: Final = 1.0  # in gamma: it ends so far above the best threshold, at most
 VISITS: Final = 32  # of every image by the fit
 # a and b of logit w -> a logit w + b: least loss is not best likelihood. (0, 0) is one half.
 FAMILY: Final = ((1.0, 0.0), (1.0, 0.7), (1.0, -0.7), (0.5, 0.0), (0.0, 0.0))
@@ -41,7 +39,6 @@ def fit_gate(
     images: Images,
     *,
     form: Form = "low-noise",
-    switch: float | None = None,
     exact: int = EXACT,
     options: Options | None = None,
     visits: int = VISITS,
@@ -56,10 +53,8 @@ def fit_gate(
     images
         Those that it is fitted to and chosen on; it may not be scored on them.
     form
-        ``low-noise``: 0 from gamma -3 on, or from 1 above the best threshold if that is less, so that
-        samples look as those of the quality expert; ``full``: up to the likelihood expert's upper end.
-    switch
-        Gamma of the best threshold, where it is known; else `find_threshold` finds it for ``low-noise``.
+        ``low-noise``: 0 from gamma -3 on, so that samples look as those of the quality expert; ``full``: up
+        to the likelihood expert's upper end.
     exact
         The fit and its relatives, logit w -> a logit w + b, are scored on as many of the images by exact
         runs, and the best of them is the gate; 0: the fit is.
@@ -92,15 +87,8 @@ def fit_gate(
     data = as_data(images, None, frame)
     classes = as_labels(labels, len(data), frame, data.labels)
     if form == "low-noise":
-        if switch is None:
-            found = find_threshold(
-                likelihood, quality, data,
-                seed=options.seed, dequantise=options.dequantise, machine=options.machine,
-                accept=options.accept, labels=classes, convention=convention,
-            )  # fmt: skip
-            switch = found.gamma
         # No less than a smooth gate needs to fall.
-        high = min(high, max(min(LOW_NOISE, switch + BEYOND), low + ORDER * SPACING))
+        high = min(high, max(LOW_NOISE, low + ORDER * SPACING))
     spaces = [as_model(expert, convention=convention).legs()[0].expert for expert in (likelihood, quality)]
     place = options.machine.here(partial(scoring_rows, len(data)))
     losses = Losses.of(data, classes, options.seed, place)
@@ -111,7 +99,6 @@ def fit_gate(
         shares = measure(losses, (spaces[0], spaces[1]), low, high, visits, data.clusters)
     gate = fitted(shares, low, high, form=form)
     about: dict[str, Any] = {
-        "switch": switch,
         "images": {"name": data.name, "split": data.split, "sha256": data.sha256, "n": len(data)},
         "measured": {
             "gamma": shares.gamma.tolist(), "w": shares.w.tolist(), "se": shares.se.tolist(),

@@ -94,7 +94,7 @@ def gated(
         "convention": convention,
         "progress": progress,
     }
-    gate = fit_gate(likelihood, quality, tune, form=form, switch=switch, exact=exact, **how)
+    gate = fit_gate(likelihood, quality, tune, form=form, exact=exact, **how)
     rows: dict[str, Likelihood] = {}
     if test:
         of = set_name(plan.data.name, plan.data.split)
