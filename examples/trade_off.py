@@ -39,9 +39,10 @@ def main() -> None:
         md.Settings.of(common | {"limit": None if given.all else given.limit}), etas, out=given.out / "nll"
     )
     drawn = md.sweep(
-        md.Settings.of(common | {"tol": given.tol}),
+        md.Settings.of(common),
         etas,
         metric="sample",
+        sampler=None if given.tol is None else md.Ode(md.Adams(tol=given.tol)),
         num=given.num,
         out=given.out / "sample-ode",
     )

@@ -17,9 +17,8 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +34,6 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "records"
 SOLVERS = {"adams": "nll", "dopri5": "nll-dopri5"}
 REPORTED = ("nll", "vlb", "sample-ode")
-SAMPLES = 1000
 ROLES = ("likelihood", "quality")
 PLACE = {"threads": 1, "batch_size": 64}  # one machine's cores change no figure that is shown
 MARK = re.compile(r"(<!-- published: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -43,8 +41,7 @@ MARK = re.compile(r"(<!-- published: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTAL
 Record = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(NamedTuple):
     """What is measured of a set."""
 
     solvers: tuple[str, ...] = ("adams", "dopri5")
@@ -52,13 +49,14 @@ class Scope:
     """Thresholds between the ends; by default the grid of a sweep."""
     tol: float | None = None
     """Of the samples' solver; by default its own."""
+    samples: int = 1000
 
 
 SETS = {
     "digits": Scope(),
     "photos": Scope(),
     # Its networks are large: an hour and a half on one core, for all of it, as it is here.
-    "scenes": Scope(("adams",), etas=(0.15, 0.3, 0.45, 0.6, 0.75), tol=0.01),
+    "scenes": Scope(("adams",), etas=(0.15, 0.3, 0.45, 0.6, 0.75), tol=0.01, samples=500),
 }
 
 
@@ -94,10 +92,11 @@ def run(name: str, out: Path) -> Record:
         md.Settings.of(common | {"repeats": 10}), some, metric=Request(metric="vlb", times=1), out=out / "vlb"
     )
     drawn = md.sweep(
-        md.Settings.of(common | {"tol": scope.tol}),
+        md.Settings.of(common),
         some,
         metric="sample",
-        num=SAMPLES,
+        sampler=None if scope.tol is None else md.Ode(md.Adams(tol=scope.tol)),
+        num=scope.samples,
         out=out / "sample-ode",
     )
     page, _ = report([out / each for each in REPORTED])
@@ -177,7 +176,7 @@ def values(table: Any) -> list[Record]:
 
 def draw_pictures(name: str, out: Path) -> None:
     """The figures of docs/trade-off.md, from the same sweeps."""
-    words = [name, "--all", "--num", str(SAMPLES), "--out", str(out)]
+    words = [name, "--all", "--num", str(SETS[name].samples), "--out", str(out)]
     if SETS[name].etas is not None:
         words += ["--etas", ",".join(map(str, thresholds(name)))]
     if SETS[name].tol is not None:

@@ -23,7 +23,8 @@ def test_documents_show_what_the_records_hold(publish):
         text = document.read_text(encoding="utf-8")
         assert publish.published(text, records) == text, f"python recipes/publish.py write ({document.name})"
         found |= {name for _, name, _ in publish.MARK.findall(text)}
-    assert found == {"summary", "digits-adams", "digits-dopri5", "photos-adams", "photos-dopri5"}
+    sets = {f"{name}-{solver}" for name, scope in publish.SETS.items() for solver in scope.solvers}
+    assert found == {"summary", *sets}
 
 
 def test_a_figure_that_was_changed_by_hand_is_found(publish):
@@ -38,8 +39,8 @@ def test_a_figure_that_was_changed_by_hand_is_found(publish):
 def test_records_are_of_one_version(publish):
     records = publish.kept()
     versions = [record["versions"] for record in records.values()]
-    assert versions[0] == versions[1]
+    assert all(other == versions[0] for other in versions)
     for record in records.values():
         names = [{row["name"] for row in rows} for rows in record["likelihood"].values()]
-        assert names[0] == names[1]
+        assert all(others == names[0] for others in names)
         assert f"eta {record['recommended']:.4f}" in names[0]

@@ -12,7 +12,7 @@ from typing import Any, Self, cast
 
 from merged_diffusion.errors import MergedDiffusionError, UsageError
 from merged_diffusion.experts.accept import Accept
-from merged_diffusion.jobs.settings import THRESHOLDS, Settings, beside
+from merged_diffusion.jobs.settings import PRESETS, THRESHOLDS, Settings, beside
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Probes, Solver
 from merged_diffusion.samplers import Name, Sampler, Sampling, as_sampler
@@ -206,7 +206,8 @@ def sweep(
     else:
         raise UsageError(f"data = {type(data).__name__} is neither a name, a path nor Settings")
     request = _request(metric, settings, sampler, {"times": times, "num": num})
-    if request.metric != "nll" and {"solver", "probes"} & set(said):
+    has_solver = settings.solver not in (None, PRESETS["default"])
+    if request.metric != "nll" and (has_solver or {"solver", "probes"} & set(said)):
         raise UsageError(
             f"solver and probes belong to metric nll, and the metric is {request.metric}",
             hint="the solver of samples is their sampler's: sampler = Ode(solver)",
