@@ -50,7 +50,7 @@ pub type Route = Vec<(f64, f64)>;
 /// The routes of all problems.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Routes {
-    routes: Vec<Route>,
+    all: Vec<Route>,
     stride: u64,
     /// Lanes whose end is a soft joint.
     soft: Vec<usize>,
@@ -60,7 +60,7 @@ impl Routes {
     /// All problems go the same way.
     pub fn one(legs: &[(f64, f64)]) -> Self {
         Self {
-            routes: vec![legs.to_vec()],
+            all: vec![legs.to_vec()],
             stride: u64::MAX,
             soft: Vec::new(),
         }
@@ -102,7 +102,7 @@ impl Routes {
         match firsts.iter().flatten().find(elsewhere) {
             Some(&(from, to)) => Err(Error::Route { from, to, start }),
             None => Ok(Self {
-                routes,
+                all: routes,
                 stride,
                 soft: Vec::new(),
             }),
@@ -115,7 +115,7 @@ impl Routes {
     /// [`Error::Length`] unless the longest has a leg in each lane, [`Error::Choice`] for a key that names
     /// no route.
     pub fn check(&self, keys: &[u64], lanes: usize) -> Result<(), Error> {
-        let expected = self.routes.iter().map(Vec::len).max().unwrap_or(0);
+        let expected = self.all.iter().map(Vec::len).max().unwrap_or(0);
         if lanes != expected {
             return Err(Error::Length {
                 name: "workspaces",
@@ -123,7 +123,7 @@ impl Routes {
                 found: lanes,
             });
         }
-        let outside = |key: &&u64| **key / self.stride >= self.routes.len() as u64;
+        let outside = |key: &&u64| **key / self.stride >= self.all.len() as u64;
         match keys.iter().find(outside) {
             Some(key) => Err(Error::Choice {
                 name: "key",
@@ -136,7 +136,7 @@ impl Routes {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.routes.len()
+        self.all.len()
     }
 
     /// The legs of a problem.
@@ -144,7 +144,7 @@ impl Routes {
     /// # Panics
     /// Where the key names no route.
     pub fn legs(&self, key: u64) -> &[(f64, f64)] {
-        &self.routes[(key / self.stride) as usize]
+        &self.all[(key / self.stride) as usize]
     }
 
     /// What a problem integrates in a lane that its route leads through.
@@ -162,7 +162,7 @@ impl Routes {
 
     /// A t inside a lane, for rows that hold no problem.
     pub(crate) fn idle(&self, lane: usize) -> f64 {
-        self.routes
+        self.all
             .iter()
             .find_map(|legs| legs.get(lane))
             .map_or(0.0, |&(start, _)| start)
