@@ -12,6 +12,7 @@ from merged_diffusion import (
     Dopri5,
     Gate,
     GaussianExpert,
+    Guided,
     Machine,
     MergedModel,
     Ode,
@@ -317,3 +318,11 @@ def test_a_card_says_all_of_a_gate(tmp_path):
 def test_what_is_no_gate_is_refused(make, says):
     with pytest.raises(UsageError, match=says):
         make()
+
+
+def test_a_guided_expert_that_no_leg_has_alone_marks_the_model():
+    low, one, two = (GaussianExpert(SHAPE, variance=v, levels=16) for v in (0.25, 0.2, 0.3))
+    guided = Guided(one, two, 3.0)
+    model = MergedModel(low, guided, gate=Gate(-5.0, guided.gamma_range[1]))
+    assert [leg.role for leg in model.legs()] == ["likelihood", "both"]
+    assert model.guided

@@ -208,7 +208,7 @@ class MergedModel:
     @property
     def guided(self) -> bool:
         """Whether an expert of a leg is guided: what follows of its flow is no denoiser's."""
-        return any(getattr(leg.expert, "is_guided", False) for leg in self.legs())
+        return any(getattr(expert, "is_guided", False) for leg in self.legs() for expert in leg.parts)
 
     @property
     def extrapolated(self) -> bool:

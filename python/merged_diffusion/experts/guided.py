@@ -95,9 +95,10 @@ class Guided(nn.Module):
         self.image_shape: ImageShape = expert.image_shape
         self.conditional = expert.conditional or self.guide.conditional
         ranges = [getattr(each, "label_range", None) for each in (expert, self.guide) if each.conditional]
-        self.label_range: tuple[int, int] | None = next(
-            (found for found in ranges if found is not None), None
-        )
+        known = [found for found in ranges if found is not None]
+        self.label_range: tuple[int, int] | None = None
+        if known:
+            self.label_range = max(low for low, _ in known), min(high for _, high in known)
         self.is_guided = self.weight != 1
         self.provenance: dict[str, object] = {**getattr(expert, "provenance", {}), **self._guidance(interval)}
 
@@ -109,6 +110,11 @@ class Guided(nn.Module):
         eps = self.expert(z, gamma, cond if self.expert.conditional else None)
         low, high = self.interval
         acts = (gamma > low) & (gamma < high)
+        if self.without_class and self.is_guided and cond is None:
+            raise UsageError(
+                f"{self.name}: no classes were given, and without one it is what it is guided by",
+                hint="give labels (--labels), or another guide",
+            )
         if self.weight == 1 or not bool(acts.any()):  # waits for the device: half of the network calls
             return eps
         eps_g = self.guide(z, gamma, self._of_guide(cond))

@@ -101,9 +101,8 @@ class Identity(TypedValues):
     @property
     def is_guided(self) -> bool:
         """Whether an expert in charge of a leg was guided: its records are of the guided flow."""
-        return any(
-            GUIDANCE in self.experts[leg.role].provenance for leg in self.legs if leg.role in self.experts
-        )
+        roles = {role for leg in self.legs for role in (self.experts if leg.role == "both" else [leg.role])}
+        return any(GUIDANCE in self.experts[role].provenance for role in roles if role in self.experts)
 
     @classmethod
     def from_dict(cls, value: Mapping[str, object]) -> Identity:

@@ -97,7 +97,8 @@ def load_models(settings: Settings, data: str = "") -> Models:
         given, loaded = {alone: given["expert"]}, {alone: loaded["expert"]}
     if settings.guidance is not None:
         _guide(loaded, settings.guidance, settings.cache)
-    identity = {role: _identity(expert, given[role]) for role, expert in loaded.items()}
+    guide = None if settings.guidance is None else settings.guidance.guide
+    identity = {role: _identity(expert, given[role], guide) for role, expert in loaded.items()}
     if settings.expert is None:
         _check_roles(loaded, identity)
     models = _models(settings, loaded, pair)
@@ -113,7 +114,7 @@ def _guide(loaded: dict[str, Expert], guidance: Guidance, cache: str | Path | No
         guide = load_expert(path, cache=cache)
     loaded[role] = guided = Guided(loaded[role], guide, guidance.weight, interval=guidance.interval)
     if guided.is_guided:
-        guided.provenance[GUIDANCE] = guidance.as_dict() | {"code_sha256": code_sha256(guidance.guide)}
+        guided.provenance[GUIDANCE] = guidance.as_dict()
 
 
 def _given_models(model: MergedModel) -> Models:
@@ -205,7 +206,18 @@ def _check_fits(expert: Expert, source: str, data: Data) -> None:
         )
 
 
-def _identity(expert: Expert, source: str) -> ExpertIdentity:
+def _identity(expert: Expert, source: str, guide: str | None = None) -> ExpertIdentity:
+    """What tells an expert from others; ``guide`` is the source of the one that guides it."""
+    if isinstance(expert, Guided):
+        own = _identity(expert.expert, source)
+        other = None if expert.without_class or guide is None else _identity(expert.guide, guide)
+        return replace(
+            own,
+            name=expert.name,
+            weights_sha256=weights_sha256(expert),
+            code_sha256=own.code_sha256 if other is None else _joined(own, other),
+            provenance=_provenance(expert, source),
+        )
     words = (expert.predicts, expert.input) if isinstance(expert, VdmExpert) else ("eps", "vp")
     predicts, given = (None, None) if words == ("eps", "vp") else words
     meaning: str | None = getattr(expert, "meaning", None)
@@ -221,6 +233,12 @@ def _identity(expert: Expert, source: str) -> ExpertIdentity:
         code_sha256=code_sha256(source),
         provenance=_provenance(expert, source),
     )
+
+
+def _joined(own: ExpertIdentity, guide: ExpertIdentity) -> str | None:
+    """Of two experts that act as one: what their weights, which have a hash of their own, do not say."""
+    said = [own.code_sha256, guide.code_sha256, guide.predicts, guide.input]
+    return hashlib.sha256(repr(said).encode()).hexdigest() if any(said) else None
 
 
 def _provenance(expert: Expert, source: str) -> dict[str, object]:

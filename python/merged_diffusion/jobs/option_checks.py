@@ -159,6 +159,7 @@ def check_gate_alone(words: Mapping[str, Any], thresholds: Sequence[str]) -> Non
         return
     others = [*thresholds, *(name for name in ("expert", "extrapolate") if words[name])]
     others += ["range"] if words["range"] != "native" else []
+    others += ["guidance"] if words["guidance"] is not None else []
     if others:
         raise UsageError(
             f"--gate {words['gate']} shares the noise levels of two experts and excludes "

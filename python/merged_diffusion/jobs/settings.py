@@ -206,7 +206,7 @@ class Settings:
             | _said({"shared_probes": True if self.importance > 1 else None}),
             "probe_error": _said({"probe_error": self.probe_error}),
             "gate": _said({"gate": self.gate}),
-            "quad_check": _said({"quad_check": None if self.quad_check == "pilot" else self.quad_check}),
+            "quad_check": _said({"quad_check": "all" if self.quad_check == "all" else None}),
         }
         words: dict[str, object] = {}
         for field in fields(self):

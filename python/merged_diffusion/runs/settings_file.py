@@ -32,8 +32,8 @@ FREE: Final = frozenset(
     f"settings.{name}"
     for name in (
         *("data", "split", "levels", "limit", "ids", "pair", "likelihood_expert", "quality_expert", "expert"),
-        *("eta", "gamma", "edm_sigma", "logsnr", "compare", "allow_failed", "preset"),
-        *("mean_of", "plan_for", "quad_check"),
+        *("eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "allow_failed", "preset"),
+        *("mean_of", "plan_for"),
     )
 ) | {"data.name", "data.split"}
 # What a pilot found, which no value depends on.
