@@ -107,14 +107,14 @@ class Guided(nn.Module):
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
         """eps_hat [B, C, H, W] at z [B, C, H, W] and gamma [B]; the guide is asked for all rows or none."""
-        eps = self.expert(z, gamma, cond if self.expert.conditional else None)
-        low, high = self.interval
-        acts = (gamma > low) & (gamma < high)
         if self.without_class and self.is_guided and cond is None:
             raise UsageError(
                 f"{self.name}: no classes were given, and without one it is what it is guided by",
                 hint="give labels (--labels), or another guide",
             )
+        eps = self.expert(z, gamma, cond if self.expert.conditional else None)
+        low, high = self.interval
+        acts = (gamma > low) & (gamma < high)
         if self.weight == 1 or not bool(acts.any()):  # waits for the device: half of the network calls
             return eps
         eps_g = self.guide(z, gamma, self._of_guide(cond))
