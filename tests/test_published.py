@@ -1,6 +1,7 @@
 """The figures of the documents are those of the records that are kept beside them (recipes/publish.py)."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,10 @@ def test_records_are_of_one_version(publish):
         names = [{row["name"] for row in rows} for rows in record["likelihood"].values()]
         assert all(others == names[0] for others in names)
         assert f"eta {record['recommended']:.4f}" in names[0]
+
+
+def test_reports_name_no_folder_of_a_machine():
+    for page in sorted((ROOT / "docs" / "reports").glob("*.html")):
+        text = page.read_text(encoding="utf-8")
+        assert f"results/publish/{page.stem}/nll" in text
+        assert not re.findall(r"(?:· |>)/(?:work|dev/shm|home|tmp|root)/", text), page.name
