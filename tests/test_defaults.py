@@ -33,6 +33,7 @@ CHANGED = {
         ("steps: int = 18", "steps: int = 17"),
         ("steps: int = 20", "steps: int = 21"),
         ("steps: int = 15", "steps: int = 16"),
+        ("steps: int = 10", "steps: int = 11"),
         ("s_noise: float = 1.0", "s_noise: float = 1.003"),
     ],
     "likelihood/likelihood_options.py": [
@@ -58,7 +59,7 @@ HELP = {
     "sample": {
         "tol": "0.002", "h-max": "0.6", "rtol": "2e-5", "atol": "3e-5", "num": "14", "seed": "5",
         "decode": "sample", "s-noise": "1.003",
-        "steps": "heun 17, dpmpp-2m 21, dpmpp-3m 16, unipc 16, deis 16, ipndm 16, ancestral 250",
+        "steps": "heun 17, dpmpp-2m 21, dpmpp-3m 16, unipc 16, deis 16, ipndm 16, dpm-v3 11, ancestral 250",
     },
     "sweep": {"tol": "0.004; sample: 0.002", "num": "900", "times": "15", "seed": "5"},
     "threshold": {"tune-limit": "200", "seed": "5"},

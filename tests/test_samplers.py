@@ -20,7 +20,10 @@ from merged_diffusion.samplers import Ancestral, Deis, Dpmpp2m, Dpmpp3m, Heun, I
         ({"sampler": "heun", "steps": 1}, "steps 1 is no whole number"),
         ({"sampler": "ancestral", "steps": -3}, "steps -3"),
         ({"sampler": "dpmpp-2m", "steps": 2.5}, "steps 2.5"),
-        ({"steps": 10}, "steps 10 belongs to heun, dpmpp-2m, dpmpp-3m, unipc, deis, ipndm and ancestral"),
+        (
+            {"steps": 10},
+            "steps 10 belongs to heun, dpmpp-2m, dpmpp-3m, unipc, deis, ipndm, dpm-v3 and ancestral",
+        ),
         ({"sampler": "ancestral", "rtol": 1e-5}, "rtol 1e-05 belongs to ode"),
         ({"sampler": "heun", "method": "dopri5"}, "method dopri5 belongs to ode"),
         ({"sampler": "heun", "clip": True}, "clip True belongs to ancestral"),
@@ -35,7 +38,7 @@ from merged_diffusion.samplers import Ancestral, Deis, Dpmpp2m, Dpmpp3m, Heun, I
         ({"step_control": "constant"}, "possible are"),
         ({"sampler": "unipc", "order": 4}, "order 4, possible are 2 and 3"),
         ({"sampler": "deis", "order": True}, "order True, possible are 2 and 3"),
-        ({"sampler": "ipndm", "order": 4}, "order 4 belongs to unipc and deis"),
+        ({"sampler": "ipndm", "order": 4}, "order 4 belongs to unipc, deis and dpm-v3"),
         ({"sampler": "unipc", "steps": 0}, "steps 0 is no whole number"),
         ({"sampler": "ode", "sigmas": "edm"}, "sigmas edm belongs to heun, dpmpp-2m"),
         (

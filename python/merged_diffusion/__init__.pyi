@@ -20,14 +20,16 @@ from merged_diffusion.jobs.kept_scores import load_scores as load_scores
 from merged_diffusion.jobs.settings import Settings as Settings
 from merged_diffusion.likelihood import Likelihood as Likelihood, log_density as log_density, log_likelihood as log_likelihood, paired_difference as paired_difference
 from merged_diffusion.merge import MergedModel as MergedModel, Threshold as Threshold
+from merged_diffusion.flow_statistics import ModelStatistics as ModelStatistics, load_model_statistics as load_model_statistics
 from merged_diffusion.ode.machine import Machine as Machine
 from merged_diffusion.ode.methods import Adams as Adams, Dopri5 as Dopri5, Probes as Probes
 from merged_diffusion.pairs import load_pair as load_pair
 from merged_diffusion.quality.assess import assess as assess
 from merged_diffusion.quality.frechet import frechet_distance as frechet_distance
 from merged_diffusion.runs import Run as Run, open_run as open_run
-from merged_diffusion.samplers import Ancestral as Ancestral, Deis as Deis, Dpmpp2m as Dpmpp2m, Dpmpp3m as Dpmpp3m, Heun as Heun, Ipndm as Ipndm, Ode as Ode, UniPC as UniPC
+from merged_diffusion.samplers import Ancestral as Ancestral, Deis as Deis, Dpmpp2m as Dpmpp2m, Dpmpp3m as Dpmpp3m, DpmV3 as DpmV3, Heun as Heun, Ipndm as Ipndm, Ode as Ode, UniPC as UniPC
 from merged_diffusion.sampling import Samples as Samples, draw as draw, sample as sample
+from merged_diffusion.sampling.fit_statistics import fit_model_statistics as fit_model_statistics
 from merged_diffusion.scores.set_mean import estimate_mean as estimate_mean
 from merged_diffusion.sweeps.carry_out import sweep as sweep
 from merged_diffusion.thresholds import find_threshold as find_threshold

@@ -177,7 +177,7 @@ def test_guided_samples_are_those_of_python_and_others_than_without(run_cli):
         (["--guidance", "2", "--guide", "x", "--guidance-interval", "2,-3"], "2,-3 is no LOW,HIGH"),
         (["--guidance", "2", "--guide", "x", "--guidance-interval", "2"], "'2' is not LOW,HIGH"),
         (["--sampler", "unipc", "--order", "4"], "order 4, possible are 2 and 3"),
-        (["--sampler", "heun", "--order", "3"], "order 3 belongs to unipc and deis"),
+        (["--sampler", "heun", "--order", "3"], "order 3 belongs to unipc, deis and dpm-v3"),
         (["--sampler", "deis", "--sigmas", "none.txt"], "possible are logsnr, edm, quadratic and the name"),
         (["--out", "a.jpg"], ".jpg"),
         (["--labels", "cycle"], "cycle"),

@@ -15,7 +15,7 @@ from merged_diffusion.errors import ExpertError, ExpertWarning, UsageError
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.timetables import step_gammas
-from merged_diffusion.jobs.models import weights_sha256
+from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.merge import as_model
 
 MEAN, VARIANCE = 0.1, 0.25

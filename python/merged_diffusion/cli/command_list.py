@@ -19,6 +19,7 @@ SECTIONS: Final = {
     },
     "Images": {
         "sample": "Draw new images from one model or from two merged.",
+        "model-statistics": "Measure two experts once, for the sampler dpm-v3.",
         "fid": "Distance of images from a reference set (Frechet, kernel).",
         "fid-ref": "Make the statistics of a reference set, for fid.",
     },

@@ -76,6 +76,7 @@ expert = _completer(_experts)
 guide = _completer(lambda: ("none-class", *_experts()))
 to_fetch = _completer(_to_fetch, otherwise=None)
 sigmas = _completer(_sigmas)
+file = _completer(lambda: ())
 eta = _completer(lambda: ("min", "max", "auto"), otherwise=None)
 device = _completer(lambda: ("auto", "cpu", "cuda", "mps"), otherwise=None)
 

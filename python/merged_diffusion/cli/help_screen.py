@@ -24,7 +24,7 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Threshold": (
         *("eta", "etas", "gamma", "edm_sigma", "logsnr", "gate", "form", "tune_data", "tune_limit"),
-        *("exact", "no_confirm", "no_test"),
+        *("exact", "no_confirm", "no_test", "spacing"),
     ),
     "Measure": (
         "metric",
@@ -37,7 +37,8 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "allow_failed",
     ),
     "Sampler": (
-        *("sampler", "steps", "order", "sigmas", "decode", "clip", "s_churn", "s_min", "s_max", "s_noise"),
+        *("sampler", "steps", "order", "sigmas", "statistics", "decode", "clip"),
+        *("s_churn", "s_min", "s_max", "s_noise"),
     ),
     "Solver": (
         *("preset", "method", "tol", "bpd_tol", "h_max", "quad_check", "rtol", "atol", "step_control"),

@@ -56,15 +56,17 @@ what = options.stacked(
 how = options.stacked(
     click.option("--sampler", type=click.Choice(samplers.NAMES), show_default=samplers.Ode.name,
                  help="ode: probability flow; ancestral: DDPM's; heun: EDM's; others: few steps, one network "
-                 "evaluation each (DPM-Solver++, UniPC, DEIS, iPNDM)."),
+                 "evaluation each (DPM-Solver++, UniPC, DEIS, iPNDM, DPM-Solver-v3)."),
     options.number("--steps", ", ".join(f"{k.name} {k.steps}" for k in samplers.GRIDS),
                    "How many steps; all but ode.", kind=int),
-    options.number("--order", options.default(samplers.UniPC.order),
-                   "unipc, deis: 2 or 3 earlier evaluations that a step looks at.", kind=int),
+    options.number("--order", ", ".join(f"{k.name} {k.order}" for k in samplers.OF_ORDERS),
+                   "unipc, deis, dpm-v3: 2 or 3 earlier evaluations that a step looks at.", kind=int),
     click.option("--sigmas", metavar=f"FILE|{'|'.join(samplers.SIGMAS)}", shell_complete=completion.sigmas,
                  show_default="edm of heun, deis, ipndm; else logsnr",
                  help="Where steps begin and end, all but ode: by a word, or a FILE of EDM's sigmas or of "
                  "gammas, one a line, below a first line edm_sigma or gamma."),
+    click.option("--statistics", metavar="FILE.npz", shell_complete=completion.file,
+                 help="dpm-v3: what the command model-statistics has measured of the experts."),
     options.solver(
         samplers.USUAL_SOLVER, of="With the sampler ode. ", loosest=f", at most {samplers.LOOSEST_TOL:g}"
     ),

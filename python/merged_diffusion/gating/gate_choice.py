@@ -13,9 +13,9 @@ import numpy.typing as npt
 from merged_diffusion.bound.losses import Losses
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gating.fit import SPACING, bent, fitted, nearest
 from merged_diffusion.gating.residuals import measure
-from merged_diffusion.jobs.models import weights_sha256
 from merged_diffusion.likelihood import Likelihood, log_likelihoods, paired_difference
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model

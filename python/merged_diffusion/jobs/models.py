@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, cast
 
-import torch
-from torch import nn
-
 from merged_diffusion.catalogue.absent import expert_paths
 from merged_diffusion.catalogue.entries import PairCard
 from merged_diffusion.data.images import Data
@@ -20,6 +17,7 @@ from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.guided import Guided
 from merged_diffusion.experts.own_code import code_sha256
 from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gate_card import check_experts, load_gate
 from merged_diffusion.jobs.guidance import NONE_CLASS, Guidance
 from merged_diffusion.jobs.identity import GUIDANCE, ExpertIdentity, Experts
@@ -245,16 +243,3 @@ def _provenance(expert: Expert, source: str) -> dict[str, object]:
     """What its checkpoint says; a bundled one lies elsewhere on every machine."""
     found = dict(getattr(expert, "provenance", {}))
     return found | {"source": source} if source.startswith("bundled:") else found
-
-
-def weights_sha256(expert: Expert) -> str | None:
-    """SHA-256 over names, types, shapes and bytes of parameters and buffers; None for other callables."""
-    tensors = expert.state_dict() if isinstance(expert, nn.Module) else {}
-    if not tensors:
-        return None
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

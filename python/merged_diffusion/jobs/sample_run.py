@@ -24,7 +24,7 @@ from merged_diffusion.jobs.settings import MACHINE, Settings
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
-from merged_diffusion.samplers import Heun, Ode, Sampling
+from merged_diffusion.samplers import DpmV3, Heun, Ode, Sampling
 from merged_diffusion.sampling import Samples, draw, grids, sample_files
 from merged_diffusion.sampling.parts import recorded_machine
 from merged_diffusion.sampling.store import Store
@@ -57,6 +57,10 @@ class SamplePlan(ModelPlan):
         shape = _shape(model, image_shape)
         if not isinstance(how.sampler, Ode):
             grids.nodes(how.sampler, *reversed(model.gamma_range))  # numbers of a grid fit, or are refused
+        if isinstance(how.sampler, DpmV3):
+            known = how.sampler.known
+            known.check([(leg.role, leg.start, leg.end) for leg in model.legs()], shape)
+            known.check_experts({role: expert.weights_sha256 for role, expert in models.identity.items()})
         return cls(
             settings=settings,
             models=models,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import ClassVar, Final, Literal, cast, get_args
 
 from merged_diffusion.errors import UsageError
@@ -16,6 +16,7 @@ from merged_diffusion.samplers.on_grids import (
     Deis,
     Dpmpp2m,
     Dpmpp3m,
+    DpmV3,
     Heun,
     Ipndm,
     OnGrid,
@@ -25,7 +26,7 @@ from merged_diffusion.samplers.on_grids import (
 )
 from merged_diffusion.scores.defaults import SEED
 
-Name = Literal["ode", "ancestral", "heun", "dpmpp-2m", "dpmpp-3m", "unipc", "deis", "ipndm"]
+Name = Literal["ode", "ancestral", "heun", "dpmpp-2m", "dpmpp-3m", "unipc", "deis", "ipndm", "dpm-v3"]
 Decode = Literal["argmax", "sample"]
 
 NAMES: Final = get_args(Name)
@@ -60,8 +61,18 @@ class Ode:
 
 
 Sampler = Ode | OnGrid
-GRIDS: Final = (Heun, Dpmpp2m, Dpmpp3m, UniPC, Deis, Ipndm, Ancestral)  # those of a fixed number of steps
+GRIDS: Final = (
+    Heun,
+    Dpmpp2m,
+    Dpmpp3m,
+    UniPC,
+    Deis,
+    Ipndm,
+    DpmV3,
+    Ancestral,
+)  # those of a fixed number of steps
 SAMPLERS: Final[Mapping[str, type[Sampler]]] = {kind.name: kind for kind in (Ode, *GRIDS)}
+OF_ORDERS: Final = (UniPC, Deis, DpmV3)
 # The words of each sampler beside its name.
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     kind.name: methods.WORDS if kind is Ode else tuple(field.name for field in fields(kind))
@@ -149,13 +160,21 @@ class Sampling:
 
     def as_dict(self) -> dict[str, object]:
         """The words that count, as JSON values; an unlimited ``s_max`` has none."""
-        own: Mapping[str, object] = asdict(self.sampler) if self.solver is None else words_of(self.solver)
+        own = _own_words(self.sampler) if self.solver is None else words_of(self.solver)
         before = ("steps", "order", *methods.WORDS, "clip")
         said: dict[str, object] = {"seed": self.seed, "sampler": self.sampler.name}
         said |= {name: own[name] for name in before if name in own} | {"decode": self.decode}
         said |= {name: value for name, value in own.items() if name not in before}
         said = {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
         return {name: value for name, value in said.items() if value is not None and value != math.inf}
+
+
+def _own_words(sampler: Sampler) -> Mapping[str, object]:
+    """The fields of a sampler; statistics by their hash."""
+    found = {field.name: getattr(sampler, field.name) for field in fields(sampler)}
+    if isinstance(sampler, DpmV3):
+        found["statistics"] = sampler.known.sha256
+    return found
 
 
 def _listed(words: Sequence[str]) -> str:

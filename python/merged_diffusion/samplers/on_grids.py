@@ -6,10 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import ClassVar, Final, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast, get_args
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.samplers.sigmas import Sigmas, Word, checked
+
+if TYPE_CHECKING:
+    from merged_diffusion.flow_statistics import ModelStatistics
 
 CHURN: Final = ("s_churn", "s_min", "s_max", "s_noise")
 MOST_STEPS: Final = 1_000_000
@@ -198,7 +202,51 @@ class Ipndm:
         _settle(self, 1)
 
 
-OnGrid = Ancestral | Heun | Dpmpp2m | Dpmpp3m | UniPC | Deis | Ipndm
+@dataclass(frozen=True)
+class DpmV3:
+    """Steps in the variable that statistics of the model make smoothest (Zheng et al. 2023, DPM-Solver-v3).
+
+    Parameters
+    ----------
+    steps, order, sigmas
+        As of `UniPC`.
+    statistics
+        Of `fit_model_statistics`, or the file that keeps them.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> md.DpmV3(steps=8, statistics="photos-statistics.npz")  # doctest: +SKIP
+    """
+
+    steps: int = 10
+    order: Order = 2
+    sigmas: Sigmas | None = None
+    statistics: ModelStatistics | str | Path | None = None
+    name: ClassVar[Literal["dpm-v3"]] = "dpm-v3"
+    usual_sigmas: ClassVar[Word] = "logsnr"
+
+    def __post_init__(self) -> None:
+        _settle(self, 1)
+        _check_order(self.order)
+        if self.statistics is None:
+            raise UsageError(
+                f"{self.name} wants statistics of the model",
+                hint="merged-diffusion model-statistics --data DATA --out FILE.npz measures them, once; "
+                "--statistics FILE.npz names them",
+            )
+        if isinstance(self.statistics, str | Path):
+            from merged_diffusion.flow_statistics import load_model_statistics
+
+            object.__setattr__(self, "statistics", load_model_statistics(self.statistics))
+
+    @property
+    def known(self) -> ModelStatistics:
+        """The statistics, as they were read."""
+        return cast("ModelStatistics", self.statistics)
+
+
+OnGrid = Ancestral | Heun | Dpmpp2m | Dpmpp3m | UniPC | Deis | Ipndm | DpmV3
 
 
 def steps_of(kind: type[OnGrid], sigmas: Sequence[float]) -> int:
@@ -224,7 +272,8 @@ def _settle(sampler: OnGrid, least: int) -> None:
 def _check_order(order: object) -> None:
     if order not in ORDERS or isinstance(order, bool):
         raise UsageError(
-            f"order {order}, possible are {' and '.join(map(str, ORDERS))}", hint="leave it out for order 3"
+            f"order {order}, possible are {' and '.join(map(str, ORDERS))}",
+            hint="leave it out for the usual one",
         )
 
 

@@ -19,9 +19,10 @@ from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.machine import Place
 from merged_diffusion.ode.methods import Solver
 from merged_diffusion.ode.time_profile import Timekeeper, kept_by
-from merged_diffusion.samplers import CHURN, Ancestral, Heun, Ode, OnGrid, Sampling
+from merged_diffusion.samplers import CHURN, Ancestral, DpmV3, Heun, Ode, OnGrid, Sampling
 from merged_diffusion.sampling import decode, grids
 from merged_diffusion.sampling.ancestral import ancestral
+from merged_diffusion.sampling.dpm_v3 import dpm_v3
 from merged_diffusion.sampling.heun import ends_clean, heun
 from merged_diffusion.sampling.multistep import method_of, multistep
 from merged_diffusion.sampling.network import Network
@@ -64,6 +65,8 @@ class Drawing:
         self._keeper = keeper
         self._dim = int(np.prod(shape))
         ends = self._legs[0].start, self._legs[-1].end
+        if isinstance(how.sampler, DpmV3):
+            how.sampler.known.check([(leg.role, leg.start, leg.end) for leg in self._legs], shape)
         self._gammas = None if isinstance(how.sampler, Ode) else grids.nodes(how.sampler, *ends)
         is_clean = isinstance(how.sampler, Heun) and ends_clean(self._legs)
         end = self._legs[-1].end
@@ -142,6 +145,8 @@ class Drawing:
         if isinstance(how, Heun):
             churn = {name: getattr(how, name) for name in CHURN}
             return heun(z, legs, network, noise.step, grid, steps=how.steps, **churn)
+        if isinstance(how, DpmV3):
+            return dpm_v3(z, legs, network, grid, how.known, how.order)
         return multistep(z, legs, network, grid, method_of(how))
 
     def _solve(self, ids: Integers, labels: Integers | None, maker: _Maker, ready: OnImages) -> None:

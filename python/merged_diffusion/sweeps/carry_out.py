@@ -15,7 +15,7 @@ from merged_diffusion.experts.accept import Accept
 from merged_diffusion.jobs.settings import PRESETS, THRESHOLDS, Settings, beside
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Probes, Solver
-from merged_diffusion.samplers import Name, Sampler, Sampling, as_sampler
+from merged_diffusion.samplers import DpmV3, Name, Sampler, Sampling, as_sampler
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.comparison import compare
 from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
@@ -238,5 +238,7 @@ def _request(
         return metric
     words: dict[str, object] = dict(counts)
     if sampler is not None:
-        words["sampling"] = Sampling(as_sampler(sampler), settings.seed).as_dict()
+        how = Sampling(as_sampler(sampler), settings.seed)
+        known = {"statistics": how.sampler.known} if isinstance(how.sampler, DpmV3) else {}
+        words["sampling"] = how.as_dict() | known  # themselves, where kept samples have their hash
     return Request.of(metric, stated(settings) | words)

@@ -15,7 +15,7 @@ from merged_diffusion.scores.defaults import SWEPT, TIMES
 Metric = Literal["nll", "vlb", "sample"]
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 SCORED: Final = ("nll", "vlb")
-OF_SAMPLES: Final = ("sampler", "steps", "order", "sigmas", "clip", "decode", *CHURN)
+OF_SAMPLES: Final = ("sampler", "steps", "order", "sigmas", "statistics", "clip", "decode", *CHURN)
 # Who takes an option that not every metric takes.
 OWNERS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("dequantise", "importance", "probe", "probes", "preset", "profile_time"), ("nll",)),

@@ -1,0 +1,111 @@
+"""``model-statistics``: parses, builds, calls, prints."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from merged_diffusion.cli import completion, options, output
+from merged_diffusion.cli.nll import model, what, where
+from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.sources import check_present
+from merged_diffusion.scores.defaults import SEED, SPACING, TUNED
+
+EPILOG: Final = """\b
+Examples:
+  merged-diffusion model-statistics --data photos --out ems.npz
+  merged-diffusion sample --pair photos --sampler dpm-v3 --statistics ems.npz
+"""
+
+
+@options.command("model-statistics", EPILOG)
+@options.less(what, "split", "limit", "ids")
+@click.option(
+    "--tune-data", metavar="PATH", show_default="held-back train images of the known set",
+    shell_complete=completion.data, help="The images to measure the experts with.",
+)  # fmt: skip
+@click.option(
+    "--tune-limit", type=click.IntRange(4), metavar="N", default=TUNED, show_default=True,
+    help="How many of them, at most.",
+)  # fmt: skip
+@click.option(
+    "--spacing", type=click.FloatRange(0, min_open=True), metavar="NUMBER", default=SPACING,
+    show_default=True, help="Distance of the noise levels in gamma, minus log SNR.",
+)  # fmt: skip
+@options.less(model, "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate")
+@options.guidance
+@options.seed(SEED)
+@options.batch_coupled
+@options.less(
+    where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time", "out"
+)
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.npz", required=True,
+    help="The file of the statistics, for --statistics of sample.",
+)  # fmt: skip
+def command(given: options.Given) -> int:
+    """Measure, once, by what the sampler dpm-v3 (DPM-Solver-v3) takes longer steps.
+
+    Of each expert, over its whole range of noise levels: how its prediction changes with the image and along
+    the flow, on average over train images. They serve at every threshold.
+    """
+    settings = Settings.of(given)
+    out: Path = given["out"]
+    if out.suffix != ".npz":
+        raise UsageError(f"--out {out} does not end in .npz", hint="statistics are arrays: name a FILE.npz")
+    if out.exists():
+        raise UsageError(f"--out {out}: is there already", hint="use another --out")
+    check_present(settings)
+    import numpy as np
+    from tqdm import tqdm
+
+    from merged_diffusion.catalogue.sets import set_name
+    from merged_diffusion.flow_statistics import columns_of
+    from merged_diffusion.jobs.plan import labels_of, place
+    from merged_diffusion.jobs.threads import configured
+    from merged_diffusion.runs.directory import write_file
+    from merged_diffusion.sampling.fit_statistics import fit_model_statistics
+    from merged_diffusion.thresholds.auto import tuning_data, without_threshold
+
+    quiet = given["quiet"]
+    with output.remarks(quiet=quiet):
+        plan, _ = place(without_threshold(settings) if settings.expert is None else settings, None)
+        settings = plan.settings
+        images = tuning_data(settings, given["tune_data"], given["tune_limit"])
+        with (
+            configured(threads=plan.threads, deterministic=settings.deterministic),
+            tqdm(unit="gamma", disable=quiet or not sys.stderr.isatty()) as bar,
+        ):
+
+            def observe(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            found = fit_model_statistics(
+                next(iter(plan.models.models.values())),
+                images,
+                spacing=given["spacing"],
+                seed=settings.seed,
+                labels=labels_of(images, settings),
+                machine=settings.machine,
+                accept=settings.accept,
+                observe=observe,
+            )
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **columns_of(found))
+        write_file(out, content.getvalue())
+    of = set_name(images.name, images.split)
+    if given["as_json"]:
+        output.emit_json({"command": "model-statistics", "out": str(out), **found.as_dict()})
+        return 0
+    for role, table in found.tables.items():
+        per = "value" if table.linear.shape[-1] > 1 else "channel"
+        span = f"from gamma {table.gamma[0]:.3f} to {table.gamma[-1]:.3f}"
+        output.emit(f"{role} expert: {len(table.gamma)} noise levels {span}, numbers for each {per}")
+    output.emit(f"{len(images)} images of {of}; for --sampler dpm-v3 --statistics {out}")
+    return 0
