@@ -1,6 +1,7 @@
-"""One process imports once and forks a child per file: exit code, seconds, memory; nothing written or run."""
+"""One process imports once and forks children for some files each: exit code, seconds, memory; no deeds."""
 
 import gc
+import json
 import logging
 import os
 import resource
@@ -27,46 +28,83 @@ DEEDS = {
 }
 
 
+FILES = 20  # of a child: a fork costs more than most files do, and what one file left must not hide the next
+
+
 def attempt(load, case):
-    """Exit code, seconds, bytes above this process, message of loading a file in a child."""
+    """Exit code, seconds, bytes above what the process had, message of loading a file in a child."""
+    return next(iter(attempts(load, [case])))
+
+
+def attempts(load, cases):
+    """The same of every file in turn; where a child dies, the next one begins with the next file."""
+    first = 0
+    while first < len(cases):
+        reports = of_child(load, cases[first : first + FILES])
+        yield from reports
+        first += len(reports)
+        if first < len(cases) and len(reports) < FILES:
+            yield -1, 0.0, 0, "the child died"
+            first += 1
+
+
+def of_child(load, cases):
+    """Reports of a child's files, up to the one at which it died."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, in_child(load, case).encode("utf-8", "replace")[:4000])
+        os.close(reader)
+        for report in in_child(load, cases):
+            os.write(writer, json.dumps(report).encode() + b"\n")
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
-        report = stream.read().decode("utf-8", "replace")
+        reports = [tuple(json.loads(line)) for line in stream]
     os.waitpid(child, 0)
-    code, seconds, used, message = report.split("|", 3) if report else ("-1", "0", "0", "the child died")
-    return int(code), float(seconds), int(used), message
+    return reports
 
 
-def in_child(load, case):
-    """The report of one file, from the process that may be lost."""
+def in_child(load, cases):
+    """A report for each file, from the process that may be lost."""
     logging.disable(logging.CRITICAL)
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(HANG)
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         room = pages * resource.getpagesize() + ROOM
         resource.setrlimit(resource.RLIMIT_AS, (room, room))
     deeds = []
-    sys.addaudithook(lambda event, arguments: is_deed(event, arguments) and deeds.append(event))
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    try:
-        load(case)
-        code, message = 0, ""
-    except MergedDiffusionError as error:
-        code, message = error.exit_code, str(error)
-    except BaseException as error:  # noqa: BLE001  the child must not return to the test
-        code, message = 1, repr(error)
-    seconds = time.process_time() - begun
-    used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * RSS_UNIT
-    if deeds:
-        code, message = -2, f"it did {sorted(set(deeds))}"
-    return f"{code}|{seconds}|{used}|{message}"
+    is_watching = False
+    sys.addaudithook(
+        lambda event, arguments: is_watching and is_deed(event, arguments) and deeds.append(event)
+    )
+    for case in cases:
+        signal.alarm(HANG)
+        before, begun = peak(anew=True), time.process_time()
+        is_watching = True
+        try:
+            load(case)
+            code, message = 0, ""
+        except MergedDiffusionError as error:
+            code, message = error.exit_code, str(error)
+        except BaseException as error:  # noqa: BLE001  the child must not return to the test
+            code, message = 1, repr(error)
+        is_watching = False
+        seconds, used = time.process_time() - begun, peak() - before
+        if deeds:
+            code, message = -2, f"it did {sorted(set(deeds))}"
+            deeds.clear()
+        yield code, seconds, used, message[:4000]
+
+
+def peak(*, anew=False):
+    """The most bytes that this process has had, on Linux since it was last measured ``anew``."""
+    if sys.platform != "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak: man 5 proc
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def is_deed(event, arguments):
@@ -87,8 +125,8 @@ def check_family(family, load, tmp_path):
     gc.collect()
     gc.freeze()  # else a child's collector copies every page that it looks at
     try:
-        for case in cases:
-            code, seconds, used, message = attempt(load, case)
+        for case, found in zip(cases, attempts(load, cases), strict=True):
+            code, seconds, used, message = found
             if code != case.exit_code or seconds > SECONDS or used > MEMORY:
                 wrong.append(
                     f"{case.name}: {code} for {case.exit_code}, {seconds:.2f} s, {used >> 20} MiB: {message}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.case import Case
-from tests.faults.harness import MEMORY, SECONDS, attempt
+from tests.faults.harness import FILES, MEMORY, SECONDS, attempt, attempts
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
@@ -45,3 +45,23 @@ def test_memory_is_seen():
 
 def test_death_is_seen():
     assert attempt(lambda _: os._exit(3), CASE)[0] == -1
+
+
+def test_one_file_hides_nothing_of_the_next(tmp_path):
+    """Deeds, death and memory are those of the file that has them, in a child of many."""
+
+    def load(case):
+        match int(case.name) % 7:
+            case 1:
+                (tmp_path / case.name).write_bytes(b"")
+            case 3:
+                os._exit(0)
+            case 5:
+                bytearray(MEMORY + (16 << 20))[:: 1 << 12] = b"x" * ((MEMORY + (16 << 20)) >> 12)
+
+    cases = [Case(str(number), Path("a"), "data", 0) for number in range(FILES + 9)]
+    found = list(attempts(load, cases))
+    assert [code for code, *_ in found] == [{1: -2, 3: -1}.get(n % 7, 0) for n in range(FILES + 9)]
+    assert [n for n, (_, _, used, _) in enumerate(found) if used > MEMORY] == [
+        n for n in range(FILES + 9) if n % 7 == 5
+    ]
