@@ -11,6 +11,13 @@ from merged_diffusion.jobs import probe_pilot
 from merged_diffusion.jobs.probe_pilot import Noise
 
 DIGITS = ("nll", "--data", "digits", "--json")
+FEW = ("nll", "--data", "few.npz", "--pair", "digits", "--json")  # a pilot of all three
+
+
+@pytest.fixture
+def few(run_cli):  # which goes to a folder of its own
+    """Three digits, in a file."""
+    np.savez("few.npz", images=md.load_data("digits").images[:3], levels=17)
 
 
 def test_as_many_are_taken_as_the_wish_needs(run_cli):
@@ -29,31 +36,27 @@ def test_as_many_are_taken_as_the_wish_needs(run_cli):
     assert 4 <= chosen[0.015] <= 9
 
 
+@pytest.mark.usefixtures("few")
 def test_a_run_goes_on_with_what_it_recorded_whatever_is_measured_first(run_cli, monkeypatch):
-    first = run_cli(*DIGITS, "--limit", 2, "--probes", "auto:0.015", "--out", "run")
+    first = run_cli(*FEW, "--limit", 1, "--probes", "auto:0.015", "--out", "run")
     assert first.code == 0, first.err
     monkeypatch.setattr(probe_pilot, "_measured", None)
-    more = run_cli(*DIGITS, "--limit", 4, "--probes", "auto:0.015", "--out", "run")
+    more = run_cli(*FEW, "--limit", 2, "--probes", "auto:0.015", "--out", "run")
     assert more.code == 0, more.err
     assert more.json["settings"]["probes"] == first.json["settings"]["probes"] > 1
-    assert more.json["n"] == 4
-    assert run_cli(*DIGITS, "--limit", 4, "--probes", "auto:0.02", "--out", "run").code != 0
+    assert more.json["n"] == 2
+    assert run_cli(*FEW, "--limit", 2, "--probes", "auto:0.02", "--out", "run").code != 0
 
 
-def test_a_set_of_few_images_is_its_own_pilot(run_cli):
-    np.savez("few.npz", images=md.load_data("digits").images[:2], levels=17)
-    found = run_cli("nll", "--data", "few.npz", "--pair", "digits", "--probes", "auto:0.1", "--json")
-    assert found.code == 0, found.err
-    assert "on 2 images" in found.err
-
-
-def test_shards_choose_alike(run_cli):
+@pytest.mark.usefixtures("few")
+def test_shards_of_a_set_of_few_images_choose_alike(run_cli):
     chosen = [
-        run_cli(*DIGITS, "--limit", 4, "--shard", f"{i}/2", "--probes", "auto:0.015", "--out", f"shard-{i}")
+        run_cli(*FEW, "--limit", 2, "--shard", f"{i}/2", "--probes", "auto:0.015", "--out", f"shard-{i}")
         for i in range(2)
     ]
     one, two = (each.json["settings"]["probes"] for each in chosen)
     assert one == two > 1
+    assert "on 3 images" in chosen[0].err
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,6 @@ def test_shards_choose_alike(run_cli):
         (["--probes", "auto:nan"], "auto:nan is no error"),
         (["--probes", "auto"], "neither a number nor auto:E"),
         (["--probes", "four"], "neither a number nor auto:E"),
-        (["--probes", "auto:1e-5"], "needs more than 64 colours"),
         (["--probes", "auto:0.01", "--method", "dopri5"], "the probe is fixed"),
         (["--probes", "auto:0.01", "--probe", "exact"], "the probe is exact"),
         (["--probes", "auto:0.01", "--probe", "independent"], "the probe is independent"),
@@ -73,6 +75,13 @@ def test_what_cannot_be_chosen_is_refused(run_cli, options, text):
     result = run_cli("nll", "--data", "digits", "--limit", 2, *options)
     assert result.code == 2
     assert text in result.err
+
+
+@pytest.mark.usefixtures("few")
+def test_more_than_64_colours_are_refused(run_cli):
+    result = run_cli(*FEW[:-1], "--probes", "auto:1e-5")
+    assert result.code == 2
+    assert "needs more than 64 colours" in result.err
 
 
 @pytest.mark.parametrize("command", ["sweep", "threshold"])
