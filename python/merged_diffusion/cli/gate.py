@@ -44,7 +44,9 @@ Examples:
 @options.less(
     model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate"
 )
-@options.less(how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "quad_check")
+@options.less(
+    how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "quad_check", "path_check"
+)
 @options.less(
     where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time", "out"
 )

@@ -41,7 +41,8 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *("s_churn", "s_min", "s_max", "s_noise"),
     ),
     "Solver": (
-        *("preset", "method", "tol", "bpd_tol", "h_max", "quad_check", "rtol", "atol", "step_control"),
+        *("preset", "method", "tol", "bpd_tol", "h_max", "quad_check", "path_check"),
+        *("rtol", "atol", "step_control"),
     ),
     "Random numbers": ("seed", "probe", "probes"),
     "Machine": (

@@ -141,6 +141,12 @@ how = options.stacked(
         "more at each: of all, or in a pilot of one in 20 images, at most 8. Changes no likelihood.",
     ),
     options.choice(
+        "--path-check",
+        "off",
+        "pilot: correct the path of adams to first order as far as 16 images confirm it, at --tol and at a "
+        "quarter of it. off: correct it up to --tol 0.01.",
+    ),
+    options.choice(
         "--preset",
         "default",
         "fast and tight: adams with --tol 0.03 and 0.001; paper: all as in the paper (dopri5, shared steps, "

@@ -51,6 +51,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         from merged_diffusion.cli.progress import Progress
         from merged_diffusion.jobs.evaluation import Evaluation
         from merged_diffusion.jobs.metrics import LIKELIHOOD
+        from merged_diffusion.jobs.path_pilot import with_path_evidence
         from merged_diffusion.jobs.pilot import tried
         from merged_diffusion.jobs.plan import place
         from merged_diffusion.jobs.quadrature_pilot import with_quadrature
@@ -78,7 +79,8 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
                     report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
             confirm(cost.seconds, yes=given["yes"])
-            plan = with_quadrature(plan, out, plan.n_left(worker.shard, known))
+            n_left = plan.n_left(worker.shard, known)
+            plan = with_path_evidence(with_quadrature(plan, out, n_left), out, n_left)
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with Evaluation(plan, out=out, shard=worker.shard, known=known, **keep) as evaluation:
                 lines = Lines(plan.data, wanted=as_lines and worker.speaks)

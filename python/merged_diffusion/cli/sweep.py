@@ -58,7 +58,7 @@ Examples:
     "expert alone), and min and max, what both allow.",
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range")
-@options.less(how, "bpd_tol", "tol", "quad_check")
+@options.less(how, "bpd_tol", "tol", "quad_check", "path_check")
 @options.number(
     "--tol",
     f"{options.default(Adams.tol)}; sample: {options.default(USUAL_SOLVER.tol)}",

@@ -7,6 +7,8 @@ from math import log2
 from typing import TYPE_CHECKING, Final
 
 from merged_diffusion.catalogue.sets import set_name
+from merged_diffusion.likelihood.path_evidence import PathEvidence
+from merged_diffusion.runs.settings_file import PATH
 from merged_diffusion.scores.means import Means, MeansOfDensities
 
 if TYPE_CHECKING:
@@ -126,6 +128,8 @@ def _remarks(summary: Summary) -> Iterator[str]:
     if summary.rough_trace and summary.quadrature is not None:
         unit = "nats" if isinstance(means, MeansOfDensities) else "bits/dim"
         yield f"warning: {summary.quadrature.words(unit)}"
+    if PATH in identity.settings:
+        yield f"path: {PathEvidence.from_dict(identity.settings[PATH]).words()}"
     if summary.rebatched:
         yield "rebatched: some images were measured with another batch size, threads, device or dtype"
     if identity.settings["dequantise"] == "uniform":

@@ -20,6 +20,7 @@ OF_THE_ODE: Final = (
     "probe",
     "probes",
     "quad_check",
+    "path_check",
     "preset",
 )
 # What belongs to the bound alone.

@@ -22,6 +22,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.jobs.evaluation import Evaluation, Observer
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric, chosen_metric
+from merged_diffusion.jobs.path_pilot import with_path_evidence
 from merged_diffusion.jobs.pilot import tried
 from merged_diffusion.jobs.plan import Given, place
 from merged_diffusion.jobs.quadrature_pilot import with_quadrature
@@ -124,7 +125,8 @@ def evaluate(
         plan.check_experts()
         plan = tried(plan, path)
         known = plan.known(path)
-        plan = with_quadrature(plan, path, plan.n_left(shard, known))
+        n_left = plan.n_left(shard, known)
+        plan = with_path_evidence(with_quadrature(plan, path, n_left), path, n_left)
         with Evaluation(plan, out=path, shard=shard, known=known) as evaluation:
             evaluation.run(observe)
             return evaluation.summary()

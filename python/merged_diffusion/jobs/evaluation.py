@@ -142,6 +142,7 @@ class Evaluation:
             self.plan.settings,
             labels=self.plan.labels(images),
             on_record=keep,
+            path=self.plan.paths.get(name),
         )
         self.seconds += result.seconds
         self.seconds_outside_network += result.seconds_outside_network

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.jobs.cost import Estimate, estimate, time_call
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood.exact import log_likelihoods, warn_above_uniform
+from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode import methods
 from merged_diffusion.scores.defaults import TIMES
@@ -53,12 +54,13 @@ class ExactLikelihood:
         *,
         labels: Labels,
         on_record: Callable[[Record], object],
+        path: PathEvidence | None = None,
     ) -> Scores:
         """Score images; those that fail have a record that says so, and stop no other."""
         found = log_likelihoods(
             {self.name: model},
             images,
-            settings.options(),
+            replace(settings.options(), path=path),
             labels=labels,
             on_record=lambda _, record: on_record(record),
         )[self.name]
@@ -79,7 +81,7 @@ class VariationalBound:
 
     def described(self, settings: Settings) -> dict[str, object]:
         """Without the ODE's solver, whose default may change and leaves a bound what it is."""
-        solver = (*methods.WORDS, "probe", "quad_check")
+        solver = (*methods.WORDS, "probe", "quad_check", "path_check")
         return {k: v for k, v in settings.as_dict().items() if k not in solver} | asdict(self)
 
     def estimate(
@@ -99,6 +101,7 @@ class VariationalBound:
         *,
         labels: Labels,
         on_record: Callable[[Record], object],
+        path: PathEvidence | None = None,  # noqa: ARG002  (a bound follows no path)
     ) -> Scores:
         """The same as those of the likelihood."""
         return variational_bound(

@@ -98,6 +98,24 @@ def refuse_quad_check(word: str | None) -> None:
         )
 
 
+def refuse_path_check(word: str | None) -> None:
+    """Refuse to try a correction that dopri5 has not."""
+    if word == "pilot":
+        raise UsageError(
+            "--path-check pilot tries the correction of method adams' path, and the method is dopri5",
+            hint="leave it out: dopri5 corrects nothing",
+        )
+
+
+def check_selection(limit: int | None, ids: tuple[int, int] | None) -> None:
+    """Refuse two selections, or an empty one."""
+    if limit is not None and ids is not None:
+        raise UsageError("--limit and --ids were both given", hint="use one of them")
+    at_least_one("limit", limit)
+    if ids is not None and not 0 <= ids[0] < ids[1]:
+        raise UsageError(f"ids {ids[0]}:{ids[1]} choose no image", hint="use 0 <= A < B, half open")
+
+
 def check_threshold(name: str, value: float | str) -> None:
     """Refuse a threshold that is none, in one of its four words."""
     if name == "eta" and isinstance(value, str):

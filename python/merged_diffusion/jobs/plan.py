@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +28,17 @@ from merged_diffusion.jobs.model_plan import ModelPlan
 from merged_diffusion.jobs.models import build_models
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
+from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.likelihood.quadrature_check import QuadratureCheck
 from merged_diffusion.merge import MergedModel, asked_over
 from merged_diffusion.runs import KnownRecords, versions
-from merged_diffusion.runs.settings_file import QUADRATURE, RecordedMachine, meaning_digest, read_settings
+from merged_diffusion.runs.settings_file import (
+    PATH,
+    QUADRATURE,
+    RecordedMachine,
+    meaning_digest,
+    read_settings,
+)
 from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.usual_rows import SHARED_ROWS, scoring_rows
@@ -49,6 +56,7 @@ class Plan(ModelPlan):
     metric: Metric = LIKELIHOOD
     data_seconds: float = 0.0  # what loading took
     quadrature: QuadratureCheck | None = None  # of a pilot under the model itself
+    paths: Mapping[str, PathEvidence] = field(default_factory=dict)  # of a pilot under each model
 
     def usual_rows(self, device: torch.device) -> int:
         """As many as suit the images and the device."""
@@ -59,6 +67,8 @@ class Plan(ModelPlan):
         model, settings, whole = self.models.models[name], self.metric.described(self.settings), self.whole
         if self.quadrature is not None and name == self.main:
             settings |= {QUADRATURE: self.quadrature.as_dict()}
+        if name in self.paths:
+            settings |= {PATH: self.paths[name].as_dict()}
         legs = model.legs(toward="noise")
         is_usual = np.array_equal(whole.ids, np.arange(len(whole)))
         is_shared = self.settings.options().solver.shared

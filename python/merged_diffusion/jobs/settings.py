@@ -24,8 +24,10 @@ from merged_diffusion.jobs.option_checks import (
     check_mean_of,
     check_no_tolerance,
     check_probe_error,
+    check_selection,
     check_threshold,
     option_name,
+    refuse_path_check,
     refuse_quad_check,
 )
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, KINDS, Options
@@ -52,6 +54,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "preset": tuple(PRESETS),
     "variant": ("old", "new"),
     "quad_check": ("pilot", "all", "off"),
+    "path_check": ("pilot", "off"),
 }
 COUNTS: Final = ("limit", "importance", "repeats", "probes", "batch_size", "threads")
 MACHINE: Final = ("batch_size", "threads", "device", "dtype")
@@ -108,6 +111,8 @@ class Settings:
     """In bits/dim: a pilot takes as many as leave nine of ten images less (``--probes auto:E``)."""
     quad_check: str | None = None
     """Of which images a companion tells the error of quadrature; None: of a pilot's under adams."""
+    path_check: str | None = None
+    """``pilot``: whether the path's correction is right is tried; else it is taken for right."""
     preset: str = "default"
     convention: str | None = None
     range: str = "native"
@@ -126,11 +131,12 @@ class Settings:
             value = getattr(self, name, None)
             if value is not None and value not in allowed:
                 raise UsageError(f"{name} = {value!r}, possible are {', '.join(allowed)}")
-        self._check_selection()
+        check_selection(self.limit, self.ids)
         check_mean_of(vars(self))
         self._check_experts()
         if isinstance(self.solver or PRESETS[self.preset], Dopri5):
             refuse_quad_check(self.quad_check)
+            refuse_path_check(self.path_check)
         solver, preset = self.options().solver, PRESETS[self.preset]
         if self.preset != "default" and solver.method != preset.method:
             raise UsageError(
@@ -207,6 +213,7 @@ class Settings:
             "probe_error": _said({"probe_error": self.probe_error}),
             "gate": _said({"gate": self.gate}),
             "quad_check": _said({"quad_check": "all" if self.quad_check == "all" else None}),
+            "path_check": _said({"path_check": "pilot" if self.path_check == "pilot" else None}),
         }
         words: dict[str, object] = {}
         for field in fields(self):
@@ -254,14 +261,6 @@ class Settings:
             machine=self.machine,
             accept=self.accept,
         )
-
-    def _check_selection(self) -> None:
-        if self.limit is not None and self.ids is not None:
-            raise UsageError("--limit and --ids were both given", hint="use one of them")
-        at_least_one("limit", self.limit)
-        if self.ids is not None and not 0 <= self.ids[0] < self.ids[1]:
-            first, end = self.ids
-            raise UsageError(f"ids {first}:{end} choose no image", hint="use 0 <= A < B, half open")
 
     def _check_experts(self) -> None:
         given = [name for name in THRESHOLDS if getattr(self, name) is not None]

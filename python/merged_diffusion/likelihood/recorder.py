@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
+from merged_diffusion.likelihood.path_evidence import Floats, PathEvidence
 from merged_diffusion.likelihood.probe_error import HeavyTails, Parts
 from merged_diffusion.scores.record import Record
 from merged_diffusion.scores.score_table import ROLES
@@ -39,7 +40,7 @@ class Draw:
 class Recorder:
     """Gathers outcomes until an image's draws are all there, and passes its record on.
 
-    ``corrects`` says whether the path's correction belongs to log P; None: the solver knows of none.
+    ``path`` says how much of the path's correction belongs to log P; None: the solver knows of none.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Recorder:
         dim: int,
         importance: int,
         is_density: bool,
-        corrects: bool | None = None,
+        path: PathEvidence | None = None,
         clusters: npt.NDArray[np.int64] | None,
         pass_on: Callable[[Record], object],
     ) -> None:
@@ -62,7 +63,7 @@ class Recorder:
         self._dim = dim
         self._importance = importance
         self._is_density = is_density
-        self._corrects = corrects
+        self._path = path
         self._clusters = clusters
         self._pass_on = pass_on
         self._open: dict[int, dict[int, Draw]] = {}
@@ -113,14 +114,14 @@ class Recorder:
         end = _core.end_density(square, self._legs[-1].end, self._dim)
         trace = np.array([draw.outcome.log_density for draw in draws])
         corrections = np.array([draw.outcome.path_correction for draw in draws])
-        path = corrections if self._corrects else np.zeros_like(corrections)
+        path = self._applied(corrections)
         dequantisation = np.array([draw.nats for draw in draws])
         found = _core.image_terms(end, trace, path, dequantisation, self._importance)
         terms = {name: float(found[name]) for name in TERMS}
         nats = sum(terms.values())
         bounds = end + trace + path + dequantisation
         weights = _core.draw_weights(bounds, self._importance)
-        off = None if self._corrects is None else self._error(abs(float(weights @ corrections)))
+        off = None if self._path is None else float(self._path.error(self._in_units(weights @ corrections)))
         probes = [draw.probes for draw in draws if draw.probes is not None]
         is_known = len(probes) == len(draws)
         # A network that is rough for one draw is so for the others: their errors are taken to be alike.
@@ -138,6 +139,17 @@ class Recorder:
             se_probe=None if noise is None else self._error(noise.se),
             freedom=None if noise is None else noise.freedom,
         )
+
+    def _applied(self, corrections: Floats) -> Floats:
+        """What of the path's corrections, in nats, is added to the bounds."""
+        if self._path is None:
+            return np.zeros_like(corrections)
+        applied = self._path.applied(self._in_units(corrections))
+        return np.where(applied == 0, 0.0, self._path.share * corrections)
+
+    def _in_units(self, nats: Floats) -> Floats:
+        """Sizes in the unit of the record."""
+        return np.abs(nats) if self._is_density else np.abs(nats) / (self._dim * np.log(2))
 
     def _error(self, nats: float) -> float:
         """An error of log P in the unit of the record."""

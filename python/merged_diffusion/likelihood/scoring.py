@@ -96,7 +96,7 @@ class Scoring:
                     dim=self.dim,
                     importance=self._options.importance,
                     is_density=self._options.is_density,
-                    corrects=self._options.solver.corrects,
+                    path=self._options.path_known,
                     clusters=clusters,
                     pass_on=pass_on,
                 )

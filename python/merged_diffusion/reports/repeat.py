@@ -17,7 +17,7 @@ DEFAULTS: Final[Mapping[str, object]] = {
     name: value for name, value in Settings(data="").as_dict().items() if name not in STATED
 }
 # Set by the program, or found by it; what several probes are unless they are independent.
-UNSAID: Final = {"tf32", "scheme", "quadrature"}
+UNSAID: Final = {"tf32", "scheme", "quadrature", "path_evidence"}
 AVERAGED: Final = ("fixed", "fresh")
 
 

@@ -38,6 +38,8 @@ FREE: Final = frozenset(
 ) | {"data.name", "data.split"}
 # What a pilot found, which no value depends on.
 QUADRATURE: Final = "quadrature"
+# And what decides how much of a correction is in the values.
+PATH: Final = "path_evidence"
 # What an expert is called and where it lies; its weights are compared by their hash.
 FREE_PARTS: Final = ("name", "source", "provenance")
 # Written beside the settings; compared elsewhere (versions) or not at all.

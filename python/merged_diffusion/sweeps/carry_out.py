@@ -127,6 +127,11 @@ def place(
             "--probes auto was given to a sweep, whose rows would each choose a number of their own",
             hint="say how many, --probes 4; nll --dry-run says how many auto takes",
         )
+    if settings.path_check == "pilot":
+        raise UsageError(
+            "--path-check pilot was given to a sweep, whose rows would each need a pilot of their own",
+            hint="leave it out; nll at one of the thresholds takes it",
+        )
     given = [name for name in (*THRESHOLDS, "expert") if getattr(settings, name) is not None]
     if given:
         raise UsageError(

@@ -1,0 +1,80 @@
+"""``--path-check pilot``: a pilot decides how much of the path's correction is applied, and is kept."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import merged_diffusion as md
+from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs import path_pilot
+from merged_diffusion.likelihood.path_evidence import PathEvidence
+
+DIGITS = ("nll", "--data", "digits", "--quad-check", "off", "--json", "--batch-size", 8)
+
+
+def recorded(folder):
+    return json.loads(Path(folder, "settings.json").read_text())["settings"]
+
+
+def test_a_pilot_is_kept_and_every_shard_and_limit_has_the_same(run_cli):
+    words = (*DIGITS, "--path-check", "pilot")
+    found = run_cli(*words, "--limit", 4, "--out", "run")
+    assert found.code == 0, found.err
+    kept = recorded("run")["path_evidence"]
+    assert kept["n"] == 16
+    assert found.json["settings"]["path_evidence"] == kept
+    shard = run_cli(*words, "--limit", 6, "--shard", "1/2", "--out", "sharded")
+    assert shard.code == 0, shard.err
+    assert recorded("sharded")["path_evidence"] == kept
+    own = {record.id: record for record in md.load_scores("sharded").records}
+    off = run_cli(*DIGITS, "--limit", 6, "--out", "off")
+    assert "path_evidence" not in off.json["settings"]
+    assert "path_check" not in off.json["settings"]
+    assert "a finer tol confirms" in run_cli("runs", "show", "run").out
+    whole = {record.id: record for record in md.load_scores("off").records}
+    evidence = PathEvidence.from_dict(kept)
+    for record in md.load_scores("run").records:
+        assert record.terms_nats == own.get(record.id, record).terms_nats
+        assert record.terms_nats["trace"] == whole[record.id].terms_nats["trace"]
+        correction = whole[record.id].terms_nats["path_correction"]
+        size = abs(correction) / 64 / np.log(2)
+        expected = evidence.share * correction if evidence.applied(np.array([size]))[0] else 0.0
+        assert record.terms_nats["path_correction"] == pytest.approx(expected, rel=1e-12)
+        assert record.path_error == pytest.approx(evidence.error(np.array([size]))[0], rel=1e-12)
+
+
+def test_a_run_goes_on_with_what_its_pilot_found(run_cli, monkeypatch):
+    words = (*DIGITS, "--path-check", "pilot", "--out", "run")
+    asked = []
+
+    def measured(*_):
+        asked.append(1)
+        return PathEvidence(0.9, 0.1, 0.5, 1e-4, 16)
+
+    monkeypatch.setattr(path_pilot, "_measured", measured)
+    for limit in (2, 3):
+        assert run_cli(*words, "--limit", limit).code == 0
+    assert asked == [1]
+    assert run_cli(*words[:-2], "--limit", 2, "--compare", "--out", "three").code == 0
+    assert asked == [1] * 4  # each model has evidence of its own
+    assert run_cli(*DIGITS, "--limit", 4, "--out", "run").code == 7  # which would correct otherwise
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--method", "dopri5"), "dopri5 corrects nothing"),
+        (("--tol", "2e-7"), "a quarter of it"),
+    ],
+)
+def test_what_has_no_correction_or_no_finer_tolerance_is_refused(run_cli, words, said):
+    result = run_cli(*DIGITS, "--limit", 2, "--path-check", "pilot", *words)
+    assert result.code == 2
+    assert said in result.out
+
+
+def test_a_sweep_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="pilot of their own"):
+        md.sweep(md.Settings(data="digits", limit=2, path_check="pilot"), out=tmp_path / "sweep")
