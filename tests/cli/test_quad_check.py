@@ -103,6 +103,9 @@ def test_a_rough_trace_is_told_everywhere(run_cli, rough, check):
     assert shown["rough_trace"] is True
     assert shown["quadrature"]["quadrature_error"] > 0.005
     assert "warning: quadrature may miss" in run_cli("runs", "show", "run").out
+    report = run_cli("runs", "report", "run", "--out", "page.html")
+    assert report.code == 0, report.err
+    assert "quadrature may miss" in Path("page.html").read_text()
     off = run_cli(*words[:7], "--quad-check", "off", "--json")
     assert "quadrature may miss" not in off.err
     assert "rough_trace" not in off.json

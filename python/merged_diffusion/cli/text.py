@@ -125,11 +125,11 @@ def _remarks(summary: Summary) -> Iterator[str]:
             f"warning: above the {log2(identity.data.levels):.4g} bits/dim of guessing every grey level "
             "alike: is every expert what it is declared to be?"
         )
+    unit = "nats" if isinstance(means, MeansOfDensities) else "bits/dim"
     if summary.rough_trace and summary.quadrature is not None:
-        unit = "nats" if isinstance(means, MeansOfDensities) else "bits/dim"
         yield f"warning: {summary.quadrature.words(unit)}"
     if PATH in identity.settings:
-        yield f"path: {PathEvidence.from_dict(identity.settings[PATH]).words()}"
+        yield f"path: {PathEvidence.from_dict(identity.settings[PATH]).words(unit)}"
     if summary.rebatched:
         yield "rebatched: some images were measured with another batch size, threads, device or dtype"
     if identity.settings["dequantise"] == "uniform":

@@ -48,11 +48,14 @@ class PathEvidence(TypedValues):
         is_sure = self.se is not None and self.beta - 2 * self.se > LEAST
         return min(self.beta, 1.0) if is_sure else 0.0
 
-    def words(self) -> str:
+    def words(self, unit: str = "bits/dim") -> str:
         """What is said of it."""
         se = "" if self.se is None else f" ± {self.se:.2g}"
         done = f"{self.share:.2f} of it is applied" if self.share else "none of it is applied"
-        return f"a finer tol confirms {self.beta:.2f}{se} of the path's correction on {self.n} images: {done}"
+        return (
+            f"a finer tol confirms {self.beta:.2f}{se} of the path's correction on {self.n} images: {done}, "
+            f"and {self.rms:.2g} {unit} are left"
+        )
 
     def error(self, corrections: Floats) -> Floats:
         """What is stated of paths with these corrections, in their unit."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError
 from merged_diffusion.files.reading import read_text
 from merged_diffusion.jobs.kept_runs import summary_of_run
+from merged_diffusion.likelihood.quadrature_check import QuadratureCheck
 from merged_diffusion.reports.sample_record import sample_record
 from merged_diffusion.runs import Run, open_run
 from merged_diffusion.sweeps import sweep_folder
@@ -40,6 +41,8 @@ class Result:
     best: Best | None = None
     evaluations: Evaluations | None = None
     seconds: float | None = None
+    rough: str | None = None
+    """What a run is warned of whose trace is rougher than its nodes."""
 
     @property
     def sampler(self) -> str | None:
@@ -157,6 +160,8 @@ def _warnings(results: Sequence[Result]) -> Iterator[str]:
                 yield f"{result.path}: {row.name} failed: {row.error.message}"
         if result.best is not None and result.best.at_edge:
             yield f"{result.path}: the best row is at the edge of the grid"
+        if result.rough is not None:
+            yield f"{result.path}: {result.rough}"
         if result.data.get("modified"):
             yield f"{result.path}: not the set that is published as {result.data['name']}"
 
@@ -197,7 +202,16 @@ def _run(run: Run) -> Result:
         settings=run.settings["settings"],
         rows=_ordered(run.path, rows),
         seconds=summary.get("seconds"),
+        rough=_rough(summary),
     )
+
+
+def _rough(summary: Mapping[str, Any]) -> str | None:
+    """That the trace is rougher than the nodes it was seen at, where a run is marked so."""
+    if not summary.get("rough_trace"):
+        return None
+    unit = "nats" if "log_density_nats" in summary else "bits/dim"
+    return QuadratureCheck.from_dict(summary["quadrature"]).words(unit)
 
 
 def _samples(path: Path, record: Mapping[str, Any]) -> Result:
