@@ -9,7 +9,7 @@ import torch
 import merged_diffusion as md
 from merged_diffusion.likelihood.exact import score_points
 from merged_diffusion.likelihood.likelihood_options import Options
-from merged_diffusion.likelihood.path_evidence import ASSUMED, LEFT_OUT, PathEvidence, path_evidence
+from merged_diffusion.likelihood.path_evidence import ASSUMED, LEFT_OUT, PathEvidence, path_evidence, taken
 from merged_diffusion.merge import as_model
 
 RANGE = (-13.3, 5.0)
@@ -132,6 +132,7 @@ def test_a_field_that_is_no_gradient_is_not_corrected(dense, points):
 
 
 def test_nothing_measured_is_as_the_formula_says_up_to_a_tolerance():
-    assert Options().path_known == ASSUMED
-    assert Options(solver=md.Adams(tol=0.03)).path_known == LEFT_OUT
-    assert Options(solver=md.Dopri5()).path_known is None
+    found = PathEvidence(0.9, 0.1, 0.5, 0.2, 16)
+    for solver, expected in ((USUAL, ASSUMED), (md.Adams(tol=0.03), LEFT_OUT), (md.Dopri5(), None)):
+        assert taken(None, solver.corrects) == expected
+        assert taken(found, solver.corrects) == (None if expected is None else found)

@@ -7,8 +7,6 @@ from math import log2
 from typing import TYPE_CHECKING, Final
 
 from merged_diffusion.catalogue.sets import set_name
-from merged_diffusion.likelihood.path_evidence import PathEvidence
-from merged_diffusion.runs.settings_file import PATH
 from merged_diffusion.scores.means import Means, MeansOfDensities
 
 if TYPE_CHECKING:
@@ -128,8 +126,8 @@ def _remarks(summary: Summary) -> Iterator[str]:
     unit = "nats" if isinstance(means, MeansOfDensities) else "bits/dim"
     if summary.rough_trace and summary.quadrature is not None:
         yield f"warning: {summary.quadrature.words(unit)}"
-    if PATH in identity.settings:
-        yield f"path: {PathEvidence.from_dict(identity.settings[PATH]).words(unit)}"
+    if summary.path_evidence is not None:
+        yield f"path: {summary.path_evidence.words(unit)}"
     if summary.rebatched:
         yield "rebatched: some images were measured with another batch size, threads, device or dtype"
     if identity.settings["dequantise"] == "uniform":

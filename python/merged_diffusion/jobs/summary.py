@@ -20,8 +20,9 @@ from merged_diffusion.frames import Column, Tabular, text_of_error
 from merged_diffusion.jobs import paper
 from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
+from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.likelihood.quadrature_check import QuadratureCheck, quadrature_check
-from merged_diffusion.runs.settings_file import QUADRATURE
+from merged_diffusion.runs.settings_file import PATH, QUADRATURE
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import MeanAndErrors, Means, MeansOfBounds, MeansOfDensities, floats
 from merged_diffusion.scores.record import Record
@@ -128,6 +129,12 @@ class Summary(Tabular, TypedValues):
     """Of the images themselves where it was measured, else of a pilot."""
     rough_trace: bool = False
     """Whether quadrature may miss more than the probes leave."""
+
+    @property
+    def path_evidence(self) -> PathEvidence | None:
+        """What ``--path-check pilot`` found of the path's correction; None without it."""
+        kept = self.identity.settings.get(PATH)
+        return None if kept is None else PathEvidence.from_dict(kept)
 
     def __repr__(self) -> str:
         about, means = self.identity, self.means

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
-from merged_diffusion.likelihood.path_evidence import ASSUMED, LEFT_OUT, PathEvidence
 from merged_diffusion.ode.machine import DTYPE, Machine
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, check_count, check_kind, check_seed
 from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
+
+if TYPE_CHECKING:
+    from merged_diffusion.likelihood.path_evidence import PathEvidence
 
 DequantisationKind = Literal["truncated-normal", "uniform", "decoder", "none"]
 
@@ -76,13 +78,6 @@ class Options:
     def is_density(self) -> bool:
         """Whether nothing is dequantised: a density in nats and no probability."""
         return self.dequantise == "none"
-
-    @property
-    def path_known(self) -> PathEvidence | None:
-        """Without a measurement as the formula says, where its first order is most of it; None of dopri5."""
-        if self.solver.corrects is None:
-            return None
-        return self.path or (ASSUMED if self.solver.corrects else LEFT_OUT)
 
     @property
     def n_draws(self) -> int:

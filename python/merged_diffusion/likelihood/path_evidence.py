@@ -75,6 +75,16 @@ LEFT_OUT: Final = PathEvidence(0.0, 0.0, 1.0, 0.0, 0)
 """Told as an error, and not applied."""
 
 
+def taken(measured: PathEvidence | None, corrects: bool | None) -> PathEvidence | None:
+    """What is taken for true: what was ``measured``, else what the formula says where a solver ``corrects``.
+
+    None of a solver that knows of no correction.
+    """
+    if corrects is None:
+        return None
+    return measured or (ASSUMED if corrects else LEFT_OUT)
+
+
 def path_evidence(coarse: tuple[Floats, Floats], fine: tuple[Floats, Floats]) -> PathEvidence:
     """From L, without its correction, and C [N] at a tolerance and at a finer one; failed images are NaN.
 

@@ -21,6 +21,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.memory import Rows
 from merged_diffusion.likelihood.dequantisation import Starts
 from merged_diffusion.likelihood.likelihood_options import Options
+from merged_diffusion.likelihood.path_evidence import taken
 from merged_diffusion.likelihood.probe_error import Parts
 from merged_diffusion.likelihood.recorder import Recorder
 from merged_diffusion.merge import MergedModel, asked_over
@@ -96,7 +97,7 @@ class Scoring:
                     dim=self.dim,
                     importance=self._options.importance,
                     is_density=self._options.is_density,
-                    path=self._options.path_known,
+                    path=taken(self._options.path, self._options.solver.corrects),
                     clusters=clusters,
                     pass_on=pass_on,
                 )
