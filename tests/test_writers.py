@@ -17,6 +17,7 @@ ALLOWED = {
     ("runs/journal.py", "os.ftruncate"): "the torn tail of the file that `Directory.open` gave",
     ("sampling/sample_files.py", "np.savez"): "into memory",
     ("fetch/photographs.py", "np.savez"): "into memory",
+    ("flow_statistics.py", "np.savez"): "into memory",
     ("sampling/sample_files.py", "zipfile.ZipFile"): "into memory",
     ("data/mosaic.py", "save"): "PNG into memory",
     ("sampling/sample_files.py", "save"): "PNG into memory",

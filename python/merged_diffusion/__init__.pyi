@@ -20,7 +20,7 @@ from merged_diffusion.jobs.kept_scores import load_scores as load_scores
 from merged_diffusion.jobs.settings import Settings as Settings
 from merged_diffusion.likelihood import Likelihood as Likelihood, log_density as log_density, log_likelihood as log_likelihood, paired_difference as paired_difference
 from merged_diffusion.merge import MergedModel as MergedModel, Threshold as Threshold
-from merged_diffusion.flow_statistics import ModelStatistics as ModelStatistics, load_model_statistics as load_model_statistics
+from merged_diffusion.flow_statistics import ModelStatistics as ModelStatistics, load_model_statistics as load_model_statistics, model_statistics_npz as model_statistics_npz
 from merged_diffusion.ode.machine import Machine as Machine
 from merged_diffusion.ode.methods import Adams as Adams, Dopri5 as Dopri5, Probes as Probes
 from merged_diffusion.pairs import load_pair as load_pair

@@ -13,6 +13,7 @@ the clean image, l = 0, s = -1, b = 0 that of the noise.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -189,16 +190,29 @@ def load_model_statistics(path: str | Path) -> ModelStatistics:
         ) from error
 
 
-def columns_of(statistics: ModelStatistics) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of a file, in float32 but for gamma; `rounded` statistics are what it gives back."""
-    found: dict[str, npt.NDArray[np.generic]] = {
+def model_statistics_npz(statistics: ModelStatistics) -> bytes:
+    """The content of a file that `load_model_statistics` reads: float32, but for gamma.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> from pathlib import Path
+    >>> images = md.load_data("digits", "train").select(limit=4)
+    >>> statistics = md.fit_model_statistics(md.load_expert("bundled:digits-vdm"), images, spacing=4.0)
+    >>> _ = Path("ems.npz").write_bytes(md.model_statistics_npz(statistics))
+    >>> md.load_model_statistics("ems.npz").sha256 == statistics.sha256
+    True
+    """
+    columns: dict[str, npt.NDArray[np.generic]] = {
         f"{role}.{name}": values if name == NAMES[0] else values.astype(np.float32)
         for role, table in statistics.tables.items()
         for name in NAMES
         for values in (getattr(table, name),)
     }
     about = {"experts": dict(statistics.experts), **statistics.about}
-    return found | {ABOUT: np.array(json.dumps(about))}
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **columns, **{ABOUT: np.array(json.dumps(about))})
+    return content.getvalue()
 
 
 def rounded(table: Table) -> Table:

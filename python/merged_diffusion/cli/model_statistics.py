@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import Final
@@ -61,11 +60,10 @@ def command(given: options.Given) -> int:
     if out.exists():
         raise UsageError(f"--out {out}: is there already", hint="use another --out")
     check_present(settings)
-    import numpy as np
     from tqdm import tqdm
 
     from merged_diffusion.catalogue.sets import set_name
-    from merged_diffusion.flow_statistics import columns_of
+    from merged_diffusion.flow_statistics import model_statistics_npz
     from merged_diffusion.jobs.plan import labels_of, place
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.runs.directory import write_file
@@ -96,9 +94,7 @@ def command(given: options.Given) -> int:
                 accept=settings.accept,
                 observe=observe,
             )
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **columns_of(found))
-        write_file(out, content.getvalue())
+        write_file(out, model_statistics_npz(found))
     of = set_name(images.name, images.split)
     if given["as_json"]:
         output.emit_json({"command": "model-statistics", "out": str(out), **found.as_dict()})
