@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from merged_diffusion.cli import main, workers
-from merged_diffusion.cli.workers import Worker, gpu_of, take_gpu, worker_share
+from merged_diffusion.cli.workers import Worker, gpu_of, store_address, take_gpu, worker_share
 from merged_diffusion.errors import UsageError
 from merged_diffusion.runs import Run, open_run, others_at_work
 from merged_diffusion.runs.journal import Journal, is_at_work
@@ -158,15 +158,10 @@ def test_rank_0_waits_for_those_at_work_and_no_longer(tmp_path, monkeypatch):
         assert not others_at_work(tmp_path, (1, 2))
     asked, working, missing = [], iter([True] * 5 + [False] * 3), iter([2, 2, 0])
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr("merged_diffusion.runs.others_at_work", lambda *_: asked.append(1) or next(working))
-    worker, evaluation = Worker((0, 2), is_launched=True), SimpleNamespace()
-    evaluation.summary = lambda: SimpleNamespace(n_missing=next(missing))
-    workers.await_others(worker, evaluation, tmp_path)
+    workers.await_others(lambda: asked.append(1) or next(working), lambda: next(missing))
     assert (len(asked), next(missing, None)) == (8, None)
     monkeypatch.setattr(workers, "GRACE_SECONDS", 0.05)
-    monkeypatch.setattr("merged_diffusion.runs.others_at_work", lambda *_: False)
-    evaluation.summary = lambda: SimpleNamespace(n_missing=1)
-    workers.await_others(worker, evaluation, tmp_path)
+    workers.await_others(lambda: False, lambda: 1)
 
 
 HOLD = """import sys, time
@@ -231,6 +226,72 @@ def test_the_share_is_the_option_or_the_rank():
     assert worker_share((2, 4), {"RANK": "0", "WORLD_SIZE": "1"}) == Worker((2, 4))
     assert [worker_share(None, TORCHRUN | {"RANK": r}).speaks for r in "123"] == [False] * 3
     assert worker_share(None, TORCHRUN | {"RANK": "0", "LOCAL_RANK": "0"}).speaks
+
+
+SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_NTASKS_PER_NODE": "2"}
+
+
+def test_slurms_variables_mean_what_torchruns_do():
+    launched = worker_share(None, SLURM)
+    assert launched == Worker((3, 4), is_launched=True, device_index=1, n_local=2)
+    assert worker_share(None, SLURM | TORCHRUN) == launched
+    hand = {"RANK": "3", "WORLD_SIZE": "4"}
+    assert worker_share(None, SLURM | hand) == launched
+    assert worker_share((3, 4), SLURM) == launched
+    uneven = {"SLURM_STEP_TASKS_PER_NODE": "1(x2),2", "SLURM_NODEID": "2"}
+    assert worker_share(None, SLURM | uneven).n_local == 2
+    assert worker_share((1, 2), SLURM | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}) == Worker((1, 2))
+
+
+def test_torchrun_in_tasks_of_slurm_has_its_own_ranks():
+    """Slurm's tasks are the agents then: two nodes with two ranks each."""
+    agent = {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0", "TORCHELASTIC_RUN_ID": "7"}
+    assert worker_share(None, TORCHRUN | agent).shard == (3, 4)
+
+
+def test_the_script_of_sbatch_is_no_task():
+    """It sees how many tasks there would be, but is one process until it calls srun."""
+    batch = SLURM | {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    assert worker_share(None, batch) == Worker((0, 1))
+    assert worker_share(None, batch | {"SLURM_STEP_ID": "0"}).shard == (0, 4)
+
+
+def test_a_task_that_sees_its_own_gpu_alone_takes_it():
+    worker = worker_share(None, SLURM | {"SLURM_GPUS_PER_TASK": "1"})
+    assert gpu_of(worker, None, 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            SLURM | {"SLURM_PROCID": "4"},
+            "SLURM_PROCID = 4, SLURM_NTASKS = 4, SLURM_LOCALID = 1: inconsistent",
+        ),
+        (SLURM | {"SLURM_NTASKS": "four"}, "SLURM_NTASKS = 'four' is no number"),
+        (SLURM | {"SLURM_NTASKS_PER_NODE": "1"}, "SLURM_NTASKS_PER_NODE = 1: inconsistent"),
+        (SLURM | TORCHRUN | {"RANK": "2"}, "RANK = 2, WORLD_SIZE = 4, LOCAL_RANK = 1, SLURM_PROCID = 3"),
+        (SLURM | TORCHRUN | {"SLURM_LOCALID": "0"}, "SLURM_LOCALID = 0: inconsistent"),
+        (SLURM | {"SLURM_TASKS_PER_NODE": "2(x"}, "not as 2"),
+    ],
+)
+def test_contradictions_of_slurm_are_refused(variables, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        worker_share(None, variables)
+
+
+def test_the_store_is_the_launchs_or_the_options():
+    worker, alone = Worker((1, 2), is_launched=True), Worker((0, 1))
+    launch = {"MASTER_ADDR": "node-1", "MASTER_PORT": "29500"}
+    assert store_address(worker, None, launch) == ("node-1", 29500)
+    assert store_address(worker, ("node-2", 1), launch) == ("node-2", 1)
+    assert store_address(worker, "off", launch) is None
+    assert store_address(Worker((1, 2)), None, launch) is None
+    assert store_address(worker, None, {}) is None
+    with pytest.raises(UsageError, match="only worker"):
+        store_address(alone, ("node-2", 1), {})
+    with pytest.raises(UsageError, match="MASTER_PORT = 'x' is no port"):
+        store_address(worker, None, launch | {"MASTER_PORT": "x"})
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ Examples:
     how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "quad_check", "path_check"
 )
 @options.less(
-    where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time", "out"
+    where, "shard", "store", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time", "out"
 )
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",

@@ -173,6 +173,7 @@ where = options.stacked(
     options.deterministic,
     click.option("--profile-time", is_flag=True, help="Say where the time went; changes no result."),
     options.shard_of,
+    options.store_at,
     options.out,
     click.option(
         "--allow-rebatch",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 
@@ -26,6 +26,16 @@ def id_range(value: str) -> tuple[int, int]:
         return int(first), int(end)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not of the form A:B, for instance 0:16") from None
+
+
+def store(value: str) -> tuple[str, int] | Literal["off"]:
+    """HOST:PORT, or off."""
+    if value == "off":
+        return "off"
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise click.BadParameter(f"{value!r} is neither HOST:PORT nor off") from None
+    return host, int(port)
 
 
 def shard(value: str) -> tuple[int, int]:
@@ -237,8 +247,13 @@ deterministic = click.option(
     "--deterministic", is_flag=True, help="Fail where a GPU would give other last bits every time."
 )
 shard_of = click.option(
-    "--shard", type=shard, metavar="I/N", show_default="0/1; RANK/WORLD_SIZE under torchrun",
+    "--shard", type=shard, metavar="I/N", show_default="0/1; the rank under torchrun or srun",
     help="Take part I of N of the images, I from 0: one command for each part.",
+)  # fmt: skip
+store_at = click.option(
+    "--store", type=store, metavar="HOST:PORT|off", show_default="MASTER_ADDR:MASTER_PORT under a launcher",
+    help="Workers take blocks of images by their speed, through the store that worker 0 opens there; off: "
+    "fixed shares.",
 )  # fmt: skip
 batch_coupled = click.option(
     "--batch-coupled",

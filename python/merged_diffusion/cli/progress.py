@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 from merged_diffusion.escapes import shown
 
 if TYPE_CHECKING:
+    from merged_diffusion.jobs.blocks import Blocks
     from merged_diffusion.sampling import Samples
     from merged_diffusion.scores.record import Record
 
@@ -48,8 +49,13 @@ class RunningMean:
 class Progress:
     """Follows images as they are done; ``totals`` are those that are left, by model."""
 
-    def __init__(self, totals: Mapping[str, int], notes: Iterable[str], *, quiet: bool) -> None:
+    def __init__(
+        self, totals: Mapping[str, int], notes: Iterable[str], *, quiet: bool, blocks: Blocks | None = None
+    ) -> None:
         self._quiet = quiet
+        self._is_shared = (
+            blocks is not None and blocks.shard != blocks.answers_for
+        )  # of images that others do, too
         self._rewrites = sys.stderr.isatty() and "NO_COLOR" not in os.environ
         self._totals = totals
         self._bits: dict[str, RunningMean] = {name: RunningMean() for name in self._totals}
@@ -81,10 +87,13 @@ class Progress:
     def line(self, model: str, now: float) -> str:
         """The line of progress."""
         done, bits = self._done[model], self._bits[model]
-        parts = [f"{model} {done}/{self._totals[model]}"]
+        here = " here" if self._is_shared else ""
+        parts = [f"{model} {done}/{self._totals[model]}{here}"]
         if bits.n:
             parts.append(f"{bits.mean:.3f}" + (f" ± {bits.se:.3f}" if bits.n > 1 else "") + " bits/dim")
         parts.append(f"{self._evaluations[model] / done:.0f} evaluations/image")
+        if self._is_shared:
+            return "  ".join(parts)
         finished = sum(self._done.values())
         left = (now - self._start) / finished * (sum(self._totals.values()) - finished)
         parts.append(f"done at {datetime.now() + timedelta(seconds=left):%H:%M:%S}")

@@ -90,6 +90,7 @@ where = options.stacked(
     options.deterministic,
     click.option("--profile-time", is_flag=True, help="ode: say where the time went; changes no image."),
     options.shard_of,
+    options.store_at,
     click.option("--out", "-o", type=click.Path(path_type=Path), show_default=DEFAULT_OUT,
                  help="FILE.png: one picture of all; FILE.npz, FILE.zip or a directory: each image by "
                  "itself, as fid takes them."),
@@ -143,12 +144,13 @@ def command(given: options.Given) -> int:
         sample_files.check_replaceable(target, overwrite=given["overwrite"])
         settings = _with_threshold(settings, target)
         plan = SamplePlan.make(settings, sampling, wanted, given["image_shape"]).into(target)
+        blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=quiet)
         with (
             configured(threads=plan.threads, deterministic=settings.deterministic),
-            SampleRun(plan, target, worker.shard) as run,
+            SampleRun(plan, target, blocks) as run,
         ):
             try:
-                with Progress({IMAGES: len(run.todo)}, plan.notes, quiet=quiet) as progress:
+                with Progress({IMAGES: len(run.todo)}, plan.notes, quiet=quiet, blocks=blocks) as progress:
                     summary = run.run(partial(progress.drawn, IMAGES))
             except KeyboardInterrupt:
                 kept = f"interrupted: {len(run.store.held())} of {len(plan.ids)} images are kept"

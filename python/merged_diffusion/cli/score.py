@@ -82,11 +82,14 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
             n_left = plan.n_left(worker.shard, known)
             plan = with_path_evidence(with_quadrature(plan, out, n_left), out, n_left)
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
-            with Evaluation(plan, out=out, shard=worker.shard, known=known, **keep) as evaluation:
+            blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=quiet)
+            with Evaluation(plan, out=out, blocks=blocks, known=known, **keep) as evaluation:
                 lines = Lines(plan.data, wanted=as_lines and worker.speaks)
                 try:
                     lines.held(evaluation)
-                    with Progress(evaluation.left(), evaluation.notes, quiet=quiet) as progress:
+                    with Progress(
+                        evaluation.left(), evaluation.notes, quiet=quiet, blocks=blocks
+                    ) as progress:
                         evaluation.run(both(progress.update, lines.update))
                     return workers.conclude(worker, evaluation, out, as_json=as_json, lines=lines)
                 except KeyboardInterrupt:

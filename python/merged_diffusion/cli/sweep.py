@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import options, output, sample, score, vlb
+from merged_diffusion.cli import options, output, sample, score, vlb, workers
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present, pair_of
@@ -68,7 +69,7 @@ Examples:
 @options.number("--num", str(SWEPT), "sample: how many images to draw at each threshold.", kind=int)
 @sample.image_shape
 @options.less(sample.how, *SHARED)
-@options.less(where, "shard")
+@where
 def command(given: options.Given) -> int:
     """Measure the same images at many thresholds: at which noise level should two experts be merged?
 
@@ -82,12 +83,16 @@ def command(given: options.Given) -> int:
     settings = _settings(given, request)
     from merged_diffusion.cli import sweep_report
     from merged_diffusion.cli.progress import Progress
+    from merged_diffusion.cli.report import INTERRUPT_CODE
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.sweeps.carry_out import Sweep, place
 
     out: Path | None = given["out"]
-    quiet, as_json = given["quiet"], given["as_json"]
+    worker = workers.worker_share(given["shard"], os.environ)
+    worker.check_out(out)
+    quiet, as_json = given["quiet"] or not worker.speaks, given["as_json"]
     with output.remarks(quiet=quiet):
+        workers.take_gpu(worker, settings.machine.device)
         plan, out = place(settings, wanted, out, request)
         with configured(threads=plan.base.threads, deterministic=settings.deterministic):
             start = time.monotonic()
@@ -98,17 +103,23 @@ def command(given: options.Given) -> int:
             if not quiet:
                 sweep_report.announce(plan, cost, out)
             if given["dry_run"]:
-                sweep_report.show_plan(plan, cost, out, as_json=as_json)
+                if worker.speaks:
+                    sweep_report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
             score.confirm(cost.seconds, yes=given["yes"])
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
-            with Sweep(plan, out=out, **keep) as sweep:
+            blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=quiet)
+            with Sweep(plan, out=out, blocks=blocks, **keep) as sweep:
                 try:
-                    with Progress(sweep.rows.left(), sweep.rows.notes, quiet=quiet) as progress:
+                    with Progress(
+                        sweep.rows.left(), sweep.rows.notes, quiet=quiet, blocks=blocks
+                    ) as progress:
                         sweep.run(progress.drawn if request.metric == "sample" else progress.update)
                 except KeyboardInterrupt:
+                    if not worker.speaks:
+                        return INTERRUPT_CODE
                     return sweep_report.interrupted(sweep.result(), out, as_json=as_json)
-                return sweep_report.show(sweep.result(), out, as_json=as_json)
+                return workers.conclude_sweep(worker, sweep, out, as_json=as_json)
 
 
 def _settings(given: options.Given, request: Request) -> Settings:

@@ -42,7 +42,9 @@ Examples:
 @options.less(
     how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "quad_check", "path_check"
 )
-@options.less(where, "shard", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time")
+@options.less(
+    where, "shard", "store", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time"
+)
 @click.option(
     "--no-confirm", is_flag=True, help="Do not measure exactly what was found on the images chosen on."
 )

@@ -1,38 +1,47 @@
-"""Workers: the share of the images that this process scores, on which GPU, and who tells the result.
+"""Workers: the share of the images that this process computes, on which GPU, and who tells the result.
 
-``--shard I/N`` names a share; under a launcher (``torchrun -m merged_diffusion``) RANK and WORLD_SIZE mean
-the same, and each rank of a machine takes the GPU of its LOCAL_RANK. Workers share nothing but the directory
-of the run. None waits for another but rank 0, which tells the result of all once their records are there.
+``--shard I/N`` names a share; the variables of a launcher (``torchrun -m merged_diffusion``, ``srun``) mean
+the same, and each rank of a machine takes the GPU of its local number. Where the launch has a store
+(MASTER_ADDR and MASTER_PORT, or ``--store``), shares follow speed. Workers share nothing else but the
+directory of the run; rank 0 tells the result of all once their records are there.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
+from merged_diffusion.cli import output
+from merged_diffusion.cli.launchers import rank_of
 from merged_diffusion.errors import UsageError
 
 if TYPE_CHECKING:
     from merged_diffusion.cli.json_lines import Lines
+    from merged_diffusion.jobs.blocks import Blocks
     from merged_diffusion.jobs.evaluation import Evaluation
+    from merged_diffusion.sweeps.carry_out import Sweep
 
 POLL_SECONDS: Final = 1.0
 # How long rank 0 waits for a rank that is not at work: one that is about to start, or was lost.
 GRACE_SECONDS: Final = 60.0
-UNSET: Final = "launch by torchrun, or unset RANK and WORLD_SIZE and give --shard I/N"
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Worker I of N; ``device_index`` and ``n_local`` (ranks on this machine) where a launcher says them."""
+    """Worker I of N; ``device_index`` and ``n_local`` (ranks on this machine) where a launcher says them.
+
+    ``variables`` are the launcher's that said it.
+    """
 
     shard: tuple[int, int]
     is_launched: bool = False
     device_index: int | None = None
     n_local: int = 1
+    variables: str = field(default="", compare=False)
 
     @property
     def speaks(self) -> bool:
@@ -56,25 +65,21 @@ def worker_share(option: tuple[int, int] | None, environment: Mapping[str, str])
     UsageError
         The variables contradict each other or the option.
     """
-    rank, size = (_number(environment, name) for name in ("RANK", "WORLD_SIZE"))
-    if rank is None and size is None:
+    rank = rank_of(environment)
+    if rank is None:
         return Worker(option or (0, 1))
-    if rank is None or size is None or rank >= size:
-        raise _contradiction(environment, "RANK", "WORLD_SIZE")
-    if size == 1:
-        return Worker(option or (0, 1))
-    if option not in (None, (rank, size)):
+    if option not in (None, (rank.index, rank.count)):
         raise UsageError(
-            f"--shard {option[0]}/{option[1]} in rank {rank} of {size}",
-            hint="under a launcher leave --shard out: RANK and WORLD_SIZE mean the same",
+            f"--shard {option[0]}/{option[1]} in rank {rank.index} of {rank.count}",
+            hint=f"under a launcher leave --shard out: {rank.variables} mean the same",
         )
-    local, n_local = (_number(environment, name) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
-    if local is None:
-        return Worker((rank, size), is_launched=True)
-    n_local = local + 1 if n_local is None else n_local
-    if not local < n_local <= size or local > rank:
-        raise _contradiction(environment, "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return Worker((rank, size), is_launched=True, device_index=local, n_local=n_local)
+    return Worker(
+        (rank.index, rank.count),
+        is_launched=True,
+        device_index=rank.local,
+        n_local=rank.n_local,
+        variables=rank.variables,
+    )
 
 
 def tells(environment: Mapping[str, str]) -> bool:
@@ -82,7 +87,80 @@ def tells(environment: Mapping[str, str]) -> bool:
     try:
         return worker_share(None, environment).speaks
     except UsageError:
-        return environment.get("RANK", "0") == "0"
+        return environment.get("RANK", environment.get("SLURM_PROCID", "0")) == "0"
+
+
+def store_address(
+    worker: Worker, option: tuple[str, int] | Literal["off"] | None, environment: Mapping[str, str]
+) -> tuple[str, int] | None:
+    """Where the workers' store is: as ``--store`` says, else MASTER_ADDR and MASTER_PORT of a launch.
+
+    Raises
+    ------
+    UsageError
+        ``--store`` for a worker that is alone, or a port that is no number.
+    """
+    if option == "off":
+        return None
+    if option is not None:
+        if worker.shard[1] == 1:
+            raise UsageError(
+                f"--store {option[0]}:{option[1]}, but this is the only worker",
+                hint="say which one of how many it is, --shard I/N; worker 0 holds the store",
+            )
+        return option
+    host, port = environment.get("MASTER_ADDR"), environment.get("MASTER_PORT")
+    if not worker.is_launched or host is None or port is None:
+        return None
+    if not (port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+        raise UsageError(f"MASTER_PORT = {port!r} is no port", hint="--store off shares the images evenly")
+    return host, int(port)
+
+
+def blocks_of(
+    worker: Worker,
+    option: tuple[str, int] | Literal["off"] | None,
+    environment: Mapping[str, str],
+    *,
+    quiet: bool,
+) -> Blocks:
+    """How the worker shares the images with the others, which is said once."""
+    from merged_diffusion.jobs.blocks import FixedShare
+
+    address = store_address(worker, option, environment)
+    if address is None:
+        shares: Blocks = FixedShare(worker.shard)
+        how = "fixed shares of the images"
+    else:
+        shares, how = _by_speed(worker, address, environment, quiet=quiet)
+    if not quiet and (worker.is_launched or address is not None):
+        said = f", by {worker.variables}" if worker.variables else ""
+        output.say(f"note: worker {worker.shard[0]} of {worker.shard[1]}{said}; {how}")
+    return shares
+
+
+def _by_speed(
+    worker: Worker, address: tuple[str, int], environment: Mapping[str, str], *, quiet: bool
+) -> tuple[Blocks, str]:
+    # Else every lost connection is told with a trace of C++.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    from merged_diffusion.jobs.blocks import FixedShare, SpeedShares, StoreLost
+    from merged_diffusion.jobs.launch_store import LaunchStore
+
+    def tell(text: str) -> None:
+        if not quiet:
+            output.say(f"note: {text}")
+
+    is_served = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    prefix = (
+        f"{environment.get('TORCHELASTIC_RUN_ID', '')}/{environment.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    )
+    serves = worker.shard[0] == 0 and not is_served
+    try:
+        store = LaunchStore(*address, serves=serves, prefix=prefix)
+    except StoreLost as error:
+        return FixedShare(worker.shard), f"fixed shares of the images, as there is {error}"
+    return SpeedShares(store, worker.shard, tell), f"shares by speed, through the store at {store.address}"
 
 
 def gpu_of(worker: Worker, device: str | None, n_gpus: int) -> int | None:
@@ -124,7 +202,7 @@ def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_jso
     """
     from merged_diffusion.cli import report
     from merged_diffusion.jobs.kept_runs import summary_of_run
-    from merged_diffusion.runs import open_run
+    from merged_diffusion.runs import open_run, others_at_work
 
     if out is None or not worker.is_launched:
         summary = evaluation.summary()
@@ -132,7 +210,8 @@ def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_jso
         return report.show(summary, out, as_json=as_json, tell=lines.tell)
     if not worker.speaks:
         return 0
-    await_others(worker, evaluation, out)
+    shard = worker.shard
+    await_others(lambda: others_at_work(out, shard), lambda: evaluation.summary().n_missing)
     evaluation.measure_mean()
     summary = evaluation.summary()
     lines.held(evaluation)
@@ -141,31 +220,28 @@ def conclude(worker: Worker, evaluation: Evaluation, out: Path | None, *, as_jso
     return report.show(summary, out, as_json=as_json, tell=lines.tell)
 
 
-def await_others(worker: Worker, evaluation: Evaluation, out: Path) -> None:
-    """Wait until no image is missing, or nobody has been at work for a while."""
-    from merged_diffusion.runs import others_at_work
+def conclude_sweep(worker: Worker, sweep: Sweep, out: Path | None, *, as_json: bool) -> int:
+    """The same of a sweep."""
+    from merged_diffusion.cli import sweep_report
 
+    if worker.shard[1] > 1:
+        if not worker.speaks:
+            return 0
+        if worker.is_launched or sweep.blocks.answers_for == (0, 1):
+            await_others(sweep.rows.others_at_work, sweep.rows.n_missing)
+            sweep.count_again()
+    return sweep_report.show(sweep.result(), out, as_json=as_json)
+
+
+def await_others(at_work: Callable[[], bool], n_missing: Callable[[], int]) -> None:
+    """Wait until no image is missing, or nobody has been at work for a while."""
     seen = time.monotonic()
     while True:
-        if others_at_work(out, worker.shard):
+        if at_work():
             seen = time.monotonic()
-        elif not evaluation.summary().n_missing or time.monotonic() - seen > GRACE_SECONDS:
+        elif not n_missing() or time.monotonic() - seen > GRACE_SECONDS:
             return
         time.sleep(POLL_SECONDS)
-
-
-def _number(environment: Mapping[str, str], name: str) -> int | None:
-    text = environment.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal()):
-        raise UsageError(f"{name} = {text!r} is no number", hint=UNSET)
-    return int(text)
-
-
-def _contradiction(environment: Mapping[str, str], *names: str) -> UsageError:
-    found = ", ".join(f"{name} = {environment.get(name, 'unset')}" for name in names)
-    return UsageError(f"{found}: inconsistent", hint=UNSET)
 
 
 def _hint(n_gpus: int) -> str:

@@ -20,6 +20,7 @@ from merged_diffusion.errors import (
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.jobs.blocks import FixedShare
 from merged_diffusion.jobs.evaluation import Evaluation, Observer
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric, chosen_metric
 from merged_diffusion.jobs.path_pilot import with_path_evidence
@@ -127,7 +128,7 @@ def evaluate(
         known = plan.known(path)
         n_left = plan.n_left(shard, known)
         plan = with_path_evidence(with_quadrature(plan, path, n_left), path, n_left)
-        with Evaluation(plan, out=path, shard=shard, known=known) as evaluation:
+        with Evaluation(plan, out=path, blocks=FixedShare(shard), known=known) as evaluation:
             evaluation.run(observe)
             return evaluation.summary()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +15,13 @@ from merged_diffusion.errors import (
     RunError,
     StorageError,
 )
+from merged_diffusion.jobs.blocks import ALONE, Blocks, Mask, Work
 from merged_diffusion.jobs.kept_runs import mean_kept, missing_ids
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.set_means import SetMeans
 from merged_diffusion.jobs.summary import Summary, summarise
 from merged_diffusion.ode.time_profile import TimeProfile
-from merged_diffusion.runs import KnownRecords, Run, versions
+from merged_diffusion.runs import KnownRecords, Run, versions, worker_at_work
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.scores.record import Record
 
@@ -35,15 +36,15 @@ class Evaluation:
         plan: Plan,
         *,
         out: Path | None = None,
-        shard: tuple[int, int] = (0, 1),
+        blocks: Blocks = ALONE,
         allow_rebatch: bool = False,
         strict_env: bool = False,
         known: Mapping[str, KnownRecords] | None = None,
     ) -> None:
-        """``known`` holds what was read of the runs before."""
+        """``blocks``: which images are this worker's; ``known``: what was read of the runs before."""
         self.plan = plan
         self.out = out
-        self.shard = shard
+        self.blocks = blocks
         self.seconds = self.seconds_outside_network = 0.0
         self.time_profile = TimeProfile() if plan.settings.machine.profile_time else None
         """Of the images that were scored, where it is wanted; what loading them took is the plan's."""
@@ -57,7 +58,7 @@ class Evaluation:
                         plan.folder(out, name) or out,
                         plan.identity(name).as_dict(),
                         selection=plan.selection(),
-                        shard=shard,
+                        shard=blocks.shard,
                         allow_rebatch=allow_rebatch,
                         strict_env=strict_env,
                         n_expected=len(plan.data),
@@ -77,26 +78,46 @@ class Evaluation:
         run = self._runs.get(name)
         return self._records[name] if run is None else run.records()
 
-    def todo(self, name: str) -> Data | None:
+    def todo(self, name: str, within: Mask | None = None) -> Data | None:
         """The images that this process has still to score under a model; None where none are left."""
-        return self.plan.share(self.shard, (record.id for record in self.held(name)))
+        left = self.plan.left(self.blocks.answers_for, (record.id for record in self.held(name)))
+        return self.plan.chosen(left if within is None else left & within)
 
     def left(self) -> dict[str, int]:
         """How many those are, by model."""
         ids = {name: (record.id for record in self.held(name)) for name in self.plan.models.models}
-        return {name: int(self.plan.left(self.shard, held).sum()) for name, held in ids.items()}
+        shard = self.blocks.answers_for
+        return {name: int(self.plan.left(shard, held).sum()) for name, held in ids.items()}
+
+    def work(self, name: str) -> Work:
+        """All images under a model, as `Blocks` share them out."""
+        run = self._runs.get(name)
+        return Work(
+            name if self.out is None else f"{self.out.name}/{name}",
+            len(self.plan.data),
+            self.plan.unit,
+            self.plan.settings.machine.batch_size or 1,
+            lambda: self.plan.done(record.id for record in self.held(name)),
+            lambda rank: run is not None and worker_at_work(run.path, (rank, self.blocks.shard[1])),
+        )
 
     def run(self, observe: Observer | None = None) -> None:
         """Score what is not recorded yet; ``observe(model, record)`` is called after each image."""
+        for taken in self.blocks.passes:
+            self.go_through(taken, observe)
+        self.conclude()
+
+    def go_through(self, taken: Callable[[Work], Iterable[Mask]], observe: Observer | None = None) -> None:
+        """Score the images that one pass of `Blocks` gives to this worker."""
         try:
             for name in self.plan.models.models:
-                self._score(name, observe)
+                for mask in taken(self.work(name)):
+                    self._score(name, mask, observe)
         except BaseException as error:
             self.time_profile = None  # where the time of what was cut short went is not known
             if isinstance(error, MergedDiffusionError) and not isinstance(error, IncompleteError):
                 self.take_back()
             raise
-        self.conclude()
 
     def conclude(self) -> None:
         """Keep the summary beside the records.
@@ -126,8 +147,8 @@ class Evaluation:
         else:
             self._records[name].append(record)
 
-    def _score(self, name: str, observe: Observer | None) -> None:
-        images = self.todo(name)
+    def _score(self, name: str, mask: Mask, observe: Observer | None) -> None:
+        images = self.plan.chosen(mask)
         if images is None:
             return
 

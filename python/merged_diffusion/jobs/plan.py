@@ -21,6 +21,7 @@ from merged_diffusion.data import load_data
 from merged_diffusion.data.images import CHOICE_SEED, Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import check_labels
+from merged_diffusion.jobs.blocks import fixed_part
 from merged_diffusion.jobs.cost import Estimate, move
 from merged_diffusion.jobs.identity import Identity, LegSpan, SetIdentity
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric
@@ -110,22 +111,27 @@ class Plan(ModelPlan):
 
     def left(self, shard: tuple[int, int], held: Iterable[int]) -> npt.NDArray[np.bool_]:
         """Which of the images worker I of N has to score still, as a mask."""
-        index, count = shard
-        positions = np.arange(len(self.data))
-        done = np.isin(self.data.ids, np.fromiter(held, dtype=np.int64))
-        if self.settings.options().solver.shared:
-            block = positions // (self.settings.machine.batch_size or SHARED_ROWS)
-            done = ~np.isin(block, block[~done])
-            positions = block
-        todo: npt.NDArray[np.bool_] = (positions % count == index) & ~done
-        return todo
+        return fixed_part(len(self.data), self.unit, shard, self.done(held))
+
+    @property
+    def unit(self) -> int:
+        """How many images go together."""
+        shares = self.settings.options().solver.shared
+        return self.settings.machine.batch_size or SHARED_ROWS if shares else 1
+
+    def done(self, held: Iterable[int]) -> npt.NDArray[np.bool_]:
+        """[n] which of the images are among the ids that are ``held``."""
+        return np.isin(self.data.ids, np.fromiter(held, dtype=np.int64))
 
     def share(self, shard: tuple[int, int], held: Iterable[int]) -> Data | None:
         """Those images; None where none are left."""
-        todo = self.left(shard, held)
-        if todo.all():
+        return self.chosen(self.left(shard, held))
+
+    def chosen(self, mask: npt.NDArray[np.bool_]) -> Data | None:
+        """The images that a mask names; None where it names none."""
+        if mask.all():
             return self.data
-        return self.data.where(todo) if todo.any() else None
+        return self.data.where(mask) if mask.any() else None
 
     def check_experts(self) -> None:
         """Move the experts to this machine and probe each; `ExpertError` says what is unsound."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ import torch
 
 from merged_diffusion.errors import IncompleteError, UsageError
 from merged_diffusion.experts.base import check_labels, takes_shape
+from merged_diffusion.jobs.blocks import ALONE, Blocks, Mask, Work, fixed_part
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, Estimate, time_call
 from merged_diffusion.jobs.guidance import WORDS as GUIDANCE
 from merged_diffusion.jobs.model_plan import ModelPlan
@@ -155,24 +156,28 @@ class SamplePlan(ModelPlan):
 
     def share(self, shard: tuple[int, int], held: set[int]) -> Integers:
         """The ids that worker I of N has to draw still: whole blocks where a block shares its steps."""
-        index, count = shard
-        positions = np.arange(len(self.ids))
-        done = np.isin(self.ids, np.fromiter(held, dtype=np.int64))
-        if self.how.is_shared:
-            positions = positions // (self.settings.machine.batch_size or 1)
-            done = ~np.isin(positions, positions[~done])
-        todo: Integers = self.ids[(positions % count == index) & ~done]
+        todo: Integers = self.ids[fixed_part(len(self.ids), self.unit, shard, self.done(held))]
         return todo
+
+    @property
+    def unit(self) -> int:
+        """How many images go together."""
+        return self.settings.machine.batch_size or 1 if self.how.is_shared else 1
+
+    def done(self, held: set[int]) -> Mask:
+        """[n] which of the images are among the ids that are ``held``."""
+        return np.isin(self.ids, np.fromiter(held, dtype=np.int64))
 
 
 class SampleRun:
     """A plan being carried out into ``out``."""
 
-    def __init__(self, plan: SamplePlan, out: Path, shard: tuple[int, int] = (0, 1)) -> None:
+    def __init__(self, plan: SamplePlan, out: Path, blocks: Blocks = ALONE) -> None:
         self.plan = plan
-        self.shard = shard
-        self.store = Store(out, plan.ids, plan.identity(), shard)
-        self.todo = plan.share(shard, self.store.held())
+        self.blocks = blocks
+        self.store = Store(out, plan.ids, plan.identity(), blocks.shard)
+        self.todo = plan.share(blocks.answers_for, self.store.held())
+        self.n_drawn = 0
         self.seconds = 0.0
         self.time_profile = TimeProfile() if plan.settings.machine.profile_time else None
 
@@ -181,41 +186,66 @@ class SampleRun:
 
         ``n_missing`` counts the images that other workers have still to draw.
         """
+        for taken in self.blocks.passes:
+            self.go_through(taken, observe)
+        return self.conclude()
+
+    def go_through(
+        self, taken: Callable[[Work], Iterable[Mask]], observe: Callable[[Samples], object]
+    ) -> None:
+        """Draw the images that one pass of `Blocks` gives to this worker."""
         begin = time.perf_counter()
         if len(self.todo):
-            self._draw(observe)
+            for mask in taken(self.work()):
+                self._draw(mask, observe)
+        self.seconds += time.perf_counter() - begin
+
+    def conclude(self) -> dict[str, object]:
+        """Write the output once all images are there; the summary."""
         result = self.store.finish()
-        lost = 0 if result is not None else len(self.plan.share(self.shard, self.store.held()))
+        lost = 0 if result is not None else len(self.plan.share(self.blocks.answers_for, self.store.held()))
         if lost:
             raise IncompleteError(
                 f"{self.store.out}: {lost} images that were drawn are not there any more",
                 hint="the same command draws them again",
                 file=str(self.store.out),
             )
-        self.seconds = time.perf_counter() - begin
         return self._summary(result)
 
-    def _draw(self, observe: Callable[[Samples], object]) -> None:
-        plan = self.plan
+    def work(self) -> Work:
+        """All images, as `Blocks` share them out."""
+        return Work(
+            str(self.store.out),
+            len(self.plan.ids),
+            self.plan.unit,
+            self.plan.settings.machine.batch_size or 1,
+            lambda: self.plan.done(self.store.held()),
+            lambda rank: self.store.is_at_work((rank, self.blocks.shard[1])),
+        )
+
+    def _draw(self, mask: Mask, observe: Callable[[Samples], object]) -> None:
+        """Draw the images that a mask names."""
+        plan, ids = self.plan, self.plan.ids[mask]
 
         def keep(samples: Samples) -> None:
             self.store.append(samples)
+            self.n_drawn += len(samples)
             observe(samples)
 
         drawn = draw(
             plan.model,
-            self.todo,
+            ids,
             seed=plan.how.seed,
             sampler=plan.how.sampler,
             decode=plan.how.decode,
-            labels=plan.labels(self.todo),
+            labels=plan.labels(ids),
             image_shape=plan.image_shape,
             machine=plan.settings.machine,
             accept=plan.settings.accept,
             on_images=keep,
         )
-        if drawn.time_profile is not None:
-            self.time_profile = drawn.time_profile
+        if self.time_profile is not None and drawn.time_profile is not None:
+            self.time_profile += drawn.time_profile
 
     def _summary(self, result: dict[str, object] | None) -> dict[str, object]:
         n_missing = 0 if result is not None else len(self.plan.ids) - len(self.store.held())
@@ -225,7 +255,7 @@ class SampleRun:
             **identity,
             **found,
             "ids": [int(self.plan.ids[0]), int(self.plan.ids[-1]) + 1],
-            "n_drawn": len(self.todo),
+            "n_drawn": self.n_drawn,
             "n_missing": n_missing,
             "sampler": self.plan.how.sampler.name,
             "out": str(self.store.out),

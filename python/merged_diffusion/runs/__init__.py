@@ -21,7 +21,7 @@ from merged_diffusion.errors import RunError, RunMismatchError, StorageError
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.environment import Versions, digest, versions
 from merged_diffusion.runs.folder import LOCK, locked, made_folder, refuse_strangers
-from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work
+from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work, worker_at_work
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.known_records import KnownRecords
 from merged_diffusion.runs.places import unmake
@@ -37,7 +37,7 @@ from merged_diffusion.runs.settings_file import (
 )
 from merged_diffusion.scores.record import Record
 
-__all__ = ["Journal", "KnownRecords", "Run", "open_run", "others_at_work", "versions"]
+__all__ = ["Journal", "KnownRecords", "Run", "open_run", "others_at_work", "versions", "worker_at_work"]
 
 PARTS: Final = ("likelihood", "quality")
 SETTINGS: Final = "settings.json"

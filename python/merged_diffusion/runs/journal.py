@@ -191,6 +191,12 @@ def others_at_work(folder: Path, shard: tuple[int, int]) -> bool:
     return any(is_at_work(path) for path in journals(folder) if path != own)
 
 
+def worker_at_work(folder: Path, shard: tuple[int, int]) -> bool:
+    """Whether a process is at work as worker I of N."""
+    path = journal_path(folder, shard)
+    return path.exists() and is_at_work(path)
+
+
 def journal_path(folder: Path, shard: tuple[int, int]) -> Path:
     """The records of worker I of N."""
     index, count = shard

@@ -12,7 +12,7 @@ from merged_diffusion.errors import RunMismatchError
 from merged_diffusion.runs.directory import Directory, strangers
 from merged_diffusion.runs.folder import LOCK
 from merged_diffusion.runs.kept import as_kept
-from merged_diffusion.runs.lock import ANY_CLAIM
+from merged_diffusion.runs.lock import ANY_CLAIM, Lock
 from merged_diffusion.runs.places import followed, storing
 from merged_diffusion.runs.settings_file import RecordedMachine, differences, listed, read_settings
 from merged_diffusion.sampling import sample_files
@@ -74,6 +74,31 @@ def take_apart(place: Directory, name: str) -> None:
         part.remove(entry for entry in own if entry not in (SETTINGS, DRAFT))
         part.remove([SETTINGS])
     place.remove_folder(name)
+
+
+def clear_leftovers(place: Directory, name: str) -> None:
+    """Take apart what commands that were killed had put aside of a folder of parts."""
+    aside = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{8}}")
+    for found in place.names():
+        if aside.fullmatch(found):
+            take_apart(place, found)
+
+
+def share_lock(shard: tuple[int, int]) -> str:
+    """The name of the lock of worker I of N."""
+    return f"shard-{shard[0]:04d}-of-{shard[1]:04d}.lock"
+
+
+def is_share_taken(part: Directory, shard: tuple[int, int]) -> bool:
+    """Whether a process draws the share of worker I of N."""
+    name = share_lock(shard)
+    if not part.is_there() or part.status(name) is None:
+        return False
+    lock = Lock(part, name)
+    if not lock.acquire(0.0):
+        return True
+    lock.release()
+    return False
 
 
 def batch_names(part: Directory) -> list[str]:

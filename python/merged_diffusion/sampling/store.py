@@ -9,7 +9,6 @@ in half of it; what a killed command left of one goes with the next.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -36,10 +35,13 @@ from merged_diffusion.sampling.parts import (
     OWN,
     SETTINGS,
     batch_names,
+    clear_leftovers,
     is_same,
+    is_share_taken,
     is_taken,
     part_of,
     require_same,
+    share_lock,
     take_apart,
 )
 from merged_diffusion.sampling.samples import Samples
@@ -65,10 +67,8 @@ class Store:
 
         Raises
         ------
-        RunMismatchError
-            Images of other settings lie there.
-        RunError
-            Something else lies there.
+        RunMismatchError, RunError
+            Images of other settings, or something else, lie there.
         RunLockedError
             Another process draws the same share.
         StorageError
@@ -85,14 +85,14 @@ class Store:
         self._place: Directory | None = None  # where the output goes
         self._part: Directory | None = None
         self._lock: Lock | None = None
-        self._share = f"shard-{shard[0]:04d}-of-{shard[1]:04d}.lock"
+        self._share = share_lock(shard)
         self.finished = self._is_complete() if self._form != "png" else None
         try:
             self._made = make(self._target.parent)
             self._place = Directory(self._target.parent)
             if self.finished is None:
                 self._begin()
-            self._clear_leftovers()
+            clear_leftovers(_open(self._place), self._at.name)
         except BaseException:
             with suppress(StorageError):
                 self._leave_nothing_empty()
@@ -145,17 +145,27 @@ class Store:
 
     def held(self) -> set[int]:
         """The ids that are drawn."""
-        if self.finished is not None:
-            return {int(i) for i in self._ids}
-        return {
-            int(i)
-            for name in batch_names(_open(self._part))
-            for i in columns_in(_open(self._part), name)["ids"]
-        }
+        if self.finished is None:
+            try:
+                part = _open(self._part)
+                found = {int(i) for name in batch_names(part) for i in columns_in(part, name)["ids"]}
+                if self._is_there():
+                    return found
+            except StorageError:
+                if self._is_there():
+                    raise
+            self._by_another()  # while it was read
+        return {int(i) for i in self._ids}
+
+    def is_at_work(self, shard: tuple[int, int]) -> bool:
+        """Whether a process draws the share of worker I of N."""
+        return self._part is not None and is_share_taken(self._part, shard)
 
     def append(self, samples: Samples) -> None:
         """Keep a batch; it survives the death of this process from here on."""
-        self._require_there()
+        if not self._is_there():
+            self._by_another()  # who had drawn the same
+            return
         name = f"{int(samples.ids.min()):020d}.npz"
         _open(self._part).write(name, batch_of(samples))
 
@@ -238,13 +248,6 @@ class Store:
             return None
         samples = Samples.joined([samples_in(_open(self._part), name) for name in names])
         return samples.in_order(self._ids) if np.isin(self._ids, samples.ids).all() else None
-
-    def _clear_leftovers(self) -> None:
-        """Take apart what commands that were killed had put aside."""
-        aside = re.compile(rf"{re.escape(self._at.name)}\.[0-9a-f]{{8}}")
-        for name in _open(self._place).names():
-            if aside.fullmatch(name):
-                take_apart(_open(self._place), name)
 
     def _release(self) -> None:
         lock, self._lock = self._lock, None

@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 
 from merged_diffusion.errors import MergedDiffusionError, UsageError
 from merged_diffusion.experts.accept import Accept
+from merged_diffusion.jobs.blocks import ALONE, Blocks
 from merged_diffusion.jobs.settings import PRESETS, THRESHOLDS, Settings, beside
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Probes, Solver
@@ -22,7 +23,7 @@ from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
 from merged_diffusion.sweeps.request import Metric, Request, stated
 from merged_diffusion.sweeps.scored import ScoredRows, ScorePlan, plan_scored
 from merged_diffusion.sweeps.sweep_plan import Cost
-from merged_diffusion.sweeps.table import Best, RowError, SweepRow, SweepTable
+from merged_diffusion.sweeps.table import Best, Evaluations, RowError, SweepRow, SweepTable
 from merged_diffusion.sweeps.thresholds import Eta, checked
 
 Observer = Callable[[str, Any], None]
@@ -36,24 +37,28 @@ class Sweep:
         plan: ScorePlan | DrawPlan,
         *,
         out: Path | None = None,
+        blocks: Blocks = ALONE,
         allow_rebatch: bool = False,
         strict_env: bool = False,
     ) -> None:
         self.plan = plan
+        self.blocks = blocks
         self.out = out
         self.cost = Cost()
         self.seconds = 0.0
         self._errors: dict[str, RowError] = {}
         held, made = None, None
         if out is not None:
-            held, made = sweep_folder.begin(out, self._table((), None), allow_rebatch=allow_rebatch)
+            held, made = sweep_folder.begin(
+                out, self._table((), None), allow_rebatch=allow_rebatch, is_shared=blocks.shard[1] > 1
+            )
         if held is not None:
             self.cost, self.seconds = Cost(held.evaluations), held.seconds
         try:
             self.rows: ScoredRows | DrawnRows = (
-                DrawnRows(plan, out)  # samples are of one machine
+                DrawnRows(plan, out, blocks)  # samples are of one machine
                 if isinstance(plan, DrawPlan)
-                else ScoredRows(plan, out, allow_rebatch=allow_rebatch, strict_env=strict_env)
+                else ScoredRows(plan, out, blocks=blocks, allow_rebatch=allow_rebatch, strict_env=strict_env)
             )
         except BaseException:
             if out is not None and made is not None:
@@ -67,9 +72,14 @@ class Sweep:
         def failed(name: str, error: Exception) -> None:
             self._errors[name] = RowError.of(error)
 
-        begin = time.monotonic()
+        begin, kept = time.monotonic(), self.cost.evaluations
         try:
             self.rows.run(observe, self.cost, failed)
+            own = self.cost.evaluations
+            self.cost.evaluations = Evaluations(
+                kept.spent + self.blocks.summed("spent", own.spent - kept.spent),
+                kept.single_runs + self.blocks.summed("single runs", own.single_runs - kept.single_runs),
+            )
         except BaseException:
             self.cost.time_profile = None  # where the time of what was cut short went is not known
             self.seconds += time.monotonic() - begin
@@ -77,6 +87,17 @@ class Sweep:
                 self.write()
             raise
         self.seconds += time.monotonic() - begin
+        self.write()
+
+    def count_again(self) -> None:
+        """Write the table once more, when other workers have ended: with the evaluations of all."""
+        held = None if self.out is None else sweep_folder.read(self.out)
+        if held is not None:
+            most = (
+                max(held.evaluations.spent, self.cost.evaluations.spent),
+                max(held.evaluations.single_runs, self.cost.evaluations.single_runs),
+            )
+            self.cost.evaluations = Evaluations(*most)
         self.write()
 
     def write(self) -> None:

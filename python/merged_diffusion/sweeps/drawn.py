@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.files.reading import read_bytes
+from merged_diffusion.jobs.blocks import ALONE, Blocks, FixedShare, Mask, Work
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
@@ -106,8 +107,9 @@ def _described(base: SamplePlan) -> Mapping[str, object]:
 class DrawnRows:
     """The samples of a sweep; without ``out`` they last as long as this object."""
 
-    def __init__(self, plan: DrawPlan, out: Path | None) -> None:
+    def __init__(self, plan: DrawPlan, out: Path | None, blocks: Blocks = ALONE) -> None:
         self.notes: list[str] = []
+        self._blocks = blocks
         self._rows = plan.rows
         self._reference = plan.reference
         self._made: list[Path] = []
@@ -117,7 +119,7 @@ class DrawnRows:
             for row in self._rows:
                 self._made += make(self._folder / row.folder)  # which may be no link out of the sweep
             self._runs = [
-                self._open.enter_context(SampleRun(row.plan, self._folder / row.folder / SAMPLES))
+                self._open.enter_context(SampleRun(row.plan, self._folder / row.folder / SAMPLES, blocks))
                 for row in self._rows
             ]
         except BaseException:
@@ -133,21 +135,66 @@ class DrawnRows:
         return {row.name: len(run.todo) for row, run in zip(self._rows, self._runs, strict=True)}
 
     def run(self, observe: Callable[[str, Samples], None] | None, cost: Cost, failed: Failed) -> None:
-        """Draw and measure what is not there yet; a row whose expert fails is told, and stops no other."""
-        for row, run in zip(self._rows, self._runs, strict=True):
-            spent = 0.0
+        """Draw and measure what is not there yet; a row whose expert fails is told, and stops no other.
 
-            def count(samples: Samples, name: str = row.name) -> None:
-                nonlocal spent
-                spent += sum(float(counts.sum()) for counts in samples.evaluations.values())
-                if observe is not None:
-                    observe(name, samples)
+        Where workers share blocks, all rows are drawn before the first is measured.
+        """
+        spoilt: set[str] = set()
 
-            try:
-                with spoiling_one_row(row.name, failed):
-                    self._measure(row, run.run(count))
-            finally:
-                cost.add(round(spent), round(spent))
+        def told(name: str, error: Exception) -> None:
+            spoilt.add(name)
+            failed(name, error)
+
+        *_, last = passes = self._blocks.passes
+        pairs = list(zip(self._rows, self._runs, strict=True))
+        for taken in passes:
+            for row, run in pairs:
+                if row.name not in spoilt:
+                    self._draw(row, run, taken, observe, cost, told)
+                if row.name not in spoilt and taken == last:
+                    with spoiling_one_row(row.name, told):
+                        self._conclude(row, run)
+
+    def _draw(
+        self,
+        row: PlannedRow[SamplePlan],
+        run: SampleRun,
+        taken: Callable[[Work], Iterable[Mask]],
+        observe: Callable[[str, Samples], None] | None,
+        cost: Cost,
+        failed: Failed,
+    ) -> None:
+        """The images of a row that one pass of `Blocks` gives to this worker."""
+        spent = 0.0
+
+        def count(samples: Samples) -> None:
+            nonlocal spent
+            spent += sum(float(counts.sum()) for counts in samples.evaluations.values())
+            if observe is not None:
+                observe(row.name, samples)
+
+        try:
+            with spoiling_one_row(row.name, failed):
+                run.go_through(taken, count)
+        finally:
+            cost.add(round(spent), round(spent))
+
+    def _conclude(self, row: PlannedRow[SamplePlan], run: SampleRun) -> None:
+        """Measure a row of which all is drawn; of workers who share blocks, the first one does."""
+        drawn = run.conclude()
+        speaks = isinstance(self._blocks, FixedShare) or self._blocks.shard[0] == 0
+        if drawn["sha256"] is not None and speaks:
+            self._measure(row, drawn)
+
+    def others_at_work(self) -> bool:
+        """Whether another worker is drawing."""
+        index, count = self._blocks.shard
+        others = [rank for rank in range(count) if rank != index]
+        return any(run.store.is_at_work((rank, count)) for run in self._runs for rank in others)
+
+    def n_missing(self) -> int:
+        """How many images are not drawn."""
+        return sum(len(run.plan.ids) - len(run.store.held()) for run in self._runs)
 
     def table_rows(
         self, errors: Mapping[str, RowError]

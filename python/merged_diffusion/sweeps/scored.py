@@ -6,7 +6,7 @@ others one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +21,14 @@ from merged_diffusion.errors import (
     SolveError,
     StorageError,
 )
+from merged_diffusion.jobs.blocks import ALONE, Blocks, Mask, Work
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.evaluation import Evaluation
 from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
 from merged_diffusion.jobs.plan import Plan, make_plan
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood import can_share, log_likelihoods
-from merged_diffusion.runs import KnownRecords
+from merged_diffusion.runs import KnownRecords, others_at_work
 from merged_diffusion.runs.settings_file import RecordedMachine, read_settings
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.record import Record
@@ -46,6 +47,7 @@ from merged_diffusion.sweeps.thresholds import Eta
 
 Observer = Callable[[str, Record], None]
 Rows = Mapping[str, Evaluation]  # by name
+Taken = Callable[[Work], Iterable[Mask]]  # a pass of `Blocks`
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,18 @@ def _default_out(base: Plan) -> Path:
 class ScoredRows:
     """The evaluations of a sweep, open; each is kept as an ordinary run in ``out``, if there is one."""
 
-    def __init__(self, plan: ScorePlan, out: Path | None, *, allow_rebatch: bool, strict_env: bool) -> None:
+    def __init__(
+        self,
+        plan: ScorePlan,
+        out: Path | None,
+        *,
+        blocks: Blocks = ALONE,
+        allow_rebatch: bool,
+        strict_env: bool,
+    ) -> None:
         self._open = ExitStack()
+        self._blocks = blocks
+        self._out = out
         self._planned = plan.rows
         self._rows: dict[str, Evaluation] = {}
         try:
@@ -113,6 +125,7 @@ class ScoredRows:
                 evaluation = Evaluation(
                     row.plan,
                     out=None if out is None else out / row.folder,
+                    blocks=blocks,
                     allow_rebatch=allow_rebatch,
                     strict_env=strict_env,
                     known=plan.known[row.name],
@@ -141,11 +154,20 @@ class ScoredRows:
         StorageError, RunError, ResourceError, IncompleteError
             What would end every row alike.
         """
+        together, spoilt = _fan(self._rows), set[str]()
+
+        def told(name: str, error: Exception) -> None:
+            spoilt.add(name)
+            failed(name, error)
+
+        *_, last = passes = self._blocks.passes
         try:
-            together = _score_alike(self._rows, observe, cost)
-            for name, evaluation in self._rows.items():
-                if name not in together:
-                    _score_alone(name, evaluation, observe, cost, failed)
+            for taken in passes:
+                if together and not _score_alike(together, taken, observe, cost, concludes=taken == last):
+                    together = {}
+                for name, evaluation in self._rows.items():
+                    if name not in together and name not in spoilt:
+                        _score_alone(name, evaluation, taken, observe, cost, told, concludes=taken == last)
         except BaseException:
             for evaluation in self._rows.values():
                 evaluation.time_profile = None  # as of the whole sweep
@@ -162,6 +184,15 @@ class ScoredRows:
             rows.append(row.told(summary, errors.get(row.name) or _failures(summary)))
 
         return rows, lambda one, two: paired(records[one], records[two])
+
+    def others_at_work(self) -> bool:
+        """Whether another worker has one of the runs open."""
+        folders = [] if self._out is None else [self._out / row.folder for row in self._planned]
+        return any(others_at_work(folder, self._blocks.shard) for folder in folders)
+
+    def n_missing(self) -> int:
+        """How many images have no record under some row."""
+        return sum(evaluation.summary().n_missing for evaluation in self._rows.values())
 
     def close(self) -> None:
         """Leave the runs to others."""
@@ -180,20 +211,25 @@ def _failures(summary: Mapping[str, object] | None) -> RowError | None:
     )
 
 
-def _score_alike(rows: Rows, observe: Observer | None, cost: Cost) -> Rows:
-    """Score the rows that can share steps; those that were, which are none where an expert fails."""
-    together = _fan(rows)
-    if together:
-        try:
-            _score_together(together, observe, cost)
-        except (StorageError, RunError, ResourceError, IncompleteError):
-            raise
-        except Exception:  # noqa: BLE001  an expert may raise anything; whose row it spoils shows one by one
-            return {}
-    for evaluation in together.values():
+def _score_alike(rows: Rows, taken: Taken, observe: Observer | None, cost: Cost, *, concludes: bool) -> bool:
+    """Score images under rows that can share steps; False where an expert fails."""
+    try:
+        for mask in taken(_work_together(rows)):
+            _score_together(rows, mask, observe, cost)
+    except (StorageError, RunError, ResourceError, IncompleteError):
+        raise
+    except Exception:  # noqa: BLE001  an expert may raise anything; whose row it spoils shows one by one
+        return False
+    for evaluation in rows.values() if concludes else ():
         evaluation.time_profile = None  # that of all is the sweep's
         evaluation.conclude()
-    return together
+    return True
+
+
+def _work_together(rows: Rows) -> Work:
+    """All images under all of the rows; one is done when it is under each."""
+    works = [evaluation.work(evaluation.plan.main) for evaluation in rows.values()]
+    return replace(works[0], name="together", done=lambda: np.all([work.done() for work in works], axis=0))
 
 
 def _fan(rows: Rows) -> Rows:
@@ -208,8 +244,8 @@ def _fan(rows: Rows) -> Rows:
     return {name: rows[name] for name in found} if shared else {}
 
 
-def _score_together(rows: Rows, observe: Observer | None, cost: Cost) -> None:
-    todo = {name: evaluation.todo(evaluation.plan.main) for name, evaluation in rows.items()}
+def _score_together(rows: Rows, mask: Mask, observe: Observer | None, cost: Cost) -> None:
+    todo = {name: evaluation.todo(evaluation.plan.main, mask) for name, evaluation in rows.items()}
     wanted = {
         name: np.empty(0, dtype=np.int64) if images is None else images.ids for name, images in todo.items()
     }
@@ -244,7 +280,14 @@ def _score_together(rows: Rows, observe: Observer | None, cost: Cost) -> None:
 
 
 def _score_alone(
-    name: str, evaluation: Evaluation, observe: Observer | None, cost: Cost, failed: Failed
+    name: str,
+    evaluation: Evaluation,
+    taken: Taken,
+    observe: Observer | None,
+    cost: Cost,
+    failed: Failed,
+    *,
+    concludes: bool,
 ) -> None:
     spent = 0
 
@@ -255,5 +298,7 @@ def _score_alone(
             observe(name, record)
 
     with spoiling_one_row(name, failed):
-        evaluation.run(note)
-    cost.add(spent, spent, evaluation.time_profile)
+        evaluation.go_through(taken, note)
+        if concludes:
+            evaluation.conclude()
+    cost.add(spent, spent, evaluation.time_profile if concludes else None)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 from merged_diffusion.errors import RunError, RunMismatchError
 from merged_diffusion.runs.directory import Directory, strangers
-from merged_diffusion.runs.folder import refuse_strangers
+from merged_diffusion.runs.folder import LOCK, locked, refuse_strangers
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.places import make, refuse_link, unmake
 from merged_diffusion.runs.settings_file import differences, is_machine, json_text, listed, read_versioned
@@ -49,11 +50,12 @@ def read(folder: Path) -> SweepTable | None:
 
 
 def begin(
-    folder: Path, asked: SweepTable, *, allow_rebatch: bool = False
+    folder: Path, asked: SweepTable, *, allow_rebatch: bool = False, is_shared: bool = False
 ) -> tuple[SweepTable | None, Sequence[Path] | None]:
     """Make the directory a sweep's, or agree with the one that is there.
 
-    Either the table so far, or what directories a new one made.
+    Either the table so far, or what directories a new one made; ``is_shared`` where other workers do the
+    same now.
 
     Raises
     ------
@@ -67,13 +69,16 @@ def begin(
     if held is None:
         made = make(folder)
         try:
-            with Directory(folder) as place:
-                refuse_strangers(place, NAME)
-                place.write(NAME, json_text(asked.as_dict()))
+            with Directory(folder) as place, locked(place) if is_shared else nullcontext():
+                held = read(folder) if is_shared else None
+                if held is None:
+                    refuse_strangers(place, NAME)
+                    place.write(NAME, json_text(asked.as_dict()))
         except BaseException:
             unmake(made)
             raise
-        return None, made
+        if held is None:
+            return None, made
     with as_kept(folder):
         found = differences(_identity(held), _identity(asked))
     fatal = {key: pair for key, pair in found.items() if not (allow_rebatch and is_machine(key))}
@@ -96,8 +101,8 @@ def write(folder: Path, table: SweepTable) -> None:
 def take_back(folder: Path, made: Sequence[Path]) -> None:
     """Remove a sweep that was begun and of which no row is."""
     with Directory(folder) as place:
-        if not strangers(place.names(), re.compile(re.escape(NAME))):
-            place.remove([NAME])
+        if not strangers(place.names(), re.compile(f"{re.escape(NAME)}|{re.escape(LOCK)}")):
+            place.remove([NAME, LOCK])
     unmake(made)
 
 

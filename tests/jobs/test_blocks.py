@@ -1,0 +1,184 @@
+"""Shares by speed: everything is done once, nearly as soon as can be, whoever dies; in a time that is made up.
+
+Workers are generators that are asked for their next block in the order of a clock of their own, so that no
+test waits and none depends on the machine.
+"""
+
+import numpy as np
+import pytest
+
+from merged_diffusion.jobs.blocks import FixedShare, SpeedShares, StoreLost, Work
+
+
+class Counters:
+    """A store in this process, which may be lost."""
+
+    def __init__(self):
+        self.counts, self.values, self.is_lost = {}, {}, False
+
+    def ask(self):
+        if self.is_lost:
+            raise StoreLost("no store")
+
+    def add(self, key, n):
+        self.ask()
+        self.counts[key] = self.counts.get(key, 0) + n
+        return self.counts[key]
+
+    def put(self, key, value):
+        self.ask()
+        self.values[key] = value
+
+    def get(self, key):
+        self.ask()
+        return self.values.get(key)
+
+
+class Slept(Exception):
+    pass
+
+
+class Cluster:
+    """Workers of some speeds (images a second) on works of n images; `run` gives when the last record came."""
+
+    def __init__(self, speeds, works=(96,), rows=1, unit=1, unstored=()):
+        self.speeds, self.store, self.now, self.told = speeds, Counters(), 0.0, []
+        self.records = [np.full(n, np.inf) for n in works]  # when each came
+        self.counts = [np.zeros(n, dtype=int) for n in works]
+        self.dead = {}  # when each died
+        self.works = [
+            Work(f"w{k}", n, unit, rows, lambda k=k: self.records[k] <= self.now, self.is_alive)
+            for k, n in enumerate(works)
+        ]
+
+    def is_alive(self, rank):
+        return self.dead.get(rank, np.inf) > self.now
+
+    def worker(self, rank):
+        """Yields how long each of its steps takes; a sleep is a thread of its own here."""
+        import threading
+
+        wake, slept = threading.Semaphore(0), threading.Semaphore(0)
+        step = {}
+
+        def rest(seconds):
+            step["seconds"] = seconds
+            slept.release()
+            wake.acquire()
+            if step.get("ends"):
+                raise Slept
+
+        def body():
+            wake.acquire()
+            try:
+                shares = SpeedShares(
+                    self.store, (rank, len(self.speeds)), self.told.append, lambda: self.now, rest
+                )
+                for taken in shares.passes:
+                    for k, work in enumerate(self.works):
+                        for mask in taken(work):
+                            for image in np.flatnonzero(mask):
+                                rest(1 / self.speeds[rank])
+                                self.records[k][image] = min(self.records[k][image], self.now)
+                                self.counts[k][image] += 1
+            except Slept:
+                pass
+            step["seconds"] = None
+            slept.release()
+
+        threading.Thread(target=body, daemon=True).start()
+
+        def go(ends=False):
+            step["ends"] = ends
+            wake.release()
+            slept.acquire()
+            return step["seconds"]
+
+        return go
+
+    def run(self, kills=None, store_dies=np.inf):
+        kills = kills or {}
+        workers = [self.worker(rank) for rank in range(len(self.speeds))]
+        clocks = dict.fromkeys(range(len(workers)), 0.0)
+        while clocks:
+            rank = min(clocks, key=clocks.__getitem__)
+            self.now = clocks[rank]
+            assert self.now < 1e5, "it does not end"
+            self.store.is_lost = self.now >= store_dies
+            if self.now >= kills.get(rank, np.inf):
+                self.dead[rank] = kills[rank]
+                workers[rank](ends=True)
+                del clocks[rank]
+                continue
+            seconds = workers[rank]()
+            if seconds is None:
+                self.dead[rank] = self.now
+                del clocks[rank]
+            else:
+                clocks[rank] += seconds
+        return max(float(times.max()) for times in self.records)
+
+
+@pytest.mark.parametrize("speeds", [(1, 1, 1, 1 / 8), (1 / 8, 1, 1, 1), (4, 1, 1, 1), (1, 1, 1, 1), (1,)])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_workers_of_any_speed_end_within_1_3_times_the_ideal_time(speeds, rows):
+    n = 96 * rows
+    cluster = Cluster(speeds, (n,), rows=rows)
+    assert cluster.run() <= 1.3 * n / sum(speeds)
+    assert (cluster.counts[0] == 1).all()  # and nothing is computed twice
+
+
+def test_several_works_are_shared_without_a_wait_between_them():
+    cluster = Cluster((1, 1, 1, 1 / 8), (60, 20, 20))
+    assert cluster.run() <= 1.3 * 100 / 3.125
+    assert all((counts == 1).all() for counts in cluster.counts)
+
+
+@pytest.mark.parametrize("rank", range(4))
+@pytest.mark.parametrize("at", [0.0, 1.0, 7.5, 20.0, 29.0])
+def test_whoever_dies_at_whatever_time_all_images_have_a_record(rank, at):
+    cluster = Cluster((1, 1, 1, 1 / 8))
+    cluster.run({rank: at})
+    assert (cluster.counts[0] >= 1).all()
+    assert cluster.counts[0].sum() <= 96  # only what has no record is done again
+
+
+@pytest.mark.parametrize("survivor", range(4))
+def test_one_survivor_does_all(survivor):
+    cluster = Cluster((1, 1, 1, 1 / 8))
+    cluster.run({rank: 3.0 + rank for rank in range(4) if rank != survivor})
+    assert (cluster.counts[0] >= 1).all()
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 6.0, 25.0])
+@pytest.mark.parametrize("kills", [{}, {0: 6.0}, {0: 6.0, 2: 11.0}])
+def test_when_the_store_dies_workers_go_on_with_fixed_shares(at, kills):
+    """Also with that of the worker who held the store, and of others that die later."""
+    cluster = Cluster((1, 1, 1, 1 / 2))
+    cluster.run(kills, store_dies=at)
+    assert (cluster.counts[0] >= 1).all()
+    assert all("going on with fixed shares" in text for text in cluster.told)
+    assert cluster.told
+
+
+def test_a_worker_that_hangs_is_given_up():
+    cluster = Cluster((1, 1, 1e-4))
+    assert cluster.run() < 5e4
+    assert (np.maximum.reduce([cluster.records[0]]) < 2000).all()
+
+
+def test_images_that_share_steps_stay_together():
+    seen = []
+    work = Work("w", 10, 4, 4, lambda: np.zeros(10, dtype=bool), lambda _: False)
+    shares = SpeedShares(Counters(), (0, 1))
+    for mask in shares.first(work):
+        seen.append(np.flatnonzero(mask).tolist())
+    assert sorted(sum(seen, [])) == list(range(10))
+    assert all(block[0] % 4 == 0 for block in seen)
+
+
+def test_fixed_shares_are_disjoint_and_whole():
+    done = np.zeros(10, dtype=bool)
+    work = Work("w", 10, 1, 1, lambda: done, lambda _: False)
+    (taken,) = FixedShare((1, 3)).passes
+    assert [np.flatnonzero(mask).tolist() for mask in taken(work)] == [[1, 4, 7]]
