@@ -20,7 +20,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-EXPERTS = '''
+EXPERTS = """
 import os, time
 import merged_diffusion as md
 
@@ -31,7 +31,7 @@ class Slow(md.GaussianExpert):
 
 likelihood = Slow((1, 4, 4), variance=0.25)
 quality = Slow((1, 4, 4), variance=0.3)
-'''
+"""
 
 
 def main() -> None:
@@ -55,7 +55,9 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, object]:
     np.savez(folder / "set.npz", images=images)
     options = ["sweep", "--data", "set.npz", "--levels", "256", "--etas", given.etas, "--batch-size", "1"]
     options += ["--likelihood-expert", "experts.py:likelihood", "--quality-expert", "experts.py:quality"]
-    options += ["--threads", "1", "--device", "cpu", "--tol", "0.05", "--quiet", "--accept-gradient", "none"][:-2]
+    options += ["--threads", "1", "--device", "cpu", "--tol", "0.05", "--quiet", "--accept-gradient", "none"][
+        :-2
+    ]
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

@@ -1,8 +1,10 @@
-"""Shares by speed: everything is done once, nearly as soon as can be, whoever dies; in a time that is made up.
+"""Shares by speed: all is done once, nearly as soon as can be, whoever dies; in a time that is made up.
 
 Workers are generators that are asked for their next block in the order of a clock of their own, so that no
 test waits and none depends on the machine.
 """
+
+import threading
 
 import numpy as np
 import pytest
@@ -34,14 +36,14 @@ class Counters:
         return self.values.get(key)
 
 
-class Slept(Exception):
+class SleptError(Exception):
     pass
 
 
 class Cluster:
-    """Workers of some speeds (images a second) on works of n images; `run` gives when the last record came."""
+    """Workers of some speeds (images a second) on works of n images; `run` says when the last record came."""
 
-    def __init__(self, speeds, works=(96,), rows=1, unit=1, unstored=()):
+    def __init__(self, speeds, works=(96,), rows=1, unit=1):
         self.speeds, self.store, self.now, self.told = speeds, Counters(), 0.0, []
         self.records = [np.full(n, np.inf) for n in works]  # when each came
         self.counts = [np.zeros(n, dtype=int) for n in works]
@@ -56,8 +58,6 @@ class Cluster:
 
     def worker(self, rank):
         """Yields how long each of its steps takes; a sleep is a thread of its own here."""
-        import threading
-
         wake, slept = threading.Semaphore(0), threading.Semaphore(0)
         step = {}
 
@@ -66,7 +66,7 @@ class Cluster:
             slept.release()
             wake.acquire()
             if step.get("ends"):
-                raise Slept
+                raise SleptError
 
         def body():
             wake.acquire()
@@ -81,7 +81,7 @@ class Cluster:
                                 rest(1 / self.speeds[rank])
                                 self.records[k][image] = min(self.records[k][image], self.now)
                                 self.counts[k][image] += 1
-            except Slept:
+            except SleptError:
                 pass
             step["seconds"] = None
             slept.release()
@@ -173,7 +173,7 @@ def test_images_that_share_steps_stay_together():
     shares = SpeedShares(Counters(), (0, 1))
     for mask in shares.first(work):
         seen.append(np.flatnonzero(mask).tolist())
-    assert sorted(sum(seen, [])) == list(range(10))
+    assert sorted(image for block in seen for image in block) == list(range(10))
     assert all(block[0] % 4 == 0 for block in seen)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
@@ -63,7 +65,8 @@ def read_folder(folder: Path, levels: int | None) -> Pictures:
 def read_zip(archive: SafeZip, levels: int | None, where: str) -> Pictures:
     """All PNG members of a zip."""
     names = picture_names(archive.names, where)
-    archive.check()
+    # Each picture is read whole, and so compared with its checksum, before the first is decoded.
+    archive.check(set(archive.names).difference(names))
     pixels = read_pictures(lambda: ((name, archive.read(name)) for name in names), levels, where)
     size = archive.size(LABELS_FILE) if LABELS_FILE in archive.names else None
     return Pictures(pixels, _labels(names, size, lambda: archive.read(LABELS_FILE), where), tuple(names))
@@ -95,22 +98,25 @@ def picture_names(names: list[str], where: str) -> list[str]:
 
 def read_pictures(files: Files, levels: int | None, where: str) -> Pixels:
     """[N, C, H, W] from PNG files of one shape, given as (name, content), twice."""
-    count, packed, first = 0, 0, None
+    packed, first = 0, None
+    checksums: list[int] = []
+    interlaced: list[bool] = []
     for name, content in files():
         header = check_png(content, f"{where}: {name}", levels)
         first = first or (name, header)
         _check_alike(header, name, first, where)
-        count, packed = count + 1, packed + len(content)
+        packed += len(content)
+        checksums.append(zlib.crc32(content))
+        interlaced.append(header.is_interlaced)
     if first is None:
         raise UsageError(f"{where}: no images", hint="give at least one image")
-    header = first[1]
+    header, count = first[1], len(checksums)
     IMAGES.check_size(count * int(np.prod(header.shape)) * header.bits // 8, packed, where)
     pixels = np.empty((count, *header.shape), np.uint16 if header.bits == 16 else np.uint8)
     for i, (name, content) in enumerate(files()):
-        again = check_png(content, f"{where}: {name}", levels)
-        if i >= count or again.shape != header.shape or again.bits != header.bits:
+        if i >= count or zlib.crc32(content) != checksums[i]:
             raise DataIntegrityError(f"{where}: {name} changed while it was read", file=where)
-        pixels[i] = decode_png(content, again, f"{where}: {name}")
+        pixels[i] = decode_png(content, replace(header, is_interlaced=interlaced[i]), f"{where}: {name}")
     return pixels
 
 

@@ -11,7 +11,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
@@ -68,15 +68,35 @@ class SafeZip:
 
     def read(self, name: str) -> bytes:
         """All of a member."""
+        whole = self._stored(self._entries[name])
+        if whole is not None:
+            return whole
         with self.stream(name) as content:
             found = content.read()
             if len(found) != self.size(name):
                 raise EOFError(f"{len(found)} bytes where {self.size(name)} are declared")
             return found
 
-    def check(self) -> None:
-        """Inflate every member once, so that damage in the last is known before the first is decoded."""
-        for name in self._entries:
+    def _stored(self, entry: zipfile.ZipInfo) -> bytes | None:
+        """A member that is sound and not packed, without the cost of a stream; None: `stream` says of it."""
+        file = self._archive.fp
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > CHUNK or file is None:
+            return None
+        file.seek(entry.header_offset)
+        header = file.read(LOCAL_HEADER)
+        if len(header) < LOCAL_HEADER or not header.startswith(b"PK\3\4"):
+            return None
+        n_name, n_extra = struct.unpack_from("<2H", header, 26)
+        name = file.read(n_name + n_extra)[:n_name]
+        content = file.read(entry.file_size)
+        is_same = name == entry.orig_filename.encode(
+            "utf-8" if entry.flag_bits & 0x800 else "cp437", "replace"
+        )
+        return content if is_same and zlib.crc32(content) == entry.CRC else None
+
+    def check(self, names: Iterable[str] | None = None) -> None:
+        """Inflate every member, or those named, so that damage in the last is known before any is decoded."""
+        for name in self._entries if names is None else sorted(names):
             with self.stream(name) as content:
                 while content.read(CHUNK):
                     pass
