@@ -31,6 +31,7 @@ SECTIONS: Final = {
         "runs": "Show, compare, export and report what was kept by --out.",
         "data": "List, verify and look at sets of images.",
         "fetch": "Download public models and data; nothing else does.",
+        "paper": "What repeating the paper's tables takes.",
     },
     "This machine": {
         "selftest": "Compute what is known exactly, and say how far off it is.",

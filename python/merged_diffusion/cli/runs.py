@@ -27,8 +27,11 @@ def command() -> None:
 
 @command.command("show", epilog="\b\nExample:\n  merged-diffusion runs show results/photos --json\n")
 @click.argument("folder", metavar="DIR", type=FOLDER, shell_complete=completion.runs)
+@click.option(
+    "--watch", is_flag=True, help="First wait for the workers of the run or sweep, and show how far each is."
+)
 @options.printing
-def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  nothing to silence
+def show(folder: Path, watch: bool, as_json: bool, quiet: bool) -> int:
     """Show the result of a run.
 
     It is over all images that were measured; the exit code is 9 where some of the run's are missing.
@@ -39,6 +42,15 @@ def show(folder: Path, as_json: bool, quiet: bool) -> int:  # noqa: ARG001  noth
     from merged_diffusion.runs.kept import as_kept
 
     with as_kept(folder):
+        if watch:
+            from merged_diffusion.cli import sweep_report
+            from merged_diffusion.cli.watching import watch as watch_workers
+            from merged_diffusion.sweeps import sweep_folder
+
+            watch_workers(folder, quiet=quiet)
+            table = sweep_folder.read(folder)
+            if table is not None:
+                return sweep_report.show(table, folder, as_json=as_json)
         return report.show_kept(summary_of_run(open_run(folder)), folder, as_json=as_json)
 
 
