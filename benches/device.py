@@ -1,6 +1,6 @@
 """What does a device do: does it agree, does it wait, how fast is it, and what does each precision cost?
 
-    python benches/device.py --out device.json                # all parts, with the full-size networks on a GPU
+    python benches/device.py --out device.json                # all parts, full-size networks on a GPU
     python benches/device.py --out device.json --part cost    # one part again
     python benches/device.py --out device.json --device cpu   # the CPU form: small networks, a few minutes
 
@@ -38,7 +38,7 @@ class Sizes:
         self.images = 256 if self.is_gpu else 2 if smallest else 8
         self.repeats = 10 if self.is_gpu else 1 if smallest else 3
 
-    def pair(self) -> Any:
+    def experts(self) -> tuple[Any, Any]:
         """Likelihood and quality expert of 3 x 32 x 32."""
         sys.path.insert(0, str(ROOT / "benches" / "python"))
         from networks import EDM, VDM
@@ -46,10 +46,14 @@ class Sizes:
         import merged_diffusion as md
 
         if self.is_gpu:
-            experts = VDM.expert().eval(), EDM.expert().eval()
-        else:
-            experts = md.load_expert("bundled:scenes-vdm"), md.load_expert("bundled:scenes-edm")
-        return md.MergedModel(*experts, md.Threshold.eta(0.4))
+            return VDM.expert().eval(), EDM.expert().eval()
+        return md.load_expert("bundled:scenes-vdm"), md.load_expert("bundled:scenes-edm")
+
+    def pair(self) -> Any:
+        """Both merged."""
+        import merged_diffusion as md
+
+        return md.MergedModel(*self.experts(), md.Threshold.eta(0.4))
 
     def data(self) -> Any:
         """Images of 3 x 32 x 32."""
@@ -107,7 +111,7 @@ def waits(sizes: Sizes) -> Found:
 
 
 def cost(sizes: Sizes) -> Found:
-    """Seconds of an evaluation of one image by the slower full-size network, as the plan of the paper takes."""
+    """Seconds of an evaluation of one image by the slower full-size network, for a plan of the paper."""
     sys.path.insert(0, str(ROOT / "benches" / "python"))
     from networks import EDM, VDM
 
@@ -185,8 +189,7 @@ def sweep(sizes: Sizes) -> Found:
     from merged_diffusion.likelihood import log_likelihoods
     from merged_diffusion.likelihood.likelihood_options import Options
 
-    model, data = sizes.pair(), sizes.data()
-    likelihood, quality = model.likelihood, model.quality
+    (likelihood, quality), data = sizes.experts(), sizes.data()
     models = {str(eta): md.MergedModel(likelihood, quality, md.Threshold.eta(eta)) for eta in (0.3, 0.4, 0.5)}
     options = Options(machine=sizes.machine())
     return measured(sizes, lambda: next(iter(log_likelihoods(models, data, options).values())))
@@ -198,7 +201,7 @@ def train(sizes: Sizes) -> Found:
 
     from merged_diffusion.training.objectives import likelihood_loss
 
-    expert = sizes.pair().likelihood.to(sizes.device).train().requires_grad_(True)
+    expert = sizes.experts()[0].to(sizes.device).train().requires_grad_(True)
     x = torch.rand(sizes.rows, 3, 32, 32, device=sizes.device) * 2 - 1
     gamma = torch.linspace(-12, 4, sizes.rows, dtype=torch.float64, device=sizes.device)
     step = torch.optim.AdamW(expert.parameters(), lr=1e-6)
@@ -211,8 +214,8 @@ def train(sizes: Sizes) -> Found:
                 found["left_out"][name] = "on a GPU alone"
                 continue
 
-            def loss() -> Any:
-                with torch.autocast(sizes.device.split(":")[0], torch.bfloat16, enabled=precision == "bf16"):
+            def loss(is_low: bool = precision == "bf16") -> Any:
+                with torch.autocast(sizes.device.split(":")[0], torch.bfloat16, enabled=is_low):
                     return likelihood_loss(expert, x, torch.randn_like(x), gamma)
 
             called = torch.compile(loss) if is_compiled else loss
@@ -236,8 +239,8 @@ def precisions(sizes: Sizes) -> Found:
     model, data = sizes.pair(), sizes.data()
     found: Found = {"left_out": {}}
     rows = min(sizes.rows, 8)
-    for role in ("likelihood", "quality"):
-        expert = getattr(model, role).to(sizes.device)
+    for role, expert in zip(("likelihood", "quality"), sizes.experts(), strict=True):
+        expert.to(sizes.device)
         z = torch.randn(rows, 3, 32, 32, dtype=torch.float64, device=sizes.device)
         gamma = torch.linspace(-11, 4, rows, dtype=torch.float64, device=sizes.device)
         exact = pulled(expert.double(), z, gamma)

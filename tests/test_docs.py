@@ -157,7 +157,7 @@ def test_sources_are_in_the_bibliography() -> None:
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 # Of other programs, and what a reader's own file is called in an example.
-FOREIGN_OPTIONS = {"--bench", "--group", "--help"}
+FOREIGN_OPTIONS = {"--bench", "--group", "--help", "--max-restarts"}
 FOREIGN_FILES = {"card.toml", "file.py", "mine.py"}
 PLACES = (ROOT, ROOT / "python" / "merged_diffusion", ROOT / "rust" / "core" / "src", ROOT / "rust")
 FILES = {

@@ -13,8 +13,8 @@ from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, estimate
 from merged_diffusion.jobs.evaluate import evaluate
 from merged_diffusion.jobs.identity import ExpertIdentity, Identity, LegSpan, SetIdentity
 from merged_diffusion.jobs.kept_runs import wanted_ids
-from merged_diffusion.jobs.paper import beside, of_expert
 from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.published_table import beside, of_expert
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.merge import as_model
 from merged_diffusion.ode.machine import Machine

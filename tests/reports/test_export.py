@@ -6,7 +6,7 @@ import io
 import pytest
 
 from merged_diffusion.errors import RunError, RunMismatchError, UsageError
-from merged_diffusion.jobs import paper
+from merged_diffusion.jobs import published_table as paper
 from merged_diffusion.reports.export import exported
 from merged_diffusion.reports.published import published
 from merged_diffusion.reports.results import read_all

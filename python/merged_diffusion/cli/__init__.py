@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Before torch is loaded: libgomp's spinning threads slow the core's loops twofold after a convolution.
     os.environ["GOMP_SPINCOUNT"] = "0"
+    # Read when torch is loaded. Else each connection to a store that is lost is told by a trace of C++.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if completion.VARIABLE in os.environ:
         completion.for_bash()
     spelt = {argument.lower().replace("_", "-") for argument in arguments}

@@ -46,8 +46,8 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Random numbers": ("seed", "probe", "probes"),
     "Machine": (
-        *("device", "batch_size", "rows", "threads", "dtype", "compile", "shard", "deterministic"),
-        "profile_time",
+        *("device", "batch_size", "rows", "threads", "dtype", "compile", "shard", "store"),
+        *("deterministic", "profile_time"),
     ),
     "Run and output": (
         *("out", "as_json", "json_lines", "quiet", "dry_run", "yes", "overwrite", "allow_rebatch"),

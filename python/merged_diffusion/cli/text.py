@@ -12,7 +12,7 @@ from merged_diffusion.scores.means import Means, MeansOfDensities
 if TYPE_CHECKING:
     # What a kept run shows needs no torch, and what shows nothing needs none of these.
     from merged_diffusion.jobs.identity import Experts, Identity, LegSpan, Threshold
-    from merged_diffusion.jobs.paper import Published
+    from merged_diffusion.jobs.published_table import Published
     from merged_diffusion.jobs.summary import Summary
     from merged_diffusion.scores.differences import Difference
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from merged_diffusion.cli.progress import LINE_SECONDS, duration
 
 if TYPE_CHECKING:
-    from merged_diffusion.jobs.watching import Look
+    from merged_diffusion.jobs.worker_progress import Look
 
 LOOK_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 60.0  # after which nobody is expected any more
@@ -20,7 +20,7 @@ GRACE_SECONDS: Final = 60.0  # after which nobody is expected any more
 
 def watch(folder: Path, *, quiet: bool) -> None:
     """Print all workers on standard error until the images are there, or nobody has worked for a minute."""
-    from merged_diffusion.jobs.watching import Watch
+    from merged_diffusion.jobs.worker_progress import Watch
 
     watched = Watch(folder)
     rewrites = sys.stderr.isatty() and "NO_COLOR" not in os.environ

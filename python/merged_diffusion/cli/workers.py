@@ -8,7 +8,6 @@ directory of the run; rank 0 tells the result of all once their records are ther
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -142,10 +141,9 @@ def blocks_of(
 def _by_speed(
     worker: Worker, address: tuple[str, int], environment: Mapping[str, str], *, quiet: bool
 ) -> tuple[Blocks, str]:
-    # Else every lost connection is told with a trace of C++.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    from merged_diffusion.jobs.blocks import FixedShare, SpeedShares, StoreLost
+    from merged_diffusion.jobs.blocks import FixedShare
     from merged_diffusion.jobs.launch_store import LaunchStore
+    from merged_diffusion.jobs.speed_shares import SpeedShares, StoreLost
 
     def tell(text: str) -> None:
         if not quiet:

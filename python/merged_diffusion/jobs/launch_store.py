@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
-from merged_diffusion.jobs.blocks import StoreLost
+from merged_diffusion.jobs.speed_shares import StoreLost
 
 CONNECT_SECONDS: Final = 60.0
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from typing import Final
 
 from merged_diffusion.catalogue.entries import Kind, known, pair_card, public
 from merged_diffusion.errors import DataError
-from merged_diffusion.jobs import paper
+from merged_diffusion.jobs import published_table as paper
 
 PAIR: Final = "cifar10"
 SAMPLES: Final = 50_000

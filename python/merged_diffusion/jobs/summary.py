@@ -17,7 +17,7 @@ from merged_diffusion.bound import Bound
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.files.typed_values import INLINE, TypedValues
 from merged_diffusion.frames import Column, Tabular, text_of_error
-from merged_diffusion.jobs import paper
+from merged_diffusion.jobs import published_table as paper
 from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.path_evidence import PathEvidence

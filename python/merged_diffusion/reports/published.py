@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-from merged_diffusion.jobs import paper
+from merged_diffusion.jobs import published_table as paper
 from merged_diffusion.reports.results import Result
 from merged_diffusion.sweeps.table import SweepRow
 

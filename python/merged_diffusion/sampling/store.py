@@ -67,10 +67,8 @@ class Store:
 
         Raises
         ------
-        RunMismatchError, RunError
-            Images of other settings, or something else, lie there.
-        RunLockedError
-            Another process draws the same share.
+        RunMismatchError, RunError, RunLockedError
+            Images of other settings, or something else, lie there; another process draws the same share.
         StorageError
             The place cannot be written.
         """

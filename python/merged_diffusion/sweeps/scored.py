@@ -149,10 +149,7 @@ class ScoredRows:
     def run(self, observe: Observer | None, cost: Cost, failed: Failed) -> None:
         """Score what is not recorded yet; a row whose expert fails is told, and stops no other.
 
-        Raises
-        ------
-        StorageError, RunError, ResourceError, IncompleteError
-            What would end every row alike.
+        Raises `StorageError`, `RunError`, `ResourceError`, `IncompleteError`: what would end every row alike.
         """
         together, spoilt = _fan(self._rows), set[str]()
 
@@ -246,9 +243,8 @@ def _fan(rows: Rows) -> Rows:
 
 def _score_together(rows: Rows, mask: Mask, observe: Observer | None, cost: Cost) -> None:
     todo = {name: evaluation.todo(evaluation.plan.main, mask) for name, evaluation in rows.items()}
-    wanted = {
-        name: np.empty(0, dtype=np.int64) if images is None else images.ids for name, images in todo.items()
-    }
+    nothing = np.empty(0, dtype=np.int64)
+    wanted = {name: nothing if images is None else images.ids for name, images in todo.items()}
     first = next(iter(rows))
     plan = rows[first].plan
     is_wanted = np.isin(plan.data.ids, np.concatenate(list(wanted.values())))
