@@ -225,7 +225,8 @@ def conclude_sweep(worker: Worker, sweep: Sweep, out: Path | None, *, as_json: b
     if worker.shard[1] > 1:
         if not worker.speaks:
             return 0
-        if worker.is_launched or sweep.blocks.answers_for == (0, 1):
+        # One worker waits: two that hold their runs open would wait for each other.
+        if worker.shard[0] == 0 and (worker.is_launched or sweep.blocks.answers_for == (0, 1)):
             await_others(sweep.rows.others_at_work, sweep.rows.n_missing)
             sweep.count_again()
     return sweep_report.show(sweep.result(), out, as_json=as_json)
