@@ -55,16 +55,15 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, object]:
     np.savez(folder / "set.npz", images=images)
     options = ["sweep", "--data", "set.npz", "--levels", "256", "--etas", given.etas, "--batch-size", "1"]
     options += ["--likelihood-expert", "experts.py:likelihood", "--quality-expert", "experts.py:quality"]
-    options += ["--threads", "1", "--device", "cpu", "--tol", "0.05", "--quiet", "--accept-gradient", "none"][
-        :-2
-    ]
+    options += ["--threads", "1", "--device", "cpu", "--tol", "0.05", "--quiet"]
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
 
     def begin(out: str, sleep: float, *own: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "merged_diffusion", *options, "--out", out, *own]
-        return subprocess.Popen(command, cwd=folder, env=os.environ | {"SLEEP": str(sleep)})
+        environment = os.environ | {"SLEEP": str(sleep)}
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
 
     speeds = [1.0] * (given.workers - 1) + [1 / given.slow]
     workers = [
