@@ -71,6 +71,7 @@ class Plan(ModelPlan):
         if name in self.paths:
             settings |= {PATH: self.paths[name].as_dict()}
         legs = model.legs(toward="noise")
+        roles = {role for leg in legs for role in leg.roles}
         is_usual = np.array_equal(whole.ids, np.arange(len(whole)))
         is_shared = self.settings.options().solver.shared
         return Identity(
@@ -90,11 +91,7 @@ class Plan(ModelPlan):
             threshold=model.threshold,
             legs=tuple(LegSpan(leg.role, leg.start, leg.end) for leg in legs),
             extrapolated=model.extrapolated,
-            experts={
-                k: v
-                for k, v in self.models.identity.items()
-                if k in {role for leg in legs for role in leg.roles}
-            },
+            experts={k: v for k, v in self.models.identity.items() if k in roles},
             gate=None if model.gate is None else model.gate.sha256,
             blocks={key: settings[key] for key in ("batch_size", "limit", "ids")} if is_shared else None,
         )
@@ -203,11 +200,8 @@ class Plan(ModelPlan):
 
     def describe(self) -> dict[str, object]:
         """The plan as JSON values."""
-        return self.identity(self.main).as_dict() | {
-            "n": len(self.data),
-            "models": list(self.models.models),
-            "versions": versions(),
-        }
+        own = {"n": len(self.data), "models": list(self.models.models), "versions": versions()}
+        return self.identity(self.main).as_dict() | own
 
 
 Given = tuple[Data | None, MergedModel | None]
