@@ -20,6 +20,7 @@ from merged_diffusion.sampling import parts, sample_files, store
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.table import SweepTable
 from merged_diffusion.thresholds import auto
+from merged_diffusion.training.recipe import Recipe
 from merged_diffusion.training.state import TrainingState
 
 DEEP = "[" * 100_000
@@ -119,7 +120,8 @@ def test_what_is_too_deep_is_corrupt(tmp_path):
 def test_the_recipe_of_an_edited_checkpoint(tmp_path, recipe):
     path = tmp_path / "checkpoint.safetensors"
     save_file({"a": torch.zeros(1)}, path, {"recipe": recipe, "step": "1"})
-    state = TrainingState(torch.nn.Linear(1, 1), ema=0.9, weight_decay=0.0)
+    recipe = Recipe(data="digits", seed=0, steps=1, batch=1, learning_rate=1.0, ema=0.9)
+    state = TrainingState(torch.nn.Linear(1, 1), recipe)
     with pytest.raises(RunCorruptError, match="delete it"):
         state.load(path, {"a": 1})
     save_file({"a": torch.zeros(1)}, path, {"recipe": "{}", "step": "1"})

@@ -16,7 +16,6 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from merged_diffusion import training
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import (
@@ -32,11 +31,15 @@ from merged_diffusion.experts.card import Card, read_card
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.lock import Lock
-from merged_diffusion.training import Recipe, loss_profile, train
+from merged_diffusion.training import Recipe, fitting, loss_profile, pace, train
 from merged_diffusion.training.baseline import gaussian_bits_per_dim
+from merged_diffusion.training.fitting import Fitting
 from merged_diffusion.training.loss_by_gamma import grid
 from merged_diffusion.training.objectives import normal_gammas, quality_loss, uniform_gammas
+from merged_diffusion.training.processes import Team
 from merged_diffusion.training.state import TrainingState, ordered
+from merged_diffusion.training.train_images import TrainImages
+from merged_diffusion.training.where import TrainingMachine
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 MEANING = {
@@ -72,15 +75,15 @@ def run(path, out, **options):
 @contextmanager
 def interrupted_at(last):
     """A training that is interrupted before that step."""
-    plain = training._losses
+    plain = fitting.draw_batch
 
-    def interrupted(expert, stated, fit, step):
+    def interrupted(expert, stated, images, step):
         if step == last:
             raise KeyboardInterrupt
-        return plain(expert, stated, fit, step)
+        return plain(expert, stated, images, step)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_losses", interrupted)
+        patch.setattr(fitting, "draw_batch", interrupted)
         yield
 
 
@@ -125,7 +128,7 @@ def test_another_seed_gives_another_expert(tmp_path):
 def test_an_interrupted_training_gives_what_an_uninterrupted_one_gives(tmp_path, monkeypatch, report):
     path = recipe(tmp_path, report=report)
     whole = digest(run(path, tmp_path / "whole"))
-    monkeypatch.setattr(training, "SAVE_SECONDS", 1e9 if report else 0.0)
+    monkeypatch.setattr(pace, "SAVE_SECONDS", 1e9 if report else 0.0)
     with interrupted_at(17), pytest.raises(KeyboardInterrupt):
         run(path, tmp_path / "parts")
     assert digest(run(path, tmp_path / "parts")) == whole
@@ -134,7 +137,8 @@ def test_an_interrupted_training_gives_what_an_uninterrupted_one_gives(tmp_path,
 def test_kill_9_loses_at_most_what_was_not_saved(tmp_path):
     path = recipe(tmp_path, steps=1200)
     script = (
-        "import merged_diffusion.training as t; t.SAVE_SECONDS = 0.0;"
+        "import merged_diffusion.training as t; import merged_diffusion.training.pace as p;"
+        "p.SAVE_SECONDS, p.SAVE_SHARE = 0.0, 1e9;"
         f"t.train({str(path)!r}, {str(tmp_path / 'out')!r}, threads=1, progress=False)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], env=os.environ)
@@ -201,7 +205,7 @@ def test_what_cannot_be_raised(tmp_path, monkeypatch):
     assert "raised_from" not in read_card(again / "card.toml").training
     assert digest(again) != digest(raised)
     # Nor is a training that has not come to its end: its learning rate has not fallen as its card says.
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SAVE_SECONDS", 0.0)
     with interrupted_at(17), pytest.raises(KeyboardInterrupt):
         run(recipe(tmp_path, warmup=5), tmp_path / "parts")
     with pytest.raises(RunMismatchError, match=r"training\.steps: 30 there, 60 now"):
@@ -212,7 +216,7 @@ def test_a_raised_training_that_was_interrupted_is_the_one_that_was_not(tmp_path
     longer = recipe(tmp_path, steps=60, name="longer")
     outs = [run(recipe(tmp_path), tmp_path / name) for name in ("whole", "parts")]
     whole = digest(run(longer, outs[0]))
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SAVE_SECONDS", 0.0)
     with interrupted_at(44), pytest.raises(KeyboardInterrupt):
         run(longer, outs[1])
     assert digest(run(longer, outs[1])) == whole
@@ -226,10 +230,15 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path, kind):
         stated = Recipe.of(read_card(recipe(tmp_path, kind, accumulate=accumulate)))
         card = replace(read_card(recipe(tmp_path, kind)), data_std=0.7)
         expert = card.expert(0).eval()
-        state = TrainingState(expert, ema=0.9, weight_decay=0.0)
-        losses = list(training._losses(expert, stated, load_data("digits"), 5))
-        assert len(losses) == accumulate
-        state.descend(losses, 0.0, 1e9)
+        stated = replace(stated, gradient_norm=0.0)
+        data = load_data("digits")
+        images = TrainImages(data, np.arange(len(data)))
+        alone = Team(0, 1, torch.device("cpu"))
+        whole = Fitting(card, stated, images, data, expert, TrainingMachine(), alone)
+        state = TrainingState(expert, stated)
+        state.step = 5
+        assert len(whole.machine.parts(stated, 1, 0)) == accumulate
+        whole.gradient(state)
         gradients.append(torch.cat([p.grad.flatten() for p in expert.parameters()]))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
 

@@ -64,21 +64,24 @@ def make(name: str, split: str) -> Data:
 
 
 def hold_back(train: Data) -> tuple[Data, Data]:
-    """Train in two parts (fit, held back).
+    """Train in two parts (fit, held back); every choice (recipe, eta, stopping) looks at the second only."""
+    held = is_held_back(train)
+    return train.where(~held), train.where(held)
 
-    The second is the last fifth of the images, or of a seeded order of their clusters where there are some;
-    of scenes it is the photographs that are there for it.
-    Every choice (recipe, eta, stopping) looks at the second part only.
+
+def is_held_back(train: Data) -> npt.NDArray[np.bool_]:
+    """Which images of train [N] are held back.
+
+    They are the last fifth, or of a seeded order of their clusters where there are some; of scenes the
+    photographs that are there for it.
     """
     if train.name == scenes.NAME:
-        held = scenes.is_for_tuning(train)
-    elif train.clusters is None:
-        held = np.arange(len(train)) >= len(train) - round(HELD_BACK * len(train))
-    else:
-        clusters = np.unique(train.clusters)
-        order = np.random.RandomState(0).permutation(len(clusters))
-        held = np.isin(train.clusters, clusters[order[-round(HELD_BACK * len(clusters)) :]])
-    return train.where(~held), train.where(held)
+        return np.asarray(scenes.is_for_tuning(train))
+    if train.clusters is None:
+        return np.arange(len(train)) >= len(train) - round(HELD_BACK * len(train))
+    clusters = np.unique(train.clusters)
+    order = np.random.RandomState(0).permutation(len(clusters))
+    return np.isin(train.clusters, clusters[order[-round(HELD_BACK * len(clusters)) :]])
 
 
 def _make_digits(split: str) -> Data:

@@ -104,7 +104,7 @@ class Directory:
             with os.fdopen(fd, "rb") as file:
                 return file.read()
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | memoryview) -> None:
         """Replace a file in one step: readers, and a restart, see the old content or the new one.
 
         A pipe, a socket or a device is no file, and is refused.
@@ -118,7 +118,7 @@ class Directory:
             raise
         self.sync()
 
-    def write_draft(self, name: str, content: bytes) -> str:
+    def write_draft(self, name: str, content: bytes | memoryview) -> str:
         """The content under a name of this process beside ``name``, on the disk; that name."""
         draft = f".{name}.{os.getpid()}"
         self.remove([draft])  # of a process of the same number, that was killed
@@ -129,7 +129,7 @@ class Directory:
             raise
         return draft
 
-    def write_new(self, name: str, content: bytes) -> None:
+    def write_new(self, name: str, content: bytes | memoryview) -> None:
         """A file that is not there yet, on the disk when it returns."""
         with storing(self.path / name):
             fd = os.open(name, NEW, 0o666, dir_fd=self.fd)
@@ -222,7 +222,7 @@ def write_file(path: Path, content: bytes) -> None:
         raise
 
 
-def write_all(fd: int, content: bytes) -> None:
+def write_all(fd: int, content: bytes | memoryview) -> None:
     """Write to the end, however much a single call takes."""
     left = memoryview(content)
     while left:

@@ -17,8 +17,11 @@ from torch.func import functional_call
 
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.experts.edm import EdmExpert
+from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.schedules import home, widened
 from merged_diffusion.training.objectives import noised
+from merged_diffusion.training.processes import Team
 
 N_IMAGES: Final = 512
 ROWS: Final = 64
@@ -26,29 +29,43 @@ HEADER: Final = "step,train_loss,held_back_bits_per_dim\n"
 
 
 class HeldBackLoss:
-    """The loss of ``expert``'s network, with other weights, on at most 512 images of ``data``."""
+    """The loss of ``expert``'s network, with other weights, on at most 512 images of ``data``.
 
-    def __init__(self, expert: VdmExpert | EdmExpert, data: Data) -> None:
+    The processes of ``team`` take parts in turn; the parts are summed in one order, whatever their number.
+    """
+
+    def __init__(self, expert: VdmExpert | EdmExpert, data: Data, team: Team) -> None:
         data = data.select(limit=min(N_IMAGES, len(data)))
         generator = torch.Generator().manual_seed(0)
         low, high = expert.gamma_range
         n = len(data)
         self.expert = expert
+        self.team = team
         self.width = high - low
         self.x = torch.from_numpy(pixel_values(data.images, data.levels, expert.pixels)).float()
         self.eps = torch.randn(self.x.shape, generator=generator)
         self.gamma = low + self.width * (torch.randperm(n, generator=generator).double() + 0.5) / n
+        has_classes = expert.conditional and data.labels is not None
+        self.labels = torch.from_numpy(data.labels) if has_classes else None
 
-    @torch.no_grad()
+    @fenced()
     def bits_per_dim(self, weights: Mapping[str, Tensor]) -> float:
         """With the parameters ``weights``, by name."""
         training = self.expert.training
         self.expert.eval()
-        total = 0.0
-        for rows in torch.split(torch.arange(len(self.x)), ROWS):
-            x, eps, gamma = self.x[rows], self.eps[rows], self.gamma[rows]
-            eps_hat = functional_call(self.expert, dict(weights), (noised(x, eps, gamma), gamma))
-            total += float((eps_hat - eps).double().square().sum())
+        like = next(iter(weights.values()))
+        parts = torch.split(torch.arange(len(self.x)), ROWS)
+        sums = torch.zeros(len(parts), dtype=torch.float64, device=home(like.device))
+        for number, rows in enumerate(parts):
+            if number % self.team.size != self.team.rank:
+                continue
+            x, eps = (whole[rows].to(like.device, like.dtype) for whole in (self.x, self.eps))
+            gamma = self.gamma[rows].to(home(like.device))
+            cond = None if self.labels is None else self.labels[rows].to(like.device)
+            eps_hat = functional_call(self.expert, dict(weights), (noised(x, eps, gamma), gamma, cond))
+            sums[number] = widened(eps_hat - eps).square().sum()
+        self.team.sum_([sums])
+        total: float = sum(sums.tolist())
         self.expert.train(training)
         return self.width / 2 * total / self.x.numel() / math.log(2)
 

@@ -19,6 +19,7 @@ from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.vdm import VdmExpert
+from merged_diffusion.schedules import home, widened
 from merged_diffusion.training.objectives import noised
 
 SPACING: Final = 0.25
@@ -56,19 +57,27 @@ def loss_profile(expert: VdmExpert | EdmExpert, data: Data, *, seed: int = 0) ->
     """
     data = data.select(limit=min(N_IMAGES, len(data)))
     x = torch.from_numpy(pixel_values(data.images, data.levels, expert.pixels)).float()
+    has_classes = getattr(expert, "conditional", False) and data.labels is not None
+    labels = torch.from_numpy(data.labels) if has_classes else None
     gammas = grid(expert.gamma_range)
-    losses = [_losses(expert, x, gamma, seed) for gamma in gammas]
+    losses = [_losses(expert, x, labels, gamma, seed) for gamma in gammas]
     return Profile(gammas, np.stack(losses))
 
 
-def _losses(expert: VdmExpert | EdmExpert, x: Tensor, gamma: float, seed: int) -> npt.NDArray[np.float64]:
+def _losses(
+    expert: VdmExpert | EdmExpert, x: Tensor, labels: Tensor | None, gamma: float, seed: int
+) -> npt.NDArray[np.float64]:
     """|eps - eps_hat|^2 per value, [N]."""
     cell = math.floor(gamma / SPACING)
     generator = torch.Generator().manual_seed((seed << 16) + cell + (1 << 15))
     eps = torch.randn(x.shape, generator=generator)
+    parameter = next(iter(expert.parameters()), x) if isinstance(expert, torch.nn.Module) else x
+    device, dtype = parameter.device, parameter.dtype
     out = []
     for rows in torch.split(torch.arange(len(x)), ROWS):
-        at = torch.full((len(rows),), gamma, dtype=torch.float64)
-        error = expert(noised(x[rows], eps[rows], at), at) - eps[rows]
-        out.append(error.double().square().flatten(1).mean(dim=1))
+        at = torch.full((len(rows),), gamma, dtype=torch.float64, device=home(device))
+        z = noised(x[rows].to(device, dtype), eps[rows].to(device, dtype), at)
+        eps_hat = expert(z, at) if labels is None else expert(z, at, labels[rows].to(device))
+        error = eps_hat - eps[rows].to(device, dtype)
+        out.append(widened(error).square().flatten(1).mean(dim=1).cpu())
     return torch.cat(out).numpy()

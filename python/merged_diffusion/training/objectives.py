@@ -1,6 +1,7 @@
 """What the two kinds of expert minimise, for x [B, C, H, W] in [-1, 1] and noise eps of the same shape.
 
-Both are means over all values of the batch. The laws of gamma draw from torch's global generator.
+Both are means over all values of the batch. The laws of gamma draw from ``generator``, else from torch's
+global one.
 """
 
 from __future__ import annotations
@@ -24,28 +25,39 @@ def likelihood_loss(expert: VdmExpert, x: Tensor, eps: Tensor, gamma: Tensor) ->
     return (eps_hat - eps).square().mean()
 
 
-def quality_loss(expert: EdmExpert, x: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
+def quality_loss(
+    expert: EdmExpert, x: Tensor, eps: Tensor, gamma: Tensor, cond: Tensor | None = None
+) -> Tensor:
     """lambda(s) |D - x|^2 at s = exp(gamma/2), ``gamma`` [B] (Karras et al. 2022, eq. 8).
 
-    With their lambda = r^2/(s s_d)^2 it is |F - (s x/s_d - s_d eps)/r|^2, free of cancellation.
+    ``cond`` [B] are classes. With their lambda = r^2/(s s_d)^2 it is |F - (s x/s_d - s_d eps)/r|^2, free of
+    cancellation.
     """
     s = edm_sigma(gamma)
     s_d = expert.data_std
     r = torch.hypot(s, torch.full_like(s, s_d))
     target = (per_image(s / s_d, x) * x - s_d * eps) / per_image(r, x)
-    raw = expert.raw((x + per_image(s, x) * eps) / per_image(r, x), s)
+    raw = expert.raw((x + per_image(s, x) * eps) / per_image(r, x), s, cond)
     return (raw - target).square().mean()
 
 
-def uniform_gammas(n: int, gamma_range: tuple[float, float]) -> Tensor:
+def uniform_gammas(
+    n: int, gamma_range: tuple[float, float], generator: torch.Generator | None = None
+) -> Tensor:
     """``n`` equally spaced gammas with one random offset (Kingma et al. 2021, appendix I.1)."""
     low, high = gamma_range
-    t = (torch.rand((), dtype=torch.float64) + torch.arange(n, dtype=torch.float64) / n) % 1
+    offset = torch.rand((), dtype=torch.float64, generator=generator)
+    t = (offset + torch.arange(n, dtype=torch.float64) / n) % 1
     return low + (high - low) * t
 
 
 def normal_gammas(
-    n: int, gamma_range: tuple[float, float], p_mean: float, p_std: float, p_uniform: float
+    n: int,
+    gamma_range: tuple[float, float],
+    p_mean: float,
+    p_std: float,
+    p_uniform: float,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """``n`` gammas with ln s = gamma/2 normal (Karras et al. 2022, table 1).
 
@@ -53,6 +65,6 @@ def normal_gammas(
     narrow law leave the network untrained near both ends.
     """
     low, high = gamma_range
-    gamma = 2 * (p_mean + p_std * torch.randn(n, dtype=torch.float64))
-    anywhere = low + (high - low) * torch.rand(n, dtype=torch.float64)
-    return torch.where(torch.rand(n) < p_uniform, anywhere, gamma)
+    gamma = 2 * (p_mean + p_std * torch.randn(n, dtype=torch.float64, generator=generator))
+    anywhere = low + (high - low) * torch.rand(n, dtype=torch.float64, generator=generator)
+    return torch.where(torch.rand(n, generator=generator) < p_uniform, anywhere, gamma)

@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Final
 
 from merged_diffusion.errors import CheckpointError
 from merged_diffusion.experts.card import Card
 
 FINAL_RATE: Final = 0.02  # of the highest learning rate
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "order": ("draws", "epochs"),
+    "optimiser": ("adamw", "adam"),
+    "decay": ("cosine", "none", "inverse-sqrt"),
+    "precision": ("float32", "float64", "tf32", "bf16", "fp16"),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The ``[training]`` table of a card."""
+    """The ``[training]`` table of a card; a key that is left out has its default."""
 
     data: str
     seed: int
     steps: int
-    batch: int
+    batch: int  # images of a step, on all devices together
     learning_rate: float
-    ema: float
-    warmup: int = 200
+    ema: float | list[float] | None = None  # decays a step; the first mean of all is the expert
+    ema_half_life: float | list[float] | None = None  # in images
+    ema_warmup: bool = True  # a decay is at most (1 + n)/(10 + n) at step n
+    ema_ramp_up: float = 0.0  # a half-life is at most this share of the images seen; 0: it is what it is
+    warmup: int = 200  # steps
+    warmup_images: int | None = None  # in their place
+    decay: str = "cosine"
+    decay_images: int | None = None  # where a cosine ends, or the root begins
+    optimiser: str = "adamw"
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+    epsilon: float = 1e-8
     weight_decay: float = 0.01
-    gradient_norm: float = 1.0
+    gradient_norm: float = 1.0  # 0: gradients are not cut
+    precision: str = "float32"
+    order: str = "draws"  # with replacement; epochs: each image once an epoch
+    held_back: int | str | None = None  # the last so many of train, or the split test; None: a fifth
     p_mean: float = -1.2  # of EDM's law of ln s (Karras et al. 2022, table 1)
     p_std: float = 1.2
     p_uniform: float = 0.0
     flips: bool = False
-    accumulate: int = 1  # parts of a batch, one after the other: less memory, the same gradient
+    accumulate: int = 1  # parts of a device's share, one after the other: less memory, the same gradient
     report: int = 500  # steps from one look at the held-back images to the next; 0: none
     raised_from: list[int] | None = None  # the numbers of steps with which it was finished before
     data_sha256: str | None = None
@@ -42,14 +61,16 @@ class Recipe:
                 f"{card.name}: the card has no [training] table", hint="recipes/ holds some that work"
             )
         table = dict(card.training)
-        required = {"data", "seed", "steps", "batch", "learning_rate", "ema"}
+        required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
+        if "ema_half_life" not in table:
+            required.add("ema")
         wrong = [f"{k} is missing" for k in sorted(required - table.keys())]
         types = {f.name: str(f.type) for f in fields(cls)}
         wrong += [f"{k} is unknown" for k in sorted(table.keys() - types.keys())]
         wrong += [
-            f"{k} = {v!r} is no {types[k]}"
+            f"{k} = {v!r} is no {types[k].removesuffix(' | None')}"
             for k, v in sorted(table.items())
-            if k in types and type(v).__name__ not in types[k] and (types[k], type(v)) != ("float", int)
+            if k in types and not _is_of(v, types[k])
         ]
         if wrong:
             raise CheckpointError(f"{card.name}: [training]: {'; '.join(wrong)}", differences=wrong)
@@ -59,21 +80,87 @@ class Recipe:
 
     def check(self, name: str) -> None:
         """`CheckpointError` where the numbers do not fit together."""
-        wrong = [
-            f"{key} = {value} is not above 0"
-            for key, value in (("steps", self.steps), ("batch", self.batch), ("accumulate", self.accumulate))
-            if value < 1
-        ]
-        if not wrong and self.batch % self.accumulate:
-            wrong.append(f"batch = {self.batch} is not {self.accumulate} (accumulate) equal parts")
-        if self.report < 0:
-            wrong.append(f"report = {self.report} is below 0")
+        wrong = list(self._wrong())
         if wrong:
             raise CheckpointError(f"{name}: [training]: {'; '.join(wrong)}", differences=wrong)
 
+    def _wrong(self) -> Iterator[str]:
+        for key in ("steps", "batch", "accumulate", "warmup_images", "decay_images"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                yield f"{key} = {value} is not above 0"
+        if self.accumulate > 0 and self.batch % self.accumulate:
+            yield f"batch = {self.batch} is not {self.accumulate} (accumulate) equal parts"
+        for key in ("report", "warmup", "weight_decay", "gradient_norm", "ema_ramp_up"):
+            value = getattr(self, key)
+            if not 0 <= value < math.inf:
+                yield f"{key} = {value} is below 0" if value < 0 else f"{key} = {value} is not finite"
+        if not 0 < self.learning_rate < math.inf:
+            yield f"learning_rate = {self.learning_rate} is not above 0 and finite"
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            yield f"betas = {self.betas} are not two numbers from 0 to below 1"
+        if not 0 < self.epsilon < 1:
+            yield f"epsilon = {self.epsilon} lies not between 0 and 1"
+        yield from (
+            f"ema = {decay} lies not from 0 to below 1" for decay in self.decays if not 0 <= decay < 1
+        )
+        yield from (f"ema_half_life = {n} is not above 0" for n in self.half_lives if not 0 < n < math.inf)
+        if not self.decays and not self.half_lives:
+            yield "ema and ema_half_life name no running mean of the weights, of which one becomes the expert"
+        for key, words in CHOICES.items():
+            if getattr(self, key) not in words:
+                yield f"{key} = {getattr(self, key)!r} is none of {', '.join(words)}"
+        if self.decay == "inverse-sqrt" and self.decay_images is None:
+            yield "decay = 'inverse-sqrt' needs decay_images, the images after which the rate falls"
+        if self.held_back not in (None, "test") and not (
+            isinstance(self.held_back, int) and self.held_back > 0
+        ):
+            yield f"held_back = {self.held_back!r} is neither a number of images above 0 nor 'test'"
+
+    @property
+    def decays(self) -> list[float]:
+        """The running means by decay."""
+        return _as_list(self.ema)
+
+    @property
+    def half_lives(self) -> list[float]:
+        """The running means by half-life in images."""
+        return _as_list(self.ema_half_life)
+
     def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then a cosine to 2 %."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        """Learning rate: linear warm-up, then what ``decay`` says: by default a cosine to 2 %.
+
+        ``inverse-sqrt`` is Karras et al. 2024, eq. 67: it falls as 1/sqrt(images seen/decay_images).
+        """
+        warmup = self.warmup if self.warmup_images is None else self.warmup_images / self.batch
+        if step < warmup:
+            return self.learning_rate * (step + 1) / max(warmup, step + 1)
+        if self.decay == "none":
+            return self.learning_rate
+        if self.decay == "inverse-sqrt":
+            seen = step * self.batch / (self.decay_images or 1)
+            return self.learning_rate / math.sqrt(max(seen, 1))
+        end = self.steps if self.decay_images is None else self.decay_images / self.batch
+        done = min(1, (step - warmup) / max(1, end - warmup))
         return self.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def _as_list(value: float | list[float] | None) -> list[float]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _is_of(value: object, kind: str) -> bool:
+    """Whether a TOML value is of an annotation: ``float | list[float] | None``; a float may be whole."""
+    names = {name.strip() for name in kind.split("|")}
+    if isinstance(value, list):
+        inner = next((name[5:-1] for name in names if name.startswith("list[")), None)
+        return inner is not None and bool(value) and all(_is_of(entry, inner) for entry in value)
+    return type(value).__name__ in names or (type(value) is int and "float" in names)
+
+
+def stated(table: Mapping[str, object]) -> dict[str, object]:
+    """The entries of a ``[training]`` table that are not the defaults, which may be left out."""
+    usual = {
+        f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Recipe)
+    }
+    return {key: value for key, value in table.items() if key not in usual or usual[key] != value}

@@ -1,14 +1,15 @@
-"""What training keeps between two interruptions: weights, their running mean, AdamW's moments, the step.
+"""What training keeps between two interruptions: weights, their running means, Adam's moments, the step.
 
 One safetensors file, replaced in one step: after a kill -9 it is the old or the new one. The same state is
-the same bytes.
+the same bytes. It knows of no device and no number of processes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,33 +18,56 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from merged_diffusion.errors import RunCorruptError, RunMismatchError
+from merged_diffusion.errors import RunCorruptError
 from merged_diffusion.files.reading import opened
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.kept import UNREADABLE
 from merged_diffusion.runs.places import storing
+from merged_diffusion.schedules import home, widened
+from merged_diffusion.training.precision import loss_scaler
+from merged_diffusion.training.processes import Team
+from merged_diffusion.training.recipe import Recipe
+from merged_diffusion.training.same_training import (
+    STEPS,
+    Identity,
+    is_raised,
+    require_same,
+    require_same_data,
+)
+from merged_diffusion.training.train_images import Integers
+from merged_diffusion.training.weight_means import WeightMeans, rules
 
-STEPS: Final = "training.steps"
 KEEP_LOSS: Final = 0.99  # of the running mean of the loss, at a step
-WARM: Final = 10  # the running mean starts with weight (1 + n)/(10 + n)
+MOMENTS: Final = ("exp_avg", "exp_avg_sq")
 
 
 class TrainingState:
     """A network in training.
 
-    ``mean`` is the exponential running mean of its weights, ``loss`` that of the loss; ``rows`` are those of
-    its report, ``raised_from`` the numbers of steps with which it was finished before.
+    ``means`` are the running means of its weights, ``loss`` that of the loss; ``rows`` are those of its
+    report, ``raised_from`` the numbers of steps with which it was finished before. ``seen`` is a hash over
+    the ids of all images so far, in order. ``extra`` are tensors that a law of noise levels has learnt.
     """
 
-    def __init__(self, net: nn.Module, *, ema: float, weight_decay: float) -> None:
+    def __init__(self, net: nn.Module, recipe: Recipe) -> None:
         self.net = net
-        self.ema = ema
+        self.recipe = recipe
         self.step = 0
+        self.updates = 0  # steps that fp16 did not skip
         self.loss = math.nan
+        self.seen = ""
         self.rows: list[list[float]] = []
         self.raised_from: list[int] = []
-        self.mean = {k: v.detach().clone() for k, v in net.named_parameters()}
-        self.optimiser = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.99), weight_decay=weight_decay)
+        self.extra: dict[str, Tensor] = {}
+        self.means = WeightMeans(net, rules(recipe))
+        self.parameters = [p for p in net.parameters() if p.requires_grad]
+        device = self.parameters[0].device
+        self.scaler = loss_scaler(recipe.precision, device)
+        kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
+        first, second = recipe.betas
+        self.optimiser: torch.optim.Adam = kind(
+            net.parameters(), betas=(first, second), eps=recipe.epsilon, weight_decay=recipe.weight_decay
+        )
 
     @property
     def shown(self) -> dict[str, str]:
@@ -51,92 +75,116 @@ class TrainingState:
         last = {"held_back": f"{self.rows[-1][2]:.4f}"} if self.rows else {}
         return {"loss": f"{self.loss:.4f}"} | last
 
-    def descend(self, losses: Iterable[Tensor], learning_rate: float, gradient_norm: float) -> float:
-        """One step of AdamW down the sum of ``losses``, which is returned, then the running means."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
+    def gradient(self, losses: Iterable[Tensor], team: Team) -> tuple[float, float]:
+        """The gradient of the sum of ``losses`` over all processes; that sum, and the gradient's norm.
+
+        The gradient lies in the parameters then, cut to the recipe's ``gradient_norm``.
+        """
         self.optimiser.zero_grad(set_to_none=True)
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=home(self.parameters[0].device))
         for loss in losses:
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        nn.utils.clip_grad_norm_(self.net.parameters(), gradient_norm)
-        self.optimiser.step()
-        keep = min(self.ema, (1 + self.step) / (WARM + self.step))
-        with torch.no_grad():
-            for name, value in self.net.named_parameters():
-                self.mean[name].lerp_(value, 1 - keep)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += widened(loss.detach())
+        found = [p.grad for p in self.parameters if p.grad is not None]
+        team.sum_([total])
+        team.sum_(found)
+        self.scaler.unscale_(self.optimiser)
+        if self.recipe.gradient_norm:
+            norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.gradient_norm)
+        else:
+            norm = nn.utils.get_total_norm(found)
+        return float(total), float(norm)
+
+    def update(self, total: float, ids: Integers) -> None:
+        """One step of Adam down the gradient, then the running means."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.rate(self.step)
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.updates += self.scaler.get_scale() >= before
+        self.means.update(self.net, self.step, self.recipe.batch)
         self.step += 1
         self.loss = total if math.isnan(self.loss) else KEEP_LOSS * self.loss + (1 - KEEP_LOSS) * total
-        return total
+        self.seen = hashlib.sha256(self.seen.encode() + ids.astype("<i8").tobytes()).hexdigest()
 
-    def save(self, folder: Directory, file: str, recipe: dict[str, object]) -> None:
-        """Write all of it; ``recipe`` is compared when the file is read."""
-        tensors: dict[str, Tensor] = {}
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them, by the names of a snapshot."""
+        named = {f"net.{key}": value.detach() for key, value in self.net.named_parameters()}
+        named |= self.means.tensors()
         for key, value in self.net.named_parameters():
-            tensors[f"net.{key}"] = value.detach()
-            tensors[f"mean.{key}"] = self.mean[key]
-            for moment in ("exp_avg", "exp_avg_sq"):
-                tensors[f"{moment}.{key}"] = self.optimiser.state[value][moment]
+            for moment in MOMENTS:
+                if moment in self.optimiser.state[value]:
+                    named[f"{moment}.{key}"] = self.optimiser.state[value][moment]
+        return named | {f"extra.{key}": value for key, value in self.extra.items()}
+
+    def words(self) -> dict[str, str]:
+        """All that is no tensor, as text."""
         report = {"loss": self.loss, "rows": self.rows, "raised_from": self.raised_from}
-        metadata = {
+        scale = {"scaler": json.dumps(self.scaler.state_dict())} if self.scaler.is_enabled() else {}
+        return scale | {
             "step": str(self.step),
-            "recipe": json.dumps(recipe, sort_keys=True),
+            "updates": str(self.updates),
+            "seen": self.seen,
             "report": json.dumps(report, sort_keys=True),
         }
+
+    def set_words(self, words: dict[str, str]) -> None:
+        """Take what `words` gave; files of older versions lack some."""
+        report = json.loads(words.get("report", "{}"))
+        self.step = int(words["step"])
+        self.updates = int(words.get("updates", self.step))
+        self.seen = words.get("seen", "")
+        self.loss = float(report.get("loss", math.nan))
+        self.rows = report.get("rows", [])
+        self.raised_from = report.get("raised_from", [])
+        if "scaler" in words and self.scaler.is_enabled():
+            self.scaler.load_state_dict(json.loads(words["scaler"]))
+        if self.step:
+            for value in self.net.parameters():
+                moments = {moment: torch.zeros_like(value) for moment in MOMENTS}
+                self.optimiser.state[value] = {"step": torch.tensor(float(self.updates)), **moments}
+
+    def save(self, folder: Directory, file: str, recipe: Identity, data_sha256: str = "") -> None:
+        """Write all of it; ``recipe`` and the images' hash are compared when the file is read."""
+        metadata = self.words() | {"recipe": json.dumps(recipe, sort_keys=True), "data": data_sha256}
+        tensors = {key: value.contiguous().cpu() for key, value in self.tensors().items()}
         folder.write(file, ordered(save(tensors, metadata)))
 
-    def load(self, path: Path, recipe: dict[str, object]) -> None:
+    def load(self, path: Path, recipe: Identity, data_sha256: str | None = None) -> None:
         """Go on from what ``save`` wrote; refuse another recipe, but for more steps of a finished one."""
         try:
             with storing(path, "read"):
                 opened(path).close()
             with storing(path, "read"), safetensors.safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-                found = json.loads(metadata["recipe"])
-                report = json.loads(metadata.get("report", "{}"))
-                if is_raised(found, recipe) and int(metadata["step"]) == found[STEPS]:
-                    report["raised_from"] = [*report.get("raised_from", []), found[STEPS]]
-                else:
+                words = dict(file.metadata())
+                found = json.loads(words["recipe"])
+                raised = is_raised(found, recipe) and int(words["step"]) == found[STEPS]
+                if not raised:
                     require_same(found, recipe, path)
+                require_same_data(words.get("data") or None, data_sha256, path)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            self.step = int(metadata["step"])
-            self.loss = float(report.get("loss", math.nan))
-            self.rows = report.get("rows", [])
-            self.raised_from = report.get("raised_from", [])
+            self.set_words(words)
+            self.raised_from += [found[STEPS]] if raised else []
+            heads = "extra."
+            self.extra = {k.removeprefix(heads): v for k, v in tensors.items() if k.startswith(heads)}
             with torch.no_grad():
-                for name, value in self.net.named_parameters():
-                    value.copy_(tensors[f"net.{name}"])
-                    self.mean[name].copy_(tensors[f"mean.{name}"])
-                    self.optimiser.state[value] = {
-                        "step": torch.tensor(float(self.step)),
-                        "exp_avg": tensors[f"exp_avg.{name}"],
-                        "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
-                    }
+                for name, value in self.tensors().items():
+                    value.copy_(tensors[name])
         except (*UNREADABLE, safetensors.SafetensorError) as error:
             raise RunCorruptError(
                 f"{path} cannot be read ({error})", hint="delete it to train from the start", file=str(path)
             ) from error
 
-
-def is_raised(found: Mapping[str, object], expected: Mapping[str, object]) -> bool:
-    """Whether ``expected`` is the recipe ``found`` with more steps."""
-    before, after = found.get(STEPS), expected.get(STEPS)
-    if not isinstance(before, int) or not isinstance(after, int) or after <= before:
-        return False
-    return {**found, STEPS: None} == {**expected, STEPS: None}
-
-
-def require_same(found: dict[str, object], expected: dict[str, object], path: Path) -> None:
-    """Refuse to mix two recipes in one folder."""
-    different = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
-    if different:
-        rows = [f"{key}: {found.get(key)!r} there, {expected.get(key)!r} now" for key in different]
-        raise RunMismatchError(
-            f"{path} was made by another recipe ({'; '.join(rows)})",
-            hint="use another --out, or delete the folder",
-            differences=rows,
-        )
+    def share(self, team: Team) -> None:
+        """The state of the first process, for all."""
+        if team.size == 1:
+            return
+        words, extra = team.from_first(lambda: (self.words(), {k: v.cpu() for k, v in self.extra.items()}))
+        if not team.is_first:
+            self.set_words(words)
+            self.extra = extra
+        team.share_([value for key, value in self.tensors().items() if not key.startswith("extra.")])
 
 
 def ordered(content: bytes) -> bytes:
