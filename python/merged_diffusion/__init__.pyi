@@ -33,4 +33,4 @@ from merged_diffusion.sampling.fit_statistics import fit_model_statistics as fit
 from merged_diffusion.scores.set_mean import estimate_mean as estimate_mean
 from merged_diffusion.sweeps.carry_out import sweep as sweep
 from merged_diffusion.thresholds import find_threshold as find_threshold
-from merged_diffusion.training import train as train
+from merged_diffusion.training import TrainingMachine as TrainingMachine, train as train, training_cost as training_cost

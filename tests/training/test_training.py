@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
+from tests.training.cards import recipe
 
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import make_data
@@ -27,7 +28,7 @@ from merged_diffusion.errors import (
     RunMismatchError,
     StorageError,
 )
-from merged_diffusion.experts.card import Card, read_card
+from merged_diffusion.experts.card import read_card
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.lock import Lock
@@ -42,30 +43,6 @@ from merged_diffusion.training.train_images import TrainImages
 from merged_diffusion.training.where import TrainingMachine
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-MEANING = {
-    "vdm": {"predicts": "eps", "time": "gamma", "input": "vp"},
-    "edm": {"predicts": "x0", "time": "log_edm_sigma_over_4", "input": "edm"},
-}
-
-
-def recipe(tmp_path, kind="vdm", name="recipe", **training):
-    network = {"type": "mlp", "width": 16, "blocks": 1, "dropout": 0.1}
-    table = {
-        "data": "digits",
-        "seed": 3,
-        "steps": 30,
-        "batch": 16,
-        "learning_rate": 2e-3,
-        "ema": 0.9,
-    } | training
-    card = Card(
-        name=f"toy-{kind}", kind=kind, **MEANING[kind], pixels="centred", levels=17, image_shape=(1, 8, 8),
-        gamma_range=(-7.0, 5.0), network=network | ({"periods": [1]} if kind == "vdm" else {}),
-        training={k: v for k, v in table.items() if v is not None},
-    )  # fmt: skip
-    path = tmp_path / f"{name}.toml"
-    path.write_text(card.toml())
-    return path
 
 
 def run(path, out, **options):

@@ -25,7 +25,7 @@ SECTIONS: Final = {
     },
     "Models": {
         "experts": "List, inspect and convert models.",
-        "train": "Train a small model from a recipe.",
+        "train": "Train a model from a recipe.",
     },
     "Runs and data": {
         "runs": "Show, compare, export and report what was kept by --out.",

@@ -36,6 +36,7 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "copies",
         "allow_failed",
     ),
+    "Training": ("whole_steps", "samples", "tensorboard", "wandb"),
     "Sampler": (
         *("sampler", "steps", "order", "sigmas", "statistics", "decode", "clip"),
         *("s_churn", "s_min", "s_max", "s_noise"),
@@ -46,8 +47,8 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Random numbers": ("seed", "probe", "probes"),
     "Machine": (
-        *("device", "batch_size", "rows", "threads", "dtype", "compile", "shard", "store"),
-        *("deterministic", "profile_time"),
+        *("device", "batch_size", "batch_per_device", "rows", "threads", "dtype", "precision", "compile"),
+        *("channels_last", "shard", "store", "deterministic", "profile_time", "data_cache"),
     ),
     "Run and output": (
         *("out", "as_json", "json_lines", "quiet", "dry_run", "yes", "overwrite", "allow_rebatch"),
