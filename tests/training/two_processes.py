@@ -9,7 +9,7 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["merged_diffusion.training", "merged_diffusion.plots.look", "sklearn.datasets"]
+    ["merged_diffusion.training", "merged_diffusion.plots.look", "sklearn.datasets", "torch._dynamo"]
 )
 # This file by its place: another package's `tests` may be installed, and is what a new process would find.
 CHILD = f"""
