@@ -275,3 +275,15 @@ SWITCHES: Final = (
     Switch(_precision, _set_precision, FULL),
     Switch(torch._C._get_cudnn_benchmark, _set_benchmark, False),
 )
+
+
+@contextmanager
+def products_in_tf32() -> Iterator[None]:
+    """Products of float32 with factors of 10 bits on NVIDIA's GPUs, as a training may want; restored."""
+    before = _precision()
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        _set_precision(before)

@@ -7,12 +7,12 @@ scaled so that small gradients are not lost (Micikevicius et al. 2018, section 3
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from merged_diffusion.errors import UsageError
+from merged_diffusion.experts.fence import products_in_tf32
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -32,20 +32,9 @@ def dtype_of(precision: str) -> torch.dtype:
     return torch.float64 if precision == "float64" else torch.float32
 
 
-@contextmanager
-def products(precision: str) -> Iterator[None]:
-    """Products of float32 as ``tf32``, where that is the precision; restored at the end."""
-    if precision != "tf32":
-        yield
-        return
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+def products(precision: str) -> AbstractContextManager[object]:
+    """Products of float32 as ``tf32``, where that is the precision."""
+    return products_in_tf32() if precision == "tf32" else nullcontext()
 
 
 def layers(precision: str, device: torch.device) -> AbstractContextManager[object]:

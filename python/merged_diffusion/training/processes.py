@@ -9,7 +9,6 @@ why, and all end.
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -105,8 +104,8 @@ class Team:
             made = make()
         except MergedDiffusionError as failure:
             error = failure
-        dist.all_gather_object(found, None if error is None else pickle.dumps(error))
-        failures = [pickle.loads(content) for content in found if content is not None]  # noqa: S301  our own
+        dist.all_gather_object(found, error)
+        failures = [failure for failure in found if failure is not None]
         if failures:
             raise failures[0] if self.is_first else ToldElsewhereError(failures[0].exit_code)
         return cast(T, made)

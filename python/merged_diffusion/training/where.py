@@ -25,6 +25,13 @@ class TrainingMachine:
     data_cache
         Folder in which the images lie as a plain file, mapped into memory. None: sets from 256 MiB on in
         the package's cache, others not.
+
+    Examples
+    --------
+    >>> import merged_diffusion as md
+    >>> machine = md.TrainingMachine(device="cuda", batch_per_device=64, compiled=True)  # doctest: +SKIP
+    >>> md.TrainingMachine(batch_per_device=16).batch_per_device
+    16
     """
 
     device: str = "cpu"
