@@ -137,14 +137,14 @@ def test_the_first_step_of_adam(optimiser):
         optimiser=optimiser, betas=[0.3, 0.7], epsilon=0.1, weight_decay=0.2, gradient_norm=0.0,
         warmup=0, decay="none",
     )  # fmt: skip
-    state, before = TrainingState(net, stated), float(net.weight)
+    state, before = TrainingState(net, stated), net.weight.item()
     total, norm = state.gradient([3 * net.weight.sum()], ALONE)
     assert (total, norm) == pytest.approx((3 * before, 3.0))
     state.update(total, np.zeros(1, dtype=np.int64))
     # AdamW shrinks the weight by rate times decay; Adam adds decay times the weight to the gradient.
     g = 3.0 if optimiser == "adamw" else 3.0 + 0.2 * before
     start = before * (1 - 0.5 * 0.2) if optimiser == "adamw" else before
-    assert float(net.weight) == pytest.approx(start - 0.5 * g / (abs(g) + 0.1), rel=1e-12)
+    assert net.weight.item() == pytest.approx(start - 0.5 * g / (abs(g) + 0.1), rel=1e-12)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -166,11 +166,11 @@ def test_lower_precision_trains_about_the_same(tmp_path, precision):
 
 def test_a_gradient_that_overflows_fp16_is_skipped_and_counted():
     net = torch.nn.Linear(1, 1, bias=False)
-    state, before = TrainingState(net, made(precision="fp16")), float(net.weight)
+    state, before = TrainingState(net, made(precision="fp16")), net.weight.item()
     total, norm = state.gradient([net.weight.sum() * 1e38], ALONE)  # times the scale of 65536
     assert not math.isfinite(norm)
     state.update(total, np.zeros(1, dtype=np.int64))
-    assert (state.step, state.updates, float(net.weight)) == (1, 0, before)
+    assert (state.step, state.updates, net.weight.item()) == (1, 0, before)
     assert state.scaler.get_scale() == 32768
     state.update(*state.gradient([net.weight.sum()], ALONE)[:1], np.zeros(1, dtype=np.int64))
     assert (state.step, state.updates) == (2, 1)

@@ -84,7 +84,7 @@ def loss_of_rows(
 def seed_dropout(recipe: Recipe, batch: Batch, first: int) -> None:
     """Set torch's global generators for the rows from ``first`` on.
 
-    The steps lie within a ``torch.random.fork_rng``, that of `fit` or of `cost`, which puts back the caller's.
+    The steps lie within the ``torch.random.fork_rng`` of `fit` or `cost`, which puts back the caller's.
     """
     text = f"dropout of {recipe.seed}, {batch.step}, {first}"
     torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
