@@ -35,6 +35,9 @@ ALLOWED = {
     **{("experts/converting.py", what): "a folder of a random name, just made" for what in (
         "mkdir", "rmdir", "replace", "shutil.rmtree", "open",
     )},
+    **{("experts/exporting.py", what): "a folder of a random name, just made" for what in (
+        "mkdir", "replace", "shutil.rmtree", "open", "torch.save", "write_text",
+    )},
     ("fetch/__init__.py", "mkdir"): "folders of the cache",
     ("fetch/__init__.py", "replace"): "a download that is whole takes its name",
     ("plots/look.py", "savefig"): "into memory",

@@ -1,4 +1,4 @@
-"""``experts list``, ``experts inspect`` and ``experts convert``: checkpoints, without any data."""
+"""``experts list``, ``inspect``, ``convert`` and ``export``: checkpoints, without any data."""
 
 from __future__ import annotations
 
@@ -122,4 +122,40 @@ def convert(
     if card.licence:
         emit(f"licence: {card.licence}")
     emit(f"use it as --expert {out}")
+    return 0
+
+
+@command.command(
+    "export",
+    epilog="\b\nExample:\n  merged-diffusion experts export results/vdm --as addtt --out addtt/model.pt\n",
+)
+@click.argument("source", metavar="NAME|FILE", shell_complete=completion.expert)
+@click.option(
+    "--as", "format_", type=click.Choice(["addtt"]), required=True,
+    help="Whose code reads the file: addtt/variational-diffusion-models, model.pt.",
+)  # fmt: skip
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path), metavar="FILE", required=True,
+    help="A new file; config.yaml is written beside it.",
+)  # fmt: skip
+@options.cache
+@options.printing
+def export(source: str, format_: str, out: Path, cache: Path | None, as_json: bool, quiet: bool) -> int:
+    """Write a likelihood model as a file of the public code of VDM.
+
+    It has the weights under the public names, for evaluation and sampling; it is read back and compared.
+    """
+    _check_present(source, cache)
+    from merged_diffusion.experts.exporting import CONFIG, export_addtt
+
+    with remarks(quiet=quiet):
+        card = export_addtt(source, out, cache=cache)
+    config = str(out.with_name(CONFIG))
+    if as_json:
+        facts = {"format": format_, "config": config, "name": card.name, "licence": card.licence}
+        emit_json({"command": "experts export", "source": source, "out": str(out), **facts})
+        return 0
+    emit(f"{out} and {config}: read back and equal to the original")
+    if card.licence:
+        emit(f"licence: {card.licence}")
     return 0

@@ -52,6 +52,7 @@ DEPTHS: Final[Mapping[str, Mapping[str, int]]] = {
     "ddpmpp": {"num_blocks": 20},
     "ncsnpp": {"num_blocks": 20},
     "openai": {"num_res_blocks": 20},
+    "adm": {"num_res_blocks": 20},
     "edm2": {"num_blocks": 8},
     "lucidrains": {"dim_mults": 40},
     "vdm-unet": {"n_blocks": 18},

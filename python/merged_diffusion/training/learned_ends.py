@@ -27,16 +27,16 @@ class LearnedEnds(nn.Module):
     def __init__(self, gamma_range: tuple[float, float]) -> None:
         super().__init__()
         low, high = gamma_range
-        self.b = nn.Parameter(torch.tensor(low, dtype=torch.float64))
-        self.w = nn.Parameter(torch.tensor(high - low, dtype=torch.float64))
+        self.b = nn.Parameter(torch.tensor(low))
+        self.w = nn.Parameter(torch.tensor(high - low))
 
     def gamma(self, t: Tensor) -> Tensor:
         """gamma(t) [B] at ``t`` [B]."""
-        return self.b + self.w.abs() * t
+        return self.b.double() + self.w.abs().double() * t.double()
 
     def width(self) -> Tensor:
         """gamma(1) - gamma(0) []."""
-        return self.w.abs()
+        return self.w.abs().double()
 
 
 def ends_of(b: Tensor, w: Tensor) -> tuple[float, float]:
@@ -73,6 +73,6 @@ def bound_nats(
     ends: LearnedEnds, errors: Tensor, x: Tensor, noise: Tensor, start: Tensor, levels: int
 ) -> Tensor:
     """The bound per value [B], from the mean squared errors in eps [B] at ``ends.gamma``."""
-    rest = prior_nats(x, ends.gamma(torch.ones((), dtype=torch.float64, device=ends.b.device)))
-    rest = rest + reconstruction_nats(x, noise, ends.b, levels, start)
+    first, last = ends.gamma(torch.arange(2, device=ends.b.device))
+    rest = prior_nats(x, last) + reconstruction_nats(x, noise, first, levels, start)
     return as_input(rest, errors) + as_input(ends.width() / 2, errors) * errors

@@ -30,15 +30,28 @@ def quality_loss(
 ) -> Tensor:
     """lambda(s) |D - x|^2 at s = exp(gamma/2), ``gamma`` [B] (Karras et al. 2022, eq. 8).
 
-    ``cond`` [B] are classes. With their lambda = r^2/(s s_d)^2 it is |F - (s x/s_d - s_d eps)/r|^2, free of
-    cancellation.
+    ``cond`` [B] are classes. With their lambda = r^2/(s s_d)^2 it is |F - F*|^2, free of cancellation.
+    """
+    return quality_residual(expert, x, eps, gamma, cond).square().mean()
+
+
+def quality_residual(
+    expert: EdmExpert,
+    x: Tensor,
+    eps: Tensor,
+    gamma: Tensor,
+    cond: Tensor | None = None,
+    augment: Tensor | None = None,
+) -> Tensor:
+    """F - F* [B, C, H, W], F* = (s x/s_d - s_d eps)/r with r^2 = s^2 + s_d^2 (Karras et al. 2022, eq. 8).
+
+    ``augment`` [B, augment_dim] says what was done to the images.
     """
     s = edm_sigma(gamma)
     s_d = expert.data_std
     r = torch.hypot(s, torch.full_like(s, s_d))
     target = (per_image(s / s_d, x) * x - s_d * eps) / per_image(r, x)
-    raw = expert.raw((x + per_image(s, x) * eps) / per_image(r, x), s, cond)
-    return (raw - target).square().mean()
+    return expert.raw((x + per_image(s, x) * eps) / per_image(r, x), s, cond, augment) - target
 
 
 def uniform_gammas(

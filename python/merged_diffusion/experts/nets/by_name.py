@@ -15,6 +15,7 @@ BUILDERS: Final[Mapping[str, Build]] = {
     "ddpmpp": ddpmpp.build,
     "ncsnpp": ddpmpp.build,
     "openai": openai_unet.build,
+    "adm": openai_unet.build,
     "edm2": edm2_unet.build,
     "lucidrains": lucid_unet.build,
 }

@@ -236,8 +236,9 @@ class Frequencies(nn.Module):
 
     def __init__(self, n: int, scale: float = 16.0) -> None:
         super().__init__()
-        # Not `randn`: for parameters without storage torch would load what seconds are lost to.
-        self.register_buffer("freqs", nn.init.trunc_normal_(torch.empty(n), std=scale, a=-64.0, b=64.0))
+        freqs = torch.empty(n)
+        # Not for parameters without storage: torch would load what seconds are lost to.
+        self.register_buffer("freqs", freqs if freqs.is_meta else nn.init.normal_(freqs, std=scale))
 
 
 def _check(shape: tuple[int, int, int], n_halvings: int, noise_channels: int, taps: Sequence[float]) -> None:

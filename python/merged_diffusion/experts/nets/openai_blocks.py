@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ NORM_EPS: Final = 1e-5
 KERNEL: Final = 3
 Change = Literal["up", "down"] | None
 Order = Literal["legacy", "new", "adm"]
+Layer = TypeVar("Layer", nn.Conv2d, nn.Conv1d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def changed(x: Tensor, change: Literal["up", "down"]) -> Tensor:
     return avg_pool2d(x, 2) if change == "down" else interpolate(x, scale_factor=2, mode="nearest")
 
 
-def zeroed(layer: nn.Conv2d | nn.Conv1d) -> nn.Conv2d | nn.Conv1d:
+def zeroed(layer: Layer) -> Layer:
     """The layer, which begins as nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

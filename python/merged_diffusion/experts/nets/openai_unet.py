@@ -60,9 +60,30 @@ CHECKS: Final = {
 }
 
 
+# What ADM is as EDM trains it (Karras et al. 2022, table 1 and appendix F.1), beside its channels.
+ADM: Final[Mapping[str, object]] = {
+    "num_res_blocks": 3,
+    "num_head_channels": 64,
+    "attention_order": "adm",
+    "use_scale_shift_norm": True,
+    "resblock_updown": True,
+    "norm_channels": 4,
+    "takes_no_class": True,
+    "dropout": 0.1,
+}
+ATTENDED: Final = (32, 16, 8)  # heights of ADM's levels that attend, where they have a whole head's channels
+
+
 def build(network: Mapping[str, object], shape: tuple[int, int, int]) -> OpenaiUnet:
     """The network of a card's ``[network]`` table, for images of ``shape``; 0 in H, W: any."""
-    return OpenaiUnet(shape, **arguments(network, CHECKS, {"model_channels", "channel_mult"}))
+    needed = {"model_channels", "channel_mult"}
+    if network.get("architecture") != "adm":
+        return OpenaiUnet(shape, **arguments(network, CHECKS, needed))
+    table = {**ADM, **arguments(network, CHECKS, needed)}
+    heads = table["num_head_channels"]
+    is_whole = [heads > 0 and table["model_channels"] * mult >= heads for mult in table["channel_mult"]]
+    levels = [level for level, whole in enumerate(is_whole) if whole and shape[1] >> level in ATTENDED]
+    return OpenaiUnet(shape, **{"attention_levels": levels, "middle_attention": is_whole[-1], **table})
 
 
 class OpenaiUnet(nn.Module):
@@ -135,7 +156,7 @@ class OpenaiUnet(nn.Module):
         )
         self.time_embed = nn.Sequential(nn.Linear(model_channels, e), nn.SiLU(), nn.Linear(e, e))
         self.label_emb = ClassWeights(label_dim, e) if label_dim else None
-        self.map_augment = nn.Linear(augment_dim, model_channels, bias=False) if augment_dim else None
+        self.map_augment = zeroed(nn.Linear(augment_dim, model_channels, bias=False)) if augment_dim else None
 
         def attends(c: int, heads: int) -> Attention:
             # EDM's ADM takes as many heads as are whole, whatever is over.
@@ -222,8 +243,9 @@ class ClassWeights(nn.Module):
 
     def __init__(self, n_classes: int, width: int) -> None:
         super().__init__()
+        weight = torch.empty(n_classes, width)
         # Not `nn.Embedding`: to draw its normal law without storage torch loads its compiler, for seconds.
-        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(n_classes, width)))
+        self.weight = nn.Parameter(weight if weight.is_meta else nn.init.normal_(weight))
 
 
 def _check(shape: tuple[int, int, int], n_levels: int) -> None:
