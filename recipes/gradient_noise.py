@@ -59,7 +59,11 @@ def noise(data, expert, aim, batch, n):
     gradients = torch.stack([step(data, expert, aim, batch, generator) for _ in range(n)])
     mean = gradients.mean(0)
     squares = (gradients - mean).square().sum(1) * n / (n - 1)
-    return float(mean.square().sum() - squares.mean() / n), float(squares.mean()), float(squares.std() / n**0.5)
+    return (
+        float(mean.square().sum() - squares.mean() / n),
+        float(squares.mean()),
+        float(squares.std() / n**0.5),
+    )
 
 
 def trained(expert, data, steps, batch):
@@ -92,7 +96,9 @@ def main() -> None:
         trained(expert, data, given.steps, given.batch)
     expert.eval()
     numbers = Numbers() if isinstance(expert, VdmExpert) else Numbers(data_std=expert.data_std)
-    print(f"{given.expert or given.recipe}, {given.steps} steps; batches of {given.batch}, {given.batches} of them")
+    print(
+        f"{given.expert or given.recipe}, {given.steps} steps; batches of {given.batch}, {given.batches} of them"
+    )
     for name in given.weights:
         base = None
         for law, (sampling, spreads) in LAWS.items():

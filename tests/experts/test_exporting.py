@@ -45,11 +45,19 @@ def test_an_exported_file_has_the_public_names_values_and_outputs(public, tmp_pa
     heads = [f"{part}.{key}" for part in ("online_model", "ema_model") for key in published]
     assert held["ema"].keys() == {"initted", "step", *heads}
     for key, value in published.items():
-        for found in (held["model"][key], held["ema"][f"online_model.{key}"], held["ema"][f"ema_model.{key}"]):
+        for found in (
+            held["model"][key],
+            held["ema"][f"online_model.{key}"],
+            held["ema"][f"ema_model.{key}"],
+        ):
             assert torch.equal(found, value)
     config = yaml.safe_load((tmp_path / "theirs" / "config.yaml").read_text())
     assert config.keys() == FIELDS
-    assert (config["noise_schedule"], config["gamma_min"], config["gamma_max"]) == ("fixed_linear", -13.3, 5.0)
+    assert (config["noise_schedule"], config["gamma_min"], config["gamma_max"]) == (
+        "fixed_linear",
+        -13.3,
+        5.0,
+    )
 
     expert, d = load_expert(tmp_path / "theirs" / "model.pt"), public.vectors(f"vdm/{case}/network")
     for gamma, z, eps in zip(d["gamma"], d["z"], d["eps"], strict=True):

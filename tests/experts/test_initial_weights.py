@@ -10,11 +10,23 @@ from merged_diffusion.experts.nets import by_name
 from merged_diffusion.experts.nets.vdm_unet import VdmUnet
 
 SHAPE = (3, 16, 16)
-SONG = {"model_channels": 64, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [8], "label_dim": 10}
+SONG = {
+    "model_channels": 64,
+    "channel_mult": [1, 2],
+    "num_blocks": 1,
+    "attn_resolutions": [8],
+    "label_dim": 10,
+}
 NETWORKS = {
     "ddpmpp": {**SONG, "augment_dim": 9},
     "ncsnpp": SONG,
-    "adm": {"model_channels": 64, "channel_mult": [1, 2], "num_res_blocks": 1, "label_dim": 10, "augment_dim": 9},
+    "adm": {
+        "model_channels": 64,
+        "channel_mult": [1, 2],
+        "num_res_blocks": 1,
+        "label_dim": 10,
+        "augment_dim": 9,
+    },
 }
 
 

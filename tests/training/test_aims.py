@@ -20,7 +20,13 @@ from merged_diffusion.training.objectives import quality_loss
 RANGE = (-9.0, 6.0)
 NUMBERS = Numbers(data_std=0.7, p_mean=-1.0, p_std=1.3, sigmoid_bias=1.5, p2_power=0.7, snr_cap=3.0)
 TINY = {"type": "mlp", "width": 8, "blocks": 1, "dropout": 0.0}
-VDM_UNET = {"architecture": "vdm-unet", "embedding_dim": 8, "n_blocks": 1, "norm_groups": 4, "dropout_prob": 0.0}
+VDM_UNET = {
+    "architecture": "vdm-unet",
+    "embedding_dim": 8,
+    "n_blocks": 1,
+    "norm_groups": 4,
+    "dropout_prob": 0.0,
+}
 DDPMPP = {
     "architecture": "ddpmpp", "model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1,
     "attn_resolutions": [], "dropout": 0.0, "augment_dim": 9, "label_dim": 3,

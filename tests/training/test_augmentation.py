@@ -101,7 +101,9 @@ def test_labels_say_how_a_ramp_was_moved(numbers):
     source = torch.einsum("ij,jhw->ihw", torch.linalg.inv(matrix), shifted)
     expected = 2 * source[0] - 3 * source[1] + 1
     # Where the filter's six pixels, mapped, come from the inside of the image.
-    inside = (source.abs().amax(dim=0) < size / 2 - 1 - 6 * float(torch.linalg.matrix_norm(matrix.inverse(), 2)))
+    inside = source.abs().amax(dim=0) < size / 2 - 1 - 6 * float(
+        torch.linalg.matrix_norm(matrix.inverse(), 2)
+    )
     assert inside.sum() > 40
     found = augmented(x, done(**numbers))[0, 0]
     torch.testing.assert_close(found[inside], expected[inside], rtol=0, atol=1e-9)

@@ -54,10 +54,10 @@ def interrupted_at(last):
     """A training that is interrupted before that step."""
     plain = fitting.draw_batch
 
-    def interrupted(expert, stated, images, step):
+    def interrupted(expert, stated, images, step, *rest):
         if step == last:
             raise KeyboardInterrupt
-        return plain(expert, stated, images, step)
+        return plain(expert, stated, images, step, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "draw_batch", interrupted)

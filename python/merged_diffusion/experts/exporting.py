@@ -85,7 +85,7 @@ def export_addtt(source: str | Path, out: str | Path, *, cache: str | Path | Non
 
 
 def _config(card: Card, source: str) -> tuple[dict[str, object], dict[str, Tensor]]:
-    """addtt's fields for a card, and the parameters of its clock, if it has learned ends."""
+    """Addtt's fields for a card, and the parameters of its clock, if it has learned ends."""
     network = card.network
     wrong = [
         f"{key} = {found!r}, which is {' or '.join(map(repr, allowed))} there"

@@ -23,6 +23,7 @@ from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.folder import refuse_strangers
 from merged_diffusion.runs.lock import Lock
 from merged_diffusion.runs.places import make, unmake
+from merged_diffusion.training.aim_of_recipe import aim_of
 from merged_diffusion.training.boards import boards
 from merged_diffusion.training.dry_run import Cost, cost
 from merged_diffusion.training.finished import CARD, WEIGHTS, write_experts
@@ -114,7 +115,7 @@ def train(
 
         def look_at(state: TrainingState) -> None:
             if samples and own is not None:
-                write_grid(own, fitting.card, state.means.first, samples, team.device, state.step)
+                write_grid(own, fitting.card, state.weights(), samples, team.device, state.step)
 
         reports = None if own is None else Reports(own, on_report, shown)
         state, seconds = fit(fitting, own, reports, look_at, progress=progress)
@@ -160,7 +161,7 @@ def _fitting(stated: Card, machine: TrainingMachine, team: Team) -> Fitting:
     card = with_data(stated, images)
     recipe = Recipe.of(card)
     expert = team.each(lambda: placed(card, recipe, machine, team.device))
-    return Fitting(card, recipe, images, held, expert, machine, team)
+    return Fitting(card, recipe, images, held, expert, machine, team, aim_of(card, recipe, expert))
 
 
 def _is_done(folder: list[Directory], stack: ExitStack, out: Path, stated: Card) -> bool:

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
 
 import torch
 from torch import Tensor
 
 from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.vdm import VdmExpert
-from merged_diffusion.schedules import as_input, edm_sigma
+from merged_diffusion.schedules import as_input, edm_sigma, home
 from merged_diffusion.training.augmentation import Augmentations, augmented, draw_augmentations
 from merged_diffusion.training.gamma_laws import Law, Uniform, spread_times
 from merged_diffusion.training.importance import LossByCell
-from merged_diffusion.training.learned_ends import VALUES, LearnedEnds, bound_nats
+from merged_diffusion.training.learned_ends import ENDS, VALUES, LearnedEnds, bound_nats
 from merged_diffusion.training.loss_weights import LossWeight
 from merged_diffusion.training.objectives import noised, quality_residual
 
-SAMPLING: Final = ("published", "uniform", "importance")
-ENDS: Final = "ends"  # the module of an expert whose ends of gamma are learned
 Trainable = VdmExpert | EdmExpert
 
 
@@ -38,7 +35,7 @@ class Told:
     start: Tensor | None = None  # float64 [B], of learned ends: where the values of an image begin
     noise: Tensor | None = None  # [B, VALUES], of learned ends: that of the reconstruction
 
-    def rows(self, chosen: Tensor) -> Told:
+    def rows(self, chosen: Tensor | slice) -> Told:
         """Those of the rows ``chosen``."""
         done = self.augmentations
         return Told(
@@ -53,7 +50,7 @@ class Aim:
     """A weight with the law that is drawn from; ``profile`` where that law is learned."""
 
     weight: LossWeight
-    sampling: Literal["published", "uniform", "importance"]
+    sampling: str  # of `recipe.LAWS`
     gamma_range: tuple[float, float]
     spreads: bool = True
     augment: float = 0.0
@@ -67,7 +64,7 @@ class Aim:
         weight: LossWeight,
         gamma_range: tuple[float, float],
         *,
-        sampling: Literal["published", "uniform", "importance"] = "published",
+        sampling: str = "published",
         spreads: bool = True,
         augment: float = 0.0,
         label_dropout: float = 0.0,
@@ -104,7 +101,8 @@ class Aim:
     ) -> tuple[Tensor, Tensor]:
         """The loss of each row [B], whose mean is minimised, and its mean squared error in eps [B].
 
-        ``x``, ``eps`` [B, C, H, W] lie on the expert's device; ``cond`` are classes, int64 [B].
+        ``x``, ``eps`` [B, C, H, W] and ``cond``, classes int64 [B], lie on the expert's device, ``told`` on the
+        CPU.
         """
         augment = None
         if told.augmentations is not None:
@@ -113,7 +111,7 @@ class Aim:
             cond = torch.where(told.dropped.to(cond.device), -1, cond)
         if self.learns_ends:
             return self._bound(expert, x, eps, told)
-        errors = eps_errors(expert, x, eps, told.gamma, cond, augment)
+        errors = eps_errors(expert, x, eps, told.gamma.to(home(x.device)), cond, augment)
         return as_input(self.weight.under(self.law(), told.gamma), errors) * errors, errors
 
     def _bound(self, expert: Trainable, x: Tensor, eps: Tensor, told: Told) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ class Augmentations:
     shift_right: Tensor
     shift_down: Tensor
 
-    def rows(self, chosen: Tensor) -> Augmentations:
+    def rows(self, chosen: Tensor | slice) -> Augmentations:
         """Those of the images ``chosen``."""
         return Augmentations(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
@@ -93,7 +93,9 @@ def draw_augmentations(n: int, probability: float, generator: torch.Generator | 
 
 def augmented(x: Tensor, done: Augmentations) -> Tensor:
     """``x`` [B, C, H, W] with what was drawn for each image; of nine zeros it is the image itself, exactly."""
-    across, down = ((flag > 0.5).view(-1, 1, 1, 1).to(x.device) for flag in (done.flip_across, done.flip_down))
+    across, down = (
+        (flag > 0.5).view(-1, 1, 1, 1).to(x.device) for flag in (done.flip_across, done.flip_down)
+    )
     x = torch.where(across, x.flip(3), x)
     x = torch.where(down, x.flip(2), x)
     numbers = torch.stack([done.scale, done.angle, done.stretch, done.shift_right, done.shift_down])

@@ -97,10 +97,10 @@ def _activations(fitting: Fitting, state: TrainingState, rows: slice) -> int:
             found[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = draw_batch(fitting.expert, fitting.recipe, fitting.images, 0)
+    batch = draw_batch(fitting.expert, fitting.recipe, fitting.images, 0, fitting.aim)
     with (
         torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor),
         layers(fitting.recipe.precision, fitting.team.device),
     ):
-        loss_of_rows(fitting.expert, fitting.recipe, fitting.images, batch, rows)
+        loss_of_rows(fitting.expert, fitting.recipe, fitting.images, batch, rows, fitting.aim)
     return sum(found.values())

@@ -15,6 +15,7 @@ from merged_diffusion.errors import CheckpointError
 from merged_diffusion.experts.card import Card
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.training.fitting import trainable
+from merged_diffusion.training.learned_ends import with_ends
 from merged_diffusion.training.loss_by_gamma import loss_profile
 from merged_diffusion.training.state import TrainingState
 
@@ -51,7 +52,8 @@ def _write(
 ) -> None:
     """Weights first, card last."""
     dtype = torch.float16 if card.precision == "float16" else torch.float32
-    stored = {name: value.to(dtype).contiguous().cpu() for name, value in state.means.of[mean].items()}
+    card, trained = with_ends(card, state.weights(mean))
+    stored = {name: value.to(dtype).contiguous().cpu() for name, value in trained.items()}
     weights = save(stored)
     expert = trainable(card)
     expert.load_state_dict({name: value.float() for name, value in stored.items()})

@@ -21,8 +21,11 @@ from merged_diffusion.errors import CheckpointError
 from merged_diffusion.experts.card import Card
 from merged_diffusion.experts.public_expert import PublicExpert
 from merged_diffusion.runs.directory import Directory
+from merged_diffusion.schedules import widened
+from merged_diffusion.training.aims import Aim
 from merged_diffusion.training.batch_loss import Batch, Trainable, draw_batch, loss_of_rows
 from merged_diffusion.training.held_back import HeldBackLoss
+from merged_diffusion.training.learned_ends import ENDS, LearnedEnds
 from merged_diffusion.training.pace import Pace
 from merged_diffusion.training.precision import dtype_of, layers, products
 from merged_diffusion.training.processes import Team
@@ -49,24 +52,39 @@ class Fitting:
     expert: Trainable
     machine: TrainingMachine
     team: Team
+    aim: Aim | None = None  # None: the kind's usual loss and law
 
-    def gradient(self, state: TrainingState) -> tuple[float, float, Batch]:
-        """One step's gradient into the parameters; the loss of the whole batch, and the gradient's norm."""
-        batch = draw_batch(self.expert, self.recipe, self.images, state.step)
+    def gradient(self, state: TrainingState) -> tuple[float, float, Batch, Tensor]:
+        """One step's gradient into the parameters; the loss of the whole batch, and the gradient's norm.
+
+        The batch follows, and the errors [B] in eps of all of its rows, where a law of gamma learns of them.
+        """
+        batch = draw_batch(self.expert, self.recipe, self.images, state.step, self.aim)
+        errors = torch.zeros(len(batch), dtype=torch.float64)
         parts = self.machine.parts(self.recipe, self.team.size, self.team.rank)
         n = len(parts) * self.team.size
 
         def losses() -> Iterator[Tensor]:
             for rows in parts:
                 with layers(self.recipe.precision, self.team.device):
-                    loss = loss_of_rows(self.expert, self.recipe, self.images, batch, rows)
+                    loss = loss_of_rows(self.expert, self.recipe, self.images, batch, rows, self.aim)
+                if loss.errors is not None:
+                    errors[rows] = widened(loss.errors).cpu()
                 yield loss.value / n
 
-        return *state.gradient(losses(), self.team), batch
+        value, norm = state.gradient(losses(), self.team)
+        if self.learns:
+            self.team.sum_([errors])
+        return value, norm, batch, errors
+
+    @property
+    def learns(self) -> bool:
+        """Whether its law of gamma follows the losses."""
+        return self.aim is not None and self.aim.profile is not None
 
     def step(self, state: TrainingState, before: Callable[[], object] = lambda: None) -> None:
         """One step; ``before`` is called when the gradient was found good, and before the update."""
-        value, norm, batch = self.gradient(state)
+        value, norm, batch, errors = self.gradient(state)
         scale = state.scaler.get_scale()
         is_wrong = not math.isfinite(norm) and not (state.scaler.is_enabled() and scale > LEAST_SCALE)
         if not math.isfinite(value) or is_wrong:
@@ -76,6 +94,9 @@ class Fitting:
             raise self.diverged(f"the loss is {value:.3g} after {state.loss:.3g}", state)
         before()
         state.update(value, self.images.ids(batch.chosen))
+        # After the snapshot: one of a step has learned from earlier steps alone.
+        if self.aim is not None and batch.told is not None:
+            self.aim.learn(batch.told, errors)
 
     def diverged(self, what: str, state: TrainingState) -> CheckpointError:
         """The error of a training that went wrong at the state's step."""
@@ -99,7 +120,11 @@ def trainable(card: Card, seed: int = 0) -> Trainable:
 
 def placed(card: Card, recipe: Recipe, machine: TrainingMachine, device: torch.device) -> Trainable:
     """The expert with new weights where it is trained, in the numbers in which it is trained."""
-    expert = trainable(card, recipe.seed).to(device, dtype_of(recipe.precision))
+    expert = trainable(card, recipe.seed)
+    if recipe.learned_ends:
+        low, high = recipe.learned_from or card.gamma_range
+        expert.add_module(ENDS, LearnedEnds((low, high)))
+    expert = expert.to(device, dtype_of(recipe.precision))
     if machine.channels_last:
         expert = expert.to(memory_format=torch.channels_last)
     if machine.compiled:
@@ -129,6 +154,9 @@ def fit(
 
     team.from_first(resume)
     state.share(team)
+    if fitting.aim is not None:
+        fitting.aim.load(state.extra)
+        state.extra = fitting.aim.state()
     look = HeldBackLoss(fitting.expert, fitting.held, team) if recipe.report else None
     earlier = team.from_first(lambda: 0.0 if reports is None else reports.begin(state.step))
     pace = Pace(state.step, recipe.batch, earlier)

@@ -143,7 +143,9 @@ class Pieces:
     def density(self, gamma: Tensor) -> Tensor:
         """A cell's share over its width, [B]."""
         low, high = self.gamma_range
-        return self.shares[cell_of(gamma, self.gamma_range, len(self.shares))] * len(self.shares) / (high - low)
+        return (
+            self.shares[cell_of(gamma, self.gamma_range, len(self.shares))] * len(self.shares) / (high - low)
+        )
 
 
 def cell_of(gamma: Tensor, gamma_range: tuple[float, float], n: int) -> Tensor:

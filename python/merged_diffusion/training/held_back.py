@@ -20,6 +20,7 @@ from merged_diffusion.experts.edm import EdmExpert
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.schedules import home, widened
+from merged_diffusion.training.learned_ends import ENDS, ends_of
 from merged_diffusion.training.objectives import noised
 from merged_diffusion.training.processes import Team
 
@@ -41,10 +42,10 @@ class HeldBackLoss:
         n = len(data)
         self.expert = expert
         self.team = team
-        self.width = high - low
+        self.range = low, high
         self.x = torch.from_numpy(pixel_values(data.images, data.levels, expert.pixels)).float()
         self.eps = torch.randn(self.x.shape, generator=generator)
-        self.gamma = low + self.width * (torch.randperm(n, generator=generator).double() + 0.5) / n
+        self.place = torch.randperm(n, generator=generator).double() + 0.5
         has_classes = expert.conditional and data.labels is not None
         self.labels = torch.from_numpy(data.labels) if has_classes else None
 
@@ -54,20 +55,24 @@ class HeldBackLoss:
         training = self.expert.training
         self.expert.eval()
         like = next(iter(weights.values()))
+        low, high = self.range
+        if f"{ENDS}.b" in weights:
+            low, high = ends_of(weights[f"{ENDS}.b"], weights[f"{ENDS}.w"])
+        gammas = low + (high - low) * self.place / len(self.x)
         parts = torch.split(torch.arange(len(self.x)), ROWS)
         sums = torch.zeros(len(parts), dtype=torch.float64, device=home(like.device))
         for number, rows in enumerate(parts):
             if number % self.team.size != self.team.rank:
                 continue
             x, eps = (whole[rows].to(like.device, like.dtype) for whole in (self.x, self.eps))
-            gamma = self.gamma[rows].to(home(like.device))
+            gamma = gammas[rows].to(home(like.device))
             cond = None if self.labels is None else self.labels[rows].to(like.device)
             eps_hat = functional_call(self.expert, dict(weights), (noised(x, eps, gamma), gamma, cond))
             sums[number] = widened(eps_hat - eps).square().sum()
         self.team.sum_([sums])
         total: float = sum(sums.tolist())
         self.expert.train(training)
-        return self.width / 2 * total / self.x.numel() / math.log(2)
+        return (high - low) / 2 * total / self.x.numel() / math.log(2)
 
 
 def table(rows: list[list[float]]) -> bytes:

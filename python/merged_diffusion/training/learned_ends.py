@@ -10,14 +10,18 @@ is all that has to be learned, and its two numbers follow the gradient like any 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from merged_diffusion.experts.card import Card
 from merged_diffusion.schedules import as_input
 
+ENDS: Final = "ends"  # the module's name in an expert in training
 VALUES: Final = 192  # of an image, whose reconstruction is looked at in a step
 
 
@@ -42,6 +46,16 @@ class LearnedEnds(nn.Module):
 def ends_of(b: Tensor, w: Tensor) -> tuple[float, float]:
     """The two gammas that ``b`` and ``w`` stand for."""
     return float(b), float(b) + abs(float(w))
+
+
+def with_ends(card: Card, weights: Mapping[str, Tensor]) -> tuple[Card, dict[str, Tensor]]:
+    """The card with the ends that were learned, if any, and the weights without them."""
+    rest = dict(weights)
+    b, w = (rest.pop(f"{ENDS}.{key}", None) for key in ("b", "w"))
+    if b is None or w is None:
+        return card, rest
+    training = {"learned_from": list(card.gamma_range)} | dict(card.training or {})
+    return replace(card, gamma_range=ends_of(b, w), training=training), rest
 
 
 def prior_nats(x: Tensor, gamma_max: Tensor) -> Tensor:

@@ -9,12 +9,15 @@ from typing import Final
 
 from merged_diffusion.errors import CheckpointError
 from merged_diffusion.experts.card import Card
+from merged_diffusion.training.loss_weights import NAMES, Numbers
 
 FINAL_RATE: Final = 0.02  # of the highest learning rate
+LAWS: Final = ("published", "uniform", "importance")
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "order": ("draws", "epochs"),
     "optimiser": ("adamw", "adam"),
     "decay": ("cosine", "none", "inverse-sqrt"),
+    "gammas": LAWS,
     "precision": ("float32", "float64", "tf32", "bf16", "fp16"),
 }
 
@@ -47,7 +50,17 @@ class Recipe:
     p_mean: float = -1.2  # of EDM's law of ln s (Karras et al. 2022, table 1)
     p_std: float = 1.2
     p_uniform: float = 0.0
+    loss: str | None = None  # a weight of equation 9 by name; None: uniform of kind vdm, edm of kind edm
+    gammas: str = "published"  # the law they are drawn from: the weight's own, uniform or importance
+    spread_gammas: bool | None = None  # over the whole batch; None: but for EDM's own law
+    learned_ends: bool = False  # of gamma, with the network
+    learned_from: list[float] | None = None  # the ends from which they were learned
+    sigmoid_bias: float = Numbers.sigmoid_bias
+    p2_power: float = Numbers.p2_power
+    snr_cap: float = Numbers.snr_cap
     flips: bool = False
+    augment: float = 0.0  # the probability of each of EDM's augmentations, of which the network is told
+    label_dropout: float = 0.0  # the share of rows whose class is left out
     accumulate: int = 1  # parts of a device's share, one after the other: less memory, the same gradient
     report: int = 500  # steps from one look at the held-back images to the next; 0: none
     raised_from: list[int] | None = None  # the numbers of steps with which it was finished before
@@ -110,6 +123,16 @@ class Recipe:
         for key, words in CHOICES.items():
             if getattr(self, key) not in words:
                 yield f"{key} = {getattr(self, key)!r} is none of {', '.join(words)}"
+        if self.loss not in (None, *NAMES):
+            yield f"loss = {self.loss!r} is none of {', '.join(NAMES)}"
+        for key in ("augment", "label_dropout", "p_uniform"):
+            if not 0 <= getattr(self, key) <= 1:
+                yield f"{key} = {getattr(self, key)} is no share, from 0 to 1"
+        for key in ("p_std", "snr_cap"):
+            if not 0 < getattr(self, key) < math.inf:
+                yield f"{key} = {getattr(self, key)} is not above 0 and finite"
+        if self.augment and self.flips:
+            yield f"flips = true beside augment = {self.augment}, which flips, too, and tells the network"
         if self.decay == "inverse-sqrt" and self.decay_images is None:
             yield "decay = 'inverse-sqrt' needs decay_images, the images after which the rate falls"
         if self.held_back not in (None, "test") and not (

@@ -24,8 +24,11 @@ Identity = Mapping[str, object]
 def identity(card: Card) -> dict[str, object]:
     """What must agree between the parts of one training."""
     table: dict[str, object] = {f.name: getattr(card, f.name) for f in fields(card) if f.name not in APART}
-    table |= {"image_shape": list(card.image_shape), "gamma_range": list(card.gamma_range)}
-    return table | {f"{TRAINING}{key}": value for key, value in (card.training or {}).items()}
+    training = dict(card.training or {})
+    # Where its ends were learned, a card states those that were found beside those of the beginning.
+    begun = training.pop("learned_from", None) or list(card.gamma_range)
+    table |= {"image_shape": list(card.image_shape), "gamma_range": begun}
+    return table | {f"{TRAINING}{key}": value for key, value in training.items()}
 
 
 def _compared(found: Identity) -> dict[str, object]:

@@ -21,6 +21,7 @@ from merged_diffusion.ode.machine import Machine
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.samplers import Dpmpp2m
 from merged_diffusion.sampling import draw
+from merged_diffusion.training.learned_ends import with_ends
 
 log = logging.getLogger("merged_diffusion")
 
@@ -31,8 +32,9 @@ STEPS: Final = 20
 def grid(card: Card, weights: Mapping[str, Tensor], n: int, device: torch.device) -> bytes:
     """The images of the ids 0 to n - 1 under ``weights``, as PNG; classes in turn."""
     with fenced():
+        card, trained = with_ends(card, weights)
         expert = card.expert().eval()
-        expert.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
+        expert.load_state_dict({name: value.float() for name, value in trained.items()})
         classes = int(card.network.get("label_dim", 0))
         labels = np.arange(n) % classes if classes else None
         with warnings.catch_warnings():

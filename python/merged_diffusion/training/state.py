@@ -118,6 +118,11 @@ class TrainingState:
                     named[f"{moment}.{key}"] = self.optimiser.state[value][moment]
         return named | {f"extra.{key}": value for key, value in self.extra.items()}
 
+    def weights(self, mean: str | None = None) -> dict[str, Tensor]:
+        """The network's state under a mean of its weights, the first one by default; buffers are its own."""
+        values = self.means.first if mean is None else self.means.of[mean]
+        return {**self.net.state_dict(), **values}
+
     def words(self) -> dict[str, str]:
         """All that is no tensor, as text."""
         report = {"loss": self.loss, "rows": self.rows, "raised_from": self.raised_from}

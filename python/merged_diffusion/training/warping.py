@@ -37,7 +37,7 @@ def warped(x: Tensor, maps: Tensor) -> Tensor:
     y = _doubled(x[:, :, _mirrored(height, x)][:, :, :, _mirrored(width, x)])
     inverse = torch.linalg.inv(maps[:, :, :2].double())
     across, down = (_positions(size, x.device) for size in (width, height))
-    seen = torch.stack(torch.broadcast_tensors(across[None, :], down[:, None]), dim=-1)  
+    seen = torch.stack(torch.broadcast_tensors(across[None, :], down[:, None]), dim=-1)
     from_where = torch.einsum("bij,bhwj->bhwi", inverse, seen - maps[:, None, None, :, 2].double())
     sizes = torch.tensor([width, height], dtype=torch.float64, device=x.device)
     pixel = _folded(from_where + (sizes - 1) / 2, sizes)
