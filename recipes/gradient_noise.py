@@ -1,7 +1,7 @@
 """How noisy is the gradient of a training step, by the law that its noise levels are drawn from?
 
 The gradient of a batch is taken many times, with other images, noise and gammas: with its mean g and the mean
-squared distance of a batch's gradient from g (both unbiased), the noise is that distance over |g|^2, per batch.
+squared distance of a batch's gradient from g (both unbiased), the noise is that distance over |g|^2.
 All laws give the same mean, so that a ratio of distances is what importance sampling gains: so many times
 fewer images would do.
 
@@ -97,7 +97,8 @@ def main() -> None:
     expert.eval()
     numbers = Numbers() if isinstance(expert, VdmExpert) else Numbers(data_std=expert.data_std)
     print(
-        f"{given.expert or given.recipe}, {given.steps} steps; batches of {given.batch}, {given.batches} of them"
+        f"{given.expert or given.recipe}, {given.steps} steps; {given.batches} batches of {given.batch}",
+        flush=True,
     )
     for name in given.weights:
         base = None

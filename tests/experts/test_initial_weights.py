@@ -59,7 +59,7 @@ def check_uniform(weight, bound, name):
 
 @pytest.mark.parametrize("name", ["ddpmpp", "ncsnpp"])
 def test_ddpmpp_begins_as_edm_s_code_does(name):
-    """Xavier's uniform law; gain 1e-5 for last layers, sqrt(1/5) for q, k and v; biases zero (`checkpoints.md`)."""
+    """Xavier's uniform law; gain 1e-5 for last layers, sqrt(1/5) for q, k and v; biases zero."""
     for key, layer in layers(made(name)).items():
         fan_in, fan_out = fans(layer)
         gain = 1e-5 if key.endswith(("conv1", "proj", "aux_conv")) else 1.0

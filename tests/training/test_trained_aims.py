@@ -29,18 +29,20 @@ UNET = {
     "fourier_exponents": [1],
 }
 SONG = {"model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4], "dropout": 0.1}
+DDPMPP = {"architecture": "ddpmpp", **SONG}
 ADM = {"model_channels": 16, "channel_mult": [1, 2], "num_res_blocks": 1}
 TOLD = {"label_dim": 10, "augment_dim": 9}
 
 
 def recipe(tmp_path, kind="vdm", network=None, name="recipe", **training):
     table = {"data": "digits", "seed": 3, "steps": 12, "batch": 16, "learning_rate": 2e-3, "ema": 0.9}
+    table |= {"report": 6, "held_back": 32}
     if network is None:
         network = MLP | ({"periods": [1]} if kind == "vdm" else {})
     card = Card(
         name=name, kind=kind, **MEANING[kind], pixels="centred", levels=17, image_shape=(1, 8, 8),
         gamma_range=(-7.0, 5.0), network=network, labels="label_dim" in network, precision="float32",
-        training={k: v for k, v in (table | {"report": 6, "held_back": 32} | training).items() if v is not None},
+        training={key: value for key, value in (table | training).items() if value is not None},
     )  # fmt: skip
     path = tmp_path / f"{name}.toml"
     path.write_text(card.toml())
@@ -174,9 +176,9 @@ def test_the_bound_of_held_back_images_is_what_the_training_reported(tmp_path, w
         ("vdm", None, {"loss": "elbo"}, "loss = 'elbo' is none of uniform, edm, simple"),
         ("vdm", None, {"gammas": "even"}, "gammas = 'even' is none of published, uniform, importance"),
         ("edm", None, {"augment": 0.12}, r"augment_dim = 0: a network of kind 'edm'"),
-        ("edm", {"architecture": "ddpmpp", **SONG, "augment_dim": 4}, {"augment": 0.1}, "augment_dim = 4"),
-        ("edm", {"architecture": "ddpmpp", **SONG, "augment_dim": 9}, {"augment": 1.2}, "augment = 1.2 is no share"),
-        ("edm", {"architecture": "ddpmpp", **SONG, "augment_dim": 9}, {"augment": 0.1, "flips": True}, "flips, too"),
+        ("edm", DDPMPP | {"augment_dim": 4}, {"augment": 0.1}, "augment_dim = 4"),
+        ("edm", DDPMPP | {"augment_dim": 9}, {"augment": 1.2}, "augment = 1.2 is no share"),
+        ("edm", DDPMPP | {"augment_dim": 9}, {"augment": 0.1, "flips": True}, "flips, too"),
         ("edm", None, {"label_dropout": 0.1}, "takes no classes"),
         ("vdm", None, {"learned_ends": True}, "needs architecture = 'vdm-unet', found 'small'"),
         ("vdm", UNET, {"learned_ends": True, "loss": "simple"}, "the bound itself"),

@@ -61,9 +61,10 @@ def export_addtt(source: str | Path, out: str | Path, *, cache: str | Path | Non
         )  # fmt: skip
     bare, said = parted(source, None)
     opened = open_expert(readable(bare, cache), said)
-    card, expert = opened.held and opened.held.card, opened.expert
-    if card is None or not isinstance(expert, VdmExpert):
+    expert = opened.expert
+    if opened.held is None or not isinstance(expert, VdmExpert):
         raise _refused(str(source), ["it is no likelihood expert of kind 'vdm'"])
+    card = opened.held.card
     config, learned = _config(card, str(source))
     state = {**learned, **expert.state_dict()}
     draft = target.with_name(f".{secrets.token_hex(4)}.part")

@@ -65,7 +65,7 @@ def _wrong(card: Card, recipe: Recipe, expert: Trainable) -> Iterator[str]:
         )
     if recipe.label_dropout and not expert.conditional:
         yield f"label_dropout = {recipe.label_dropout}, but the network takes no classes"
-    elif recipe.label_dropout and expert.label_range[0] > -1:
+    elif recipe.label_dropout and isinstance(expert, EdmExpert) and expert.label_range[0] > -1:
         yield f"label_dropout = {recipe.label_dropout}, but the network has no word for no class"
     if recipe.learned_ends:
         others = {"kind": card.kind, "architecture": architecture, "pixels": card.pixels}
@@ -76,4 +76,4 @@ def _wrong(card: Card, recipe: Recipe, expert: Trainable) -> Iterator[str]:
             if value != needed[key]
         )
         if recipe.loss not in (None, "uniform") or recipe.gammas != "published":
-            yield "learned_ends needs loss = 'uniform' with its own law: what is minimised is the bound itself"
+            yield "learned_ends needs loss = 'uniform' with its own law: it minimises the bound itself"

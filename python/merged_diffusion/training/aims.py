@@ -1,4 +1,4 @@
-"""What a recipe aims at: the weight of equation 9, the law that gammas are drawn from, what else a row is told.
+"""What a recipe aims at: the weight of equation 9, the law that gammas are drawn from, what a row is told.
 
 A row's loss is w(gamma)/p(gamma) |eps - eps_hat|^2; its mean over the whole batch is minimised. All that is
 random is drawn for the whole batch, from one generator, and then cut to the rows of a device.
@@ -32,16 +32,18 @@ class Told:
     gamma: Tensor  # float64 [B]; of learned ends the times t that gamma(t) is taken at
     augmentations: Augmentations | None = None
     dropped: Tensor | None = None  # bool [B]
-    start: Tensor | None = None  # float64 [B], of learned ends: where the values of an image begin
-    noise: Tensor | None = None  # [B, VALUES], of learned ends: that of the reconstruction
+    # Of learned ends: where the values of an image begin whose reconstruction is looked at, float64 [B], and
+    # their noise [B, VALUES].
+    values: tuple[Tensor, Tensor] | None = None
 
     def rows(self, chosen: Tensor | slice) -> Told:
         """Those of the rows ``chosen``."""
-        done = self.augmentations
+        done, dropped, values = self.augmentations, self.dropped, self.values
         return Told(
             self.gamma[chosen],
             None if done is None else done.rows(chosen),
-            *(None if part is None else part[chosen] for part in (self.dropped, self.start, self.noise)),
+            None if dropped is None else dropped[chosen],
+            None if values is None else (values[0][chosen], values[1][chosen]),
         )
 
 
@@ -90,38 +92,31 @@ class Aim:
         gamma = times if self.learns_ends else self.law().quantile(times)
         done = draw_augmentations(n, self.augment, generator) if self.augment else None
         dropped = torch.rand(n, generator=generator) < self.label_dropout if self.label_dropout else None
-        start = noise = None
-        if self.learns_ends:
-            start = torch.rand(n, dtype=torch.float64, generator=generator)
-            noise = torch.randn(n, VALUES, generator=generator)
-        return Told(gamma, done, dropped, start, noise)
+        if not self.learns_ends:
+            return Told(gamma, done, dropped)
+        start = torch.rand(n, dtype=torch.float64, generator=generator)
+        return Told(gamma, done, dropped, (start, torch.randn(n, VALUES, generator=generator)))
 
     def losses(
         self, expert: Trainable, x: Tensor, eps: Tensor, told: Told, cond: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The loss of each row [B], whose mean is minimised, and its mean squared error in eps [B].
 
-        ``x``, ``eps`` [B, C, H, W] and ``cond``, classes int64 [B], lie on the expert's device, ``told`` on the
-        CPU.
+        ``x``, ``eps`` [B, C, H, W] and ``cond``, classes int64 [B], lie on the expert's device, ``told`` lies
+        on the CPU.
         """
         augment = None
         if told.augmentations is not None:
             x, augment = augmented(x, told.augmentations), as_input(told.augmentations.labels(), x)
         if cond is not None and told.dropped is not None:
             cond = torch.where(told.dropped.to(cond.device), -1, cond)
-        if self.learns_ends:
-            return self._bound(expert, x, eps, told)
+        ends = getattr(expert, ENDS, None)
+        if isinstance(ends, LearnedEnds) and told.values is not None:
+            errors = eps_errors(expert, x, eps, ends.gamma(told.gamma.to(ends.b.device)))
+            start, noise = (part.to(x.device) for part in told.values)
+            return bound_nats(ends, errors, x, noise, start, expert.levels), errors
         errors = eps_errors(expert, x, eps, told.gamma.to(home(x.device)), cond, augment)
         return as_input(self.weight.under(self.law(), told.gamma), errors) * errors, errors
-
-    def _bound(self, expert: Trainable, x: Tensor, eps: Tensor, told: Told) -> tuple[Tensor, Tensor]:
-        ends = getattr(expert, ENDS)
-        assert isinstance(ends, LearnedEnds)
-        assert told.start is not None
-        assert told.noise is not None
-        errors = eps_errors(expert, x, eps, ends.gamma(told.gamma.to(ends.b.device)))
-        start, noise = told.start.to(x.device), told.noise.to(x.device)
-        return bound_nats(ends, errors, x, noise, start, expert.levels), errors
 
     def learn(self, told: Told, errors: Tensor) -> None:
         """Take in the errors [B] of a whole batch, once all of its rows are known."""

@@ -1,4 +1,4 @@
-"""EDM's augmentation, which does not leak: the network is told what was done (Karras et al. 2022, appendix F.2).
+"""EDM's augmentation, of which the network is told: it does not leak (Karras et al. 2022, appendix F.2).
 
     what                  numbers                       labels                        map
     flip, left-right      a_0 of 0, 1                   a_0                           exact
@@ -92,7 +92,7 @@ def draw_augmentations(n: int, probability: float, generator: torch.Generator | 
 
 
 def augmented(x: Tensor, done: Augmentations) -> Tensor:
-    """``x`` [B, C, H, W] with what was drawn for each image; of nine zeros it is the image itself, exactly."""
+    """``x`` [B, C, H, W] with what was drawn for each; of nine zeros it is the image itself, exactly."""
     across, down = (
         (flag > 0.5).view(-1, 1, 1, 1).to(x.device) for flag in (done.flip_across, done.flip_down)
     )

@@ -43,7 +43,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class RowsLoss:
-    """The mean loss over rows, with its graph; ``errors`` [rows] in eps, where a law of gamma learns of them."""
+    """The mean loss over rows, with its graph; ``errors`` [rows] in eps, for a law that learns of them."""
 
     value: Tensor
     errors: Tensor | None = None

@@ -71,10 +71,11 @@ class Normal:
         """The gammas [B] at ``t`` [B]: those of the uniform share, then the normal ones."""
         share = self.uniform
         rest = ((t - share) / max(1 - share, LEAST)).clamp(LEAST, 1 - LEAST)
-        normal = 2 * (self.mean + self.std * torch.special.ndtri(rest))
+        normal: Tensor = 2 * (self.mean + self.std * torch.special.ndtri(rest))
         if share == 0:
             return normal
-        return torch.where(t < share, Uniform(self.gamma_range).quantile(t / share), normal)
+        anywhere = Uniform(self.gamma_range).quantile(t / share)
+        return torch.where(t < share, anywhere, normal)
 
     def density(self, gamma: Tensor) -> Tensor:
         """That of the mixture, [B]."""
@@ -127,7 +128,7 @@ class FlowTimes:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Uniform in each of the cells of equal width on ``gamma_range``, with ``shares`` [K], float64 of sum 1."""
+    """Uniform in each of K cells of equal width on ``gamma_range``; ``shares`` [K] are float64, of sum 1."""
 
     gamma_range: tuple[float, float]
     shares: Tensor

@@ -29,8 +29,9 @@ INNER: Final = 8  # gammas within a cell at which w is averaged
 
 
 class LossByCell:
-    """The running mean of the squared eps loss in each cell, and how many rows it has met: a part of the
-    snapshot.
+    """The running mean of the squared eps loss in each cell, and how many rows it has met.
+
+    Both are a part of the snapshot.
     """
 
     def __init__(self, weight: LossWeight, gamma_range: tuple[float, float]) -> None:

@@ -53,7 +53,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class LossWeight:
-    """A named weight: ``law`` is that of its source, ``share`` what the eps loss is multiplied by under it."""
+    """A named weight: ``law`` is its source's, ``share`` what the eps loss is multiplied by under that."""
 
     name: str
     law: Law

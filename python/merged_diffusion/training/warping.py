@@ -33,11 +33,11 @@ def warped(x: Tensor, maps: Tensor) -> Tensor:
 
     A map sends the point (right, down) of an image, measured from its middle, to where it is seen.
     """
-    n, channels, height, width = x.shape
+    height, width = x.shape[2:]
     y = _doubled(x[:, :, _mirrored(height, x)][:, :, :, _mirrored(width, x)])
     inverse = torch.linalg.inv(maps[:, :, :2].double())
     across, down = (_positions(size, x.device) for size in (width, height))
-    seen = torch.stack(torch.broadcast_tensors(across[None, :], down[:, None]), dim=-1)
+    seen = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)
     from_where = torch.einsum("bij,bhwj->bhwi", inverse, seen - maps[:, None, None, :, 2].double())
     sizes = torch.tensor([width, height], dtype=torch.float64, device=x.device)
     pixel = _folded(from_where + (sizes - 1) / 2, sizes)
@@ -45,9 +45,7 @@ def warped(x: Tensor, maps: Tensor) -> Tensor:
     extent = torch.tensor([y.shape[3], y.shape[2]], dtype=torch.float64, device=x.device)
     grid = (2 * doubled / (extent - 1) - 1).to(x.dtype)
     moved = grid_sample(y, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    out = _halved(moved)
-    assert out.shape == (n, channels, height, width)
-    return out
+    return _halved(moved)
 
 
 def _positions(size: int, device: torch.device) -> Tensor:
