@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from tests.training import two_processes
 
 import merged_diffusion as md
 from merged_diffusion.data.bundled import hold_back
@@ -96,6 +98,20 @@ def test_parts_of_a_batch_have_the_gammas_of_the_whole(tmp_path):
         values[accumulate] = float((out / "progress.csv").read_text().split(",")[-2])
     # Twelve steps of Adam in float32, whose first steps turn rounding of 1e-7 into as much of a step.
     assert values[1] == pytest.approx(values[4], rel=1e-4)
+
+
+def test_two_processes_learn_one_law(tmp_path):
+    """The profile of a whole batch, whoever computed which rows: weights and profile to 1e-10 in float64."""
+    network = MLP | {"dropout": 0.0, "periods": [1]}
+    words = {"gammas": "importance", "loss": "sigmoid", "batch": 128, "steps": 60, "precision": "float64"}
+    path = recipe(tmp_path, network=network, **words)
+    one = run(path, tmp_path / "one")
+    assert two_processes.train(2, tmp_path, card=path, out=tmp_path / "two") == ["done", "done"]
+    first, second = (load_file(out / "checkpoint.safetensors") for out in (one, tmp_path / "two"))
+    assert first.keys() == second.keys() >= {"extra.square", "extra.rows"}
+    assert int(first["extra.rows"].min()) > 8  # the law was learned, not uniform
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=0, atol=1e-10, msg=lambda m, n=name: f"{n} {m}")
 
 
 @pytest.mark.parametrize(

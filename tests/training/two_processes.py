@@ -86,10 +86,10 @@ def failing_step(rank: int) -> None:
 
     plain = fitting.loss_of_rows
 
-    def broken(expert: Any, recipe: Any, images: Any, batch: Any, rows: Any) -> Any:
+    def broken(expert: Any, recipe: Any, images: Any, batch: Any, *rest: Any) -> Any:
         if rank == 1 and batch.step == 5:
             raise ExpertError("a fault of the second process")
-        return plain(expert, recipe, images, batch, rows)
+        return plain(expert, recipe, images, batch, *rest)
 
     fitting.loss_of_rows = broken
 

@@ -60,7 +60,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Normal:
-    """ln s normal with ``mean`` and ``std``; a share ``uniform`` is uniform on ``gamma_range`` (E11 of `docs/equations.md`)."""
+    """ln s normal with ``mean`` and ``std``; a share ``uniform`` is uniform on ``gamma_range``."""
 
     gamma_range: tuple[float, float]
     mean: float
