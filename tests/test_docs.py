@@ -158,7 +158,7 @@ INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 # Of other programs, and what a reader's own file is called in an example.
 FOREIGN_OPTIONS = {"--bench", "--group", "--help", "--max-restarts"}
-FOREIGN_FILES = {"card.toml", "file.py", "mine.py"}
+FOREIGN_FILES = {"card.toml", "eval.py", "file.py", "mine.py", "train.py"}
 PLACES = (ROOT, ROOT / "python" / "merged_diffusion", ROOT / "rust" / "core" / "src", ROOT / "rust")
 FILES = {
     path.name: path
