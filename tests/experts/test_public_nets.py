@@ -231,7 +231,7 @@ def test_weights_of_classes_have_a_row_for_every_image(public):
         ("edm", {"dropout": float("nan")}, "dropout"),
         ("edm", {"resample_filter": [1, 2, 1]}, "odd number"),
         ("edm", {"depth": 3}, "depth is unknown"),
-        ("edm", {"architecture": "adm"}, "'adm' is no network of this kind"),
+        ("edm", {"architecture": "dit"}, "'dit' is no network of this kind"),
         ("edm", {"architecture": "vdm-unet"}, "'vdm-unet' is no network of this kind"),
         ("vdm", {"architecture": "ddpmpp"}, "'ddpmpp' is none of kind 'vdm'"),
         ("vdm", {"embedding_dim": 7}, "must be even"),
