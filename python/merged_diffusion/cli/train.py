@@ -24,7 +24,7 @@ PRECISIONS = ("float32", "float64", "tf32", "bf16", "fp16")
     "train",
     epilog="\b\nExamples:\n"
     "  merged-diffusion train recipes/digits-vdm.toml --out results/vdm\n"
-    "  torchrun --nproc-per-node 8 -m merged_diffusion train CARD.toml --out results/big --precision bf16\n",
+    "  torchrun --nproc-per-node 8 -m merged_diffusion train CARD.toml --out DIR\n",
 )
 @click.argument("card", metavar="CARD.toml", type=click.Path(path_type=Path))
 @click.option(
