@@ -234,7 +234,7 @@ def test_soft_joints_restart_nothing(solver):
     joined = log_likelihood(
         MergedModel(likelihood, quality, gate=GATE), images(), solver=solver, machine=DOUBLE
     )
-    alone = as_model(Blend(likelihood, quality, GATE))
+    alone = as_model(Blend((likelihood, quality), GATE))
     single = log_likelihood(alone, images(), solver=solver, machine=DOUBLE)
     steps = [sum(r.steps["accepted"] + r.steps["rejected"] for r in f.records) / 4 for f in (joined, single)]
     assert steps[0] <= steps[1] + 2

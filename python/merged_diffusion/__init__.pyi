@@ -12,6 +12,7 @@ from merged_diffusion.experts.diffusers import DiffusersExpert as DiffusersExper
 from merged_diffusion.experts.gaussian import GaussianExpert as GaussianExpert, GaussianMixtureExpert as GaussianMixtureExpert
 from merged_diffusion.experts.guided import Guided as Guided
 from merged_diffusion.experts.inspection import inspect_expert as inspect_expert
+from merged_diffusion.simplex_gate import SimplexGate as SimplexGate
 from merged_diffusion.soft_gate import Gate as Gate
 from merged_diffusion.gate_card import gate_toml as gate_toml, load_gate as load_gate
 from merged_diffusion.gating.gate_choice import fit_gate as fit_gate

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from merged_diffusion.errors import DataError, ExpertError
 from merged_diffusion.files.reading import read_text
+from merged_diffusion.simplex_gate import SimplexGate
 from merged_diffusion.soft_gate import Gate
 
 KIND: Final = "gate"
+OF_MANY: Final = "simplex gate"
 
 
-def load_gate(path: str | Path) -> Gate:
+def load_gate(path: str | Path) -> Gate | SimplexGate:
     """The gate of a card that ``merged-diffusion gate`` wrote.
 
     Raises
@@ -34,18 +36,20 @@ def load_gate(path: str | Path) -> Gate:
     """
     try:
         card = tomllib.loads(read_text(path))
-        if card.get("kind") != KIND:
+        if card.get("kind") not in (KIND, OF_MANY):
             raise ValueError(f"its kind is {card.get('kind')!r}")
         about = card.get("about", {})
-        return Gate(
-            float(card["start"]),
-            float(card["end"]),
-            tuple(float(share) for share in card["shares"]),
-            form=str(card["form"]),
-            seen=frozenset(map(str, card["seen"])),
-            experts={role: _word(sha) for role, sha in dict(card["experts"]).items()},
-            about=json.loads(about["json"]) if "json" in about else {},
-        )
+        ends = float(card["start"]), float(card["end"])
+        said: dict[str, Any] = {
+            "form": str(card["form"]),
+            "seen": frozenset(map(str, card["seen"])),
+            "experts": {role: _word(sha) for role, sha in dict(card["experts"]).items()},
+            "about": json.loads(about["json"]) if "json" in about else {},
+        }
+        if card["kind"] == OF_MANY:
+            rows = tuple(tuple(float(value) for value in row) for row in card["coefficients"])
+            return SimplexGate(*ends, rows, **said)
+        return Gate(*ends, tuple(float(share) for share in card["shares"]), **said)
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: is no card of a gate ({type(error).__name__}: {error})",
@@ -54,7 +58,7 @@ def load_gate(path: str | Path) -> Gate:
         ) from error
 
 
-def gate_toml(gate: Gate) -> str:
+def gate_toml(gate: Gate | SimplexGate) -> str:
     """The text of a gate's card.
 
     Examples
@@ -66,7 +70,7 @@ def gate_toml(gate: Gate) -> str:
     return "\n".join(_lines(gate)) + "\n"
 
 
-def check_experts(gate: Gate, found: Mapping[str, str | None], source: str) -> None:
+def check_experts(gate: Gate | SimplexGate, found: Mapping[str, str | None], source: str) -> None:
     """Refuse a gate that was fitted for experts of other weights than were ``found``, by role.
 
     Raises
@@ -85,14 +89,21 @@ def check_experts(gate: Gate, found: Mapping[str, str | None], source: str) -> N
             )
 
 
-def _lines(gate: Gate) -> Iterator[str]:
-    yield f'kind = "{KIND}"'
+def _lines(gate: Gate | SimplexGate) -> Iterator[str]:
+    is_pair = isinstance(gate, Gate)
+    yield f'kind = "{KIND if is_pair else OF_MANY}"'
     yield f'form = "{gate.form}"'
-    yield "# The likelihood expert's share is 1 up to start and 0 from end on, in gamma."
+    if is_pair:
+        yield "# The likelihood expert's share is 1 up to start and 0 from end on, in gamma."
+    else:
+        yield "# Shares of each expert by B-spline, in the order of rising noise."
     yield f"start = {gate.start!r}"
     yield f"end = {gate.end!r}"
     yield f"knots = {gate.knots.tolist()}"
-    yield f"shares = {list(gate.shares)}"
+    if isinstance(gate, Gate):
+        yield f"shares = {list(gate.shares)}"
+    else:
+        yield f"coefficients = {[list(row) for row in gate.coefficients]}"
     yield f"w_at_knots = {gate(gate.knots).round(6).tolist()}"
     yield f'sha256 = "{gate.sha256}"'
     yield "# Digests of the images that it was fitted to or chosen on."

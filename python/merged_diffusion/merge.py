@@ -1,4 +1,4 @@
-"""A likelihood expert for low noise and a quality expert for high noise, merged at a threshold or by a gate.
+"""Experts merged: a likelihood expert for low noise, a quality expert for high noise, and any between them.
 
 A model is a tuple of legs, chosen once and outside every step (the paper's algorithm 1): which expert, from
 gamma, to gamma. Under a gate the legs are the likelihood expert alone, both, the quality expert alone;
@@ -8,51 +8,26 @@ the core; here are the experts. All models live in the space of ``centred`` pixe
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal, Self, cast
 
 from merged_diffusion._core import Route, Threshold
-from merged_diffusion.errors import ExpertError, UsageError
-from merged_diffusion.experts.base import Expert, ImageShape, Pixels, check_declaration, check_posterior
-from merged_diffusion.experts.blend import Blend, check_gate
-from merged_diffusion.experts.centred import Centred
+from merged_diffusion.errors import UsageError
+from merged_diffusion.experts.base import Expert, Pixels, check_declaration, check_posterior
+from merged_diffusion.experts.blend import Blend, check_gate, pieces
+from merged_diffusion.experts.suiting import Convention, check_alike, check_pair, common_shape, in_model_space
+from merged_diffusion.legs import Leg
+from merged_diffusion.roles import AND, BOTH, roles_of
+from merged_diffusion.simplex_gate import SimplexGate
 from merged_diffusion.soft_gate import Gate
 
 __all__ = ["Convention", "Leg", "MergedModel", "Role", "Threshold", "as_model"]
 
 Role = Literal["likelihood", "quality"]
-Charge = Literal["likelihood", "quality", "both"]
-Convention = Literal["exact", "paper"]
-
-
-@dataclass(frozen=True)
-class Leg:
-    """One integration: ``expert``, in the part of ``role``, from gamma ``start`` to gamma ``end``."""
-
-    expert: Expert
-    role: Charge
-    start: float
-    end: float
-    extrapolated: bool = False
-    """Whether it leaves the range that the expert was trained on."""
-    soft: bool = False
-    """Whether the next leg goes on as if there were no end: with history and step size."""
-
-    @property
-    def roles(self) -> tuple[Role, ...]:
-        """The roles of the experts that it asks."""
-        return ("likelihood", "quality") if self.role == "both" else (self.role,)
-
-    @property
-    def parts(self) -> tuple[Expert, ...]:
-        """The experts that it asks."""
-        return self.expert.parts if isinstance(self.expert, Blend) else (self.expert,)
 
 
 class MergedModel:
-    """Two experts, one threshold or one gate.
+    """Two experts, one threshold or one gate; `of` merges any number.
 
     Parameters
     ----------
@@ -98,13 +73,14 @@ class MergedModel:
     ) -> None:
         check_declaration(likelihood)
         check_declaration(quality)
-        _check_pair(likelihood, quality)
+        check_pair(likelihood, quality)
+        check_alike((likelihood, quality), ("likelihood", "quality"))
         if (threshold is None) == (gate is None):
             raise UsageError(
                 "a merged model has either a threshold or a gate",
                 hint="give Threshold.eta(0.3), say, or gate=md.fit_gate(likelihood, quality, images)",
             )
-        self.gate = gate
+        self.gate: Gate | SimplexGate | None = gate
         if threshold is None:
             self._build_gated((likelihood, quality), cast(Gate, gate), convention, range, extrapolate)
             return
@@ -118,22 +94,105 @@ class MergedModel:
         )
         self._build((likelihood, quality), ("likelihood", "quality"), route, convention)
 
+    @classmethod
+    def of(
+        cls,
+        experts: Sequence[Expert],
+        gammas: Sequence[float] | None = None,
+        *,
+        gate: SimplexGate | None = None,
+        extrapolate: bool = False,
+        convention: Convention = "exact",
+    ) -> Self:
+        """Any number of experts, in the order of rising noise.
+
+        Parameters
+        ----------
+        gammas
+            The i-th expert is in charge up to the i-th of them, the last one from there on; where two are
+            equal the expert between them has no leg.
+        gate
+            In their place: the shares of all experts by gamma.
+        extrapolate, convention
+            As of two experts.
+
+        Raises
+        ------
+        UsageError, ExpertError
+            Not one gamma fewer than experts, gammas out of order, experts that do not suit each other or are
+            asked outside their ranges.
+
+        Examples
+        --------
+        >>> import merged_diffusion as md
+        >>> three = [md.load_expert(f"bundled:photos-{name}") for name in ("vdm", "vdm", "edm")]
+        >>> model = md.MergedModel.of(three, [-9.0, -6.0])
+        >>> [(leg.role, leg.start, leg.end) for leg in model.legs()]
+        [('likelihood', -13.3, -9.0), ('expert-2', -9.0, -6.0), ('quality', -6.0, 8.764)]
+        """
+        experts, roles = tuple(experts), roles_of(len(experts))
+        if len(experts) < 2:
+            raise UsageError(f"{len(experts)} experts, where at least two are merged")
+        if (gammas is None) == (gate is None):
+            raise UsageError(
+                f"{len(experts)} experts are merged at gammas, one fewer than experts, or by one gate"
+            )
+        for expert in experts:
+            check_declaration(expert)
+            check_posterior(expert, "merging it at a gamma")
+        check_alike(experts, roles)
+        model = cls.__new__(cls)
+        model.gate = gate
+        if gate is None:
+            ranges = [expert.gamma_range for expert in experts]
+            switches = [float(gamma) for gamma in gammas or ()]
+            if len(switches) + 1 != len(experts):
+                raise UsageError(
+                    f"{len(switches)} gammas for {len(experts)} experts, which change over "
+                    f"{len(experts) - 1} times"
+                )
+            model._build(experts, roles, Route(ranges, switches, extrapolate=extrapolate), convention)
+            return model
+        if extrapolate:
+            raise UsageError("a gate asks no expert outside its range", hint="leave extrapolate out")
+        asked = pieces(gate, experts)
+        ranges = [(start, end) for _, start, end in asked]
+        joints = [end for _, end in ranges[:-1]]
+        model._build(
+            experts,
+            tuple(AND.join(roles[i] for i in who) for who, _, _ in asked),
+            Route(ranges, joints),
+            convention,
+            [who for who, _, _ in asked],
+        )
+        return model
+
     def _build(
-        self, experts: tuple[Expert, ...], roles: tuple[Charge, ...], route: Route, convention: Convention
+        self,
+        experts: tuple[Expert, ...],
+        roles: tuple[str, ...],
+        route: Route,
+        convention: Convention,
+        asked: Sequence[tuple[int, ...]] | None = None,
     ) -> None:
+        """Along ``route``, leg n of the role ``roles[n]``: of expert n, or of those ``asked[n]``."""
         if convention not in ("exact", "paper"):
             raise UsageError(f'convention = {convention!r} is neither "exact" nor "paper"')
         self.experts = experts
         self.convention = convention
         self._roles = roles
         self._route = route
-        self._in_model_space = tuple(_in_model_space(expert, convention) for expert in experts)
-        if self.gate is not None and "both" in roles:
-            one, two = self._in_model_space
-            self._in_model_space = one, Blend(one, two, self.gate), two
+        each = [in_model_space(expert, convention) for expert in experts]
+        groups = [(number,) for number in range(len(experts))] if asked is None else asked
+        self._in_charge = tuple(
+            each[who[0]]
+            if len(who) == 1
+            else Blend([each[i] for i in who], cast(Gate | SimplexGate, self.gate), who)
+            for who in groups
+        )
         self.levels = experts[0].levels
-        self.image_shape = _common_shape(experts)
-        self.conditional = any(self._in_model_space[expert].conditional for expert, *_ in route.legs())
+        self.image_shape = common_shape(experts)
+        self.conditional = any(self._in_charge[number].conditional for number, *_ in route.legs())
         self.pixels: Pixels = "centred"
 
     def _build_gated(
@@ -159,7 +218,7 @@ class MergedModel:
         first, last = max(gate.start, low), min(gate.end, high)
         # Where each leg may go: the core refuses what does not lead from one to the next.
         route = Route([(low, max(first, top)), (first, last), (min(last, bottom), high)], [first, last])
-        self._build(experts, ("likelihood", "both", "quality"), route, convention)
+        self._build(experts, ("likelihood", BOTH, "quality"), route, convention, [(0,), (0, 1), (1,)])
 
     @classmethod
     def _alone(cls, expert: Expert, role: Role, convention: Convention) -> Self:
@@ -174,7 +233,7 @@ class MergedModel:
         legs = self._route.legs(toward)
         return tuple(
             Leg(
-                self._in_model_space[expert],
+                self._in_charge[expert],
                 self._roles[expert],
                 start,
                 end,
@@ -234,63 +293,3 @@ def as_model(
     if isinstance(model, MergedModel):
         return model
     return MergedModel._alone(model, role or role_alone(model), convention)
-
-
-def asked_over(legs: Iterable[Leg]) -> list[tuple[Expert, tuple[float, float]]]:
-    """Each expert of some legs once, and all gammas that they ask it over, least noise first."""
-    found: dict[int, tuple[Expert, tuple[float, float]]] = {}
-    for leg in legs:
-        for expert in leg.parts:
-            low, high = sorted((leg.start, leg.end))
-            _, (least, most) = found.get(id(expert), (expert, (low, high)))
-            found[id(expert)] = expert, (min(low, least), max(high, most))
-    return list(found.values())
-
-
-def _in_model_space(expert: Expert, convention: Convention) -> Expert:
-    if expert.pixels == "ends" and convention == "exact":
-        return cast(Expert, Centred(expert))
-    return expert
-
-
-def _common_shape(experts: tuple[Expert, ...]) -> ImageShape:
-    """C, H, W that all experts take; None where each takes any."""
-    axes = zip(*(expert.image_shape for expert in experts), strict=True)
-    channels, height, width = (next((size for size in sizes if size is not None), None) for sizes in axes)
-    return channels, height, width
-
-
-def _check_pair(likelihood: Expert, quality: Expert) -> None:
-    for expert in (likelihood, quality):
-        check_posterior(expert, "merging it at a gamma", guided=expert is quality)
-    shapes = likelihood.image_shape, quality.image_shape
-    if any(None not in sizes and len(set(sizes)) > 1 for sizes in zip(*shapes, strict=True)):
-        raise _mismatch("images of shape", likelihood, quality, *shapes)
-    if likelihood.levels != quality.levels:
-        raise _mismatch("grey levels", likelihood, quality, likelihood.levels, quality.levels)
-    kinds = getattr(likelihood, "kind", None), getattr(quality, "kind", None)
-    if kinds == ("edm", "vdm"):
-        raise ExpertError(
-            f"the likelihood expert {likelihood.name} is of kind edm and the quality expert {quality.name} "
-            "of kind vdm",
-            hint="exchange the two",
-            expert=likelihood.name,
-            expected=("vdm", "edm"),
-            found=kinds,
-        )
-    hashes = getattr(likelihood, "sha256", None), getattr(quality, "sha256", None)
-    if likelihood is quality or (hashes[0] is not None and hashes[0] == hashes[1]):
-        warnings.warn(
-            f"likelihood and quality expert are the same, {likelihood.name}: merging changes nothing",
-            stacklevel=3,
-        )
-
-
-def _mismatch(what: str, likelihood: Expert, quality: Expert, expected: object, found: object) -> ExpertError:
-    return ExpertError(
-        f"the likelihood expert {likelihood.name} takes {what} {expected}, the quality expert {quality.name} "
-        f"{found}: they cannot be merged",
-        expert=quality.name,
-        expected=expected,
-        found=found,
-    )

@@ -121,6 +121,11 @@ class Gate:
         w: Floats = np.clip(a + u * (b + u * (c + u * d)), 0.0, 1.0)
         return np.where(at <= self.start, 1.0, np.where(at >= self.end, 0.0, w))
 
+    def each(self, gamma: Tensor) -> Tensor:
+        """The shares of the likelihood and the quality expert [B, 2] at gamma [B]."""
+        w = self._of_tensor(gamma)
+        return torch.stack([w, 1 - w], dim=1)
+
     def _of_tensor(self, gamma: Tensor) -> Tensor:
         at = gamma.double()
         place = (at - self.start) / self.spacing
@@ -137,13 +142,23 @@ class Gate:
         ------
         UsageError
         """
-        common = self.seen & set(digests(images)) if self.seen else ()
-        if common:
-            raise UsageError(
-                f"the gate was fitted to or chosen on {len(common)} of these {len(images)} images, and their "
-                "score would flatter it",
-                hint="score other images, or fit a gate to others (--tune-data)",
-            )
+        refuse_seen(self.seen, images)
+
+
+def refuse_seen(seen: frozenset[str], images: npt.NDArray[np.uint8]) -> None:
+    """Refuse images [N, C, H, W] of which a gate has ``seen`` some, by digest.
+
+    Raises
+    ------
+    UsageError
+    """
+    common = seen & set(digests(images)) if seen else ()
+    if common:
+        raise UsageError(
+            f"the gate was fitted to or chosen on {len(common)} of these {len(images)} images, and their "
+            "score would flatter it",
+            hint="score other images, or fit a gate to others (--tune-data)",
+        )
 
 
 def digests(images: npt.NDArray[np.uint8]) -> list[str]:

@@ -22,7 +22,8 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert, check_posterior
-from merged_diffusion.merge import MergedModel, as_model, asked_over
+from merged_diffusion.legs import asked_over
+from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind, check_seed
 from merged_diffusion.scores.defaults import REPEATS, SEED, TIMES
@@ -180,7 +181,7 @@ class _Draws:
     def _record(self, position: int, gamma: Floats, squares: Floats) -> Record:
         """An image and what it cost, with its losses ``squares`` [R, T] at ``gamma`` where they are kept."""
         in_charge = self._legs_of(gamma.ravel())
-        counts = dict.fromkeys(ROLES, 0)
+        counts = dict.fromkeys((*ROLES, *(role for leg in self.model.legs() for role in leg.roles)), 0)
         for number, leg in enumerate(self.model.legs()):
             for role in leg.roles:
                 counts[role] += int((in_charge == number).sum())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from merged_diffusion.files.typed_values import TypedValues
+from merged_diffusion.roles import roles_in
 
 GUIDANCE: Final = "guidance"  # of what an expert is made of: by whom it is guided, and how far
 
@@ -101,7 +102,7 @@ class Identity(TypedValues):
     @property
     def is_guided(self) -> bool:
         """Whether an expert in charge of a leg was guided: its records are of the guided flow."""
-        roles = {role for leg in self.legs for role in (self.experts if leg.role == "both" else [leg.role])}
+        roles = {role for leg in self.legs for role in roles_in(leg.role)}
         return any(GUIDANCE in self.experts[role].provenance for role in roles if role in self.experts)
 
     @classmethod

@@ -29,9 +29,10 @@ from merged_diffusion.jobs.model_plan import ModelPlan
 from merged_diffusion.jobs.models import build_models
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
+from merged_diffusion.legs import asked_over
 from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.likelihood.quadrature_check import QuadratureCheck
-from merged_diffusion.merge import MergedModel, asked_over
+from merged_diffusion.merge import MergedModel
 from merged_diffusion.runs import KnownRecords, versions
 from merged_diffusion.runs.settings_file import (
     PATH,

@@ -15,7 +15,8 @@ from merged_diffusion.experts.base import takes_shape
 from merged_diffusion.experts.cards import read_expert
 from merged_diffusion.experts.checkpoints.read_as import ReadAs, parsed
 from merged_diffusion.experts.denoising import denoise
-from merged_diffusion.merge import as_model, asked_over
+from merged_diffusion.legs import asked_over
+from merged_diffusion.merge import as_model
 
 EXAMPLES = 3
 FEW_GAMMAS = 6

@@ -178,7 +178,7 @@ class Recorder:
         return f"near gamma_min = {first.start:g}: a gamma_range of {name} that begins higher may do"
 
     def _evaluations(self, outcomes: list[_core.Outcome]) -> Mapping[str, int]:
-        counts = dict.fromkeys(ROLES, 0)
+        counts = dict.fromkeys((*ROLES, *(role for leg in self._legs for role in leg.roles)), 0)
         for outcome in outcomes:
             for leg, evaluations in zip(self._legs, outcome.evaluations, strict=True):
                 for role in leg.roles:

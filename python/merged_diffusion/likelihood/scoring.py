@@ -19,12 +19,13 @@ from tqdm import tqdm
 from merged_diffusion import _core
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.memory import Rows
+from merged_diffusion.legs import asked_over
 from merged_diffusion.likelihood.dequantisation import Starts
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.likelihood.path_evidence import taken
 from merged_diffusion.likelihood.probe_error import Parts
 from merged_diffusion.likelihood.recorder import Recorder
-from merged_diffusion.merge import MergedModel, asked_over
+from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.companion import Companion, n_beside
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items, Keys

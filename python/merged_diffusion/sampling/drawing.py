@@ -14,7 +14,8 @@ from tqdm import tqdm
 from merged_diffusion import _core
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.memory import SMALLER, Rows
-from merged_diffusion.merge import MergedModel, asked_over
+from merged_diffusion.legs import asked_over
+from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.items import Items
 from merged_diffusion.ode.machine import Place
 from merged_diffusion.ode.methods import Solver

@@ -115,7 +115,7 @@ class Scores(Tabular):
         """Network evaluations [N] over all draws, by role."""
         return {
             role: np.array([record.evaluations[role] for record in self.records], dtype=np.int64)
-            for role in ROLES
+            for role in self._roles()
         }
 
     @property
@@ -164,7 +164,7 @@ class Scores(Tabular):
         """What every summary begins with."""
         found, scored = self.estimate(), self.scored
         counts = [record.evaluations for record in scored or self.records]
-        by_role = {role: mean(count[role] for count in counts) for role in ROLES} if counts else {}
+        by_role = {role: mean(count[role] for count in counts) for role in self._roles()} if counts else {}
         return Means(
             n=len(self),
             n_failed=self.n_failed,
@@ -173,6 +173,12 @@ class Scores(Tabular):
             if found is None
             else {name: mean((record.terms_nats or {})[name] for record in scored) for name in self.TERMS},
             evaluations={"total": sum(by_role.values()), **by_role} if counts else None,
+        )
+
+    def _roles(self) -> tuple[str, ...]:
+        """Those of a pair, and of N experts the others."""
+        return tuple(
+            dict.fromkeys((*ROLES, *(role for record in self.records for role in record.evaluations)))
         )
 
     def to_dict(self) -> dict[str, Column]:
