@@ -16,6 +16,7 @@ from merged_diffusion.simplex_gate import SimplexGate as SimplexGate
 from merged_diffusion.soft_gate import Gate as Gate
 from merged_diffusion.gate_card import gate_toml as gate_toml, load_gate as load_gate
 from merged_diffusion.gating.gate_choice import fit_gate as fit_gate
+from merged_diffusion.gating.simplex_fit import fit_gate_of as fit_gate_of
 from merged_diffusion.jobs.evaluate import evaluate as evaluate
 from merged_diffusion.jobs.kept_scores import load_scores as load_scores
 from merged_diffusion.jobs.settings import Settings as Settings
@@ -34,4 +35,5 @@ from merged_diffusion.sampling.fit_statistics import fit_model_statistics as fit
 from merged_diffusion.scores.set_mean import estimate_mean as estimate_mean
 from merged_diffusion.sweeps.carry_out import sweep as sweep
 from merged_diffusion.thresholds import find_threshold as find_threshold
+from merged_diffusion.thresholds.switches import find_switches as find_switches
 from merged_diffusion.training import TrainingMachine as TrainingMachine, train as train, training_cost as training_cost

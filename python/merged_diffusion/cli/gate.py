@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -42,7 +42,7 @@ Examples:
     help="On how many of them the fit and its relatives are compared by exact runs; 0: the fit is taken.",
 )  # fmt: skip
 @options.less(
-    model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate"
+    model, "eta", "gamma", "gammas", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate"
 )
 @options.less(
     how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "quad_check", "path_check"
@@ -71,13 +71,23 @@ def command(given: options.Given) -> int:
         raise UsageError(
             "--probes auto is not for a gate, whose images are few", hint="say how many, --probes 4"
         )
+    if settings.expert is not None:
+        raise UsageError(
+            "one --expert has no gate",
+            hint="repeat --expert, in the order of rising noise, or leave it out for a pair",
+        )
+    if settings.experts is not None and given["form"] != "full":
+        raise UsageError(
+            "a gate of three experts or more is for the likelihood alone", hint="add --form full"
+        )
     out: Path | None = given["out"]
     if out is not None and out.exists():
         raise UsageError(f"--out {out}: is there already", hint="use another --out")
     check_present(settings)
-    from merged_diffusion.cli import gate_report
+    from merged_diffusion.cli import gate_report, switches_report
     from merged_diffusion.gate_card import gate_toml
     from merged_diffusion.gating.gated import gated
+    from merged_diffusion.gating.gated_of import gated_of
     from merged_diffusion.jobs.plan import place
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.runs.directory import write_file
@@ -88,17 +98,23 @@ def command(given: options.Given) -> int:
         plan, _ = place(without_threshold(settings), None)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             plan.check_experts()
-            found = gated(
-                plan,
-                form=given["form"],
-                exact=given["exact"],
-                tune_data=given["tune_data"],
-                tune_limit=given["tune_limit"],
-                test=not given["no_test"],
-                progress=not quiet and sys.stderr.isatty(),
-                tell=(lambda _: None) if quiet else output.say,
-            )
-        if out is not None:
-            write_file(out, gate_toml(found.gate).encode())
-        gate_report.show(found, out, as_json=given["as_json"])
+            usual: dict[str, Any] = {
+                "exact": given["exact"],
+                "tune_data": given["tune_data"],
+                "tune_limit": given["tune_limit"],
+                "test": not given["no_test"],
+                "progress": not quiet and sys.stderr.isatty(),
+                "tell": (lambda _: None) if quiet else output.say,
+            }
+            several = settings.experts is not None
+            compared = gated_of(plan, **usual) if several else None
+            pair = None if several else gated(plan, form=given["form"], **usual)
+        found = compared or pair
+        gate = None if found is None else found.gate
+        if out is not None and gate is not None:
+            write_file(out, gate_toml(gate).encode())
+        if compared is not None:
+            switches_report.show(compared, out, as_json=given["as_json"])
+        if pair is not None:
+            gate_report.show(pair, out, as_json=given["as_json"])
     return 0

@@ -11,6 +11,17 @@ from merged_diffusion.likelihood.likelihood_options import DEQUANTISE
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes
 from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED, TUNED
 
+
+def several(value: str) -> tuple[float, ...]:
+    """Numbers with commas between; the model checks their order."""
+    try:
+        return tuple(float(word) for word in value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not numbers with commas between, for instance --gammas=-6.5,-1"
+        ) from None
+
+
 what = options.stacked(
     click.option(
         "--data", required=True, metavar="NAME|PATH", shell_complete=completion.data,
@@ -60,7 +71,9 @@ model = options.stacked(
         help="The expert for high noise, where the look of an image is decided.",
     ),
     click.option(
-        "--expert", metavar="MODEL", shell_complete=completion.expert, help="One model alone, not merged.",
+        "--expert", metavar="MODEL", multiple=True, shell_complete=completion.expert,
+        help="One model alone, not merged; three or more, each by an --expert of its own, are merged in the "
+        "order of rising noise.",
     ),
     options.read_as,
     click.option(
@@ -73,6 +86,11 @@ model = options.stacked(
         "least and the most that both allow; auto: the best, found on train images.",
     ),
     options.number("--gamma", None, "In place of --eta: as minus the log of the signal-to-noise ratio."),
+    click.option(
+        "--gammas", type=several, metavar="NUMBER,...",
+        help="Of three --expert or more: where each hands over to the next, as minus the log of the "
+        "signal-to-noise ratio (--gammas=-6.5,-1).",
+    ),
     options.number("--edm-sigma", None, "In place of --eta: as EDM's sigma, with pixels in [-1, 1]."),
     options.number("--logsnr", None, "In place of --eta: as the log of the signal-to-noise ratio."),
     click.option(

@@ -155,9 +155,18 @@ class Command(help_screen.Command):
         """Read them as ever; a shell that asks for completions looks for them by name."""
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
+            _several(ctx.params)
             _read_as(ctx.params)
             ctx.params = {"given": ctx.params}
         return rest
+
+
+def _several(given: dict[str, Any]) -> None:
+    """One ``--expert`` is ``expert``, several are ``experts``."""
+    named = given.get("expert")
+    if isinstance(named, tuple):
+        given["expert"] = named[0] if len(named) == 1 else None
+        given["experts"] = named if len(named) > 1 else None
 
 
 def _read_as(given: dict[str, Any]) -> None:

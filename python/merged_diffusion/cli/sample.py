@@ -189,7 +189,8 @@ def _for_others(out: Path) -> str:
 
 def _check_model(settings: Settings) -> None:
     both = settings.likelihood_expert is not None and settings.quality_expert is not None
-    if settings.pair is None and settings.expert is None and not both:
+    alone = settings.expert is not None or settings.experts is not None
+    if settings.pair is None and not alone and not both:
         raise UsageError(
             "no experts to draw from",
             hint="give --pair digits, photos, scenes or cifar10, --expert X, or an expert of each role",

@@ -58,7 +58,7 @@ Examples:
     help="Thresholds with commas between: numbers from 0 (the quality expert alone) to 1 (the likelihood "
     "expert alone), and min and max, what both allow.",
 )
-@options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range")
+@options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range", "gammas")
 @options.less(how, "bpd_tol", "tol", "quad_check", "path_check")
 @options.number(
     "--tol",

@@ -7,6 +7,7 @@ from math import log2
 from typing import TYPE_CHECKING, Final
 
 from merged_diffusion.catalogue.sets import set_name
+from merged_diffusion.roles import BOTH, roles_in
 from merged_diffusion.scores.means import Means, MeansOfDensities
 
 if TYPE_CHECKING:
@@ -40,23 +41,31 @@ def heading(identity: Identity, n: int) -> str:
 
 
 def leg_line(leg: LegSpan, experts: Experts) -> str:
-    """An expert, or both under a gate, and the gammas it is in charge of."""
-    if leg.role == "both":
-        return f"both experts, gamma {leg.start:.6g} to {leg.end:.6g}"
-    return f"{leg.role} expert {experts[leg.role].source}, gamma {leg.start:.6g} to {leg.end:.6g}"
+    """An expert, or several under a gate, and the gammas they are in charge of."""
+    over = f"gamma {leg.start:.6g} to {leg.end:.6g}"
+    if leg.role == BOTH:
+        return f"both experts, {over}"
+    roles = roles_in(leg.role)
+    if len(roles) > 1:
+        return f"experts {', '.join(experts[role].source for role in roles)}, {over}"
+    word = leg.role if leg.role.startswith("expert-") else f"{leg.role} expert"
+    return f"{word} {experts[leg.role].source}, {over}"
 
 
 def threshold_words(threshold: Threshold, legs: Sequence[LegSpan], experts: Experts) -> str:
     """The threshold as eta, gamma and EDM's sigma, or the one expert that is asked."""
     echo = threshold or {}
     eta = echo.get("eta")
-    if len(legs) == 1 and legs[0].role != "both":
+    if len(legs) == 1 and len(roles_in(legs[0].role)) == 1:
         return f"{'' if eta is None else f'eta {eta:g}: '}{leg_line(legs[0], experts)}"
     if eta is None:
-        both = next((leg for leg in legs if leg.role == "both"), None)
-        if both is None:
-            raise ValueError("two legs, and no threshold")
-        return f"a gate (both experts from gamma {both.start:.3f} to {both.end:.3f})"
+        shared = [leg for leg in legs if len(roles_in(leg.role)) > 1]
+        if not shared:
+            return (
+                f"{len(legs)} experts, switching at gamma {', '.join(f'{leg.start:.3f}' for leg in legs[1:])}"
+            )
+        who = "both experts" if shared[0].role == BOTH else "several experts"
+        return f"a gate ({who} from gamma {shared[0].start:.3f} to {shared[-1].end:.3f})"
     digits = 2 if abs(eta - round(eta, 2)) < 5e-7 else 6
     return f"eta {eta:.{digits}f} (gamma {echo['gamma']:.3f}, edm_sigma {echo['edm_sigma']:.4f})"
 

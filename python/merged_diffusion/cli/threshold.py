@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -23,6 +23,8 @@ Examples:
   merged-diffusion threshold --data digits
   merged-diffusion threshold --data photos --tune-limit 512 --out results/eta
   merged-diffusion threshold --data a.npz --tune-data b.npz --pair photos
+  merged-diffusion threshold --data scenes --expert bundled:scenes-vdm --expert results/small \\
+      --expert bundled:scenes-edm --budget 0.5
 """
 
 
@@ -36,8 +38,12 @@ Examples:
     "--tune-limit", type=click.IntRange(2), metavar="N", default=TUNED, show_default=True,
     help="How many of them, at most.",
 )  # fmt: skip
+@click.option(
+    "--budget", type=float, metavar="SECONDS",
+    help="Of three --expert or more: the best that takes at most so many seconds an image on this machine.",
+)  # fmt: skip
 @options.less(
-    model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate"
+    model, "eta", "gamma", "gammas", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate"
 )
 @options.less(
     how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "quad_check", "path_check"
@@ -53,7 +59,7 @@ def command(given: options.Given) -> int:
     """Find the noise level at which to merge two experts: chosen on train images, reported on --data.
 
     Instead of a search over thresholds it takes one look at each expert's losses and one solve, and confirms
-    the best by exact runs.
+    the best by exact runs. Of three experts and more the thresholds are those of the least bound.
     """
     settings = Settings.of(given)
     if settings.split != "test":
@@ -66,17 +72,24 @@ def command(given: options.Given) -> int:
             "--probes auto is of images that are measured, and a threshold is found by a few of them",
             hint="say how many, --probes 4",
         )
+    alone = settings.expert is not None
+    if alone or (given["budget"] is not None and settings.experts is None):
+        what = "one --expert has no threshold" if alone else "--budget is for three --expert or more"
+        raise UsageError(
+            what, hint="repeat --expert, in the order of rising noise, or leave it out for a pair"
+        )
     out: Path | None = given["out"]
     quiet = given["quiet"]
     if out is not None and (out / NAME).exists():
         raise UsageError(f"--out {out}: holds a {NAME} already", hint="use another --out")
     check_present(settings)
-    from merged_diffusion.cli import threshold_report
+    from merged_diffusion.cli import switches_report, threshold_report
     from merged_diffusion.jobs.plan import place
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.runs.settings_file import write_json
     from merged_diffusion.thresholds.auto import without_threshold
     from merged_diffusion.thresholds.choose import choose
+    from merged_diffusion.thresholds.choose_switches import choose_switches
 
     with output.remarks(quiet=quiet), _place(out):
         plan, _ = place(without_threshold(settings), None)
@@ -85,18 +98,23 @@ def command(given: options.Given) -> int:
             if not quiet:
                 for note in plan.notes:
                     output.say(f"note: {note}")
-            chosen = choose(
-                plan,
-                tune_data=given["tune_data"],
-                tune_limit=given["tune_limit"],
-                confirm=not given["no_confirm"],
-                test=not given["no_test"],
-                progress=not quiet and sys.stderr.isatty(),
-                tell=(lambda _: None) if quiet else output.say,
-            )
-        if out is not None:
-            write_json(out / NAME, chosen.as_dict())
-        threshold_report.show(chosen, out, as_json=given["as_json"])
+            usual: dict[str, Any] = {
+                "tune_data": given["tune_data"],
+                "tune_limit": given["tune_limit"],
+                "test": not given["no_test"],
+                "progress": not quiet and sys.stderr.isatty(),
+                "tell": (lambda _: None) if quiet else output.say,
+            }
+            several = settings.experts is not None
+            compared = choose_switches(plan, budget=given["budget"], **usual) if several else None
+            chosen = None if several else choose(plan, confirm=not given["no_confirm"], **usual)
+        found = compared or chosen
+        if out is not None and found is not None:
+            write_json(out / NAME, found.as_dict())
+        if compared is not None:
+            switches_report.show(compared, out, as_json=given["as_json"])
+        if chosen is not None:
+            threshold_report.show(chosen, out, as_json=given["as_json"])
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, cast
 
 from merged_diffusion.errors import ExpertError
@@ -71,3 +72,12 @@ def check_alike(experts: Sequence[Expert], roles: Sequence[str]) -> None:
                     expected=one,
                     found=two,
                 )
+
+
+def first_gammas(experts: Sequence[Expert]) -> list[float]:
+    """Gammas at which experts may change over: the next one begins as soon as it may."""
+    at, found = experts[0].gamma_range[0], []
+    for one, two in pairwise(experts):
+        at = min(max(at, two.gamma_range[0]), one.gamma_range[1])
+        found.append(at)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, cast
@@ -16,6 +16,7 @@ from merged_diffusion.experts.base import Expert, check_declaration, takes_shape
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.guided import Guided
 from merged_diffusion.experts.own_code import code_sha256
+from merged_diffusion.experts.suiting import first_gammas
 from merged_diffusion.experts.vdm import VdmExpert
 from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gate_card import check_experts, load_gate
@@ -26,6 +27,9 @@ from merged_diffusion.jobs.settings import THRESHOLDS, Settings
 from merged_diffusion.jobs.sources import GIVEN, ROLES, both_sources, pair_of
 from merged_diffusion.jobs.trials import with_trials
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model, role_alone
+from merged_diffusion.roles import roles_of
+from merged_diffusion.simplex_gate import SimplexGate
+from merged_diffusion.soft_gate import Gate
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def load_models(settings: Settings, data: str = "") -> Models:
         _guide(loaded, settings.guidance, settings.cache)
     guide = None if settings.guidance is None else settings.guidance.guide
     identity = {role: _identity(expert, given[role], guide) for role, expert in loaded.items()}
-    if settings.expert is None:
+    if settings.expert is None and settings.experts is None:
         _check_roles(loaded, identity)
     models = _models(settings, loaded, pair)
     return Models(models, loaded, identity, pair, tuple(expert_notes(identity, settings.cache)))
@@ -120,11 +124,11 @@ def _given_models(model: MergedModel) -> Models:
     experts: dict[str, Expert] = {
         role: expert for leg in model.legs() for role, expert in zip(leg.roles, leg.parts, strict=True)
     }
-    if len(model.experts) == len(ROLES):
-        experts = dict(zip(ROLES, model.experts, strict=True))
+    if len(model.experts) >= len(ROLES):
+        experts = dict(zip(roles_of(len(model.experts)), model.experts, strict=True))
     else:
         experts = dict.fromkeys(experts, model.experts[0])
-    name = "merged" if len(experts) == len(ROLES) else next(iter(experts))
+    name = "merged" if len(experts) >= len(ROLES) else next(iter(experts))
     identity = {
         role: replace(_identity(expert, GIVEN), code_sha256=GIVEN) for role, expert in experts.items()
     }
@@ -135,15 +139,20 @@ def _models(
     settings: Settings, experts: Mapping[str, Expert], pair: PairCard | None
 ) -> dict[str, MergedModel]:
     convention = cast(Convention, settings.pixel_convention)
+    gate = None if settings.gate is None else load_gate(settings.gate)
+    if gate is not None:
+        found = {role: weights_sha256(expert) for role, expert in experts.items()}
+        check_experts(gate, found, str(settings.gate))
+    if settings.experts is not None:
+        return {"merged": _of_several(settings, list(experts.values()), gate, convention)}
     alone: dict[str, MergedModel] = {
         role: as_model(experts[role], role=role, convention=convention) for role in ROLES if role in experts
     }
     if settings.expert is not None:
         return alone
-    gate = None if settings.gate is None else load_gate(settings.gate)
-    if gate is not None:
-        found = {role: weights_sha256(expert) for role, expert in experts.items()}
-        check_experts(gate, found, str(settings.gate))
+    if isinstance(gate, SimplexGate):
+        merged = MergedModel.of(list(experts.values()), gate=gate, convention=convention)
+        return {"merged": merged} | (alone if settings.compare else {})
     merged = MergedModel(
         experts["likelihood"],
         experts["quality"],
@@ -155,6 +164,24 @@ def _models(
         convention=convention,
     )
     return {"merged": merged} | (alone if settings.compare else {})
+
+
+def _of_several(
+    settings: Settings, experts: Sequence[Expert], gate: Gate | SimplexGate | None, convention: Convention
+) -> MergedModel:
+    """Three experts or more."""
+    if isinstance(gate, Gate):
+        raise UsageError(
+            f"--gate {settings.gate} is one of two experts, and {len(experts)} are given",
+            hint="merged-diffusion gate with as many --expert fits one to them",
+        )
+    if gate is None and settings.gammas is None:
+        raise UsageError(
+            f"{len(experts)} experts without thresholds",
+            hint="give --gammas, one fewer with commas between, or --gate; merged-diffusion threshold finds them",
+        )
+    gammas = first_gammas(experts) if isinstance(settings.gammas, str) else settings.gammas
+    return MergedModel.of(experts, gammas, gate=gate, extrapolate=settings.extrapolate, convention=convention)
 
 
 def _threshold(settings: Settings, pair: PairCard | None) -> Threshold:

@@ -10,6 +10,7 @@ from merged_diffusion.errors import UsageError
 
 ALL: Final = "all"
 AUTO: Final = "auto"
+OF_A_PAIR: Final = ("likelihood_expert", "quality_expert", "pair")
 # What the mean over a set excludes, and why.
 NOT_BESIDE_MEAN_OF: Final = {
     "compare": (
@@ -171,7 +172,57 @@ def check_mean_of(settings: Mapping[str, Any]) -> None:
         )
 
 
-def check_gate_alone(words: Mapping[str, Any], thresholds: Sequence[str]) -> None:
+def check_experts(words: Mapping[str, Any], thresholds: Sequence[str]) -> None:
+    """Refuse experts and thresholds that are no model."""
+    given = [name for name in thresholds if words[name] is not None]
+    if len(given) > 1:
+        names = " and ".join(option_name(name) for name in given)
+        raise UsageError(f"{names} were given, but a model has one threshold", hint="use one of them")
+    _check_gate_alone(words, given)
+    _check_several(words, given)
+    if words["expert"] is not None:
+        others = [*given, *(name for name in (*OF_A_PAIR, "compare") if words[name])]
+        if others:
+            raise UsageError(
+                f"--expert is one expert alone and excludes {option_name(others[0])}",
+                hint="use --likelihood-expert and --quality-expert for a merged model",
+            )
+    for name in given:
+        check_threshold(name, words[name])
+
+
+def _check_several(words: Mapping[str, Any], given: Sequence[str]) -> None:
+    """Refuse what three experts and more leave no room for."""
+    experts, gammas = words["experts"], words["gammas"]
+    if experts is None:
+        if gammas is not None:
+            raise UsageError(
+                "--gammas are the thresholds of three experts or more, and one --expert or none is given",
+                hint="repeat --expert, in the order of rising noise; a pair has --gamma",
+            )
+        return
+    if len(experts) < 3:
+        raise UsageError(
+            f"--expert was given {len(experts)} times: several are three or more, in the order of rising noise",
+            hint="use --likelihood-expert and --quality-expert for two",
+        )
+    others = [*given, *(name for name in ("expert", *OF_A_PAIR, "compare", "guidance") if words[name])]
+    others += ["range"] if words["range"] != "native" else []
+    if others:
+        raise UsageError(
+            f"several --expert have their thresholds by --gammas and exclude {option_name(others[0])}",
+            hint="leave it out",
+        )
+    if gammas is not None and words["gate"] is not None:
+        raise UsageError("--gammas and --gate were both given", hint="use one of them")
+    if isinstance(gammas, tuple) and len(gammas) + 1 != len(experts):
+        raise UsageError(
+            f"{len(gammas)} --gammas for {len(experts)} experts, which change over {len(experts) - 1} times",
+            hint="give them with commas between: --gammas=-6.5,-1",
+        )
+
+
+def _check_gate_alone(words: Mapping[str, Any], thresholds: Sequence[str]) -> None:
     """Refuse what a gate leaves no room for: a threshold, one expert alone, other ranges."""
     if words["gate"] is None:
         return
@@ -180,7 +231,7 @@ def check_gate_alone(words: Mapping[str, Any], thresholds: Sequence[str]) -> Non
     others += ["guidance"] if words["guidance"] is not None else []
     if others:
         raise UsageError(
-            f"--gate {words['gate']} shares the noise levels of two experts and excludes "
+            f"--gate {words['gate']} shares the noise levels of several experts and excludes "
             f"{option_name(others[0])}",
             hint="leave one of them out",
         )

@@ -20,13 +20,11 @@ from merged_diffusion.jobs.option_checks import (
     as_probes,
     at_least_one,
     check_bpd_tol,
-    check_gate_alone,
+    check_experts,
     check_mean_of,
     check_no_tolerance,
     check_probe_error,
     check_selection,
-    check_threshold,
-    option_name,
     refuse_path_check,
     refuse_quad_check,
 )
@@ -36,6 +34,7 @@ from merged_diffusion.ode.machine import DTYPES, Machine
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, solver_of, words_of
 from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 
+ANY: Final = "any"
 THRESHOLDS: Final = ("eta", "gamma", "edm_sigma", "logsnr")
 PRESETS: Final[Mapping[str, Solver]] = {
     "default": Adams(),
@@ -93,6 +92,10 @@ class Settings:
     likelihood_expert: str | None = None
     quality_expert: str | None = None
     expert: str | None = None
+    experts: tuple[str, ...] | None = None
+    """Three or more, in the order of rising noise."""
+    gammas: tuple[float, ...] | str | None = None
+    """Their thresholds, one fewer; `ANY` of those that they allow, until the right ones are found."""
     eta: float | str | None = None
     gamma: float | None = None
     edm_sigma: float | None = None
@@ -133,7 +136,7 @@ class Settings:
                 raise UsageError(f"{name} = {value!r}, possible are {', '.join(allowed)}")
         check_selection(self.limit, self.ids)
         check_mean_of(vars(self))
-        self._check_experts()
+        check_experts(vars(self), THRESHOLDS)
         if isinstance(self.solver or PRESETS[self.preset], Dopri5):
             refuse_quad_check(self.quad_check)
             refuse_path_check(self.path_check)
@@ -212,6 +215,8 @@ class Settings:
             | _said({"shared_probes": True if self.importance > 1 else None}),
             "probe_error": _said({"probe_error": self.probe_error}),
             "gate": _said({"gate": self.gate}),
+            "experts": {} if self.experts is None else {"experts": list(self.experts)},
+            "gammas": {} if self.gammas is None else {"gammas": list(self.gammas)},
             "quad_check": _said({"quad_check": "all" if self.quad_check == "all" else None}),
             "path_check": _said({"path_check": "pilot" if self.path_check == "pilot" else None}),
         }
@@ -262,25 +267,6 @@ class Settings:
             accept=self.accept,
         )
 
-    def _check_experts(self) -> None:
-        given = [name for name in THRESHOLDS if getattr(self, name) is not None]
-        if len(given) > 1:
-            names = " and ".join(option_name(name) for name in given)
-            raise UsageError(f"{names} were given, but a model has one threshold", hint="use one of them")
-        check_gate_alone(vars(self), given)
-        if self.expert is not None:
-            others = [
-                *given,
-                *(n for n in ("likelihood_expert", "quality_expert", "pair") if getattr(self, n)),
-            ]
-            others += ["compare"] if self.compare else []
-            if others:
-                raise UsageError(
-                    f"--expert is one expert alone and excludes {option_name(others[0])}",
-                    hint="use --likelihood-expert and --quality-expert for a merged model",
-                )
-        for name in given:
-            check_threshold(name, getattr(self, name))
 
 
 def _said(words: Mapping[str, object]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from merged_diffusion.catalogue.absent import absent
 from merged_diffusion.catalogue.entries import PairCard, known, pair_card, public
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.roles import roles_of
 
 GIVEN: Final = "given in Python"  # the source of an expert that no name or path led to
 ROLES: Final[tuple[Literal["likelihood", "quality"], ...]] = ("likelihood", "quality")
@@ -17,6 +18,8 @@ def pair_of(settings: Settings, data: str) -> PairCard | None:
     """The named pair, else that of the known data set ``data`` unless both experts are given."""
     if settings.pair is not None:
         return pair_card(settings.pair)
+    if settings.experts is not None:
+        return None
     if settings.likelihood_expert is not None and settings.quality_expert is not None:
         return None
     return pair_card(data) if data in known()["pair"] else None
@@ -26,6 +29,8 @@ def sources(settings: Settings, pair: PairCard | None) -> dict[str, str]:
     """The experts by role, as far as they are given or the pair's."""
     if settings.expert is not None:
         return {"expert": settings.expert}
+    if settings.experts is not None:
+        return dict(zip(roles_of(len(settings.experts)), settings.experts, strict=True))
     given = {"likelihood": settings.likelihood_expert, "quality": settings.quality_expert}
     of_pair = {} if pair is None else pair.sources(settings.cache)
     named = {role: source or of_pair.get(role) for role, source in given.items()}

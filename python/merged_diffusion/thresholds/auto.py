@@ -14,7 +14,7 @@ from merged_diffusion.data.public_sets import PUBLIC
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.jobs.plan import labels_of, place
-from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.settings import ANY, Settings
 from merged_diffusion.jobs.threads import configured
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
@@ -124,5 +124,7 @@ def with_threshold(
 
 
 def without_threshold(settings: Settings) -> Settings:
-    """Settings that a pair without a recommended eta can be loaded with."""
+    """Settings that a pair without a recommended eta, or several experts, can be loaded with."""
+    if settings.experts is not None:
+        return replace(settings, gammas=ANY)
     return replace(settings, eta="max", gamma=None, edm_sigma=None, logsnr=None)

@@ -190,7 +190,7 @@ def find_threshold(
     with prepared(asked, place, shape, labels=classes, examples=examples(given), accept=accept):
         pass  # found sound, before the bound's profiles take their time
     profiles = _profiles(likelihood, quality, parts, given, classes, options, visits, convention)
-    bound = profiles.curve(eta, gammas, _rest_nats(given, parts[0], parts[3], seed))
+    bound = profiles.curve(eta, gammas, rest_nats(given, parts[0], parts[3], seed))
     passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, options, classes)
     clusters = None if given.clusters is None else given.clusters[passed.is_solved]
     exact = likelihood_curve(eta, passed.bits_per_dim, clusters)
@@ -248,7 +248,7 @@ def _profiles(
     )
 
 
-def _rest_nats(data: Data, gamma_min: float, gamma_max: float, seed: int) -> float:
+def rest_nats(data: Data, gamma_min: float, gamma_max: float, seed: int) -> float:
     """Mean prior and reconstruction terms, which no threshold moves."""
     x = pixel_values(data.images, data.levels).reshape(len(data), -1)
     drawn = random_numbers.reconstruction_noise(seed, data.ids.astype(np.uint64), 0, x.shape[1])

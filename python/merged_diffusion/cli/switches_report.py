@@ -1,0 +1,50 @@
+"""How thresholds or a gate of several experts look to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from merged_diffusion.catalogue.sets import set_name
+from merged_diffusion.cli.output import emit, emit_json
+from merged_diffusion.cli.text import error
+from merged_diffusion.roles import roles_of
+from merged_diffusion.thresholds.choose_switches import Compared
+
+
+def show(found: Compared, out: Path | None, *, as_json: bool) -> None:
+    """The result of ``threshold`` or ``gate`` for three experts and more."""
+    if as_json:
+        emit_json(found.as_dict() | {"out": out})
+        return
+    emit("\n".join([*_lines(found), "not kept; --out keeps it" if out is None else f"kept in {out}"]))
+
+
+def _lines(found: Compared) -> Iterator[str]:
+    switches, tune = found.found, found.tune
+    of = f"{len(tune)} images of {set_name(tune.name, tune.split)}"
+    kind = "thresholds" if found.gate is None else "a gate beside thresholds"
+    yield f"{kind} of {len(found.sources)} experts, chosen on {of}"
+    calls = switches.call_seconds
+    for role, source, seconds in zip(roles_of(len(calls)), found.sources, calls, strict=True):
+        yield f"  {role:<11} {source}, {1000 * seconds:.3g} ms a call and image"
+    yield "  by the bound, the quickest first:"
+    for choice in (*switches.choices, switches.chosen):
+        words = "chosen  " if choice is switches.chosen else "        "
+        gammas = ",".join(f"{gamma:.2f}" for gamma in choice.gammas)
+        yield f"  {words}gammas {gammas}   {choice.bits_per_dim:.4f} bits/dim   {choice.seconds:.3g} s/image"
+    yield f"use them by --gammas={','.join(f'{gamma:.4g}' for gamma in switches.gammas)}"
+    if found.gate is not None:
+        for who, start, end in found.gate.asked():
+            asked = " and ".join(roles_of(found.gate.n_experts)[number] for number in who)
+            yield f"  gamma {start:.2f} to {end:.2f}: {asked}"
+    if found.rows:
+        of = set_name(found.test.name, found.test.split)
+        yield f"{of}, {len(found.test)} images:  (with +: worse than the thresholds)"
+    for name, row in found.rows.items():
+        mean = row.allowing_failed().estimate()
+        value = "no mean" if mean is None else f"{mean.mean:.4f}{error(mean.se)} bits/dim"
+        paired = found.against(name)
+        beside = "" if paired is None else f"   {paired.difference:+.4f}{error(paired.se)} (paired)"
+        failed = f"   {row.n_failed} failed" if row.n_failed else ""
+        yield f"  {name:<11} {value}{beside}   {row.seconds / len(row):.3g} s/image{failed}"

@@ -1,0 +1,58 @@
+"""A gate of N experts fitted on held-back images and reported on test: what ``gate`` does with several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, cast
+
+from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.gating.simplex_fit import fit_gate_of, flat
+from merged_diffusion.jobs.plan import Plan, labels_of
+from merged_diffusion.merge import Convention, MergedModel
+from merged_diffusion.thresholds.auto import tuning_data
+from merged_diffusion.thresholds.choose_switches import HARD, Compared, found_on, hard, of, scored, sources
+
+EQUAL: Final = "equal"
+
+
+@checked_once()
+def gated_of(
+    plan: Plan,
+    *,
+    exact: int,
+    tune_data: str | None,
+    tune_limit: int,
+    test: bool = True,
+    progress: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Compared:
+    """The gate of the plan's experts beside their thresholds, equal shares and each alone."""
+    begin = time.perf_counter()
+    experts = list(plan.models.experts.values())
+    tune = tuning_data(plan.settings, tune_data, tune_limit)
+    tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
+    found = found_on(plan, tune)
+    switches = ", ".join(f"{gamma:.2f}" for gamma in found.gammas)
+    tell(f"found gamma {switches}; fitting a gate on the same images")
+    convention = cast(Convention, plan.settings.pixel_convention)
+    gate = fit_gate_of(
+        experts,
+        tune,
+        exact=exact,
+        options=plan.settings.options(),
+        labels=labels_of(tune, plan.settings),
+        convention=convention,
+        progress=progress,
+    )
+    models = {
+        "gate": MergedModel.of(experts, gate=gate, convention=convention),
+        HARD: hard(plan, found),
+        EQUAL: MergedModel.of(
+            experts, gate=flat([expert.gamma_range for expert in experts]), convention=convention
+        ),
+    }
+    rows = scored(plan, models, progress, tell) if test else {}
+    compared = Compared(found, sources(plan), tune, plan.data, rows, 0.0, gate)
+    return replace(compared, seconds=time.perf_counter() - begin)

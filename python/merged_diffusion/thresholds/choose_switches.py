@@ -1,0 +1,138 @@
+"""Thresholds of N experts chosen on train and reported on test: what ``threshold`` does with several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, cast
+
+from merged_diffusion.catalogue.sets import set_name
+from merged_diffusion.data.images import Data
+from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.jobs.plan import Plan, labels_of
+from merged_diffusion.likelihood import Likelihood, log_likelihoods, paired_difference
+from merged_diffusion.merge import Convention, MergedModel, as_model
+from merged_diffusion.scores.differences import Difference
+from merged_diffusion.simplex_gate import SimplexGate
+from merged_diffusion.thresholds.auto import tuning_data
+from merged_diffusion.thresholds.switches import Switches, find_switches
+
+HARD: Final = "switches"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Compared:
+    """What was found for several experts, and scores of other images: of the merged model and each alone."""
+
+    found: Switches
+    sources: tuple[str, ...]
+    tune: Data
+    test: Data
+    rows: Mapping[str, Likelihood]
+    seconds: float
+    gate: SimplexGate | None = None
+
+    def against(self, name: str) -> Difference | None:
+        """A row less that of the thresholds, paired; None for that row itself."""
+        if name == HARD:
+            return None
+        return paired_difference(self.rows[name].allowing_failed(), self.rows[HARD].allowing_failed())
+
+    def as_dict(self) -> dict[str, object]:
+        """As JSON values."""
+        rows: dict[str, object] = {}
+        for name, row in self.rows.items():
+            mean, paired = row.allowing_failed().estimate(), self.against(name)
+            rows[name] = {
+                "bits_per_dim": None if mean is None else mean.as_dict(),
+                "n_failed": row.n_failed,
+                "evaluations": {role: float(counts.mean()) for role, counts in row.evaluations.items()},
+                "seconds": row.seconds / len(row),
+                "minus_switches": None if paired is None else [paired.difference, paired.se],
+            }
+        gate = self.gate
+        return {
+            "command": "threshold" if gate is None else "gate",
+            "experts": list(self.sources),
+            "found": self.found.as_dict(),
+            "gate": None
+            if gate is None
+            else {
+                "start": gate.start, "end": gate.end, "coefficients": [list(r) for r in gate.coefficients],
+                "sha256": gate.sha256, "experts": dict(gate.experts), "about": dict(gate.about),
+            },
+            "tune": {"name": self.tune.name, "split": self.tune.split, "n": len(self.tune)},
+            "data": {"name": self.test.name, "split": self.test.split, "n": len(self.test)},
+            "rows": rows,
+            "seconds": self.seconds,
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Compared({len(self.sources)} experts, {self.found!r})"
+
+
+@checked_once()
+def choose_switches(
+    plan: Plan,
+    *,
+    tune_data: str | None,
+    tune_limit: int,
+    budget: float | None = None,
+    test: bool = True,
+    progress: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Compared:
+    """The thresholds of the plan's experts, and what they are worth on the plan's images.
+
+    ``budget`` is that of `find_switches`; ``tell`` gets a line before each part.
+    """
+    begin = time.perf_counter()
+    tune = tuning_data(plan.settings, tune_data, tune_limit)
+    experts = list(plan.models.experts.values())
+    tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
+    found = found_on(plan, tune, budget)
+    rows = scored(plan, {HARD: hard(plan, found)}, progress, tell) if test else {}
+    return Compared(found, sources(plan), tune, plan.data, rows, time.perf_counter() - begin)
+
+
+def found_on(plan: Plan, tune: Data, budget: float | None = None) -> Switches:
+    """The thresholds of the plan's experts on ``tune``."""
+    return find_switches(
+        list(plan.models.experts.values()),
+        tune,
+        budget=budget,
+        options=plan.settings.options(),
+        labels=labels_of(tune, plan.settings),
+        convention=cast(Convention, plan.settings.pixel_convention),
+    )
+
+
+def hard(plan: Plan, found: Switches) -> MergedModel:
+    """The plan's experts at the thresholds."""
+    convention = cast(Convention, plan.settings.pixel_convention)
+    return MergedModel.of(list(plan.models.experts.values()), found.gammas, convention=convention)
+
+
+def scored(
+    plan: Plan, models: Mapping[str, MergedModel], progress: bool, tell: Callable[[str], object]
+) -> dict[str, Likelihood]:
+    """The models and each expert alone on the plan's images, one after the other: each has its own seconds."""
+    tell(f"{', '.join(models)} and each expert alone on {len(plan.data)} images of {of(plan.data)}")
+    convention = cast(Convention, plan.settings.pixel_convention)
+    alone = {role: as_model(expert, convention=convention) for role, expert in plan.models.experts.items()}
+    options, labels = plan.settings.options(), labels_of(plan.data, plan.settings)
+    rows: dict[str, Likelihood] = {}
+    for name, model in {**models, **alone}.items():
+        rows |= log_likelihoods({name: model}, plan.data, options, labels=labels, progress=progress)
+    return rows
+
+
+def sources(plan: Plan) -> tuple[str, ...]:
+    """By what words the plan's experts were asked for."""
+    return tuple(plan.models.identity[role].source for role in plan.models.experts)
+
+
+def of(data: Data) -> str:
+    """A set's name with its part."""
+    return set_name(data.name, data.split)
