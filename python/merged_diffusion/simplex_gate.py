@@ -142,9 +142,9 @@ class SimplexGate:
             return (a + u * (b + u * (c + u * d))).clamp(0.0, 1.0)
         at = (np.asarray(gamma, dtype=np.float64) - self.start) / self.spacing
         number = np.clip(np.floor(at), 0, last).astype(np.int64)
-        a, b, c, d = np.moveaxis(_pieces(self.coefficients)[number], -2, 0)
-        u = (at - number)[..., None]
-        w: Floats = np.clip(a + u * (b + u * (c + u * d)), 0.0, 1.0)
+        rows = np.moveaxis(_pieces(self.coefficients)[number], -2, 0)
+        away = (at - number)[..., None]
+        w: Floats = np.clip(rows[0] + away * (rows[1] + away * (rows[2] + away * rows[3])), 0.0, 1.0)
         return w
 
     def each(self, gamma: Tensor) -> Tensor:

@@ -107,7 +107,11 @@ def fit_gate(
         "fit_evaluations": shares.evaluations,
     }  # fmt: skip
     if exact:
-        models = _family(gate, likelihood, quality, convention)
+        gates = family(gate)
+        models = {
+            name: MergedModel(likelihood, quality, gate=one, convention=convention)
+            for name, one in gates.items()
+        }
         some = data.select(limit=min(exact, len(data)))
         own = None if classes is None else classes[np.isin(data.ids, some.ids)]
         scored = {
@@ -115,7 +119,7 @@ def fit_gate(
             for name, model in models.items()
         }
         best, about["family"] = chosen(scored)
-        gate = models[best].gate or gate
+        gate = gates[best]
     return replace(
         gate,
         form=form,
@@ -145,18 +149,14 @@ def chosen(scored: Mapping[str, Likelihood]) -> tuple[str, dict[str, object]]:
     return best, told
 
 
-def _family(
-    gate: Gate, likelihood: Expert, quality: Expert, convention: Convention
-) -> dict[str, MergedModel]:
-    """Models under the fit and its relatives, by name."""
+def family(gate: Gate) -> dict[str, Gate]:
+    """The fit and its relatives, by name."""
     gates: dict[str, Gate] = {}
     for a, b in FAMILY:
         one = gate if (a, b) == (1.0, 0.0) else bent(gate, a, b, form=gate.form)
         if one not in gates.values():
             gates[f"a {a:g} b {b:g}"] = one
-    return {
-        name: MergedModel(likelihood, quality, gate=one, convention=convention) for name, one in gates.items()
-    }
+    return gates
 
 
 def one_half(likelihood: Expert, quality: Expert) -> Gate:

@@ -1,4 +1,4 @@
-"""`fit_gate_of`: a gate of N experts, fitted to residual products on held-back images and chosen by exact runs.
+"""`fit_gate_of`: a gate of N experts, fitted to residual products on held-back images, chosen by exact runs.
 
 With r_i = eps_i - eps at the same noise, the loss of a mixture is w^T S w, S_ij(gamma) = E r_i . r_j. The
 shares are splines whose coefficients lie on the simplex (`merged_diffusion.simplex_gate`), so their best
@@ -154,9 +154,9 @@ def measure(
     middle, spent = (edges[:-1] + edges[1:]) / 2, 0
     who = np.array([[a <= g <= b for a, b in ranges] for g in middle])
     for group in np.unique(who, axis=0):
-        members = np.flatnonzero(group)
+        members = np.flatnonzero(group).tolist()
         own = np.flatnonzero((who[number] == group).all(axis=1))
-        if not len(members) or not len(own):
+        if not members or not len(own):
             continue
         drawn = random_numbers.profile_draws(turn[own])
         products = losses.products([experts[i] for i in members], images[own], gamma[own], drawn)
@@ -166,7 +166,7 @@ def measure(
             raise SolveError(f"a residual of {names} is not finite at gamma = {at:.4g}", gamma=at)
         spent += len(own) * len(members)
         counts = np.bincount(number[own], minlength=len(middle))
-        pairs = combinations_with_replacement(members.tolist(), 2)
+        pairs = combinations_with_replacement(members, 2)
         for (i, j), column in zip(pairs, products.T, strict=True):
             total = np.bincount(number[own], column, minlength=len(middle))
             is_met = counts > 0

@@ -178,7 +178,7 @@ def _of_several(
     if gate is None and settings.gammas is None:
         raise UsageError(
             f"{len(experts)} experts without thresholds",
-            hint="give --gammas, one fewer with commas between, or --gate; merged-diffusion threshold finds them",
+            hint="give --gammas, one fewer with commas between (threshold finds them), or --gate",
         )
     gammas = first_gammas(experts) if isinstance(settings.gammas, str) else settings.gammas
     return MergedModel.of(experts, gammas, gate=gate, extrapolate=settings.extrapolate, convention=convention)

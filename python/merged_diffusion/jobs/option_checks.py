@@ -203,7 +203,7 @@ def _check_several(words: Mapping[str, Any], given: Sequence[str]) -> None:
         return
     if len(experts) < 3:
         raise UsageError(
-            f"--expert was given {len(experts)} times: several are three or more, in the order of rising noise",
+            f"--expert was given {len(experts)} times: several are three or more, by rising noise",
             hint="use --likelihood-expert and --quality-expert for two",
         )
     others = [*given, *(name for name in ("expert", *OF_A_PAIR, "compare", "guidance") if words[name])]

@@ -117,7 +117,7 @@ def hard(plan: Plan, found: Switches) -> MergedModel:
 def scored(
     plan: Plan, models: Mapping[str, MergedModel], progress: bool, tell: Callable[[str], object]
 ) -> dict[str, Likelihood]:
-    """The models and each expert alone on the plan's images, one after the other: each has its own seconds."""
+    """The models and each expert alone on the plan's images, one after the other, each timed."""
     tell(f"{', '.join(models)} and each expert alone on {len(plan.data)} images of {of(plan.data)}")
     convention = cast(Convention, plan.settings.pixel_convention)
     alone = {role: as_model(expert, convention=convention) for role, expert in plan.models.experts.items()}
