@@ -59,6 +59,10 @@ Examples:
     "expert alone), and min and max, what both allow.",
 )
 @options.less(model, "expert", "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range", "gammas")
+@click.option(
+    "--gate", metavar="FILE",
+    help="One more row: the card of a gate (command gate), by which both experts share noise levels.",
+)  # fmt: skip
 @options.less(how, "bpd_tol", "tol", "quad_check", "path_check")
 @options.number(
     "--tol",

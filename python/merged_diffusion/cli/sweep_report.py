@@ -71,7 +71,7 @@ def show_plan(plan: ScorePlan | DrawPlan, cost: Estimate, out: Path | None, *, a
         told = {"dry_run": True, "estimate": dataclasses.asdict(cost), "out": out}
         emit_json(plan.table.about() | {"rows": rows} | told)
         return
-    rows_of = [f"{row.name:<11} eta {row.eta:.6g}" for row in plan.rows]
+    rows_of = [row.name if row.eta is None else f"{row.name:<11} eta {row.eta:.6g}" for row in plan.rows]
     emit("\n".join([_heading(plan.table, len(rows_of)), *rows_of]))
     emit("nothing was written" + ("" if out is None else f"; the sweep would be {out}"))
 

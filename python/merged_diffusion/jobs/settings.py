@@ -268,7 +268,6 @@ class Settings:
         )
 
 
-
 def _said(words: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in words.items() if value is not None}
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from merged_diffusion.plots.look import COLOURS, CYCLE, FAINT, INK, blank, label_y, spread, text
+from merged_diffusion.roles import roles_in
 
 # Where a point's name may stand, in points: beside its error bars first, then on them.
 SIDES: Final = (
@@ -191,21 +192,24 @@ def legs(
 ) -> Figure:
     """Figure 1: over gamma, where each expert was trained (pale) and where it is in charge (full).
 
-    ``parts`` are ``{"role", "start", "end"}`` from data to noise.
+    ``parts`` are ``{"role", "start", "end"}`` from data to noise; several experts may be in charge of one.
     """
     figure, axes = blank(5.0, 1.8)
     axes.grid(visible=False)
     axes.spines[["left"]].set_visible(False)
-    roles = list(dict.fromkeys([*(part["role"] for part in parts), *ranges]))
+    roles = list(dict.fromkeys([*(role for part in parts for role in roles_in(part["role"])), *ranges]))
+    colours = {role: COLOURS.get(role, CYCLE[number % len(CYCLE)]) for number, role in enumerate(roles)}
     for height, role in enumerate(reversed(roles)):
         if role in ranges:
             low, high = ranges[role]
-            axes.barh(height, high - low, left=low, height=0.5, color=COLOURS[role], alpha=FAINT, linewidth=0)
+            axes.barh(height, high - low, left=low, height=0.5, color=colours[role], alpha=FAINT, linewidth=0)
     for part in parts:
-        height = len(roles) - 1 - roles.index(part["role"])
-        width = part["end"] - part["start"]
-        axes.barh(height, width, left=part["start"], height=0.5, color=COLOURS[part["role"]], linewidth=0)
-    if len(parts) > 1:
+        for role in roles_in(part["role"]):
+            height = len(roles) - 1 - roles.index(role)
+            width = part["end"] - part["start"]
+            axes.barh(height, width, left=part["start"], height=0.5, color=colours[role], linewidth=0)
+    is_switch = len(parts) == 2
+    if is_switch:
         switch = parts[0]["end"]
         axes.axvline(switch, color=INK, linewidth=1, linestyle=(0, (2, 2)))
         words = f"γ = {switch:.2f}" if eta is None else f"η = {eta:.4g}, γ = {switch:.2f}"
@@ -219,8 +223,9 @@ def legs(
             xytext=(-5 if is_right else 5, 0),
             ha="right" if is_right else "left",
         )
-    axes.set_ylim(-0.5, len(roles) - (0.1 if len(parts) > 1 else 0.5))
-    axes.set_yticks(range(len(roles)), [f"{role} expert" for role in reversed(roles)])
+    axes.set_ylim(-0.5, len(roles) - (0.1 if is_switch else 0.5))
+    names = [role if role.startswith("expert-") else f"{role} expert" for role in reversed(roles)]
+    axes.set_yticks(range(len(roles)), names)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("γ = −log SNR  (data … noise)")
     return figure

@@ -20,6 +20,7 @@ COLOURS: Final[Mapping[str, str]] = {
     "merged": "#009E73",
     "likelihood": "#3A8FD1",
     "quality": "#D55E00",
+    "gate": "#E69F00",
     "ancestral": "#B8689B",
 }
 CYCLE: Final = ("#009E73", "#B8689B", "#E69F00", "#56B4E9")

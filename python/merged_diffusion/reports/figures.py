@@ -71,7 +71,7 @@ def _through(name: str, points: Sequence[tuple[float | None, float, float | None
 
 def _levels(result: Result, suffix: str = "") -> list[plots.Level]:
     return [
-        plots.Level(row.model, f"{row.model} expert{suffix}", *row.value)
+        plots.Level(row.model, f"{row.words}{suffix}", *row.value)
         for row in result.rows
         if row.model != "merged" and row.value is not None
     ]
@@ -100,7 +100,7 @@ def _differences(result: Result) -> Iterator[Shown]:
         (row.eta, p.difference, p.se) for row, p in pairs if row.model == "merged" and row.eta is not None
     ]
     levels = [
-        plots.Level(row.model, f"{row.model} expert", paired.difference, paired.se)
+        plots.Level(row.model, row.words, paired.difference, paired.se)
         for row, paired in pairs
         if row.model != "merged"
     ]
@@ -137,7 +137,7 @@ def _trade_off(results: Sequence[Result]) -> Iterator[Shown]:
     for result in results:
         points = [
             plots.Point(
-                f"{row.eta:.3g}" if row.eta is not None else f"{row.model} expert",
+                f"{row.eta:.3g}" if row.eta is not None else row.words,
                 row.model,
                 bits.value[0],
                 row.value[0],

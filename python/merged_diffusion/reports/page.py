@@ -20,7 +20,7 @@ from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import Result, best_row, read_all, reference
 from merged_diffusion.reports.tables import Cell, Number, Table
 from merged_diffusion.runs.settings_file import leaves
-from merged_diffusion.sweeps.table import Best, Evaluations, SweepRow
+from merged_diffusion.sweeps.table import GATE, Best, Evaluations, SweepRow
 
 MARK: Final = re.compile("merged-diffusion</title>")  # of a file that is such a page
 STRIP: Final = 12  # samples of the same noise side by side
@@ -120,7 +120,8 @@ def _compared(result: Result, best: SweepRow) -> Iterator[str]:
         how = (
             " (same ids and noise)" if result.metric == "sample" else f" bits/dim (paired, {paired.n} images)"
         )
-        yield f"merged − {row.model} expert alone: {difference}{how}"
+        other = row.words if row.model == GATE else f"{row.words} alone"
+        yield f"merged − {other}: {difference}{how}"
 
 
 def _standing(result: Result, shown: SweepRow | None) -> str | None:

@@ -10,7 +10,7 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.ode import methods
 from merged_diffusion.reports.results import Result
-from merged_diffusion.sweeps.table import SweepRow
+from merged_diffusion.sweeps.table import GATE, SweepRow
 
 STATED: Final = (*methods.WORDS, "probe", "convention")  # whatever the default: it may change
 DEFAULTS: Final[Mapping[str, object]] = {
@@ -33,7 +33,7 @@ def command_lines(result: Result) -> list[str]:
     if result.is_sweep and result.metric != "nll":
         lines.append(f"--metric {result.metric}")
     if result.is_sweep:
-        lines.append(f"--etas {','.join(map(_eta, result.rows))}")
+        lines.append(f"--etas {','.join(_eta(row) for row in result.rows if row.model != GATE)}")
     if result.metric == "sample" and not result.is_sweep:
         lines += _drawn(result)
     return [*lines, *_options(settings)]

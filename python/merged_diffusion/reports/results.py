@@ -20,10 +20,10 @@ from merged_diffusion.reports.sample_record import sample_record
 from merged_diffusion.runs import Run, open_run
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import METRICS, Metric
-from merged_diffusion.sweeps.table import Best, Evaluations, Paired, SweepRow, SweepTable
+from merged_diffusion.sweeps.table import GATE, Best, Evaluations, Paired, SweepRow, SweepTable
 from merged_diffusion.sweeps.thresholds import row_name
 
-ENDS: Final = {"quality": -1.0, "likelihood": 2.0}  # before every eta, behind every eta
+ENDS: Final = {"quality": -1.0, GATE: 1.5, "likelihood": 2.0}  # before every eta, behind every eta
 KINDS: Final = {"nll": "exact likelihood", "vlb": "variational bound", "sample": "samples"}
 
 
@@ -68,6 +68,8 @@ class Result:
         """How a row is called: its threshold, or the expert that is alone."""
         if row.model == "merged":
             return row.name if row.eta is None else f"eta {row.eta:.4g}"
+        if row.model == GATE:
+            return GATE
         name = self.experts.get(row.model, {}).get("name")
         return f"{row.model} expert alone" + ("" if name is None else f" ({name})")
 

@@ -153,7 +153,7 @@ def place(
             "--path-check pilot was given to a sweep, whose rows would each need a pilot of their own",
             hint="leave it out; nll at one of the thresholds takes it",
         )
-    given = [name for name in (*THRESHOLDS, "expert") if getattr(settings, name) is not None]
+    given = [name for name in (*THRESHOLDS, "expert", "experts") if getattr(settings, name) is not None]
     if given:
         raise UsageError(
             f"{given[0]} was given, but a sweep is over thresholds of two experts",
@@ -161,9 +161,10 @@ def place(
         )
     wanted = None if etas is None else checked(etas)
     # One expert alone is a threshold that every pair has.
+    gate, settings = settings.gate, replace(settings, gate=None)
     settings = replace(settings, eta=1.0, compare=True)
     plan = plan_drawn if request.metric == "sample" else plan_scored
-    return plan(settings, wanted, out, request)
+    return plan(settings, wanted, out, request, gate)
 
 
 def sweep(

@@ -42,6 +42,7 @@ from merged_diffusion.sweeps.sweep_plan import (
     SweepPlan,
     empty_table,
     existing,
+    gate_words,
     make_rows,
     spoiling_one_row,
 )
@@ -74,7 +75,11 @@ class DrawPlan(SweepPlan[SamplePlan]):
 
 
 def plan_drawn(
-    settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
+    settings: Settings,
+    etas: Sequence[Eta] | None,
+    out: Path | None,
+    request: Request,
+    gate: str | None = None,
 ) -> tuple[DrawPlan, Path | None]:
     """The plan on the machine that an existing sweep recorded, and where that is."""
     data_name = known_set(settings)
@@ -83,15 +88,16 @@ def plan_drawn(
     default_out = Path("runs") / f"sweep-sample-{data_name}-{meaning_digest(identity)}"
     out = existing(out, default_out)
     found = (
-        None if out is None else recorded_machine(out / row.folder / SAMPLES) for row in make_rows(base, etas)
+        None if out is None else recorded_machine(out / row.folder / SAMPLES)
+        for row in make_rows(base, etas, gate)
     )
     base = base.on(next((machine for machine in found if machine is not None), None))
-    rows = make_rows(base, etas)
+    rows = make_rows(base, etas, gate)
     for row in rows:
         row.plan.labels(row.plan.ids)
     reference = find_reference(base, data_name)
     data = {"name": data_name, "split": SPLIT, "n": len(base.ids)}
-    table = empty_table("sample", data, base.models, _described(base))
+    table = empty_table("sample", data, base.models, {**_described(base), **gate_words(gate)})
     base = replace(base, notes=(*base.notes, *reference.notes))
     n_done = 0 if out is None else sum(is_taken(out / row.folder / SAMPLES) for row in rows)
     return DrawPlan(base, rows, table, default_out, reference, n_done), out

@@ -39,6 +39,7 @@ from merged_diffusion.sweeps.sweep_plan import (
     SweepPlan,
     empty_table,
     existing,
+    gate_words,
     make_rows,
     spoiling_one_row,
 )
@@ -74,14 +75,18 @@ class ScorePlan(SweepPlan[Plan]):
 
 
 def plan_scored(
-    settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
+    settings: Settings,
+    etas: Sequence[Eta] | None,
+    out: Path | None,
+    request: Request,
+    gate: str | None = None,
 ) -> tuple[ScorePlan, Path | None]:
     """The plan on the machine that an existing sweep recorded, and where that is."""
     is_bound = request.metric == "vlb"
     base = make_plan(settings, VariationalBound(request.times, request.profile) if is_bound else LIKELIHOOD)
     begun = [each for each in (base, base.averaging()) if each is not None]
     out = next((where for each in begun if (where := existing(out, _default_out(each))) is not None), None)
-    folders = [] if out is None else [out / row.folder for row in make_rows(base, etas)]
+    folders = [] if out is None else [out / row.folder for row in make_rows(base, etas, gate)]
     kept = [(folder, read_settings(folder)) for folder in folders]
     base = base.gone_on_with(next((settings for _, settings in kept if settings is not None), None))
     found = (RecordedMachine.of(folder, settings) for folder, settings in kept)
@@ -90,9 +95,9 @@ def plan_scored(
         request.metric,
         base.identity(base.main).data.as_dict() | {"n": len(base.data)},
         base.models,
-        base.metric.described(replace(base.settings, eta=None, compare=False)),
+        {**base.metric.described(replace(base.settings, eta=None, compare=False)), **gate_words(gate)},
     )
-    rows = make_rows(base, etas)
+    rows = make_rows(base, etas, gate)
     known = {row.name: row.plan.known(None if out is None else out / row.folder) for row in rows}
     return ScorePlan(base, rows, table, _default_out(base), known), out
 
@@ -231,7 +236,7 @@ def _work_together(rows: Rows) -> Work:
 
 def _fan(rows: Rows) -> Rows:
     """The rows that begin with the likelihood expert, if there are several that can share its steps."""
-    plans = {name: evaluation.plan for name, evaluation in rows.items()}
+    plans = {name: each.plan for name, each in rows.items() if each.plan.model.gate is None}
     if any(plan.metric is not LIKELIHOOD for plan in plans.values()):
         return {}
     found = [name for name, plan in plans.items() if plan.model.legs(toward="noise")[0].role == "likelihood"]

@@ -25,7 +25,7 @@ from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import Metric
-from merged_diffusion.sweeps.table import Evaluations, RowError, SweepRow, SweepTable
+from merged_diffusion.sweeps.table import GATE, Evaluations, RowError, SweepRow, SweepTable
 from merged_diffusion.sweeps.thresholds import ALONE, Eta, grid, row_name
 
 Job = TypeVar("Job", Plan, SamplePlan)
@@ -38,7 +38,8 @@ class PlannedRow(Generic[Job]):
 
     name: str
     folder: str
-    eta: float
+    eta: float | None
+    """None of a gate."""
     plan: Job
 
     @property
@@ -78,8 +79,10 @@ class SweepPlan(Generic[Job]):
         return self.default_out if cost.seconds > KEPT_SECONDS else None
 
 
-def make_rows(base: Job, etas: Sequence[Eta] | None) -> list[PlannedRow[Job]]:
-    """A row for each threshold, ascending; ``base`` is a plan of the pair at any threshold, with ``compare``.
+def make_rows(base: Job, etas: Sequence[Eta] | None, gate: str | None = None) -> list[PlannedRow[Job]]:
+    """A row for each threshold, ascending, and one for the card of a ``gate``.
+
+    ``base`` is a plan of the pair at any threshold, with ``compare``.
 
     Raises
     ------
@@ -90,13 +93,17 @@ def make_rows(base: Job, etas: Sequence[Eta] | None) -> list[PlannedRow[Job]]:
     if etas is None:
         low, high = experts["likelihood"].gamma_range, experts["quality"].gamma_range
         etas = grid(low, high, None if pair is None else pair.eta_range)
-    rows = sorted((_row(base, eta) for eta in etas), key=lambda row: row.eta)
+    rows = sorted((_row(base, eta) for eta in etas), key=lambda row: row.eta or 0.0)
     for one, two in pairwise(rows):
         if one.folder == two.folder:
             raise UsageError(
                 f"two thresholds are {one.name} to four decimals ({one.eta:.7f} and {two.eta:.7f})",
                 hint="leave one of them out",
             )
+    if gate is not None:
+        settings = replace(base.settings, eta=None, compare=False, gate=gate)
+        plan = replace(base, settings=settings, models=base.models.at(settings), notes=())
+        rows.append(PlannedRow(GATE, GATE, None, plan))
     return rows
 
 
@@ -114,6 +121,11 @@ def _row(base: Job, eta: Eta) -> PlannedRow[Job]:
     name = row_name(value)
     plan = replace(base, settings=settings, models=models, notes=())
     return PlannedRow(name, name.replace(" ", "-"), value, plan)
+
+
+def gate_words(gate: str | None) -> dict[str, str]:
+    """What the settings of a sweep say of its gate."""
+    return {} if gate is None else {GATE: gate}
 
 
 def empty_table(

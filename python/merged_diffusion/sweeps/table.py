@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 EXPERTS: Final = ("likelihood", "quality")
+GATE: Final = "gate"  # the row of one, beside the thresholds
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,13 @@ class SweepRow:
 
     @property
     def model(self) -> str:
-        """``merged``, or the role of the expert that is alone."""
-        return self.name if self.name in EXPERTS else "merged"
+        """``merged`` at a threshold, ``gate``, or the role of the expert that is alone."""
+        return self.name if self.name in (*EXPERTS, GATE) else "merged"
+
+    @property
+    def words(self) -> str:
+        """How a row that is no threshold is called."""
+        return GATE if self.model == GATE else f"{self.model} expert"
 
     @property
     def eta(self) -> float | None:
