@@ -33,11 +33,12 @@ def test_a_gate_is_one_more_row_and_its_own_run(run_cli, card, metric):
     assert swept.json["best"]["name"] != "gate"
     assert rows["gate"]["paired"]["to"] == swept.json["best"]["name"]
     again = run_cli(*words, "--json")
-    assert again.json["rows"] == swept.json["rows"]
+    kept = [row["summary"]["bits_per_dim"] for row in again.json["rows"]]
+    assert kept == [row["summary"]["bits_per_dim"] for row in swept.json["rows"]]
 
 
 def test_the_report_of_a_sweep_shows_its_gate(run_cli, card):
-    words = ("sweep", *FEW, "--etas", "0,0.2,0.3,0.5,1", "--gate", card, "--out", "swept")
+    words = ("sweep", *FEW, "--etas", "0.2,0.3,0.5", "--gate", card, "--out", "swept")
     assert run_cli(*words).code == 0
     assert run_cli("runs", "report", "swept", "--out", "report.html").code == 0
     page = Path("report.html").read_text(encoding="utf-8")
