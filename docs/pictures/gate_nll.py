@@ -30,12 +30,12 @@ def main(out: Path, swept: Path, *gates: Path) -> None:
         return away.mean(), np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(away)
 
     etas = {float(name.removeprefix("eta-")): less(score) for name, score in rows.items() if "eta" in name}
-    curve = plots.Curve(
-        "threshold", list(etas), [v for v, _ in etas.values()], [e for _, e in etas.values()]
-    )
+    curve = plots.Curve("threshold", list(etas), [v for v, _ in etas.values()], [e for _, e in etas.values()])
     lines = [plots.Level("gate", f"{name} gate", *less(score)) for name, score in levels.items()]
     lines.append(plots.Level("likelihood", "likelihood expert", 0.0))
-    figure = plots.over_eta([curve], lines, unit=f"bits/dim less the likelihood expert's, {len(common)} images")
+    figure = plots.over_eta(
+        [curve], lines, unit=f"bits/dim less the likelihood expert's, {len(common)} images"
+    )
     out.write_text(plots.svg(figure), encoding="utf-8")
     for name, score in {**rows, **levels}.items():
         print(f"{name}: {less(score)[0]:+.4f} ± {less(score)[1]:.4f}")

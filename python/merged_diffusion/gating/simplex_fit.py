@@ -26,10 +26,10 @@ from merged_diffusion.bound import random_numbers
 from merged_diffusion.bound.losses import Losses
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gating.fit import FIRM, SPACING
 from merged_diffusion.gating.gate_choice import VISITS, chosen
 from merged_diffusion.gating.residuals import BIN, GOLDEN
-from merged_diffusion.jobs.models import weights_sha256
 from merged_diffusion.likelihood import log_likelihoods
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model

@@ -30,6 +30,7 @@ from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.flow_statistics import LEAST, Floats, ModelStatistics, Table, rounded
 from merged_diffusion.merge import MergedModel, as_model
 from merged_diffusion.ode.machine import Machine, Place
+from merged_diffusion.roles import roles_of
 from merged_diffusion.scores.defaults import SEED, SPACING
 from merged_diffusion.scores.inputs import Images, as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
@@ -122,7 +123,7 @@ def fit_model_statistics(
 
 def _experts(model: MergedModel) -> Iterator[tuple[str, Expert]]:
     for leg in model.legs():
-        number = 0 if len(model.experts) == 1 or leg.role == "likelihood" else 1
+        number = 0 if len(model.experts) == 1 else roles_of(len(model.experts)).index(leg.role)
         yield leg.role, model.experts[number]
 
 
