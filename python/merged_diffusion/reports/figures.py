@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from merged_diffusion import plots
-from merged_diffusion.reports.results import Result, best_row
+from merged_diffusion.reports.results import Result, best_row, short_name
 from merged_diffusion.reports.shown_images import records_of
 from merged_diffusion.sweeps.table import SweepRow
 
@@ -71,7 +71,7 @@ def _through(name: str, points: Sequence[tuple[float | None, float, float | None
 
 def _levels(result: Result, suffix: str = "") -> list[plots.Level]:
     return [
-        plots.Level(row.model, f"{row.words}{suffix}", *row.value)
+        plots.Level(row.model, f"{short_name(row)}{suffix}", *row.value)
         for row in result.rows
         if row.model != "merged" and row.value is not None
     ]
@@ -100,7 +100,7 @@ def _differences(result: Result) -> Iterator[Shown]:
         (row.eta, p.difference, p.se) for row, p in pairs if row.model == "merged" and row.eta is not None
     ]
     levels = [
-        plots.Level(row.model, row.words, paired.difference, paired.se)
+        plots.Level(row.model, short_name(row), paired.difference, paired.se)
         for row, paired in pairs
         if row.model != "merged"
     ]
@@ -137,7 +137,7 @@ def _trade_off(results: Sequence[Result]) -> Iterator[Shown]:
     for result in results:
         points = [
             plots.Point(
-                f"{row.eta:.3g}" if row.eta is not None else row.words,
+                f"{row.eta:.3g}" if row.eta is not None else short_name(row),
                 row.model,
                 bits.value[0],
                 row.value[0],

@@ -17,7 +17,7 @@ from merged_diffusion.escapes import shown
 from merged_diffusion.reports import export, figures, shown_images
 from merged_diffusion.reports.cells import Line
 from merged_diffusion.reports.repeat import command_lines
-from merged_diffusion.reports.results import Result, best_row, read_all, reference
+from merged_diffusion.reports.results import Result, best_row, read_all, reference, short_name
 from merged_diffusion.reports.tables import Cell, Number, Table
 from merged_diffusion.runs.settings_file import leaves
 from merged_diffusion.sweeps.table import GATE, Best, Evaluations, SweepRow
@@ -120,7 +120,7 @@ def _compared(result: Result, best: SweepRow) -> Iterator[str]:
         how = (
             " (same ids and noise)" if result.metric == "sample" else f" bits/dim (paired, {paired.n} images)"
         )
-        other = row.words if row.model == GATE else f"{row.words} alone"
+        other = short_name(row) if row.model == GATE else f"{short_name(row)} alone"
         yield f"merged − {other}: {difference}{how}"
 
 

@@ -74,6 +74,11 @@ class Result:
         return f"{row.model} expert alone" + ("" if name is None else f" ({name})")
 
 
+def short_name(row: SweepRow) -> str:
+    """How a row that is no threshold is called beside others."""
+    return GATE if row.model == GATE else f"{row.model} expert"
+
+
 def order(row: SweepRow) -> float:
     """Where a row stands."""
     return ENDS.get(row.model, row.eta or 0.0)

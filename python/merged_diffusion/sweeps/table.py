@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from merged_diffusion.scores.differences import Difference
 
 FORMAT: Final = 1
-EXPERTS: Final = ("likelihood", "quality")
-GATE: Final = "gate"  # the row of one, beside the thresholds
+GATE: Final = "gate"
+NO_THRESHOLDS: Final = ("likelihood", "quality", GATE)  # rows that are none
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,8 @@ class SweepRow:
 
     @property
     def model(self) -> str:
-        """``merged`` at a threshold, ``gate``, or the role of the expert that is alone."""
-        return self.name if self.name in (*EXPERTS, GATE) else "merged"
-
-    @property
-    def words(self) -> str:
-        """How a row that is no threshold is called."""
-        return GATE if self.model == GATE else f"{self.model} expert"
+        """``merged`` at a threshold, ``gate``, or the role of the expert alone."""
+        return self.name if self.name in NO_THRESHOLDS else "merged"
 
     @property
     def eta(self) -> float | None:
@@ -301,6 +296,5 @@ class SweepTable(Tabular):
             "rows": [row.as_dict(self.metric) for row in self.rows],
             "evaluations": dict(vars(self.evaluations)),
             "best": None if self.best is None else dict(vars(self.best)),
-            "seconds": self.seconds,
-            **timed,
+            **{"seconds": self.seconds, **timed},
         }
