@@ -23,7 +23,19 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *("range", "guidance", "guide", "guidance_interval", "extrapolate"),
     ),
     "Threshold": (
-        *("eta", "etas", "gamma", "edm_sigma", "logsnr", "gate", "form", "tune_data", "tune_limit"),
+        *(
+            "eta",
+            "etas",
+            "gamma",
+            "gammas",
+            "edm_sigma",
+            "logsnr",
+            "gate",
+            "form",
+            "tune_data",
+            "tune_limit",
+            "budget",
+        ),
         *("exact", "no_confirm", "no_test", "spacing"),
     ),
     "Measure": (

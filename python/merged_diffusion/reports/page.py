@@ -20,7 +20,8 @@ from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import Result, best_row, read_all, reference, short_name
 from merged_diffusion.reports.tables import Cell, Number, Table
 from merged_diffusion.runs.settings_file import leaves
-from merged_diffusion.sweeps.table import GATE, Best, Evaluations, SweepRow
+from merged_diffusion.sweeps.table import Best, Evaluations, SweepRow
+from merged_diffusion.sweeps.thresholds import GATE
 
 MARK: Final = re.compile("merged-diffusion</title>")  # of a file that is such a page
 STRIP: Final = 12  # samples of the same noise side by side

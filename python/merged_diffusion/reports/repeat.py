@@ -10,7 +10,8 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.ode import methods
 from merged_diffusion.reports.results import Result
-from merged_diffusion.sweeps.table import GATE, SweepRow
+from merged_diffusion.sweeps.table import SweepRow
+from merged_diffusion.sweeps.thresholds import GATE
 
 STATED: Final = (*methods.WORDS, "probe", "convention")  # whatever the default: it may change
 DEFAULTS: Final[Mapping[str, object]] = {

@@ -20,8 +20,8 @@ from merged_diffusion.reports.sample_record import sample_record
 from merged_diffusion.runs import Run, open_run
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import METRICS, Metric
-from merged_diffusion.sweeps.table import GATE, Best, Evaluations, Paired, SweepRow, SweepTable
-from merged_diffusion.sweeps.thresholds import row_name
+from merged_diffusion.sweeps.table import Best, Evaluations, Paired, SweepRow, SweepTable
+from merged_diffusion.sweeps.thresholds import GATE, row_name
 
 ENDS: Final = {"quality": -1.0, GATE: 1.5, "likelihood": 2.0}  # before every eta, behind every eta
 KINDS: Final = {"nll": "exact likelihood", "vlb": "variational bound", "sample": "samples"}

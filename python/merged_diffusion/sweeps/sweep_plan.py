@@ -25,8 +25,8 @@ from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import Metric
-from merged_diffusion.sweeps.table import GATE, Evaluations, RowError, SweepRow, SweepTable
-from merged_diffusion.sweeps.thresholds import ALONE, Eta, grid, row_name
+from merged_diffusion.sweeps.table import Evaluations, RowError, SweepRow, SweepTable
+from merged_diffusion.sweeps.thresholds import ALONE, GATE, Eta, grid, row_name
 
 Job = TypeVar("Job", Plan, SamplePlan)
 Failed = Callable[[str, Exception], None]

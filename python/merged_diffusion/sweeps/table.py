@@ -15,14 +15,13 @@ from merged_diffusion.errors import MergedDiffusionError
 from merged_diffusion.frames import Column, Tabular, text_of_error
 from merged_diffusion.scores.means import floats
 from merged_diffusion.sweeps.request import Metric
+from merged_diffusion.sweeps.thresholds import NO_THRESHOLDS
 
 if TYPE_CHECKING:
     from merged_diffusion.quality.assess import Figure
     from merged_diffusion.scores.differences import Difference
 
 FORMAT: Final = 1
-GATE: Final = "gate"
-NO_THRESHOLDS: Final = ("likelihood", "quality", GATE)  # rows that are none
 
 
 @dataclass(frozen=True)
@@ -296,5 +295,6 @@ class SweepTable(Tabular):
             "rows": [row.as_dict(self.metric) for row in self.rows],
             "evaluations": dict(vars(self.evaluations)),
             "best": None if self.best is None else dict(vars(self.best)),
-            **{"seconds": self.seconds, **timed},
+            "seconds": self.seconds,
+            **timed,
         }

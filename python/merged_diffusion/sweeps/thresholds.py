@@ -13,6 +13,8 @@ from merged_diffusion._core import eta_grid
 from merged_diffusion.errors import UsageError
 
 Eta = float | str
+GATE: Final = "gate"
+NO_THRESHOLDS: Final = ("likelihood", "quality", GATE)  # rows that are none
 ALONE: Final[dict[float, Literal["likelihood", "quality"]]] = {0.0: "quality", 1.0: "likelihood"}
 
 
