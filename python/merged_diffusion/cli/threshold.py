@@ -23,8 +23,8 @@ Examples:
   merged-diffusion threshold --data digits
   merged-diffusion threshold --data photos --tune-limit 512 --out results/eta
   merged-diffusion threshold --data a.npz --tune-data b.npz --pair photos
-  merged-diffusion threshold --data scenes --budget 0.5 \\
-      --expert bundled:scenes-vdm --expert bundled:scenes-edm --expert results/small
+  merged-diffusion threshold --data scenes --expert bundled:scenes-vdm \\
+      --expert bundled:scenes-edm --expert results/small --budget 0.5
 """
 
 
