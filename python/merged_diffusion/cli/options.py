@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import click
 
-from merged_diffusion.cli import completion, help_screen
-from merged_diffusion.errors import UsageError
+from merged_diffusion.cli import completion, help_screen, named_models
 from merged_diffusion.jobs.settings import CHOICES
 from merged_diffusion.ode.methods import Adams, Dopri5
 
@@ -129,9 +128,6 @@ def solver(usual: Adams, *, of: str = "", loosest: str = "") -> Decorator:
     )
 
 
-MODELS: Final = ("expert", "likelihood_expert", "quality_expert")
-
-
 def gammas(value: str) -> tuple[float, float]:
     """``LOW,HIGH``; who takes them checks their order."""
     low, _, high = value.partition(",")
@@ -155,33 +151,10 @@ class Command(help_screen.Command):
         """Read them as ever; a shell that asks for completions looks for them by name."""
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
-            _several(ctx.params)
-            _read_as(ctx.params)
+            named_models.several(ctx.params)
+            named_models.read_as(ctx.params)
             ctx.params = {"given": ctx.params}
         return rest
-
-
-def _several(given: dict[str, Any]) -> None:
-    """One ``--expert`` is ``expert``, several are ``experts``."""
-    named = given.get("expert")
-    if isinstance(named, tuple):
-        given["expert"] = named[0] if len(named) == 1 else None
-        given["experts"] = named if len(named) > 1 else None
-
-
-def _read_as(given: dict[str, Any]) -> None:
-    """Put what ``--as`` says behind the one model that it can be of, as ``FILE as FAMILY:...``."""
-    words = given.pop("read_as", None)
-    if words is None:
-        return
-    named = [key for key in MODELS if given.get(key) is not None]
-    if len(named) != 1:
-        raise UsageError(
-            f"--as {words!r} is said where {len(named)} models are named",
-            hint="it is of the one that --expert, --likelihood-expert or --quality-expert names; of two, "
-            "write each behind its name: --quality-expert 'FILE as FAMILY:...'",
-        )
-    given[named[0]] = f"{given[named[0]]} as {words}"
 
 
 def command(name: str, epilog: str) -> Callable[[Callable[[Given], int]], click.Command]:

@@ -161,10 +161,10 @@ def place(
         )
     wanted = None if etas is None else checked(etas)
     # One expert alone is a threshold that every pair has.
-    gate, settings = settings.gate, replace(settings, gate=None)
-    settings = replace(settings, eta=1.0, compare=True)
+    request = replace(request, gate=settings.gate)
+    settings = replace(settings, gate=None, eta=1.0, compare=True)
     plan = plan_drawn if request.metric == "sample" else plan_scored
-    return plan(settings, wanted, out, request, gate)
+    return plan(settings, wanted, out, request)
 
 
 def sweep(

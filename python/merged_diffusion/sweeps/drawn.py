@@ -42,7 +42,6 @@ from merged_diffusion.sweeps.sweep_plan import (
     SweepPlan,
     empty_table,
     existing,
-    gate_words,
     make_rows,
     spoiling_one_row,
 )
@@ -75,11 +74,7 @@ class DrawPlan(SweepPlan[SamplePlan]):
 
 
 def plan_drawn(
-    settings: Settings,
-    etas: Sequence[Eta] | None,
-    out: Path | None,
-    request: Request,
-    gate: str | None = None,
+    settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
 ) -> tuple[DrawPlan, Path | None]:
     """The plan on the machine that an existing sweep recorded, and where that is."""
     data_name = known_set(settings)
@@ -89,15 +84,15 @@ def plan_drawn(
     out = existing(out, default_out)
     found = (
         None if out is None else recorded_machine(out / row.folder / SAMPLES)
-        for row in make_rows(base, etas, gate)
+        for row in make_rows(base, etas, request.gate)
     )
     base = base.on(next((machine for machine in found if machine is not None), None))
-    rows = make_rows(base, etas, gate)
+    rows = make_rows(base, etas, request.gate)
     for row in rows:
         row.plan.labels(row.plan.ids)
     reference = find_reference(base, data_name)
     data = {"name": data_name, "split": SPLIT, "n": len(base.ids)}
-    table = empty_table("sample", data, base.models, {**_described(base), **gate_words(gate)})
+    table = empty_table(request, data, base.models, _described(base))
     base = replace(base, notes=(*base.notes, *reference.notes))
     n_done = 0 if out is None else sum(is_taken(out / row.folder / SAMPLES) for row in rows)
     return DrawPlan(base, rows, table, default_out, reference, n_done), out

@@ -38,6 +38,8 @@ class Request:
     num: int = SWEPT
     image_shape: tuple[int, int, int] | None = None
     how: Sampling = Sampling()  # noqa: RUF009  frozen
+    gate: str | None = None
+    """The card of one, which is a row more."""
 
     @classmethod
     def of(cls, metric: str, given: Mapping[str, Any]) -> Self:

@@ -39,7 +39,6 @@ from merged_diffusion.sweeps.sweep_plan import (
     SweepPlan,
     empty_table,
     existing,
-    gate_words,
     make_rows,
     spoiling_one_row,
 )
@@ -75,29 +74,25 @@ class ScorePlan(SweepPlan[Plan]):
 
 
 def plan_scored(
-    settings: Settings,
-    etas: Sequence[Eta] | None,
-    out: Path | None,
-    request: Request,
-    gate: str | None = None,
+    settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
 ) -> tuple[ScorePlan, Path | None]:
     """The plan on the machine that an existing sweep recorded, and where that is."""
     is_bound = request.metric == "vlb"
     base = make_plan(settings, VariationalBound(request.times, request.profile) if is_bound else LIKELIHOOD)
     begun = [each for each in (base, base.averaging()) if each is not None]
     out = next((where for each in begun if (where := existing(out, _default_out(each))) is not None), None)
-    folders = [] if out is None else [out / row.folder for row in make_rows(base, etas, gate)]
+    folders = [] if out is None else [out / row.folder for row in make_rows(base, etas, request.gate)]
     kept = [(folder, read_settings(folder)) for folder in folders]
     base = base.gone_on_with(next((settings for _, settings in kept if settings is not None), None))
     found = (RecordedMachine.of(folder, settings) for folder, settings in kept)
     base = base.on(next((machine for machine in found if machine is not None), None))
     table = empty_table(
-        request.metric,
+        request,
         base.identity(base.main).data.as_dict() | {"n": len(base.data)},
         base.models,
-        {**base.metric.described(replace(base.settings, eta=None, compare=False)), **gate_words(gate)},
+        base.metric.described(replace(base.settings, eta=None, compare=False)),
     )
-    rows = make_rows(base, etas, gate)
+    rows = make_rows(base, etas, request.gate)
     known = {row.name: row.plan.known(None if out is None else out / row.folder) for row in rows}
     return ScorePlan(base, rows, table, _default_out(base), known), out
 

@@ -24,7 +24,7 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.sweeps import sweep_folder
-from merged_diffusion.sweeps.request import Metric
+from merged_diffusion.sweeps.request import Request
 from merged_diffusion.sweeps.table import Evaluations, RowError, SweepRow, SweepTable
 from merged_diffusion.sweeps.thresholds import ALONE, GATE, Eta, grid, row_name
 
@@ -123,23 +123,18 @@ def _row(base: Job, eta: Eta) -> PlannedRow[Job]:
     return PlannedRow(name, name.replace(" ", "-"), value, plan)
 
 
-def gate_words(gate: str | None) -> dict[str, str]:
-    """What the settings of a sweep say of its gate."""
-    return {} if gate is None else {GATE: gate}
-
-
 def empty_table(
-    metric: Metric, data: Mapping[str, object], models: Models, settings: Mapping[str, object]
+    request: Request, data: Mapping[str, object], models: Models, settings: Mapping[str, object]
 ) -> SweepTable:
     """The table of a sweep that was not begun."""
     pair = models.pair
     return SweepTable(
-        metric=metric,
+        metric=request.metric,
         data=data,
         pair=None if pair is None else pair.name,
         eta_range=None if pair is None else list(pair.eta_range),
         experts=experts_as_dict(models.identity),
-        settings=settings,
+        settings={**settings, **({} if request.gate is None else {GATE: request.gate})},
     )
 
 
