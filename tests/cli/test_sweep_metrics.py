@@ -186,7 +186,7 @@ def test_an_expert_that_raises_at_one_threshold_leaves_the_other_samples_alone(r
         (("--metric", "sample", "--labels", "from-data"), "labels from-data belongs to metric nll and vlb"),
         (
             ("--metric", "sample", "--steps", 5),
-            "steps 5 belongs to heun, dpmpp-2m, dpmpp-3m, unipc, deis, ipndm and ancestral",
+            "steps 5 belongs to heun, dpmpp-2m, dpmpp-3m, unipc, deis, ipndm, dpm-v3 and ancestral",
         ),
         (("--metric", "sample", "--times", 5), "times 5 belongs to metric vlb"),
         (("--metric", "sample", "--num", 1), "num 1 lies below 2"),
