@@ -15,6 +15,7 @@ from merged_diffusion import (
     MergedModel,
     Ode,
     Probes,
+    Settings,
     SimplexGate,
     Threshold,
     draw,
@@ -27,9 +28,13 @@ from merged_diffusion.bound import random_numbers
 from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.errors import ExpertError, MergedDiffusionError, UsageError
 from merged_diffusion.experts.gaussian import merged_log_density
+from merged_diffusion.experts.suiting import first_gammas
+from merged_diffusion.legs import Leg
 from merged_diffusion.likelihood.exact import score_points
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import as_model
+from merged_diffusion.roles import roles_of
+from merged_diffusion.sampling.heun import heun
 from merged_diffusion.soft_gate import digests
 
 SHAPE = (1, 2, 3)
@@ -248,3 +253,98 @@ def test_a_gate_of_a_pair_is_one_of_two():
     assert gate.spacing == soft.spacing
     # Sums of at most six products below 1.
     assert np.abs(gate(gamma)[:, 0] - soft(gamma)).max() < 1e-14
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_churn_under_a_gate_asks_whom_the_gate_asks(pair):
+    """40 of 24 steps raise gamma by 0.69, over joints and above the end."""
+    if pair:
+        experts = [
+            GaussianExpert(SHAPE, variance=0.3, gamma_range=ends).double()
+            for ends in ((LOW, 5.0), (-6.0, HIGH))
+        ]
+        gate = Gate(-4.0, 3.0)
+        model = MergedModel(*experts, gate=gate)
+    else:
+        same = [GaussianExpert(SHAPE, variance=0.3, gamma_range=(LOW, HIGH)).double() for _ in range(3)]
+        # A B-spline of the second alone at the end: above it the shares of a cubic would leave [0, 1].
+        gate = SimplexGate(
+            LOW, HIGH, (*[(0.9, 0.1, 0.0)] * 4, *[(0.0, 0.0, 1.0)] * 4, *[(0.2, 0.8, 0.0)] * 4)
+        )
+        experts, model = same, MergedModel.of(same, gate=gate)
+    legs, seen = model.legs("data"), []
+    order = roles_of(len(experts))
+
+    def network(leg, z, gamma):
+        at = torch.full((len(z),), gamma, dtype=torch.float64)
+        shares = np.asarray(gate.each(at)[0])
+        seen.append((gamma, sum(shares[order.index(role)] for role in leg.roles)))
+        return leg.expert(z, at)
+
+    def noise(number):
+        return torch.as_tensor(np.random.default_rng(number).normal(size=(2, *SHAPE)))
+
+    def drawn(legs, grid, ask):
+        return heun(noise(99), legs, ask, noise, grid, steps=24, s_churn=40.0)
+
+    grid = [np.linspace(leg.start, leg.end, 13) for leg in legs]
+    found = drawn(legs, grid, network)
+    assert max(gamma for gamma, _ in seen) > legs[0].start
+    # Four products and sums of numbers below 1, for each expert.
+    assert all(abs(share - 1) < 1e-14 for _, share in seen)
+    alone = Leg(experts[0], legs[-1].role, legs[0].start, legs[-1].end)
+    whole = [np.concatenate([each[int(place > 0) :] for place, each in enumerate(grid)])]
+    single = drawn(
+        [alone], whole, lambda leg, z, gamma: leg.expert(z, torch.full((len(z),), gamma, dtype=torch.float64))
+    )
+    # Shares that add up to 1 within 1e-14, in as many steps as there are.
+    assert torch.allclose(found, single, rtol=0, atol=1e-11)
+
+
+def ranged(*ranges):
+    return [GaussianExpert(SHAPE, variance=0.3, gamma_range=ends) for ends in ranges]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "with_a_leg"),
+    [
+        (((-13.0, 5.0), (-12.0, -8.0), (-6.0, 8.0)), 2),
+        (((-13.0, 5.0), (-13.0, -8.0), (-6.0, 8.0)), 2),
+        (((-8.0, 5.0), (-8.0, 5.0), (-8.0, 5.0)), 3),
+        (((-8.0, 0.0), (-7.0, 3.0), (-6.0, 2.0), (1.0, 5.0)), 4),
+    ],
+)
+def test_first_gammas_are_a_model_of_as_many_experts_as_can_be(ranges, with_a_leg):
+    experts = ranged(*ranges)
+    legs = MergedModel.of(experts, first_gammas(experts)).legs()
+    assert len(legs) == with_a_leg
+    assert (legs[0].start, legs[-1].end) == (ranges[0][0], ranges[-1][1])
+
+
+def test_experts_that_cannot_follow_each_other_have_no_gammas():
+    with pytest.raises(UsageError, match="no thresholds lead through"):
+        first_gammas(ranged((-8.0, -2.0), (0.0, 3.0), (-3.0, 1.0), (2.0, 6.0)))
+
+
+def test_a_gamma_near_an_end_is_that_end_as_a_pairs_is():
+    experts = ranged((-13.3, 8.764), (-12.43, 8.764), (-12.43, 8.764))
+    model = MergedModel.of(experts, [-12.43003, 8.76398])
+    assert [(leg.role, leg.start, leg.end) for leg in model.legs()] == [
+        ("likelihood", -13.3, -12.43), ("expert-2", -12.43, 8.764),
+    ]  # fmt: skip
+    assert "-12.4300300 taken as -12.43" in model.snapped
+    assert "8.7639800 taken as 8.764" in model.snapped
+    assert MergedModel.of(experts, [-12.43, 0.0]).snapped is None
+    assert MergedModel.of(experts, [-12.4, 0.0]).snapped is None
+
+
+@pytest.mark.parametrize("gammas", ["-6,1", "any", 3.0, ("a", "b")])
+def test_gammas_that_are_no_numbers_are_refused(gammas):
+    with pytest.raises(UsageError, match="are no numbers"):
+        Settings(data="digits", experts=("a", "b", "c"), gammas=gammas)
+
+
+def test_gammas_of_a_list_are_those_of_a_tuple():
+    assert Settings(data="digits", experts=("a", "b", "c"), gammas=[-6, 1]).gammas == (-6.0, 1.0)
+    with pytest.raises(UsageError, match="3 --gammas for 3 experts"):
+        Settings(data="digits", experts=("a", "b", "c"), gammas=[-6, 1, 2])

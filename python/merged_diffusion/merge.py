@@ -13,6 +13,7 @@ from typing import Literal, Self, cast
 
 from merged_diffusion._core import Route, Threshold
 from merged_diffusion.errors import UsageError
+from merged_diffusion.experts import suiting
 from merged_diffusion.experts.base import Expert, Pixels, check_declaration, check_posterior
 from merged_diffusion.experts.blend import Blend, check_gate, pieces
 from merged_diffusion.experts.suiting import Convention, check_alike, check_pair, common_shape, in_model_space
@@ -145,13 +146,15 @@ class MergedModel:
         model.gate = gate
         if gate is None:
             ranges = [expert.gamma_range for expert in experts]
-            switches = [float(gamma) for gamma in gammas or ()]
+            given = [float(gamma) for gamma in gammas or ()]
+            switches = suiting.snapped(given, experts)
             if len(switches) + 1 != len(experts):
                 raise UsageError(
                     f"{len(switches)} gammas for {len(experts)} experts, which change over "
                     f"{len(experts) - 1} times"
                 )
             model._build(experts, roles, Route(ranges, switches, extrapolate=extrapolate), convention)
+            model._moved = [(a, b) for a, b in zip(given, switches, strict=True) if a != b]
             return model
         if extrapolate:
             raise UsageError("a gate asks no expert outside its range", hint="leave extrapolate out")
@@ -182,6 +185,7 @@ class MergedModel:
         self.convention = convention
         self._roles = roles
         self._route = route
+        self._moved: list[tuple[float, float | None]] = []
         each = [in_model_space(expert, convention) for expert in experts]
         groups = [(number,) for number in range(len(experts))] if asked is None else asked
         self._in_charge = tuple(
@@ -260,9 +264,9 @@ class MergedModel:
     def snapped(self) -> str | None:
         """What to tell the user of a threshold that was moved onto an end of an expert's range."""
         given, threshold = self._route.snapped_from, self._route.threshold
-        if given is None or threshold is None:
-            return None
-        return f"threshold at gamma = {given:.7f} taken as {threshold['gamma']}, the end of an expert's range"
+        pair = [] if given is None or threshold is None else [(given, threshold["gamma"])]
+        told = "threshold at gamma = {:.7f} taken as {}, the end of an expert's range"
+        return "; ".join(told.format(*each) for each in (*self._moved, *pair)) or None
 
     @property
     def guided(self) -> bool:

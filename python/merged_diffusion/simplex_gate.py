@@ -41,7 +41,7 @@ class SimplexGate:
     Parameters
     ----------
     start, end
-        The first and the last knot; outside the gate means nothing.
+        The first and the last knot; outside, the shares are those of the nearer one.
     coefficients
         [M, N] with M - 3 intervals between the knots; each row is not negative and adds up to 1. Row m acts
         from knot m - 3 to knot m + 1.
@@ -135,12 +135,12 @@ class SimplexGate:
         """The shares [..., N] at gamma [...], float64; a tensor's lie where gamma does."""
         last = len(self.coefficients) - DEGREE - 1
         if isinstance(gamma, Tensor):
-            place = (gamma.double() - self.start) / self.spacing
+            place = ((gamma.double() - self.start) / self.spacing).clamp(0.0, last + 1.0)
             piece = place.floor().clamp(0, last).long()
             a, b, c, d = _on_device(self.coefficients, gamma.device)[piece].unbind(-2)
             u = (place - piece).unsqueeze(-1)
             return (a + u * (b + u * (c + u * d))).clamp(0.0, 1.0)
-        at = (np.asarray(gamma, dtype=np.float64) - self.start) / self.spacing
+        at = np.clip((np.asarray(gamma, dtype=np.float64) - self.start) / self.spacing, 0.0, last + 1.0)
         number = np.clip(np.floor(at), 0, last).astype(np.int64)
         rows = np.moveaxis(_pieces(self.coefficients)[number], -2, 0)
         away = (at - number)[..., None]

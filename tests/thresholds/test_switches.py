@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from merged_diffusion import GaussianMixtureExpert, MergedModel, find_switches, log_likelihood
+from merged_diffusion import GaussianExpert, GaussianMixtureExpert, MergedModel, find_switches, log_likelihood
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.likelihood.likelihood_options import Options
@@ -124,3 +124,16 @@ def test_gammas_that_nobody_knows_are_refused():
     experts = [Off(-6.0, ends=(LOW, -2.0)), Off(4.0, ends=(0.0, HIGH))]
     with pytest.raises(UsageError, match="no expert was trained at gamma -2 to 0"):
         find_switches(experts, images(8))
+
+
+@pytest.mark.parametrize("budget", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_budget_is_a_finite_number_above_0(budget):
+    with pytest.raises(UsageError, match="is no finite number above 0"):
+        find_switches([], np.zeros((1, 1, 2, 2), np.uint8), budget=budget)
+
+
+def test_an_expert_that_knows_none_of_the_models_gammas_has_no_leg():
+    ranges = ((LOW, HIGH), (HIGH + 1, HIGH + 2), (LOW + 1, HIGH))
+    experts = [GaussianExpert(SHAPE, variance=0.3, gamma_range=ends, levels=256) for ends in ranges]
+    found = find_switches(experts, np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype(np.uint8))
+    assert "expert-2" not in {leg.role for leg in MergedModel.of(experts, found.gammas).legs()}

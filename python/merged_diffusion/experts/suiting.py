@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, cast
 
-from merged_diffusion.errors import ExpertError
+from merged_diffusion._core import SNAP
+from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.experts.base import Expert, ImageShape, check_posterior
 from merged_diffusion.experts.centred import Centred
 
@@ -75,9 +77,45 @@ def check_alike(experts: Sequence[Expert], roles: Sequence[str]) -> None:
 
 
 def first_gammas(experts: Sequence[Expert]) -> list[float]:
-    """Gammas at which experts may change over: the next one begins as soon as it may."""
-    at, found = experts[0].gamma_range[0], []
-    for one, two in pairwise(experts):
-        at = min(max(at, two.gamma_range[0]), one.gamma_range[1])
-        found.append(at)
-    return found
+    """Gammas at which experts may change over, such that as many of them as can be have a part.
+
+    Raises
+    ------
+    UsageError
+        Nothing leads from the first one's lower end to the last one's upper end.
+    """
+    ranges = [expert.gamma_range for expert in experts]
+    low, high = ranges[0][0], ranges[-1][1]
+    ends = sorted({low, high, *(end for one in ranges for end in one if low < end < high)})
+    # Every interval between ends in as many parts as there are experts, who may all share it.
+    n = len(ranges)
+    grid = [a + (b - a) * part / n for a, b in pairwise(ends) for part in range(n)] + [ends[-1]]
+    best: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}  # by the last in charge: how many, and who
+    for number, (a, b) in enumerate(pairwise(grid)):
+        found = {}
+        for i, (first, last) in enumerate(ranges):
+            before = [
+                (count + (j != i or not number), course) for j, (count, course) in best.items() if j <= i
+            ]
+            if first <= a and b <= last and before:
+                count, course = max(before, key=lambda way: way[0])
+                found[i] = count, (*course, i)
+        best = found
+    if not best or low >= high:
+        told = ", ".join(
+            f"{expert.name} {a:g} to {b:g}" for expert, (a, b) in zip(experts, ranges, strict=True)
+        )
+        raise UsageError(
+            f"no thresholds lead through experts trained on gamma {told}, in this order, from {low:g} to "
+            f"{high:g}",
+            hint="name them in the order of rising noise, and leave out who cannot take over",
+        )
+    _, course = max(best.values(), key=lambda way: way[0])
+    return [grid[bisect_right(course, number)] for number in range(n - 1)]
+
+
+def snapped(gammas: Sequence[float], experts: Sequence[Expert]) -> list[float]:
+    """Gammas, those within `SNAP` of an end of a range moved onto it, as the threshold of a pair is."""
+    ends = [end for expert in experts for end in expert.gamma_range]
+    nearest = [min(ends, key=lambda end: abs(end - gamma)) for gamma in gammas]
+    return [end if abs(end - gamma) <= SNAP else gamma for gamma, end in zip(gammas, nearest, strict=True)]

@@ -23,7 +23,7 @@ from merged_diffusion.gate_card import check_experts, load_gate
 from merged_diffusion.jobs.guidance import NONE_CLASS, Guidance
 from merged_diffusion.jobs.identity import GUIDANCE, ExpertIdentity, Experts
 from merged_diffusion.jobs.remarks import expert_notes, same_weights
-from merged_diffusion.jobs.settings import THRESHOLDS, Settings
+from merged_diffusion.jobs.settings import THRESHOLDS, Open, Settings
 from merged_diffusion.jobs.sources import GIVEN, ROLES, both_sources, pair_of
 from merged_diffusion.jobs.trials import with_trials
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model, role_alone
@@ -180,7 +180,7 @@ def _of_several(
             f"{len(experts)} experts without thresholds",
             hint="give --gammas, one fewer with commas between (threshold finds them), or --gate",
         )
-    gammas = first_gammas(experts) if isinstance(settings.gammas, str) else settings.gammas
+    gammas = first_gammas(experts) if isinstance(settings.gammas, Open) else settings.gammas
     return MergedModel.of(experts, gammas, gate=gate, extrapolate=settings.extrapolate, convention=convention)
 
 

@@ -54,6 +54,20 @@ def as_probes(word: object) -> dict[str, object]:
         ) from None
 
 
+def as_gammas(value: Sequence[float] | str | None) -> tuple[float, ...] | None:
+    """Thresholds of several experts as a tuple of numbers."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return tuple(float(gamma) for gamma in value)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"gammas = {value!r} are no numbers", hint="a tuple of one fewer than experts: (-6.5, -1.0)"
+        ) from None
+
+
 def check_no_tolerance(said: Mapping[str, object]) -> None:
     """Refuse a tolerance beside the wish that chooses one."""
     given = next((name for name in ("tol", "rtol", "atol") if name in said), None)
@@ -76,6 +90,15 @@ def check_probe_error(wish: float, kind: str | None, scheme: str | None) -> None
             f"--probes {AUTO}:{wish:g} chooses into how many colours a fresh probe of method adams is cut, "
             f"and the probe is {scheme if kind == 'fresh' else kind}",
             hint="leave --method and --probe out, or say how many probes",
+        )
+
+
+def check_budget(budget: float | None) -> None:
+    """Refuse what is no number of seconds."""
+    if budget is not None and not 0 < budget < float("inf"):
+        raise UsageError(
+            f"a budget of {budget:g} seconds an image is no finite number above 0",
+            hint="0.5, say, or leave it out for as many as it takes",
         )
 
 

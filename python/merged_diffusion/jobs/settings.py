@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, fields, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -17,6 +18,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.jobs.guidance import Guidance
 from merged_diffusion.jobs.option_checks import (
+    as_gammas,
     as_probes,
     at_least_one,
     check_bpd_tol,
@@ -34,7 +36,6 @@ from merged_diffusion.ode.machine import DTYPES, Machine
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, solver_of, words_of
 from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 
-ANY: Final = "any"
 THRESHOLDS: Final = ("eta", "gamma", "edm_sigma", "logsnr")
 PRESETS: Final[Mapping[str, Solver]] = {
     "default": Adams(),
@@ -57,6 +58,12 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 COUNTS: Final = ("limit", "importance", "repeats", "probes", "batch_size", "threads")
 MACHINE: Final = ("batch_size", "threads", "device", "dtype")
+
+
+class Open(Enum):
+    """Thresholds of several experts that are still to be found: for `thresholds.auto` alone."""
+
+    ANY = "any"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +101,8 @@ class Settings:
     expert: str | None = None
     experts: tuple[str, ...] | None = None
     """Three or more, in the order of rising noise."""
-    gammas: tuple[float, ...] | str | None = None
-    """Their thresholds, one fewer; `ANY` of those that they allow, until the right ones are found."""
+    gammas: tuple[float, ...] | Open | None = None
+    """Their thresholds, one fewer."""
     eta: float | str | None = None
     gamma: float | None = None
     edm_sigma: float | None = None
@@ -134,6 +141,8 @@ class Settings:
             value = getattr(self, name, None)
             if value is not None and value not in allowed:
                 raise UsageError(f"{name} = {value!r}, possible are {', '.join(allowed)}")
+        if not isinstance(self.gammas, Open):
+            object.__setattr__(self, "gammas", as_gammas(self.gammas))
         check_selection(self.limit, self.ids)
         check_mean_of(vars(self))
         check_experts(vars(self), THRESHOLDS)
@@ -216,7 +225,7 @@ class Settings:
             "probe_error": _said({"probe_error": self.probe_error}),
             "gate": _said({"gate": self.gate}),
             "experts": {} if self.experts is None else {"experts": list(self.experts)},
-            "gammas": {} if self.gammas is None else {"gammas": list(self.gammas)},
+            "gammas": {"gammas": list(self.gammas)} if isinstance(self.gammas, tuple) else {},
             "quad_check": _said({"quad_check": "all" if self.quad_check == "all" else None}),
             "path_check": _said({"path_check": "pilot" if self.path_check == "pilot" else None}),
         }

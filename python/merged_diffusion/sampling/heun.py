@@ -3,7 +3,8 @@
 With s = sigma/alpha = exp(gamma/2) and x = z/alpha the probability flow is dx/ds = eps_hat(alpha x, gamma).
 A step from s to s' predicts x' = x + (s' - s) eps_hat and corrects with the mean of both slopes. Churn first
 raises s to s + min(churn/N, sqrt(2) - 1) s with fresh noise, in every step with s_min <= s <= s_max: in the
-first too, to above the start, and in the last, to s = 0.
+first too, to above the start, and in the last, to s = 0. Under a gate the raised s may lie in the leg before,
+and then that leg's experts are asked.
 """
 
 from __future__ import annotations
@@ -50,15 +51,18 @@ def heun(
             return _churned(x, gamma, churn, top, s_noise * noise(number))
         return x, gamma
 
-    for leg, gammas in zip(legs, grid, strict=True):
+    for place, (leg, gammas) in enumerate(zip(legs, grid, strict=True)):
+        is_free = place == 0 or legs[place - 1].soft
         for gamma, after in pairwise(gammas.tolist()):
-            x, here = raised(x, gamma, number, math.inf if leg is legs[0] else leg.expert.gamma_range[1])
-            x = _step(x, here, after, leg, network)
+            x, here = raised(x, gamma, number, math.inf if is_free else leg.expert.gamma_range[1])
+            x = _step(x, here, after, (_leg_at(legs, place, here), leg), network)
             number += 1
     end = legs[-1].end
     if ends_clean(legs):
         x, here = raised(x, end, number, math.inf)
-        return x - _core.edm_sigma(here) * network(legs[-1], _core.alpha(here) * x, here)
+        return x - _core.edm_sigma(here) * network(
+            _leg_at(legs, len(legs) - 1, here), _core.alpha(here) * x, here
+        )
     return _core.alpha(end) * x
 
 
@@ -67,11 +71,19 @@ def ends_clean(legs: Sequence[Leg]) -> bool:
     return legs[-1].role == "quality"
 
 
-def _step(x: Tensor, gamma: float, after: float, leg: Leg, network: Noises) -> Tensor:
-    """The state at gamma ``after``; both evaluations are of the leg's expert."""
+def _leg_at(legs: Sequence[Leg], place: int, gamma: float) -> Leg:
+    """The leg ``place``, or under a gate the one before that ``gamma`` was raised into."""
+    while place > 0 and legs[place - 1].soft and gamma > legs[place].start:
+        place -= 1
+    return legs[place]
+
+
+def _step(x: Tensor, gamma: float, after: float, both: tuple[Leg, Leg], network: Noises) -> Tensor:
+    """The state at gamma ``after``; one evaluation by each of ``both`` legs, which differ by churn alone."""
+    leg, last = both
     length = _core.edm_sigma(after) - _core.edm_sigma(gamma)
     slope = network(leg, _core.alpha(gamma) * x, gamma)
-    slope_after = network(leg, _core.alpha(after) * (x + length * slope), after)
+    slope_after = network(last, _core.alpha(after) * (x + length * slope), after)
     return x + length * 0.5 * (slope + slope_after)
 
 

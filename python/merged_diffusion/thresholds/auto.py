@@ -14,11 +14,12 @@ from merged_diffusion.data.public_sets import PUBLIC
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.jobs.plan import labels_of, place
-from merged_diffusion.jobs.settings import ANY, Settings
+from merged_diffusion.jobs.settings import Open, Settings
 from merged_diffusion.jobs.threads import configured
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
 from merged_diffusion.scores.defaults import TUNED
+from merged_diffusion.soft_gate import digests
 from merged_diffusion.thresholds.find import Found, find_threshold
 
 
@@ -47,6 +48,23 @@ def tuning_data(settings: Settings, tune_data: str | None = None, tune_limit: in
             hint="give other images of the same kind by --tune-data",
         )
     return data.select(limit=min(tune_limit, len(data)))
+
+
+def check_apart(tune: Data, reported: Data) -> None:
+    """Refuse images that are chosen on and reported on, before anything is fitted.
+
+    Raises
+    ------
+    UsageError
+    """
+    known = set(digests(tune.images))
+    common = sum(each in known for each in digests(reported.images))
+    if common:
+        raise UsageError(
+            f"{common} of the {len(reported)} images to report on are among the {len(tune)} to choose on: "
+            "their scores would flatter the choice",
+            hint="other images by --tune-data, or --no-test, which reports on none",
+        )
 
 
 def find_on(
@@ -126,5 +144,5 @@ def with_threshold(
 def without_threshold(settings: Settings) -> Settings:
     """Settings that a pair without a recommended eta, or several experts, can be loaded with."""
     if settings.experts is not None:
-        return replace(settings, gammas=ANY)
+        return replace(settings, gammas=Open.ANY)
     return replace(settings, eta="max", gamma=None, edm_sigma=None, logsnr=None)

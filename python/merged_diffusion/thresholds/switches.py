@@ -29,6 +29,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.experts.suiting import first_gammas
 from merged_diffusion.jobs.cost import call_seconds
+from merged_diffusion.jobs.option_checks import check_budget
 from merged_diffusion.likelihood import Likelihood, log_likelihoods
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model
@@ -126,7 +127,7 @@ def find_switches(
     Raises
     ------
     UsageError
-        The experts leave gammas out, or no choice keeps the budget.
+        The experts leave gammas out, or no choice keeps the budget, or it is no number above 0.
 
     Examples
     --------
@@ -137,6 +138,7 @@ def find_switches(
     1
     """
     begin = time.perf_counter()
+    check_budget(budget)
     options = options or Options(seed=SEED)
     experts = tuple(experts)
     grid = _grid(experts)
@@ -159,7 +161,7 @@ def find_switches(
         convention=convention,
     )  # fmt: skip
     profiles = [
-        measured(expert, gammas=grid[own], first=int(np.flatnonzero(own)[0]))
+        measured(expert, gammas=grid[own], first=int(np.flatnonzero(own)[0])) if own.sum() > 1 else None
         for expert in experts
         for own in [(grid >= expert.gamma_range[0]) & (grid <= expert.gamma_range[1])]
     ]
@@ -228,8 +230,10 @@ def _fine(experts: Sequence[Expert]) -> Floats:
     return np.unique(np.concatenate([np.arange(ends[0], ends[-1], STEP), ends]))
 
 
-def _steps(profile: Profile, fine: Floats) -> Floats:
+def _steps(profile: Profile | None, fine: Floats) -> Floats:
     """Half the loss of one expert, integrated over each interval; infinite outside its range."""
+    if profile is None:  # of one whose range lies outside that of the model
+        return np.full(len(fine) - 1, np.inf)
     low, high = profile.gamma[0], profile.gamma[-1]
     inside = (fine >= low) & (fine <= high)
     total = 0.5 * integral_weights(profile.gamma, fine[inside]) @ profile.mean
@@ -280,19 +284,12 @@ def _seconds(spent: Likelihood, calls: Floats, course: Course, fine: Floats) -> 
     Evaluations are spread evenly over each leg of the pilot.
     """
     charge, widths = np.array(course.charge), np.diff(fine)
-    by_role = [counts.mean() for counts in spent.evaluations.values()]
+    by_role = {role: float(counts.mean()) for role, counts in spent.evaluations.items()}
     density = np.zeros(len(widths))
-    order = _by_order(list(spent.evaluations), by_role, len(calls))
-    for number in range(len(calls)):
+    for number, role in enumerate(roles_of(len(calls))):
         own = charge == number
         if own.any():
-            density[own] = order[number] / widths[own].sum()
+            density[own] = by_role.get(role, 0.0) / widths[own].sum()
     seconds: Floats = calls[:, None] * (density * widths)
     predicted = float(seconds[charge, np.arange(len(widths))].sum())
     return seconds * (spent.seconds / len(spent) / predicted)
-
-
-def _by_order(roles: Sequence[str], values: Sequence[float], n: int) -> list[float]:
-    """Values by role as values by an expert's number."""
-    found = dict(zip(roles, values, strict=True))
-    return [float(found.get(role, 0.0)) for role in roles_of(n)]
