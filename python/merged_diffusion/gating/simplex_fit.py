@@ -4,10 +4,10 @@ With r_i = eps_i - eps at the same noise, the loss of a mixture is w^T S w, S_ij
 shares are splines whose coefficients lie on the simplex (`merged_diffusion.simplex_gate`), so their best
 choice is one quadratic programme,
 
-    sum_b |R_b w(gamma_b)|^2 -> min,  R_b^T R_b = S_b,  W_m >= 0,  sum_i W_mi = 1,
+    sum_b h_b |R_b w(gamma_b)|^2 -> min,  R_b^T R_b = S_b,  W_m >= 0,  sum_i W_mi = 1,
 
-which non-negative least squares solve (Lawson & Hanson 1974, an active-set method). An expert has a share in
-those B-splines alone that act within its range.
+with h_b the width of a bin, which non-negative least squares solve (Lawson & Hanson 1974, an active-set
+method). An expert has a share in those B-splines alone that act within its range.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def fit_gate_of(
     shape = data.images.shape[1:]
     asked = list(zip(spaces, ranges, strict=True))
     with prepared(asked, place, shape, labels=classes, examples=examples(data), accept=options.accept):
-        gamma, products, spent = measure(losses, spaces, ranges, visits)
-    gate = fitted(gamma, products, ranges)
+        edges, products, spent = measure(losses, spaces, ranges, visits)
+    gate = fitted(edges, products, ranges)
     about: dict[str, Any] = {
         "images": {"name": data.name, "split": data.split, "sha256": data.sha256, "n": len(data)},
         "fit_evaluations": spent,
@@ -133,7 +133,7 @@ def fit_gate_of(
 def measure(
     losses: Losses, experts: Sequence[Expert], ranges: Sequence[tuple[float, float]], visits: int
 ) -> tuple[Floats, Floats, int]:
-    """Mean residual products [B, N, N] by gamma [B], NaN of who may not be asked; and evaluations.
+    """Edges of bins [B + 1], mean residual products [B, N, N], NaN of who may not be asked; evaluations.
 
     Bins end where a range does, and are at most 0.5 wide. Every image is asked ``visits`` times.
     """
@@ -171,22 +171,22 @@ def measure(
             total = np.bincount(number[own], column, minlength=len(middle))
             is_met = counts > 0
             found[is_met, i, j] = found[is_met, j, i] = total[is_met] / counts[is_met]
-    return middle, found, spent
+    return edges, found, spent
 
 
-def fitted(gamma: Floats, products: Floats, ranges: Sequence[tuple[float, float]]) -> SimplexGate:
-    """The gate with the least loss under products [B, N, N] at gamma [B]."""
+def fitted(edges: Floats, products: Floats, ranges: Sequence[tuple[float, float]]) -> SimplexGate:
+    """The gate with the least loss under products [B, N, N] in the bins of gamma between edges [B + 1]."""
     start, spacing, allowed = room(ranges)
     n_rows, n = allowed.shape
     place = np.flatnonzero(allowed.ravel())
-    share = basis(gamma, start, spacing, n_rows)
+    share = basis((edges[:-1] + edges[1:]) / 2, start, spacing, n_rows)
     blocks = []
-    for at, given in zip(share, products, strict=True):
+    for at, given, width in zip(share, products, np.diff(edges), strict=True):
         members = np.flatnonzero(~np.isnan(np.diag(given)))
         if not len(members):
             continue
         values, axes = np.linalg.eigh(given[np.ix_(members, members)])
-        root = np.sqrt(np.maximum(values, 0.0))[:, None] * axes.T
+        root = np.sqrt(width * np.maximum(values, 0.0))[:, None] * axes.T
         block = np.zeros((len(members), n_rows, n))
         block[:, :, members] = at[None, :, None] * root[:, None, :]
         blocks.append(block.reshape(len(members), -1)[:, place])
