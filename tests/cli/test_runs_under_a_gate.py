@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import merged_diffusion as md
+from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs.pilot_runs import unseen
 from merged_diffusion.soft_gate import digests
 
 DIGITS = ("nll", "--data", "digits", "--threads", 1, "--json")
@@ -29,6 +33,23 @@ def test_the_pilot_asks_of_no_image_that_the_gate_has_seen(run_cli, card):
     found = run_cli(*DIGITS, "--ids", ids, "--gate", card(seen=seen))
     assert found.code == 0, found.err
     assert found.json["quadrature"]["n"] == 1
+
+
+def test_a_pilot_of_probes_asks_of_no_image_that_the_gate_has_seen(run_cli, card):
+    images = md.load_data("digits").images
+    np.savez("four.npz", images=images[:4], levels=17)
+    words = ("nll", "--data", "four.npz", "--pair", "digits", "--ids", "0:1", "--threads", 1, "--json")
+    few = ("--probes", "auto:0.5")
+    found = run_cli(*words, *few, "--gate", card(seen=frozenset(digests(images[1:4]))))
+    assert found.code == 0, found.err
+    assert "on 1 images" in found.err
+
+
+def test_a_pilot_without_an_image_says_so():
+    data = md.load_data("digits").select(limit=3)
+    gate = replace(md.Gate(-7.006, -3.0), seen=frozenset(digests(data.images)))
+    with pytest.raises(UsageError, match="on all 3 images of digits"):
+        unseen(SimpleNamespace(model=SimpleNamespace(gate=gate), whole=data))
 
 
 def test_a_card_may_be_moved_and_another_gate_is_another_run(run_cli, card):

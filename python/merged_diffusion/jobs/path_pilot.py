@@ -18,6 +18,7 @@ import numpy as np
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.pilot import FINER
+from merged_diffusion.jobs.pilot_runs import unseen
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood.exact import log_likelihoods
 from merged_diffusion.likelihood.path_evidence import ASSUMED, Floats, PathEvidence, path_evidence
@@ -25,7 +26,6 @@ from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.methods import LEAST_TOL, Adams, Probes
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import PATH, read_settings
-from merged_diffusion.soft_gate import digests
 
 PILOT_IMAGES: Final = 16
 
@@ -61,9 +61,7 @@ def _recorded(folder: Path | None) -> PathEvidence | None:
 
 def _pilot(plan: Plan) -> Data:
     """The same for every shard and limit; a gate is asked about no image that it has seen."""
-    gate, whole = plan.model.gate, plan.whole
-    if gate is not None:
-        whole = whole.where(np.array([each not in gate.seen for each in digests(whole.images)]))
+    whole = unseen(plan)
     return whole.select(limit=min(PILOT_IMAGES, len(whole)))
 
 

@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from merged_diffusion.data.images import Data
+from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood import Likelihood, log_likelihood
 from merged_diffusion.ode.methods import Probes, Solver
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
+from merged_diffusion.soft_gate import digests
 
 Chosen = TypeVar("Chosen")
 
@@ -26,6 +30,27 @@ def recorded(
     with as_kept(out):
         settings = kept.get("settings", {})
         return read(settings) if settings.get(word) == wish else None
+
+
+def unseen(plan: Plan) -> Data:
+    """The whole set, the same for every shard and limit, without what the plan's gate was fitted to.
+
+    Raises
+    ------
+    UsageError
+        That is all of it.
+    """
+    gate, whole = plan.model.gate, plan.whole
+    if gate is None or gate.seen.isdisjoint(known := digests(whole.images)):
+        return whole
+    is_new = np.array([each not in gate.seen for each in known])
+    if not is_new.any():
+        raise UsageError(
+            f"the gate was fitted to or chosen on all {len(whole)} images of {whole.name}: none is left "
+            "for a pilot",
+            hint="score other images, or fit a gate to others (--tune-data)",
+        )
+    return whole.where(is_new)
 
 
 def scored(plan: Plan, images: Data, solver: Solver, probes: Probes) -> Likelihood:

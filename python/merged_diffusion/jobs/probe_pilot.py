@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.jobs.pilot_runs import recorded, scored
+from merged_diffusion.jobs.pilot_runs import recorded, scored, unseen
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.ode.methods import MOST_COLOURS, Probes
 
@@ -83,11 +83,11 @@ def _with(plan: Plan, colours: int) -> Plan:
 
 
 def _pilot(plan: Plan) -> int:
-    return min(PILOT_IMAGES, len(plan.whole))
+    return min(PILOT_IMAGES, len(unseen(plan)))
 
 
 def _measured(plan: Plan) -> Noise:
-    solver, images = plan.settings.options().solver, plan.whole.select(limit=_pilot(plan))
+    solver, images = plan.settings.options().solver, unseen(plan).select(limit=_pilot(plan))
     found = []
     for colours in MEASURED:
         errors = scored(plan, images, solver, Probes(colours, "fresh")).se_probe

@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from merged_diffusion.jobs.pilot_runs import unseen
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood.exact import log_likelihoods
 from merged_diffusion.likelihood.quadrature_check import QuadratureCheck, quadrature_check
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import QUADRATURE, read_settings
-from merged_diffusion.soft_gate import digests
 
 MOST: Final = 8
 SHARE: Final = 20  # images of a selection for one of the pilot: at most 5 % more, and one image at least
@@ -56,13 +56,8 @@ def recorded(settings: Mapping[str, Any]) -> QuadratureCheck | None:
 
 
 def _measured(plan: Plan, wanted: int) -> QuadratureCheck | None:
-    """On the first images of the whole set; None where all of them failed, or a leg is too short.
-
-    Under a gate that has seen images of the set: on the first of the selection, which holds none of them.
-    """
-    gate = plan.model.gate
-    has_seen = gate is not None and not gate.seen.isdisjoint(digests(plan.whole.images))
-    images, options = (plan.data if has_seen else plan.whole).select(limit=wanted), plan.settings.options()
+    """On the first images of the whole set; None where all of them failed, or a leg is too short."""
+    images, options = unseen(plan).select(limit=wanted), plan.settings.options()
     machine = replace(options.machine, profile_time=False)
     if not plan.settings.compile:  # which would be compiled for other rows again
         rows = wanted * options.n_draws

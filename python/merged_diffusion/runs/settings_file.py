@@ -32,7 +32,18 @@ FREE: Final = frozenset(
     f"settings.{name}"
     for name in (
         *("data", "split", "levels", "limit", "ids", "pair", "likelihood_expert", "quality_expert", "expert"),
-        *("eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "allow_failed", "preset"),
+        *(
+            "experts",
+            "eta",
+            "gamma",
+            "gammas",
+            "edm_sigma",
+            "logsnr",
+            "gate",
+            "compare",
+            "allow_failed",
+            "preset",
+        ),
         *("mean_of", "plan_for"),
     )
 ) | {"data.name", "data.split"}
