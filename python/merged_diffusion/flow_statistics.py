@@ -26,6 +26,7 @@ import numpy.typing as npt
 from merged_diffusion.errors import DataError, ExpertError, UsageError
 from merged_diffusion.files.arrays import NPZ, read_columns
 from merged_diffusion.files.zips import open_zip
+from merged_diffusion.roles import roles_in
 
 ROLES: Final = ("likelihood", "quality")
 NAMES: Final = ("gamma", "linear", "slope", "shift")
@@ -119,12 +120,14 @@ class ModelStatistics:
         for role, start, end in legs:
             table = self.tables.get(role)
             if table is None:
+                several = len(roles_in(role)) > 1
+                asked = " and ".join(roles_in(role)) + (" at once" if several else " as an expert")
                 raise UsageError(
-                    f"the statistics are of {' and '.join(self.tables)}, and the model asks "
-                    f"{'both experts at once' if role not in ROLES else f'a {role} expert'}",
-                    hint="dpm-v3 draws from an expert alone and from a threshold, not under a gate"
-                    if role not in ROLES
-                    else "merged-diffusion model-statistics measures those of this model",
+                    f"the statistics are of {' and '.join(self.tables)}, and the model asks {asked}",
+                    hint="merged-diffusion model-statistics measures those of this model"
+                    if role in ROLES
+                    else "dpm-v3 draws from an expert alone and from a pair's threshold, not under a gate "
+                    "nor from several experts; unipc does",
                 )
             low, high = float(table.gamma[0]), float(table.gamma[-1])
             if min(start, end) < low - SLACK or max(start, end) > high + SLACK:

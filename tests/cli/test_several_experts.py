@@ -1,9 +1,12 @@
 """Three experts from the command line: thresholds and a gate found, and used by the other commands."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
+
+import merged_diffusion as md
 
 FEW = ("--limit", 3, "--threads", 1, "--device", "cpu", "--quiet")
 
@@ -69,7 +72,13 @@ def test_a_run_of_three_goes_on_and_is_shown(run_cli, three, tmp_path):
     assert "3 experts, switching at gamma -6.000, 1.000" in shown.out
     other = run_cli("nll", "--data", "digits", *three, "--gammas=-6,2", "--out", out, *FEW)
     assert other.code != 0
-    assert "gammas" in other.err
+    assert "legs" in other.err
+    # The same experts by other names: their weights, code and legs say that they are.
+    source = three[1].rpartition(":")[0]
+    shutil.copy(source, "copied.py")
+    copied = [word.replace(source, "copied.py") for word in three]
+    again = run_cli("nll", "--data", "digits", *copied, "--gammas=-6,1", "--out", out, *FEW)
+    assert again.code == 0, again.err
 
 
 @pytest.mark.parametrize(
@@ -86,6 +95,10 @@ def test_a_run_of_three_goes_on_and_is_shown(run_cli, three, tmp_path):
         ("nll", 0, ["--gammas=-6,1"], "--gammas are the thresholds of three"),
         ("threshold", 1, [], "one --expert has no threshold"),
         ("threshold", 0, ["--budget", 1], "--budget is for three"),
+        ("threshold", 3, ["--budget", "nan"], "nan seconds an image is no finite number"),
+        ("threshold", 3, ["--budget", 0], "0 seconds an image is no finite number"),
+        ("threshold", 3, ["--no-confirm"], "--no-confirm is for a pair"),
+        ("nll", 3, ["--gammas=-6,1", "--as", "vdm"], "where 3 models are named"),
         ("gate", 3, [], "add --form full"),
         ("gate", 1, [], "one --expert has no gate"),
     ],
@@ -104,3 +117,24 @@ def test_a_gate_of_a_pair_is_not_one_of_three(run_cli, three, tmp_path):
     done = run_cli("nll", "--data", "digits", *three, "--gate", str(card), *FEW)
     assert done.code == 2
     assert "is one of two experts, and 3 are given" in " ".join(done.err.split())
+
+
+def test_statistics_of_several_are_refused_before_anything_is_measured(run_cli, three):
+    done = run_cli("model-statistics", "--data", "digits", *three, "--out", "s.npz", "--quiet")
+    assert done.code == 2
+    assert "given 3 times, and statistics are of one expert or a pair" in " ".join(done.err.split())
+    assert run_cli("model-statistics", "--data", "digits", "--gammas=-6,1", "--out", "s.npz").code == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "n", "words"),
+    [("threshold", 3, []), ("gate", 3, ["--form", "full"]), ("gate", 0, [])],
+)
+def test_images_that_are_reported_on_are_not_chosen_on(run_cli, three, monkeypatch, command, n, words):
+    digits = md.load_data("digits")
+    np.savez("tune.npz", images=digits.select(limit=2).images, levels=17)
+    for place in ("thresholds.choose_switches.find_switches", "gating.gated.find_on"):
+        monkeypatch.setattr(f"merged_diffusion.{place}", lambda *_, **__: pytest.fail("something was fitted"))
+    done = run_cli(command, "--data", "digits", *three[: 2 * n], *words, "--tune-data", "tune.npz", *FEW)
+    assert done.code == 2
+    assert "2 of the 3 images to report on are among the 2" in " ".join(done.err.split())

@@ -36,7 +36,9 @@ Examples:
     "--spacing", type=click.FloatRange(0, min_open=True), metavar="NUMBER", default=SPACING,
     show_default=True, help="Distance of the noise levels in gamma, minus log SNR.",
 )  # fmt: skip
-@options.less(model, "eta", "gamma", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate")
+@options.less(
+    model, "eta", "gamma", "gammas", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate"
+)
 @options.guidance
 @options.seed(SEED)
 @options.batch_coupled
@@ -54,6 +56,11 @@ def command(given: options.Given) -> int:
     the flow, on average over train images. They serve at every threshold.
     """
     settings = Settings.of(given)
+    if settings.experts is not None:
+        raise UsageError(
+            f"--expert was given {len(settings.experts)} times, and statistics are of one expert or a pair",
+            hint="sampler dpm-v3, which takes them, draws from these alone; use --sampler unipc for several",
+        )
     out: Path = given["out"]
     if out.suffix != ".npz":
         raise UsageError(f"--out {out} does not end in .npz", hint="statistics are arrays: name a FILE.npz")

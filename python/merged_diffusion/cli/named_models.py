@@ -23,10 +23,11 @@ def read_as(given: dict[str, Any]) -> None:
     if words is None:
         return
     named = [key for key in MODELS if given.get(key) is not None]
-    if len(named) != 1:
+    n = len(named) + len(given.get("experts") or ())
+    if n != 1:
         raise UsageError(
-            f"--as {words!r} is said where {len(named)} models are named",
-            hint="it is of the one that --expert, --likelihood-expert or --quality-expert names; of two, "
+            f"--as {words!r} is said where {n} models are named",
+            hint="it is of the one that --expert, --likelihood-expert or --quality-expert names; of several, "
             "write each behind its name: --quality-expert 'FILE as FAMILY:...'",
         )
     given[named[0]] = f"{given[named[0]]} as {words}"

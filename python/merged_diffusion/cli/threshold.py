@@ -13,6 +13,7 @@ import click
 from merged_diffusion.cli import completion, options, output
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs.option_checks import check_budget
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
 from merged_diffusion.scores.defaults import TUNED
@@ -77,6 +78,13 @@ def command(given: options.Given) -> int:
         what = "one --expert has no threshold" if alone else "--budget is for three --expert or more"
         raise UsageError(
             what, hint="repeat --expert, in the order of rising noise, or leave it out for a pair"
+        )
+    check_budget(given["budget"])
+    if given["no_confirm"] and settings.experts is not None:
+        raise UsageError(
+            "--no-confirm is for a pair: thresholds of several --expert are chosen by the bound, and nothing "
+            "is confirmed",
+            hint="leave it out",
         )
     out: Path | None = given["out"]
     quiet = given["quiet"]

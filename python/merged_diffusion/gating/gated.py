@@ -15,7 +15,7 @@ from merged_diffusion.likelihood import Likelihood, log_likelihoods, paired_diff
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.scores.differences import Difference
 from merged_diffusion.soft_gate import Gate
-from merged_diffusion.thresholds.auto import find_on, tuning_data
+from merged_diffusion.thresholds.auto import check_apart, find_on, tuning_data
 
 HALF: Final = "one half"
 
@@ -83,6 +83,8 @@ def gated(
     settings, experts, pair = plan.settings, plan.models.experts, plan.models.pair
     likelihood, quality = experts["likelihood"], experts["quality"]
     tune = tuning_data(settings, tune_data, tune_limit)
+    if test:
+        check_apart(tune, plan.data)
     eta_range = None if pair is None else pair.eta_range
     tell(f"finding a threshold on {len(tune)} images of {set_name(tune.name, tune.split)}")
     switch = find_on(experts, tune, settings, eta_range=eta_range).gamma

@@ -11,7 +11,7 @@ from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.gating.simplex_fit import fit_gate_of, flat
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.merge import Convention, MergedModel
-from merged_diffusion.thresholds.auto import tuning_data
+from merged_diffusion.thresholds.auto import check_apart, tuning_data
 from merged_diffusion.thresholds.choose_switches import HARD, Compared, found_on, hard, of, scored, sources
 
 EQUAL: Final = "equal"
@@ -32,6 +32,8 @@ def gated_of(
     begin = time.perf_counter()
     experts = list(plan.models.experts.values())
     tune = tuning_data(plan.settings, tune_data, tune_limit)
+    if test:
+        check_apart(tune, plan.data)
     tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
     found = found_on(plan, tune)
     switches = ", ".join(f"{gamma:.2f}" for gamma in found.gammas)

@@ -15,7 +15,7 @@ from merged_diffusion.likelihood import Likelihood, log_likelihoods, paired_diff
 from merged_diffusion.merge import Convention, MergedModel, as_model
 from merged_diffusion.scores.differences import Difference
 from merged_diffusion.simplex_gate import SimplexGate
-from merged_diffusion.thresholds.auto import tuning_data
+from merged_diffusion.thresholds.auto import check_apart, tuning_data
 from merged_diffusion.thresholds.switches import Switches, find_switches
 
 HARD: Final = "switches"
@@ -89,6 +89,8 @@ def choose_switches(
     """
     begin = time.perf_counter()
     tune = tuning_data(plan.settings, tune_data, tune_limit)
+    if test:
+        check_apart(tune, plan.data)
     experts = list(plan.models.experts.values())
     tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
     found = found_on(plan, tune, budget)
