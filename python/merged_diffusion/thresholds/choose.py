@@ -12,7 +12,7 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.runs import versions
-from merged_diffusion.thresholds.auto import find_on, tuning_data
+from merged_diffusion.thresholds.auto import check_apart, find_on, tuning_data
 from merged_diffusion.thresholds.confirm import Confirmed, ConfirmedRow, confirm_threshold
 from merged_diffusion.thresholds.find import Found
 
@@ -93,6 +93,8 @@ def choose(
     start = time.perf_counter()
     settings, experts, pair = plan.settings, plan.models.experts, plan.models.pair
     tune = tuning_data(settings, tune_data, tune_limit)
+    if test:
+        check_apart(tune, plan.data)
     tell(f"finding a threshold on {len(tune)} images of {set_name(tune.name, tune.split)}")
     found = find_on(experts, tune, settings, eta_range=None if pair is None else pair.eta_range)
 
