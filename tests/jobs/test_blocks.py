@@ -97,15 +97,18 @@ class Cluster:
 
         return go
 
-    def run(self, kills=None, store_dies=np.inf):
-        kills = kills or {}
+    def run(self, kills=None, store_dies=np.inf, hangs=None, begin=0.0):
+        kills, hangs = kills or {}, hangs or {}
         workers = [self.worker(rank) for rank in range(len(self.speeds))]
-        clocks = dict.fromkeys(range(len(workers)), 0.0)
+        clocks = dict.fromkeys(range(len(workers)), begin)
         while clocks:
             rank = min(clocks, key=clocks.__getitem__)
             self.now = clocks[rank]
             assert self.now < 1e5, "it does not end"
             self.store.is_lost = self.now >= store_dies
+            if self.now >= hangs.get(rank, np.inf):
+                del clocks[rank]  # it stays at work
+                continue
             if self.now >= kills.get(rank, np.inf):
                 self.dead[rank] = kills[rank]
                 workers[rank](ends=True)
@@ -172,6 +175,32 @@ def test_a_worker_that_hangs_is_given_up():
     cluster = Cluster((1, 1, 1e-4))
     assert cluster.run() < 5e4
     assert (np.maximum.reduce([cluster.records[0]]) < 2000).all()
+
+
+@pytest.mark.parametrize("at", [0.0, 5.0, 40.0, 70.0, 78.0, 81.0])
+def test_a_slow_worker_does_not_wait_for_ever_for_a_fast_one_that_hangs(at):
+    """What it leaves is given up after at most 1200 s, and takes at most 96 times 8 s."""
+    cluster = Cluster((1, 1 / 8))
+    assert cluster.run(hangs={0: at}) < 1200 + 96 * 8
+    assert (cluster.counts[0] == 1).all()
+
+
+@pytest.mark.parametrize("at", [0.0, 3.0, 20.0, 29.0])
+def test_after_a_restart_the_store_goes_on_with_what_is_missing(at):
+    cluster = Cluster((1, 1, 1, 1 / 8))
+    cluster.run(dict.fromkeys(range(4), at))
+    cluster.dead = {}
+    assert cluster.run(begin=at) - at < 1.3 * 96 / 3.125
+    assert (cluster.counts[0] == 1).all()
+
+
+def test_what_was_done_before_a_restart_is_not_done_again():
+    store, done = Counters(), np.arange(10) < 6
+    store.add("w/0/came", 1)
+    store.put("w/0/units", np.arange(10, dtype="<i8").tobytes())
+    work = Work("w", 10, 1, 1, lambda: done, lambda _: False)
+    masks = list(SpeedShares(store, (0, 1)).first(work))
+    assert (np.sum(masks, axis=0) == ~done).all()
 
 
 def test_images_that_share_steps_stay_together():

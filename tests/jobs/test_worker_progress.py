@@ -1,11 +1,14 @@
 """A watch of workers: records by worker, speed between two looks, the time that is left, and its end."""
 
+import numpy as np
 import pytest
 
 from merged_diffusion.cli import watching
 from merged_diffusion.errors import RunError
 from merged_diffusion.jobs.worker_progress import Watch
 from merged_diffusion.runs import Run
+from merged_diffusion.sampling.samples import Samples
+from merged_diffusion.sampling.store import Store
 from merged_diffusion.scores.record import Record
 
 SETTINGS = {"command": "nll", "model": "merged", "settings": {"batch_size": 1}, "data": {"n_set": 8}}
@@ -62,6 +65,45 @@ def test_a_sweep_is_all_of_its_rows(tmp_path):
             run.append(record(0))
     look = Watch(tmp_path).look()
     assert (look.done, look.wanted, [w.n for w in look.workers]) == (2, 16, [2])
+
+
+def test_a_sweep_of_which_no_row_has_begun_is_waited_for(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    watched = Watch(tmp_path)
+    assert not watched.look().is_over
+    with Run.open(tmp_path / "quality", SETTINGS, selection=ALL) as run:
+        for image in range(8):
+            run.append(record(image))
+    assert watched.look().is_over
+
+
+def samples(ids):
+    images = np.zeros((len(ids), 1, 2, 2), dtype=np.uint8)
+    return Samples(images, np.array(ids), None, 256, {"quality": np.ones(len(ids))})
+
+
+def test_samples_of_a_sweep_are_counted_by_worker(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    now = 0.0
+    watched = Watch(tmp_path, lambda: now)
+    identity = {"settings": {}, "image_shape": [1, 2, 2]}
+    out = tmp_path / "quality" / "samples.npz"
+    with Store(out, np.arange(4), identity, (0, 2)) as one:
+        with Store(out, np.arange(4), identity, (1, 2)) as two:
+            assert [(w.shard, w.n, w.is_at_work) for w in watched.look().workers] == [
+                ((0, 2), 0, True),
+                ((1, 2), 0, True),
+            ]
+            one.append(samples([0, 1]))
+            two.append(samples([1]))
+        now = 10.0
+        look = watched.look()
+        assert (look.done, look.wanted, look.is_over) == (2, 4, False)
+        assert [(w.n, w.is_at_work, w.speed) for w in look.workers] == [(2, True, 0.2), (1, False, 0.1)]
+        one.append(samples([2, 3]))
+        one.finish()
+    assert watched.look().is_over
+    assert (watched.look().done, Watch(tmp_path).look().done) == (4, 4)
 
 
 def test_what_holds_no_run_is_refused(tmp_path):

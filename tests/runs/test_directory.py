@@ -52,7 +52,7 @@ def refuse(place):
 
 def tabulate(place):
     sweep_folder.begin(place / "swept", TABLE)
-    sweep_folder.write(place / "swept", dataclasses.replace(TABLE, seconds=1.0))
+    sweep_folder.write(place / "swept", lambda: dataclasses.replace(TABLE, seconds=1.0))
 
 
 def drawing(ending):

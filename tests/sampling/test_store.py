@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from merged_diffusion.errors import IncompleteError, RunCorruptError, RunError, StorageError
+from merged_diffusion.runs.directory import Directory
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.sampling.store import Store
 
@@ -194,6 +195,38 @@ def test_a_worker_that_comes_after_another_wrote_says_what_was_written(tmp_path,
         two.append(batch([2, 3]))
         assert two.finish() == one.finish()
         assert one.finished["n"] == 4
+
+
+def test_batches_that_overlap_keep_the_images_of_both(out):
+    with begun(out, 0) as one, begun(out, 1) as two:
+        one.append(batch([0, 1, 2]))
+        two.append(batch([0, 3]))
+        two.append(batch([0]))  # and a shorter one of its own
+        assert one.held() == two.held() == {0, 1, 2, 3}
+        assert one.finish()["n"] == 4
+
+
+def test_a_batch_whose_name_says_no_worker_is_gone_on_with(out):
+    with pytest.raises(InterruptedError):
+        drawn(out, 1, halted=halt)
+    first = min(out.with_name("images.npz.part").glob("*.npz"))
+    first.rename(first.with_name(f"{0:020d}.npz"))
+    with Store(out, np.arange(4), IDENTITY | {"seed": 1}) as store:
+        assert store.held() == {0, 1, 2, 3}
+        assert store.finish()["n"] == 4
+    assert not out.with_name("images.npz.part").exists()
+
+
+def test_a_batch_is_read_once_however_often_ids_are_asked_for(out, monkeypatch):
+    with begun(out, 0) as one, begun(out, 1) as two:
+        one.append(batch([0, 1]))
+        asked, real = [], Directory.read
+        monkeypatch.setattr(Directory, "read", lambda self, name: asked.append(name) or real(self, name))
+        for _ in range(3):
+            assert two.held() == {0, 1}
+        two.append(batch([2, 3]))
+        assert two.held() == {0, 1, 2, 3}
+        assert len(asked) == len(set(asked)) == 2
 
 
 def test_a_disk_that_cannot_be_read_is_a_storage_error(out, monkeypatch):

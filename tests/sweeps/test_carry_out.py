@@ -123,5 +123,5 @@ def test_options_of_another_metric_are_refused(given, options, told):
 def test_a_table_that_is_read_is_written_as_it_was(tmp_path, given, options):
     table = sweep(Settings.of(given), [0.4, 0.1, 0], **options, out=tmp_path)
     kept = (tmp_path / sweep_folder.NAME).read_bytes()
-    sweep_folder.write(tmp_path, sweep_folder.read(tmp_path))
+    sweep_folder.write(tmp_path, lambda: sweep_folder.read(tmp_path))
     assert (tmp_path / sweep_folder.NAME).read_bytes() == kept == json_text(table.as_dict())

@@ -61,9 +61,6 @@ class Blocks(Protocol):
     def passes(self) -> tuple[Callable[[Work], Iterator[Mask]], ...]:
         """Each is to be gone through for all works, before the next is."""
 
-    def summed(self, name: str, n: int) -> int:
-        """What all workers have counted under a name, ``n`` of this one with it."""
-
 
 def fixed_part(n: int, unit: int, shard: tuple[int, int], done: Mask) -> Mask:
     """[n] what worker I of N has to compute: images I, I + N, ... or whole blocks of ``unit`` of them."""
@@ -89,10 +86,6 @@ class FixedShare:
     def passes(self) -> tuple[Callable[[Work], Iterator[Mask]], ...]:
         """One, which gives the share at once: other shares are others'."""
         return (self._share,)
-
-    def summed(self, name: str, n: int) -> int:  # noqa: ARG002
-        """What this worker counted."""
-        return n
 
     def _share(self, work: Work) -> Iterator[Mask]:
         part = fixed_part(work.n, work.unit, self.shard, work.done())

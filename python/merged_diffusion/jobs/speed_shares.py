@@ -2,7 +2,8 @@
 
 A block is half of what is left, in the proportion of this worker's speed to that of all (guided
 self-scheduling, Polychronopoulos and Kuck 1987), so that all end together; a worker that would still be at
-its block when the others have done all that is left takes none. At the end the images without a record are
+its block when the others have done all that is left takes none, as long as the others go on taking some. At
+the end the images without a record are
 looked for: those in the block of a worker that is gone, or that is far behind its own speed, are computed by
 the others. Two records of an image are the same, so nothing is lost where both come.
 
@@ -66,18 +67,11 @@ class SpeedShares:
         """Blocks off the counter of every work, then what workers that are gone have left."""
         return self.first, self.rest
 
-    def summed(self, name: str, n: int) -> int:
-        """What all have counted; this worker alone, where the store is gone."""
-        try:
-            return n if self._is_lost else self.store.add(f"sum/{name}", n)
-        except StoreLost as error:
-            self._lost(error)
-            return n
-
     def first(self, work: Work) -> Iterator[Mask]:
         """Blocks off the counter until it has come to the end."""
         if not self._is_lost:
             try:
+                self._claim(work, [])  # in place of what this rank had before a restart
                 yield from self._counted(work, f"{work.name}/0", None)
             except StoreLost as error:
                 self._lost(error)
@@ -105,18 +99,23 @@ class SpeedShares:
     def _counted(self, work: Work, key: str, orphans: list[int] | None) -> Iterator[Mask]:
         units = self._agreed(work, key, orphans)
         counter = f"{key}/next"
+        count, moved = -1, 0.0  # as this worker left it, or saw others move it, and when they did
         while True:
             taken = self.store.add(counter, 0)
+            if taken != count:
+                count, moved = taken, self.clock()
             if taken >= len(units):
                 return
-            size = self._size(work, len(units) - taken)
+            size = self._size(work, len(units) - taken, self.clock() - moved)
             if not size:
                 self.sleep(POLL_SECONDS)
                 continue
-            end = self.store.add(counter, size)
-            block = units[end - size : end]
+            count = self.store.add(counter, size)
+            # After a restart the units are as those who came first found them.
+            left = work.open_units()
+            block = [unit for unit in units[count - size : count] if unit in left]
             if not block:
-                return
+                continue
             self._claim(work, block)
             begin = self.clock()
             yield work.mask(block)
@@ -138,8 +137,11 @@ class SpeedShares:
         agreed: list[int] = np.frombuffer(found, dtype="<i8").tolist()
         return agreed
 
-    def _size(self, work: Work, left: int) -> int:
-        """How many of the units that are left make this worker's next block; 0: they are the others'."""
+    def _size(self, work: Work, left: int, still: float) -> int:
+        """How many of the units that are left make this worker's next block; 0: they are the others'.
+
+        ``still`` are the seconds since another took any: one that hangs, or fails at this work, does not.
+        """
         least = math.ceil(work.rows / work.unit)
         if self._speed is None:
             return least
@@ -150,7 +152,8 @@ class SpeedShares:
         if fastest is not None and own < others[fastest]:
             block = min(least, left) * work.unit
             by_others = left * work.unit / (total - own) + block / others[fastest]
-            if block / own > by_others and work.is_at_work(fastest):
+            in_time = still < LATE_SECONDS + LATE * by_others
+            if block / own > by_others and in_time and work.is_at_work(fastest):
                 return 0
         share = math.ceil(left * own / total / 2)
         return max(least, min(share, int(BLOCK_SECONDS * own / work.unit)))

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Final
 
 from merged_diffusion.errors import RunError
+from merged_diffusion.jobs.drawing_progress import DrawingProgress
 from merged_diffusion.jobs.kept_runs import wanted_ids
 from merged_diffusion.runs import PARTS, open_run, worker_at_work
 from merged_diffusion.runs.known_records import KnownRecords, journals
 from merged_diffusion.runs.settings_file import read_settings
 
 JOURNAL: Final = re.compile(r"images-([0-9]+)-of-([0-9]+)\.jsonl")
+SAMPLES: Final = "samples.npz"  # of a row of a sweep
 LOOKS: Final = 30  # over which a speed is taken
 Shard = tuple[int, int]
 
@@ -47,17 +49,19 @@ class Look:
     @property
     def is_over(self) -> bool:
         """Whether every image has a record."""
-        return self.done >= self.wanted
+        return 0 < self.wanted <= self.done
 
 
 @dataclass
 class Watch:
-    """The runs in a folder; `look` gives their state at each time.
+    """The runs, or the samples of a sweep, in a folder; `look` gives their state at each time.
+
+    A sweep of which no row has begun yet has none.
 
     Raises
     ------
     RunError
-        The folder is neither a run nor a sweep whose rows are runs.
+        The folder is neither a run nor a sweep.
     """
 
     folder: Path
@@ -66,9 +70,10 @@ class Watch:
     _counts: deque[tuple[float, Counter[Shard]]] = field(
         default_factory=lambda: deque(maxlen=LOOKS), init=False
     )
+    _drawn: dict[Path, DrawingProgress] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        if not self._runs():
+        if not self._runs() and not (self.folder / "sweep.json").is_file():
             open_run(self.folder)  # which says what is wrong
             raise RunError(f"{self.folder}: holds no run")
 
@@ -90,6 +95,11 @@ class Watch:
             ids = set(wanted_ids(open_run(run)))
             wanted += len(ids)
             done += len(ids & {record.id for record in known.records()})
+        for out in {path.with_name(SAMPLES) for path in self.folder.glob(f"*/{SAMPLES}*")}:
+            drawn = self._drawn.setdefault(out, DrawingProgress(out)).look()
+            done, wanted = done + drawn.done, wanted + drawn.wanted
+            counts.update(drawn.counts)
+            at_work |= drawn.at_work
         self._counts.append((self.clock(), counts))
         begin, before = self._counts[0]
         seconds = self._counts[-1][0] - begin

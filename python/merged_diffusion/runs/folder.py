@@ -19,10 +19,10 @@ LOCK: Final = "settings.lock"
 
 
 @contextmanager
-def locked(folder: Directory, *written: str) -> Iterator[None]:
+def locked(folder: Directory, *written: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Alone in a directory for what takes a moment: to begin, to summarise (``written``), to take back."""
     refused = RunLockedError(f"{folder.path}: settings.json stays locked by another process")
-    with Lock(folder, LOCK).held(LOCK_SECONDS, refused):
+    with Lock(folder, LOCK).held(seconds, refused):
         folder.remove_drafts(written)
         yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -38,6 +39,22 @@ def columns_in(part: Directory, name: str) -> dict[str, npt.NDArray[Any]]:
             hint="remove it: its images are drawn again",
             file=str(part.path / name),
         ) from error
+
+
+class KnownIds:
+    """The ids of batches, each of which is read once."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, npt.NDArray[np.int64]] = {}
+
+    def of(self, part: Directory, names: Iterable[str]) -> set[int]:
+        """The ids in the batches of these names."""
+        found: set[int] = set()
+        for name in names:
+            if name not in self._ids:
+                self._ids[name] = columns_in(part, name)["ids"]
+            found.update(self._ids[name].tolist())
+        return found
 
 
 def samples_in(part: Directory, name: str) -> Samples:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from merged_diffusion.errors import RunMismatchError
-from merged_diffusion.runs.directory import Directory, strangers
+from merged_diffusion.runs.directory import Directory, strangers, token
 from merged_diffusion.runs.folder import LOCK
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.lock import ANY_CLAIM, Lock
@@ -21,7 +21,8 @@ PART: Final = ".part"
 SETTINGS: Final = "settings.json"
 FINISH: Final = "finish.lock"
 DRAFT: Final = "draft"
-BATCH: Final = re.compile(r"[0-9]{20}\.npz")
+# Least id, worker, and eight hex digits, by which batches that overlap keep apart; once it was the id alone.
+BATCH: Final = re.compile(r"[0-9]{20}(?:-[0-9]{4,}-of-[0-9]{4,}-[0-9a-f]{8})?\.npz")
 SHARE: Final = re.compile(r"shard-[0-9]{4,}-of-[0-9]{4,}\.lock")
 OWN: Final = re.compile(
     rf"{BATCH.pattern}|[0-9]{{20}}\.[0-9]+|{SHARE.pattern}|{re.escape(SETTINGS)}|{re.escape(LOCK)}"
@@ -99,6 +100,11 @@ def is_share_taken(part: Directory, shard: tuple[int, int]) -> bool:
         return True
     lock.release()
     return False
+
+
+def batch_name(first: int, shard: tuple[int, int]) -> str:
+    """A name that no batch has, for one of worker I of N whose least id is ``first``."""
+    return f"{first:020d}-{shard[0]:04d}-of-{shard[1]:04d}-{token()}.npz"
 
 
 def batch_names(part: Directory) -> list[str]:

@@ -27,13 +27,14 @@ from merged_diffusion.runs.lock import Lock
 from merged_diffusion.runs.places import followed, make, refuse_special, require_space, unmake
 from merged_diffusion.runs.settings_file import FORMAT, json_text, read_settings
 from merged_diffusion.sampling import sample_files
-from merged_diffusion.sampling.batches import batch_of, columns_in, samples_in, summary
+from merged_diffusion.sampling.batches import KnownIds, batch_of, samples_in, summary
 from merged_diffusion.sampling.parts import (
     DRAFT,
     FINISH,
     LEFT,
     OWN,
     SETTINGS,
+    batch_name,
     batch_names,
     clear_leftovers,
     is_same,
@@ -83,7 +84,7 @@ class Store:
         self._place: Directory | None = None  # where the output goes
         self._part: Directory | None = None
         self._lock: Lock | None = None
-        self._share = share_lock(shard)
+        self._share, self._shard, self._known = share_lock(shard), shard, KnownIds()
         self.finished = self._is_complete() if self._form != "png" else None
         try:
             self._made = make(self._target.parent)
@@ -146,7 +147,7 @@ class Store:
         if self.finished is None:
             try:
                 part = _open(self._part)
-                found = {int(i) for name in batch_names(part) for i in columns_in(part, name)["ids"]}
+                found = self._known.of(part, batch_names(part))
                 if self._is_there():
                     return found
             except StorageError:
@@ -164,8 +165,7 @@ class Store:
         if not self._is_there():
             self._by_another()  # who had drawn the same
             return
-        name = f"{int(samples.ids.min()):020d}.npz"
-        _open(self._part).write(name, batch_of(samples))
+        _open(self._part).write(batch_name(int(samples.ids.min()), self._shard), batch_of(samples))
 
     def finish(self) -> dict[str, object] | None:
         """Write the output if all images are there; what it says of them, else None.

@@ -46,6 +46,8 @@ class Sweep:
         self.out = out
         self.cost = Cost()
         self.seconds = 0.0
+        self._others = Evaluations()  # what earlier commands and other workers spent, as last read
+        self._written = Evaluations()  # what sweep.json holds of this process
         self._errors: dict[str, RowError] = {}
         held, made = None, None
         if out is not None:
@@ -53,7 +55,7 @@ class Sweep:
                 out, self._table((), None), allow_rebatch=allow_rebatch, is_shared=blocks.shard[1] > 1
             )
         if held is not None:
-            self.cost, self.seconds = Cost(held.evaluations), held.seconds
+            self._others, self.seconds = held.evaluations, held.seconds
         try:
             self.rows: ScoredRows | DrawnRows = (
                 DrawnRows(plan, out, blocks)  # samples are of one machine
@@ -68,18 +70,9 @@ class Sweep:
 
     def run(self, observe: Observer | None = None) -> None:
         """Compute what is not there yet; ``observe(row, record or samples)`` is called as they are made."""
-
-        def failed(name: str, error: Exception) -> None:
-            self._errors[name] = RowError.of(error)
-
-        begin, kept = time.monotonic(), self.cost.evaluations
+        begin = time.monotonic()
         try:
-            self.rows.run(observe, self.cost, failed)
-            own = self.cost.evaluations
-            self.cost.evaluations = Evaluations(
-                kept.spent + self.blocks.summed("spent", own.spent - kept.spent),
-                kept.single_runs + self.blocks.summed("single runs", own.single_runs - kept.single_runs),
-            )
+            self.rows.run(observe, self.cost, self._failed)
         except BaseException:
             self.cost.time_profile = None  # where the time of what was cut short went is not known
             self.seconds += time.monotonic() - begin
@@ -90,20 +83,27 @@ class Sweep:
         self.write()
 
     def count_again(self) -> None:
-        """Write the table once more, when other workers have ended: with the evaluations of all."""
-        held = None if self.out is None else sweep_folder.read(self.out)
-        if held is not None:
-            most = (
-                max(held.evaluations.spent, self.cost.evaluations.spent),
-                max(held.evaluations.single_runs, self.cost.evaluations.single_runs),
-            )
-            self.cost.evaluations = Evaluations(*most)
+        """Write the table once more, when other workers have ended: what they left unmeasured is measured."""
+        if isinstance(self.rows, DrawnRows):
+            self.rows.measure_rest(self._failed, self._errors)
         self.write()
 
     def write(self) -> None:
-        """Replace ``sweep.json``."""
-        if self.out is not None:
-            sweep_folder.write(self.out, self.result())
+        """Replace ``sweep.json``; what this process has spent since it last did is added to what it says."""
+        if self.out is None:
+            return
+        own = self.cost.evaluations
+        sweep_folder.write(self.out, self._with_others, is_shared=self.blocks.shard[1] > 1)
+        self._written = own
+
+    def _with_others(self) -> SweepTable:
+        held = None if self.out is None else sweep_folder.read(self.out)
+        if held is not None:
+            self._others = _added(held.evaluations, self._written, -1)
+        return self.result()
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self._errors[name] = RowError.of(error)
 
     def result(self) -> SweepTable:
         """The table over what there is: the content of ``sweep.json``."""
@@ -112,7 +112,11 @@ class Sweep:
 
     def _table(self, rows: Sequence[SweepRow], best: Best | None) -> SweepTable:
         found = replace(
-            self.plan.table, rows=rows, evaluations=self.cost.evaluations, best=best, seconds=self.seconds
+            self.plan.table,
+            rows=rows,
+            evaluations=_added(self._others, self.cost.evaluations),
+            best=best,
+            seconds=self.seconds,
         )
         plan, profile = self.plan, self.cost.time_profile
         if profile is None or not isinstance(plan, ScorePlan) or not plan.settings.machine.profile_time:
@@ -126,6 +130,10 @@ class Sweep:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.rows.close()
+
+
+def _added(one: Evaluations, two: Evaluations, times: int = 1) -> Evaluations:
+    return Evaluations(one.spent + times * two.spent, one.single_runs + times * two.single_runs)
 
 
 def place(

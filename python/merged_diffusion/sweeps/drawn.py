@@ -19,15 +19,18 @@ import numpy as np
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.files.reading import read_bytes
-from merged_diffusion.jobs.blocks import ALONE, Blocks, FixedShare, Mask, Work
+from merged_diffusion.jobs.blocks import ALONE, Blocks, Mask, Work
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
 from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.jobs.worker_progress import SAMPLES
 from merged_diffusion.ode.machine import DEVICE
 from merged_diffusion.quality.assess import assess
 from merged_diffusion.quality.frechet import difference
+from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.kept import SENSELESS
+from merged_diffusion.runs.lock import Lock
 from merged_diffusion.runs.places import make, storing, unmake
 from merged_diffusion.runs.settings_file import meaning_digest, write_json
 from merged_diffusion.sampling import Samples
@@ -48,8 +51,9 @@ from merged_diffusion.sweeps.sweep_plan import (
 from merged_diffusion.sweeps.table import RowError, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
 
-SAMPLES: Final = "samples.npz"
 SUMMARY: Final = "summary.json"
+MEASURE: Final = "measure.lock"
+MEASURE_SECONDS: Final = 600.0  # that another worker may take to measure a row
 # What samples depend on beside how they are drawn.
 OF_MODELS: Final = (
     *("data", "variant", "pair", "likelihood_expert", "quality_expert", "convention", "extrapolate"),
@@ -180,12 +184,31 @@ class DrawnRows:
         finally:
             cost.add(round(spent), round(spent))
 
-    def _conclude(self, row: PlannedRow[SamplePlan], run: SampleRun) -> None:
-        """Measure a row of which all is drawn; of workers who share blocks, the first one does."""
+    def _conclude(self, row: PlannedRow[SamplePlan], run: SampleRun, seconds: float = 0.0) -> None:
+        """Measure a row of which all is drawn; of several workers one does, and the others go on."""
         drawn = run.conclude()
-        speaks = isinstance(self._blocks, FixedShare) or self._blocks.shard[0] == 0
-        if drawn["sha256"] is not None and speaks:
+        if drawn["sha256"] is None:
+            return
+        if self._blocks.shard[1] == 1:
             self._measure(row, drawn)
+            return
+        with Directory(self._folder / row.folder) as place:
+            lock = Lock(place, MEASURE)
+            try:
+                if lock.acquire(seconds) or seconds:
+                    self._measure(row, drawn)  # which one that hangs may do, too
+            finally:
+                lock.release()
+
+    def measure_rest(self, failed: Failed, errors: Mapping[str, RowError]) -> None:
+        """Measure what is drawn and not measured, when others have ended; rows with ``errors`` are left out.
+
+        Who measures a row now is waited for.
+        """
+        for row, run in zip(self._rows, self._runs, strict=True):
+            if row.name not in errors and len(run.store.held()) == len(run.plan.ids):
+                with spoiling_one_row(row.name, failed):
+                    self._conclude(row, run, MEASURE_SECONDS)
 
     def others_at_work(self) -> bool:
         """Whether another worker is drawing."""

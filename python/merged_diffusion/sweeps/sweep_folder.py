@@ -7,8 +7,8 @@ thresholds and how many images a command asks for may differ.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from merged_diffusion.sweeps.request import METRICS
 from merged_diffusion.sweeps.table import FORMAT, SweepTable
 
 NAME: Final = "sweep.json"
+WRITE_SECONDS: Final = 600.0  # that other workers may take for their tables
 
 
 def read(folder: Path) -> SweepTable | None:
@@ -69,7 +70,7 @@ def begin(
     if held is None:
         made = make(folder)
         try:
-            with Directory(folder) as place, locked(place) if is_shared else nullcontext():
+            with Directory(folder) as place, _alone(place, is_shared=is_shared):
                 held = read(folder) if is_shared else None
                 if held is None:
                     refuse_strangers(place, NAME)
@@ -91,11 +92,18 @@ def begin(
     return held, None
 
 
-def write(folder: Path, table: SweepTable) -> None:
-    """Replace the table."""
-    with Directory(folder) as place:
+def write(folder: Path, result: Callable[[], SweepTable], *, is_shared: bool = False) -> None:
+    """Replace the table by that of ``result``.
+
+    Workers that end together (``is_shared``) do it one after the other, each from what is there by then.
+    """
+    with Directory(folder) as place, _alone(place, is_shared=is_shared):
         place.remove_drafts([NAME])
-        place.write(NAME, json_text(table.as_dict()))
+        place.write(NAME, json_text(result().as_dict()))
+
+
+def _alone(place: Directory, *, is_shared: bool) -> AbstractContextManager[None]:
+    return locked(place, seconds=WRITE_SECONDS) if is_shared else nullcontext()
 
 
 def take_back(folder: Path, made: Sequence[Path]) -> None:
