@@ -16,6 +16,8 @@ import torch
 from merged_diffusion.cli import main, workers
 from merged_diffusion.cli.workers import Worker, gpu_of, store_address, take_gpu, worker_share
 from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs import launch_store
+from merged_diffusion.jobs.speed_shares import StoreLost
 from merged_diffusion.runs import Run, open_run, others_at_work
 from merged_diffusion.runs.journal import Journal, is_at_work
 from merged_diffusion.scores.record import Record
@@ -164,6 +166,19 @@ def test_rank_0_waits_for_those_at_work_and_no_longer(tmp_path, monkeypatch):
     workers.await_others(lambda: False, lambda: 1)
 
 
+def test_rank_0_waits_no_longer_for_one_that_hangs_when_nothing_is_missing(monkeypatch):
+    now, missing = [0.0], iter([1, 0, 0])
+    monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(workers.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+
+    def hangs():
+        assert now[0] < 1000, "it waits for ever"
+        return True
+
+    workers.await_others(hangs, lambda: next(missing))
+    assert now[0] <= 3 * workers.GRACE_SECONDS + 4  # asked twice, and one look later
+
+
 HOLD = """import sys, time
 from pathlib import Path
 from merged_diffusion.runs.journal import Journal
@@ -261,6 +276,15 @@ def test_a_task_that_sees_its_own_gpu_alone_takes_it():
     assert gpu_of(worker, None, 1) == 0
 
 
+def test_tasks_that_slurm_has_bound_to_a_gpu_each_take_the_one_that_they_see():
+    bound = SLURM | {"SLURM_GPUS_ON_NODE": "2"}
+    for variables in (bound, bound | TORCHRUN):
+        worker = worker_share(None, variables)
+        assert [gpu_of(worker, None, n_gpus) for n_gpus in (1, 2)] == [0, 1]
+    with pytest.raises(UsageError, match="2 ranks of this machine would share 1 GPU"):
+        gpu_of(worker_share(None, SLURM | {"SLURM_GPUS_ON_NODE": "1"}), None, 1)
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
@@ -292,6 +316,46 @@ def test_the_store_is_the_launchs_or_the_options():
         store_address(alone, ("node-2", 1), {})
     with pytest.raises(UsageError, match="MASTER_PORT = 'x' is no port"):
         store_address(worker, None, launch | {"MASTER_PORT": "x"})
+
+
+class Opened:
+    """A store that only says how it was opened."""
+
+    address = "node-1:29500"
+
+    def __init__(self, *_, **options):
+        self.options = options
+
+
+def test_a_restart_of_one_node_leaves_all_in_the_same_store(monkeypatch):
+    monkeypatch.setattr(launch_store, "LaunchStore", Opened)
+    launch = TORCHRUN | {"MASTER_ADDR": "node-1", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "7"}
+    found = [
+        workers.blocks_of(
+            worker_share(None, launch), None, launch | {"TORCHELASTIC_RESTART_COUNT": n}, quiet=True
+        )
+        for n in "01"
+    ]
+    assert found[0].store.options == found[1].store.options == {"prefix": "7", "serves": False}
+
+
+def test_any_rank_tells_that_it_has_no_store(call, monkeypatch):
+    def refuse(*_, **__):
+        raise StoreLost("no store at node-1:1")
+
+    monkeypatch.setattr(launch_store, "LaunchStore", refuse)
+    launch = {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "node-1", "MASTER_PORT": 1}
+    told = call(*NLL, "--out", "run", **launch)
+    assert (told.code, told.out) == (0, "")
+    assert told.err == ("note: worker 1 of 2; fixed shares of the images, as there is no store at node-1:1\n")
+    assert call(*NLL, "--out", "run", "--quiet", **launch).err == ""
+
+
+def test_workers_with_a_store_need_a_directory_in_common(call):
+    result = call(*NLL, "--shard", "0/2", "--store", "127.0.0.1:1", "--json")
+    assert result.code == 2
+    assert "2 workers with a --store" in result.json["error"]["message"]
+    Worker((0, 2)).check_out(None, "off")
 
 
 @pytest.mark.parametrize(

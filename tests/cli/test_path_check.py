@@ -1,14 +1,18 @@
 """``--path-check pilot``: a pilot decides how much of the path's correction is applied, and is kept."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import merged_diffusion as md
-from merged_diffusion.errors import UsageError
+from merged_diffusion.errors import RunMismatchError, UsageError
 from merged_diffusion.jobs import path_pilot
+from merged_diffusion.jobs.blocks import FixedShare
+from merged_diffusion.jobs.evaluation import Evaluation
+from merged_diffusion.jobs.plan import place
 from merged_diffusion.likelihood.path_evidence import PathEvidence
 
 DIGITS = ("nll", "--data", "digits", "--quad-check", "off", "--json", "--batch-size", 8)
@@ -60,6 +64,51 @@ def test_a_run_goes_on_with_what_its_pilot_found(run_cli, monkeypatch):
     assert run_cli(*words[:-2], "--limit", 2, "--compare", "--out", "three").code == 0
     assert asked == [1] * 4  # each model has evidence of its own
     assert run_cli(*DIGITS, "--limit", 4, "--out", "run").code == 7  # which would correct otherwise
+
+
+PILOTED = {"data": "digits", "limit": 2, "tol": 0.01, "path_check": "pilot", "quad_check": "off"}
+EVIDENCE = [PathEvidence(share, 0.1, 0.5, 1e-4, 16) for share in (0.9, 0.8, 0.7)]
+
+
+def test_a_worker_with_an_empty_share_has_the_evidence_of_the_others(run_cli, monkeypatch):
+    found = iter(EVIDENCE)
+    monkeypatch.setattr(path_pilot, "_measured", lambda *_: next(found))
+    words = (*DIGITS, "--path-check", "pilot", "--limit", 2, "--tol", 0.01, "--out", "run")
+    for index in (3, 0, 1):
+        result = run_cli(*words, "--shard", f"{index}/4")
+        assert result.code == 0, result.err
+    assert recorded("run")["path_evidence"] == EVIDENCE[0].as_dict()
+
+
+def test_of_two_pilots_at_once_the_first_that_is_recorded_counts(tmp_path, monkeypatch):
+    settings = md.Settings.of(PILOTED)
+    found = iter(EVIDENCE)
+
+    def measured(*_):
+        own = next(found)
+        if own is EVIDENCE[0]:  # another worker is faster
+            md.evaluate(settings, out=tmp_path / "run", shard=(0, 2))
+        return own
+
+    monkeypatch.setattr(path_pilot, "_measured", measured)
+    md.evaluate(settings, out=tmp_path / "run", shard=(1, 2))
+    assert recorded(tmp_path / "run")["path_evidence"] == EVIDENCE[1].as_dict()
+    assert len(md.load_scores(tmp_path / "run").records) == 2
+
+
+def test_a_run_that_another_worker_began_is_gone_on_with_and_one_without_a_pilot_is_refused(tmp_path):
+    settings = md.Settings.of(PILOTED)
+    plan, _ = place(settings, None)
+    plans = [replace(plan, paths=paths) for paths in ({"merged": e} for e in EVIDENCE[:2])]
+    with (
+        Evaluation(plans[0], out=tmp_path / "run", blocks=FixedShare((0, 2))),
+        Evaluation(plans[1], out=tmp_path / "run", blocks=FixedShare((1, 2))) as second,
+    ):
+        assert second.plan.paths == plans[0].paths
+    with Evaluation(plan, out=tmp_path / "plain"):
+        pass
+    with pytest.raises(RunMismatchError, match="path_evidence"):
+        Evaluation(plans[0], out=tmp_path / "plain", blocks=FixedShare((1, 2)))
 
 
 @pytest.mark.parametrize(

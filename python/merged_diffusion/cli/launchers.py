@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from merged_diffusion.errors import UsageError
@@ -24,13 +24,17 @@ TASKS: Final = re.compile(r"([0-9]+)(?:\(x([0-9]+)\))?")
 
 @dataclass(frozen=True)
 class Rank:
-    """Process ``index`` of ``count``; number ``local`` of ``n_local`` on its machine, where that is said."""
+    """Process ``index`` of ``count``; number ``local`` of ``n_local`` on its machine, where that is said.
+
+    ``n_gpus``: how many GPUs Slurm says that the job has there, however many of them each task sees.
+    """
 
     index: int
     count: int
     local: int | None
     n_local: int
     variables: str
+    n_gpus: int = 0
 
 
 def rank_of(environment: Environment) -> Rank | None:
@@ -50,7 +54,7 @@ def rank_of(environment: Environment) -> Rank | None:
         same = (by_torchrun.index, by_torchrun.count) == (by_slurm.index, by_slurm.count)
         if not same or by_torchrun.local not in (None, by_slurm.local):
             raise _contradiction(environment, UNSET, "RANK", "WORLD_SIZE", "LOCAL_RANK", *_SLURM)
-        found = by_slurm if by_torchrun.local is None else by_torchrun
+        found = by_slurm if by_torchrun.local is None else replace(by_torchrun, n_gpus=by_slurm.n_gpus)
     return None if found is None or found.count == 1 else found
 
 
@@ -91,7 +95,8 @@ def _slurm(environment: Environment) -> Rank | None:
         raise _contradiction(
             environment, UNSET_SLURM, *_SLURM, "SLURM_STEP_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE"
         )
-    return Rank(rank, size, local, n_local, said)
+    gpus = environment.get("SLURM_GPUS_ON_NODE", "")
+    return Rank(rank, size, local, n_local, said, int(gpus) if gpus.isascii() and gpus.isdecimal() else 0)
 
 
 def _tasks_of_node(environment: Environment) -> int | None:

@@ -130,7 +130,7 @@ def command(given: options.Given) -> int:
     wanted = _ids(given["num"], given["ids"])
     worker = workers.worker_share(given["shard"], os.environ)
     out: Path | None = given["out"]
-    worker.check_out(out)
+    worker.check_out(out, given["store"])
     check_present(settings)
     target, quiet, as_json = out or Path(DEFAULT_OUT), given["quiet"] or not worker.speaks, given["as_json"]
     from merged_diffusion.cli.progress import Progress
@@ -144,7 +144,7 @@ def command(given: options.Given) -> int:
         sample_files.check_replaceable(target, overwrite=given["overwrite"])
         settings = _with_threshold(settings, target)
         plan = SamplePlan.make(settings, sampling, wanted, given["image_shape"]).into(target)
-        blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=quiet)
+        blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
         with (
             configured(threads=plan.threads, deterministic=settings.deterministic),
             SampleRun(plan, target, blocks) as run,

@@ -41,7 +41,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
     check_present(settings)
     worker = workers.worker_share(given["shard"], os.environ)
     out: Path | None = given["out"]
-    worker.check_out(out)
+    worker.check_out(out, given["store"])
     quiet = given["quiet"] or not worker.speaks
     as_lines: bool = given["json_lines"]
     as_json = given["as_json"] or as_lines
@@ -79,10 +79,10 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
                     report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
             confirm(cost.seconds, yes=given["yes"])
-            n_left = plan.n_left(worker.shard, known)
-            plan = with_path_evidence(with_quadrature(plan, out, n_left), out, n_left)
+            plan = with_quadrature(plan, out, plan.n_left(worker.shard, known))
+            plan = with_path_evidence(plan, out, plan.n_left((0, 1), known))
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
-            blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=quiet)
+            blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
             with Evaluation(plan, out=out, blocks=blocks, known=known, **keep) as evaluation:
                 lines = Lines(plan.data, wanted=as_lines and worker.speaks)
                 try:

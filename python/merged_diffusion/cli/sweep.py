@@ -93,7 +93,7 @@ def command(given: options.Given) -> int:
 
     out: Path | None = given["out"]
     worker = workers.worker_share(given["shard"], os.environ)
-    worker.check_out(out)
+    worker.check_out(out, given["store"])
     quiet, as_json = given["quiet"] or not worker.speaks, given["as_json"]
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.machine.device)
@@ -112,7 +112,7 @@ def command(given: options.Given) -> int:
                 return 0
             score.confirm(cost.seconds, yes=given["yes"])
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
-            blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=quiet)
+            blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
             with Sweep(plan, out=out, blocks=blocks, **keep) as sweep:
                 try:
                     with Progress(

@@ -33,13 +33,14 @@ GRACE_SECONDS: Final = 60.0
 class Worker:
     """Worker I of N; ``device_index`` and ``n_local`` (ranks on this machine) where a launcher says them.
 
-    ``variables`` are the launcher's that said it.
+    ``n_gpus`` are those of this machine, as Slurm says; ``variables`` are the launcher's that said all this.
     """
 
     shard: tuple[int, int]
     is_launched: bool = False
     device_index: int | None = None
     n_local: int = 1
+    n_gpus: int = 0
     variables: str = field(default="", compare=False)
 
     @property
@@ -47,11 +48,14 @@ class Worker:
         """Whether progress and result are this process's to tell: of launched ones, rank 0's."""
         return not self.is_launched or self.shard[0] == 0
 
-    def check_out(self, out: Path | None) -> None:
-        """`UsageError` where ranks would have no place in common for their records."""
-        if self.is_launched and out is None:
+    def check_out(self, out: Path | None, store: tuple[str, int] | Literal["off"] | None = None) -> None:
+        """`UsageError` where workers would have no place in common for the records that they share out."""
+        if out is not None:
+            return
+        if self.is_launched or (store not in (None, "off") and self.shard[1] > 1):
+            who = "ranks" if self.is_launched else "workers with a --store"
             raise UsageError(
-                f"{self.shard[1]} ranks keep their records in one directory, and none is given",
+                f"{self.shard[1]} {who} keep their records in one directory, and none is given",
                 hint="give --out DIR",
             )
 
@@ -77,6 +81,7 @@ def worker_share(option: tuple[int, int] | None, environment: Mapping[str, str])
         is_launched=True,
         device_index=rank.local,
         n_local=rank.n_local,
+        n_gpus=rank.n_gpus,
         variables=rank.variables,
     )
 
@@ -123,7 +128,7 @@ def blocks_of(
     *,
     quiet: bool,
 ) -> Blocks:
-    """How the worker shares the images with the others, which is said once."""
+    """How the worker shares the images with the others, which is said once; a store that fails, by each."""
     from merged_diffusion.jobs.blocks import FixedShare
 
     address = store_address(worker, option, environment)
@@ -132,7 +137,7 @@ def blocks_of(
         how = "fixed shares of the images"
     else:
         shares, how = _by_speed(worker, address, environment, quiet=quiet)
-    if not quiet and (worker.is_launched or address is not None):
+    if not quiet and worker.speaks and (worker.is_launched or address is not None):
         said = f", by {worker.variables}" if worker.variables else ""
         output.say(f"note: worker {worker.shard[0]} of {worker.shard[1]}{said}; {how}")
     return shares
@@ -150,14 +155,15 @@ def _by_speed(
             output.say(f"note: {text}")
 
     is_served = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    prefix = (
-        f"{environment.get('TORCHELASTIC_RUN_ID', '')}/{environment.get('TORCHELASTIC_RESTART_COUNT', 0)}"
-    )
     serves = worker.shard[0] == 0 and not is_served
     try:
-        store = LaunchStore(*address, serves=serves, prefix=prefix)
+        # Without TORCHELASTIC_RESTART_COUNT, which each node's agent counts for itself.
+        store = LaunchStore(*address, serves=serves, prefix=environment.get("TORCHELASTIC_RUN_ID", ""))
     except StoreLost as error:
-        return FixedShare(worker.shard), f"fixed shares of the images, as there is {error}"
+        how = f"fixed shares of the images, as there is {error}"
+        if not worker.speaks:
+            tell(f"worker {worker.shard[0]} of {worker.shard[1]}; {how}")
+        return FixedShare(worker.shard), how
     return SpeedShares(store, worker.shard, tell), f"shares by speed, through the store at {store.address}"
 
 
@@ -175,6 +181,8 @@ def gpu_of(worker: Worker, device: str | None, n_gpus: int) -> int | None:
         return None
     if worker.device_index is None:
         raise UsageError("RANK is set, but not LOCAL_RANK, by which a rank takes its GPU", hint=_hint(n_gpus))
+    if not is_one and n_gpus == 1 < worker.n_local <= worker.n_gpus:
+        return 0  # Slurm has bound each task to a GPU of its own, the only one that it sees
     if worker.n_local > (1 if is_one else n_gpus):
         shared = device if is_one else f"{n_gpus} GPU{'s' * (n_gpus != 1)}"
         raise UsageError(f"{worker.n_local} ranks of this machine would share {shared}", hint=_hint(n_gpus))
@@ -233,12 +241,21 @@ def conclude_sweep(worker: Worker, sweep: Sweep, out: Path | None, *, as_json: b
 
 
 def await_others(at_work: Callable[[], bool], n_missing: Callable[[], int]) -> None:
-    """Wait until no image is missing, or nobody has been at work for a while."""
-    seen = time.monotonic()
+    """Wait until no image is missing, or nobody has been at work for a while.
+
+    One that is at work when nothing has been missing for a while hangs, and is waited for no longer.
+    """
+    seen = asked = time.monotonic()
+    is_complete = False  # when last asked, which takes reading all records
     while True:
+        now = time.monotonic()
         if at_work():
-            seen = time.monotonic()
-        elif not n_missing() or time.monotonic() - seen > GRACE_SECONDS:
+            seen = now
+            if now - asked > GRACE_SECONDS:
+                if is_complete:
+                    return
+                is_complete, asked = not n_missing(), now
+        elif not n_missing() or now - seen > GRACE_SECONDS:
             return
         time.sleep(POLL_SECONDS)
 

@@ -126,8 +126,8 @@ def evaluate(
         plan.check_experts()
         plan = tried(plan, path)
         known = plan.known(path)
-        n_left = plan.n_left(shard, known)
-        plan = with_path_evidence(with_quadrature(plan, path, n_left), path, n_left)
+        plan = with_quadrature(plan, path, plan.n_left(shard, known))
+        plan = with_path_evidence(plan, path, plan.n_left((0, 1), known))
         with Evaluation(plan, out=path, blocks=FixedShare(shard), known=known) as evaluation:
             evaluation.run(observe)
             return evaluation.summary()

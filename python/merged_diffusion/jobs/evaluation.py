@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,10 +14,12 @@ from merged_diffusion.errors import (
     IncompleteError,
     MergedDiffusionError,
     RunError,
+    RunMismatchError,
     StorageError,
 )
 from merged_diffusion.jobs.blocks import ALONE, Blocks, Mask, Work
 from merged_diffusion.jobs.kept_runs import mean_kept, missing_ids
+from merged_diffusion.jobs.path_pilot import as_recorded
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.set_means import SetMeans
 from merged_diffusion.jobs.summary import Summary, summarise
@@ -48,25 +51,38 @@ class Evaluation:
         self.seconds = self.seconds_outside_network = 0.0
         self.time_profile = TimeProfile() if plan.settings.machine.profile_time else None
         """Of the images that were scored, where it is wanted; what loading them took is the plan's."""
-        self._set_means = None if plan.settings.mean_of is None else SetMeans(plan)
         self._records: dict[str, list[Record]] = {name: [] for name in plan.models.models}
         self._runs: dict[str, Run] = {}
         if out is not None:
             try:
                 for name in plan.models.models:
-                    self._runs[name] = Run.open(
-                        plan.folder(out, name) or out,
-                        plan.identity(name).as_dict(),
-                        selection=plan.selection(),
-                        shard=blocks.shard,
-                        allow_rebatch=allow_rebatch,
-                        strict_env=strict_env,
-                        n_expected=len(plan.data),
-                        known=(known or {}).get(name),
+                    opened = partial(
+                        self._opened, out, name, (known or {}).get(name), allow_rebatch, strict_env
                     )
+                    try:
+                        self._runs[name] = opened()
+                    except RunMismatchError as refused:
+                        self.plan = as_recorded(self.plan, out, name, refused)
+                        self._runs[name] = opened()
             except BaseException:
                 self.take_back()
                 raise
+        self._set_means = None if plan.settings.mean_of is None else SetMeans(self.plan)
+
+    def _opened(
+        self, out: Path, name: str, known: KnownRecords | None, allow_rebatch: bool, strict_env: bool
+    ) -> Run:
+        plan = self.plan
+        return Run.open(
+            plan.folder(out, name) or out,
+            plan.identity(name).as_dict(),
+            selection=plan.selection(),
+            shard=self.blocks.shard,
+            allow_rebatch=allow_rebatch,
+            strict_env=strict_env,
+            n_expected=len(plan.data),
+            known=known,
+        )
 
     @property
     def notes(self) -> list[str]:

@@ -10,7 +10,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from merged_diffusion.jobs.speed_shares import StoreLost
 
-CONNECT_SECONDS: Final = 60.0
+CONNECT_SECONDS: Final = 600.0  # the first worker serves it when its networks are loaded
 T = TypeVar("T")
 
 

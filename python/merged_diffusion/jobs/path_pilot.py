@@ -9,6 +9,7 @@ anew.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
@@ -16,7 +17,7 @@ from typing import Final, cast
 import numpy as np
 
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import UsageError
+from merged_diffusion.errors import RunMismatchError, UsageError
 from merged_diffusion.jobs.pilot import FINER
 from merged_diffusion.jobs.pilot_runs import unseen
 from merged_diffusion.jobs.plan import Plan
@@ -33,7 +34,8 @@ PILOT_IMAGES: Final = 16
 def with_path_evidence(plan: Plan, out: Path | None, n_left: int) -> Plan:
     """The plan with what ``--path-check pilot`` found of each model: as its run recorded it, else found now.
 
-    Nothing is measured where none of ``n_left`` images is left to score.
+    Nothing is measured where none of ``n_left`` images is left to score, by whatever worker: all of them have
+    the same evidence in their settings, also one whose share is empty.
 
     Raises
     ------
@@ -46,8 +48,25 @@ def with_path_evidence(plan: Plan, out: Path | None, n_left: int) -> Plan:
     missing = [name for name, evidence in kept.items() if evidence is None] if n_left else []
     images = _pilot(plan) if missing else None
     for name in missing:
-        kept[name] = _measured(plan, plan.models.models[name], cast(Data, images))
+        found = _measured(plan, plan.models.models[name], cast(Data, images))
+        kept[name] = _recorded(plan.folder(out, name)) or found  # another worker's, who was first
     return replace(plan, paths={name: found for name, found in kept.items() if found is not None})
+
+
+def as_recorded(plan: Plan, out: Path, name: str, refused: RunMismatchError) -> Plan:
+    """The plan with what another worker recorded of a model meanwhile.
+
+    Raises
+    ------
+    RunMismatchError
+        ``refused``, where the run differs in anything else, or has no evidence.
+    """
+    found = _recorded(plan.folder(out, name))
+    differences = cast(Mapping[str, object], refused.fields["differences"])
+    is_other = any(not key.startswith(f"settings.{PATH}.") for key in differences)
+    if name not in plan.paths or found is None or is_other:
+        raise refused
+    return replace(plan, paths={**plan.paths, name: found})
 
 
 def _recorded(folder: Path | None) -> PathEvidence | None:
