@@ -15,6 +15,14 @@ from merged_diffusion.training.recipe import Recipe
 ALL_USUAL = Recipe(data="", seed=0, steps=1, batch=1, learning_rate=1.0)
 WORDS = ("loss", "gammas", "spread_gammas", "learned_ends", "augment", "label_dropout")
 
+# What a loss alone looks at.
+NUMBERS_OF = {
+    "edm": ("p_mean", "p_std", "p_uniform"),
+    "sigmoid": ("sigmoid_bias",),
+    "p2": ("p2_power",),
+    "min-snr": ("snr_cap",),
+}
+
 
 def aim_of(card: Card, recipe: Recipe, expert: Trainable) -> Aim | None:
     """What the recipe aims at; None where it names nothing but its kind's usual loss and law.
@@ -33,9 +41,9 @@ def aim_of(card: Card, recipe: Recipe, expert: Trainable) -> Aim | None:
         )
     if all(getattr(recipe, word) == getattr(ALL_USUAL, word) for word in WORDS):
         return None
-    name = recipe.loss or ("edm" if card.kind == "edm" else "uniform")
+    name = loss_name(card, recipe)
     numbers = Numbers(
-        data_std=expert.data_std if isinstance(expert, EdmExpert) else Numbers.data_std,
+        data_std=expert.data_std if isinstance(expert, EdmExpert) else card.data_std or Numbers.data_std,
         p_mean=recipe.p_mean,
         p_std=recipe.p_std,
         p_uniform=recipe.p_uniform,
@@ -55,9 +63,20 @@ def aim_of(card: Card, recipe: Recipe, expert: Trainable) -> Aim | None:
     )
 
 
+def loss_name(card: Card, recipe: Recipe) -> str:
+    """The weight of equation 9 that is minimised."""
+    return recipe.loss or ("edm" if card.kind == "edm" else "uniform")
+
+
 def _wrong(card: Card, recipe: Recipe, expert: Trainable) -> Iterator[str]:
     architecture = card.network.get("architecture", "small")
     told = card.network.get("augment_dim", 0)
+    name = loss_name(card, recipe)
+    for loss, keys in NUMBERS_OF.items():
+        for key in keys if name != loss else ():
+            value = getattr(recipe, key)
+            if value != getattr(ALL_USUAL, key):
+                yield f"{key} = {value} is a number of loss = {loss!r}, but the loss is {name!r}"
     if recipe.augment and (card.kind != "edm" or told != N_LABELS):
         yield (
             f"augment = {recipe.augment}, but [network] augment_dim = {told}: a network of kind 'edm' and "

@@ -11,6 +11,7 @@ from merged_diffusion.errors import CheckpointError
 from merged_diffusion.experts.card import Card
 from merged_diffusion.training.loss_weights import NAMES, Numbers
 
+MOST_SEED: Final = 2**31  # with the number of a step it makes a seed of 64 bits
 FINAL_RATE: Final = 0.02  # of the highest learning rate
 LAWS: Final = ("published", "uniform", "importance")
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -46,6 +47,7 @@ class Recipe:
     gradient_norm: float = 1.0  # 0: gradients are not cut
     precision: str = "float32"
     order: str = "draws"  # with replacement; epochs: each image once an epoch
+    variant: str | None = None  # which ImageNet32 is meant: old or new
     held_back: int | str | None = None  # the last so many of train, or the split test; None: a fifth
     p_mean: float = -1.2  # of EDM's law of ln s (Karras et al. 2022, table 1)
     p_std: float = 1.2
@@ -133,12 +135,26 @@ class Recipe:
                 yield f"{key} = {getattr(self, key)} is not above 0 and finite"
         if self.augment and self.flips:
             yield f"flips = true beside augment = {self.augment}, which flips, too, and tells the network"
+        yield from self._unused()
+        if not -MOST_SEED <= self.seed < MOST_SEED:
+            yield f"seed = {self.seed} lies not from -2^31 to below 2^31"
         if self.decay == "inverse-sqrt" and self.decay_images is None:
             yield "decay = 'inverse-sqrt' needs decay_images, the images after which the rate falls"
         if self.held_back not in (None, "test") and not (
             isinstance(self.held_back, int) and self.held_back > 0
         ):
             yield f"held_back = {self.held_back!r} is neither a number of images above 0 nor 'test'"
+
+    def _unused(self) -> Iterator[str]:
+        """Words that would have no effect."""
+        if self.decay == "none" and self.decay_images is not None:
+            yield f"decay_images = {self.decay_images} beside decay = 'none', which knows no end"
+        if self.ema_ramp_up and not self.half_lives:
+            yield f"ema_ramp_up = {self.ema_ramp_up}, but no ema_half_life, of which it is the limit"
+        if not self.ema_warmup and not self.decays:
+            yield "ema_warmup = false, but no ema, whose decays alone warm up"
+        if self.warmup_images is not None and self.warmup != Recipe.warmup:
+            yield f"warmup = {self.warmup} beside warmup_images = {self.warmup_images}, which takes its place"
 
     @property
     def decays(self) -> list[float]:

@@ -31,49 +31,48 @@ def train_data(card: Card, recipe: Recipe, folder: Path | None, team: Team) -> t
     """
     leads = team.local == 0
     own = team.each(lambda: _read(card, recipe, folder) if leads else None)
-    sha256 = team.from_first(lambda: None if own is None else own.sha256)
+    key = team.from_first(lambda: None if own is None else image_cache.key_of(own))
 
     def second() -> Data:
         if own is not None:
             return own
         kept = cached("training") if folder is None else folder
-        if sha256 is not None and image_cache.is_kept(sha256, kept):
-            return image_cache.mapped(sha256, kept, check=False)
+        if key is not None and image_cache.is_kept(key, kept):
+            # The first process of this machine has just written or checked it.
+            return image_cache.mapped(key, kept, check=False)
         return _read(card, recipe, folder)
 
     def both() -> tuple[TrainImages, Data]:
         data = second()
-        if data.sha256 != sha256:
+        if image_cache.key_of(data) != key:
             raise DataError(
-                f"{recipe.data}/train: process {team.rank} has SHA-256 {data.sha256}, the first one {sha256}",
+                f"{recipe.data}/train: process {team.rank} has other images, ids, labels or clusters than "
+                f"the first one; SHA-256 of its images: {data.sha256}",
                 hint="all machines of a training need the same files",
             )
         check_data(card, recipe, data)
-        return _parted(recipe, data)
+        return _parted(card, recipe, data)
 
     return team.each(both)
 
 
 def _read(card: Card, recipe: Recipe, folder: Path | None) -> Data:
-    kept = cached("training") if folder is None else folder
-    expected = recipe.data_sha256
-    if expected is not None and image_cache.is_kept(expected, kept):
-        return image_cache.mapped(expected, kept)
-    data = load_data(recipe.data, "train", None if recipe.data in NAMES else _deep(card))
+    data = _loaded(card, recipe, "train")
     if folder is not None or data.images.nbytes >= image_cache.LARGE:
-        return image_cache.as_mapped(data, kept)
+        return image_cache.as_mapped(data, cached("training") if folder is None else folder)
     return data
 
 
-def _deep(card: Card) -> int | None:
-    """Levels above 256, which a file never says by itself."""
-    return card.levels if card.levels > 256 else None
+def _loaded(card: Card, recipe: Recipe, split: str) -> Data:
+    """A split of the recipe's set; levels above 256 are the card's, for a file never says them by itself."""
+    levels = card.levels if card.levels > 256 and recipe.data not in NAMES else None
+    return load_data(recipe.data, split, levels, variant=recipe.variant)
 
 
-def _parted(recipe: Recipe, data: Data) -> tuple[TrainImages, Data]:
+def _parted(card: Card, recipe: Recipe, data: Data) -> tuple[TrainImages, Data]:
     everything = np.arange(len(data))
     if recipe.held_back == "test":
-        return TrainImages(data, everything), load_data(recipe.data, "test")
+        return TrainImages(data, everything), _tested(card, recipe, data)
     if recipe.held_back is None:
         is_held = is_held_back(data)
     else:
@@ -87,17 +86,36 @@ def _parted(recipe: Recipe, data: Data) -> tuple[TrainImages, Data]:
     return TrainImages(data, everything[~is_held]), data.where(is_held)
 
 
+def _tested(card: Card, recipe: Recipe, data: Data) -> Data:
+    """The split test, where it is one: a path without names for splits gives the same images for any."""
+    held = _loaded(card, recipe, "test")
+    if held.sha256 == data.sha256:
+        raise DataError(
+            f"{recipe.data}: held_back = 'test', but its split test is the images that are fitted to",
+            hint="name a set whose files tell train from test, or state held_back as a number of images",
+            key="held_back",
+        )
+    check_images(card, recipe, held)
+    return held
+
+
 def check_data(card: Card, recipe: Recipe, data: Data) -> None:
-    """Refuse images that are not the card's."""
+    """Refuse images to fit to that are not the card's."""
     if recipe.data_sha256 is not None and recipe.data_sha256 != data.sha256:
         raise RunMismatchError(
             f"{recipe.data}/train has SHA-256 {data.sha256}, the card expects {recipe.data_sha256}",
             hint="remove data_sha256 from the card to train on these images",
         )
+    check_images(card, recipe, data)
+
+
+def check_images(card: Card, recipe: Recipe, data: Data) -> None:
+    """Refuse a split whose shape, levels or labels are not the card's."""
+    where = f"{recipe.data}/{data.split}"
     shape = tuple(data.images.shape[1:])
     if (shape, data.levels) != (card.image_shape, card.levels):
         raise DataError(
-            f"{recipe.data}: images {list(shape)} of {data.levels} levels, but the card states "
+            f"{where}: images {list(shape)} of {data.levels} levels, but the card states "
             f"{list(card.image_shape)} of {card.levels}",
             expected=list(card.image_shape),
             found=list(shape),
@@ -107,7 +125,7 @@ def check_data(card: Card, recipe: Recipe, data: Data) -> None:
         return
     if data.labels is None:
         raise DataError(
-            f"{recipe.data}: the network wants one of {classes} classes with every image, and the set has no "
+            f"{where}: the network wants one of {classes} classes with every image, and the set has no "
             "labels",
             hint="a folder or archive with labels (docs/data.md), or a card with labels = false",
             key="labels",
@@ -115,7 +133,7 @@ def check_data(card: Card, recipe: Recipe, data: Data) -> None:
     low, high = int(data.labels.min()), int(data.labels.max())
     if low < 0 or high >= classes:
         raise DataError(
-            f"{recipe.data}: labels run from {low} to {high}, but the card states label_dim = {classes}",
+            f"{where}: labels run from {low} to {high}, but the card states label_dim = {classes}",
             hint=f"label_dim = {high + 1} has room for them",
             key="labels",
         )
