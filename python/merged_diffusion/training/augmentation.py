@@ -8,11 +8,11 @@
     anisotropy            a_4 uniform, a_5 normal       a_5 cos a_4, a_5 sin a_4      2^(+-0.2 a_5) along a_4
     translation           a_6, a_7 normal               a_6, a_7                      an eighth of the size
 
-Angles are of [-pi, pi). Each is done with the probability of the card, and left out its numbers are 0; left
-and right are flipped of half of the images always, as in their training of CIFAR-10. Nine zeros say that
-nothing was done, and an expert is always asked with them: what it draws is not augmented. Maps are done in
-the order of the table. As published, a stretch along a_4 and a shrinking along the opposite angle have the
-same labels.
+Angles are of [-pi, pi); a_4 is 0 for half of the images, which are stretched along their own axes. Each is
+done with the probability of the card, and left out its numbers are 0; left and right are flipped of half of
+the images always, as in their training of CIFAR-10. Nine zeros say that nothing was done, and an expert is
+always asked with them: what it draws is not augmented. Maps are done in the order of the table. As published,
+a stretch along a_4 and a shrinking along the opposite angle have the same labels.
 
 Differs from the public code: pixels are taken one row at a time, without a margin that a batch would share,
 so that an image does not depend on its neighbours; images go on mirrored about their edge, not about the
@@ -32,6 +32,7 @@ from merged_diffusion.training.warping import warped
 
 N_LABELS: Final = 9
 SCALE: Final = 2.0**0.2  # by which a standard deviation of scaling and of anisotropy stretches
+AXIS_TURNED: Final = 0.5  # the share of stretches whose axis is drawn (aniso_rotate_prob of their code)
 SHIFT: Final = 1 / 8  # of an image's width and height, a standard deviation of translation
 
 
@@ -79,12 +80,13 @@ def draw_augmentations(n: int, probability: float, generator: torch.Generator | 
     normal = torch.randn(4, n, dtype=torch.float64, generator=generator)
     scaled, turned, stretched, shifted = (u < probability for u in uniform[:4])
     angles = 2 * math.pi * uniform[4:6] - math.pi
+    is_turned = torch.rand(n, dtype=torch.float64, generator=generator) < AXIS_TURNED
     return Augmentations(
         flip_across=(uniform[6] < 0.5).double(),
         flip_down=(uniform[7] < probability / 2).double(),
         scale=normal[0] * scaled,
         angle=angles[0] * turned,
-        axis=angles[1] * stretched,
+        axis=angles[1] * (stretched & is_turned),
         stretch=normal[1] * stretched,
         shift_right=normal[2] * shifted,
         shift_down=normal[3] * shifted,
@@ -92,7 +94,10 @@ def draw_augmentations(n: int, probability: float, generator: torch.Generator | 
 
 
 def augmented(x: Tensor, done: Augmentations) -> Tensor:
-    """``x`` [B, C, H, W] with what was drawn for each; of nine zeros it is the image itself, exactly."""
+    """``x`` [B, C, H, W] with what was drawn for each; of nine zeros it is the image itself, exactly.
+
+    In the numbers of ``x``, under autocast as well: what a network is shown is not rounded.
+    """
     across, down = (
         (flag > 0.5).view(-1, 1, 1, 1).to(x.device) for flag in (done.flip_across, done.flip_down)
     )
@@ -101,7 +106,7 @@ def augmented(x: Tensor, done: Augmentations) -> Tensor:
     numbers = torch.stack([done.scale, done.angle, done.stretch, done.shift_right, done.shift_down])
     moved = (numbers != 0).any(dim=0).nonzero().flatten()
     if len(moved):
-        maps = done.rows(moved).maps(x.shape[2], x.shape[3]).to(x.device)
+        maps = done.rows(moved).maps(x.shape[2], x.shape[3])
         x = x.index_copy(0, moved.to(x.device), warped(x[moved.to(x.device)], maps))
     return x
 

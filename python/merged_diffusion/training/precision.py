@@ -15,8 +15,13 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.fence import products_in_tf32
 
 
-def check_precision(precision: str, device: torch.device) -> None:
-    """`UsageError` where the device has no such numbers."""
+def check_precision(precision: str, device: torch.device, *, learned_ends: bool = False) -> None:
+    """`UsageError` where the device has no such numbers; ``learned_ends`` need float64."""
+    if learned_ends and device.type == "mps":
+        raise UsageError(
+            "learned_ends on mps, which has no float64, in which ends are computed",
+            hint="use --device cpu, or state gamma_range and leave learned_ends out",
+        )
     if precision == "tf32" and device.type != "cuda":
         raise UsageError(
             f"precision 'tf32' on {device}: those are numbers of NVIDIA's GPUs", hint="use float32, or bf16"

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, grid_sample
 
+from merged_diffusion.schedules import as_input, home
+
 # The symlet of six vanishing moments (Daubechies 1992, table 8.1), to the digits of double precision.
 SYMLET: Final = (
     *(0.015404109327044606, 0.0034907120842223483, -0.11799011114851921, -0.048311742585698994),
@@ -31,19 +33,25 @@ MARGIN: Final = BEYOND + 4  # mirrored pixels before the doubling, so that those
 def warped(x: Tensor, maps: Tensor) -> Tensor:
     """``x`` [B, C, H, W] moved by ``maps`` [B, 2, 3], each a matrix and a shift in pixels.
 
-    A map sends the point (right, down) of an image, measured from its middle, to where it is seen.
+    A map sends the point (right, down) of an image, measured from its middle, to where it is seen. Autocast
+    is left, for it would round the filters' products.
     """
+    with torch.autocast(x.device.type, enabled=False):
+        return _warped(x, maps.to(home(x.device)))
+
+
+def _warped(x: Tensor, maps: Tensor) -> Tensor:
     height, width = x.shape[2:]
     y = _doubled(x[:, :, _mirrored(height, x)][:, :, :, _mirrored(width, x)])
     inverse = torch.linalg.inv(maps[:, :, :2].double())
-    across, down = (_positions(size, x.device) for size in (width, height))
+    across, down = (_positions(size, maps.device) for size in (width, height))
     seen = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)
     from_where = torch.einsum("bij,bhwj->bhwi", inverse, seen - maps[:, None, None, :, 2].double())
-    sizes = torch.tensor([width, height], dtype=torch.float64, device=x.device)
+    sizes = torch.tensor([width, height], dtype=torch.float64, device=maps.device)
     pixel = _folded(from_where + (sizes - 1) / 2, sizes)
     doubled = 2 * (pixel + MARGIN) + CENTRE
-    extent = torch.tensor([y.shape[3], y.shape[2]], dtype=torch.float64, device=x.device)
-    grid = (2 * doubled / (extent - 1) - 1).to(x.dtype)
+    extent = torch.tensor([y.shape[3], y.shape[2]], dtype=torch.float64, device=maps.device)
+    grid = as_input(2 * doubled / (extent - 1) - 1, x)
     moved = grid_sample(y, grid, mode="bilinear", padding_mode="border", align_corners=True)
     return _halved(moved)
 
