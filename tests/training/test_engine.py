@@ -24,6 +24,7 @@ from merged_diffusion.experts.card import read_card
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.training import Recipe, TrainingMachine, image_cache, pace, train, training_cost
 from merged_diffusion.training.batch_loss import draw_batch, loss_of_rows
+from merged_diffusion.training.precision import check_precision
 from merged_diffusion.training.processes import Team
 from merged_diffusion.training.state import TrainingState
 from merged_diffusion.training.train_data import check_data
@@ -186,6 +187,13 @@ def test_precisions_that_are_not_there(tmp_path, precision, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_ends_are_not_learned_where_there_is_no_float64():
+    check_precision("float32", torch.device("mps"))
+    check_precision("float32", torch.device("cpu"), learned_ends=True)
+    with pytest.raises(UsageError, match="learned_ends on mps"):
+        check_precision("float32", torch.device("mps"), learned_ends=True)
+
+
 def test_parts_are_equal_or_refused():
     machine = TrainingMachine(batch_per_device=2)
     assert machine.parts(made(), 2, 1) == [slice(4, 6), slice(6, 8)]
@@ -256,19 +264,16 @@ def test_a_mapped_set_trains_the_same_and_a_damaged_one_is_refused(tmp_path):
     mapped = run(recipe(tmp_path), tmp_path / "mapped", machine=machine)
     digest = read_card(mapped / "card.toml").sha256
     assert digest == read_card(plain / "card.toml").sha256
-    sha256 = read_card(mapped / "card.toml").training["data_sha256"]
-    found = image_cache.mapped(sha256, tmp_path / "cache")
+    (place,) = (tmp_path / "cache").iterdir()
+    found = image_cache.mapped(place.name, tmp_path / "cache")
     assert isinstance(found.images.base, np.memmap)
     assert not found.images.flags.writeable
-    # Named by its hash, the set is not asked for again.
-    named = recipe(tmp_path, data="nowhere.npz", data_sha256=sha256, name="named")
-    assert read_card(run(named, tmp_path / "named", machine=machine) / "card.toml").sha256 == digest
-    file = tmp_path / "cache" / sha256 / "pixels"
+    file = place / "pixels"
     content = bytearray(file.read_bytes())
     content[100] ^= 1
     file.write_bytes(content)
     with pytest.raises(DataIntegrityError, match="another SHA-256"):
-        run(named, tmp_path / "other", machine=machine)
+        run(recipe(tmp_path), tmp_path / "other", machine=machine)
 
 
 def test_what_is_held_back_is_the_recipe_s(tmp_path):

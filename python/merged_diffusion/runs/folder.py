@@ -38,12 +38,14 @@ def made_folder(path: Path, n_expected: int) -> list[Path]:
     return made
 
 
-def refuse_strangers(folder: Directory, holds: str, lock: str = LOCK) -> None:
+def refuse_strangers(folder: Directory, holds: str, lock: str = LOCK, *before: str) -> None:
     """A directory in which anything lies, hidden or not, is not made one of ours; those have ``holds``.
 
-    What a process that was killed before it wrote that may have left is nothing: its lock, a draft.
+    What a process that was killed before it wrote that may have left is nothing: its lock, a draft, what is
+    written ``before``.
     """
-    names = strangers(folder.names(), re.compile(rf"{re.escape(lock)}|{re.escape(holds)}|{ANY_CLAIM}"))
+    own = "|".join(re.escape(name) for name in (lock, holds, *before))
+    names = strangers(folder.names(), re.compile(rf"{own}|{ANY_CLAIM}"))
     # Asked after the listing: another worker writes this first and all else later.
     if names and folder.status(holds) is None:
         raise RunError(

@@ -24,7 +24,7 @@ from merged_diffusion.runs.folder import refuse_strangers
 from merged_diffusion.runs.lock import Lock
 from merged_diffusion.runs.places import make, unmake
 from merged_diffusion.training.aim_of_recipe import aim_of
-from merged_diffusion.training.boards import boards
+from merged_diffusion.training.boards import TENSORBOARD, boards
 from merged_diffusion.training.dry_run import Cost, cost
 from merged_diffusion.training.finished import CARD, WEIGHTS, write_experts
 from merged_diffusion.training.fitting import CHECKPOINT, Fitting, fit, placed
@@ -104,7 +104,7 @@ def train(
     with _threads(threads), fenced(grad=True), ExitStack() as stack:
         team = stack.enter_context(joined(machine.device))
         machine.parts(recipe, team.size, team.rank)
-        check_precision(recipe.precision, team.device)
+        check_precision(recipe.precision, team.device, learned_ends=recipe.learned_ends)
         shown: list[Board] = []
         folder: list[Directory] = []
         team.from_first(lambda: shown.extend(boards(out, stated, tensorboard=tensorboard, wandb=wandb)))
@@ -142,8 +142,9 @@ def training_cost(
     """
     stated = _asked(read_card(card), steps, precision)
     with _threads(threads), fenced(grad=True), joined(machine.device) as team:
-        machine.parts(Recipe.of(stated), team.size, team.rank)
-        check_precision(Recipe.of(stated).precision, team.device)
+        recipe = Recipe.of(stated)
+        machine.parts(recipe, team.size, team.rank)
+        check_precision(recipe.precision, team.device, learned_ends=recipe.learned_ends)
         return cost(_fitting(stated, machine, team))
 
 
@@ -176,13 +177,15 @@ def _is_done(folder: list[Directory], stack: ExitStack, out: Path, stated: Card)
     if folder[0].status(CARD) is None:
         return False
     done = read_card(out / CARD)
+    is_stored_anew = done.precision != stated.precision
     if not is_raised(identity(done), identity(stated)):
         require_same(identity(done), identity(stated), out / CARD)
-        return True
+        if not is_stored_anew:
+            return True
     if folder[0].status(CHECKPOINT) is None:
         raise RunMismatchError(
-            f"{out} was trained to its end, and its {CHECKPOINT}, from which more steps would go on, "
-            "is not there",
+            f"{out} was trained to its end, and its {CHECKPOINT}, from which more steps would go on and "
+            "weights be stored in another precision, is not there",
             hint="use another --out to train from the start",
         )
     return False
@@ -196,7 +199,9 @@ def _place(out: Path) -> Iterator[Directory]:
     try:
         with Directory(out) as folder:
             if folder.status(CARD) is None:
-                refuse_strangers(folder, CHECKPOINT, LOCK)
+                # Of a training that was killed between its first report and the snapshot behind it.
+                before = (LINES, PROGRESS, CURVE, TENSORBOARD) if folder.status(LINES) is not None else ()
+                refuse_strangers(folder, CHECKPOINT, LOCK, *before)
             try:
                 with Lock(folder, LOCK).held(0.0, refused):
                     folder.remove_drafts(WRITTEN)

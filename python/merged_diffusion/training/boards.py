@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.card import Card
 from merged_diffusion.training.report_lines import Board
+
+TENSORBOARD: Final = "tensorboard"  # the folder
 
 
 class TensorBoard:
@@ -63,7 +65,7 @@ def boards(out: Path, card: Card, *, tensorboard: bool, wandb: str | None) -> li
     UsageError
         One is not installed.
     """
-    found: list[Board] = [TensorBoard(out / "tensorboard")] if tensorboard else []
+    found: list[Board] = [TensorBoard(out / TENSORBOARD)] if tensorboard else []
     return found + ([WeightsAndBiases(wandb, card.name, card.training or {})] if wandb is not None else [])
 
 

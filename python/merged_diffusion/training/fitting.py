@@ -142,15 +142,17 @@ def fit(
 ) -> tuple[TrainingState, float]:
     """Steps until the last one; the state, and the seconds that all parts of the training took.
 
-    ``folder`` and ``reports`` are the first process's; ``look_at`` is called by it at each report.
+    ``folder`` and ``reports`` are the first process's; ``look_at`` is called by it at each report, after the
+    snapshot of that step.
     """
     recipe, team, own = fitting.recipe, fitting.team, identity(fitting.card)
     state = TrainingState(fitting.expert, recipe)
     data_sha256 = fitting.images.data.sha256
+    labels = fitting.images.labels_sha256 if fitting.expert.conditional else ""
 
     def resume() -> None:
         if folder is not None and folder.status(CHECKPOINT) is not None:
-            state.load(folder.path / CHECKPOINT, own, data_sha256)
+            state.load(folder.path / CHECKPOINT, own, data_sha256, labels)
 
     team.from_first(resume)
     state.share(team)
@@ -171,9 +173,12 @@ def fit(
         if folder is None or state.step == begun or not (is_due or pace.may_save()):
             return
         with pace.saving():
-            state.save(folder, CHECKPOINT, own, data_sha256)
+            # Lines first: those beyond a snapshot are written again, one that is lacking never is.
             if reports is not None:
                 reports.write(state.rows)
+            state.save(folder, CHECKPOINT, own, data_sha256, labels)
+        if is_due:
+            look_at(state)
         is_due = False
 
     devices = [team.device] if team.device.type == "cuda" else []
@@ -192,13 +197,15 @@ def fit(
                 is_due = True
                 if reports is not None:
                     reports.add(report_of(state, pace, team, len(fitting.images)))
-                    look_at(state)
     if not all(bool(value.isfinite().all()) for value in state.parameters):
         raise fitting.diverged("weights are not finite", state)
-    if folder is not None:
-        state.save(folder, CHECKPOINT, own, data_sha256)
     if reports is not None:
         reports.write(state.rows, last=True)
+    if folder is not None:
+        state.save(folder, CHECKPOINT, own, data_sha256, labels)
+        if is_due:
+            look_at(state)
+    if reports is not None:
         reports.close()
     return state, pace.seconds
 

@@ -1,8 +1,9 @@
 """What a training tells on its way: one line a report, kept in its folder, and handed to whoever listens.
 
 ``progress.csv`` has the numbers that belong to the training itself, ``reports.jsonl`` a line of JSON a report
-with speed, time and finish beside them, ``loss.png`` the curve. All are written right after a snapshot of the
-same step or a later one: a training that is killed and goes on repeats no line and lacks none.
+with speed, time and finish beside them, ``loss.png`` the curve. All are written right before a snapshot of
+the same step or a later one, and lines beyond the snapshot that a training goes on from are written again: it
+repeats no line and lacks none after a kill.
 """
 
 from __future__ import annotations
@@ -91,17 +92,17 @@ class Reports:
             self._on_report(report)
 
     def write(self, rows: list[list[float]], *, last: bool = False) -> None:
-        """Write those that wait; ``rows`` are all of the snapshot just written."""
+        """Write those that wait; ``rows`` are all of the snapshot that comes next."""
         if self._waiting:
-            for report in self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._lines += [report.as_dict() for report in waiting]
+            text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in self._lines)
+            self._folder.write(LINES, text.encode())  # the first file of all in the folder of a training
+            self._folder.write(PROGRESS, table(rows))
+            for report in waiting:
                 values = {k: float(v) for k, v in report.as_dict().items() if isinstance(v, int | float)}
                 for board in self._boards:
                     board.add(report.step, values)
-            self._lines += [report.as_dict() for report in self._waiting]
-            self._waiting = []
-            self._folder.write(PROGRESS, table(rows))
-            text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in self._lines)
-            self._folder.write(LINES, text.encode())
         if rows and (last or time.monotonic() - self._drawn > CURVE_SECONDS):
             self._folder.write(CURVE, curve(rows))
             self._drawn = time.monotonic()

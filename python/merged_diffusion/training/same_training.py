@@ -16,6 +16,7 @@ STEPS: Final = f"{TRAINING}steps"
 # Of a card: what a training finds out, or says of it. Of a recipe: what is found out or changes no weight but
 # for its last bits.
 APART: Final = ("training", "sha256", "results", "data_std", "licence", "source", "clock", "converted")
+STORED: Final = "precision"  # of the card: in which the weights are stored once they are there
 APART_TOO: Final = ("data_sha256", "report", "raised_from", "accumulate")
 
 Identity = Mapping[str, object]
@@ -34,7 +35,7 @@ def identity(card: Card) -> dict[str, object]:
 def _compared(found: Identity) -> dict[str, object]:
     """Without what may differ; a key that is left out means its default."""
     recipe = {key.removeprefix(TRAINING): value for key, value in found.items() if key.startswith(TRAINING)}
-    rest = {key: value for key, value in found.items() if not key.startswith(TRAINING)}
+    rest = {key: value for key, value in found.items() if not key.startswith(TRAINING) and key != STORED}
     kept = {key: value for key, value in stated(recipe).items() if key not in APART_TOO}
     return rest | {f"{TRAINING}{key}": value for key, value in kept.items()}
 
@@ -64,11 +65,11 @@ def _shown(table: Identity, key: str) -> str:
     return repr(table[key]) if key in table else "the default"
 
 
-def require_same_data(found: str | None, now: str | None, path: Path) -> None:
-    """Refuse to go on with other images; a snapshot that is older than this rule names none."""
+def require_same_data(found: str | None, now: str | None, path: Path, what: str = "images") -> None:
+    """Refuse to go on with other images, or labels; a snapshot that is older than this rule names none."""
     if found is not None and now is not None and found != now:
         raise RunMismatchError(
-            f"{path} was made from images of SHA-256 {found}, the set is of {now} now",
-            hint="restore the images, or use another --out",
-            differences=[f"data: {found} there, {now} now"],
+            f"{path} was made from {what} of SHA-256 {found}, the set is of {now} now",
+            hint=f"restore the {what}, or use another --out",
+            differences=[f"{'data' if what == 'images' else what}: {found} there, {now} now"],
         )

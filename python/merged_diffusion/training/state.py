@@ -145,18 +145,27 @@ class TrainingState:
         self.raised_from = report.get("raised_from", [])
         if "scaler" in words and self.scaler.is_enabled():
             self.scaler.load_state_dict(json.loads(words["scaler"]))
-        if self.step:
-            for value in self.net.parameters():
-                moments = {moment: torch.zeros_like(value) for moment in MOMENTS}
-                self.optimiser.state[value] = {"step": torch.tensor(float(self.updates)), **moments}
 
-    def save(self, folder: Directory, file: str, recipe: Identity, data_sha256: str = "") -> None:
-        """Write all of it; ``recipe`` and the images' hash are compared when the file is read."""
+    def make_moments(self, names: Iterable[str]) -> None:
+        """Room for Adam's moments of the parameters ``names``: those that have had a gradient by now."""
+        parameters = dict(self.net.named_parameters())
+        for name in names:
+            value = parameters[name]
+            moments = {moment: torch.zeros_like(value) for moment in MOMENTS}
+            self.optimiser.state[value] = {"step": torch.tensor(float(self.updates)), **moments}
+
+    def save(
+        self, folder: Directory, file: str, recipe: Identity, data_sha256: str = "", labels_sha256: str = ""
+    ) -> None:
+        """Write all of it; ``recipe`` and the hashes of images and labels are compared when it is read."""
         metadata = self.words() | {"recipe": json.dumps(recipe, sort_keys=True), "data": data_sha256}
+        metadata |= {"labels": labels_sha256} if labels_sha256 else {}
         tensors = {key: value.contiguous().cpu() for key, value in self.tensors().items()}
         folder.write(file, ordered(save(tensors, metadata)))
 
-    def load(self, path: Path, recipe: Identity, data_sha256: str | None = None) -> None:
+    def load(
+        self, path: Path, recipe: Identity, data_sha256: str | None = None, labels_sha256: str = ""
+    ) -> None:
         """Go on from what ``save`` wrote; refuse another recipe, but for more steps of a finished one."""
         try:
             with storing(path, "read"):
@@ -168,11 +177,13 @@ class TrainingState:
                 if not raised:
                     require_same(found, recipe, path)
                 require_same_data(words.get("data") or None, data_sha256, path)
+                require_same_data(words.get("labels") or None, labels_sha256 or None, path, "labels")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             self.set_words(words)
             self.raised_from += [found[STEPS]] if raised else []
             heads = "extra."
             self.extra = {k.removeprefix(heads): v for k, v in tensors.items() if k.startswith(heads)}
+            self.make_moments(_with_moments(tensors))
             with torch.no_grad():
                 for name, value in self.tensors().items():
                     value.copy_(tensors[name])
@@ -185,11 +196,19 @@ class TrainingState:
         """The state of the first process, for all."""
         if team.size == 1:
             return
-        words, extra = team.from_first(lambda: (self.words(), {k: v.cpu() for k, v in self.extra.items()}))
+        words, extra, moved = team.from_first(
+            lambda: (self.words(), {k: v.cpu() for k, v in self.extra.items()}, _with_moments(self.tensors()))
+        )
         if not team.is_first:
             self.set_words(words)
+            self.make_moments(moved)
             self.extra = extra
         team.share_([value for key, value in self.tensors().items() if not key.startswith("extra.")])
+
+
+def _with_moments(names: Iterable[str]) -> list[str]:
+    """The parameters of which there are moments among the names of a snapshot, in order."""
+    return sorted(n.partition(".")[2] for n in names if n.partition(".")[0] == MOMENTS[0])
 
 
 def ordered(content: bytes) -> bytes:

@@ -7,6 +7,7 @@ knows of devices or interruptions.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -43,6 +44,12 @@ class TrainImages:
         """Their classes, int64 [B], where the set has some."""
         labels = self.data.labels
         return None if labels is None else torch.from_numpy(labels[self.positions[chosen]])
+
+    @property
+    def labels_sha256(self) -> str:
+        """A hash of the whole set's classes; empty where it has none."""
+        labels = self.data.labels
+        return "" if labels is None else hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
 
     def ids(self, chosen: Integers) -> Integers:
         """Their stable numbers [B]."""
