@@ -1,18 +1,21 @@
 """A training that goes on: from a kill at any write, with parameters without a gradient, stored anew."""
 
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors
 import torch
+from tests.training import two_processes
 from tests.training.cards import recipe
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import CheckpointError, RunMismatchError
 from merged_diffusion.experts.card import read_card
 from merged_diffusion.runs.directory import Directory
-from merged_diffusion.training import fitting, train
+from merged_diffusion.training import fitting, pace, train
 from merged_diffusion.training.aim_of_recipe import aim_of
 from merged_diffusion.training.fitting import trainable
 from merged_diffusion.training.processes import Team
@@ -58,6 +61,42 @@ def test_a_kill_at_a_report_loses_no_line_and_locks_no_folder(tmp_path, monkeypa
     assert (out / PROGRESS).read_text() == (whole / PROGRESS).read_text()
     steps = [json.loads(line)["step"] for line in (out / LINES).read_text().splitlines()]
     assert steps == [4, 8, 12]
+
+
+def test_sigterm_leaves_a_snapshot_and_the_old_handler(tmp_path, monkeypatch):
+    path = recipe(tmp_path, report=0)
+    whole = digest(run(path, tmp_path / "whole"))
+    monkeypatch.setattr(pace, "SAVE_SECONDS", 1e9)
+    plain = fitting.draw_batch
+
+    def told(expert, stated, images, step, *rest):
+        if step == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return plain(expert, stated, images, step, *rest)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the signal was not taken note of"))
+    try:
+        own = signal.getsignal(signal.SIGTERM)
+        with monkeypatch.context() as patch:
+            patch.setattr(fitting, "draw_batch", told)
+            with pytest.raises(SystemExit) as stopped:
+                run(path, tmp_path / "out")
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == 143
+    # The signal comes in step 5, whose process asks to end in the next one.
+    with safetensors.safe_open(tmp_path / "out" / fitting.CHECKPOINT, framework="pt") as file:
+        assert file.metadata()["step"] == "6"
+    assert digest(run(path, tmp_path / "out")) == whole
+
+
+def test_sigterm_of_one_process_ends_both_with_a_snapshot(tmp_path):
+    card = recipe(tmp_path, report=0)
+    said = two_processes.train(2, tmp_path, two_processes.told_to_end, card=card, out=tmp_path / "out")
+    assert said == ["TerminatedError: 143"] * 2
+    with safetensors.safe_open(tmp_path / "out" / fitting.CHECKPOINT, framework="pt") as file:
+        assert file.metadata()["step"] == "6"
 
 
 def killed(_made):

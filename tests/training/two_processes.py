@@ -110,3 +110,20 @@ def full_disk(rank: int) -> None:
         plain(fd, content)
 
     directory.write_all = write_all
+
+
+def told_to_end(rank: int) -> None:
+    """The second process gets SIGTERM at step 5; no snapshot is due."""
+    import signal
+
+    from merged_diffusion.training import fitting, pace
+
+    pace.SAVE_SECONDS = 1e9
+    plain = fitting.draw_batch
+
+    def told(expert: Any, recipe: Any, images: Any, step: int, *rest: Any) -> Any:
+        if rank == 1 and step == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return plain(expert, recipe, images, step, *rest)
+
+    fitting.draw_batch = told

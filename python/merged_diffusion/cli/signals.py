@@ -1,7 +1,8 @@
 """Ctrl-C and SIGTERM.
 
 Both raise where the program is; the solver lets them through unchanged, and since a record is one write, the
-log ends at a record boundary. SIGTERM leaves at once with 143.
+log ends at a record boundary. SIGTERM leaves at once with 143; a training
+writes its snapshot before (`training.stopping`).
 """
 
 from __future__ import annotations

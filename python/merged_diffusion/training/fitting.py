@@ -33,6 +33,7 @@ from merged_diffusion.training.recipe import Recipe
 from merged_diffusion.training.report_lines import Report, Reports, finish_at
 from merged_diffusion.training.same_training import identity
 from merged_diffusion.training.state import TrainingState
+from merged_diffusion.training.stopping import TerminatedError, listening
 from merged_diffusion.training.train_images import TrainImages
 from merged_diffusion.training.where import TrainingMachine
 
@@ -54,7 +55,7 @@ class Fitting:
     team: Team
     aim: Aim | None = None  # None: the kind's usual loss and law
 
-    def gradient(self, state: TrainingState) -> tuple[float, float, Batch, Tensor]:
+    def gradient(self, state: TrainingState, *, is_asked: bool = False) -> tuple[float, float, Batch, Tensor]:
         """One step's gradient into the parameters; the loss of the whole batch, and the gradient's norm.
 
         The batch follows, and the errors [B] in eps of all of its rows, where a law of gamma learns of them.
@@ -72,7 +73,7 @@ class Fitting:
                     errors[rows] = widened(loss.errors).cpu()
                 yield loss.value / n
 
-        value, norm = state.gradient(losses(), self.team)
+        value, norm = state.gradient(losses(), self.team, is_asked=is_asked)
         if self.learns:
             self.team.sum_([errors])
         return value, norm, batch, errors
@@ -82,9 +83,18 @@ class Fitting:
         """Whether its law of gamma follows the losses."""
         return self.aim is not None and self.aim.profile is not None
 
-    def step(self, state: TrainingState, before: Callable[[], object] = lambda: None) -> None:
-        """One step; ``before`` is called when the gradient was found good, and before the update."""
-        value, norm, batch, errors = self.gradient(state)
+    def step(
+        self,
+        state: TrainingState,
+        before: Callable[[], object] = lambda: None,
+        *,
+        is_asked: bool = False,
+    ) -> None:
+        """One step; ``before`` is called when the gradient was found good, and before the update.
+
+        ``is_asked``: this process was asked to end.
+        """
+        value, norm, batch, errors = self.gradient(state, is_asked=is_asked)
         scale = state.scaler.get_scale()
         is_wrong = not math.isfinite(norm) and not (state.scaler.is_enabled() and scale > LEAST_SCALE)
         if not math.isfinite(value) or is_wrong:
@@ -144,6 +154,11 @@ def fit(
 
     ``folder`` and ``reports`` are the first process's; ``look_at`` is called by it at each report, after the
     snapshot of that step.
+
+    Raises
+    ------
+    TerminatedError
+        SIGTERM came; what was done is in a snapshot.
     """
     recipe, team, own = fitting.recipe, fitting.team, identity(fitting.card)
     state = TrainingState(fitting.expert, recipe)
@@ -169,8 +184,16 @@ def fit(
     )  # fmt: skip
 
     def save() -> None:
+        if state.ends:
+            # All wait for the first one, whose launcher would not if they ended.
+            team.from_first(write)
+            raise TerminatedError
+        if is_due or pace.may_save():
+            write()
+
+    def write() -> None:
         nonlocal is_due
-        if folder is None or state.step == begun or not (is_due or pace.may_save()):
+        if folder is None or state.step == begun:
             return
         with pace.saving():
             # Lines first: those beyond a snapshot are written again, one that is lacking never is.
@@ -182,9 +205,9 @@ def fit(
         is_due = False
 
     devices = [team.device] if team.device.type == "cuda" else []
-    with bar, torch.random.fork_rng(devices=devices), products(recipe.precision):
+    with bar, torch.random.fork_rng(devices=devices), products(recipe.precision), listening() as stop:
         while state.step < recipe.steps:
-            fitting.step(state, before=save)
+            fitting.step(state, before=save, is_asked=stop.is_asked)
             pace.stepped()
             bar.update()
             bar.set_postfix(state.shown, refresh=False)
@@ -207,6 +230,8 @@ def fit(
             look_at(state)
     if reports is not None:
         reports.close()
+    if team.from_first(lambda: stop.is_asked):
+        raise TerminatedError
     return state, pace.seconds
 
 

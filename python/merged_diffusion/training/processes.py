@@ -22,6 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from merged_diffusion.errors import MergedDiffusionError, RunError, UsageError
 from merged_diffusion.ode.devices import resolve_device
+from merged_diffusion.training.stopping import TerminatedError
 
 T = TypeVar("T")
 BUCKET: Final = 1 << 24  # numbers summed by one call
@@ -133,7 +134,7 @@ class Team:
         except ToldElsewhereError:
             raise
         except BaseException as error:
-            if self.size == 1 or isinstance(error, KeyboardInterrupt):
+            if self.size == 1 or isinstance(error, KeyboardInterrupt | TerminatedError):
                 raise
             code = getattr(error, "exit_code", LOST)
             before = self._announce(code)

@@ -46,7 +46,8 @@ class TrainingState:
 
     ``means`` are the running means of its weights, ``loss`` that of the loss; ``rows`` are those of its
     report, ``raised_from`` the numbers of steps with which it was finished before. ``seen`` is a hash over
-    the ids of all images so far, in order. ``extra`` are tensors that a law of noise levels has learnt.
+    the ids of all images so far, in order, ``ends`` whether a process was asked to end. ``extra`` are tensors
+    that a law of noise levels has learnt.
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe) -> None:
@@ -56,6 +57,7 @@ class TrainingState:
         self.updates = 0  # steps that fp16 did not skip
         self.loss = math.nan
         self.seen = ""
+        self.ends = False
         self.rows: list[list[float]] = []
         self.raised_from: list[int] = []
         self.extra: dict[str, Tensor] = {}
@@ -75,10 +77,13 @@ class TrainingState:
         last = {"held_back": f"{self.rows[-1][2]:.4f}"} if self.rows else {}
         return {"loss": f"{self.loss:.4f}"} | last
 
-    def gradient(self, losses: Iterable[Tensor], team: Team) -> tuple[float, float]:
+    def gradient(
+        self, losses: Iterable[Tensor], team: Team, *, is_asked: bool = False
+    ) -> tuple[float, float]:
         """The gradient of the sum of ``losses`` over all processes; that sum, and the gradient's norm.
 
-        The gradient lies in the parameters then, cut to the recipe's ``gradient_norm``.
+        The gradient lies in the parameters then, cut to the recipe's ``gradient_norm``. Where ``is_asked`` to
+        end is true in one process, ``ends`` is so in all.
         """
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), dtype=torch.float64, device=home(self.parameters[0].device))
@@ -86,14 +91,17 @@ class TrainingState:
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += widened(loss.detach())
         found = [p.grad for p in self.parameters if p.grad is not None]
-        team.sum_([total])
+        asked = torch.full_like(total, float(is_asked))
+        team.sum_([total, asked])
         team.sum_(found)
         self.scaler.unscale_(self.optimiser)
         if self.recipe.gradient_norm:
             norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.gradient_norm)
         else:
             norm = nn.utils.get_total_norm(found)
-        return float(total), float(norm)
+        loss, n_asked = torch.stack([total, asked]).tolist()
+        self.ends = n_asked > 0
+        return loss, float(norm)
 
     def update(self, total: float, ids: Integers) -> None:
         """One step of Adam down the gradient, then the running means."""
