@@ -12,7 +12,7 @@ from tests.training import two_processes
 from tests.training.cards import recipe
 
 from merged_diffusion.data.images import make_data
-from merged_diffusion.errors import CheckpointError, RunMismatchError
+from merged_diffusion.errors import CheckpointError, RunError, RunMismatchError
 from merged_diffusion.experts.card import read_card
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.training import fitting, pace, train
@@ -97,6 +97,18 @@ def test_sigterm_of_one_process_ends_both_with_a_snapshot(tmp_path):
     assert said == ["TerminatedError: 143"] * 2
     with safetensors.safe_open(tmp_path / "out" / fitting.CHECKPOINT, framework="pt") as file:
         assert file.metadata()["step"] == "6"
+
+
+def test_a_draft_of_the_first_line_locks_no_folder_and_others_files_do(tmp_path):
+    path = recipe(tmp_path, steps=2, report=1)
+    for name in ("draft", "mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "draft" / f".{LINES}.1").write_text("{")  # of a process that was killed while it wrote
+    run(path, tmp_path / "draft")
+    assert not (tmp_path / "draft" / f".{LINES}.1").exists()
+    (tmp_path / "mine" / PROGRESS).write_text("mine")  # without lines, which come first
+    with pytest.raises(RunError, match="not empty"):
+        run(path, tmp_path / "mine")
 
 
 def killed(_made):
@@ -211,3 +223,9 @@ def test_edm_s_loss_of_a_likelihood_expert_takes_the_card_s_data_std(tmp_path, d
     # At gamma = 0, s = 1: the share is 1 + 1/s_d^2, in double precision.
     gamma = torch.zeros(1, dtype=torch.float64)
     assert float(aim.weight.share(gamma)) == pytest.approx(1 + expected**-2, rel=1e-12)
+    path = tmp_path / "stated.toml"
+    path.write_text(card.toml())
+    out = run(path, tmp_path / "out", steps=1)
+    path.write_text(replace(card, data_std=0.9).toml())
+    with pytest.raises(RunMismatchError, match=r"data_std: .*there, 0.9 now"):
+        run(path, out, steps=1)

@@ -200,8 +200,8 @@ def _place(out: Path) -> Iterator[Directory]:
         with Directory(out) as folder:
             if folder.status(CARD) is None:
                 # Of a training that was killed between its first report and the snapshot behind it.
-                before = (LINES, PROGRESS, CURVE, TENSORBOARD) if folder.status(LINES) is not None else ()
-                refuse_strangers(folder, CHECKPOINT, LOCK, *before)
+                after = (PROGRESS, CURVE, TENSORBOARD) if folder.status(LINES) is not None else ()
+                refuse_strangers(folder, CHECKPOINT, LOCK, LINES, *after)
             try:
                 with Lock(folder, LOCK).held(0.0, refused):
                     folder.remove_drafts(WRITTEN)

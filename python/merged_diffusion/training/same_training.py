@@ -29,6 +29,9 @@ def identity(card: Card) -> dict[str, object]:
     # Where its ends were learned, a card states those that were found beside those of the beginning.
     begun = training.pop("learned_from", None) or list(card.gamma_range)
     table |= {"image_shape": list(card.image_shape), "gamma_range": begun}
+    # A number of that loss, which no training finds out.
+    if card.kind == "vdm" and training.get("loss") == "edm":
+        table["data_std"] = card.data_std
     return table | {f"{TRAINING}{key}": value for key, value in training.items()}
 
 
