@@ -127,7 +127,15 @@ def _lines(folder: Directory) -> list[dict[str, Any]]:
 
 def curve(rows: list[list[float]]) -> bytes:
     """The losses over the steps, as PNG."""
+    from matplotlib.ticker import LogFormatter
+
     from merged_diffusion.plots.look import COLOURS, blank, label_y
+
+    class Plain(LogFormatter):
+        """Numbers as they are read, where matplotlib would write a power of ten."""
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:.3g}" if super().__call__(x, pos) else ""
 
     figure, axes = blank()
     steps, train, held = zip(*rows, strict=True)
@@ -140,7 +148,10 @@ def curve(rows: list[list[float]]) -> bytes:
     label_y(other, "held-back images (bits/dim)")
     for side, colour in ((axes, COLOURS["quality"]), (other, COLOURS["likelihood"])):
         side.yaxis.label.set_color(colour)
-        side.set_yscale("log" if min(min(train), min(held)) > 0 else "linear")
+        if min(min(train), min(held)) > 0:
+            side.set_yscale("log")
+            side.yaxis.set_major_formatter(Plain())
+            side.yaxis.set_minor_formatter(Plain(minor_thresholds=(2, 0.5)))
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120, facecolor="white", metadata={"Software": None})
     return stream.getvalue()
