@@ -33,9 +33,7 @@ def main(out: Path, swept: Path, *gates: Path) -> None:
     curve = plots.Curve("threshold", list(etas), [v for v, _ in etas.values()], [e for _, e in etas.values()])
     lines = [plots.Level("gate", f"{name} gate", *less(score)) for name, score in levels.items()]
     lines.append(plots.Level("likelihood", "likelihood expert", 0.0))
-    figure = plots.over_eta(
-        [curve], lines, unit=f"bits/dim less the likelihood expert's, {len(common)} images"
-    )
+    figure = plots.over_eta([curve], lines, unit="bits/dim less the likelihood expert's")
     figure.savefig(out, metadata={"Date": None})
     for name, score in {**rows, **levels}.items():
         print(f"{name}: {less(score)[0]:+.4f} ± {less(score)[1]:.4f}")
