@@ -33,7 +33,8 @@ def _lines(found: Compared) -> Iterator[str]:
         words = "chosen  " if choice is switches.chosen else "        "
         gammas = ",".join(f"{gamma:.2f}" for gamma in choice.gammas)
         yield f"  {words}gammas {gammas}   {choice.bits_per_dim:.4f} bits/dim   {choice.seconds:.3g} s/image"
-    yield f"use them by --gammas={','.join(map(repr, switches.gammas))}"
+    # Ten digits: what they lose at an end of a range, the model gives back by snapping.
+    yield f"use them by --gammas={','.join(f'{gamma:.10g}' for gamma in switches.gammas)}"
     if found.gate is not None:
         for who, start, end in found.gate.asked():
             asked = " and ".join(roles_of(found.gate.n_experts)[number] for number in who)
