@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import completion, options, output
+from merged_diffusion.cli import options, output
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
-from merged_diffusion.scores.defaults import EXACT, TUNED
+from merged_diffusion.scores.defaults import EXACT
 
 EPILOG: Final = """\b
 Examples:
@@ -29,14 +29,7 @@ Examples:
     "--form", type=click.Choice(("low-noise", "full")), default="low-noise", show_default=True,
     help="low-noise: samples look as those of the quality expert; full: for the likelihood alone.",
 )  # fmt: skip
-@click.option(
-    "--tune-data", metavar="PATH", show_default="held-back train images of the known set",
-    shell_complete=completion.data, help="The images to fit and choose on, which neither expert has seen.",
-)  # fmt: skip
-@click.option(
-    "--tune-limit", type=click.IntRange(2), metavar="N", default=TUNED, show_default=True,
-    help="How many of them, at most.",
-)  # fmt: skip
+@options.tuning("The images to fit and choose on, which neither expert has seen.")
 @click.option(
     "--exact", type=click.IntRange(0), metavar="N", default=EXACT, show_default=True,
     help="On how many of them the fit and its relatives are compared by exact runs; 0: the fit is taken.",

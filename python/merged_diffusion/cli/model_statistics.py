@@ -8,12 +8,12 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import completion, options, output
+from merged_diffusion.cli import options, output
 from merged_diffusion.cli.nll import model, what, where
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
-from merged_diffusion.scores.defaults import SEED, SPACING, TUNED
+from merged_diffusion.scores.defaults import SEED, SPACING
 
 EPILOG: Final = """\b
 Examples:
@@ -24,14 +24,7 @@ Examples:
 
 @options.command("model-statistics", EPILOG)
 @options.less(what, "split", "limit", "ids")
-@click.option(
-    "--tune-data", metavar="PATH", show_default="held-back train images of the known set",
-    shell_complete=completion.data, help="The images to measure the experts with.",
-)  # fmt: skip
-@click.option(
-    "--tune-limit", type=click.IntRange(4), metavar="N", default=TUNED, show_default=True,
-    help="How many of them, at most.",
-)  # fmt: skip
+@options.tuning("The images to measure the experts with.", least=4)
 @click.option(
     "--spacing", type=click.FloatRange(0, min_open=True), metavar="NUMBER", default=SPACING,
     show_default=True, help="Distance of the noise levels in gamma, minus log SNR.",

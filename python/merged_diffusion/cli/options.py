@@ -12,6 +12,7 @@ import click
 from merged_diffusion.cli import completion, help_screen, named_models
 from merged_diffusion.jobs.settings import CHOICES
 from merged_diffusion.ode.methods import Adams, Dopri5
+from merged_diffusion.scores.defaults import TUNED
 
 Given = Mapping[str, Any]
 """Values of options by name."""
@@ -253,6 +254,20 @@ cache = click.option(
     show_default="MERGED_DIFFUSION_CACHE, else the platform's",
     help="Where public models and data are kept.",
 )
+
+
+def tuning(text: str, least: int = 2) -> Decorator:
+    """Images other than those of ``--data``, for what ``text`` says, and how many at least and at most."""
+    return stacked(
+        click.option(
+            "--tune-data", metavar="PATH", show_default="held-back train images of the known set",
+            shell_complete=completion.data, help=text,
+        ),
+        click.option(
+            "--tune-limit", type=click.IntRange(least), metavar="N", default=TUNED, show_default=True,
+            help="How many of them, at most.",
+        ),
+    )  # fmt: skip
 
 
 def seed(usual: int) -> Decorator:

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import completion, options, output
+from merged_diffusion.cli import options, output
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.option_checks import check_budget
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present
-from merged_diffusion.scores.defaults import TUNED
 
 NAME: Final = "threshold.json"
 EPILOG: Final = """\b
@@ -31,14 +30,7 @@ Examples:
 
 @options.command("threshold", EPILOG)
 @what
-@click.option(
-    "--tune-data", metavar="PATH", show_default="held-back train images of the known set",
-    shell_complete=completion.data, help="The images to choose on.",
-)  # fmt: skip
-@click.option(
-    "--tune-limit", type=click.IntRange(2), metavar="N", default=TUNED, show_default=True,
-    help="How many of them, at most.",
-)  # fmt: skip
+@options.tuning("The images to choose on.")
 @click.option(
     "--budget", type=float, metavar="SECONDS",
     help="Of three --expert or more: the best that takes at most so many seconds an image on this machine.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, cast
 
 from merged_diffusion.experts.checks import checked_once
@@ -56,5 +55,5 @@ def gated_of(
         ),
     }
     rows = scored(plan, models, progress, tell) if test else {}
-    compared = Compared(found, sources(plan), tune, plan.data, rows, 0.0, gate)
-    return replace(compared, seconds=time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    return Compared(found, sources(plan), tune, plan.data, rows, seconds, gate)
