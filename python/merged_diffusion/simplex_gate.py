@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Final, overload
+from typing import Final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ class SimplexGate:
     form: str = "full"
     seen: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     experts: Mapping[str, str | None] = field(default_factory=dict, compare=False, repr=False)
-    about: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    about: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start) and math.isfinite(self.end) and self.start < self.end):

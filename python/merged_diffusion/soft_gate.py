@@ -73,7 +73,7 @@ class Gate:
     form: str = "full"
     seen: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     experts: Mapping[str, str | None] = field(default_factory=dict, compare=False, repr=False)
-    about: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    about: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start) and math.isfinite(self.end) and self.start < self.end):

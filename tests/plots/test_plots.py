@@ -1,6 +1,7 @@
 """Figures hold the data they were given, and no label covers another."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,8 +115,8 @@ def test_histogram_counts_every_image():
 
 def test_legs_show_charge_within_range():
     parts = [
-        {"role": "likelihood", "start": -8.0, "end": -3.0},
-        {"role": "quality", "start": -3.0, "end": 8.0},
+        SimpleNamespace(role="likelihood", start=-8.0, end=-3.0),
+        SimpleNamespace(role="quality", start=-3.0, end=8.0),
     ]
     figure = plots.legs(parts, {"likelihood": (-8.0, 5.0), "quality": (-7.0, 8.0)}, eta=0.3)
     spans = [(p.get_x(), p.get_x() + p.get_width()) for p in figure.axes[0].patches]

@@ -14,7 +14,8 @@ def threshold(eta, low=-13.3, high=8.764):
 
 
 def expert(name, low, high, weights="aa"):
-    return {"name": name, "source": f"bundled:{name}", "gamma_range": [low, high], "weights_sha256": weights}
+    known = {"name": name, "source": f"bundled:{name}", "gamma_range": [low, high], "weights_sha256": weights}
+    return known | {"pixels": "ends", "levels": 256, "code_sha256": None, "provenance": {}}
 
 
 def bits(mean, se, **more):

@@ -12,7 +12,7 @@ from merged_diffusion.reports.published import published
 from merged_diffusion.reports.results import read_all
 from merged_diffusion.reports.tables import BEGINNINGS, Number, Table, written
 
-from .conftest import bits, quality
+from .conftest import bits, expert, quality
 
 CIFAR = {"name": "cifar10", "n": 10000}
 MARKDOWN = r"""**Exact likelihood of digits/test (24 images) over the threshold (table 1)**
@@ -208,7 +208,7 @@ def test_other_data_are_refused(make_sweep):
 
 
 def test_other_seed_and_other_experts_are_told(make_sweep):
-    table = {"experts": {"likelihood": {"source": "other", "name": "o", "weights_sha256": "bb"}}}
+    table = {"experts": {"likelihood": expert("o", -13.3, 5.0, "bb") | {"source": "other"}}}
     _, warnings = read_all([make_sweep("a"), make_sweep("b", seed=1), make_sweep("c", pair=table)])
     assert any("other seeds (0 and 1)" in warning for warning in warnings)
     assert any("other likelihood experts: bundled:small_vdm and other" in warning for warning in warnings)

@@ -5,7 +5,7 @@ import pytest
 from merged_diffusion.scores.differences import paired
 from merged_diffusion.scores.record import Record
 from merged_diffusion.sweeps.comparison import compare
-from merged_diffusion.sweeps.table import SweepRow
+from merged_diffusion.sweeps.sweep_row import SweepRow
 
 
 def compared(series, etas=None):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.catalogue.cache import cache_folder
 from merged_diffusion.catalogue.entries import PairCard, Public, known, pair_card, public
@@ -53,7 +54,7 @@ def _bundled(name: str, at: str) -> Row:
     }
 
 
-def _public(entry: Public, card: dict[str, Any], cache: str | Path | None) -> Row:
+def _public(entry: Public, card: Mapping[str, object], cache: str | Path | None) -> Row:
     by_hand = entry.by_hand if entry.by_hand is None else f"{entry.source}: {entry.by_hand}"
     return {
         "name": entry.name,
@@ -71,7 +72,7 @@ def _public(entry: Public, card: dict[str, Any], cache: str | Path | None) -> Ro
     }
 
 
-def _facts(card: dict[str, Any]) -> Row:
+def _facts(card: Mapping[str, object]) -> Row:
     return {key: card.get(key) for key in FACTS} | {"labels": bool(card.get("labels"))}
 
 

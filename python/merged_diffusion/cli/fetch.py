@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -51,7 +51,7 @@ def command(
     from merged_diffusion.fetch import items, locked, prepare, wanted
 
     entries = wanted(names, only)
-    rows: list[dict[str, Any]]
+    there: list[bool] = []
     if dry_run:
         plan = [item for entry in entries for item in items(entry, cache)]
         rows = [_row(item) for item in plan]
@@ -74,7 +74,7 @@ def command(
             emit("\n".join(_addresses(entry, plan, cache)))
         emit("nothing was downloaded")
     else:
-        fetched = sum(row["fetched"] for row in rows)
+        fetched = there.count(False)
         emit(f"{fetched} files fetched, {len(rows) - fetched} were there; all lie in {cache_folder(cache)}")
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,7 @@ def _lines(found: Gated) -> Iterator[str]:
     shares = "  ".join(f"{w:.2f} at {gamma:.1f}" for gamma, w in zip(at, gate(at), strict=True))
     yield f"share of the likelihood expert, by gamma: {shares}"
     family = gate.about.get("family")
-    if family:
+    if isinstance(family, Mapping):
         yield f"of logit w -> a logit w + b, by exact runs on {family['n']} of them: {family['chosen']}"
     if found.rows:
         where = set_name(found.test.name, found.test.split)

@@ -7,7 +7,7 @@ so are of the same images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from merged_diffusion.cli import output
 
@@ -49,6 +49,6 @@ class Lines:
             columns = {} if position is None else self._columns
             output.emit_line(line(model, record, {key: values[position] for key, values in columns.items()}))
 
-    def tell(self, summary: Mapping[str, Any]) -> None:
+    def tell(self, summary: Mapping[str, object]) -> None:
         """The object of ``--json``; as the last of many lines under a key that no image has."""
         output.emit_json({"summary": summary} if self._wanted else summary)

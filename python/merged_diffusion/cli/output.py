@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypedDict
 
 import click
 
@@ -101,9 +101,25 @@ def silenced() -> int:
     return 0
 
 
+class ErrorFields(TypedDict):
+    """What went wrong; ``fields`` are those of the exception."""
+
+    type: str
+    message: str
+    fields: object
+    hint: str | None
+
+
+class ErrorValue(TypedDict):
+    """An error under ``--json``, beside whatever there is, and the exit code."""
+
+    error: ErrorFields
+    code: int
+
+
 def error_value(
-    kind: str, message: str, code: int, *, hint: str | None = None, **fields: Any
-) -> dict[str, Any]:
+    kind: str, message: str, code: int, *, hint: str | None = None, **fields: object
+) -> ErrorValue:
     """An error under ``--json``."""
     return {
         "error": {"type": kind, "message": message, "fields": _jsonable(fields), "hint": hint},

@@ -7,13 +7,13 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from merged_diffusion.cli import bound_report, mean_report, time_report
-from merged_diffusion.cli.output import emit, emit_json, error_value, say
+from merged_diffusion.cli.output import ErrorValue, emit, emit_json, error_value, say
 from merged_diffusion.cli.progress import duration
 from merged_diffusion.cli.text import MINUS, error, evaluations, heading, leg_line, lines, value
 from merged_diffusion.errors import IncompleteError, SolveError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NOT_KEPT = "not kept; add --out DIR to keep it, and to go on, compare and report"
 INTERRUPT_CODE = 130
-Tell = Callable[[Mapping[str, Any]], None]
+Tell = Callable[[Mapping[str, object]], None]
 
 
 def announce(plan: Plan, cost: Estimate, out: Path | None, *, quiet: bool, dry_run: bool = False) -> None:
@@ -83,12 +83,12 @@ def show(summary: Summary, out: Path | None, *, as_json: bool, tell: Tell = emit
     """The result of an evaluation, as JSON by ``tell``; its exit code (5 where images failed)."""
     failure = _failure(summary)
     if as_json:
-        tell(summary.as_dict() | failure)
+        tell({**summary.as_dict(), **(failure or {})})
     else:
         emit("\n".join([*_lines(summary), NOT_KEPT if out is None else _kept(summary, out)]))
-        if failure:
+        if failure is not None:
             say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
-    return int(failure.get("code", 0))
+    return 0 if failure is None else failure["code"]
 
 
 def show_kept(summary: Summary, path: Path, *, as_json: bool, tell: Tell = emit_json) -> int:
@@ -104,11 +104,11 @@ def show_kept(summary: Summary, path: Path, *, as_json: bool, tell: Tell = emit_
         missing=missing,
     )
     if as_json:
-        tell(summary.as_dict() | failure)
+        tell({**summary.as_dict(), **failure})
     else:
         emit("\n".join([*_lines(summary), _kept(summary, path)]))
         say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
-    return int(failure["code"])
+    return failure["code"]
 
 
 def interrupted(summary: Summary, out: Path | None, *, as_json: bool) -> int:
@@ -145,12 +145,12 @@ def _kept(summary: Summary, path: Path) -> str:
     return f"kept in {path}: {summary.means.n} images"
 
 
-def _failure(summary: Summary) -> dict[str, Any]:
-    """The error of a summary with failed images; empty without."""
+def _failure(summary: Summary) -> ErrorValue | None:
+    """The error of a summary with failed images."""
     failed = {row.name: row.means.n_failed for row in summary.compare if row.means.n_failed}
     means = summary.means
     if not means.n_failed and not failed:
-        return {}
+        return None
     told = [f"{means.n_failed} of {means.n} images failed"] if means.n_failed else []
     told += [f"{n} failed under the {name} expert alone" for name, n in failed.items()]
     return error_value(

@@ -6,19 +6,20 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.cli import time_report
-from merged_diffusion.cli.output import emit, emit_json, error_value, say
+from merged_diffusion.cli.output import ErrorValue, emit, emit_json, error_value, say
 from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, cost_line, how_to_go_on
 from merged_diffusion.cli.text import MINUS, evaluations, value
 from merged_diffusion.errors import SolveError
 from merged_diffusion.jobs.cost import Estimate
-from merged_diffusion.quality.assess import Figure
+from merged_diffusion.scores.figure import Figure
 from merged_diffusion.scores.means import Means
 from merged_diffusion.sweeps.drawn import DrawPlan
 from merged_diffusion.sweeps.scored import ScorePlan
-from merged_diffusion.sweeps.table import SweepRow, SweepTable
+from merged_diffusion.sweeps.sweep_row import SweepRow
+from merged_diffusion.sweeps.table import SweepTable
 
 SHOWN: Final = ("precision", "recall", "coverage", "copies")  # beside a distance
 WORK: Final = {"nll": "solves", "vlb": "bounds", "sample": "samples"}
@@ -28,12 +29,12 @@ def show(table: SweepTable, out: Path | None, *, as_json: bool) -> int:
     """The result of a sweep; its exit code (5 where a row failed)."""
     failure = _failure(table.rows)
     if as_json:
-        emit_json(table.as_dict() | failure)
+        emit_json({**table.as_dict(), **(failure or {})})
     else:
         emit("\n".join([*lines(table), NOT_KEPT if out is None else f"kept in {out}"]))
-        if failure:
+        if failure is not None:
             say(f"error: {failure['error']['message']}; {failure['error']['hint']}")
-    return int(failure.get("code", 0))
+    return 0 if failure is None else failure["code"]
 
 
 def interrupted(table: SweepTable, out: Path | None, *, as_json: bool) -> int:
@@ -94,13 +95,13 @@ def _row(row: SweepRow) -> str:
         return f"{row.name:<11} {'nothing is there yet' if failed is None else failed.message}"
     digits = 3 if figure is None else _digits(figure)
     found = value(Means.from_dict(summary)) if figure is None else _distance(figure, digits)
-    text = f"{row.name:<11} {found}{evaluations(summary['evaluations'])}"
+    text = f"{row.name:<11} {found}{evaluations(row.values.evaluations)}"
     text += "".join(f"   {name} {row.beside[name].value:.3f}" for name in SHOWN if name in row.beside)
     if paired is not None and paired.to != row.name:
         text += f"   {MINUS} best: {paired.difference:+.{digits}f}{_error(paired.se, digits)}"
-    paper = summary.get("paper")
+    paper = row.values.paper
     if paper is not None:
-        text += f"   paper: {paper['bits_per_dim']:.2f}, {paper['evaluations']}"
+        text += f"   paper: {paper.bits_per_dim:.2f}, {paper.evaluations}"
     return text if failed is None else f"{text}   {failed.message}"
 
 
@@ -141,11 +142,11 @@ def _remarks(table: SweepTable) -> Iterator[str]:
         yield f"evaluations: {spent}"
 
 
-def _failure(rows: Sequence[SweepRow]) -> dict[str, Any]:
-    """The error of a sweep of which rows failed; empty where none did."""
+def _failure(rows: Sequence[SweepRow]) -> ErrorValue | None:
+    """The error of a sweep of which rows failed."""
     failed = {row.name: row.error for row in rows if row.error is not None}
     if not failed:
-        return {}
+        return None
     name, first = next(iter(failed.items()))
     return error_value(
         SolveError.__name__,

@@ -9,7 +9,7 @@ from typing import Final
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.cli.output import emit, emit_json
 from merged_diffusion.cli.text import error
-from merged_diffusion.sweeps.table import Paired
+from merged_diffusion.sweeps.sweep_row import Paired
 from merged_diffusion.thresholds.choose import Chosen
 from merged_diffusion.thresholds.confirm import ConfirmedRow
 

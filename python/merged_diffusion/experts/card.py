@@ -12,10 +12,10 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Required, TypedDict, cast
 
 import torch
 
@@ -49,13 +49,27 @@ VELOCITY: Final = (
     "declared by CallableExpert, with eps-minus-x0 or x0-minus-eps"
 )
 
+Kind = Literal["vdm", "edm", "ddpm", "flow", "vp_sde", "ve"]
+
+
+class Meaning(TypedDict, total=False):
+    """The fields of a `Card` that say what the numbers in its weights mean."""
+
+    kind: Required[Kind]
+    predicts: Required[str]
+    time: Required[str]
+    input: Required[str]
+    gamma_range: Required[tuple[float, float]]
+    clock: Mapping[str, object]
+    data_std: float
+
 
 @dataclass(frozen=True)
 class Card:
     """What a ``card.toml`` holds."""
 
     name: str
-    kind: Literal["vdm", "edm", "ddpm", "flow", "vp_sde", "ve"]
+    kind: Kind
     predicts: str
     time: str
     input: str
@@ -63,17 +77,22 @@ class Card:
     levels: int
     image_shape: tuple[int, int, int]
     gamma_range: tuple[float, float]
-    network: Mapping[str, Any]
-    clock: Mapping[str, Any] | None = None
+    network: Mapping[str, object]
+    clock: Mapping[str, object] | None = None
     labels: bool = False
     licence: str = ""
     source: str = ""
     data_std: float | None = None
     precision: Literal["float16", "float32"] = "float16"
     sha256: str | None = None
-    training: Mapping[str, Any] | None = None
+    training: Mapping[str, object] | None = None
     results: Mapping[str, object] | None = None
     converted: Mapping[str, object] | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes the network is told apart; 0 where it wants no label."""
+        return int(cast(int, self.network.get("label_dim", 0)))
 
     @property
     def meaning(self) -> str | None:
@@ -118,7 +137,7 @@ class Card:
                 levels=self.levels,
                 gamma_range=self.gamma_range,
                 pixels=self.pixels,
-                periods=self.network.get("periods", ()),
+                periods=cast("Sequence[float]", self.network.get("periods", ())),
                 predicts="velocity" if self.predicts == "velocity" else "eps",
                 input="sp" if self.input == "sp" else "vp",
             )
@@ -252,7 +271,7 @@ _CHOICES: Final = {"kind": tuple(MEANING), "pixels": ("centred", "ends"), "preci
 _LENGTHS: Final = {"image_shape": 3, "gamma_range": 2}
 
 
-def _check_types(table: dict[str, Any], where: str) -> None:
+def _check_types(table: Mapping[str, object], where: str) -> None:
     wrong = [f"{key} is missing" for key in sorted(_REQUIRED - table.keys())]
     wrong += [f"{key} is unknown" for key in sorted(table.keys() - _TYPES.keys())]
     wrong += [fault for key in sorted(table.keys() & _TYPES.keys()) if (fault := _fault(key, table[key]))]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -23,8 +24,15 @@ from torch import Tensor, nn
 from merged_diffusion.errors import CheckpointError, ExpertError, UsageError
 from merged_diffusion.experts import clocks, readings
 from merged_diffusion.experts.base import Pixels
-from merged_diffusion.experts.callables import CallableExpert, Predicts
-from merged_diffusion.experts.diffusers_folder import CONTINUOUS, find_parts, make_scheduler, make_unet
+from merged_diffusion.experts.callables import CallableExpert, Clock, Input, Predicts, TimeName
+from merged_diffusion.experts.diffusers_folder import (
+    CONTINUOUS,
+    Config,
+    find_parts,
+    make_scheduler,
+    make_unet,
+)
+from merged_diffusion.experts.readings import Reading
 from merged_diffusion.files.weights import check_keys, read_shards, read_weights, unwrapped
 
 PREDICTS: Final[Mapping[str, Predicts]] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -82,21 +90,38 @@ class DiffusersExpert(CallableExpert):
     ) -> None:
         config, schedule = _config(unet, "unet"), _config(scheduler, "scheduler")
         _check_unet(config, schedule)
-        common: dict[str, Any] = {
-            "pixels": pixels,
-            "levels": levels,
-            "image_shape": _image_shape(config) if image_shape is None else image_shape,
-            "conditional": _is_conditional(config),
-            "name": type(unet).__name__ if name is None else name,
-        }
-        super().__init__(_Unet(unet, config["in_channels"]), **_declaration(scheduler, schedule), **common)
+        told = _declaration(scheduler, schedule)
+        super().__init__(
+            _Unet(unet, config["in_channels"]),
+            predicts=told.predicts,
+            time=told.time,
+            input=told.input,
+            schedule=told.schedule,
+            gamma_range=told.gamma_range,
+            pixels=pixels,
+            levels=levels,
+            image_shape=_image_shape(config) if image_shape is None else image_shape,
+            conditional=_is_conditional(config),
+            name=type(unet).__name__ if name is None else name,
+        )
         if config.get("class_embed_type") is None and config.get("num_class_embeds"):
             self.label_range = (0, config["num_class_embeds"] - 1)
         self.eval()
 
 
-def _declaration(scheduler: object, schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """What a network of this scheduler's training predicts, of which input, at which times."""
+@dataclass(frozen=True)
+class Declaration:
+    """What a network predicts, of which input, at which times: words and readings of `CallableExpert`."""
+
+    predicts: Predicts | Reading
+    input: Input | Reading
+    time: TimeName | Clock
+    gamma_range: tuple[float, float]
+    schedule: Tensor | None = None
+
+
+def _declaration(scheduler: object, schedule: Config) -> Declaration:
+    """What the training of this scheduler's network made of it."""
     kind = type(scheduler).__name__
     if kind in CONTINUOUS:
         return _flow(schedule) if kind.startswith("FlowMatch") else _preconditioned(schedule)
@@ -109,13 +134,11 @@ def _declaration(scheduler: object, schedule: Mapping[str, Any]) -> dict[str, An
             found=predicts,
         )
     gammas = scheduler_gammas(scheduler)
-    return {
-        "predicts": PREDICTS[predicts], "time": "timestep", "input": "vp", "schedule": gammas,
-        "gamma_range": (float(gammas[0]), float(gammas[-1])),
-    }  # fmt: skip
+    ends = (float(gammas[0]), float(gammas[-1]))
+    return Declaration(PREDICTS[predicts], "vp", "timestep", ends, gammas)
 
 
-def _preconditioned(schedule: Mapping[str, Any]) -> dict[str, Any]:
+def _preconditioned(schedule: Config) -> Declaration:
     """F of EDM's preconditioning, of which ``v_prediction`` means -F."""
     numbers: list[Any] = [schedule.get(key) for key in ("sigma_min", "sigma_max", "sigma_data")]
     if not all(isinstance(n, int | float) and 0 < n < math.inf for n in numbers):
@@ -129,13 +152,11 @@ def _preconditioned(schedule: Mapping[str, Any]) -> dict[str, Any]:
             found=predicts,
         )
     reading = readings.edm(std, sign=1 if predicts == "epsilon" else -1)
-    return {
-        "predicts": reading, "time": "log_edm_sigma_over_4", "input": reading,
-        "gamma_range": (2 * math.log(low), 2 * math.log(high)),
-    }  # fmt: skip
+    ends = (2 * math.log(low), 2 * math.log(high))
+    return Declaration(reading, reading, "log_edm_sigma_over_4", ends)
 
 
-def _flow(schedule: Mapping[str, Any]) -> dict[str, Any]:
+def _flow(schedule: Config) -> Declaration:
     """Eps - x of x_t = (1 - t) x + t eps at the time N t; how sampling shifts its grid is no part of it."""
     if schedule.get("invert_sigmas"):
         raise ExpertError(
@@ -143,10 +164,8 @@ def _flow(schedule: Mapping[str, Any]) -> dict[str, Any]:
             hint="declare it by CallableExpert.flow(net, data_at=1, time_scale=1000, ...)",
         )
     steps = float(schedule.get("num_train_timesteps", 1000))
-    return {
-        "predicts": "eps-minus-x0", "time": clocks.flow_clock(0, steps, is_linear=True), "input": "flow",
-        "gamma_range": readings.FLOW_RANGE,
-    }  # fmt: skip
+    clock = clocks.flow_clock(0, steps, is_linear=True)
+    return Declaration("eps-minus-x0", "flow", clock, readings.FLOW_RANGE)
 
 
 class _Unet(nn.Module):
@@ -186,7 +205,7 @@ def scheduler_gammas(scheduler: object) -> Tensor:
     return gammas
 
 
-def _config(part: object, what: str) -> Mapping[str, Any]:
+def _config(part: object, what: str) -> Config:
     config = getattr(part, "config", None)
     if not isinstance(config, Mapping):
         raise UsageError(
@@ -196,7 +215,7 @@ def _config(part: object, what: str) -> Mapping[str, Any]:
     return config
 
 
-def _check_unet(config: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
+def _check_unet(config: Config, schedule: Config) -> None:
     """Refuse a network that is not fed with z and a timestep alone (and a class)."""
     channels, n_out = config.get("in_channels"), config.get("out_channels")
     is_double = schedule.get("variance_type") in LEARNED_VARIANCE and n_out == 2 * (channels or 0)

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -70,7 +71,8 @@ HOLD_WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 OF_THE_MEAN: Final = frozenset(
     ("decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power")
 )
-Config = dict[str, Any]
+Config = Mapping[str, Any]
+"""The options of a network or a scheduler, as diffusers holds them and its files do."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def make_scheduler(path: Path) -> object:
             f"{path}: a table of {n!r} timesteps, possible are 2 to {MAX_TIMESTEPS}", file=str(path)
         )
     if config.get("predict_epsilon") is False:  # before there was prediction_type
-        config = {"prediction_type": "sample"} | config
+        config = {"prediction_type": "sample", **config}
     known = inspect.signature(made).parameters
     return _made(path, made, {key: config[key] for key in TRAINING if key in config and key in known})
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -102,7 +102,7 @@ def _config(card: Card, source: str) -> tuple[dict[str, object], dict[str, Tenso
     ]
     if wrong:
         raise _refused(source, wrong)
-    low, high = (float(end) for end in network.get("time_range", TIME_RANGE))
+    low, high = (float(end) for end in cast("Sequence[float]", network.get("time_range", TIME_RANGE)))
     is_fixed = (low, high) == card.gamma_range
     training = card.training or {}
     config: dict[str, object] = {key: network.get(key, value) for key, value in DEFAULTS.items()}

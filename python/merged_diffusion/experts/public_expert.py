@@ -20,9 +20,11 @@ the output itself is -eps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -47,14 +49,14 @@ from merged_diffusion.experts.timetables import RESCALED, SCHEDULES, Timetable, 
 
 MOST_STEPS: Final = 100_000
 MOST_IN_CARD: Final = 10_000
+Floats = npt.NDArray[np.float64]
+STEPPED: Final = ("rescaled", "whole_steps", "nearest_sigma")
 CLOCKS: Final[Mapping[str, Mapping[str, Check]]] = {
     "ddpm": {
         "gammas": list_of(is_number, least=2, most=MOST_IN_CARD),
         "schedule": one_of(*SCHEDULES),
         "steps": is_count,
-        "rescaled": is_flag,
-        "whole_steps": is_flag,
-        "nearest_sigma": is_flag,
+        **dict.fromkeys(STEPPED, is_flag),
     },
     "flow": {"data_at": one_of(0, 1), "scale": is_positive, "coupled": is_flag},
     "vp_sde": {"beta_min": is_positive, "beta_max": is_positive, "scale": is_positive},
@@ -70,7 +72,7 @@ class PublicExpert(nn.Module):
         name: str,
         kind: str,
         network: Mapping[str, object],
-        clock: Mapping[str, Any],
+        clock: Mapping[str, object],
         *,
         predicts: str,
         input: str,  # noqa: A002 (the card's word)
@@ -110,10 +112,11 @@ class PublicExpert(nn.Module):
         return out[:, : scaled.shape[1]]
 
 
-def gammas_of(clock: Mapping[str, Any]) -> Any:
+def gammas_of(clock: Mapping[str, Any]) -> Sequence[float] | Floats:
     """The gammas [N] of the steps of a ``[clock]`` of kind ddpm."""
     if "gammas" in clock:
-        return clock["gammas"]
+        gammas: Sequence[float] = clock["gammas"]
+        return gammas
     if clock.get("steps", 0) > MOST_STEPS:
         raise CheckpointError(f"[clock] steps = {clock['steps']}, and {MOST_STEPS} are allowed", key="steps")
     try:
@@ -129,12 +132,13 @@ def steps_range(clock: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _parts(
-    kind: str, predicts: str, given: str, clock: Mapping[str, Any], gamma_range: tuple[float, float]
+    kind: str, predicts: str, given: str, clock: Mapping[str, object], gamma_range: tuple[float, float]
 ) -> tuple[Reading, Any]:
     """Reading and clock of a kind."""
     table = checked(clock, CLOCKS[kind], set(), f"[clock] of kind {kind!r}")
     if kind == "ddpm":
-        return readings.of_words(predicts, readings.as_is), StepClock(table, gamma_range)
+        flags = {key: bool(table.get(key)) for key in STEPPED}
+        return readings.of_words(predicts, readings.as_is), StepClock(gammas_of(table), gamma_range, **flags)
     if kind == "flow":
         data_at = table.get("data_at", 1)
         word = "x0-minus-eps" if data_at == 1 else "eps-minus-x0"
@@ -165,13 +169,19 @@ def _parts(
 class StepClock(nn.Module):
     """The step at gamma, as the network counts it."""
 
-    def __init__(self, table: Mapping[str, Any], gamma_range: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        gammas: Sequence[float] | Floats,
+        gamma_range: tuple[float, float],
+        *,
+        rescaled: bool = False,
+        whole_steps: bool = False,
+        nearest_sigma: bool = False,
+    ) -> None:
         super().__init__()
-        gammas = gammas_of(table)
         self.table = Timetable(gammas, unit=False, gamma_range=gamma_range, is_state=False)
-        self.scale = RESCALED / len(gammas) if table.get("rescaled") else 1.0
-        self.is_whole = bool(table.get("whole_steps"))
-        self.is_nearest = bool(table.get("nearest_sigma"))
+        self.scale = RESCALED / len(gammas) if rescaled else 1.0
+        self.is_whole, self.is_nearest = whole_steps, nearest_sigma
 
     def forward(self, gamma: Tensor) -> Tensor:
         """Time, float64 [B], at gamma [B]."""

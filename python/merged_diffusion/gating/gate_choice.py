@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +98,7 @@ def fit_gate(
     ):
         shares = measure(losses, (spaces[0], spaces[1]), low, high, visits, data.clusters)
     gate = fitted(shares, low, high, form=form)
-    about: dict[str, Any] = {
+    about: dict[str, object] = {
         "images": {"name": data.name, "split": data.split, "sha256": data.sha256, "n": len(data)},
         "measured": {
             "gamma": shares.gamma.tolist(), "w": shares.w.tolist(), "se": shares.se.tolist(),

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations_with_replacement, pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +102,7 @@ def fit_gate_of(
     with prepared(asked, place, shape, labels=classes, examples=examples(data), accept=options.accept):
         edges, products, spent = measure(losses, spaces, ranges, visits)
     gate = fitted(edges, products, ranges)
-    about: dict[str, Any] = {
+    about: dict[str, object] = {
         "images": {"name": data.name, "split": data.split, "sha256": data.sha256, "n": len(data)},
         "fit_evaluations": spent,
     }

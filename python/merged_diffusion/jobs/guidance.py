@@ -6,9 +6,9 @@ Needs no torch; what is done with it is `experts/guided.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from merged_diffusion.errors import UsageError
 
@@ -38,15 +38,16 @@ class Guidance:
             )
 
     @classmethod
-    def of(cls, words: Mapping[str, Any]) -> Self | None:
-        """From words; None where none was given.
+    def of(
+        cls, weight: float | None, guide: str | None, interval: Sequence[float] | None = None
+    ) -> Self | None:
+        """From the values of `WORDS`; None where none was given.
 
         Raises
         ------
         UsageError
             One of them alone means nothing.
         """
-        weight, guide, interval = (words.get(name) for name in WORDS)
         if weight is None and guide is None and interval is None:
             return None
         if weight is None or guide is None:
@@ -61,8 +62,8 @@ class Guidance:
                 f"{given} alone does not say by whom to guide, and how far",
                 hint=f"give --guidance W and --guide EXPERT or {NONE_CLASS}",
             )
-        pair: Sequence[float] | None = interval
-        return cls(float(weight), str(guide), None if pair is None else (float(pair[0]), float(pair[1])))
+        between = None if interval is None else (float(interval[0]), float(interval[1]))
+        return cls(float(weight), str(guide), between)
 
     def as_dict(self) -> dict[str, object]:
         """The words; `of` reads them back."""

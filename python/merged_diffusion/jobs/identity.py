@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.roles import roles_in
@@ -46,6 +46,11 @@ def experts_as_dict(experts: Experts) -> dict[str, dict[str, object]]:
     return {role: expert.as_dict() for role, expert in experts.items()}
 
 
+def experts_from(value: Mapping[str, Mapping[str, object]]) -> Experts:
+    """From JSON values."""
+    return {role: ExpertIdentity.from_dict(expert) for role, expert in value.items()}
+
+
 @dataclass(frozen=True)
 class LegSpan(TypedValues):
     """The expert of ``role`` is in charge from gamma ``start`` to gamma ``end``."""
@@ -82,7 +87,7 @@ class Identity(TypedValues):
     command: str
     """``nll`` or ``vlb``."""
     model: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     """Every option, as JSON values."""
     data: SetIdentity
     threshold: Threshold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any, Final
+from typing import Final, cast
 
 from merged_diffusion.errors import UsageError
 
@@ -156,9 +156,17 @@ def check_threshold(name: str, value: float | str) -> None:
         raise UsageError(f"{option_name(name)} {number} is not {wanted}")
 
 
-def check_mean_of(settings: Mapping[str, Any]) -> None:
-    """Refuse a mean over a set that has no random choice behind it, or cannot be one of bits/dim."""
-    n_set, wish, limit = (settings[name] for name in ("mean_of", "plan_for", "limit"))
+def check_mean_of(
+    n_set: int | str | None,
+    wish: float | None,
+    limit: int | None,
+    excluded: Mapping[str, object],
+    dequantise: str,
+) -> None:
+    """Refuse a mean over a set that has no random choice behind it, or cannot be one of bits/dim.
+
+    ``excluded`` has the values of what `NOT_BESIDE_MEAN_OF` names.
+    """
     if wish is not None and n_set is None:
         raise UsageError(
             f"--plan-for {wish} belongs to --mean-of, which was not given",
@@ -176,9 +184,9 @@ def check_mean_of(settings: Mapping[str, Any]) -> None:
     if n_set != ALL and (isinstance(n_set, str) or n_set < 2):
         raise UsageError(f"--mean-of {n_set} is neither a number of images from 2 up nor {ALL}")
     for name, (reason, hint) in NOT_BESIDE_MEAN_OF.items():
-        if settings[name]:
+        if excluded[name]:
             raise UsageError(f"--mean-of and {option_name(name)} were both given, but {reason}", hint=hint)
-    if settings["dequantise"] == "none":
+    if dequantise == "none":
         raise UsageError(
             "--mean-of is of bits/dim, and with --dequantise none there are none",
             hint="leave one of them out",
@@ -188,14 +196,14 @@ def check_mean_of(settings: Mapping[str, Any]) -> None:
             f"--mean-of {n_set} without --limit: how many of the images are measured exactly?",
             hint="--limit 96, say; --plan-for 0.01 says how many a standard error of 0.01 bits/dim takes",
         )
-    if limit is not None and n_set != ALL and limit > n_set:
+    if limit is not None and not isinstance(n_set, str) and limit > n_set:
         raise UsageError(
             f"--limit {limit} images cannot be chosen out of --mean-of {n_set}",
             hint="--mean-of is the larger set, of which --limit are measured",
         )
 
 
-def check_experts(words: Mapping[str, Any], thresholds: Sequence[str]) -> None:
+def check_experts(words: Mapping[str, object], thresholds: Sequence[str]) -> None:
     """Refuse experts and thresholds that are no model."""
     given = [name for name in thresholds if words[name] is not None]
     if len(given) > 1:
@@ -211,12 +219,12 @@ def check_experts(words: Mapping[str, Any], thresholds: Sequence[str]) -> None:
                 hint="use --likelihood-expert and --quality-expert for a merged model",
             )
     for name in given:
-        check_threshold(name, words[name])
+        check_threshold(name, cast("float | str", words[name]))
 
 
-def _check_several(words: Mapping[str, Any], given: Sequence[str]) -> None:
+def _check_several(words: Mapping[str, object], given: Sequence[str]) -> None:
     """Refuse what three experts and more leave no room for."""
-    experts, gammas = words["experts"], words["gammas"]
+    experts, gammas = cast("tuple[str, ...] | None", words["experts"]), words["gammas"]
     if experts is None:
         if gammas is not None:
             raise UsageError(
@@ -245,7 +253,7 @@ def _check_several(words: Mapping[str, Any], given: Sequence[str]) -> None:
         )
 
 
-def _check_gate_alone(words: Mapping[str, Any], thresholds: Sequence[str]) -> None:
+def _check_gate_alone(words: Mapping[str, object], thresholds: Sequence[str]) -> None:
     """Refuse what a gate leaves no room for: a threshold, one expert alone, other ranges."""
     if words["gate"] is None:
         return

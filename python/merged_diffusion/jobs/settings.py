@@ -12,12 +12,14 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
+from merged_diffusion.jobs.guidance import WORDS as GUIDANCE
 from merged_diffusion.jobs.guidance import Guidance
 from merged_diffusion.jobs.option_checks import (
+    NOT_BESIDE_MEAN_OF,
     as_gammas,
     as_probes,
     at_least_one,
@@ -58,6 +60,8 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 COUNTS: Final = ("limit", "importance", "repeats", "probes", "batch_size", "threads")
 MACHINE: Final = ("batch_size", "threads", "device", "dtype")
+
+Value = TypeVar("Value")
 
 
 class Open(Enum):
@@ -144,7 +148,8 @@ class Settings:
         if not isinstance(self.gammas, Open):
             object.__setattr__(self, "gammas", as_gammas(self.gammas))
         check_selection(self.limit, self.ids)
-        check_mean_of(vars(self))
+        excluded = {name: getattr(self, name) for name in NOT_BESIDE_MEAN_OF}
+        check_mean_of(self.mean_of, self.plan_for, self.limit, excluded, self.dequantise)
         check_experts(vars(self), THRESHOLDS)
         if isinstance(self.solver or PRESETS[self.preset], Dopri5):
             refuse_quad_check(self.quad_check)
@@ -196,7 +201,7 @@ class Settings:
         given |= {
             "solver": solver_of(said, preset or PRESETS["default"]),
             "probes": Probes(**_said(probes)),
-            "guidance": Guidance.of(said),
+            "guidance": Guidance.of(*(said.get(name) for name in GUIDANCE)),
             "accept": Accept(**_said(accept)),
             "machine": Machine(**_said(machine)),
         }
@@ -277,7 +282,7 @@ class Settings:
         )
 
 
-def _said(words: Mapping[str, object]) -> dict[str, Any]:
+def _said(words: Mapping[str, Value | None]) -> dict[str, Value]:
     return {name: value for name, value in words.items() if value is not None}
 
 

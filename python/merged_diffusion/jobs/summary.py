@@ -20,9 +20,10 @@ from merged_diffusion.frames import Column, Tabular, text_of_error
 from merged_diffusion.jobs import published_table as paper
 from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
+from merged_diffusion.likelihood.likelihood_options import DEQUANTISE
 from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.likelihood.quadrature_check import QuadratureCheck, quadrature_check
-from merged_diffusion.runs.settings_file import PATH, QUADRATURE
+from merged_diffusion.scores.defaults import IMPORTANCE
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import MeanAndErrors, Means, MeansOfBounds, MeansOfDensities, floats
 from merged_diffusion.scores.record import Record
@@ -55,6 +56,17 @@ ORDER: Final = (
     ),
     *("seconds", "seconds_outside_network", "n_missing", "missing", "time_profile"),
 )
+
+
+@dataclass(frozen=True)
+class Asked(TypedValues):
+    """The settings that a summary depends on, and what pilots left beside them."""
+
+    allow_failed: bool
+    importance: int = IMPORTANCE
+    dequantise: str = DEQUANTISE
+    quadrature: QuadratureCheck | None = None
+    path_evidence: PathEvidence | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +145,7 @@ class Summary(Tabular, TypedValues):
     @property
     def path_evidence(self) -> PathEvidence | None:
         """What ``--path-check pilot`` found of the path's correction; None without it."""
-        kept = self.identity.settings.get(PATH)
-        return None if kept is None else PathEvidence.from_dict(kept)
+        return Asked.from_dict(self.identity.settings).path_evidence
 
     def __repr__(self) -> str:
         about, means = self.identity, self.means
@@ -235,27 +246,25 @@ def scores(
     identity: Identity, records: Sequence[Record], beside: Mapping[str, Column] | None = None
 ) -> Likelihood | Bound:
     """Some records of a run as scores; ``beside`` is what the data set knows of each image."""
-    settings, dim = identity.settings, prod(identity.data.image_shape)
-    is_lenient = settings["allow_failed"]
+    asked, dim = Asked.from_dict(identity.settings), prod(identity.data.image_shape)
     if identity.is_bound:
-        return Bound(tuple(records), dim, beside=beside or {}, allow_failed=is_lenient)
+        return Bound(tuple(records), dim, beside=beside or {}, allow_failed=asked.allow_failed)
     return Likelihood(
         tuple(records),
         dim,
         beside=beside or {},
-        importance=settings["importance"],
-        dequantise=settings["dequantise"],
+        importance=asked.importance,
+        dequantise=asked.dequantise,
         guided=identity.is_guided,
-        allow_failed=is_lenient,
+        allow_failed=asked.allow_failed,
     )
 
 
 def _quadrature(identity: Identity, records: Sequence[Record]) -> QuadratureCheck | None:
     """What the images' own companions tell, else a pilot's."""
     found = scores(identity, records)
-    kept = identity.settings.get(QUADRATURE)
     own = quadrature_check(found.allowing_failed()) if isinstance(found, Likelihood) else None
-    return own or (None if kept is None else QuadratureCheck.from_dict(kept))
+    return own or Asked.from_dict(identity.settings).quadrature
 
 
 def _is_above(found: Means, levels: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,17 @@ class Point:
     distance: float
     bits_error: float | None = None
     distance_error: float | None = None
+
+
+class Span(Protocol):
+    """A leg: the expert of ``role`` is in charge from gamma ``start`` to gamma ``end``."""
+
+    @property
+    def role(self) -> str: ...  # noqa: D102
+    @property
+    def start(self) -> float: ...  # noqa: D102
+    @property
+    def end(self) -> float: ...  # noqa: D102
 
 
 def over_eta(curves: Sequence[Curve], levels: Sequence[Level], *, unit: str) -> Figure:
@@ -188,32 +199,32 @@ def histogram(values: Mapping[str, npt.NDArray[np.float64]], *, bins: int = 30) 
 
 
 def legs(
-    parts: Sequence[Mapping[str, Any]], ranges: Mapping[str, tuple[float, float]], *, eta: float | None = None
+    parts: Sequence[Span], ranges: Mapping[str, tuple[float, float]], *, eta: float | None = None
 ) -> Figure:
     """Figure 1: over gamma, where each expert was trained (pale) and where it is in charge (full).
 
-    ``parts`` are ``{"role", "start", "end"}`` from data to noise; several experts may be in charge of one.
+    ``parts`` run from data to noise; several experts may be in charge of one.
     """
     figure, axes = blank(5.0, 1.8)
     axes.grid(visible=False)
     axes.spines[["left"]].set_visible(False)
-    roles = list(dict.fromkeys([*(role for part in parts for role in roles_in(part["role"])), *ranges]))
+    roles = list(dict.fromkeys([*(role for part in parts for role in roles_in(part.role)), *ranges]))
     colours = {role: COLOURS.get(role, CYCLE[number % len(CYCLE)]) for number, role in enumerate(roles)}
     for height, role in enumerate(reversed(roles)):
         if role in ranges:
             low, high = ranges[role]
             axes.barh(height, high - low, left=low, height=0.5, color=colours[role], alpha=FAINT, linewidth=0)
     for part in parts:
-        for role in roles_in(part["role"]):
+        for role in roles_in(part.role):
             height = len(roles) - 1 - roles.index(role)
-            width = part["end"] - part["start"]
-            axes.barh(height, width, left=part["start"], height=0.5, color=colours[role], linewidth=0)
+            width = part.end - part.start
+            axes.barh(height, width, left=part.start, height=0.5, color=colours[role], linewidth=0)
     is_switch = len(parts) == 2
     if is_switch:
-        switch = parts[0]["end"]
+        switch = parts[0].end
         axes.axvline(switch, color=INK, linewidth=1, linestyle=(0, (2, 2)))
         words = f"γ = {switch:.2f}" if eta is None else f"η = {eta:.4g}, γ = {switch:.2f}"
-        low, high = min(p["start"] for p in parts), max(p["end"] for p in parts)
+        low, high = min(p.start for p in parts), max(p.end for p in parts)
         is_right = switch > (low + high) / 2
         text(
             axes,

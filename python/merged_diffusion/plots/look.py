@@ -54,8 +54,8 @@ def blank(width: float = 5.0, height: float = 3.4) -> tuple[Figure, Axes]:
 
 def text(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:
     """Words at a point of the data, in ink unless another colour is given."""
-    plain: dict[str, Any] = {"color": INK, "fontsize": 9, "family": FONT["font.family"]}
-    axes.annotate(words, (x, y), textcoords="offset points", **(plain | style))
+    style = {"color": INK, "fontsize": 9, "family": FONT["font.family"]} | style
+    axes.annotate(words, (x, y), textcoords="offset points", **style)
 
 
 def label_y(axes: Axes, words: str) -> None:

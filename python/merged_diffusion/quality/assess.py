@@ -18,10 +18,11 @@ from merged_diffusion.catalogue.references import reference_path
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.quality.features import BUNDLED, SMALL, extractor
-from merged_diffusion.quality.measuring import Figure, absences, compare
+from merged_diffusion.quality.measuring import absences, compare
 from merged_diffusion.quality.statistics import Observer, Statistics
 from merged_diffusion.quality.statistics_files import read_statistics
 from merged_diffusion.quality.whole_train import whole_train
+from merged_diffusion.scores.figure import Figure
 
 __all__ = ["Figure", "assess", "compare", "describe", "yardstick_features", "yardsticks"]
 

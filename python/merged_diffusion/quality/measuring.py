@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from typing import Final
 
 from merged_diffusion.data.images import Data
@@ -14,6 +13,7 @@ from merged_diffusion.quality.frechet import frechet_distance
 from merged_diffusion.quality.kid import Kernel
 from merged_diffusion.quality.manifolds import FEWEST, METRICS, Manifolds
 from merged_diffusion.quality.statistics import Observer, Statistics, batches
+from merged_diffusion.scores.figure import Figure
 
 # What a metric is called by its features: frechet-WORD, kid-WORD, precision-WORD.
 WORDS: Final = {
@@ -24,27 +24,6 @@ WORDS: Final = {
     "pixels": "pixels",
 }
 COPIES: Final = "copies"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A metric of ``n`` images; ``floor`` is what an ideal model would have, where that is known.
-
-    ``replicates`` leave out one group of images each: two figures of the same ids and noise can be compared
-    by theirs (`frechet.difference`).
-    """
-
-    name: str
-    value: float
-    se: float | None
-    n: int
-    biased: bool = False
-    floor: float | None = None
-    replicates: tuple[float, ...] = ()
-
-    def as_dict(self) -> dict[str, object]:
-        """As JSON values."""
-        return asdict(self) | {"replicates": list(self.replicates)}
 
 
 def compare(

@@ -122,7 +122,7 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
         It cannot be written.
     """
     law = statistics.law.dense() if isinstance(statistics.law, FewImages) else statistics.law
-    arrays: dict[str, Any] = {"mu": law.mean.numpy(), "sigma": law.covariance.numpy()}
+    arrays: dict[str, npt.NDArray[Any]] = {"mu": law.mean.numpy(), "sigma": law.covariance.numpy()}
     if statistics.about is not None:
         about = {"format": FORMAT, **asdict(statistics.about), "floor": statistics.floor}
         arrays["about"] = np.array(json.dumps(about))

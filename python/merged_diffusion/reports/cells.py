@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from merged_diffusion.reports.results import Result
 from merged_diffusion.reports.tables import Cell, Number
-from merged_diffusion.sweeps.table import SweepRow
+from merged_diffusion.sweeps.sweep_row import SweepRow
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from merged_diffusion.reports import published
 from merged_diffusion.reports.cells import Line
 from merged_diffusion.reports.results import Result, best_row, order, read_all, reference
 from merged_diffusion.reports.tables import Cell, Number, Table, written
-from merged_diffusion.sweeps.table import SweepRow
+from merged_diffusion.sweeps.sweep_row import SweepRow
 
 WHAT: Final = {"nll": 1, "sample": 2, "literature": 3, "ends": 4, "vlb": 5}
 PAIRED: Final = {
@@ -201,9 +201,9 @@ def ends(results: Sequence[Result], notes: Sequence[str]) -> Table:
     """Table 4: the ends of each expert's range in EDM's scaling (alpha = 1) and as gamma."""
     rows: list[list[Cell]] = []
     for role, expert in results[0].experts.items():
-        for end, gamma in zip(("t_min", "t_max"), expert["gamma_range"], strict=True):
+        for end, gamma in zip(("t_min", "t_max"), expert.gamma_range, strict=True):
             sigma = math.exp(gamma / 2)
-            name = f"{role} ({expert['name']})"
+            name = f"{role} ({expert.name})"
             rows.append([name, end, Number(1.0, 0), Number(sigma, 3 if sigma < 1 else 1), Number(gamma, 3)])
     columns = ["expert", "end", "alpha", "sigma", "gamma"]
     return Table("The ends of the experts' ranges (table 4)", columns, rows, notes)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from merged_diffusion import plots
 from merged_diffusion.reports.results import Result, best_row, short_name
 from merged_diffusion.reports.shown_images import records_of
-from merged_diffusion.sweeps.table import SweepRow
+from merged_diffusion.sweeps.sweep_row import SweepRow
 
 UNITS: Final = {"nll": "bits/dim", "vlb": "bound in bits/dim"}
 NOUNS: Final = {"nll": "Exact likelihood", "vlb": "Variational bound", "sample": "Distance of samples"}
@@ -78,7 +78,7 @@ def _levels(result: Result, suffix: str = "") -> list[plots.Level]:
 
 
 def _legs(result: Result, row: SweepRow) -> Shown:
-    ranges = {role: (e["gamma_range"][0], e["gamma_range"][1]) for role, e in result.experts.items()}
+    ranges = {role: (expert.gamma_range[0], expert.gamma_range[1]) for role, expert in result.experts.items()}
     figure = plots.legs(row.legs, ranges, eta=row.eta)
     return Shown("The legs: where each expert was trained (pale) and where it is in charge (full).", figure)
 

@@ -20,7 +20,8 @@ from merged_diffusion.reports.repeat import command_lines
 from merged_diffusion.reports.results import Result, best_row, read_all, reference, short_name
 from merged_diffusion.reports.tables import Cell, Number, Table
 from merged_diffusion.runs.settings_file import leaves
-from merged_diffusion.sweeps.table import Best, Evaluations, SweepRow
+from merged_diffusion.sweeps.sweep_row import SweepRow
+from merged_diffusion.sweeps.table import Best, Evaluations
 from merged_diffusion.sweeps.thresholds import GATE
 
 MARK: Final = re.compile("merged-diffusion</title>")  # of a file that is such a page
@@ -100,7 +101,8 @@ def _took(seconds: float) -> str:
 def _count(result: Result, row: SweepRow | None) -> int | None:
     """How many images were scored, or drawn."""
     if result.metric != "sample":
-        return result.data.get("n")
+        found = result.data.get("n")
+        return found if isinstance(found, int) else None
     if row is None:
         return None
     return row.n if row.figure is None else row.figure.n
@@ -203,7 +205,7 @@ def _details(result: Result) -> Context:
         "path": str(result.path),
         "settings": _flat(result.settings),
         "data": _flat(result.data),
-        "experts": {role: _flat(expert) for role, expert in result.experts.items()},
+        "experts": {role: _flat(expert.as_dict()) for role, expert in result.experts.items()},
         "versions": _flat(next((row.versions for row in result.rows if row.versions), {})),
     }
 

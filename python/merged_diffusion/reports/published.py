@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from merged_diffusion.jobs import published_table as paper
 from merged_diffusion.reports.results import Result
-from merged_diffusion.sweeps.table import SweepRow
+from merged_diffusion.sweeps.sweep_row import SweepRow
 
 # The literature's rows are of these sets; what of ImageNet32 is of its old release is marked there.
 FAMILIES: Final = {"cifar10": "cifar10", "imagenet32-old": "imagenet32", "imagenet32-new": "imagenet32"}

@@ -10,7 +10,7 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.ode import methods
 from merged_diffusion.reports.results import Result
-from merged_diffusion.sweeps.table import SweepRow
+from merged_diffusion.sweeps.sweep_row import SweepRow
 from merged_diffusion.sweeps.thresholds import GATE
 
 STATED: Final = (*methods.WORDS, "probe", "convention")  # whatever the default: it may change
@@ -24,7 +24,7 @@ AVERAGED: Final = ("fixed", "fresh")
 
 def command_lines(result: Result) -> list[str]:
     """``merged-diffusion nll``, ``--data digits``, …: what differs from the defaults, quoted for a shell."""
-    if any(expert["source"] == GIVEN for expert in result.experts.values()):
+    if any(expert.source == GIVEN for expert in result.experts.values()):
         return ["# its model was given in Python, to merged_diffusion.evaluate"]
     settings = _with_probes(result.settings)
     if settings is None:
@@ -61,10 +61,10 @@ def _drawn(result: Result) -> Iterator[str]:
         yield f"--num {row.n}"
     if row.model == "merged" and row.threshold is not None:
         for role, expert in result.experts.items():
-            yield f"--{role}-expert {shlex.quote(expert['source'])}"
+            yield f"--{role}-expert {shlex.quote(expert.source)}"
         yield f"--gamma {row.threshold['gamma']!r}"
     else:
-        yield f"--expert {shlex.quote(result.experts[row.model]['source'])}"
+        yield f"--expert {shlex.quote(result.experts[row.model].source)}"
 
 
 def _eta(row: SweepRow) -> str:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.errors import RunCorruptError, RunError, RunMismatchError
 from merged_diffusion.files.reading import read_text
+from merged_diffusion.jobs.identity import Experts, Threshold, experts_from
 from merged_diffusion.jobs.kept_runs import summary_of_run
-from merged_diffusion.likelihood.quadrature_check import QuadratureCheck
-from merged_diffusion.reports.sample_record import sample_record
+from merged_diffusion.jobs.summary import Summary
+from merged_diffusion.reports.sample_record import SampleRecord, sample_record
 from merged_diffusion.runs import Run, open_run
+from merged_diffusion.scores.means import MeansOfDensities
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import METRICS, Metric
-from merged_diffusion.sweeps.table import Best, Evaluations, Paired, SweepRow, SweepTable
+from merged_diffusion.sweeps.sweep_row import Paired, SweepRow
+from merged_diffusion.sweeps.table import Best, Evaluations, SweepTable
 from merged_diffusion.sweeps.thresholds import GATE, row_name
 
 ENDS: Final = {"quality": -1.0, GATE: 1.5, "likelihood": 2.0}  # before every eta, behind every eta
@@ -33,9 +36,9 @@ class Result:
 
     path: Path
     metric: Metric
-    data: Mapping[str, Any]
-    experts: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    data: Mapping[str, object]
+    experts: Experts
+    settings: Mapping[str, object]
     rows: Sequence[SweepRow]
     is_sweep: bool = False
     best: Best | None = None
@@ -47,7 +50,8 @@ class Result:
     @property
     def sampler(self) -> str | None:
         """How samples were drawn."""
-        return self.settings.get("sampler")
+        found = self.settings.get("sampler")
+        return None if found is None else str(found)
 
     @property
     def kind(self) -> str:
@@ -70,8 +74,8 @@ class Result:
             return row.name if row.eta is None else f"eta {row.eta:.4g}"
         if row.model == GATE:
             return GATE
-        name = self.experts.get(row.model, {}).get("name")
-        return f"{row.model} expert alone" + ("" if name is None else f" ({name})")
+        found = self.experts.get(row.model)
+        return f"{row.model} expert alone" + ("" if found is None else f" ({found.name})")
 
 
 def short_name(row: SweepRow) -> str:
@@ -157,8 +161,8 @@ def _warnings(results: Sequence[Result]) -> Iterator[str]:
             )
         for role in first.experts.keys() & other.experts.keys():
             a, b = first.experts[role], other.experts[role]
-            if a.get("weights_sha256") != b.get("weights_sha256"):
-                yield f"{pair} have other {role} experts: {a['source']} and {b['source']}"
+            if a.weights_sha256 != b.weights_sha256:
+                yield f"{pair} have other {role} experts: {a.source} and {b.source}"
         if first.metric == other.metric != "sample" and first.data.get("n") != other.data.get("n"):
             yield f"{pair} scored {first.data.get('n')} and {other.data.get('n')} images"
     for result in results:
@@ -178,7 +182,7 @@ def _sweep(folder: Path, table: SweepTable) -> Result:
         path=folder,
         metric=table.metric,
         data=table.data,
-        experts=table.experts,
+        experts=experts_from(table.experts),
         settings=table.settings,
         rows=_ordered(folder, table.rows),
         is_sweep=True,
@@ -194,61 +198,56 @@ def _run(run: Run) -> Result:
         command = run.settings.get("command")
         raise RunError(f"{run.path}: a run of {command}, which has no table", hint="name a run or a sweep")
     summary = _summary(run, metric)
-    own = _own_row(run.settings.get("model", "merged"), summary.get("threshold"), summary)
+    identity, means = summary.identity, summary.means
+    own = _own_row(identity.model, identity.threshold, summary.as_dict())
     rows = [own]
-    for part in summary.get("compare") or ():
-        paired = part["paired"]
-        if paired is not None:  # of a run it is the model minus the expert
-            paired = Paired(own.name, **paired | {"difference": -paired["difference"]})
-        rows.append(SweepRow(part["name"], None, part["name"], part, paired))
+    for part in summary.compare:
+        # Of a run it is the model minus the expert.
+        found = None if part.paired is None else replace(part.paired, difference=-part.paired.difference)
+        paired = None if found is None else Paired.of(own.name, found)
+        rows.append(SweepRow(part.name, None, part.name, part.as_dict(), paired))
+    unit = "nats" if isinstance(means, MeansOfDensities) else "bits/dim"
+    rough = summary.quadrature if summary.rough_trace else None
     return Result(
         path=run.path,
         metric=metric,
-        data=summary["data"],
-        experts=run.settings.get("experts", {}),
-        settings=run.settings["settings"],
+        data=identity.data.counted(means.n),
+        experts=identity.experts,
+        settings=identity.settings,
         rows=_ordered(run.path, rows),
-        seconds=summary.get("seconds"),
-        rough=_rough(summary),
+        seconds=summary.seconds,
+        rough=None if rough is None else rough.words(unit),
     )
 
 
-def _rough(summary: Mapping[str, Any]) -> str | None:
-    """That the trace is rougher than the nodes it was seen at, where a run is marked so."""
-    if not summary.get("rough_trace"):
-        return None
-    unit = "nats" if "log_density_nats" in summary else "bits/dim"
-    return QuadratureCheck.from_dict(summary["quadrature"]).words(unit)
-
-
-def _samples(path: Path, record: Mapping[str, Any]) -> Result:
+def _samples(path: Path, record: SampleRecord) -> Result:
     """Images that were drawn and not judged: a row without a distance."""
-    legs = record["legs"]
-    model = "merged" if len(legs) > 1 else legs[0]["role"]
+    legs = record.legs
+    model = "merged" if len(legs) > 1 else legs[0].role
+    drawn = {**record.result, "legs": [leg.as_dict() for leg in legs]}
     return Result(
         path=path,
         metric="sample",
         data={},
-        experts=record["experts"],
-        settings=record["settings"],
-        rows=[_own_row(model, record.get("threshold"), record["result"] | {"legs": legs})],
+        experts=record.experts,
+        settings=record.settings,
+        rows=[_own_row(model, record.threshold, drawn)],
     )
 
 
-def _own_row(model: str, threshold: Mapping[str, float] | None, summary: Mapping[str, object]) -> SweepRow:
-    name = model if model != "merged" or threshold is None else row_name(threshold["eta"])
-    return SweepRow(name, threshold, ".", summary)
+def _own_row(model: str, threshold: Threshold, summary: Mapping[str, object]) -> SweepRow:
+    eta = None if model != "merged" or threshold is None else threshold["eta"]
+    return SweepRow(model if eta is None else row_name(eta), threshold, ".", summary)
 
 
-def _summary(run: Run, metric: Metric) -> Mapping[str, Any]:
+def _summary(run: Run, metric: Metric) -> Summary:
     """The summary that was written; of an evaluation, what its records give now."""
     if metric == "nll":
-        return summary_of_run(run).as_dict()
+        return summary_of_run(run)
     path = run.path / "summary.json"
     try:
-        found: Mapping[str, object] = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
+        return Summary.from_dict(json.loads(read_text(path)))
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path}: cannot be read ({error})", hint="finish the run: the same command goes on"
         ) from error
-    return found

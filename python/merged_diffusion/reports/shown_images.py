@@ -15,10 +15,11 @@ from PIL import Image
 
 from merged_diffusion.data import NAMES, load_data
 from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.reports.results import Result
 from merged_diffusion.runs import open_run
 from merged_diffusion.scores.record import Record
-from merged_diffusion.sweeps.table import SweepRow
+from merged_diffusion.sweeps.sweep_row import SweepRow
 
 SHOWN: Final = 12  # best and worst images
 DRAWN: Final = 64  # samples of a grid
@@ -31,6 +32,16 @@ class Picture:
     uri: str
     id: int
     bits_per_dim: float | None = None
+
+
+@dataclass(frozen=True)
+class SetWords(TypedValues):
+    """The settings by which a set is loaded again."""
+
+    data: str
+    split: str = "test"
+    levels: int | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,19 +67,14 @@ def extremes(result: Result, row: SweepRow) -> tuple[list[Picture], list[Picture
     records = sorted(records_of(result, row), key=lambda record: record.bits_per_dim or 0.0)
     if not records:
         return [], [], None
-    settings = result.settings
-    source = _source(settings["data"], result.path)
+    asked = SetWords.from_dict(result.settings)
+    source = _source(asked.data, result.path)
     if source is None:
         words = "settings.json names a file outside of the run, which a page does not follow"
         return [], [], f"The images are left out: {words}."
     try:
         # Not from the cache that the settings name: it is a path as well.
-        data = load_data(
-            source,
-            settings.get("split", "test"),
-            settings.get("levels"),
-            variant=settings.get("variant"),
-        )
+        data = load_data(source, asked.split, asked.levels, variant=asked.variant)
     except MergedDiffusionError as error:
         return [], [], f"The images are left out: {error}"
     if data.sha256 != result.data.get("sha256"):

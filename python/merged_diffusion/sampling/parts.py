@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.errors import RunMismatchError
 from merged_diffusion.runs.directory import Directory, strangers, token
@@ -14,7 +14,7 @@ from merged_diffusion.runs.folder import LOCK
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.lock import ANY_CLAIM, Lock
 from merged_diffusion.runs.places import followed, storing
-from merged_diffusion.runs.settings_file import RecordedMachine, differences, listed, read_settings
+from merged_diffusion.runs.settings_file import RecordedMachine, Settings, differences, listed, read_settings
 from merged_diffusion.sampling import sample_files
 
 PART: Final = ".part"
@@ -44,7 +44,7 @@ def recorded_eta(out: Path) -> float | None:
     return float(eta) if isinstance(eta, float) else None
 
 
-def _recorded(out: Path) -> dict[str, Any] | None:
+def _recorded(out: Path) -> Settings | None:
     form = sample_files.form_of(out)
     if is_taken(out):
         return None if form == "png" else sample_files.read_record(form, out)

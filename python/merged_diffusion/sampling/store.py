@@ -9,11 +9,12 @@ in half of it; what a killed command left of one goes with the next.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,7 @@ class Store:
     """
 
     def __init__(
-        self, out: Path, ids: Integers, identity: Mapping[str, Any], shard: tuple[int, int] = (0, 1)
+        self, out: Path, ids: Integers, identity: Mapping[str, object], shard: tuple[int, int] = (0, 1)
     ) -> None:
         """Begin, or go on.
 
@@ -119,8 +120,8 @@ class Store:
                 hint="use another --out, or move it away",
                 file=str(self._at),
             )
-        needed = 3 * len(self._ids) * int(np.prod(self._asked["image_shape"])) + BYTES_TO_SPARE
-        require_space(self._at, needed, f"{len(self._ids)} images")
+        size = math.prod(cast("list[int]", self._asked["image_shape"]))
+        require_space(self._at, 3 * len(self._ids) * size + BYTES_TO_SPARE, f"{len(self._ids)} images")
         self._lock = Lock(part, self._share)
         if not self._lock.acquire(LOCK_SECONDS):
             refused = RunLockedError(

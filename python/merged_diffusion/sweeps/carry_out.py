@@ -23,7 +23,8 @@ from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
 from merged_diffusion.sweeps.request import Metric, Request, stated
 from merged_diffusion.sweeps.scored import ScoredRows, ScorePlan, plan_scored
 from merged_diffusion.sweeps.sweep_plan import Cost
-from merged_diffusion.sweeps.table import Best, Evaluations, RowError, SweepRow, SweepTable
+from merged_diffusion.sweeps.sweep_row import RowError, SweepRow
+from merged_diffusion.sweeps.table import Best, Evaluations, SweepTable
 from merged_diffusion.sweeps.thresholds import Eta, checked
 
 Observer = Callable[[str, Any], None]

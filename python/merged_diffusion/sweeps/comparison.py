@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Final, cast
 
 from merged_diffusion.scores.differences import Difference
-from merged_diffusion.sweeps.table import Best, Paired, SweepRow
+from merged_diffusion.sweeps.sweep_row import Paired, SweepRow
+from merged_diffusion.sweeps.table import Best
 
 SURE: Final = 2.0  # standard errors: about 95 % of a normal distribution
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any, Final
+from typing import Final, cast
 
 import numpy as np
 
@@ -48,7 +48,7 @@ from merged_diffusion.sweeps.sweep_plan import (
     make_rows,
     spoiling_one_row,
 )
-from merged_diffusion.sweeps.table import RowError, SweepRow
+from merged_diffusion.sweeps.sweep_row import RowError, RowValues, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
 
 SUMMARY: Final = "summary.json"
@@ -243,7 +243,7 @@ class DrawnRows:
             for place in self._made:
                 unmake([place])
 
-    def _summary(self, row: PlannedRow[SamplePlan]) -> Mapping[str, Any] | None:
+    def _summary(self, row: PlannedRow[SamplePlan]) -> Mapping[str, object] | None:
         """What was kept of a row; one that is damaged is measured again."""
         place = self._folder / row.folder / SUMMARY
         with storing(place, "read"):
@@ -252,15 +252,17 @@ class DrawnRows:
             except FileNotFoundError:
                 return None
         try:
-            found: Mapping[str, Any] = json.loads(content)
-            return found if found["sha256"] and found["quality"]["primary"] else None
+            found: Mapping[str, object] = json.loads(content)
+            values = RowValues.from_dict(found)
+            return found if values.sha256 and values.quality is not None else None
         except SENSELESS:
             return None
 
-    def _measure(self, row: PlannedRow[SamplePlan], drawn: Mapping[str, Any]) -> None:
+    def _measure(self, row: PlannedRow[SamplePlan], drawn: Mapping[str, object]) -> None:
         """Keep the summary of samples that are complete."""
-        held = self._summary(row)
-        if held is not None and held["sha256"] == drawn["sha256"] and self._reference.is_of(held["quality"]):
+        held = row.told(self._summary(row), None).values
+        is_same = held.sha256 is not None and held.sha256 == drawn["sha256"]
+        if is_same and held.quality is not None and self._reference.is_of(held.quality):
             return
         samples = self._folder / row.folder / SAMPLES
         with storing(samples, "read"):
@@ -275,5 +277,5 @@ class DrawnRows:
             cache=settings.cache,
         )
         summary = {key: item for key, item in drawn.items() if key not in LEFT_OUT}
-        asked = {"settings": summary["settings"] | {"eta": settings.eta}}
+        asked = {"settings": {**cast("Mapping[str, object]", summary["settings"]), "eta": settings.eta}}
         write_json(self._folder / row.folder / SUMMARY, summary | asked | {"quality": quality})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from merged_diffusion.ode.machine import DEVICE
 from merged_diffusion.quality.assess import yardsticks
 from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.statistics import remarks
+from merged_diffusion.sweeps.sweep_row import Quality
 
 SPLIT: Final = "train"
 
@@ -30,9 +30,9 @@ class Reference:
     sha256: str | None
     notes: tuple[str, ...]
 
-    def is_of(self, quality: Mapping[str, Any]) -> bool:
+    def is_of(self, quality: Quality) -> bool:
         """Whether a distance that was kept is from these statistics."""
-        return bool(quality["reference"]["sha256"] == self.sha256)
+        return quality.reference.get("sha256") == self.sha256
 
 
 def known_set(settings: Settings) -> str:

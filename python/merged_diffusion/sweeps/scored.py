@@ -42,7 +42,7 @@ from merged_diffusion.sweeps.sweep_plan import (
     make_rows,
     spoiling_one_row,
 )
-from merged_diffusion.sweeps.table import RowError, SweepRow
+from merged_diffusion.sweeps.sweep_row import RowError, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
 
 Observer = Callable[[str, Record], None]

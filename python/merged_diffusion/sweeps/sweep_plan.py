@@ -25,7 +25,8 @@ from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import Request
-from merged_diffusion.sweeps.table import Evaluations, RowError, SweepRow, SweepTable
+from merged_diffusion.sweeps.sweep_row import RowError, SweepRow
+from merged_diffusion.sweeps.table import Evaluations, SweepTable
 from merged_diffusion.sweeps.thresholds import ALONE, GATE, Eta, grid, row_name
 
 Job = TypeVar("Job", Plan, SamplePlan)

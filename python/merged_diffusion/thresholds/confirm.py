@@ -24,7 +24,7 @@ from merged_diffusion.likelihood import (
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.scores.means import MeanAndErrors
-from merged_diffusion.sweeps.table import Paired
+from merged_diffusion.sweeps.sweep_row import Paired
 from merged_diffusion.thresholds.find import Found
 
 NEIGHBOUR: Final = 0.1  # in eta: the spacing of the tables' grid

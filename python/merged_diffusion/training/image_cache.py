@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from merged_diffusion.data.images import Data, content_sha256
 from merged_diffusion.errors import DataIntegrityError, RunLockedError
@@ -42,7 +43,7 @@ def key_of(data: Data) -> str:
     return digest.hexdigest()
 
 
-def _columns(data: Data) -> dict[str, Any]:
+def _columns(data: Data) -> dict[str, npt.NDArray[np.int64]]:
     columns = {"ids": data.ids, "labels": data.labels, "clusters": data.clusters}
     return {key: np.asarray(column, dtype="<i8") for key, column in columns.items() if column is not None}
 
@@ -77,7 +78,7 @@ def _write(data: Data, directory: Directory) -> None:
     require_space(directory.path, data.images.nbytes, f"the pixels of {data.name}/{data.split}")
     images = np.ascontiguousarray(data.images, dtype=data.images.dtype.newbyteorder("<"))
     stream = io.BytesIO()
-    np.savez(stream, **_columns(data))
+    np.savez(stream, allow_pickle=False, **_columns(data))
     words = {
         "name": data.name,
         "split": data.split,

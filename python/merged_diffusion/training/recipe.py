@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Final
+from typing import Any, Final
 
 from merged_diffusion.errors import CheckpointError
 from merged_diffusion.experts.card import Card
@@ -75,7 +75,7 @@ class Recipe:
             raise CheckpointError(
                 f"{card.name}: the card has no [training] table", hint="recipes/ holds some that work"
             )
-        table = dict(card.training)
+        table: dict[str, Any] = dict(card.training)
         required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
         if "ema_half_life" not in table:
             required.add("ema")

@@ -76,14 +76,15 @@ class Reports:
         self._on_report = on_report
         self._boards = boards
         self._waiting: list[Report] = []
-        self._lines: list[dict[str, Any]] = []
+        self._lines: list[dict[str, object]] = []
         self._drawn = 0.0
 
     def begin(self, step: int) -> float:
         """Keep those up to ``step``, for later ones are repeated; the seconds that they tell of."""
         with as_kept(self._folder.path / LINES):
-            self._lines = [line for line in _lines(self._folder) if int(line["step"]) <= step]
-            return float(self._lines[-1]["seconds"]) if self._lines else 0.0
+            lines = [line for line in _lines(self._folder) if int(line["step"]) <= step]
+            self._lines = [*lines]
+            return float(lines[-1]["seconds"]) if lines else 0.0
 
     def add(self, report: Report) -> None:
         """A new one; listeners hear of it at once."""

@@ -35,7 +35,7 @@ def grid(card: Card, weights: Mapping[str, Tensor], n: int, device: torch.device
         card, trained = with_ends(card, weights)
         expert = card.expert().eval()
         expert.load_state_dict({name: value.float() for name, value in trained.items()})
-        classes = int(card.network.get("label_dim", 0))
+        classes = card.n_classes
         labels = np.arange(n) % classes if classes else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an expert in training denoises badly, and that is no news

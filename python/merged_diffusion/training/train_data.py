@@ -120,7 +120,7 @@ def check_images(card: Card, recipe: Recipe, data: Data) -> None:
             expected=list(card.image_shape),
             found=list(shape),
         )
-    classes = int(card.network.get("label_dim", 0))
+    classes = card.n_classes
     if not classes:
         return
     if data.labels is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from torch import Tensor
 
@@ -22,11 +22,11 @@ ATTENTION: Final = {"norm2": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 def as_openai(
     network: inert.Record,
-    table: dict[str, Any],
+    table: Mapping[str, object],
     tensors: Mapping[str, Tensor],
     shape: tuple[int, int, int],
     where: str,
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+) -> tuple[dict[str, object], dict[str, Tensor]]:
     """DhariwalUNet as OpenAI's network: its table, and its tensors by the other names."""
     mults, n_blocks = table["channel_mult"], table["num_blocks"]
     if not isinstance(mults, list) or not mults or type(n_blocks) is not int or not 0 < n_blocks < 100:

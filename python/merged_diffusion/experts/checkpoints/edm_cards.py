@@ -14,7 +14,7 @@ from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts import clocks
-from merged_diffusion.experts.card import Card
+from merged_diffusion.experts.card import Card, Meaning
 from merged_diffusion.experts.checkpoints.dhariwal import as_openai
 from merged_diffusion.experts.checkpoints.module_records import attributes, modules, unknown
 from merged_diffusion.experts.checkpoints.read_as import ReadAs
@@ -106,7 +106,7 @@ def read(
 
 def _preconditioning(
     kind: str, state: Mapping[str, object], tensors: Mapping[str, Tensor], said: ReadAs | None, where: str
-) -> dict[str, Any]:
+) -> Meaning:
     """Kind, clock and range of gammas."""
 
     def number(key: str, usual: float) -> float:
@@ -123,27 +123,24 @@ def _preconditioning(
     if kind != "iDDPMPrecond":  # whose table says it
         ends = (2 * math.log(number("sigma_min", 0.02)), 2 * math.log(number("sigma_max", 100.0)))
     if kind == "VEPrecond":
-        clock: dict[str, Any] = {"unit": 2.0, "logarithm": True, "divided": True}
         return {
             "kind": "ve", "predicts": "score", "time": "edm_sigma", "input": "edm", "gamma_range": ends,
-            "clock": clock,
+            "clock": {"unit": 2.0, "logarithm": True, "divided": True},
         }  # fmt: skip
     if kind == "VPPrecond":
         low = number("beta_min", 0.1)
-        clock = {"beta_min": low, "beta_max": low + number("beta_d", 19.9), "scale": number("M", 1000) - 1}
-        ends = clocks.vp_sde_range(
-            clock["beta_min"], clock["beta_max"], is_sub=False
-        )  # the file's sigma_min is rounded to 1/1024
+        high = low + number("beta_d", 19.9)
+        ends = clocks.vp_sde_range(low, high, is_sub=False)  # the file's sigma_min is rounded to 1/1024
         return {
             "kind": "vp_sde", "predicts": "eps", "time": "t01", "input": "vp", "gamma_range": ends,
-            "clock": clock,
+            "clock": {"beta_min": low, "beta_max": high, "scale": number("M", 1000) - 1},
         }  # fmt: skip
     if "u" not in tensors or tensors["u"].dim() != 1 or len(tensors["u"]) < 3:
         raise CheckpointError(f"{where}: iDDPM's table u of noise levels is missing", file=where)
     if float(tensors["u"][-1]) != 0:
         raise CheckpointError(f"{where}: iDDPM's table u of noise levels does not end with 0", file=where)
     gammas = 2 * tensors["u"][:-1].double().log().flip(0)  # the last is 0, no noise
-    clock = {"gammas": gammas.tolist()}
+    clock: dict[str, object] = {"gammas": gammas.tolist()}
     if said is not None and said.options.get("whole_steps"):
         clock["nearest_sigma"] = True
     return {

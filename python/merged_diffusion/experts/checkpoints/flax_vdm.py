@@ -71,7 +71,7 @@ def _ends(gamma: Any, where: str) -> tuple[float, float]:
     return ends
 
 
-def _monotone(gamma: Mapping[str, Any], t: float, where: str) -> float:
+def _monotone(gamma: Mapping[str, object], t: float, where: str) -> float:
     """gamma(t) of the small monotone network of Google's code, whose kernels count by their size.
 
     gamma(t) = |k_1| t + b_1 + mean over j of |k_3j| (2 sigmoid(|k_2j| (2 t - 1) + b_2j) - 1).

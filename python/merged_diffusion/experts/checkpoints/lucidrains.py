@@ -81,15 +81,15 @@ def read(
     gammas = 2 * tensors[TABLES[0]].double().log()
     if not bool(gammas.isfinite().all()) or not bool((gammas.diff() > 0).all()):
         raise CheckpointError(f"{where}: {TABLES[0]} is no rising table of steps", file=where)
-    clock: dict[str, Any] = {"gammas": gammas.tolist()}
+    clock: dict[str, object] = {"gammas": gammas.tolist()}
     options = {} if said is None else said.options
     if options.get("whole_steps"):
         clock["whole_steps"] = True
     size = options.get("size", 0)
-    network = _network(weights, where)
+    channels, network = _network(weights, where)
     card = Card(
         name=name, kind="ddpm", predicts=OBJECTIVES[objective], time="timestep", input="vp", pixels="ends",
-        levels=256, image_shape=(network["channels"], size, size), clock=clock, network=network,
+        levels=256, image_shape=(channels, size, size), clock=clock, network=network,
         gamma_range=(float(gammas[0]), float(gammas[-1])), licence=LICENCE,
         source="denoising-diffusion-pytorch", precision="float32",
     )  # fmt: skip
@@ -118,8 +118,8 @@ def _objective(tensors: Mapping[str, Tensor], said: ReadAs | None, where: str) -
     return stated or fits[0]
 
 
-def _network(weights: Mapping[str, Tensor], where: str) -> dict[str, Any]:
-    """The ``[network]`` table as names and shapes tell it."""
+def _network(weights: Mapping[str, Tensor], where: str) -> tuple[int, dict[str, object]]:
+    """Channels of the images, and the ``[network]`` table as names and shapes tell it."""
     named = {key.removeprefix("model."): value for key, value in weights.items()}
     if not any(key.endswith(".norm.g") for key in named) or not any(key.endswith(".mem_kv") for key in named):
         raise UnsupportedCheckpointError(
@@ -157,7 +157,7 @@ def _network(weights: Mapping[str, Tensor], where: str) -> dict[str, Any]:
         raise UnsupportedCheckpointError(
             f"{where}: a network of {first.shape[1]} channels in and {channels} out", file=where
         )
-    return {
+    return unit, {
         "architecture": "lucidrains",
         "dim": dim,
         "init_dim": first.shape[0],

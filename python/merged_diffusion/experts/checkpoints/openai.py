@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts.card import Card
@@ -89,7 +89,7 @@ def _step_clock(said: ReadAs, where: str) -> dict[str, object]:
     return {"schedule": said.options["schedule"], "steps": said.options["steps"], **flags}
 
 
-def _network(views: Views, where: str) -> dict[str, Any]:
+def _network(views: Views, where: str) -> dict[str, object]:
     """The ``[network]`` table as far as names and shapes tell it."""
     try:
         embedding, model_channels = views["time_embed.0.weight"].shape
@@ -142,7 +142,7 @@ def _factor(width: int, model_channels: int) -> float:
     return width // model_channels if width % model_channels == 0 else width / model_channels
 
 
-def _attention(views: Views, said: ReadAs, where: str) -> dict[str, Any]:
+def _attention(views: Views, said: ReadAs, where: str) -> dict[str, object]:
     """What is said of heads; asked for where the network attends."""
     options = said.options
     if not any(key.endswith(".qkv.weight") for key in views):

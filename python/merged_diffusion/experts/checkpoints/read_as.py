@@ -145,7 +145,7 @@ def parsed(text: str) -> ReadAs:
             hint=f"known: {', '.join(FAMILIES)}{_similar(family, FAMILIES)}",
         )
     known = FAMILIES[family]
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     for part in filter(None, (word.strip() for word in rest.split(","))):
         key, is_set, value = (side.strip() for side in part.partition("="))
         if not is_set and known.get(key) is not is_flag and family in MAIN:

@@ -7,7 +7,7 @@ import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from torch import Tensor
 
@@ -206,7 +206,7 @@ def _published(path: Path) -> ReadAs | None:
     return None
 
 
-def _said_of(clock: Mapping[str, Any] | None) -> dict[str, object]:
+def _said_of(clock: Mapping[str, object] | None) -> dict[str, object]:
     """What a clock says, without what is no."""
     return {key: value for key, value in (clock or {}).items() if value is not False}
 

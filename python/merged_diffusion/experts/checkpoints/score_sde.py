@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import torch
 from torch import Tensor
@@ -73,9 +73,10 @@ def state(value: Mapping[Any, Any], where: str) -> dict[str, View]:
 
 def words_of(card: Card) -> ReadAs:
     """What a card says of the names: the size, and how resolutions change."""
-    taps = card.network.get("resample_filter", ddpmpp.usual(card.network).get("resample_filter", BOX))
+    taps = {**ddpmpp.usual(card.network), **card.network}.get("resample_filter", BOX)
     size = card.image_shape[1]
-    return ReadAs("score_sde", {"fir": list(taps) == list(FIR)} | ({"size": size} if size else {}))
+    is_fir = list(cast("Sequence[float]", taps)) == list(FIR)
+    return ReadAs("score_sde", {"fir": is_fir} | ({"size": size} if size else {}))
 
 
 def read(
@@ -143,7 +144,7 @@ def _kind(module: Module) -> Kind:
 
 def _walk(
     modules: Sequence[Module], kinds: Sequence[Kind], size: int, taps: Sequence[float]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+) -> tuple[dict[str, object], dict[str, Tensor]]:
     """The ``[network]`` table and the renamed tensors, module by module in the order of use."""
     n_levels = 1 + kinds.count("change") // 2
     n_blocks, rest = divmod(kinds.count("block") - 2 - n_levels, 2 * n_levels)

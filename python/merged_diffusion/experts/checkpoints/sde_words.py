@@ -10,11 +10,12 @@ from torch import Tensor
 
 from merged_diffusion.errors import CheckpointError, UnsupportedCheckpointError
 from merged_diffusion.experts import clocks
+from merged_diffusion.experts.card import Meaning
 
 
 def sde_facts(
     options: Mapping[str, Any], tensors: Mapping[str, Tensor], is_fourier: bool, where: str
-) -> dict[str, Any]:
+) -> Meaning:
     """Kind, clock and range of gammas."""
     others = ("sigma_min", "sigma_max") if options["sde"] != "ve" else ("beta_min", "beta_max")
     strange = [key for key in others if key in options]
@@ -62,8 +63,9 @@ def sde_facts(
                 )
     if not 0 < span[0] < span[1]:
         raise CheckpointError(f"{where}: sigmas from {span[0]:g} to {span[1]:g} do not rise", file=where)
-    clock = {"unit": unit, "logarithm": True, "divided": options.get("scale_by_sigma", True)}
+    divided = options.get("scale_by_sigma", True)
     return {
-        "kind": "ve", "predicts": "score", "time": "edm_sigma", "input": "edm", "clock": clock,
+        "kind": "ve", "predicts": "score", "time": "edm_sigma", "input": "edm",
+        "clock": {"unit": unit, "logarithm": True, "divided": divided},
         "gamma_range": (2 * math.log(unit * span[0]), 2 * math.log(unit * span[1])),
     }  # fmt: skip

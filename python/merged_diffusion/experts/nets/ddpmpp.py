@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ CHECKS: Final = {
 }
 
 
-def usual(network: Mapping[str, object]) -> Mapping[str, Any]:
+def usual(network: Mapping[str, object]) -> Mapping[str, object]:
     """What a ``[network]`` table leaves out, by its architecture."""
     return NCSNPP if network.get("architecture") == "ncsnpp" else {}
 

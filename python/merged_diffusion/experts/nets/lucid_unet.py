@@ -10,7 +10,7 @@ networks of before 2024-05-03 had other norms, and are others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ CHECKS: Final = {
 
 def build(network: Mapping[str, object], shape: tuple[int, int, int]) -> LucidUnet:
     """The network of a card's ``[network]`` table, for images of ``shape``."""
-    table: dict[str, Any] = arguments(network, CHECKS, {"dim"})
+    table = arguments(network, CHECKS, {"dim"})
     table.pop("sinusoidal_pos_emb_theta", None)
     if table.pop("channels", shape[0]) != shape[0]:
         raise CheckpointError(

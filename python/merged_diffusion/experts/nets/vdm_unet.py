@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ CHECKS: Final = {
 
 def build(network: Mapping[str, object], channels: int) -> tuple[VdmUnet, tuple[float, float]]:
     """The network of a card's ``[network]`` table, and the gammas that are its times 0 and 1."""
-    table: dict[str, Any] = arguments(network, CHECKS, {"embedding_dim", "n_blocks"})
+    table = arguments(network, CHECKS, {"embedding_dim", "n_blocks"})
     low, high = table.pop("time_range", TIME_RANGE)
     return VdmUnet(channels, **table), (float(low), float(high))
 
