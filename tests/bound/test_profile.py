@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from tests.bound.gaussian_terms import gaussian_loss
 
-from merged_diffusion.bound import loss_profile, terms
+from merged_diffusion.bound import loss_profile
 from merged_diffusion.bound.profile import error_of
 from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.errors import SolveError, UsageError
@@ -25,7 +26,7 @@ def images(n):
 
 def expected(data, variance=0.4):
     x = pixel_values(data.images, LEVELS).reshape(len(data), -1)
-    losses = [terms.gaussian_loss(x, np.zeros(DIM), np.full(DIM, variance), g) for g in GRID]
+    losses = [gaussian_loss(x, np.zeros(DIM), np.full(DIM, variance), g) for g in GRID]
     return np.stack(losses, axis=1)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tests.asked import asked
+from tests.bound.gaussian_terms import gaussian_diffusion, gaussian_loss
 
 from merged_diffusion import _core
 from merged_diffusion.bound import terms, variational_bound
@@ -45,7 +46,7 @@ def values(data):
 def exact_diffusion(model, x):
     """[N] nats, over the legs."""
     return sum(
-        terms.gaussian_diffusion(x, np.full(DIM, 0.1), np.full(DIM, VARIANCE[leg.role]), leg.start, leg.end)
+        gaussian_diffusion(x, np.full(DIM, 0.1), np.full(DIM, VARIANCE[leg.role]), leg.start, leg.end)
         for leg in model.legs()
     )
 
@@ -55,9 +56,9 @@ def test_diffusion_of_a_gaussian_is_the_integral_of_its_loss():
     mean, variance = np.full(DIM, 0.1), np.linspace(0.05, 1.2, DIM)
     nodes, weights = np.polynomial.legendre.leggauss(200)
     gamma = -7.0 + 6.0 * (nodes + 1)
-    losses = np.stack([terms.gaussian_loss(x, mean, variance, g) for g in gamma], axis=1)
+    losses = np.stack([gaussian_loss(x, mean, variance, g) for g in gamma], axis=1)
     integral = 0.5 * 6.0 * (losses @ weights)
-    np.testing.assert_allclose(terms.gaussian_diffusion(x, mean, variance, -7.0, 5.0), integral, rtol=1e-12)
+    np.testing.assert_allclose(gaussian_diffusion(x, mean, variance, -7.0, 5.0), integral, rtol=1e-12)
 
 
 def test_prior_is_the_divergence_from_the_standard_normal():

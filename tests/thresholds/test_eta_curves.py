@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from tests.bound.gaussian_terms import gaussian_diffusion, gaussian_loss
 
-from merged_diffusion.bound import Profile, loss_profile, terms
+from merged_diffusion.bound import Profile, loss_profile
 from merged_diffusion.data.images import make_data, pixel_values
 from merged_diffusion.experts.gaussian import GaussianExpert
 from merged_diffusion.ode.machine import Machine
@@ -33,7 +34,7 @@ def closed(data, spacing):
     found = {}
     for role in RANGES:
         gammas = grid(role, spacing)
-        losses = [terms.gaussian_loss(x, np.zeros(DIM), np.full(DIM, VARIANCE[role]), g) for g in gammas]
+        losses = [gaussian_loss(x, np.zeros(DIM), np.full(DIM, VARIANCE[role]), g) for g in gammas]
         found[role] = Profile(gammas, np.stack(losses, axis=1))
     return Profiles(found["likelihood"], found["quality"], DIM)
 
@@ -44,7 +45,7 @@ def exact(data):
     spans = {"likelihood": lambda g: (MERGED[0], g), "quality": lambda g: (g, MERGED[1])}
     nats = [
         sum(
-            terms.gaussian_diffusion(x, np.zeros(DIM), np.full(DIM, VARIANCE[role]), *spans[role](gamma))
+            gaussian_diffusion(x, np.zeros(DIM), np.full(DIM, VARIANCE[role]), *spans[role](gamma))
             for role in RANGES
         )
         for gamma in GAMMA
@@ -91,7 +92,7 @@ def test_the_bound_is_least_where_the_profiles_cross():
 
     def losses(role, gammas):
         mean, variance = (np.full(DIM, value) for value in facts[role])
-        return np.stack([terms.gaussian_loss(x, mean, variance, g) for g in gammas], axis=1)
+        return np.stack([gaussian_loss(x, mean, variance, g) for g in gammas], axis=1)
 
     made = [Profile(grid(role, 0.25), losses(role, grid(role, 0.25))) for role in RANGES]
     eta = np.linspace(0.0523, 0.7738, 721)

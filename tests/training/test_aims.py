@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.bound.gaussian_terms import gaussian_diffusion
 
 from merged_diffusion.bound import terms
 from merged_diffusion.experts.edm import EdmExpert
@@ -298,7 +299,7 @@ def test_the_ends_follow_the_gradient_of_the_bound():
     def bound(b, w):  # nats per value, reconstruction by quadrature over the noise
         flat = x[:64].flatten(1).numpy().astype(float)
         mean, spread = np.zeros(192), np.full(192, variance)
-        diffusion = terms.gaussian_diffusion(flat, mean, spread, b, b + w).mean() / 192
+        diffusion = gaussian_diffusion(flat, mean, spread, b, b + w).mean() / 192
         prior = terms.prior(flat, b + w).mean() / 192
         noise, weights = np.polynomial.hermite_e.hermegauss(40)
         pixels = ((flat[:1, :64] + 1) * levels / 2 - 0.5).round().astype(np.uint8)

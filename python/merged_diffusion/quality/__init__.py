@@ -6,7 +6,7 @@ from merged_diffusion.quality.assess import Figure, assess
 from merged_diffusion.quality.feature_network import Extractor
 from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.frechet import Distance, difference, frechet_distance
-from merged_diffusion.quality.kid import Kernel, KernelDistance, kid
+from merged_diffusion.quality.kid import Kernel, KernelDistance
 from merged_diffusion.quality.moments import Law, Moments
 from merged_diffusion.quality.statistics import Statistics, collect
 from merged_diffusion.quality.statistics_files import read_statistics, write_statistics
@@ -25,7 +25,6 @@ __all__ = [
     "difference",
     "extractor",
     "frechet_distance",
-    "kid",
     "read_statistics",
     "write_statistics",
 ]

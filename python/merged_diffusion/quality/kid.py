@@ -79,13 +79,6 @@ class Kernel:
         return len(block), _mean_of_pairs(block) + self._of_reference - 2 * mean_cross
 
 
-def kid(features: npt.NDArray[np.floating], reference: npt.NDArray[np.floating]) -> KernelDistance:
-    """The distance of ``features`` [N, D] from ``reference`` [R, D], of which the first 10,000 count."""
-    kernel = Kernel(reference)
-    kernel.add(features, np.arange(len(features)))
-    return kernel.result()
-
-
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1) ** 3
 

@@ -34,8 +34,6 @@ MOST: Final = 10_000
 FEWEST: Final = OF_COVERAGE + 1
 METRICS: Final = ("precision", "recall", "density", "coverage")
 
-Values = dict[str, float]
-
 
 @dataclass(frozen=True)
 class Share:

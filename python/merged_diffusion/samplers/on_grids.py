@@ -22,8 +22,38 @@ Order = Literal[2, 3]
 ORDERS: Final = get_args(Order)
 
 
+class OnGrid:
+    """Steps down a grid of noise levels, which check themselves when they are made."""
+
+    name: ClassVar[str]
+    usual_sigmas: ClassVar[Word] = "logsnr"
+    least: ClassVar[int] = 1
+    """Steps that there have to be."""
+    steps: int
+    sigmas: Sigmas | None
+
+    def __post_init__(self) -> None:
+        sigmas = None if self.sigmas is None else checked(self.sigmas)
+        whole("steps", self.steps, self.least, MOST_STEPS)
+        if sigmas is not None:
+            if not isinstance(sigmas, str) and steps_of(type(self), sigmas) != self.steps:
+                right = steps_of(type(self), sigmas)
+                raise UsageError(
+                    f"steps {self.steps}, but {len(sigmas)} sigmas are {right} steps of {self.name}",
+                    hint=f"write steps {right}, or leave it out on the command line",
+                )
+            # The usual grid by its name is no grid of its own.
+            object.__setattr__(self, "sigmas", None if sigmas == self.usual_sigmas else sigmas)
+        order = getattr(self, "order", ORDERS[0])
+        if order not in ORDERS or isinstance(order, bool):
+            raise UsageError(
+                f"order {order}, possible are {' and '.join(map(str, ORDERS))}",
+                hint="leave it out for the usual one",
+            )
+
+
 @dataclass(frozen=True)
-class Ancestral:
+class Ancestral(OnGrid):
     """Ancestral steps down a fixed grid (Kingma et al. 2021); ``clip`` keeps the clean image in [-1, 1].
 
     ``sigmas`` as of `Dpmpp2m`.
@@ -39,14 +69,10 @@ class Ancestral:
     clip: bool = False
     sigmas: Sigmas | None = None
     name: ClassVar[Literal["ancestral"]] = "ancestral"
-    usual_sigmas: ClassVar[Word] = "logsnr"
-
-    def __post_init__(self) -> None:
-        _settle(self, 1)
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(OnGrid):
     """Heun's method, with noise added again between two noise levels (Karras et al. 2022, algorithm 2).
 
     ``sigmas`` are as many as there are steps, usually EDM's: a word, or numbers as of `Dpmpp2m`.
@@ -66,9 +92,10 @@ class Heun:
     sigmas: Sigmas | None = None
     name: ClassVar[Literal["heun"]] = "heun"
     usual_sigmas: ClassVar[Word] = "edm"
+    least: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        _settle(self, 2)
+        super().__post_init__()
         for name in CHURN:
             value = getattr(self, name)
             number = float(value) if isinstance(value, Real) else math.nan
@@ -83,7 +110,7 @@ class Heun:
 
 
 @dataclass(frozen=True)
-class Dpmpp2m:
+class Dpmpp2m(OnGrid):
     """DPM-Solver++(2M), a multistep method on a fixed grid (Lu et al. 2022).
 
     Parameters
@@ -104,14 +131,10 @@ class Dpmpp2m:
     steps: int = 20
     sigmas: Sigmas | None = None
     name: ClassVar[Literal["dpmpp-2m"]] = "dpmpp-2m"
-    usual_sigmas: ClassVar[Word] = "logsnr"
-
-    def __post_init__(self) -> None:
-        _settle(self, 1)
 
 
 @dataclass(frozen=True)
-class Dpmpp3m:
+class Dpmpp3m(OnGrid):
     """DPM-Solver++(3M) (Lu et al. 2022), with the weights of order 3 that its published code misses.
 
     ``steps`` and ``sigmas`` as of `Dpmpp2m`.
@@ -126,14 +149,10 @@ class Dpmpp3m:
     steps: int = 15
     sigmas: Sigmas | None = None
     name: ClassVar[Literal["dpmpp-3m"]] = "dpmpp-3m"
-    usual_sigmas: ClassVar[Word] = "logsnr"
-
-    def __post_init__(self) -> None:
-        _settle(self, 1)
 
 
 @dataclass(frozen=True)
-class UniPC:
+class UniPC(OnGrid):
     """UniPC: predicts as DPM-Solver++, and corrects by the evaluation that comes next (Zhao et al. 2023).
 
     ``steps`` and ``sigmas`` as of `Dpmpp2m`; ``order`` 2 or 3 is how many evaluations a step looks back at.
@@ -149,15 +168,10 @@ class UniPC:
     order: Order = 3
     sigmas: Sigmas | None = None
     name: ClassVar[Literal["unipc"]] = "unipc"
-    usual_sigmas: ClassVar[Word] = "logsnr"
-
-    def __post_init__(self) -> None:
-        _settle(self, 1)
-        _check_order(self.order)
 
 
 @dataclass(frozen=True)
-class Deis:
+class Deis(OnGrid):
     """DEIS: the predicted noise as a polynomial of ``order`` nodes in gamma (Zhang and Chen 2023).
 
     ``steps`` and ``sigmas`` as of `Dpmpp2m`, but usually EDM's grid.
@@ -175,13 +189,9 @@ class Deis:
     name: ClassVar[Literal["deis"]] = "deis"
     usual_sigmas: ClassVar[Word] = "edm"
 
-    def __post_init__(self) -> None:
-        _settle(self, 1)
-        _check_order(self.order)
-
 
 @dataclass(frozen=True)
-class Ipndm:
+class Ipndm(OnGrid):
     """iPNDM: Adams-Bashforth weights of four evaluations (Zhang and Chen 2023; Liu et al. 2022).
 
     ``steps`` and ``sigmas`` as of `Dpmpp2m`, but usually EDM's grid.
@@ -198,12 +208,9 @@ class Ipndm:
     name: ClassVar[Literal["ipndm"]] = "ipndm"
     usual_sigmas: ClassVar[Word] = "edm"
 
-    def __post_init__(self) -> None:
-        _settle(self, 1)
-
 
 @dataclass(frozen=True)
-class DpmV3:
+class DpmV3(OnGrid):
     """Steps in the variable that statistics of the model make smoothest (Zheng et al. 2023, DPM-Solver-v3).
 
     Parameters
@@ -224,11 +231,9 @@ class DpmV3:
     sigmas: Sigmas | None = None
     statistics: ModelStatistics | str | Path | None = None
     name: ClassVar[Literal["dpm-v3"]] = "dpm-v3"
-    usual_sigmas: ClassVar[Word] = "logsnr"
 
     def __post_init__(self) -> None:
-        _settle(self, 1)
-        _check_order(self.order)
+        super().__post_init__()
         if self.statistics is None:
             raise UsageError(
                 f"{self.name} wants statistics of the model",
@@ -246,35 +251,9 @@ class DpmV3:
         return cast("ModelStatistics", self.statistics)
 
 
-OnGrid = Ancestral | Heun | Dpmpp2m | Dpmpp3m | UniPC | Deis | Ipndm | DpmV3
-
-
 def steps_of(kind: type[OnGrid], sigmas: Sequence[float]) -> int:
     """How many steps such a sampler makes of a grid of numbers."""
     return len(sigmas) - (kind is not Heun)  # Heun's last one goes to no noise
-
-
-def _settle(sampler: OnGrid, least: int) -> None:
-    """Check steps and grid; the usual grid by its name is no grid of its own."""
-    sigmas = None if sampler.sigmas is None else checked(sampler.sigmas)
-    whole("steps", sampler.steps, least, MOST_STEPS)
-    if sigmas is None:
-        return
-    if not isinstance(sigmas, str) and steps_of(type(sampler), sigmas) != sampler.steps:
-        raise UsageError(
-            f"steps {sampler.steps}, but {len(sigmas)} sigmas are {steps_of(type(sampler), sigmas)} steps of "
-            f"{sampler.name}",
-            hint=f"write steps {steps_of(type(sampler), sigmas)}, or leave it out on the command line",
-        )
-    object.__setattr__(sampler, "sigmas", None if sigmas == sampler.usual_sigmas else sigmas)
-
-
-def _check_order(order: object) -> None:
-    if order not in ORDERS or isinstance(order, bool):
-        raise UsageError(
-            f"order {order}, possible are {' and '.join(map(str, ORDERS))}",
-            hint="leave it out for the usual one",
-        )
 
 
 def whole(name: str, value: object, least: int, most: int) -> None:
