@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,26 @@ def test_example_runs(pytestconfig):
     script = pytestconfig.rootpath / EXAMPLE
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert "bits/dim" in done.stdout.splitlines()[-1]
+
+
+MOST_PARAMETERS = 14
+
+
+def calls():
+    """Public functions, and methods of public classes, by name; but no constructors."""
+    for name in md.__all__:
+        home = getattr(md, name)
+        if inspect.isfunction(home):
+            yield name, home
+        for member, held in vars(home).items() if inspect.isclass(home) else ():
+            call = held.__func__ if isinstance(held, classmethod | staticmethod) else held
+            if inspect.isfunction(call) and not member.startswith("_"):
+                yield f"{name}.{member}", call
+
+
+@pytest.mark.parametrize(("name", "call"), calls(), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_call_has_few_parameters_and_each_by_its_name(name, call):
+    parameters = inspect.signature(call).parameters.values()
+    assert len([one for one in parameters if one.name not in ("self", "cls")]) <= MOST_PARAMETERS
+    others = [one for one in parameters if one.kind == one.VAR_KEYWORD]
+    assert all(str(one.annotation).startswith("Unpack[") for one in others)

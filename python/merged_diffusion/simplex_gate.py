@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, overload
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.soft_gate import SUM, Floats, refuse_seen
+from merged_diffusion.soft_gate import SUM, AnyGate, Floats
 
 DEGREE: Final = 3
 # Of the B-splines m to m + 3 in interval m, in 1, u, u^2, u^3 with u from 0 to 1.
@@ -35,7 +34,7 @@ PIECES: Final = (
 
 
 @dataclass(frozen=True)
-class SimplexGate:
+class SimplexGate(AnyGate):
     """Shares w_i(gamma) of N experts, in the order of rising noise.
 
     Parameters
@@ -45,12 +44,8 @@ class SimplexGate:
     coefficients
         [M, N] with M - 3 intervals between the knots; each row is not negative and adds up to 1. Row m acts
         from knot m - 3 to knot m + 1.
-    seen
-        Digests of the images that it was fitted to or chosen on, which it may not be scored on.
-    experts
-        SHA-256 of the weights that it was fitted for, by role.
-    about
-        What else a card says of it.
+    form, seen, experts, about
+        As of `AnyGate`.
 
     Raises
     ------
@@ -66,19 +61,10 @@ class SimplexGate:
     [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
     """
 
-    start: float
-    end: float
     coefficients: tuple[tuple[float, ...], ...]
-    form: str = "full"
-    seen: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    experts: Mapping[str, str | None] = field(default_factory=dict, compare=False, repr=False)
-    about: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.start) and math.isfinite(self.end) and self.start < self.end):
-            raise UsageError(
-                f"a gate from gamma {self.start} to {self.end}: its end must lie above its start"
-            )
+        super().__post_init__()
         rows = tuple(tuple(float(value) for value in row) for row in self.coefficients)
         n = len(rows[0]) if rows else 0
         if len(rows) <= DEGREE or n < 2 or any(len(row) != n for row in rows):
@@ -150,15 +136,6 @@ class SimplexGate:
     def each(self, gamma: Tensor) -> Tensor:
         """The share of each expert [B, N] at gamma [B]."""
         return self(gamma)
-
-    def check_unseen(self, images: npt.NDArray[np.uint8]) -> None:
-        """Refuse images that the gate was fitted to: a score of theirs would flatter it.
-
-        Raises
-        ------
-        UsageError
-        """
-        refuse_seen(self.seen, images)
 
 
 def basis(gamma: Floats, start: float, spacing: float, n: int) -> Floats:

@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
 from typing import Any, Final, overload
 
@@ -37,7 +37,55 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Gate:
+class AnyGate:
+    """What gates have in common.
+
+    Parameters
+    ----------
+    start, end
+        The first and the last knot, in gamma.
+    form
+        The way in which it was fitted.
+    seen
+        Digests of the images that it was fitted to or chosen on (`digests`), which it may not be scored on.
+    experts
+        SHA-256 of the weights that it was fitted for, by role.
+    about
+        What else a card says of it.
+    """
+
+    start: float
+    end: float
+    _: KW_ONLY
+    form: str = "full"
+    seen: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    experts: Mapping[str, str | None] = field(default_factory=dict, compare=False, repr=False)
+    about: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start) and math.isfinite(self.end) and self.start < self.end):
+            raise UsageError(
+                f"a gate from gamma {self.start} to {self.end}: its end must lie above its start"
+            )
+
+    def check_unseen(self, images: npt.NDArray[np.uint8]) -> None:
+        """Refuse images [N, C, H, W] of which the gate has seen some: their score would flatter it.
+
+        Raises
+        ------
+        UsageError
+        """
+        common = self.seen & set(digests(images)) if self.seen else ()
+        if common:
+            raise UsageError(
+                f"the gate was fitted to or chosen on {len(common)} of these {len(images)} images, and their "
+                "score would flatter it",
+                hint="score other images, or fit a gate to others (--tune-data)",
+            )
+
+
+@dataclass(frozen=True)
+class Gate(AnyGate):
     """A share w(gamma) of the likelihood expert.
 
     Parameters
@@ -47,12 +95,8 @@ class Gate:
     shares
         c_j, of which there are two fewer than intervals between the knots; they are positive or 0 and add up
         to 1.
-    seen
-        Digests of the images that it was fitted to or chosen on (`digests`), which it may not be scored on.
-    experts
-        SHA-256 of the weights that it was fitted for, by role.
-    about
-        What else a card says of it.
+    form, seen, experts, about
+        As of `AnyGate`.
 
     Raises
     ------
@@ -67,19 +111,10 @@ class Gate:
     [1.0, 1.0, 0.5, 0.0, 0.0]
     """
 
-    start: float
-    end: float
     shares: tuple[float, ...] = (1.0,)
-    form: str = "full"
-    seen: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    experts: Mapping[str, str | None] = field(default_factory=dict, compare=False, repr=False)
-    about: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.start) and math.isfinite(self.end) and self.start < self.end):
-            raise UsageError(
-                f"a gate from gamma {self.start} to {self.end}: its end must lie above its start"
-            )
+        super().__post_init__()
         shares = tuple(float(share) for share in self.shares)
         if not shares or not all(math.isfinite(share) and share >= 0 for share in shares):
             raise UsageError(
@@ -134,31 +169,6 @@ class Gate:
         u = place - piece
         w = (a + u * (b + u * (c + u * d))).clamp(0.0, 1.0)
         return torch.where(at <= self.start, 1.0, torch.where(at >= self.end, 0.0, w))
-
-    def check_unseen(self, images: npt.NDArray[np.uint8]) -> None:
-        """Refuse images that the gate was fitted to: a score of theirs would flatter it.
-
-        Raises
-        ------
-        UsageError
-        """
-        refuse_seen(self.seen, images)
-
-
-def refuse_seen(seen: frozenset[str], images: npt.NDArray[np.uint8]) -> None:
-    """Refuse images [N, C, H, W] of which a gate has ``seen`` some, by digest.
-
-    Raises
-    ------
-    UsageError
-    """
-    common = seen & set(digests(images)) if seen else ()
-    if common:
-        raise UsageError(
-            f"the gate was fitted to or chosen on {len(common)} of these {len(images)} images, and their "
-            "score would flatter it",
-            hint="score other images, or fit a gate to others (--tune-data)",
-        )
 
 
 def digests(images: npt.NDArray[np.uint8]) -> list[str]:

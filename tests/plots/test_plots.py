@@ -124,11 +124,20 @@ def test_legs_show_charge_within_range():
     assert_legible(figure)
 
 
-def test_grids_are_not_smoothed():
+def test_grids_and_strips_are_not_smoothed():
     images = np.random.RandomState(0).randint(0, 256, (6, 3, 8, 8)).astype(np.uint8)
-    (picture,) = plots.grid(images).axes[0].images
-    assert picture.get_interpolation() == "nearest"
+    for figure in (plots.grid(images), plots.strips([("η 0.1", images[:3]), ("η 0.2", images[3:])])):
+        (picture,) = figure.axes[0].images
+        assert picture.get_interpolation() == "nearest"
+    assert_legible(figure)
     np.testing.assert_array_equal(picture.get_array()[:8, :8, :3], images[0].transpose(1, 2, 0))
+
+
+def test_names_of_strips_have_room_in_a_vector_picture():
+    # Its words are up to a tenth wider than the 51 pixels that were measured at 72 dots an inch.
+    rows = [(f"eta 0.{k}000", np.zeros((14, 3, 8, 8), dtype=np.uint8)) for k in range(12)]
+    figure = plots.strips(rows)
+    assert min(box.x0 for box in boxes(figure)) >= 0.09 * figure.dpi
 
 
 def test_svg_keeps_text_and_takes_the_page_s_ink():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merged_diffusion.cli import completion, help_screen, options, output
+from merged_diffusion.cli import completion, help_screen, measure, options, output
 from merged_diffusion.errors import UsageError
 
 if TYPE_CHECKING:
@@ -158,13 +158,7 @@ def _facts(data: Data) -> dict[str, object]:
         classes, counts = np.unique(data.labels, return_counts=True)
         labels = dict(zip(map(str, classes.tolist()), counts.tolist(), strict=True))
     return {
-        "name": data.name,
-        "split": data.split,
-        "n": len(data),
-        "image_shape": list(data.images.shape[1:]),
-        "levels": data.levels,
-        "sha256": data.sha256,
-        "modified": data.modified,
+        **measure.facts(data),
         "labels": labels,
         "clusters": None if data.clusters is None else len(np.unique(data.clusters)),
         "duplicates": data.duplicates,

@@ -1,8 +1,8 @@
 """Figures from results: functions that return matplotlib's ``Figure``, without pyplot and its global state.
 
 Curves over the threshold, the trade-off of likelihood against sample quality, loss profiles over gamma, the
-legs of a merged model, histograms (`curves`); grids of small images (`image_grids`). `svg` writes a
-figure for a page, its text as text.
+legs of a merged model, histograms (`curves`); grids and strips of small images (`image_grids`). `svg` writes
+a figure for a page, its text as text.
 """
 
 from merged_diffusion.plots.curves import (
@@ -15,7 +15,7 @@ from merged_diffusion.plots.curves import (
     profiles,
     trade_off,
 )
-from merged_diffusion.plots.image_grids import grid
+from merged_diffusion.plots.image_grids import grid, strips
 from merged_diffusion.plots.look import COLOURS, svg
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "legs",
     "over_eta",
     "profiles",
+    "strips",
     "svg",
     "trade_off",
 ]
