@@ -22,7 +22,7 @@ Order = Literal[2, 3]
 ORDERS: Final = get_args(Order)
 
 
-class OnGrid:
+class Stepped:
     """Steps down a grid of noise levels, which check themselves when they are made."""
 
     name: ClassVar[str]
@@ -53,7 +53,7 @@ class OnGrid:
 
 
 @dataclass(frozen=True)
-class Ancestral(OnGrid):
+class Ancestral(Stepped):
     """Ancestral steps down a fixed grid (Kingma et al. 2021); ``clip`` keeps the clean image in [-1, 1].
 
     ``sigmas`` as of `Dpmpp2m`.
@@ -72,7 +72,7 @@ class Ancestral(OnGrid):
 
 
 @dataclass(frozen=True)
-class Heun(OnGrid):
+class Heun(Stepped):
     """Heun's method, with noise added again between two noise levels (Karras et al. 2022, algorithm 2).
 
     ``sigmas`` are as many as there are steps, usually EDM's: a word, or numbers as of `Dpmpp2m`.
@@ -110,7 +110,7 @@ class Heun(OnGrid):
 
 
 @dataclass(frozen=True)
-class Dpmpp2m(OnGrid):
+class Dpmpp2m(Stepped):
     """DPM-Solver++(2M), a multistep method on a fixed grid (Lu et al. 2022).
 
     Parameters
@@ -134,7 +134,7 @@ class Dpmpp2m(OnGrid):
 
 
 @dataclass(frozen=True)
-class Dpmpp3m(OnGrid):
+class Dpmpp3m(Stepped):
     """DPM-Solver++(3M) (Lu et al. 2022), with the weights of order 3 that its published code misses.
 
     ``steps`` and ``sigmas`` as of `Dpmpp2m`.
@@ -152,7 +152,7 @@ class Dpmpp3m(OnGrid):
 
 
 @dataclass(frozen=True)
-class UniPC(OnGrid):
+class UniPC(Stepped):
     """UniPC: predicts as DPM-Solver++, and corrects by the evaluation that comes next (Zhao et al. 2023).
 
     ``steps`` and ``sigmas`` as of `Dpmpp2m`; ``order`` 2 or 3 is how many evaluations a step looks back at.
@@ -171,7 +171,7 @@ class UniPC(OnGrid):
 
 
 @dataclass(frozen=True)
-class Deis(OnGrid):
+class Deis(Stepped):
     """DEIS: the predicted noise as a polynomial of ``order`` nodes in gamma (Zhang and Chen 2023).
 
     ``steps`` and ``sigmas`` as of `Dpmpp2m`, but usually EDM's grid.
@@ -191,7 +191,7 @@ class Deis(OnGrid):
 
 
 @dataclass(frozen=True)
-class Ipndm(OnGrid):
+class Ipndm(Stepped):
     """iPNDM: Adams-Bashforth weights of four evaluations (Zhang and Chen 2023; Liu et al. 2022).
 
     ``steps`` and ``sigmas`` as of `Dpmpp2m`, but usually EDM's grid.
@@ -210,7 +210,7 @@ class Ipndm(OnGrid):
 
 
 @dataclass(frozen=True)
-class DpmV3(OnGrid):
+class DpmV3(Stepped):
     """Steps in the variable that statistics of the model make smoothest (Zheng et al. 2023, DPM-Solver-v3).
 
     Parameters
@@ -251,7 +251,10 @@ class DpmV3(OnGrid):
         return cast("ModelStatistics", self.statistics)
 
 
-def steps_of(kind: type[OnGrid], sigmas: Sequence[float]) -> int:
+OnGrid = Ancestral | Heun | Dpmpp2m | Dpmpp3m | UniPC | Deis | Ipndm | DpmV3
+
+
+def steps_of(kind: type[Stepped], sigmas: Sequence[float]) -> int:
     """How many steps such a sampler makes of a grid of numbers."""
     return len(sigmas) - (kind is not Heun)  # Heun's last one goes to no noise
 
