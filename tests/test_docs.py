@@ -133,7 +133,8 @@ def test_functions_of_the_equations_exist(file: str, name: str) -> None:
     if file == "_core":
         assert hasattr(_core, name)
         return
-    folder = ROOT / ("rust/core/src" if file.endswith(".rs") else "python/merged_diffusion")
+    is_rust, is_test = file.endswith(".rs"), file.startswith("tests/")
+    folder = ROOT / ("rust/core/src" if is_rust else "" if is_test else "python/merged_diffusion")
     code = (folder / file).read_text(encoding="utf-8")
     assert re.search(rf"\b(?:def|class|fn|struct|enum|trait|const) {name}\b", code)
 

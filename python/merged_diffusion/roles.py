@@ -6,7 +6,7 @@ The expert of the least noise is ``likelihood``, that of the most ``quality``; o
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 BOTH: Final = "both"  # the experts of a pair
 AND: Final = "+"  # between the roles of several of N
@@ -20,3 +20,14 @@ def roles_of(n: int) -> tuple[str, ...]:
 def roles_in(charge: str) -> tuple[str, ...]:
     """The roles that a leg's word names."""
     return ("likelihood", "quality") if charge == BOTH else tuple(charge.split(AND))
+
+
+class Span(Protocol):
+    """A leg: the expert of ``role`` is in charge from gamma ``start`` to gamma ``end``."""
+
+    @property
+    def role(self) -> str: ...  # noqa: D102
+    @property
+    def start(self) -> float: ...  # noqa: D102
+    @property
+    def end(self) -> float: ...  # noqa: D102

@@ -43,7 +43,6 @@ MEANING: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "vp_sde": {"predicts": ("eps", "score"), "time": ("t01",), "input": ("vp", "sub_vp")},
     "ve": {"predicts": ("score",), "time": ("edm_sigma",), "input": ("edm",)},
 }
-
 VELOCITY: Final = (
     "velocity of such a card is F with eps_hat = alpha F + sigma z; a network of another kind or sign is "
     "declared by CallableExpert, with eps-minus-x0 or x0-minus-eps"

@@ -90,14 +90,9 @@ class DiffusersExpert(CallableExpert):
     ) -> None:
         config, schedule = _config(unet, "unet"), _config(scheduler, "scheduler")
         _check_unet(config, schedule)
-        told = _declaration(scheduler, schedule)
         super().__init__(
             _Unet(unet, config["in_channels"]),
-            predicts=told.predicts,
-            time=told.time,
-            input=told.input,
-            schedule=told.schedule,
-            gamma_range=told.gamma_range,
+            **vars(_declaration(scheduler, schedule)),
             pixels=pixels,
             levels=levels,
             image_shape=_image_shape(config) if image_shape is None else image_shape,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from merged_diffusion.plots.look import COLOURS, CYCLE, FAINT, INK, blank, label_y, spread, text
-from merged_diffusion.roles import roles_in
+from merged_diffusion.roles import Span, roles_in
 
 # Where a point's name may stand, in points: beside its error bars first, then on them.
 SIDES: Final = (
@@ -52,17 +52,6 @@ class Point:
     distance: float
     bits_error: float | None = None
     distance_error: float | None = None
-
-
-class Span(Protocol):
-    """A leg: the expert of ``role`` is in charge from gamma ``start`` to gamma ``end``."""
-
-    @property
-    def role(self) -> str: ...  # noqa: D102
-    @property
-    def start(self) -> float: ...  # noqa: D102
-    @property
-    def end(self) -> float: ...  # noqa: D102
 
 
 def over_eta(curves: Sequence[Curve], levels: Sequence[Level], *, unit: str) -> Figure:
