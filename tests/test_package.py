@@ -64,7 +64,9 @@ def calls():
                 yield f"{name}.{member}", call
 
 
-@pytest.mark.parametrize(("name", "call"), calls(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "call"), list(calls()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_call_has_few_parameters_and_each_by_its_name(name, call):
     parameters = inspect.signature(call).parameters.values()
     assert len([one for one in parameters if one.name not in ("self", "cls")]) <= MOST_PARAMETERS
