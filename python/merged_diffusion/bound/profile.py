@@ -21,6 +21,7 @@ from merged_diffusion.experts.base import Expert, check_posterior
 from merged_diffusion.merge import Convention, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind, check_seed
+from merged_diffusion.scores.by_image import ByImage, Keep, Positions, here
 from merged_diffusion.scores.defaults import SEED
 from merged_diffusion.scores.inputs import Images, as_data, as_labels
 from merged_diffusion.scores.prepared import ready
@@ -92,6 +93,7 @@ def loss_profile(
     labels: npt.ArrayLike | None = None,
     machine: Machine = Machine(),
     convention: Convention = "exact",
+    by_image: ByImage = here,
 ) -> Profile:
     """The loss of ``expert`` at ``gammas`` [G] on every image of ``data``.
 
@@ -104,6 +106,8 @@ def loss_profile(
         two experts meet the same images.
     convention
         The same as in `MergedModel`.
+    by_image
+        Who measures the images: by default this call, all of them.
 
     Raises
     ------
@@ -138,9 +142,20 @@ def loss_profile(
     place = machine.here(partial(scoring_rows, len(given)))
     losses = Losses.of(given, as_labels(labels, len(given), model, given.labels), seed, place)
     is_asked = _asked(len(given), first + np.arange(len(grid)), stride)
-    images, points = np.nonzero(is_asked)
+
+    def measure(positions: Positions, keep: Keep) -> None:
+        own = is_asked[positions]
+        images, points = np.nonzero(own)
+        draws = random_numbers.profile_draws(points + first)
+        rows = np.full(own.shape, np.nan)
+        rows[own] = losses(leg.expert, positions[images], grid[points], draws)
+        keep(positions, rows)
+
+    visits = max(int(is_asked.sum(axis=1).max()), 1)
     with ready([leg.expert], place):
-        values = losses(leg.expert, images, grid[points], random_numbers.profile_draws(points + first))
+        per_image = by_image(len(given), len(grid), measure, rows=place.rows // visits)
+    images, points = np.nonzero(is_asked)
+    values = per_image[is_asked]
     if not np.isfinite(values).all():
         where = int(np.flatnonzero(~np.isfinite(values))[0])
         raise SolveError(
@@ -149,8 +164,6 @@ def loss_profile(
             gamma=float(grid[points[where]]),
             expert=expert.name,
         )
-    per_image = np.full(is_asked.shape, np.nan)
-    per_image[is_asked] = values
     return Profile(grid, per_image, given.clusters)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import options, output
+from merged_diffusion.cli import options, output, shared_work, workers
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
@@ -40,19 +40,19 @@ Examples:
 @options.less(
     how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "quad_check", "path_check"
 )
-@options.less(
-    where, "shard", "store", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time", "out"
-)
+@options.less(where, "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time", "out")
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Keep the gate in this card (TOML), for --gate of nll, vlb and sample.",
 )  # fmt: skip
+@shared_work.work
 @click.option("--no-test", is_flag=True, help="Do not measure the images of --data.")
 def command(given: options.Given) -> int:
     """Fit a gate, by which two experts share the noise levels softly, and report it on --data.
 
     It is fitted to both experts' errors on train images that neither has seen, and chosen by exact runs on
     them. Beside it stand the threshold that was chosen likewise, one half of each expert, and both alone.
+    Several workers share the images in --work.
     """
     settings = Settings.of(given)
     if settings.split != "test":
@@ -74,10 +74,12 @@ def command(given: options.Given) -> int:
             "a gate of three experts or more is for the likelihood alone", hint="add --form full"
         )
     out: Path | None = given["out"]
-    if out is not None and out.exists():
+    worker = shared_work.worker_of(given)
+    if out is not None and out.exists() and worker.shard[1] == 1:
         raise UsageError(f"--out {out}: is there already", hint="use another --out")
     check_present(settings)
     from merged_diffusion.cli import gate_report, switches_report
+    from merged_diffusion.experts.checks import checked_once
     from merged_diffusion.gate_card import gate_toml
     from merged_diffusion.gating.gated import gated
     from merged_diffusion.gating.gated_of import gated_of
@@ -86,10 +88,15 @@ def command(given: options.Given) -> int:
     from merged_diffusion.runs.directory import write_file
     from merged_diffusion.thresholds.auto import without_threshold
 
-    quiet = given["quiet"]
+    quiet = given["quiet"] or not worker.speaks
     with output.remarks(quiet=quiet):
-        plan, _ = place(without_threshold(settings), None)
-        with configured(threads=plan.threads, deterministic=settings.deterministic):
+        workers.take_gpu(worker, settings.machine.device)
+        plan, _ = place(without_threshold(settings), given["work"])
+        identity = shared_work.identity("gate", plan, given, "form", "exact")
+        with (
+            configured(threads=plan.threads, deterministic=settings.deterministic),
+            checked_once(),
+        ):
             plan.check_experts()
             usual: dict[str, Any] = {
                 "exact": given["exact"],
@@ -100,14 +107,18 @@ def command(given: options.Given) -> int:
                 "tell": (lambda _: None) if quiet else output.say,
             }
             several = settings.experts is not None
-            compared = gated_of(plan, **usual) if several else None
-            pair = None if several else gated(plan, form=given["form"], **usual)
-        found = compared or pair
-        gate = None if found is None else found.gate
-        if out is not None and gate is not None:
-            write_file(out, gate_toml(gate).encode())
-        if compared is not None:
-            switches_report.show(compared, out, as_json=given["as_json"])
-        if pair is not None:
-            gate_report.show(pair, out, as_json=given["as_json"])
+            with shared_work.shared(given, worker, identity, plan) as shared:
+                usual["measuring"] = shared.measuring
+                compared = gated_of(plan, **usual) if several else None
+                pair = None if several else gated(plan, form=given["form"], **usual)
+                if not shared.tells():
+                    return 0
+                found = compared or pair
+                gate = None if found is None else found.gate
+                if out is not None and gate is not None:
+                    write_file(out, gate_toml(gate).encode())
+                if compared is not None:
+                    switches_report.show(compared, out, as_json=given["as_json"])
+                if pair is not None:
+                    gate_report.show(pair, out, as_json=given["as_json"])
     return 0

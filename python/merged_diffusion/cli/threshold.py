@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from merged_diffusion.cli import options, output
+from merged_diffusion.cli import options, output, shared_work, workers
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.option_checks import check_budget
@@ -41,9 +41,8 @@ Examples:
 @options.less(
     how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "quad_check", "path_check"
 )
-@options.less(
-    where, "shard", "store", "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time"
-)
+@options.less(where, "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time")
+@shared_work.work
 @click.option(
     "--no-confirm", is_flag=True, help="Do not measure exactly what was found on the images chosen on."
 )
@@ -52,7 +51,8 @@ def command(given: options.Given) -> int:
     """Find the noise level at which to merge two experts: chosen on train images, reported on --data.
 
     Instead of a search over thresholds it takes one look at each expert's losses and one solve, and confirms
-    the best by exact runs. Of three experts and more the thresholds are those of the least bound.
+    the best by exact runs. Of three experts and more the thresholds are those of the least bound. Several
+    workers share the images in --work.
     """
     settings = Settings.of(given)
     if settings.split != "test":
@@ -79,11 +79,13 @@ def command(given: options.Given) -> int:
             hint="leave it out",
         )
     out: Path | None = given["out"]
-    quiet = given["quiet"]
-    if out is not None and (out / NAME).exists():
+    worker = shared_work.worker_of(given)
+    quiet = given["quiet"] or not worker.speaks
+    if out is not None and (out / NAME).exists() and worker.shard[1] == 1:
         raise UsageError(f"--out {out}: holds a {NAME} already", hint="use another --out")
     check_present(settings)
     from merged_diffusion.cli import switches_report, threshold_report
+    from merged_diffusion.experts.checks import checked_once
     from merged_diffusion.jobs.plan import place
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.runs.settings_file import write_json
@@ -91,9 +93,14 @@ def command(given: options.Given) -> int:
     from merged_diffusion.thresholds.choose import choose
     from merged_diffusion.thresholds.choose_switches import choose_switches
 
-    with output.remarks(quiet=quiet), _place(out):
-        plan, _ = place(without_threshold(settings), None)
-        with configured(threads=plan.threads, deterministic=settings.deterministic):
+    with output.remarks(quiet=quiet), _place(out if worker.shard[0] == 0 else None):
+        workers.take_gpu(worker, settings.machine.device)
+        plan, _ = place(without_threshold(settings), given["work"])
+        identity = shared_work.identity("threshold", plan, given, "budget")
+        with (
+            configured(threads=plan.threads, deterministic=settings.deterministic),
+            checked_once(),
+        ):
             plan.check_experts()
             if not quiet:
                 for note in plan.notes:
@@ -106,15 +113,19 @@ def command(given: options.Given) -> int:
                 "tell": (lambda _: None) if quiet else output.say,
             }
             several = settings.experts is not None
-            compared = choose_switches(plan, budget=given["budget"], **usual) if several else None
-            chosen = None if several else choose(plan, confirm=not given["no_confirm"], **usual)
-        found = compared or chosen
-        if out is not None and found is not None:
-            write_json(out / NAME, found.as_dict())
-        if compared is not None:
-            switches_report.show(compared, out, as_json=given["as_json"])
-        if chosen is not None:
-            threshold_report.show(chosen, out, as_json=given["as_json"])
+            with shared_work.shared(given, worker, identity, plan) as shared:
+                usual["measuring"] = shared.measuring
+                compared = choose_switches(plan, budget=given["budget"], **usual) if several else None
+                chosen = None if several else choose(plan, confirm=not given["no_confirm"], **usual)
+                if not shared.tells():
+                    return 0
+                found = compared or chosen
+                if out is not None and found is not None:
+                    write_json(out / NAME, found.as_dict())
+                if compared is not None:
+                    switches_report.show(compared, out, as_json=given["as_json"])
+                if chosen is not None:
+                    threshold_report.show(chosen, out, as_json=given["as_json"])
     return 0
 
 

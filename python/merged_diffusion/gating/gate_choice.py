@@ -16,7 +16,8 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gating.fit import SPACING, bent, fitted, nearest
 from merged_diffusion.gating.residuals import measure
-from merged_diffusion.likelihood import Likelihood, log_likelihoods, paired_difference
+from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.likelihood import Likelihood, paired_difference
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model
 from merged_diffusion.scores.defaults import EXACT, SEED
@@ -45,6 +46,7 @@ def fit_gate(
     labels: npt.ArrayLike | None = None,
     convention: Convention = "exact",
     progress: bool = False,
+    measuring: Measuring = HERE,
 ) -> Gate:
     """The gate of two experts with the least bits/dim on ``images``, which neither has seen.
 
@@ -62,6 +64,8 @@ def fit_gate(
         How these are computed.
     visits
         Noise levels at which the fit asks both experts for each image.
+    measuring
+        Who measures the images: by default this call.
 
     Raises
     ------
@@ -96,8 +100,9 @@ def fit_gate(
     with prepared(
         asked, place, data.images.shape[1:], labels=classes, examples=examples(data), accept=options.accept
     ):
-        shares = measure(losses, (spaces[0], spaces[1]), low, high, visits, data.clusters)
-    gate = fitted(shares, low, high, form=form)
+        by_image = measuring.by_image("products", data)
+        shares = measure(losses, (spaces[0], spaces[1]), low, high, visits, data.clusters, by_image)
+    gate = agreed(measuring, "fit", fitted(shares, low, high, form=form))
     about: dict[str, object] = {
         "images": {"name": data.name, "split": data.split, "sha256": data.sha256, "n": len(data)},
         "measured": {
@@ -107,17 +112,14 @@ def fit_gate(
         "fit_evaluations": shares.evaluations,
     }  # fmt: skip
     if exact:
-        gates = family(gate)
+        gates = {name: agreed(measuring, f"fit {name}", one) for name, one in family(gate).items()}
         models = {
             name: MergedModel(likelihood, quality, gate=one, convention=convention)
             for name, one in gates.items()
         }
         some = data.select(limit=min(exact, len(data)))
         own = None if classes is None else classes[np.isin(data.ids, some.ids)]
-        scored = {
-            name: log_likelihoods({name: model}, some, options, labels=own, progress=progress)[name]
-            for name, model in models.items()
-        }
+        scored = measuring.likelihoods(models, some, options, labels=own, progress=progress)
         best, about["family"] = chosen(scored)
         gate = gates[best]
     return replace(
@@ -127,6 +129,11 @@ def fit_gate(
         experts={"likelihood": weights_sha256(likelihood), "quality": weights_sha256(quality)},
         about=about,
     )
+
+
+def agreed(measuring: Measuring, name: str, gate: Gate) -> Gate:
+    """The gate as whoever was first has it: machines may differ in the last bits of a least square."""
+    return replace(gate, shares=tuple(measuring.once(name, lambda: gate.shares)))
 
 
 def chosen(scored: Mapping[str, Likelihood]) -> tuple[str, dict[str, object]]:

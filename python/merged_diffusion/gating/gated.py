@@ -9,9 +9,10 @@ from typing import Any, Final, cast
 
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
-from merged_diffusion.gating.gate_choice import Form, fit_gate, one_half
+from merged_diffusion.gating.gate_choice import Form, agreed, fit_gate, one_half
+from merged_diffusion.jobs.measuring import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
-from merged_diffusion.likelihood import Likelihood, log_likelihoods, paired_difference
+from merged_diffusion.likelihood import Likelihood, paired_difference
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.scores.differences import Difference
 from merged_diffusion.soft_gate import Gate
@@ -77,8 +78,9 @@ def gated(
     test: bool = True,
     progress: bool = False,
     tell: Callable[[str], object] = lambda _: None,
+    measuring: Measuring = HERE,
 ) -> Gated:
-    """The gate of the plan's pair, and what it is worth on the plan's images."""
+    """The gate of the plan's pair, and what it is worth on the plan's images, as ``measuring`` measures."""
     begin = time.perf_counter()
     settings, experts, pair = plan.settings, plan.models.experts, plan.models.pair
     likelihood, quality = experts["likelihood"], experts["quality"]
@@ -87,7 +89,7 @@ def gated(
         check_apart(tune, plan.data)
     eta_range = None if pair is None else pair.eta_range
     tell(f"finding a threshold on {len(tune)} images of {set_name(tune.name, tune.split)}")
-    switch = find_on(experts, tune, settings, eta_range=eta_range).gamma
+    switch = find_on(experts, tune, settings, eta_range=eta_range, measuring=measuring.part("found")).gamma
     tell(f"found gamma {switch:.3f}; fitting a gate on the same images")
     convention = cast(Convention, settings.pixel_convention)
     how: dict[str, Any] = {
@@ -95,13 +97,15 @@ def gated(
         "labels": labels_of(tune, settings),
         "convention": convention,
         "progress": progress,
+        "measuring": measuring.part("fit"),
     }
     gate = fit_gate(likelihood, quality, tune, form=form, exact=exact, **how)
     rows: dict[str, Likelihood] = {}
     if test:
         of = set_name(plan.data.name, plan.data.split)
         tell(f"the gate, the threshold and both experts on {len(plan.data)} images of {of}")
-        half = one_half(likelihood, quality)
+        tested = measuring.part("test")
+        half = agreed(tested, "half", one_half(likelihood, quality))
         models = {
             "gate": MergedModel(likelihood, quality, gate=gate, convention=convention),
             "threshold": MergedModel(
@@ -112,8 +116,5 @@ def gated(
             "quality": as_model(quality, role="quality", convention=convention),
         }
         labels = labels_of(plan.data, settings)
-        for name, model in models.items():
-            rows |= log_likelihoods(
-                {name: model}, plan.data, settings.options(), labels=labels, progress=progress
-            )
+        rows = tested.likelihoods(models, plan.data, settings.options(), labels=labels, progress=progress)
     return Gated(gate, switch, tune, plan.data, rows, time.perf_counter() - begin)

@@ -8,6 +8,7 @@ from typing import Final, cast
 
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.gating.simplex_fit import fit_gate_of, flat
+from merged_diffusion.jobs.measuring import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.merge import Convention, MergedModel
 from merged_diffusion.thresholds.auto import check_apart, tuning_data
@@ -26,15 +27,19 @@ def gated_of(
     test: bool = True,
     progress: bool = False,
     tell: Callable[[str], object] = lambda _: None,
+    measuring: Measuring = HERE,
 ) -> Compared:
-    """The gate of the plan's experts beside their thresholds, equal shares and each alone."""
+    """The gate of the plan's experts beside their thresholds, equal shares and each alone.
+
+    ``measuring`` measures the images.
+    """
     begin = time.perf_counter()
     experts = list(plan.models.experts.values())
     tune = tuning_data(plan.settings, tune_data, tune_limit)
     if test:
         check_apart(tune, plan.data)
     tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
-    found = found_on(plan, tune)
+    found = found_on(plan, tune, measuring=measuring.part("found"))
     switches = ", ".join(f"{gamma:.2f}" for gamma in found.gammas)
     tell(f"found gamma {switches}; fitting a gate on the same images")
     convention = cast(Convention, plan.settings.pixel_convention)
@@ -46,6 +51,7 @@ def gated_of(
         labels=labels_of(tune, plan.settings),
         convention=convention,
         progress=progress,
+        measuring=measuring.part("fit"),
     )
     models = {
         "gate": MergedModel.of(experts, gate=gate, convention=convention),
@@ -54,6 +60,6 @@ def gated_of(
             experts, gate=flat([expert.gamma_range for expert in experts]), convention=convention
         ),
     }
-    rows = scored(plan, models, progress, tell) if test else {}
+    rows = scored(plan, models, progress, tell, measuring.part("test")) if test else {}
     seconds = time.perf_counter() - begin
     return Compared(found, sources(plan), tune, plan.data, rows, seconds, gate)

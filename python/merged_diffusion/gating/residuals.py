@@ -21,6 +21,7 @@ from merged_diffusion.bound.losses import Losses
 from merged_diffusion.bound.profile import error_of
 from merged_diffusion.errors import SolveError
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.scores.by_image import ByImage, Keep, Positions, here
 from merged_diffusion.soft_gate import Floats
 
 GOLDEN: Final = (5**0.5 - 1) / 2
@@ -56,8 +57,11 @@ def measure(
     end: float,
     visits: int,
     clusters: npt.NDArray[np.int64] | None,
+    by_image: ByImage = here,
 ) -> Shares:
     """The shares of ``experts`` (likelihood, quality) between two gammas; an image is asked ``visits`` times.
+
+    ``by_image`` measures the images.
 
     Raises
     ------
@@ -68,7 +72,13 @@ def measure(
     images = np.repeat(np.arange(n), visits)
     turn = np.tile(np.arange(visits), n)
     gamma = start + (end - start) * (turn + (images * GOLDEN) % 1.0) / visits
-    products = losses.products(experts, images, gamma, random_numbers.profile_draws(turn))
+
+    def asked(positions: Positions, keep: Keep) -> None:
+        own = np.isin(images, positions)
+        draws = random_numbers.profile_draws(turn[own])
+        keep(positions, losses.products(experts, images[own], gamma[own], draws).reshape(len(positions), -1))
+
+    products = by_image(n, 3 * visits, asked, rows=losses.rows.number // visits).reshape(-1, 3)
     if not np.isfinite(products).all():
         where = int(np.flatnonzero(~np.isfinite(products).all(axis=1))[0])
         raise SolveError(

@@ -30,10 +30,11 @@ from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gating.fit import FIRM, SPACING
 from merged_diffusion.gating.gate_choice import VISITS, chosen
 from merged_diffusion.gating.residuals import BIN, GOLDEN
-from merged_diffusion.likelihood import log_likelihoods
+from merged_diffusion.jobs.measuring import HERE, Measuring
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model
 from merged_diffusion.roles import roles_of
+from merged_diffusion.scores.by_image import ByImage, Keep, Positions, here
 from merged_diffusion.scores.defaults import EXACT, SEED
 from merged_diffusion.scores.inputs import Images, as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
@@ -56,6 +57,7 @@ def fit_gate_of(
     labels: npt.ArrayLike | None = None,
     convention: Convention = "exact",
     progress: bool = False,
+    measuring: Measuring = HERE,
 ) -> SimplexGate:
     """The gate of two to five experts, in the order of rising noise, with the least bits/dim on ``images``.
 
@@ -66,7 +68,7 @@ def fit_gate_of(
     exact
         The fit and its relatives of flatter shares are scored on as many of the images by exact runs, and the
         best of them is the gate; 0: the fit is.
-    options, visits, labels, convention, progress
+    options, visits, labels, convention, progress, measuring
         As of `fit_gate`.
 
     Raises
@@ -100,26 +102,21 @@ def fit_gate_of(
     shape = data.images.shape[1:]
     asked = list(zip(spaces, ranges, strict=True))
     with prepared(asked, place, shape, labels=classes, examples=examples(data), accept=options.accept):
-        edges, products, spent = measure(losses, spaces, ranges, visits)
-    gate = fitted(edges, products, ranges)
+        by_image = measuring.by_image("products", data)
+        edges, products, spent = measure(losses, spaces, ranges, visits, by_image)
+    gate = agreed(measuring, "fit", fitted(edges, products, ranges))
     about: dict[str, object] = {
         "images": {"name": data.name, "split": data.split, "sha256": data.sha256, "n": len(data)},
         "fit_evaluations": spent,
     }
     if exact:
-        gates = {f"a {a:g}": flatter(gate, a, ranges) for a in FAMILY}
+        gates = {f"a {a:g}": agreed(measuring, f"fit-{a:g}", flatter(gate, a, ranges)) for a in FAMILY}
         some = data.select(limit=min(exact, len(data)))
         own = None if classes is None else classes[np.isin(data.ids, some.ids)]
-        scored = {
-            name: log_likelihoods(
-                {name: MergedModel.of(experts, gate=one, convention=convention)},
-                some,
-                options,
-                labels=own,
-                progress=progress,
-            )[name]
-            for name, one in gates.items()
+        models = {
+            name: MergedModel.of(experts, gate=one, convention=convention) for name, one in gates.items()
         }
+        scored = measuring.likelihoods(models, some, options, labels=own, progress=progress)
         best, about["family"] = chosen(scored)
         gate = gates[best]
     return replace(
@@ -130,12 +127,23 @@ def fit_gate_of(
     )
 
 
+def agreed(measuring: Measuring, name: str, gate: SimplexGate) -> SimplexGate:
+    """The gate as whoever was first has it: machines may differ in the last bits of a least square."""
+    rows = np.array(measuring.once(name, lambda: np.ravel(gate.coefficients).tolist()))
+    return replace(gate, coefficients=tuple(map(tuple, rows.reshape(-1, gate.n_experts).tolist())))
+
+
 def measure(
-    losses: Losses, experts: Sequence[Expert], ranges: Sequence[tuple[float, float]], visits: int
+    losses: Losses,
+    experts: Sequence[Expert],
+    ranges: Sequence[tuple[float, float]],
+    visits: int,
+    by_image: ByImage = here,
 ) -> tuple[Floats, Floats, int]:
     """Edges of bins [B + 1], mean residual products [B, N, N], NaN of who may not be asked; evaluations.
 
-    Bins end where a range does, and are at most 0.5 wide. Every image is asked ``visits`` times.
+    Bins end where a range does, and are at most 0.5 wide. Every image is asked ``visits`` times;
+    ``by_image`` measures the images.
     """
     n_images, n = len(losses.x), len(experts)
     images = np.repeat(np.arange(n_images), visits)
@@ -153,20 +161,36 @@ def measure(
     found = np.full((len(edges) - 1, n, n), np.nan)
     middle, spent = (edges[:-1] + edges[1:]) / 2, 0
     who = np.array([[a <= g <= b for a, b in ranges] for g in middle])
-    for group in np.unique(who, axis=0):
-        members = np.flatnonzero(group).tolist()
-        own = np.flatnonzero((who[number] == group).all(axis=1))
-        if not members or not len(own):
-            continue
-        drawn = random_numbers.profile_draws(turn[own])
-        products = losses.products([experts[i] for i in members], images[own], gamma[own], drawn)
+    groups = [
+        (members, own)
+        for group in np.unique(who, axis=0)
+        for members in [np.flatnonzero(group).tolist()]
+        for own in [np.flatnonzero((who[number] == group).all(axis=1))]
+        if members and len(own)
+    ]
+    n_pairs = n * (n + 1) // 2
+
+    def asked(positions: Positions, keep: Keep) -> None:
+        found = np.full((n_images * visits, n_pairs), np.nan)
+        is_wanted = np.isin(images, positions)
+        for members, every in groups:
+            own = every[is_wanted[every]]
+            if len(own):
+                drawn = random_numbers.profile_draws(turn[own])
+                products = losses.products([experts[i] for i in members], images[own], gamma[own], drawn)
+                found[own, : products.shape[1]] = products
+        keep(positions, found[is_wanted].reshape(len(positions), -1))
+
+    rows = by_image(n_images, n_pairs * visits, asked, rows=losses.rows.number // visits)
+    for members, own in groups:
+        pairs = list(combinations_with_replacement(members, 2))
+        products = rows.reshape(-1, n_pairs)[own, : len(pairs)]
         if not np.isfinite(products).all():
             at = float(gamma[own][~np.isfinite(products).all(axis=1)][0])
             names = ", ".join(experts[i].name for i in members)
             raise SolveError(f"a residual of {names} is not finite at gamma = {at:.4g}", gamma=at)
         spent += len(own) * len(members)
         counts = np.bincount(number[own], minlength=len(middle))
-        pairs = combinations_with_replacement(members, 2)
         for (i, j), column in zip(pairs, products.T, strict=True):
             total = np.bincount(number[own], column, minlength=len(middle))
             is_met = counts > 0

@@ -1,14 +1,15 @@
 """Images to be computed, and who computes which: every worker a fixed share, or as `SpeedShares` say.
 
 Every image is a problem of its own, so who computes it changes no bit of its record. `FixedShare` is worker I
-of N: the units u with u mod N = I.
+of N: the units u with u mod N = I. `JointShare` is the same of a worker that needs what the others compute.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
@@ -16,13 +17,17 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 
+POLL_SECONDS: Final = 0.5
+GONE_SECONDS: Final = 60.0  # without a sign of a worker, after which its share is everybody's
+
 
 @dataclass(frozen=True)
 class Work:
     """Images to be computed under one model; the same ``name`` and order in all workers.
 
     ``unit`` images go together (1, or a block that shares its steps), a network call has ``rows``; ``done``
-    tells [n] which images have a record by whomever, ``is_at_work`` whether a worker has the run open.
+    tells [n] which images have a record by whomever, ``is_at_work`` whether a worker has the run open. Works
+    of one ``pace`` take as long for an image.
     """
 
     name: str
@@ -31,6 +36,7 @@ class Work:
     rows: int
     done: Callable[[], Mask]
     is_at_work: Callable[[int], bool]
+    pace: str = ""
 
     @property
     def n_units(self) -> int:
@@ -91,6 +97,42 @@ class FixedShare:
         part = fixed_part(work.n, work.unit, self.shard, work.done())
         if part.any():
             yield part
+
+
+@dataclass(frozen=True)
+class JointShare:
+    """Worker I of N, which stays until all is done: the share of one that is gone is everybody's."""
+
+    shard: tuple[int, int]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = time.sleep
+    answers_for: tuple[int, int] = field(default=(0, 1), init=False)
+    _seen: dict[int, float] = field(default_factory=dict, init=False)  # when each was last at work
+
+    def __post_init__(self) -> None:
+        """Who has not come yet may come."""
+        self._seen.update(dict.fromkeys(range(self.shard[1]), self.clock()))
+
+    @property
+    def passes(self) -> tuple[Callable[[Work], Iterator[Mask]], ...]:
+        """The share, then what workers that are gone have left."""
+        return FixedShare(self.shard).passes[0], self._rest
+
+    def _rest(self, work: Work) -> Iterator[Mask]:
+        index, count = self.shard
+        least = math.ceil(work.rows / work.unit)
+        while left := sorted(work.open_units()):
+            begin = self.clock()
+            others = [rank for rank in range(count) if rank != index]
+            self._seen.update({rank: begin for rank in others if work.is_at_work(rank)})
+            gone = {rank for rank in others if self.clock() - self._seen[rank] >= GONE_SECONDS} | {index}
+            orphans = [unit for unit in left if unit % count in gone]
+            if orphans:
+                # Each begins elsewhere, so that they seldom do the same.
+                end = len(orphans) - len(orphans) * index // count
+                yield work.mask(orphans[max(0, end - least) : end])
+            else:
+                self.sleep(max(POLL_SECONDS, 10 * (self.clock() - begin)))
 
 
 ALONE: Final = FixedShare()

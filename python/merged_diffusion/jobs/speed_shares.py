@@ -59,7 +59,7 @@ class SpeedShares:
     sleep: Callable[[float], object] = time.sleep
     answers_for: tuple[int, int] = field(default=(0, 1), init=False)
     _is_lost: bool = field(default=False, init=False)
-    _speed: float | None = field(default=None, init=False)  # images a second, of the last block
+    _paces: dict[str, float] = field(default_factory=dict, init=False)  # images a second, of the last block
     _seen: dict[int, tuple[bytes, float]] = field(default_factory=dict, init=False)
 
     @property
@@ -119,8 +119,8 @@ class SpeedShares:
             self._claim(work, block)
             begin = self.clock()
             yield work.mask(block)
-            self._speed = len(block) * work.unit / max(self.clock() - begin, 1e-9)
-            self.store.put(f"speed/{self.shard[0]}", repr(self._speed).encode())
+            speed = self._paces[work.pace] = len(block) * work.unit / max(self.clock() - begin, 1e-9)
+            self.store.put(f"speed/{work.pace}{self.shard[0]}", repr(speed).encode())
             self._claim(work, [])
 
     def _agreed(self, work: Work, key: str, orphans: list[int] | None) -> list[int]:
@@ -143,11 +143,12 @@ class SpeedShares:
         ``still`` are the seconds since another took any: one that hangs, or fails at this work, does not.
         """
         least = math.ceil(work.rows / work.unit)
-        if self._speed is None:
+        own = self._paces.get(work.pace)
+        if own is None:
             return least
-        others = self._others_speeds()
+        others = self._others_speeds(work.pace)
         unknown = self.shard[1] - 1 - len(others)  # are taken for as fast as this one
-        own, total = self._speed, self._speed * (1 + unknown) + sum(others.values())
+        total = own * (1 + unknown) + sum(others.values())
         fastest = max(others, key=others.__getitem__, default=None)
         if fastest is not None and own < others[fastest]:
             block = min(least, left) * work.unit
@@ -158,12 +159,13 @@ class SpeedShares:
         share = math.ceil(left * own / total / 2)
         return max(least, min(share, int(BLOCK_SECONDS * own / work.unit)))
 
-    def _others_speeds(self) -> dict[int, float]:
-        found = ((rank, self.store.get(f"speed/{rank}")) for rank in range(self.shard[1]))
+    def _others_speeds(self, pace: str) -> dict[int, float]:
+        found = ((rank, self.store.get(f"speed/{pace}{rank}")) for rank in range(self.shard[1]))
         return {rank: float(text) for rank, text in found if text is not None and rank != self.shard[0]}
 
     def _claim(self, work: Work, block: Sequence[int]) -> None:
-        seconds = None if self._speed is None else len(block) * work.unit / self._speed
+        speed = self._paces.get(work.pace)
+        seconds = None if speed is None else len(block) * work.unit / speed
         claim = {"work": work.name, "units": list(block), "seconds": seconds}
         self.store.put(f"claim/{self.shard[0]}", json.dumps(claim).encode())
 

@@ -13,6 +13,7 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.data.public_sets import PUBLIC
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.jobs.measuring import HERE, Measuring
 from merged_diffusion.jobs.plan import labels_of, place
 from merged_diffusion.jobs.settings import Open, Settings
 from merged_diffusion.jobs.threads import configured
@@ -73,6 +74,7 @@ def find_on(
     settings: Settings,
     *,
     eta_range: tuple[float, float] | None = None,
+    measuring: Measuring = HERE,
 ) -> Found:
     """The threshold of the experts, by role, on ``data``; how is taken from the settings of an evaluation."""
     return find_threshold(
@@ -86,6 +88,7 @@ def find_on(
         convention=cast(Literal["exact", "paper"], settings.pixel_convention),
         machine=settings.machine,
         accept=settings.accept,
+        measuring=measuring,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal, cast
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
 from merged_diffusion.jobs.identity import experts_as_dict
+from merged_diffusion.jobs.measuring import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.runs import versions
 from merged_diffusion.thresholds.auto import check_apart, find_on, tuning_data
@@ -82,13 +83,14 @@ def choose(
     test: bool = True,
     progress: bool = False,
     tell: Callable[[str], object] = lambda _: None,
+    measuring: Measuring = HERE,
 ) -> Chosen:
     """The threshold of the plan's pair.
 
     ``confirm`` scores the found threshold, its neighbours and both experts on the images that it was chosen
     on, and the best of them all is the eta (0 or 1: an expert alone). ``test`` scores the best threshold and
     both experts on the images of the plan.
-    ``tell`` gets a line before each of the three.
+    ``tell`` gets a line before each of the three, ``measuring`` measures the images.
     """
     start = time.perf_counter()
     settings, experts, pair = plan.settings, plan.models.experts, plan.models.pair
@@ -96,9 +98,10 @@ def choose(
     if test:
         check_apart(tune, plan.data)
     tell(f"finding a threshold on {len(tune)} images of {set_name(tune.name, tune.split)}")
-    found = find_on(experts, tune, settings, eta_range=None if pair is None else pair.eta_range)
+    eta_range = None if pair is None else pair.eta_range
+    found = find_on(experts, tune, settings, eta_range=eta_range, measuring=measuring.part("found"))
 
-    def exact(data: Data, at: Sequence[float] | None = None) -> Confirmed:
+    def exact(part: str, data: Data, at: Sequence[float] | None = None) -> Confirmed:
         return confirm_threshold(
             experts["likelihood"],
             experts["quality"],
@@ -109,18 +112,19 @@ def choose(
             labels=labels_of(data, settings),
             convention=cast(Literal["exact", "paper"], settings.pixel_convention),
             progress=progress,
+            measuring=measuring.part(part),
         )
 
     eta = merged = found.eta
     spent, confirmed, reported = found.evaluations, None, None
     if confirm:
         tell(f"found eta {eta:.3f} in {found.seconds:.0f} s; confirming it by exact runs on the same images")
-        checked = exact(tune)
+        checked = exact("confirmed", tune)
         eta, merged, spent = checked.eta, checked.best_merged, {**spent, **checked.evaluations}
         confirmed = checked.against(eta)
     if test:
         where = f"{len(plan.data)} images of {set_name(plan.data.name, plan.data.split)}"
         tell(f"eta {eta:.3f} and both experts on {where}")
-        reported = exact(plan.data, at=(merged,)).against(eta)
+        reported = exact("test", plan.data, at=(merged,)).against(eta)
     seconds = time.perf_counter() - start
     return Chosen(eta, plan, tune, found, confirmed, reported, spent, seconds)

@@ -10,8 +10,9 @@ from typing import Final, cast
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.jobs.measuring import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
-from merged_diffusion.likelihood import Likelihood, log_likelihoods, paired_difference
+from merged_diffusion.likelihood import Likelihood, paired_difference
 from merged_diffusion.merge import Convention, MergedModel, as_model
 from merged_diffusion.scores.differences import Difference
 from merged_diffusion.simplex_gate import SimplexGate
@@ -82,10 +83,12 @@ def choose_switches(
     test: bool = True,
     progress: bool = False,
     tell: Callable[[str], object] = lambda _: None,
+    measuring: Measuring = HERE,
 ) -> Compared:
     """The thresholds of the plan's experts, and what they are worth on the plan's images.
 
-    ``budget`` is that of `find_switches`; ``tell`` gets a line before each part.
+    ``budget`` is that of `find_switches`; ``tell`` gets a line before each part,
+    ``measuring`` measures the images.
     """
     begin = time.perf_counter()
     tune = tuning_data(plan.settings, tune_data, tune_limit)
@@ -93,12 +96,14 @@ def choose_switches(
         check_apart(tune, plan.data)
     experts = list(plan.models.experts.values())
     tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
-    found = found_on(plan, tune, budget)
-    rows = scored(plan, {HARD: hard(plan, found)}, progress, tell) if test else {}
+    found = found_on(plan, tune, budget, measuring.part("found"))
+    rows = {}
+    if test:
+        rows = scored(plan, {HARD: hard(plan, found)}, progress, tell, measuring.part("test"))
     return Compared(found, sources(plan), tune, plan.data, rows, time.perf_counter() - begin)
 
 
-def found_on(plan: Plan, tune: Data, budget: float | None = None) -> Switches:
+def found_on(plan: Plan, tune: Data, budget: float | None = None, measuring: Measuring = HERE) -> Switches:
     """The thresholds of the plan's experts on ``tune``."""
     return find_switches(
         list(plan.models.experts.values()),
@@ -107,6 +112,7 @@ def found_on(plan: Plan, tune: Data, budget: float | None = None) -> Switches:
         options=plan.settings.options(),
         labels=labels_of(tune, plan.settings),
         convention=cast(Convention, plan.settings.pixel_convention),
+        measuring=measuring,
     )
 
 
@@ -117,17 +123,18 @@ def hard(plan: Plan, found: Switches) -> MergedModel:
 
 
 def scored(
-    plan: Plan, models: Mapping[str, MergedModel], progress: bool, tell: Callable[[str], object]
+    plan: Plan,
+    models: Mapping[str, MergedModel],
+    progress: bool,
+    tell: Callable[[str], object],
+    measuring: Measuring = HERE,
 ) -> dict[str, Likelihood]:
     """The models and each expert alone on the plan's images, one after the other, each timed."""
     tell(f"{', '.join(models)} and each expert alone on {len(plan.data)} images of {of(plan.data)}")
     convention = cast(Convention, plan.settings.pixel_convention)
     alone = {role: as_model(expert, convention=convention) for role, expert in plan.models.experts.items()}
     options, labels = plan.settings.options(), labels_of(plan.data, plan.settings)
-    rows: dict[str, Likelihood] = {}
-    for name, model in {**models, **alone}.items():
-        rows |= log_likelihoods({name: model}, plan.data, options, labels=labels, progress=progress)
-    return rows
+    return measuring.likelihoods({**models, **alone}, plan.data, options, labels=labels, progress=progress)
 
 
 def sources(plan: Plan) -> tuple[str, ...]:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from merged_diffusion import _core
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.jobs.measuring import HERE, Measuring
 from merged_diffusion.likelihood import (
     Likelihood,
     can_share,
-    log_likelihoods,
     paired_difference,
 )
 from merged_diffusion.likelihood.likelihood_options import Options
@@ -107,10 +107,12 @@ def confirm_threshold(
     convention: Convention = "exact",
     at: Sequence[float] | None = None,
     progress: bool = False,
+    measuring: Measuring = HERE,
 ) -> Confirmed:
     """Score ``data`` at the threshold found, at those 0.1 beside it and under both experts alone.
 
-    ``at`` names other thresholds to score in the place of the three, from those of the curves.
+    ``at`` names other thresholds to score in the place of the three, from those of the curves; ``measuring``
+    measures the images, by default this call.
 
     Raises
     ------
@@ -133,7 +135,7 @@ def confirm_threshold(
     }
     models["likelihood"] = as_model(likelihood, role="likelihood", convention=convention)
     models["quality"] = as_model(quality, role="quality", convention=convention)
-    rows, spent = _scored(models, data, options, labels, progress)
+    rows, spent = _scored(models, data, options, labels, progress, measuring)
     grid = _grid_cost(rows, gammas, likelihood, quality, found)
     return Confirmed(rows, etas, {"confirming": spent, "grid": grid})
 
@@ -171,16 +173,13 @@ def _scored(
     options: Options,
     labels: npt.NDArray[np.int64] | None,
     progress: bool,
+    measuring: Measuring,
 ) -> tuple[dict[str, Likelihood], float]:
     """Every model's likelihood, and the evaluations that were spent."""
     fan = {name: model for name, model in models.items() if model.legs()[0].role == "likelihood"}
-    rows: dict[str, Likelihood] = {}
-    spent = 0.0
-    if can_share(list(fan.values()), options.solver):
-        rows = log_likelihoods(fan, data, options, labels=labels, progress=progress)
-        spent = float(next(iter(rows.values())).tally["evaluations"])
-    for name, model in models.items():
-        if name not in rows:
-            rows |= log_likelihoods({name: model}, data, options, labels=labels, progress=progress)
-            spent += float(sum(counts.sum() for counts in rows[name].evaluations.values()))
+    together = list(fan) if can_share(list(fan.values()), options.solver) else []
+    rows = measuring.likelihoods(models, data, options, labels=labels, progress=progress, together=together)
+    spent = float(rows[together[0]].tally["evaluations"]) if together else 0.0
+    for name in set(models) - set(together):
+        spent += float(sum(counts.sum() for counts in rows[name].evaluations.values()))
     return {name: rows[name].allowing_failed() for name in models}, spent

@@ -22,6 +22,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.jobs.measuring import HERE, Measuring
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.ode.machine import Machine
@@ -135,6 +136,7 @@ def find_threshold(
     accept: Accept = Accept(),
     labels: npt.ArrayLike | None = None,
     convention: Convention = "exact",
+    measuring: Measuring = HERE,
 ) -> Found:
     """The threshold with the least bits/dim on ``data``, which should be neither trained nor reported on.
 
@@ -148,6 +150,8 @@ def find_threshold(
         Of the one pass.
     dequantise, machine, accept, labels, convention
         As in `log_likelihood` and `MergedModel`.
+    measuring
+        Who measures the images: by default this call.
 
     Raises
     ------
@@ -189,9 +193,10 @@ def find_threshold(
     shape = given.images.shape[1:]
     with prepared(asked, place, shape, labels=classes, examples=examples(given), accept=accept):
         pass  # found sound, before the bound's profiles take their time
-    profiles = _profiles(likelihood, quality, parts, given, classes, options, visits, convention)
+    profiles = _profiles(likelihood, quality, parts, given, classes, options, visits, convention, measuring)
     bound = profiles.curve(eta, gammas, rest_nats(given, parts[0], parts[3], seed))
-    passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, options, classes)
+    by_image = measuring.by_image("one-pass", given)
+    passed = one_pass((in_space[0], in_space[1]), parts, given, gammas, options, classes, by_image)
     clusters = None if given.clusters is None else given.clusters[passed.is_solved]
     exact = likelihood_curve(eta, passed.bits_per_dim, clusters)
     both = mean_curve(exact, bound, passed.is_solved)
@@ -227,6 +232,7 @@ def _profiles(
     options: Options,
     visits: int,
     convention: Convention,
+    measuring: Measuring,
 ) -> Profiles:
     grid, first, last = profile_grid(parts)
     stride = max(len(grid) // visits, 1) if visits >= 1 else 0
@@ -242,8 +248,12 @@ def _profiles(
         convention=convention,
     )
     return Profiles(
-        measured(likelihood, gammas=grid[: last + 1]),
-        measured(quality, gammas=grid[first:], first=first),
+        measured(
+            likelihood, gammas=grid[: last + 1], by_image=measuring.by_image("profile-likelihood", data)
+        ),
+        measured(
+            quality, gammas=grid[first:], first=first, by_image=measuring.by_image("profile-quality", data)
+        ),
         int(np.prod(data.images.shape[1:])),
     )
 

@@ -14,7 +14,7 @@ above the threshold the density is that of the second flow, carried along the fi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -35,6 +35,7 @@ from merged_diffusion.ode.items import Items, Keys
 from merged_diffusion.ode.machine import Place
 from merged_diffusion.ode.probes import make_directions
 from merged_diffusion.ode.solve import solve
+from merged_diffusion.scores.by_image import ByImage, Keep, Positions, here
 from merged_diffusion.scores.prepared import ready
 from merged_diffusion.scores.usual_rows import scoring_rows
 from merged_diffusion.thresholds.splines import integral_weights
@@ -93,6 +94,7 @@ def one_pass(
     gammas: Floats,
     options: Options,
     labels: npt.NDArray[np.int64] | None = None,
+    by_image: ByImage = here,
 ) -> OnePass:
     """The likelihood of ``data`` at thresholds ``gammas`` [E].
 
@@ -105,6 +107,8 @@ def one_pass(
         expert ends; thresholds lie between the middle two.
     options
         Of `Adams`, and fresh probes: nodes are its accepted steps.
+    by_image
+        Who measures the images: by default this call, all of them.
 
     Raises
     ------
@@ -115,11 +119,31 @@ def one_pass(
     """
     place = options.machine.here(partial(scoring_rows, len(data)))
     fewer = Rows(place.rows, place.device)
-    with ready(experts, place):
+
+    def measure(positions: Positions, keep: Keep) -> None:
+        is_wanted = np.isin(np.arange(len(data)), positions)
+        own = data if is_wanted.all() else data.where(is_wanted)
+        classes = None if labels is None else labels[is_wanted]
+
+        def passed(position: int, row: Floats) -> None:
+            keep(positions[[position]], row[None])
+
         while True:
             with fewer.attempt() as rows:
                 at = replace(place, rows=rows)
-                return _Pass(experts, parts, data, labels, gammas, options, at).run()
+                return _Pass(experts, parts, own, classes, gammas, options, at, passed).run()
+
+    with ready(experts, place):
+        found = by_image(len(data), len(gammas) + 1, measure, rows=place.rows, is_steady=True)
+    nats, evaluations = np.ascontiguousarray(found[:, :-1]), found[:, -1]
+    is_solved: npt.NDArray[np.bool_] = np.logical_not(np.isnan(nats).any(axis=1))
+    if not is_solved.any():
+        raise SolveError(
+            f"none of {len(is_solved)} images could be solved along the likelihood expert's path",
+            hint="score one by nll --eta max, which names the gamma",
+        )
+    bits = _core.bits_per_dim(nats[is_solved].ravel(), math.prod(data.images.shape[1:]))
+    return OnePass(bits.reshape(-1, len(gammas)), is_solved, int(evaluations.sum()))
 
 
 class _Pass:
@@ -132,7 +156,10 @@ class _Pass:
         gammas: Floats,
         options: Options,
         place: Place,
+        keep: Callable[[int, Floats], object],
     ) -> None:
+        """``keep`` takes the position of an image and its row: nats [E], and evaluations."""
+        self._keep = keep
         self._options, self._place, self._gammas, self._parts = options, place, gammas, parts
         channels, height, width = data.images.shape[1:]
         self._shape, self._dim = (channels, height, width), channels * height * width
@@ -145,7 +172,6 @@ class _Pass:
             items=self._items,
             importance=1,
         )
-        self._nats = np.full((len(data), len(gammas)), np.nan)
         likelihood, quality = experts
         begin, low, high, end = parts
         wanted: Sequence[tuple[float, float, Expert, Expert | None]] = (
@@ -158,9 +184,8 @@ class _Pass:
             _Beside(self._flow(lead), None if other is None else self._flow(other), start)
             for start, _, lead, other in self._legs
         ]
-        self._evaluations = 0
 
-    def run(self) -> OnePass:
+    def run(self) -> None:
         """Solve all images."""
         solve(
             [[(start, end) for start, end, _, _ in self._legs]],
@@ -173,14 +198,6 @@ class _Pass:
             finished=self._finished,
             record_steps=True,
         )
-        is_solved = ~np.isnan(self._nats).any(axis=1)
-        if not is_solved.any():
-            raise SolveError(
-                f"none of {len(is_solved)} images could be solved along the likelihood expert's path",
-                hint="score one by nll --eta max, which names the gamma",
-            )
-        bits = _core.bits_per_dim(np.ascontiguousarray(self._nats[is_solved].ravel()), self._dim)
-        return OnePass(bits.reshape(-1, len(self._gammas)), is_solved, self._evaluations)
 
     def _flow(self, expert: Expert) -> ProbabilityFlow:
         directions = make_directions(
@@ -190,9 +207,14 @@ class _Pass:
 
     def _finished(self, outcome: _core.Outcome) -> None:
         asked = zip(outcome.evaluations, self._networks, strict=True)
-        self._evaluations += sum(count * network.n_experts for count, network in asked)
+        evaluations = sum(count * network.n_experts for count, network in asked)
+        nats = self._nats(outcome)
+        self._keep(self._items.position(outcome.key), np.append(nats, evaluations))
+
+    def _nats(self, outcome: _core.Outcome) -> Floats:
+        """At every threshold [E]; NaN of an image that failed."""
         if outcome.status != "ok" or outcome.steps is None:
-            return
+            return np.full(len(self._gammas), np.nan)
         begin, _, _, end = self._parts
         end_density = _core.end_density(np.array([outcome.square]), end, self._dim)[0]
         scale = self._dim * (_core.log_alpha(end) - _core.log_alpha(begin))
@@ -204,5 +226,6 @@ class _Pass:
                 continue
             upto = integral_weights(nodes, np.append(self._gammas, stop))
             nats += upto[:-1] @ values[:, 0] + (upto[-1] - upto[:-1]) @ values[:, 1]
-        if math.isfinite(float(nats.sum())):
-            self._nats[self._items.position(outcome.key)] = nats + self._starts.nats(outcome.key)
+        if not math.isfinite(float(nats.sum())):
+            return np.full(len(self._gammas), np.nan)
+        return nats + self._starts.nats(outcome.key)

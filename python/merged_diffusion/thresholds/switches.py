@@ -29,8 +29,9 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.experts.suiting import first_gammas
 from merged_diffusion.jobs.cost import call_seconds
+from merged_diffusion.jobs.measuring import HERE, Measuring
 from merged_diffusion.jobs.option_checks import check_budget
-from merged_diffusion.likelihood import Likelihood, log_likelihoods
+from merged_diffusion.likelihood import log_likelihoods
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model
 from merged_diffusion.roles import roles_of
@@ -109,6 +110,7 @@ def find_switches(
     options: Options | None = None,
     labels: npt.ArrayLike | None = None,
     convention: Convention = "exact",
+    measuring: Measuring = HERE,
 ) -> Switches:
     """The thresholds of experts in the order of rising noise with the least bound on ``images``.
 
@@ -121,8 +123,8 @@ def find_switches(
         takes.
     visits
         Gammas at which an image is asked for the profiles.
-    options
-        How the likelihood will be computed, which decides what a course takes.
+    options, measuring
+        How the likelihood will be computed, which decides what a course takes; who measures the images.
 
     Raises
     ------
@@ -161,21 +163,22 @@ def find_switches(
         convention=convention,
     )  # fmt: skip
     profiles = [
-        measured(expert, gammas=grid[own], first=int(np.flatnonzero(own)[0])) if own.sum() > 1 else None
-        for expert in experts
-        for own in [(grid >= expert.gamma_range[0]) & (grid <= expert.gamma_range[1])]
+        measured(expert, gammas=grid[at], first=int(at[0]), by_image=by_image) if len(at) > 1 else None
+        for number, expert in enumerate(experts)
+        for at in [np.flatnonzero((grid >= expert.gamma_range[0]) & (grid <= expert.gamma_range[1]))]
+        for by_image in [measuring.by_image(f"profile-{number}", data)]
     ]
     cost = np.stack([_steps(profile, fine) for profile in profiles])
     rest = rest_nats(data, float(grid[0]), float(grid[-1]), options.seed)
     bits = float(np.log(2)) * data.images[0].size
-    calls = _call_seconds(experts, data, options, classes)
-
+    calls = np.array(measuring.once("call-seconds", partial(_call_seconds, experts, data, options, classes)))
     pilot = data.select(limit=min(PILOT, len(data)))
     own = None if classes is None else classes[np.isin(data.ids, pilot.ids)]
     course = cheapest(cost, np.zeros_like(cost))
-    for _ in range(1 if budget is None else 2):
+    for number in range(1 if budget is None else 2):
         gammas = _gammas(course, fine, len(experts))
-        spent = _spent(experts, gammas, pilot, options, own, convention)
+        solved = partial(_spent, experts, gammas, pilot, options, own, convention)
+        spent = measuring.once(f"pilot-{number}", solved)
         seconds = _seconds(spent, calls, course, fine)
         if budget is not None:
             try:
@@ -194,7 +197,7 @@ def find_switches(
     final = replace(course, seconds=float(seconds[np.array(course.charge), np.arange(len(fine) - 1)].sum()))
     return Switches(
         choice(final), tuple(choice(corners[number]) for number in kept), tuple(calls.tolist()),
-        spent.seconds / len(pilot), len(data), time.perf_counter() - begin,
+        spent[0], len(data), time.perf_counter() - begin,
     )  # fmt: skip
 
 
@@ -249,7 +252,7 @@ def _gammas(course: Course, fine: Floats, n: int) -> tuple[float, ...]:
 
 def _call_seconds(
     experts: Sequence[Expert], data: Data, options: Options, labels: npt.NDArray[np.int64] | None
-) -> Floats:
+) -> list[float]:
     """Of one image in a call of each expert in the model's space, with its products; the least of three."""
     place = options.machine.here(partial(scoring_rows, len(data)))
     shape = (place.rows, *data.images.shape[1:])
@@ -259,7 +262,7 @@ def _call_seconds(
         is_conditional = labels is not None and expert.conditional
         return call_seconds(expert, shape, place, probes=products, conditional=is_conditional)
 
-    return np.array([min(once(expert) for _ in range(3)) / place.rows for expert in experts])
+    return [min(once(expert) for _ in range(3)) / place.rows for expert in experts]
 
 
 def _spent(
@@ -269,27 +272,27 @@ def _spent(
     options: Options,
     labels: npt.NDArray[np.int64] | None,
     convention: Convention,
-) -> Likelihood:
-    """An exact run of a few images."""
+) -> list[float]:
+    """Seconds of an image in an exact run of a few, and evaluations of each expert."""
     model = MergedModel.of(experts, gammas, convention=convention)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of the errors of likelihoods that nobody is told
-        found = log_likelihoods({"pilot": model}, pilot, options, labels=labels)["pilot"]
-    return found.allowing_failed()
+        found = log_likelihoods({"pilot": model}, pilot, options, labels=labels)["pilot"].allowing_failed()
+    by_role = {role: float(counts.mean()) for role, counts in found.evaluations.items()}
+    return [found.seconds / len(pilot), *(by_role.get(role, 0.0) for role in roles_of(len(experts)))]
 
 
-def _seconds(spent: Likelihood, calls: Floats, course: Course, fine: Floats) -> Floats:
+def _seconds(spent: Sequence[float], calls: Floats, course: Course, fine: Floats) -> Floats:
     """What each expert takes in each interval for one image, scaled so that the pilot's course takes its own.
 
     Evaluations are spread evenly over each leg of the pilot.
     """
     charge, widths = np.array(course.charge), np.diff(fine)
-    by_role = {role: float(counts.mean()) for role, counts in spent.evaluations.items()}
     density = np.zeros(len(widths))
-    for number, role in enumerate(roles_of(len(calls))):
+    for number, evaluations in enumerate(spent[1:]):
         own = charge == number
         if own.any():
-            density[own] = by_role.get(role, 0.0) / widths[own].sum()
+            density[own] = evaluations / widths[own].sum()
     seconds: Floats = calls[:, None] * (density * widths)
     predicted = float(seconds[charge, np.arange(len(widths))].sum())
-    return seconds * (spent.seconds / len(spent) / predicted)
+    return seconds * (spent[0] / predicted)

@@ -1,0 +1,98 @@
+"""Workers of ``threshold``, ``gate`` and ``fid``, which decide from what all of them measure.
+
+Each measures a share and waits for the rows of the others, in a directory that all see (``--work``). The first
+worker tells the result; where it is gone, the first of the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merged_diffusion.cli import options, output, workers
+from merged_diffusion.errors import UsageError
+
+if TYPE_CHECKING:
+    from merged_diffusion.data.images import Data
+    from merged_diffusion.jobs.measuring import Measuring
+    from merged_diffusion.jobs.plan import Plan
+    from merged_diffusion.jobs.shared_measuring import SharedMeasuring
+
+work = click.option(
+    "--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Keep in this directory what is measured of each image: all workers see it, and the same command goes "
+    "on where it stopped.",
+)  # fmt: skip
+
+
+def worker_of(given: options.Given) -> workers.Worker:
+    """The worker that options and launcher make of this process.
+
+    Raises
+    ------
+    UsageError
+        There are several and no directory in common, or the options contradict each other.
+    """
+    worker = workers.worker_share(given["shard"], os.environ)
+    workers.store_address(worker, given["store"], os.environ)
+    if worker.shard[1] > 1 and given["work"] is None:
+        raise UsageError(
+            f"{worker.shard[1]} workers keep what they measure in one directory, and none is given",
+            hint="give --work DIR",
+        )
+    return worker
+
+
+class Shared:
+    """Who measures in a command, and whether this process tells what comes of it."""
+
+    def __init__(self, kept: SharedMeasuring | None, worker: workers.Worker, *, quiet: bool) -> None:
+        from merged_diffusion.jobs.measuring import HERE
+
+        self.kept = kept
+        self.measuring: Measuring = HERE if kept is None else kept.whole()
+        self._worker, self._quiet = worker, quiet
+
+    def tells(self) -> bool:
+        """Once all is measured."""
+        if self.kept is None or self.kept.tells():
+            return True
+        if not self._quiet and not self._worker.is_launched:
+            output.say("note: another worker tells the result")
+        return False
+
+
+@contextmanager
+def shared(
+    given: options.Given, worker: workers.Worker, identity: Mapping[str, Any], plan: Plan | None = None
+) -> Iterator[Shared]:
+    """The directory of ``--work``, open; without one, measuring is this process's alone."""
+    where: Path | None = given["work"]
+    if where is None:
+        yield Shared(None, worker, quiet=given["quiet"])
+        return
+    from merged_diffusion.jobs.shared_measuring import SharedMeasuring
+
+    blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
+    with SharedMeasuring(where, identity, blocks, plan) as kept:
+        yield Shared(kept, worker, quiet=given["quiet"])
+        if worker.shard[0] == 0:
+            kept.await_others()  # it may hold their store
+
+
+def identity(command: str, plan: Plan, given: options.Given, *names: str) -> dict[str, Any]:
+    """All that the numbers of a command depend on; ``names`` are those of its own options."""
+    own = {name: given[name] for name in ("tune_data", "tune_limit", *names)}
+    return plan.describe() | {"command": command, "asked": own, "chosen": chosen(plan.data)}
+
+
+def chosen(data: Data) -> str:
+    """Which images of its set: a hash of their ids."""
+    import hashlib
+
+    return hashlib.sha256(data.ids.astype("<i8").tobytes()).hexdigest()

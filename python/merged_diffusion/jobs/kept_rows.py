@@ -1,0 +1,199 @@
+"""Rows of numbers by image in a folder that several workers see: small npz, each whole or not at all.
+
+A file holds the positions [M] of images and their rows [M, W], in float32 where that loses nothing. Of two
+rows of an image, which are the same, readers take the first that they find.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion.data.images import Data
+from merged_diffusion.errors import IncompleteError, RunCorruptError, RunMismatchError, StorageError
+from merged_diffusion.jobs.blocks import Mask
+from merged_diffusion.runs.directory import Directory, token
+from merged_diffusion.runs.kept import UNREADABLE
+from merged_diffusion.runs.places import make
+from merged_diffusion.runs.settings_file import json_text, listed, read_versioned
+from merged_diffusion.scores.by_image import Floats, Positions
+
+FORMAT: Final = 1
+ABOUT: Final = "rows.json"
+FLUSH_SECONDS: Final = 10.0  # what a killed worker may lose
+MOST: Final = 256  # rows of a file: of 2048 features 4 MiB
+FILE: Final = re.compile(r"[0-9]{10}-[0-9]{4,}-of-[0-9]{4,}-[0-9a-f]{8}\.npz")
+
+
+class KeptRows:
+    """The rows [N, W] of the images of ``data``, as far as they are there, in ``path``."""
+
+    def __init__(self, path: Path, data: Data, width: int, shard: tuple[int, int] = (0, 1)) -> None:
+        """Begin, or go on; ``shard`` is the worker that adds to them.
+
+        Raises
+        ------
+        RunMismatchError
+            What is there is of other images.
+        StorageError
+            It cannot be written.
+        """
+        self.path, self._width, self._shard = path, width, shard
+        make(path)
+        self._folder = Directory(path)
+        self._agree(data)
+        self._names: list[str] = []
+        self._file = np.full(len(data), -1)  # which holds the row of an image, and where in it
+        self._place = np.zeros(len(data), dtype=np.int64)
+        self._read: dict[int, npt.NDArray[np.floating]] = {}
+        self._waiting: list[tuple[Positions, Floats]] = []
+        self._flushed = time.monotonic()
+
+    def _agree(self, data: Data) -> None:
+        ids = hashlib.sha256(np.ascontiguousarray(data.ids, dtype="<i8").tobytes()).hexdigest()
+        labels = b"" if data.labels is None else np.ascontiguousarray(data.labels, dtype="<i8").tobytes()
+        asked: dict[str, Any] = {
+            "format": FORMAT, "data": data.sha256, "n": len(data), "ids": ids, "width": self._width,
+            "labels": hashlib.sha256(labels).hexdigest(),
+        }  # fmt: skip
+        held = read_versioned(
+            self.path / ABOUT, what="what rows of numbers are of", hint=f"remove {self.path}"
+        )
+        if held is None:
+            self._folder.write(ABOUT, json_text(asked))
+        elif held != asked:
+            found = {key: (held.get(key), own) for key, own in asked.items() if held.get(key) != own}
+            raise RunMismatchError(
+                f"{self.path}: holds what was measured of other images: {listed(found)}",
+                hint="use another --work",
+                differences={key: {"recorded": a, "asked": b} for key, (a, b) in found.items()},
+            )
+
+    def append(self, positions: Positions, rows: Floats) -> None:
+        """Keep rows; they are on the disk after at most `FLUSH_SECONDS`, or `MOST` rows."""
+        for first in range(0, len(positions), MOST):
+            part = slice(first, first + MOST)
+            self._waiting.append((positions[part], rows[part]))
+            n = sum(len(own) for own, _ in self._waiting)
+            if n >= MOST or time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self.flush()
+
+    def flush(self) -> None:
+        """Force what was appended to the disk."""
+        waiting, self._waiting = self._waiting, []
+        self._flushed = time.monotonic()
+        if not waiting:
+            return
+        positions, rows = (np.concatenate(part) for part in zip(*waiting, strict=True))
+        with np.errstate(over="ignore"):
+            small = rows.astype(np.float32)
+        is_exact = np.array_equal(small, rows, equal_nan=True)
+        stream = io.BytesIO()
+        np.savez(stream, allow_pickle=False, positions=positions, rows=small if is_exact else rows)
+        index, count = self._shard
+        name = f"{int(positions.min()):010d}-{index:04d}-of-{count:04d}-{token()}.npz"
+        self._folder.write(name, stream.getvalue())
+
+    def done(self) -> Mask:
+        """[N] which images have a row, by whomever."""
+        known = set(self._names)
+        for name in sorted(self._folder.names()):
+            if name in known or not FILE.fullmatch(name):
+                continue
+            (positions,) = self._columns(name, "positions")
+            if positions.ndim != 1 or not np.isin(positions, np.arange(len(self._file))).all():
+                raise self._damaged(name)
+            places = np.arange(len(positions))
+            new = self._file[positions] < 0
+            self._file[positions[new]] = len(self._names)
+            self._place[positions[new]] = places[new]
+            self._names.append(name)
+        return self._file >= 0
+
+    def at(self, positions: Positions) -> Floats:
+        """The rows [M, W] of images at ascending positions; files that lie before them are forgotten.
+
+        Raises
+        ------
+        IncompleteError
+            They are not all there, or not any more.
+        """
+        if not self.done()[positions].all():
+            raise IncompleteError(
+                f"{self.path}: {int((~self.done()[positions]).sum())} rows are not there",
+                hint="the same command goes on",
+                file=str(self.path),
+            )
+        found = np.empty((len(positions), self._width))
+        files = self._file[positions]
+        for number in np.unique(files).tolist():
+            here = files == number
+            found[here] = self._rows(number)[self._place[positions[here]]]
+        for number in list(self._read):
+            of_file = np.flatnonzero(self._file == number)
+            if not len(positions) or of_file[-1] <= positions[-1]:
+                del self._read[number]
+        return found
+
+    def all(self) -> Floats:
+        """The rows [N, W] of all images."""
+        return self.at(np.arange(len(self._file)))
+
+    def known(self) -> Floats:
+        """Those rows [M, W] that are there."""
+        return self.at(np.flatnonzero(self.done()))
+
+    def _rows(self, number: int) -> npt.NDArray[np.floating]:
+        if number not in self._read:
+            name = self._names[number]
+            positions, rows = self._columns(name, "positions", "rows")
+            if rows.shape != (len(positions), self._width):
+                raise self._damaged(name)
+            self._read[number] = rows
+        return self._read[number]
+
+    def _columns(self, name: str, *keys: str) -> list[npt.NDArray[Any]]:
+        if self._folder.status(name) is None:
+            raise IncompleteError(
+                f"{self.path / name}: was removed; its rows are lost",
+                hint="the same command measures them again",
+                file=str(self.path / name),
+            )
+        with os.fdopen(self._folder.open(name, os.O_RDONLY), "rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as columns:
+                    return [columns[key] for key in keys]
+            except UNREADABLE as error:
+                raise self._damaged(name) from error
+
+    def _damaged(self, name: str) -> RunCorruptError:
+        return RunCorruptError(
+            f"{self.path / name}: is no file of rows that this package writes",
+            hint="remove it: what it held is measured again",
+            file=str(self.path / name),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.flush()
+            else:
+                with suppress(StorageError):  # what ended the command is told
+                    self.flush()
+        finally:
+            self._folder.close()

@@ -1,0 +1,268 @@
+"""Measuring in a folder that all workers see: each measures its blocks, and all go on from the same rows.
+
+``settings.json`` says what command it is; a worker holds ``shard-0001-of-0004.lock`` as long as it is there.
+Rows of a stage lie in a folder of its name, exact likelihoods in an ordinary run for each model. What was
+measured stays, so a command that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+
+from merged_diffusion.data.images import Data
+from merged_diffusion.errors import MergedDiffusionError, RunCorruptError, RunLockedError, RunMismatchError
+from merged_diffusion.jobs.blocks import ALONE, Blocks, FixedShare, JointShare, Work
+from merged_diffusion.jobs.exact_group import ExactGroup, folder_of
+from merged_diffusion.jobs.kept_rows import KeptRows
+from merged_diffusion.jobs.measuring import Labels, groups_of
+from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.likelihood import Likelihood
+from merged_diffusion.likelihood.likelihood_options import Options
+from merged_diffusion.merge import MergedModel
+from merged_diffusion.runs import versions
+from merged_diffusion.runs.directory import Directory
+from merged_diffusion.runs.folder import LOCK, locked, refuse_strangers
+from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.places import make, unmake
+from merged_diffusion.runs.settings_file import FORMAT, differences, json_text, listed, read_settings
+from merged_diffusion.sampling.parts import is_share_taken, share_lock
+from merged_diffusion.scores.by_image import ByImage, Floats, Measure
+
+SETTINGS: Final = "settings.json"
+TOLD: Final = "told"
+LOCK_SECONDS: Final = 0.25
+CALLS: Final = 16  # whose rows are measured at once, and kept
+POLL_SECONDS: Final = 0.5
+GRACE_SECONDS: Final = 60.0  # that a worker waits for another at the end
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a command, whose names are kept in a folder of their own."""
+
+    whole: SharedMeasuring
+    place: str = ""
+
+    def part(self, name: str) -> Stage:
+        """A part of it."""
+        return Stage(self.whole, f"{self.place}{name}/")
+
+    def by_image(self, name: str, data: Data) -> ByImage:
+        """Rows of images, shared out."""
+
+        def measured(
+            n: int, width: int, measure: Measure, *, rows: int = 1, is_steady: bool = False
+        ) -> Floats:
+            if n != len(data):
+                raise ValueError(f"{n} images, where the set has {len(data)}")
+            return self.rows(name, data, width, measure, rows=rows, is_steady=is_steady).all()
+
+        return measured
+
+    def rows(
+        self, name: str, data: Data, width: int, measure: Measure, *, rows: int = 1, is_steady: bool = False
+    ) -> KeptRows:
+        """The same, to be read in parts; all rows are there."""
+        at_once = len(data) if is_steady else CALLS * max(rows, 1)
+        return self.whole.rows(f"{self.place}{name}", data, width, measure, max(rows, 1), at_once)
+
+    def once(self, name: str, find: Callable[[], Sequence[float]]) -> list[float]:
+        """Numbers of whoever was first."""
+        return self.whole.once(f"{self.place}{name}", find)
+
+    def likelihoods(
+        self,
+        models: Mapping[str, MergedModel],
+        data: Data,
+        options: Options,
+        *,
+        labels: Labels = None,
+        progress: bool = False,
+        together: Sequence[str] = (),
+    ) -> dict[str, Likelihood]:
+        """Exact likelihoods, in a run for each model."""
+        groups = groups_of(models, together)
+        return self.whole.likelihoods(self.place, groups, data, options, labels, progress)
+
+
+class SharedMeasuring:
+    """The folder of a command, open for worker I of N.
+
+    ``identity`` is all that the numbers depend on; ``plan`` the experts and settings of exact runs.
+    """
+
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any], blocks: Blocks = ALONE, plan: Plan | None = None
+    ) -> None:
+        """Begin, or go on.
+
+        Raises
+        ------
+        RunMismatchError, RunError, RunLockedError
+            What is measured there is another command's; it is something else; the worker is there already.
+        StorageError
+            It cannot be written.
+        """
+        self.path, self._plan = path, plan
+        is_fixed = isinstance(blocks, FixedShare) and blocks.shard[1] > 1
+        self.blocks: Blocks = JointShare(blocks.shard) if is_fixed else blocks
+        self.shard = blocks.shard
+        self._asked = dict(identity) | {"format": FORMAT}
+        self._open = ExitStack()
+        self._made = make(path)
+        try:
+            self._folder = self._open.enter_context(Directory(path))
+            refuse_strangers(self._folder, SETTINGS)
+            self._lock = Lock(self._folder, share_lock(self.shard))
+            with locked(self._folder, SETTINGS):
+                self._agree()
+                if not self._lock.acquire(LOCK_SECONDS):
+                    refused = RunLockedError(
+                        f"{path}: another process is worker {self.shard[0]} of {self.shard[1]} there",
+                        hint="wait for it, stop it, or give each worker its own --shard I/N",
+                        file=str(path),
+                    )
+                    raise self._lock.explained(refused)
+        except BaseException:
+            self._open.close()
+            unmake(self._made)
+            raise
+
+    def _agree(self) -> None:
+        held = read_settings(self.path)
+        if held is None:
+            self._folder.write(SETTINGS, json_text(self._asked | {"versions": versions()}))
+            return
+        with as_kept(self.path):
+            found = differences(held, self._asked)
+        if found:
+            raise RunMismatchError(
+                f"{self.path}: holds what a command of other settings measured: {listed(found)}",
+                hint="use another --work",
+                differences={key: {"recorded": a, "asked": b} for key, (a, b) in found.items()},
+            )
+
+    def is_at_work(self, rank: int) -> bool:
+        """Whether worker ``rank`` of as many is there."""
+        return is_share_taken(self._folder, (rank, self.shard[1]))
+
+    def whole(self) -> Stage:
+        """The command, by whose names all is kept."""
+        return Stage(self)
+
+    def rows(self, name: str, data: Data, width: int, measure: Measure, rows: int, at_once: int) -> KeptRows:
+        """The rows of all images, once they are there; ``measure`` is given so many at once, at most."""
+        kept = self._open.enter_context(KeptRows(self.path / name, data, width, self.shard))
+        work = Work(f"{self.path.name}/{name}", len(data), 1, rows, kept.done, self.is_at_work, pace=name)
+        for taken in self.blocks.passes:
+            for mask in taken(work):
+                positions = np.flatnonzero(mask)
+                for first in range(0, len(positions), at_once):
+                    measure(positions[first : first + at_once], kept.append)
+                kept.flush()
+        return kept
+
+    def once(self, name: str, find: Callable[[], Sequence[float]]) -> list[float]:
+        """Numbers as whoever was first found them; others need not look."""
+        folder, file = (self.path / name).parent, f"{folder_of(Path(name).name)}.json"
+        found = _numbers(folder / file)
+        if found is not None:
+            return found
+        own = [float(value) for value in find()]
+        make(folder)
+        with locked(self._folder, SETTINGS):
+            found = _numbers(folder / file)
+            if found is None:
+                found = own
+                with Directory(folder) as directory:
+                    directory.write(file, json.dumps(own).encode())
+        return found
+
+    def likelihoods(
+        self,
+        place: str,
+        groups: Sequence[Mapping[str, MergedModel]],
+        data: Data,
+        options: Options,
+        labels: Labels,
+        progress: bool,
+    ) -> dict[str, Likelihood]:
+        """The likelihoods of all images under all models, once they are there."""
+        if self._plan is None:
+            raise TypeError("exact runs take a plan")
+        own = replace(self._plan, data=data, whole=data)
+        found: dict[str, Likelihood] = {}
+        with ExitStack() as opened:
+            begun = [
+                opened.enter_context(
+                    ExactGroup(self.path / place, own, group, options, labels, self.shard, progress=progress)
+                )
+                for group in groups
+            ]
+            for taken in self.blocks.passes:
+                for group in begun:
+                    work = group.work(f"{self.path.name}/{place}", self.is_at_work)
+                    for mask in taken(work):
+                        group.score(mask)
+            for group in begun:
+                found |= group.likelihoods()
+        return {name: found[name] for models in groups for name in models}
+
+    def tells(self) -> bool:
+        """Whether this worker tells the result: the first, or where that is gone, the first of the others."""
+        begin = time.monotonic()
+        while any(map(self.is_at_work, range(self.shard[0]))) and time.monotonic() - begin < GRACE_SECONDS:
+            time.sleep(POLL_SECONDS)
+        if self.shard[0] > 0 and (self.path / f"{TOLD}.json").exists():
+            return False
+        self.once(TOLD, lambda: [self.shard[0]])
+        return True
+
+    def await_others(self) -> None:
+        """Stay for a while as long as another is there: the first worker holds the store."""
+        begin = time.monotonic()
+        others = [rank for rank in range(self.shard[1]) if rank != self.shard[0]]
+        while any(map(self.is_at_work, others)) and time.monotonic() - begin < GRACE_SECONDS:
+            time.sleep(POLL_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._leave(error)
+        finally:
+            self._open.close()
+            unmake(self._made)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Free the worker's place; a folder in which nothing was measured binds nobody."""
+        with suppress(MergedDiffusionError):
+            self._lock.release()
+            own = {SETTINGS, LOCK, share_lock(self.shard)}
+            if error is not None and self._made and set(self._folder.names()) <= own:
+                self._folder.remove(sorted(own))
+
+
+def _numbers(path: Path) -> list[float] | None:
+    try:
+        found = json.loads(path.read_bytes())
+        return [float(value) for value in found]
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise RunCorruptError(
+            f"{path}: holds no numbers that this package wrote", hint="remove it", file=str(path)
+        ) from error
