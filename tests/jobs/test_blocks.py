@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from merged_diffusion.jobs.blocks import FixedShare, Work
+from merged_diffusion.jobs.blocks import GONE_SECONDS, FixedShare, JointShare, Work
 from merged_diffusion.jobs.speed_shares import SpeedShares, StoreLost
 
 
@@ -44,7 +44,8 @@ class SleptError(Exception):
 class Cluster:
     """Workers of some speeds (images a second) on works of n images; `run` says when the last record came."""
 
-    def __init__(self, speeds, works=(96,), rows=1, unit=1):
+    def __init__(self, speeds, works=(96,), rows=1, unit=1, shares=None):
+        self.shares = shares or self.by_speed
         self.speeds, self.store, self.now, self.told = speeds, Counters(), 0.0, []
         self.records = [np.full(n, np.inf) for n in works]  # when each came
         self.counts = [np.zeros(n, dtype=int) for n in works]
@@ -56,6 +57,12 @@ class Cluster:
 
     def is_alive(self, rank):
         return self.dead.get(rank, np.inf) > self.now
+
+    def by_speed(self, rank, rest):
+        return SpeedShares(self.store, (rank, len(self.speeds)), self.told.append, lambda: self.now, rest)
+
+    def jointly(self, rank, rest):
+        return JointShare((rank, len(self.speeds)), lambda: self.now, rest)
 
     def worker(self, rank):
         """Yields how long each of its steps takes; a sleep is a thread of its own here."""
@@ -72,9 +79,7 @@ class Cluster:
         def body():
             wake.acquire()
             try:
-                shares = SpeedShares(
-                    self.store, (rank, len(self.speeds)), self.told.append, lambda: self.now, rest
-                )
+                shares = self.shares(rank, rest)
                 for taken in shares.passes:
                     for k, work in enumerate(self.works):
                         for mask in taken(work):
@@ -218,3 +223,40 @@ def test_fixed_shares_are_disjoint_and_whole():
     work = Work("w", 10, 1, 1, lambda: done, lambda _: False)
     (taken,) = FixedShare((1, 3)).passes
     assert [np.flatnonzero(mask).tolist() for mask in taken(work)] == [[1, 4, 7]]
+
+
+def joint(speeds, works=(96,), rows=1):
+    cluster = Cluster(speeds, works, rows)
+    cluster.shares = cluster.jointly
+    return cluster
+
+
+def test_workers_with_joint_shares_wait_for_those_at_work_and_do_nothing_twice():
+    """The slow one takes 24 images at 8 s each, longer than the others would wait for one that is gone."""
+    cluster = joint((1, 1, 1, 1 / 8))
+    assert cluster.run() <= 24 * 8 + 1
+    assert (cluster.counts[0] == 1).all()
+
+
+@pytest.mark.parametrize("rank", range(3))
+@pytest.mark.parametrize("at", [0.0, 7.5, 20.0])
+def test_joint_shares_of_whoever_dies_are_computed_by_the_others(rank, at):
+    cluster = joint((1, 1, 1), (60, 30))
+    # Both works wait for the same worker once; the 30 images that it had are everybody's then.
+    assert cluster.run({rank: at}) < GONE_SECONDS + 90
+    assert all((counts >= 1).all() for counts in cluster.counts)
+    assert (
+        sum(int(counts.sum()) for counts in cluster.counts) <= 90 + 2
+    )  # who is gone is not seen by both at once
+
+
+def test_works_of_another_pace_are_not_shared_by_the_speed_of_the_first():
+    """A claim that the speed of quick works dates would be given up, and computed twice."""
+    cluster = Cluster((1, 1, 1), (96,))
+    shares = cluster.by_speed(0, lambda _: None)
+    quick, slow = (Work(pace, 96, 1, 1, cluster.works[0].done, cluster.is_alive, pace) for pace in ("a", "b"))
+    begun = shares.first(quick)
+    assert next(begun).sum() == 1
+    cluster.now += 0.01
+    assert next(begun).sum() > 1
+    assert next(shares.first(slow)).sum() == 1

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from merged_diffusion.catalogue.sets import set_name
-from merged_diffusion.cli import completion, measure, options, output
+from merged_diffusion.cli import completion, measure, options, output, shared_work, workers
 from merged_diffusion.cli.progress import duration
 
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
     from merged_diffusion.quality.assess import Figure
     from merged_diffusion.quality.feature_network import Extractor
-    from merged_diffusion.quality.statistics import Statistics
+    from merged_diffusion.quality.statistics import Known, Statistics
 
 EPILOG: Final = """\b
 Examples:
@@ -42,6 +42,9 @@ Examples:
     "features of a set's train split are kept in the cache.",
 )  # fmt: skip
 @measure.images
+@options.shard_of
+@options.store_at
+@shared_work.work
 @measure.network
 def command(given: options.Given) -> int:
     """Measure how far IMAGES are from a reference set: Frechet distance (FID) and kernel distance (KID).
@@ -49,28 +52,46 @@ def command(given: options.Given) -> int:
     Beside them stand precision, recall, density, coverage and the share of copies, where single images of the
     reference are known. IMAGES is what sample writes (npz, zip, folder) or a set by its name. Distances fall
     as images are more: compare them at equal numbers only, and at 10,000 or more.
+
+    Several workers share the images in --work.
     """
     from merged_diffusion.quality.assess import describe
-    from merged_diffusion.quality.measuring import absences, compare
+    from merged_diffusion.quality.measuring import absences, check, compare
     from merged_diffusion.quality.statistics import remarks
 
-    data, cache, quiet = given["data"], given["cache"], given["quiet"]
+    data, cache = given["data"], given["cache"]
+    worker = shared_work.worker_of(given)
+    quiet = given["quiet"] or not worker.speaks
     with measure.machine(given["device"], given["threads"], quiet=quiet) as place:
+        workers.take_gpu(worker, given["device"])
         chosen = measure.chosen(given)
         network = {"device": place, "cache": cache, "rows": given["rows"], "like": chosen}
-        pairs = _yardsticks(given, network)
-        train = _train(given, pairs[0]) if given["copies"] else None
-        figures: list[Figure] = []
-        for position, (statistics, extractor) in enumerate(pairs):
-            if data is not None:
-                statistics.check_data(data)
-            cost = _cost(len(chosen), statistics, quiet=quiet)
-            searched = train if position == 0 else None
-            with (
-                measure.progress(len(chosen), quiet=quiet) as observe,
-                measure.progress(cost, quiet=quiet, unit="distance") as solved,
-            ):
-                figures += compare(chosen, statistics, extractor, observe, train=searched, solved=solved)
+        with shared_work.shared(given, worker, _identity(given, place, chosen)) as shared:
+            pairs = _yardsticks(given, network, shared)
+            known_by = _train_features(given, pairs[0], shared) if given["copies"] else None
+            known: list[Known | None] = []
+            for statistics, extractor in pairs:
+                if data is not None:
+                    statistics.check_data(data)
+                if shared.kept is not None:
+                    check(chosen, statistics, extractor)
+                with measure.progress(len(chosen), quiet=quiet) as observe:
+                    known.append(shared.features("images", chosen, extractor, observe))
+            if not shared.tells():
+                return 0
+            train = _train(given, pairs[0], known_by) if given["copies"] else None
+            figures: list[Figure] = []
+            for position, (statistics, extractor) in enumerate(pairs):
+                cost = _cost(len(chosen), statistics, quiet=quiet)
+                searched = train if position == 0 else None
+                with (
+                    measure.progress(len(chosen), quiet=quiet) as observe,
+                    measure.progress(cost, quiet=quiet, unit="distance") as solved,
+                ):
+                    figures += compare(
+                        chosen, statistics, extractor, observe, train=searched, solved=solved,
+                        known=known[position],
+                    )  # fmt: skip
     statistics, extractor = pairs[0]
     notes = remarks(len(chosen), extractor.dim)
     absent = absences(len(chosen), statistics, extractor, train)
@@ -126,7 +147,9 @@ def _cost(n: int, statistics: Statistics, *, quiet: bool) -> int:
     return cost.problems
 
 
-def _yardsticks(given: options.Given, network: dict[str, Any]) -> list[tuple[Statistics, Extractor]]:
+def _yardsticks(
+    given: options.Given, network: dict[str, Any], shared: shared_work.Shared
+) -> list[tuple[Statistics, Extractor]]:
     """What the images are compared with: known statistics, a file of them, or other images."""
     from merged_diffusion.catalogue.entries import known
     from merged_diffusion.quality.assess import yardstick_features, yardsticks
@@ -153,10 +176,45 @@ def _yardsticks(given: options.Given, network: dict[str, Any]) -> list[tuple[Sta
     used = extractor(features or measure.by_kind(chosen), **network)
     stored = len(other) if given["copies"] else MAX_REFERENCE
     with measure.progress(len(other), quiet=given["quiet"]) as observe:
-        return [(collect(other, used, stored, observe=observe), used)]
+        if shared.kept is not None:
+            used.check(other)
+        there = shared.features("reference", other, used, observe)
+        return [(collect(other, used, stored, observe=observe, known=there), used)]
 
 
-def _train(given: options.Given, yardstick: tuple[Statistics, Extractor]) -> Statistics | None:
+def _identity(given: options.Given, place: str, chosen: Data) -> dict[str, Any]:
+    """All that features depend on, beside the images that they are of."""
+    asked = {name: given[name] for name in ("reference", "features", "copies")}
+    settings = {"batch_size": given["rows"], "device": place}
+    data = {"sha256": chosen.sha256, "n": len(chosen)}
+    return {"command": "fid", "settings": settings, "asked": asked, "data": data}
+
+
+def _train_features(
+    given: options.Given, yardstick: tuple[Statistics, Extractor], shared: shared_work.Shared
+) -> Callable[[Data], Known] | None:
+    """Who has the features of all images of train, where workers have to compute them."""
+    from merged_diffusion.catalogue.entries import known
+    from merged_diffusion.quality.whole_train import place_of, train_split
+
+    statistics, extractor = yardstick
+    reference, cache = given["reference"], given["cache"]
+    if shared.kept is None or statistics.is_searchable or reference not in known()["data"]:
+        return None
+    path = place_of(reference, extractor.name, cache)
+    if shared.measuring.once("train-is-cached", lambda: [float(path.exists())])[0]:
+        return None
+    train = train_split(reference, cache)
+    with measure.progress(len(train), quiet=given["quiet"]) as observe:
+        found = shared.features("train", train, extractor, observe)
+    return None if found is None else lambda _: found
+
+
+def _train(
+    given: options.Given,
+    yardstick: tuple[Statistics, Extractor],
+    known_by: Callable[[Data], Known] | None = None,
+) -> Statistics | None:
     """Statistics with the features of all images, where those of the yardstick hold some alone."""
     from merged_diffusion.catalogue.entries import known
     from merged_diffusion.errors import UsageError
@@ -178,7 +236,7 @@ def _train(given: options.Given, yardstick: tuple[Statistics, Extractor]) -> Sta
     if not quiet:
         output.say(f"note: features of all {n} images of {reference}/train, kept in {path} from now on")
     with measure.progress(n, quiet=quiet) as observe:
-        return whole_train(reference, extractor, cache, observe)
+        return whole_train(reference, extractor, cache, observe, known_by)
 
 
 def _reference_images(reference: str, cache: Path | None, levels: int) -> Data:

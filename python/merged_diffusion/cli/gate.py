@@ -92,7 +92,7 @@ def command(given: options.Given) -> int:
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.machine.device)
         plan, _ = place(without_threshold(settings), given["work"])
-        identity = shared_work.identity("gate", plan, given, "form", "exact")
+        identity = shared_work.identity("gate", plan, given, "form", "exact", "no_test")
         with (
             configured(threads=plan.threads, deterministic=settings.deterministic),
             checked_once(),

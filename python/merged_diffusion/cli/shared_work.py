@@ -1,13 +1,13 @@
 """Workers of ``threshold``, ``gate`` and ``fid``, which decide from what all of them measure.
 
-Each measures a share and waits for the rows of the others, in a directory that all see (``--work``). The first
-worker tells the result; where it is gone, the first of the others.
+Each measures a share and waits for the rows of the others, in a directory that all see (``--work``). The
+first worker tells the result; where it is gone, the first of the others.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from merged_diffusion.jobs.measuring import Measuring
     from merged_diffusion.jobs.plan import Plan
     from merged_diffusion.jobs.shared_measuring import SharedMeasuring
+    from merged_diffusion.quality.feature_network import Extractor
+    from merged_diffusion.quality.statistics import Known
+    from merged_diffusion.scores.by_image import Keep, Positions
 
 work = click.option(
     "--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-    help="Keep in this directory what is measured of each image: all workers see it, and the same command goes "
-    "on where it stopped.",
+    help="Keep in this directory what is measured of each image: all workers see it, and the same command "
+    "goes on where it stopped.",
 )  # fmt: skip
 
 
@@ -57,6 +60,23 @@ class Shared:
         self.kept = kept
         self.measuring: Measuring = HERE if kept is None else kept.whole()
         self._worker, self._quiet = worker, quiet
+
+    def features(
+        self, name: str, data: Data, extractor: Extractor, observe: Callable[[int], None]
+    ) -> Known | None:
+        """Who has the features of the images, once all are there; None: who asks computes them."""
+        if self.kept is None:
+            return None
+
+        def measured(positions: Positions, keep: Keep) -> None:
+            for first in range(0, len(positions), extractor.rows):
+                part = positions[first : first + extractor.rows]
+                keep(part, extractor(data.images[part]))
+                observe(len(part))
+
+        stage = f"{name}-{extractor.name}-{extractor.sha256[:8]}"
+        whole = self.kept.whole()
+        return whole.rows(stage, data, extractor.dim, measured, rows=extractor.rows, is_steady=True).at
 
     def tells(self) -> bool:
         """Once all is measured."""

@@ -96,7 +96,7 @@ def command(given: options.Given) -> int:
     with output.remarks(quiet=quiet), _place(out if worker.shard[0] == 0 else None):
         workers.take_gpu(worker, settings.machine.device)
         plan, _ = place(without_threshold(settings), given["work"])
-        identity = shared_work.identity("threshold", plan, given, "budget")
+        identity = shared_work.identity("threshold", plan, given, "budget", "no_confirm", "no_test")
         with (
             configured(threads=plan.threads, deterministic=settings.deterministic),
             checked_once(),

@@ -125,12 +125,14 @@ class JointShare:
             begin = self.clock()
             others = [rank for rank in range(count) if rank != index]
             self._seen.update({rank: begin for rank in others if work.is_at_work(rank)})
-            gone = {rank for rank in others if self.clock() - self._seen[rank] >= GONE_SECONDS} | {index}
-            orphans = [unit for unit in left if unit % count in gone]
-            if orphans:
-                # Each begins elsewhere, so that they seldom do the same.
-                end = len(orphans) - len(orphans) * index // count
-                yield work.mask(orphans[max(0, end - least) : end])
+            gone = [rank for rank in others if self.clock() - self._seen[rank] >= GONE_SECONDS]
+            there = [rank for rank in range(count) if rank not in gone]
+            # Each that is there takes every so many of them.
+            place = there.index(index)
+            own = [unit for unit in left if unit % count in gone and unit // count % len(there) == place]
+            own += [unit for unit in left if unit % count == index]
+            if own:
+                yield work.mask(own[:least])
             else:
                 self.sleep(max(POLL_SECONDS, 10 * (self.clock() - begin)))
 

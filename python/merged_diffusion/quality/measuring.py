@@ -12,7 +12,7 @@ from merged_diffusion.quality.few_images import gathered
 from merged_diffusion.quality.frechet import frechet_distance
 from merged_diffusion.quality.kid import Kernel
 from merged_diffusion.quality.manifolds import FEWEST, METRICS, Manifolds
-from merged_diffusion.quality.statistics import Observer, Statistics, batches
+from merged_diffusion.quality.statistics import Known, Observer, Statistics, batches
 from merged_diffusion.scores.figure import Figure
 
 # What a metric is called by its features: frechet-WORD, kid-WORD, precision-WORD.
@@ -34,17 +34,17 @@ def compare(
     *,
     train: Statistics | None = None,
     solved: Observer | None = None,
+    known: Known | None = None,
 ) -> list[Figure]:
     """The Frechet distance of ``data`` from the statistics, and what their features of single images allow.
 
     Those are the kernel distance, precision, recall, density and coverage, and where they are of all images,
     or ``train`` has those of all, the share of copies. ``observe`` counts images, ``solved`` distances: one
-    of all images, and one without each group.
+    of all images, and one without each group. ``known``: the features of ``data``, which were computed after
+    a `check`.
     """
-    features.check(data)
-    statistics.check(data, features)
-    if train is not None:
-        train.check(data, features)
+    if known is None:
+        check(data, statistics, features, train)
     word, n = WORDS[features.name], len(data)
     absent = absences(n, statistics, features, train)
     moments = gathered(features.dim, n, data.name)
@@ -55,7 +55,7 @@ def compare(
     if searched.reference is not None and f"{COPIES}-{word}" not in absent:
         copies = Copies(searched.reference, searched.calibration.nearness)
     takers = [taker for taker in (moments, kernel, manifolds, copies) if taker is not None]
-    for positions, found in batches(data, features, observe):
+    for positions, found in batches(data, features, observe, known):
         for taker in takers:
             taker.add(found, data.ids[positions])
     frechet = frechet_distance(moments, statistics.law, observe=solved)
@@ -81,6 +81,14 @@ def compare(
             Figure(f"{COPIES}-{word}", share.value, share.se, share.n, False, floor, share.replicates)
         )
     return figures
+
+
+def check(data: Data, statistics: Statistics, features: Extractor, train: Statistics | None = None) -> None:
+    """`DataError` where the images cannot be compared with the statistics in these features."""
+    features.check(data)
+    statistics.check(data, features)
+    if train is not None:
+        train.check(data, features)
 
 
 def absences(

@@ -31,6 +31,8 @@ INCEPTION: Final = 2048  # features
 BATCH: Final = 1024  # images whose features are held at a time
 
 Observer = Callable[[int], None]
+Known = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
+"""Features [M, D] of images at positions [M], which were computed before."""
 
 
 @dataclass(frozen=True)
@@ -176,18 +178,21 @@ def collect(
     *,
     groups: bool = True,
     observe: Observer | None = None,
+    known: Known | None = None,
 ) -> Statistics:
     """The statistics of all images of ``data``, with the features of ``stored`` of them.
 
     Which ones is the rule of ``--limit``. Without ``groups`` the law counts as exact in a standard error.
+    ``known``: their features, where they are there.
     """
-    extractor.check(data)
+    if known is None:
+        extractor.check(data)
     moments = gathered(extractor.dim, len(data), data.name)
     kept = np.zeros(len(data), dtype=bool)
     if stored:
         kept[chosen_positions(len(data), min(stored, len(data)))] = True
     reference = []
-    for positions, features in batches(data, extractor, observe):
+    for positions, features in batches(data, extractor, observe, known):
         moments.add(features, data.ids[positions])
         reference.append(features[kept[positions]].astype(np.float32))
     law = moments.law()
@@ -203,17 +208,22 @@ def _some(features: npt.NDArray[np.floating] | None, most: int) -> npt.NDArray[n
 
 
 def batches(
-    data: Data, extractor: Extractor, observe: Observer | None = None
+    data: Data, extractor: Extractor, observe: Observer | None = None, known: Known | None = None
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
     """(positions, features) of a thousand images at a time, in ascending order of their ids."""
-    order = np.argsort(data.ids, kind="stable")
+    order = in_order(data)
     # As many whole network calls as make about a thousand images.
     step = max(1, BATCH // extractor.rows) * extractor.rows
     for start in range(0, len(order), step):
         positions = order[start : start + step]
-        yield positions, extractor(data.images[positions])
+        yield positions, extractor(data.images[positions]) if known is None else known(positions)
         if observe is not None:
             observe(len(positions))
+
+
+def in_order(data: Data) -> npt.NDArray[np.int64]:
+    """The positions [N] of images by their ids."""
+    return np.argsort(data.ids, kind="stable")
 
 
 def remarks(n: int, dim: int) -> list[str]:

@@ -6,14 +6,15 @@ half precision (41 MB of photos), and how near train's own images lie.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from merged_diffusion.catalogue import entries
 from merged_diffusion.catalogue.cache import cached
-from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import DataError, UsageError
@@ -21,7 +22,7 @@ from merged_diffusion.quality.calibration import Calibration
 from merged_diffusion.quality.copies import own_nearness
 from merged_diffusion.quality.feature_network import Extractor
 from merged_diffusion.quality.manifolds import rounded
-from merged_diffusion.quality.statistics import Observer, Statistics, collect
+from merged_diffusion.quality.statistics import Known, Observer, Statistics, collect
 from merged_diffusion.quality.statistics_files import read_statistics, write_statistics
 
 MOST_BYTES: Final = 1 << 30  # of features in float32: 131,072 images with Inception's
@@ -33,9 +34,15 @@ def place_of(data_name: str, features: str, cache: str | Path | None = None) -> 
 
 
 def whole_train(
-    data_name: str, extractor: Extractor, cache: str | Path | None = None, observe: Observer | None = None
+    data_name: str,
+    extractor: Extractor,
+    cache: str | Path | None = None,
+    observe: Observer | None = None,
+    known_by: Callable[[Data], Known] | None = None,
 ) -> Statistics:
     """Statistics of all of train with all features, from the cache, else from the images, and then kept.
+
+    ``known_by``: who has the features of these images, where it is not this call.
 
     Raises
     ------
@@ -58,7 +65,11 @@ def whole_train(
             f"{MOST_BYTES / 1e9:.1f} GB",
             hint="leave --copies out, or name images of train that are fewer as --ref",
         )
-    made = collect(train, extractor, len(train), groups=False, observe=observe)
+    known = None
+    if known_by is not None:
+        extractor.check(train)
+        known = known_by(train)
+    made = collect(train, extractor, len(train), groups=False, observe=observe, known=known)
     if made.reference is None:
         raise DataError(f"{data_name}/train holds no images")
     features = rounded(made.reference, np.dtype(np.float16))
@@ -75,7 +86,7 @@ def train_split(data_name: str, cache: str | Path | None = None) -> Data:
 
 def _is_current(found: Statistics, data_name: str, extractor: Extractor) -> bool:
     """Whether a file is of this set's train split as it is published, and of these features."""
-    about, card = found.about, known()["data"][data_name]
+    about, card = found.about, entries.known()["data"][data_name]
     return (
         about is not None
         and found.is_searchable

@@ -1,0 +1,225 @@
+"""Several workers of ``threshold``, ``gate`` and ``fid`` on the loopback interface: the numbers of one process.
+
+Workers are forks of this process. Their networks sleep, each for as long as the worker's variable NAP says.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from merged_diffusion import load_data
+from merged_diffusion.cli import main
+from merged_diffusion.jobs import blocks
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* multi-threaded:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:at gamma_min"),
+]
+
+EXPERTS = """
+import os, time
+import torch
+
+class Normal(torch.nn.Module):
+    pixels, levels, image_shape, conditional = "centred", 17, (1, 8, 8), False
+
+    def __init__(self, name, low=-7.876, high=8.764, std=0.7):
+        super().__init__()
+        self.name, self.gamma_range = name, (low, high)
+        self.register_buffer("std", torch.tensor(std))
+        self.eval()
+
+    def forward(self, z, gamma, cond=None):
+        time.sleep(float(os.environ.get("NAP", 0)))
+        g = gamma.to(z.dtype).view(-1, 1, 1, 1)
+        variance = torch.sigmoid(-g) * self.std**2 + torch.sigmoid(g)
+        return torch.sigmoid(g).sqrt() * z / variance
+
+def likelihood(): return Normal("likelihood", high=5.0, std=0.64)
+def middle(): return Normal("middle", low=-7.5, high=7.0, std=0.66)
+def quality(): return Normal("quality", low=-7.006, std=0.72)
+"""
+HOW = ("--data", "digits", "--ids", "0:4", "--seed", "5", "--tol", "0.5", "--dequantise", "decoder")
+HOW += ("--tune-limit", "8", "--batch-size", "2", "--threads", "1", "--device", "cpu", "--json", "--quiet")
+VARYING = ("seconds", "versions", "out", "call_seconds", "pilot_seconds", "calls")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A directory with a file of experts and one of samples."""
+    where = tmp_path_factory.mktemp("home")
+    (where / "experts.py").write_text(EXPERTS)
+    train = load_data("digits", split="train")
+    np.savez(where / "samples.npz", images=train.images[:40], ids=np.arange(40), levels=17)
+    return where
+
+
+@pytest.fixture(scope="module")
+def commands(home):
+    pair = ("--likelihood-expert", f"{home}/experts.py:likelihood")
+    pair += ("--quality-expert", f"{home}/experts.py:quality")
+    three = [
+        word
+        for name in ("likelihood", "middle", "quality")
+        for word in ("--expert", f"{home}/experts.py:{name}")
+    ]
+    samples = (
+        home / "samples.npz",
+        "--ref",
+        "digits",
+        "--batch-size",
+        "4",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    )
+    return {
+        "threshold": ("threshold", *HOW, *pair),
+        "gate": ("gate", *HOW, *pair, "--exact", "2"),
+        "gate of three": ("gate", *HOW, *three, "--form", "full", "--exact", "2"),
+        "fid": ("fid", *samples, "--json", "--quiet"),
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(commands, home):
+    """What one process says, without a directory."""
+    found = {}
+
+    def told(name):
+        if name not in found:
+            (child,) = [forked(home / f"alone-{name}.json", commands[name])]
+            assert ended([child]) == [0], (home / f"alone-{name}.err").read_text()
+            found[name] = numbers(home / f"alone-{name}.json")
+        return found[name]
+
+    return told
+
+
+def forked(out, arguments, **variables):
+    """A process that runs a command into a file."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        for stream, path in ((1, out), (2, out.with_suffix(".err"))):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
+        os.environ.update({key: str(value) for key, value in variables.items()})
+        code = main([str(argument) for argument in arguments])
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def ended(children):
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def numbers(path):
+    """What a command printed, without what depends on the clock."""
+
+    def kept(value):
+        if isinstance(value, dict):
+            return {key: kept(item) for key, item in value.items() if key not in VARYING}
+        return [kept(item) for item in value] if isinstance(value, list) else value
+
+    return kept(json.loads(path.read_text()))
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def torchrun(rank, n, port):
+    names = {"RANK": rank, "WORLD_SIZE": n, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": n}
+    return (), names | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
+def slurm(rank, n, port):
+    return (), {"SLURM_PROCID": rank, "SLURM_NTASKS": n, "SLURM_LOCALID": rank}
+
+
+def shards(rank, n, port):
+    return ("--shard", f"{rank}/{n}"), {}
+
+
+def shards_with_store(rank, n, port):
+    return ("--shard", f"{rank}/{n}", "--store", f"127.0.0.1:{port}"), {}
+
+
+NAPS = (0.0, 0.0, 0.0, 0.004)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("threshold", torchrun),
+        ("threshold", shards),
+        ("gate", slurm),
+        ("gate of three", shards_with_store),
+        ("fid", torchrun),
+        ("fid", shards),
+    ],
+)
+def test_four_workers_of_different_speed_say_what_one_says(alone, commands, tmp_path, port, name, way):
+    children = []
+    for rank, nap in enumerate(NAPS):
+        options, variables = way(rank, 4, port)
+        arguments = (*commands[name], "--work", tmp_path / "work", *options)
+        children.append(forked(tmp_path / f"{rank}.json", arguments, NAP=nap, **variables))
+    assert ended(children) == [0] * 4, [path.read_text() for path in tmp_path.glob("*.err")]
+    assert numbers(tmp_path / "0.json") == alone(name)
+    assert [(tmp_path / f"{rank}.json").read_text() for rank in (1, 2, 3)] == [""] * 3
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_whoever_is_killed_one_of_the_others_tells_the_result_of_one(
+    alone, commands, tmp_path, port, monkeypatch, lost
+):
+    monkeypatch.setattr(blocks, "GONE_SECONDS", 0.5)
+    children = []
+    for rank in range(2):
+        _, variables = slurm(rank, 2, port)
+        arguments = (*commands["gate"], "--work", tmp_path / "work")
+        children.append(forked(tmp_path / f"{rank}.json", arguments, NAP=0.002, **variables))
+    while not list(tmp_path.glob(f"work/fit/products/*-{lost:04d}-of-0002-*.npz")):
+        time.sleep(0.005)
+    os.kill(children[lost], signal.SIGKILL)
+    assert ended(children)[1 - lost] == 0
+    assert numbers(tmp_path / f"{1 - lost}.json") == alone("gate")
+
+
+def test_a_command_that_was_killed_goes_on_and_measures_nothing_again(alone, commands, tmp_path):
+    arguments = (*commands["threshold"], "--work", tmp_path / "work")
+    child = forked(tmp_path / "first.json", arguments, NAP=0.002)
+    while not list(tmp_path.glob("work/found/one-pass/*.npz")):
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    ended([child])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "found").glob("*/*.npz")}
+    assert ended([forked(tmp_path / "again.json", arguments)]) == [0]
+    assert numbers(tmp_path / "again.json") == alone("threshold")
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "found").glob("*/*.npz")}
+    assert all(after[path] == stamp for path, stamp in before.items())
+    assert len([path for path in after if path.parent.name.startswith("profile")]) == 2
+
+
+def test_workers_need_a_directory_in_common(run_cli, commands):
+    for name in ("threshold", "gate", "fid"):
+        result = run_cli(*commands[name], "--shard", "0/2")
+        assert result.code == 2
+        assert "2 workers keep what they measure in one directory" in result.json["error"]["message"]
+        assert result.json["error"]["hint"] == "give --work DIR"

@@ -1,0 +1,158 @@
+"""Workers that measure together, in processes of their own: all have the rows of one, whoever is killed."""
+
+import os
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+
+from merged_diffusion.data.images import make_data
+from merged_diffusion.errors import RunLockedError, RunMismatchError
+from merged_diffusion.jobs import blocks
+from merged_diffusion.jobs.blocks import FixedShare
+from merged_diffusion.jobs.launch_store import LaunchStore
+from merged_diffusion.jobs.shared_measuring import SharedMeasuring
+from merged_diffusion.jobs.speed_shares import SpeedShares
+from merged_diffusion.scores import by_image
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* multi-threaded:DeprecationWarning")
+
+N = 48
+DATA = make_data(
+    "some", "test", np.random.default_rng(0).integers(0, 256, (N, 1, 2, 2)).astype(np.uint8), 256
+)
+IDENTITY = {"command": "test", "settings": {"seed": 0}}
+
+
+def measure(nap, scale, count=lambda n: None):
+    """Rows that depend on their image alone."""
+
+    def measured(positions, keep):
+        for position in positions.tolist():
+            time.sleep(nap)
+            own = DATA.images[position].reshape(-1) / np.float64(3 * scale)
+            keep(np.array([position]), own[None])
+            count(1)
+
+    return measured
+
+
+def expected(scale):
+    return by_image.here(N, 4, measure(0.0, scale))
+
+
+def decided(measuring, nap, count=lambda n: None):
+    """Two stages, of which the second depends on the first, and a number that is each worker's own."""
+    first = measuring.part("one").by_image("rows", DATA)(N, 4, measure(nap, 1, count), is_steady=True)
+    who = measuring.once("who", lambda: [os.getpid()])
+    second = measuring.by_image("rows", DATA)(N, 4, measure(nap / 2, 1 + int(first.sum()) % 7, count), rows=2)
+    return np.concatenate([first, second]), who[0]
+
+
+def worker(path, shares, rank, nap):
+    """A process; its result lies in ``path`` beside the rows."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        log = os.open(path.with_name(f"count-{rank}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with SharedMeasuring(path, IDENTITY, shares(rank)) as kept:
+            rows, who = decided(kept.whole(), nap, lambda n: os.write(log, b"." * n))
+            tells = kept.tells()
+            if rank == 0:
+                kept.await_others()
+        np.savez(path.with_name(f"result-{rank}.npz"), rows=rows, who=who, tells=tells)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def ended(children):
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+@pytest.fixture
+def by_speed():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    return lambda rank: SpeedShares(LaunchStore("127.0.0.1", port, serves=rank == 0), (rank, 4))
+
+
+def fixed(rank):
+    return FixedShare((rank, 4))
+
+
+def check(path, ranks):
+    one = np.concatenate([expected(1), expected(1 + int(expected(1).sum()) % 7)])
+    found = [np.load(path.with_name(f"result-{rank}.npz")) for rank in ranks]
+    assert all((each["rows"] == one).all() for each in found)
+    assert len({float(each["who"]) for each in found}) == 1
+    assert [bool(each["tells"]) for each in found].count(True) == 1
+
+
+@pytest.mark.parametrize("way", ["speed", "fixed"])
+def test_workers_of_different_speed_have_the_rows_of_one(tmp_path, by_speed, way):
+    path = tmp_path / "work"
+    shares = by_speed if way == "speed" else fixed
+    naps = (0.005, 0.005, 0.005, 0.04)
+    assert ended([worker(path, shares, rank, nap) for rank, nap in enumerate(naps)]) == [0] * 4
+    check(path, range(4))
+    counts = [len(path.with_name(f"count-{rank}").read_bytes()) for rank in range(4)]
+    if way == "fixed":
+        assert counts == [2 * N // 4] * 4
+    else:
+        # Nothing is done twice unless a worker is given up; the slow one does less than an even share.
+        assert sum(counts) == 2 * N
+        assert counts[3] < N // 4
+
+
+@pytest.mark.parametrize("way", ["speed", "fixed"])
+@pytest.mark.parametrize("lost", [0, 2])
+def test_whoever_is_killed_the_others_have_the_rows_of_one(tmp_path, by_speed, monkeypatch, way, lost):
+    monkeypatch.setattr(blocks, "GONE_SECONDS", 0.3)
+    path = tmp_path / "work"
+    shares = by_speed if way == "speed" else fixed
+    children = [worker(path, shares, rank, 0.01) for rank in range(4)]
+    log = path.with_name(f"count-{lost}")
+    while not (log.exists() and log.stat().st_size >= 4):
+        time.sleep(0.002)
+    os.kill(children[lost], signal.SIGKILL)
+    assert ended(children) == [-signal.SIGKILL if rank == lost else 0 for rank in range(4)]
+    check(path, [rank for rank in range(4) if rank != lost])
+
+
+def test_a_command_that_was_stopped_goes_on(tmp_path):
+    asked = []
+
+    def stopped(n):
+        asked.append(n)
+        if len(asked) == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), SharedMeasuring(tmp_path / "w", IDENTITY) as kept:
+        decided(kept.whole(), 0.0, stopped)
+    with SharedMeasuring(tmp_path / "w", IDENTITY) as kept:
+        rows, _ = decided(kept.whole(), 0.0, asked.append)
+    # The image at which it was stopped was measured and kept.
+    assert len(asked) == 2 * N
+    assert (rows[:N] == expected(1)).all()
+    with SharedMeasuring(tmp_path / "w", IDENTITY) as kept:
+        decided(kept.whole(), 0.0, lambda n: pytest.fail("it is all there"))
+
+
+def test_a_folder_of_another_command_or_of_the_same_worker_is_refused(tmp_path):
+    with SharedMeasuring(tmp_path / "w", IDENTITY, fixed(1)):
+        with pytest.raises(RunLockedError, match="worker 1 of 4"):
+            SharedMeasuring(tmp_path / "w", IDENTITY, fixed(1))
+        with pytest.raises(RunMismatchError, match="seed 0 there, 1 here"):
+            SharedMeasuring(tmp_path / "w", IDENTITY | {"settings": {"seed": 1}}, fixed(2))
+
+
+def test_what_fails_before_anything_is_measured_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="no"), SharedMeasuring(tmp_path / "w", IDENTITY):
+        raise ValueError("no")
+    assert not list(tmp_path.iterdir())
