@@ -1,4 +1,4 @@
-"""Several workers of ``threshold``, ``gate`` and ``fid`` on the loopback interface: the numbers of one process.
+"""Workers of ``threshold``, ``gate`` and ``fid`` on the loopback interface: the numbers of one process.
 
 Workers are forks of this process. Their networks sleep, each for as long as the worker's variable NAP says.
 """
