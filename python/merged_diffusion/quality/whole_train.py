@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from merged_diffusion.catalogue import entries
 from merged_diffusion.catalogue.cache import cached
+from merged_diffusion.catalogue.entries import known
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import DataError, UsageError
@@ -65,11 +65,11 @@ def whole_train(
             f"{MOST_BYTES / 1e9:.1f} GB",
             hint="leave --copies out, or name images of train that are fewer as --ref",
         )
-    known = None
+    there = None
     if known_by is not None:
         extractor.check(train)
-        known = known_by(train)
-    made = collect(train, extractor, len(train), groups=False, observe=observe, known=known)
+        there = known_by(train)
+    made = collect(train, extractor, len(train), groups=False, observe=observe, known=there)
     if made.reference is None:
         raise DataError(f"{data_name}/train holds no images")
     features = rounded(made.reference, np.dtype(np.float16))
@@ -86,7 +86,7 @@ def train_split(data_name: str, cache: str | Path | None = None) -> Data:
 
 def _is_current(found: Statistics, data_name: str, extractor: Extractor) -> bool:
     """Whether a file is of this set's train split as it is published, and of these features."""
-    about, card = found.about, entries.known()["data"][data_name]
+    about, card = found.about, known()["data"][data_name]
     return (
         about is not None
         and found.is_searchable
