@@ -61,7 +61,8 @@ def worker(path, shares, rank, nap):
         log = os.open(path.with_name(f"count-{rank}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         with SharedMeasuring(path, IDENTITY, shares(rank)) as kept:
             rows, who = decided(kept.whole(), nap, lambda n: os.write(log, b"." * n))
-            tells = kept.tells()
+            if tells := kept.tells():
+                kept.told()
             if rank == 0:
                 kept.await_others()
         np.savez(path.with_name(f"result-{rank}.npz"), rows=rows, who=who, tells=tells)

@@ -59,7 +59,7 @@ class Shared:
 
         self.kept = kept
         self.measuring: Measuring = HERE if kept is None else kept.whole()
-        self._worker, self._quiet = worker, quiet
+        self._worker, self._quiet, self._tells = worker, quiet, False
 
     def features(
         self, name: str, data: Data, extractor: Extractor, observe: Callable[[int], None]
@@ -80,11 +80,19 @@ class Shared:
 
     def tells(self) -> bool:
         """Once all is measured."""
-        if self.kept is None or self.kept.tells():
-            return True
-        if not self._quiet and not self._worker.is_launched:
+        self._tells = self.kept is None or self.kept.tells()
+        if not self._tells and not self._quiet and not self._worker.is_launched:
             output.say("note: another worker tells the result")
-        return False
+        return self._tells
+
+    def end(self) -> None:
+        """Say that it is told, and stay for those that are still there: this process may hold their store."""
+        if self.kept is None:
+            return
+        if self._tells:
+            self.kept.told()
+        if self._worker.shard[0] == 0:
+            self.kept.await_others()
 
 
 @contextmanager
@@ -100,9 +108,9 @@ def shared(
 
     blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
     with SharedMeasuring(where, identity, blocks, plan) as kept:
-        yield Shared(kept, worker, quiet=given["quiet"])
-        if worker.shard[0] == 0:
-            kept.await_others()  # it may hold their store
+        found = Shared(kept, worker, quiet=given["quiet"])
+        yield found
+        found.end()
 
 
 def identity(command: str, plan: Plan, given: options.Given, *names: str) -> dict[str, Any]:

@@ -220,13 +220,17 @@ class SharedMeasuring:
 
     def tells(self) -> bool:
         """Whether this worker tells the result: the first, or where that is gone, the first of the others."""
-        begin = time.monotonic()
-        while any(map(self.is_at_work, range(self.shard[0]))) and time.monotonic() - begin < GRACE_SECONDS:
+        begin, earlier = time.monotonic(), range(self.shard[0])
+        told = self.path / f"{TOLD}.json"
+        while not told.exists() and any(map(self.is_at_work, earlier)):
+            if time.monotonic() - begin > GRACE_SECONDS:
+                break
             time.sleep(POLL_SECONDS)
-        if self.shard[0] > 0 and (self.path / f"{TOLD}.json").exists():
-            return False
+        return self.shard[0] == 0 or not told.exists()
+
+    def told(self) -> None:
+        """Say that it is told."""
         self.once(TOLD, lambda: [self.shard[0]])
-        return True
 
     def await_others(self) -> None:
         """Stay for a while as long as another is there: the first worker holds the store."""
