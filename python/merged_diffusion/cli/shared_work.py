@@ -19,7 +19,7 @@ from merged_diffusion.errors import UsageError
 
 if TYPE_CHECKING:
     from merged_diffusion.data.images import Data
-    from merged_diffusion.jobs.measuring import Measuring
+    from merged_diffusion.jobs.measuring_images import Measuring
     from merged_diffusion.jobs.plan import Plan
     from merged_diffusion.jobs.shared_measuring import SharedMeasuring
     from merged_diffusion.quality.feature_network import Extractor
@@ -55,7 +55,7 @@ class Shared:
     """Who measures in a command, and whether this process tells what comes of it."""
 
     def __init__(self, kept: SharedMeasuring | None, worker: workers.Worker, *, quiet: bool) -> None:
-        from merged_diffusion.jobs.measuring import HERE
+        from merged_diffusion.jobs.measuring_images import HERE
 
         self.kept = kept
         self.measuring: Measuring = HERE if kept is None else kept.whole()

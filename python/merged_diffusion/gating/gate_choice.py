@@ -16,7 +16,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gating.fit import SPACING, bent, fitted, nearest
 from merged_diffusion.gating.residuals import measure
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.likelihood import Likelihood, paired_difference
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
 from merged_diffusion.gating.gate_choice import Form, agreed, fit_gate, one_half
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.likelihood import Likelihood, paired_difference
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model

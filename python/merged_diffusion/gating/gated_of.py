@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.gating.simplex_fit import fit_gate_of, flat
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.merge import Convention, MergedModel
 from merged_diffusion.thresholds.auto import check_apart, tuning_data

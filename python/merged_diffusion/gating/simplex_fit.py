@@ -30,7 +30,7 @@ from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gating.fit import FIRM, SPACING
 from merged_diffusion.gating.gate_choice import VISITS, chosen
 from merged_diffusion.gating.residuals import BIN, GOLDEN
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model
 from merged_diffusion.roles import roles_of

@@ -23,7 +23,7 @@ from merged_diffusion.errors import MergedDiffusionError, RunCorruptError, RunLo
 from merged_diffusion.jobs.blocks import ALONE, Blocks, FixedShare, JointShare, Work
 from merged_diffusion.jobs.exact_group import ExactGroup, folder_of
 from merged_diffusion.jobs.kept_rows import KeptRows
-from merged_diffusion.jobs.measuring import Labels, groups_of
+from merged_diffusion.jobs.measuring_images import Labels, groups_of
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.likelihood_options import Options

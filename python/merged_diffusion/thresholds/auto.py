@@ -13,7 +13,7 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.data.public_sets import PUBLIC
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import labels_of, place
 from merged_diffusion.jobs.settings import Open, Settings
 from merged_diffusion.jobs.threads import configured

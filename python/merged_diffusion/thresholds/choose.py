@@ -10,7 +10,7 @@ from typing import Literal, cast
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
 from merged_diffusion.jobs.identity import experts_as_dict
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.runs import versions
 from merged_diffusion.thresholds.auto import check_apart, find_on, tuning_data

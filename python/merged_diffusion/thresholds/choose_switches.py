@@ -10,7 +10,7 @@ from typing import Final, cast
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts.checks import checked_once
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.likelihood import Likelihood, paired_difference
 from merged_diffusion.merge import Convention, MergedModel, as_model

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from merged_diffusion import _core
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.likelihood import (
     Likelihood,
     can_share,

@@ -22,7 +22,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.ode.machine import Machine

@@ -29,7 +29,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.experts.suiting import first_gammas
 from merged_diffusion.jobs.cost import call_seconds
-from merged_diffusion.jobs.measuring import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.option_checks import check_budget
 from merged_diffusion.likelihood import log_likelihoods
 from merged_diffusion.likelihood.likelihood_options import Options
