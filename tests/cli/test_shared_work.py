@@ -189,13 +189,13 @@ def test_four_workers_of_different_speed_say_what_one_says(alone, commands, tmp_
 def test_whoever_is_killed_one_of_the_others_tells_the_result_of_one(
     alone, commands, tmp_path, port, monkeypatch, lost
 ):
-    monkeypatch.setattr(blocks, "GONE_SECONDS", 0.5)
+    monkeypatch.setattr(blocks, "GONE_SECONDS", 2.0)
     children = []
     for rank in range(2):
         _, variables = slurm(rank, 2, port)
         arguments = (*commands["gate"], "--work", tmp_path / "work")
         children.append(forked(tmp_path / f"{rank}.json", arguments, NAP=0.002, **variables))
-    while not list(tmp_path.glob(f"work/fit/products/*-{lost:04d}-of-0002-*.npz")):
+    while not (tmp_path / "work" / f"shard-{lost:04d}-of-0002.lock").exists():
         time.sleep(0.005)
     os.kill(children[lost], signal.SIGKILL)
     assert ended(children)[1 - lost] == 0
