@@ -6,7 +6,8 @@
 
 Each part runs in a process of its own and is kept in the file as soon as it is there, so that a stopped
 command goes on with what is missing. What cannot be measured on a device is null, with the reason beside it
-under ``left_out``. ``--smallest`` takes the least sizes, for a test of this script.
+under ``left_out``. ``--smallest`` takes the least sizes, for a test of this script. What the file holds is
+described in README.md beside it, and held by ``tests/test_device_script.py``.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FORMAT = 1
+FORMAT = 2
+PRECISIONS = ("float32", "tf32", "bf16")
 GPU_SECONDS, CPU_SECONDS = 120, 300  # of one part at most
 Found = dict[str, Any]
 
@@ -49,11 +50,15 @@ class Sizes:
             return VDM.expert().eval(), EDM.expert().eval()
         return md.load_expert("bundled:scenes-vdm"), md.load_expert("bundled:scenes-edm")
 
-    def pair(self) -> Any:
+    def pair(self, *, is_compiled: bool = False) -> Any:
         """Both merged."""
         import merged_diffusion as md
+        from merged_diffusion.experts.compiling import compiled
 
-        return md.MergedModel(*self.experts(), md.Threshold.eta(0.4))
+        experts = self.experts()
+        if is_compiled:
+            experts = tuple(compiled(expert) for expert in experts)
+        return md.MergedModel(*experts, md.Threshold.eta(0.4))
 
     def data(self) -> Any:
         """Images of 3 x 32 x 32."""
@@ -65,6 +70,18 @@ class Sizes:
         import merged_diffusion as md
 
         return md.Machine(self.device, batch_size=self.rows, profile_time=True, **options)
+
+
+def ways(sizes: Sizes, found: Found) -> Iterator[tuple[str, str, bool]]:
+    """Name, precision and whether compiled, of what can be measured; the rest is left out of ``found``."""
+    found["left_out"] = {}
+    for precision in PRECISIONS:
+        for is_compiled in (False, True):
+            name = f"{precision}{' compiled' if is_compiled else ''}"
+            if sizes.is_gpu or (precision != "tf32" and not is_compiled):
+                yield name, precision, is_compiled
+            else:
+                found[name], found["left_out"][name] = None, "on a GPU alone"
 
 
 def timed(sizes: Sizes, call: Callable[[], object]) -> float:
@@ -157,32 +174,46 @@ def measured(sizes: Sizes, call: Callable[[], Any]) -> Found:
     begin = time.perf_counter()
     found = call()
     seconds = time.perf_counter() - begin
-    outside = getattr(found, "seconds_outside_network", None)
     profile = getattr(found, "time_profile", None)
+    parts = None if profile is None else dict(profile.seconds)
+    outside = None if parts is None else seconds - parts["network"] - parts["products"]
     return {
         "images": sizes.images,
         "seconds": seconds,
-        "seconds_outside_network": outside,
-        "parts": None if profile is None else dict(profile.seconds),
+        "share_outside_network": None if outside is None else outside / seconds,
+        "network_calls": None if profile is None else profile.network_calls,
+        "parts": parts,
         "peak_MiB": torch.cuda.max_memory_allocated() / 2**20 if sizes.is_gpu else None,
-        "left_out": {} if sizes.is_gpu else {"peak_MiB": "of a GPU's memory"},
     }
 
 
 def nll(sizes: Sizes) -> Found:
-    """An exact likelihood."""
+    """An exact likelihood in each precision, compiled and not."""
     import merged_diffusion as md
 
-    model, data = sizes.pair(), sizes.data()
-    return measured(sizes, lambda: md.log_likelihood(model, data, machine=sizes.machine()).allowing_failed())
+    found: Found = {}
+    for name, precision, is_compiled in ways(sizes, found):
+        model, data = sizes.pair(is_compiled=is_compiled), sizes.data()
+        machine = sizes.machine(precision=precision)
+
+        def call(model: Any = model, data: Any = data, machine: Any = machine) -> Any:
+            return md.log_likelihood(model, data, machine=machine).allowing_failed()
+
+        found[name] = measured(sizes, call)
+    return found
 
 
 def sample(sizes: Sizes) -> Found:
-    """Samples by the ODE."""
+    """Samples by the ODE in each precision, compiled and not."""
     import merged_diffusion as md
 
-    model = sizes.pair()
-    return measured(sizes, lambda: md.draw(model, range(sizes.images), machine=sizes.machine()))
+    found: Found = {}
+    for name, precision, is_compiled in ways(sizes, found):
+        model, machine = sizes.pair(is_compiled=is_compiled), sizes.machine(precision=precision)
+        found[name] = measured(
+            sizes, lambda model=model, machine=machine: md.draw(model, range(sizes.images), machine=machine)
+        )
+    return found
 
 
 def sweep(sizes: Sizes) -> Found:
@@ -198,37 +229,32 @@ def sweep(sizes: Sizes) -> Found:
 
 
 def train(sizes: Sizes) -> Found:
-    """A step of training in each precision, compiled and not."""
+    """Seconds of a step of training in each precision, compiled and not."""
     import torch
 
+    from merged_diffusion.experts.arithmetic import layers, products
     from merged_diffusion.training.objectives import likelihood_loss
 
     expert = sizes.experts()[0].to(sizes.device).train().requires_grad_(True)
     x = torch.rand(sizes.rows, 3, 32, 32, device=sizes.device) * 2 - 1
     gamma = torch.linspace(-12, 4, sizes.rows, dtype=torch.float64, device=sizes.device)
     step = torch.optim.AdamW(expert.parameters(), lr=1e-6)
-    found: Found = {"rows": sizes.rows, "left_out": {}}
-    for precision in ("float32", "tf32", "bf16"):
-        for is_compiled in (False, True):
-            name = f"{precision}{' compiled' if is_compiled else ''}"
-            found[name] = None
-            if not sizes.is_gpu and (precision == "tf32" or is_compiled):
-                found["left_out"][name] = "on a GPU alone"
-                continue
+    found: Found = {"rows": sizes.rows}
+    for name, precision, is_compiled in ways(sizes, found):
 
-            def loss(is_low: bool = precision == "bf16") -> Any:
-                with torch.autocast(sizes.device.split(":")[0], torch.bfloat16, enabled=is_low):
-                    return likelihood_loss(expert, x, torch.randn_like(x), gamma)
+        def loss(precision: str = precision) -> Any:
+            with layers(precision, x.device):
+                return likelihood_loss(expert, x, torch.randn_like(x), gamma)
 
-            called = torch.compile(loss) if is_compiled else loss
+        called = torch.compile(loss) if is_compiled else loss
 
-            def once(called: Callable[[], Any] = called) -> None:
+        def once(called: Callable[[], Any] = called, precision: str = precision) -> None:
+            with products(precision):
                 step.zero_grad()
                 called().backward()
                 step.step()
 
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-            found[name] = timed(sizes, once)
+        found[name] = timed(sizes, once)
     return found
 
 
@@ -237,34 +263,36 @@ def precisions(sizes: Sizes) -> Found:
     import torch
 
     import merged_diffusion as md
+    from merged_diffusion.experts.arithmetic import in_precision
 
-    model, data = sizes.pair(), sizes.data()
-    found: Found = {"left_out": {}}
+    found: Found = {}
     rows = min(sizes.rows, 8)
-    for role, expert in zip(("likelihood", "quality"), sizes.experts(), strict=True):
-        expert.to(sizes.device)
-        z = torch.randn(rows, 3, 32, 32, dtype=torch.float64, device=sizes.device)
-        gamma = torch.linspace(-11, 4, rows, dtype=torch.float64, device=sizes.device)
-        exact = pulled(expert.double(), z, gamma)
-        for precision in ("float32", "tf32", "bf16"):
-            key = f"{role} {precision}"
-            found[key] = None
-            if precision == "tf32" and not sizes.is_gpu:
-                found["left_out"][key] = "on a GPU alone"
-                continue
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-            with torch.autocast(sizes.device.split(":")[0], torch.bfloat16, enabled=precision == "bf16"):
-                own = pulled(expert.float(), z.float(), gamma)
-            errors = [float((a - b).norm() / b.norm()) for a, b in zip(own, exact, strict=True)]
-            found[key] = {"eps_hat": errors[0], "product": errors[1]}
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    few = data.select(limit=min(len(data), 2 if not sizes.is_gpu else 32))
-    scored = {
-        dtype: md.log_likelihood(model, few, machine=replace(sizes.machine(), dtype=dtype)).allowing_failed()
-        for dtype in ("float64", "float32")
-    }
-    gap = scored["float32"].bits_per_dim - scored["float64"].bits_per_dim
-    found["bits_per_dim float32"] = float(abs(gap).max())
+    few = sizes.data().select(limit=2 if not sizes.is_gpu else 32)
+    chosen = [(name, precision) for name, precision, is_compiled in ways(sizes, found) if not is_compiled]
+    for name in [name for name in found if name.endswith(" compiled")]:
+        found.pop(name), found["left_out"].pop(name)
+    exact, experts = {}, dict(zip(("likelihood", "quality"), sizes.experts(), strict=True))
+    z = torch.randn(rows, 3, 32, 32, dtype=torch.float64, device=sizes.device)
+    gamma = torch.linspace(-11, 4, rows, dtype=torch.float64, device=sizes.device)
+    for role, expert in experts.items():
+        exact[role] = pulled(expert.to(sizes.device).double(), z, gamma)
+        expert.float()
+
+    def bits(**how: Any) -> Any:
+        machine, probes = sizes.machine(**how), md.Probes(kind="fixed")
+        model = md.MergedModel(*experts.values(), md.Threshold.eta(0.4))
+        return md.log_likelihood(model, few, machine=machine, probes=probes).allowing_failed().bits_per_dim
+
+    in_full = bits(dtype="float64")
+    for name, precision in chosen:
+        found[name] = {}
+        for role, expert in experts.items():
+            with in_precision(precision):
+                own = pulled(expert, z.float(), gamma)
+            errors = [float((a - b).norm() / b.norm()) for a, b in zip(own, exact[role], strict=True)]
+            found[name][role] = {"eps_hat": errors[0], "product": errors[1]}
+        away = bits(precision=precision) - in_full
+        found[name]["bits_per_dim"] = {"mean": float(away.mean()), "largest": float(abs(away).max())}
     return found
 
 
@@ -272,9 +300,11 @@ def pulled(expert: Any, z: Any, gamma: Any) -> tuple[Any, Any]:
     """eps_hat and the product with its signs, in float64."""
     import torch
 
+    from merged_diffusion.experts.fence import ask, pull
+
     state = z.clone().requires_grad_()
-    eps_hat = expert(state, gamma)
-    (product,) = torch.autograd.grad((eps_hat * torch.sign(z)).sum(), state)
+    eps_hat = ask(expert, state, gamma, grad=True)
+    product = pull(expert, eps_hat, state, torch.sign(z))
     return eps_hat.detach().double(), product.double()
 
 
@@ -301,6 +331,8 @@ def main() -> int:
         return 0
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
     held = json.loads(given.out.read_text()) if given.out.exists() else {}
+    if held and held["format"] != FORMAT:
+        parser.error(f"{given.out} is of format {held['format']}, this is {FORMAT}: name another --out")
     if held and (held["device"], held["smallest"]) != (name, given.smallest):
         parser.error(f"{given.out} is of {held['device']}: name another --out")
     parts = held.get("parts", {})

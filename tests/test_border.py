@@ -178,11 +178,14 @@ SWITCHES = re.compile(
     r"torch\.(set_default_dtype|set_default_device|use_deterministic_algorithms|set_grad_enabled"
     r"|set_float32_matmul_precision)$"
 )
+WRITERS = ("fence", "arithmetic")
 FLAGS = {"allow_tf32", "benchmark", "deterministic", "fp32_precision"}
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in MODULES if p.parent.name != "jobs" and p.stem != "fence"], ids=shown
+    "path",
+    [p for p in MODULES if p.parent.name != "jobs" and p.stem not in WRITERS],
+    ids=shown,
 )
 def test_no_module_writes_global_flags_of_torch(path: Path) -> None:
     assert not [name for name, _ in calls(path) if SWITCHES.match(name)]

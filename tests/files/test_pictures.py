@@ -1,10 +1,12 @@
 """Folders and zips of PNG files: order, labels, and nothing left out silently."""
 
+import io
 import json
 import os
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.data.makers import edm_zip, pixels, png, write_folder, zip_of
 
 from merged_diffusion.data import load_data
@@ -83,9 +85,31 @@ def test_damage_in_the_last_member_is_known_before_the_first_is_decoded(tmp_path
     content = bytearray(path.read_bytes())
     content[content.rindex(b"IEND") + 4] ^= 1
     path.write_bytes(content)
-    monkeypatch.setattr("merged_diffusion.files.pictures.decode_png", None)
+    for name in ("decode_png", "filtered_rows", "decode_rows"):
+        monkeypatch.setattr(f"merged_diffusion.files.pictures.{name}", None)
     with pytest.raises(DataIntegrityError, match=r"00001?/img.*damaged"):
         load_data(path)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, 100])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 6, 3)])
+def test_files_decoded_together_are_those_decoded_alone(tmp_path, monkeypatch, at_once, shape):
+    monkeypatch.setattr("merged_diffusion.files.pictures.PIXELS_AT_ONCE", at_once * int(np.prod(shape)))
+    images = pixels(11, shape)
+    filters = [(0,), (1,), (2,), (3,), (4,), (4, 3, 2, 1, 0), (2, 4)]
+    files = {f"{i:02}.png": png(x, filters=filters[i % len(filters)]) for i, x in enumerate(images)}
+    stream, plain = io.BytesIO(), images[6].transpose(1, 2, 0)
+    Image.fromarray(plain[..., 0] if shape[0] == 1 else plain).save(stream, "PNG")
+    files["06.png"] = stream.getvalue()
+    assert np.array_equal(load_data(write_folder(tmp_path, files)).images, images)
+
+
+def test_a_row_of_an_unknown_filter_is_told_by_its_file(tmp_path):
+    shape = IMAGES[0].shape
+    raw = b"".join(bytes([5 * (y == 2)]) + bytes(shape[0] * shape[2]) for y in range(shape[1]))
+    files = {"0.png": png(IMAGES[0]), "1.png": png(IMAGES[0], raw=raw)}
+    with pytest.raises(DataIntegrityError, match=r"1\.png is not a sound PNG file \(a row of filter 5\)"):
+        load_data(write_folder(tmp_path, files))
 
 
 def test_decoding_that_would_take_too_much(tmp_path):

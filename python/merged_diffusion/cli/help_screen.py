@@ -66,7 +66,7 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *("out", "as_json", "json_lines", "quiet", "dry_run", "yes", "overwrite", "allow_rebatch"),
         "strict_env",
     ),
-    "Other": ("cache", "batch_coupled", "accept_gradient"),
+    "Other": ("cache", "batch_coupled", "accept_gradient", "accept_precision"),
 }
 NOTES: Final[Mapping[str, str]] = {
     "Model": "A MODEL is a name (experts list shows them), a file or folder, hf:owner/name@revision, or "

@@ -187,6 +187,7 @@ where = options.stacked(
     options.threads,
     options.device,
     options.dtype,
+    options.precision,
     options.compiled,
     options.deterministic,
     click.option("--profile-time", is_flag=True, help="Say where the time went; changes no result."),

@@ -219,13 +219,16 @@ device = click.option(
     "--device", metavar="NAME", show_default="auto", shell_complete=completion.device,
     help="Where networks run: cpu, cuda, cuda:N or mps; auto: cuda if usable, else cpu.",
 )  # fmt: skip
-dtype = choice("--dtype", "float32", "Precision of the networks; everything that is added up is float64.")
+dtype = choice("--dtype", "float32", "Type of the networks; everything that is added up is float64.")
+precision = stacked(
+    choice("--precision", "float32", "Of layers: in full; tf32, rounded factors of NVIDIA's GPUs; bf16. What "
+           "these two cost is measured on 8 images and printed with the result."),
+    click.option("--accept-precision", is_flag=True, help="Go on where that may be above 0.01 bits/dim."),
+)  # fmt: skip
 compiled = click.option(
-    "--compile",
-    is_flag=True,
-    default=None,
+    "--compile", is_flag=True, default=None,
     help="Compile the networks (torch.compile): faster after a minute.",
-)
+)  # fmt: skip
 deterministic = click.option(
     "--deterministic", is_flag=True, help="Fail where a GPU would give other last bits every time."
 )

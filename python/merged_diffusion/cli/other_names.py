@@ -47,7 +47,7 @@ ENDS: Final = (
     "threshold between two"
 )
 ABLATION: Final = "leave it out: of EDM's samplers there is its best, --sampler heun"
-PRECISION: Final = "write --dtype float32 or --dtype float64, the network's arithmetic"
+PRECISION: Final = "write --precision bf16 or tf32 with nll, vlb, sample or sweep, --dtype float64 elsewhere"
 REMARKS: Final = "leave it out: remarks and progress are shown unless --quiet is given"
 RESUMES: Final = "leave it out: the same command with --out goes on where it stopped"
 # Those that do not: what to write in their place, by command where it differs ("" for all others).
@@ -120,6 +120,7 @@ OTHERWISE: Final[Mapping[str, str | Mapping[str, str]]] = {
     "--cpu": "write --device cpu",
     "--fp16": PRECISION,
     "--bf16": PRECISION,
+    "--tf32": PRECISION,
     "--precision": PRECISION,
     "--num-workers": "write --threads N in one process, or --shard I/N for worker I of N",
     "--workers": "write --threads N in one process, or --shard I/N for worker I of N",

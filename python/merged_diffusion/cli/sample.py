@@ -86,6 +86,7 @@ where = options.stacked(
     options.threads,
     options.device,
     options.dtype,
+    options.less(options.precision, "accept_precision"),
     options.compiled,
     options.deterministic,
     click.option("--profile-time", is_flag=True, help="ode: say where the time went; changes no image."),
@@ -135,6 +136,7 @@ def command(given: options.Given) -> int:
     target, quiet, as_json = out or Path(DEFAULT_OUT), given["quiet"] or not worker.speaks, given["as_json"]
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.cli.report import INTERRUPT_CODE
+    from merged_diffusion.jobs.precision_pilot import with_moved_pixels
     from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.sampling import sample_files
@@ -147,7 +149,7 @@ def command(given: options.Given) -> int:
         blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
         with (
             configured(threads=plan.threads, deterministic=settings.deterministic),
-            SampleRun(plan, target, blocks) as run,
+            SampleRun(with_moved_pixels(plan, target), target, blocks) as run,
         ):
             try:
                 with Progress({IMAGES: len(run.todo)}, plan.notes, quiet=quiet, blocks=blocks) as progress:
@@ -167,6 +169,7 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
         return
     from merged_diffusion.cli import text, time_report
     from merged_diffusion.jobs.identity import ExpertIdentity, LegSpan
+    from merged_diffusion.jobs.precision_cost import pixel_words
 
     legs = [LegSpan(**leg) for leg in summary["legs"]]
     experts = {role: ExpertIdentity.from_dict(expert) for role, expert in summary["experts"].items()}
@@ -179,6 +182,7 @@ def show(summary: dict[str, Any], *, as_json: bool) -> None:
         return
     count = f"{summary['evaluations']['total']:.0f} evaluations/image"
     output.emit(f"{count}   {summary['seconds']:.1f} s   sha256 {summary['sha256'][:16]}")
+    timed += pixel_words(summary["settings"])
     output.emit("\n".join([*timed, f"written to {summary['out']}{_for_others(Path(summary['out']))}"]))
 
 

@@ -54,6 +54,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         from merged_diffusion.jobs.path_pilot import with_path_evidence
         from merged_diffusion.jobs.pilot import tried
         from merged_diffusion.jobs.plan import place
+        from merged_diffusion.jobs.precision_pilot import with_precision_cost
         from merged_diffusion.jobs.quadrature_pilot import with_quadrature
         from merged_diffusion.jobs.threads import configured
         from merged_diffusion.thresholds.auto import with_threshold
@@ -79,6 +80,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
                     report.show_plan(plan, cost, out, as_json=as_json)
                 return 0
             confirm(cost.seconds, yes=given["yes"])
+            plan = with_precision_cost(plan, out, plan.n_left((0, 1), known))
             plan = with_quadrature(plan, out, plan.n_left(worker.shard, known))
             plan = with_path_evidence(plan, out, plan.n_left((0, 1), known))
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}

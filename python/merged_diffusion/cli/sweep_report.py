@@ -14,6 +14,7 @@ from merged_diffusion.cli.report import INTERRUPT_CODE, NOT_KEPT, cost_line, how
 from merged_diffusion.cli.text import MINUS, evaluations, value
 from merged_diffusion.errors import SolveError
 from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.jobs.precision_cost import row_words
 from merged_diffusion.scores.figure import Figure
 from merged_diffusion.scores.means import Means
 from merged_diffusion.sweeps.drawn import DrawPlan
@@ -99,6 +100,7 @@ def _row(row: SweepRow) -> str:
     text += "".join(f"   {name} {row.beside[name].value:.3f}" for name in SHOWN if name in row.beside)
     if paired is not None and paired.to != row.name:
         text += f"   {MINUS} best: {paired.difference:+.{digits}f}{_error(paired.se, digits)}"
+    text += row_words(summary["settings"])
     paper = row.values.paper
     if paper is not None:
         text += f"   paper: {paper.bits_per_dim:.2f}, {paper.evaluations}"
@@ -135,6 +137,8 @@ def _remarks(table: SweepTable) -> Iterator[str]:
         yield f"as good within 2 standard errors: eta {low:.4g} to {high:.4g}"
     if best.at_edge:
         yield "warning: the best threshold is at the edge of the list; a wider one may hold a better"
+    if "precision" in table.settings:
+        yield f"{table.settings['precision']}: what it moves of each row, measured on 8 images or fewer"
     spent, single = table.evaluations.spent, table.evaluations.single_runs
     if table.metric == "nll" and single:
         yield f"evaluations: {spent}, {100 * spent / single:.0f} % of the {single} of single runs"

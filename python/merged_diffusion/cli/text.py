@@ -7,6 +7,7 @@ from math import log2
 from typing import TYPE_CHECKING, Final
 
 from merged_diffusion.catalogue.sets import set_name
+from merged_diffusion.jobs.precision_cost import cost_in
 from merged_diffusion.roles import BOTH, roles_in
 from merged_diffusion.scores.means import Means, MeansOfDensities
 
@@ -137,6 +138,11 @@ def _remarks(summary: Summary) -> Iterator[str]:
         yield f"warning: {summary.quadrature.words(unit)}"
     if summary.path_evidence is not None:
         yield f"path: {summary.path_evidence.words(unit)}"
+    precision = identity.settings.get("precision")
+    if precision is not None:
+        cost = cost_in(identity.settings)
+        told = "its cost was not measured" if cost is None else cost.words(precision, unit)
+        yield f"precision: {told}"
     if summary.rebatched:
         yield "rebatched: some images were measured with another batch size, threads, device or dtype"
     if identity.settings["dequantise"] == "uniform":

@@ -16,13 +16,16 @@ class Accept:
     gradient
         The name of an expert whose gradient is warned of, not refused, where it is not the derivative of what
         the expert returns.
+    precision
+        Whether the precision asked for may cost more than 0.01 bits/dim, as far as a pilot can tell.
 
     Examples
     --------
     >>> import merged_diffusion as md
     >>> md.Accept(gradient="mine")
-    Accept(batch_coupled=False, gradient='mine')
+    Accept(batch_coupled=False, gradient='mine', precision=False)
     """
 
     batch_coupled: bool = False
     gradient: str | None = None
+    precision: bool = False

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from merged_diffusion import schedules
-from merged_diffusion.errors import ExpertError, UsageError
+from merged_diffusion.errors import ExpertError, ExpertWarning, UsageError
+from merged_diffusion.experts.arithmetic import FULL, in_precision
 from merged_diffusion.experts.base import Expert, check_declaration, takes_shape
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
@@ -41,6 +42,7 @@ OPPOSITE: Final = {
 LIKE_NOISE = 0.5  # least correlation of eps_hat and z there; 1 for eps, -1 for a score taken as eps
 
 
+@in_precision(FULL)
 @fenced()
 def check_expert(
     expert: Expert,
@@ -55,6 +57,7 @@ def check_expert(
     takes_products: bool = True,
     accept_gradient: Collection[str] = (),
     number: int = 0,
+    precision: str = FULL,
 ) -> None:
     """Look at an expert before it is used, on images of ``shape`` (default: its own).
 
@@ -73,29 +76,32 @@ def check_expert(
         Names of experts whose gradient is warned of, not refused.
     number
         Which of a model's experts it is: two of one name are warned of singly.
+    precision
+        In which it will be asked; all that is looked at is looked at in full, and then whether it can.
 
     Raises
     ------
     ExpertError
         It is in training mode, raises, returns something unlike its input, its input or nothing finite,
         changes its input, answers two equal calls differently, stops gradients or part of them, or lets the
-        images of a batch depend on each other (unless ``batch_coupled``).
+        images of a batch depend on each other (unless ``batch_coupled``). Or it cannot be asked in that
+        precision.
     UsageError
         It is conditional and has no labels.
 
     Warns
     -----
     ExpertWarning
-        It does not denoise ``images``; or it is too rough for its gradient to be checked.
+        It does not denoise ``images``; it is too rough for its gradient to be checked; or nothing of it
+        computes in the precision asked for.
     """
     check_declaration(expert)
     _check_mode(expert)
     if expert.conditional and cond is None:
         raise UsageError(f"expert {expert.name} is conditional", hint="give labels", expert=expert.name)
     low, high = sorted(expert.gamma_range if over is None else over)
-    look = _Look(
-        expert, (low, high), (shape, str(device), dtype, batch_coupled), takes_products, images is not None
-    )
+    machine = shape, str(device), dtype, batch_coupled, precision
+    look = _Look(expert, (low, high), machine, takes_products, images is not None)
     looks = _looks.get()
     if looks is not None and any(earlier.covers(look) for earlier in looks):
         return
@@ -125,6 +131,8 @@ def check_expert(
     declared = expert.expert if isinstance(expert, Centred) else expert
     if isinstance(declared, CallableExpert) and not is_warned:
         _warn_if_implausible(declared, z, gamma, first)
+    if precision != FULL:
+        _check_precision(expert, z, gamma, cond, first, precision)
     if looks is not None:
         looks.append(look)
 
@@ -238,6 +246,22 @@ def _check_repeats(
             f"answers an image differently, by {by_company:.3g}, when another is in the batch",
             hint="batch normalisation in training mode does that; batch_coupled allows it",
         )
+
+
+def _check_precision(
+    expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None, first: Tensor, precision: str
+) -> None:
+    """It answers in less than full precision, and with numbers; what that costs is a pilot's to say."""
+    with in_precision(precision):
+        found = answer(expert, z, gamma, cond)
+    lost = (first.isfinite() & ~found.isfinite()).flatten(1).any(1)
+    if bool(lost.any()):
+        where = _listed(gamma[lost.to(gamma.device)])
+        text = f"returned values that are not finite in {precision} at gamma = {where}"
+        raise unsound(expert, text, hint="leave --precision out")
+    if torch.equal(found, first):
+        text = f"nothing of expert {expert.name} computes in {precision}: it answers as in {FULL}"
+        warnings.warn(text, ExpertWarning, stacklevel=4)
 
 
 def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_hat: Tensor) -> None:

@@ -3,6 +3,8 @@
 Inside there is no autocast, float32 is computed in full (no TF32, no bfloat16), nothing is autotuned, the
 default dtype is float32, there is no default device and no inference mode, and gradients are as asked. Behind
 it the caller's settings are back, also after an exception. An expert may use all of these in its own forward.
+Where another precision is asked for (`arithmetic.in_precision`), an expert is called in that, and nothing
+else is.
 
 What an expert raises, in its forward or its backward pass, is an `ExpertError`. Memory that ran out, Ctrl-C
 and what a signal's handler raised meanwhile are not the expert's, and come out unchanged.
@@ -22,6 +24,15 @@ from torch import Tensor
 from torch.overrides import _get_current_function_mode_stack, _len_torch_function_stack, _pop_mode, _push_mode  # type: ignore[attr-defined]
 
 from merged_diffusion.errors import ExpertError, MergedDiffusionError
+from merged_diffusion.experts.arithmetic import (
+    HALF,
+    IN_FULL_ALL,
+    float32_switches,
+    layers,
+    precision_here,
+    products,
+    set_float32_switches,
+)
 from merged_diffusion.experts.base import Expert, like_input
 from merged_diffusion.experts.cures import cure
 from merged_diffusion.experts.memory import Rows, is_out_of_memory
@@ -76,13 +87,17 @@ def ask(
     ExpertError
         The expert raised something, or returned nothing like its input.
     """
+    precision = precision_here()
     with fenced(grad=grad):
         try:
-            out: object = expert(z, gamma, cond)
+            with layers(precision, z.device, keeps=False), products(precision):
+                out: object = expert(z, gamma, cond)
         except BaseException as error:
             if not is_of_expert(error):
                 raise
             raise raised(expert.name, error, where=gammas(gamma)) from error
+        if isinstance(out, Tensor) and precision in HALF and out.dtype == HALF[precision]:
+            out = out.to(z.dtype)  # what its last layer returned
         return like_input(expert.name, out, z)
 
 
@@ -116,7 +131,8 @@ def pull(expert: Expert, eps_hat: Tensor, z: Tensor, v: Tensor, *, keep: bool = 
     with fenced(grad=True):
         number = (eps_hat * v).sum()
         try:
-            (pulled,) = torch.autograd.grad(number, z, retain_graph=keep, allow_unused=True)
+            with products(precision_here()):  # of autocast the graph knows
+                (pulled,) = torch.autograd.grad(number, z, retain_graph=keep, allow_unused=True)
         except BaseException as error:
             if not is_of_expert(error):
                 raise
@@ -194,63 +210,6 @@ def _set_autocast(value: Autocast) -> None:
         torch.set_autocast_dtype(kind, dtype)
 
 
-# Precision of float32: torch inherits "none" from the operation to the library to all of them, and keeps two
-# older switches beside, which refuse to be read where they disagree with these.
-PARENTS: Final = (("generic", "all"), ("cuda", "all"), ("mkldnn", "all"))
-LEAVES: Final = tuple((library, of) for library in ("cuda", "mkldnn") for of in ("matmul", "conv", "rnn"))
-IN_FULL: Final = ("none", "ieee")
-
-_precision_of = torch._C._get_fp32_precision_getter
-_set_precision_of = torch._C._set_fp32_precision_setter
-
-
-@dataclass(frozen=True)
-class Precision:
-    """What was set itself, of parents and leaves; and the older switches where they could be read."""
-
-    own: tuple[str, ...] = ("none",) * (len(PARENTS) + len(LEAVES))
-    matmul: str | None = "highest"
-    cudnn: bool | None = False
-
-
-FULL: Final = Precision()
-
-
-def _precision() -> Precision:
-    """`FULL` where every operation's is."""
-    for library, of in LEAVES:
-        if _precision_of(library, of) not in IN_FULL:
-            break
-    else:
-        return FULL
-    matmul = _older(torch.get_float32_matmul_precision)
-    cudnn = _older(torch._C._get_cudnn_allow_tf32)
-    own = []
-    for switch in (*PARENTS, *LEAVES):
-        own.append(_precision_of(*switch))
-        if switch in PARENTS:
-            _set_precision_of(*switch, "none")  # so that what is read below is not inherited
-    for switch, value in zip(PARENTS, own, strict=False):
-        _set_precision_of(*switch, value)
-    return Precision(tuple(own), matmul, cudnn)
-
-
-def _set_precision(value: Precision) -> None:
-    if value.matmul is not None:
-        torch.set_float32_matmul_precision(value.matmul)
-    if value.cudnn is not None:
-        torch.backends.cudnn.allow_tf32 = value.cudnn
-    for switch, own in zip((*PARENTS, *LEAVES), value.own, strict=True):
-        _set_precision_of(*switch, own)
-
-
-def _older(read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except RuntimeError:
-        return None
-
-
 # Default devices are modes of torch's functions; others may cast as well.
 def _modes() -> tuple[Any, ...]:
     return tuple(_get_current_function_mode_stack()) if _len_torch_function_stack() else ()  # type: ignore[no-untyped-call]
@@ -272,18 +231,6 @@ SWITCHES: Final = (
     Switch(_modes, _set_modes, ()),
     Switch(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     Switch(_autocast, _set_autocast, NO_AUTOCAST),
-    Switch(_precision, _set_precision, FULL),
+    Switch(float32_switches, set_float32_switches, IN_FULL_ALL),
     Switch(torch._C._get_cudnn_benchmark, _set_benchmark, False),
 )
-
-
-@contextmanager
-def products_in_tf32() -> Iterator[None]:
-    """Products of float32 with factors of 10 bits on NVIDIA's GPUs, as a training may want; restored."""
-    before = _precision()
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
-    try:
-        yield
-    finally:
-        _set_precision(before)

@@ -5,12 +5,14 @@ Every bound is applied twice: to what the directory declares, and again to what 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from merged_diffusion.errors import UnsafeFileError
 
 MAX_NAME: Final = 1024
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # deflate reaches 1032; photographs stay below 2, drawings below 50.
 MAX_RATIO: Final = 200
 # Below this size no ratio is asked for: a few blank images are no attack.
@@ -65,6 +67,6 @@ def _fault_of_name(name: str) -> str | None:
         return "is absolute"
     if ".." in parts:
         return "leads out of the archive"
-    if "\\" in name or any(ord(c) < 32 or ord(c) == 127 for c in name):
+    if "\\" in name or CONTROL.search(name):
         return "holds a backslash or a control character"
     return None

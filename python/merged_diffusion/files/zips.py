@@ -82,17 +82,17 @@ class SafeZip:
         file = self._archive.fp
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > CHUNK or file is None:
             return None
+        name = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437", "replace")
+        begin = LOCAL_HEADER + len(name)
         file.seek(entry.header_offset)
-        header = file.read(LOCAL_HEADER)
-        if len(header) < LOCAL_HEADER or not header.startswith(b"PK\3\4"):
+        whole = file.read(begin + entry.file_size)  # where the header has nothing extra
+        if len(whole) < LOCAL_HEADER or not whole.startswith(b"PK\3\4"):
             return None
-        n_name, n_extra = struct.unpack_from("<2H", header, 26)
-        name = file.read(n_name + n_extra)[:n_name]
-        content = file.read(entry.file_size)
-        is_same = name == entry.orig_filename.encode(
-            "utf-8" if entry.flag_bits & 0x800 else "cp437", "replace"
-        )
-        return content if is_same and zlib.crc32(content) == entry.CRC else None
+        n_name, n_extra = struct.unpack_from("<2H", whole, 26)
+        is_same = n_name == len(name) and whole[LOCAL_HEADER:begin] == name
+        content = (whole + file.read(n_extra))[begin + n_extra :] if n_extra else whole[begin:]
+        is_whole = is_same and len(content) == entry.file_size and zlib.crc32(content) == entry.CRC
+        return content if is_whole else None
 
     def check(self, names: Iterable[str] | None = None) -> None:
         """Inflate every member, or those named, so that damage in the last is known before any is decoded."""

@@ -11,6 +11,7 @@ from typing import Final
 import torch
 
 from merged_diffusion import schedules
+from merged_diffusion.experts.arithmetic import in_precision
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import ask, fenced, pull
 from merged_diffusion.experts.memory import Rows
@@ -84,7 +85,7 @@ def time_call(
                 at = (rows, *shape)
                 return Call(call_seconds(expert, at, place, probes=probes, conditional=conditional), rows)
 
-    with fenced():
+    with fenced(), in_precision(place.precision):
         calls = [timed(expert) for expert in experts]
     # Of a call with more rows than the last one could have: as much as is theirs.
     return Call(max(call.seconds * fewer.number / call.rows for call in calls), fewer.number)

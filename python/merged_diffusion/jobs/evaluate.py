@@ -26,6 +26,7 @@ from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric, chosen_metric
 from merged_diffusion.jobs.path_pilot import with_path_evidence
 from merged_diffusion.jobs.pilot import tried
 from merged_diffusion.jobs.plan import Given, place
+from merged_diffusion.jobs.precision_pilot import with_precision_cost
 from merged_diffusion.jobs.quadrature_pilot import with_quadrature
 from merged_diffusion.jobs.settings import CHOICES, Settings, beside
 from merged_diffusion.jobs.summary import Summary
@@ -126,6 +127,7 @@ def evaluate(
         plan.check_experts()
         plan = tried(plan, path)
         known = plan.known(path)
+        plan = with_precision_cost(plan, path, plan.n_left((0, 1), known))
         plan = with_quadrature(plan, path, plan.n_left(shard, known))
         plan = with_path_evidence(plan, path, plan.n_left((0, 1), known))
         with Evaluation(plan, out=path, blocks=FixedShare(shard), known=known) as evaluation:

@@ -33,14 +33,8 @@ from merged_diffusion.legs import asked_over
 from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.likelihood.quadrature_check import QuadratureCheck
 from merged_diffusion.merge import MergedModel
-from merged_diffusion.runs import KnownRecords, versions
-from merged_diffusion.runs.settings_file import (
-    PATH,
-    QUADRATURE,
-    RecordedMachine,
-    meaning_digest,
-    read_settings,
-)
+from merged_diffusion.runs import KnownRecords, settings_file, versions
+from merged_diffusion.runs.settings_file import RecordedMachine, meaning_digest, read_settings
 from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.usual_rows import SHARED_ROWS, scoring_rows
@@ -59,6 +53,7 @@ class Plan(ModelPlan):
     data_seconds: float = 0.0  # what loading took
     quadrature: QuadratureCheck | None = None  # of a pilot under the model itself
     paths: Mapping[str, PathEvidence] = field(default_factory=dict)  # of a pilot under each model
+    precision_costs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # likewise
 
     def usual_rows(self, device: torch.device) -> int:
         """As many as suit the images and the device."""
@@ -68,9 +63,11 @@ class Plan(ModelPlan):
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
         model, settings, whole = self.models.models[name], self.metric.described(self.settings), self.whole
         if self.quadrature is not None and name == self.main:
-            settings |= {QUADRATURE: self.quadrature.as_dict()}
+            settings |= {settings_file.QUADRATURE: self.quadrature.as_dict()}
         if name in self.paths:
-            settings |= {PATH: self.paths[name].as_dict()}
+            settings |= {settings_file.PATH: self.paths[name].as_dict()}
+        if name in self.precision_costs:
+            settings |= {settings_file.PRECISION_COST: dict(self.precision_costs[name])}
         legs = model.legs(toward="noise")
         roles = {role for leg in legs for role in leg.roles}
         is_usual = np.array_equal(whole.ids, np.arange(len(whole)))
@@ -78,7 +75,7 @@ class Plan(ModelPlan):
         return Identity(
             command=self.metric.name,
             model=name,
-            settings=settings | {"tf32": False},
+            settings=settings | {"tf32": self.settings.machine.precision == "tf32"},
             data=SetIdentity(
                 name=whole.name,
                 split=whole.split,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from merged_diffusion.jobs.settings import MACHINE, Settings
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
+from merged_diffusion.runs.settings_file import PRECISION_COST
 from merged_diffusion.samplers import DpmV3, Heun, Ode, Sampling
 from merged_diffusion.sampling import Samples, draw, grids, sample_files
 from merged_diffusion.sampling.parts import recorded_machine
@@ -41,6 +42,7 @@ class SamplePlan(ModelPlan):
     how: Sampling
     ids: Integers
     image_shape: tuple[int, int, int]
+    precision_cost: Mapping[str, object] | None = None  # of a pilot: how far the precision moves grey levels
 
     @classmethod
     def make(
@@ -123,7 +125,10 @@ class SamplePlan(ModelPlan):
         """All that the images depend on, as JSON values."""
         model, settings = self.model, self.settings
         words = settings.as_dict()
-        machine = {name: words[name] for name in (*MACHINE, "compile")}
+        names: tuple[str, ...] = (*MACHINE, "precision", "compile")
+        machine = {name: words[name] for name in names if name in words}
+        if self.precision_cost is not None:
+            machine[PRECISION_COST] = dict(self.precision_cost)
         usual = ("convention", "range", "extrapolate", "labels")
         model_words = {name: words[name] for name in (*usual, *GUIDANCE) if name in words}
         return {

@@ -34,7 +34,7 @@ from merged_diffusion.jobs.option_checks import (
 )
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, KINDS, Options
 from merged_diffusion.ode import methods
-from merged_diffusion.ode.machine import DTYPES, Machine
+from merged_diffusion.ode.machine import DTYPES, PRECISIONS, Machine
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes, Solver, solver_of, words_of
 from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED
 
@@ -53,6 +53,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "convention": ("exact", "paper"),
     "range": ("native", "merged"),
     "dtype": DTYPES,
+    "precision": PRECISIONS,
     "preset": tuple(PRESETS),
     "variant": ("old", "new"),
     "quad_check": ("pilot", "all", "off"),
@@ -197,7 +198,8 @@ class Settings:
             check_no_tolerance(said)
         probes = {"n": said.get("probes"), "kind": said.get("probe"), "scheme": said.get("scheme")}
         accept = {"batch_coupled": said.get("batch_coupled"), "gradient": said.get("accept_gradient")}
-        machine = {name: said.get(name) for name in (*MACHINE, "profile_time")}
+        accept |= {"precision": said.get("accept_precision")}
+        machine = {name: said.get(name) for name in (*MACHINE, "profile_time", "precision")}
         given |= {
             "solver": solver_of(said, preset or PRESETS["default"]),
             "probes": Probes(**_said(probes)),
@@ -219,7 +221,9 @@ class Settings:
             # Runs that were begun before there was the option to accept a gradient have it not.
             "accept": {"batch_coupled": self.accept.batch_coupled}
             | _said({"accept_gradient": self.accept.gradient}),
-            "machine": {name: getattr(self.machine, name) for name in MACHINE},
+            # Nor had they a precision: it is named where it is not full.
+            "machine": {name: getattr(self.machine, name) for name in MACHINE}
+            | ({"precision": self.machine.precision} if self.machine.is_reduced else {}),
             # Nor have they guidance, the mean over a set, or a number of probes by a pilot.
             "guidance": {} if self.guidance is None else self.guidance.as_dict(),
             "mean_of": _said({"mean_of": self.mean_of}),

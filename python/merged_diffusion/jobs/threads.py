@@ -16,7 +16,7 @@ import torch
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.ode.devices import on_threads, resolve_device
-from merged_diffusion.ode.machine import DTYPE, Dtype, Machine
+from merged_diffusion.ode.machine import DTYPE, Dtype, Machine, Precision
 from merged_diffusion.runs.settings_file import RecordedMachine
 
 __all__ = ["all_cores", "configured", "resolve_device", "settled"]
@@ -49,6 +49,7 @@ def settled(
         asked,
         device=device,
         dtype=asked.dtype or cast(Dtype | None, recorded.dtype) or DTYPE,
+        precision=asked.precision or cast(Precision | None, recorded.precision),
         batch_size=asked.batch_size or recorded.batch_size,
         threads=asked.threads or recorded.threads or threads or all_cores(),
     )

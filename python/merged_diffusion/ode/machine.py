@@ -13,19 +13,22 @@ if TYPE_CHECKING:
     import torch
 
 Dtype = Literal["float32", "float64"]
+Precision = Literal["float32", "tf32", "bf16"]
 WorkspaceKind = Literal["host", "torch"]
 
 DTYPES: Final = get_args(Dtype)
+PRECISIONS: Final = get_args(Precision)
 WORKSPACES: Final = get_args(WorkspaceKind)
 DEVICE: Final = "cpu"
 DTYPE: Final = "float32"
+PRECISION: Final = "float32"
 MOST_THREADS: Final = 1024
 MOST_ROWS: Final = 1 << 16  # of a network call: one solve holds no more problems to fill them with
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a call asks of the machine; None: what suits it. Only the last bits of a number depend on it.
+    """What a call asks of the machine; None: what suits it. But for ``precision``, last bits depend on it.
 
     Parameters
     ----------
@@ -35,6 +38,10 @@ class Machine:
         line what the run there has, else auto.
     dtype
         Of the networks, ``float32`` or ``float64``; states are float64.
+    precision
+        Of layers: ``float32``, in full, as those of float64 networks are; ``tf32``, rounded factors of
+        NVIDIA's GPUs; ``bf16``, under autocast. The last two change numbers, and not only last bits:
+        `evaluate` and the command line measure by how much.
     batch_size
         Rows of every network call. A likelihood halves it, for good, where the device's memory does not
         suffice.
@@ -60,10 +67,18 @@ class Machine:
     threads: int | None = None
     workspace: WorkspaceKind | None = None
     profile_time: bool = False
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UsageError(f"dtype = {self.dtype!r}, possible are {', '.join(DTYPES)}")
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise UsageError(f"precision = {self.precision!r}, possible are {', '.join(PRECISIONS)}")
+        if self.is_reduced and self.dtype == "float64":
+            raise UsageError(
+                f'precision = "{self.precision}" is of float32 networks, and dtype = "float64"',
+                hint="leave one of them out",
+            )
         if self.workspace is not None and self.workspace not in WORKSPACES:
             raise UsageError(f"workspace = {self.workspace!r}, possible are {', '.join(WORKSPACES)}")
         threads: object = self.threads
@@ -78,6 +93,11 @@ class Machine:
                 most=MOST_ROWS,
             )
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether layers compute in less than their networks' numbers."""
+        return self.precision not in (None, PRECISION)
+
     def here(self, usual_rows: Callable[[torch.device], int]) -> Place:
         """The same on this machine; ``usual_rows`` of a network call where nobody says.
 
@@ -88,6 +108,7 @@ class Machine:
         """
         import torch
 
+        from merged_diffusion.experts.arithmetic import check_numbers
         from merged_diffusion.ode.devices import resolve_device
 
         device = torch.device(resolve_device(self.device or DEVICE)[0])
@@ -97,15 +118,19 @@ class Machine:
                 f'dtype = "float64", but device = "{self.device}" has no float64',
                 hint='use dtype = "float32", or device = "cpu"',
             )
-        return Place(device, dtype, self.batch_size or usual_rows(device), self.threads, self.workspace)
+        precision = self.precision or PRECISION
+        check_numbers(precision, device)
+        rows = self.batch_size or usual_rows(device)
+        return Place(device, dtype, rows, self.threads, self.workspace, precision)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Device and type of the networks, rows of their calls, threads, and what steps the states."""
+    """Device, type and precision of the networks, rows of their calls, threads, and what steps the states."""
 
     device: torch.device
     dtype: torch.dtype
     rows: int
     threads: int | None = None
     workspace: WorkspaceKind | None = None
+    precision: Precision = PRECISION

@@ -51,6 +51,8 @@ FREE: Final = frozenset(
 QUADRATURE: Final = "quadrature"
 # And what decides how much of a correction is in the values.
 PATH: Final = "path_evidence"
+# And what it found that less than full precision costs, which no value depends on either.
+PRECISION_COST: Final = "precision_cost"
 # What an expert is called and where it lies; its weights are compared by their hash.
 FREE_PARTS: Final = ("name", "source", "provenance")
 # Written beside the settings; compared elsewhere (versions) or not at all.
@@ -61,13 +63,14 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class RecordedMachine(TypedValues):
-    """The `MACHINE` of a run or of samples that were begun; None where they say nothing."""
+    """The `MACHINE` and precision of a run or of samples that were begun; None where they say nothing."""
 
     batch_size: int | None = None
     threads: int | None = None
     device: str | None = None
     dtype: str | None = None
     compile: bool | None = None
+    precision: str | None = None
 
     @classmethod
     def of(cls, folder: Path, settings: Settings | None) -> RecordedMachine | None:
@@ -164,7 +167,7 @@ def listed(found: Mapping[str, tuple[Any, Any]]) -> str:
 def is_free(key: str) -> bool:
     """Whether no record depends on a field."""
     top, *path = key.split(".")
-    if (top, *path[:1]) == ("settings", QUADRATURE):
+    if top == "settings" and path[:1] and path[0] in (QUADRATURE, PRECISION_COST):
         return True
     return key in FREE or top in APART or (top == "experts" and path[1:2] != [] and path[1] in FREE_PARTS)
 

@@ -36,6 +36,12 @@ def recorded_machine(out: Path) -> RecordedMachine | None:
     return RecordedMachine.of(out, _recorded(out))
 
 
+def recorded_settings(out: Path) -> Mapping[str, Any]:
+    """The settings of the samples that are there or on their way; none where they say nothing."""
+    found: Mapping[str, Any] = (_recorded(out) or {}).get("settings", {})
+    return found
+
+
 def recorded_eta(out: Path) -> float | None:
     """The threshold of the samples that are there or on their way, if they have one."""
     record = _recorded(out)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from merged_diffusion.experts.accept import Accept
+from merged_diffusion.experts.arithmetic import in_precision
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.denoising import ROWS as EXAMPLES
@@ -54,6 +55,7 @@ def prepared(
                 batch_coupled=accept.batch_coupled,
                 accept_gradient=() if accept.gradient is None else (accept.gradient,),
                 number=number,
+                precision=place.precision,
             )
         yield
 
@@ -61,7 +63,12 @@ def prepared(
 @contextmanager
 def ready(experts: Iterable[Expert], place: Place) -> Iterator[None]:
     """The same of experts that nobody looks at."""
-    with fenced(), on_threads(place.threads), frozen(experts, device=place.device, dtype=place.dtype):
+    with (
+        fenced(),
+        on_threads(place.threads),
+        frozen(experts, device=place.device, dtype=place.dtype),
+        in_precision(place.precision),
+    ):
         yield
 
 

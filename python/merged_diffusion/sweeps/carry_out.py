@@ -20,6 +20,7 @@ from merged_diffusion.samplers import DpmV3, Name, Sampler, Sampling, as_sampler
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.comparison import compare
 from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
+from merged_diffusion.sweeps.priced_rows import priced
 from merged_diffusion.sweeps.request import Metric, Request, stated
 from merged_diffusion.sweeps.scored import ScoredRows, ScorePlan, plan_scored
 from merged_diffusion.sweeps.sweep_plan import Cost
@@ -42,7 +43,7 @@ class Sweep:
         allow_rebatch: bool = False,
         strict_env: bool = False,
     ) -> None:
-        self.plan = plan
+        self.plan = plan = priced(plan, out)
         self.blocks = blocks
         self.out = out
         self.cost = Cost()

@@ -58,6 +58,7 @@ MEASURE_SECONDS: Final = 600.0  # that another worker may take to measure a row
 OF_MODELS: Final = (
     *("data", "variant", "pair", "likelihood_expert", "quality_expert", "convention", "extrapolate"),
     *("labels", "batch_coupled", "deterministic", "batch_size", "threads", "device", "dtype", "compile"),
+    "precision",
 )
 LEFT_OUT: Final = ("out", "n_drawn", "n_missing")  # of one command, or of its place
 
@@ -105,7 +106,7 @@ def plan_drawn(
 def _described(base: SamplePlan) -> Mapping[str, object]:
     """Models, sampler and machine."""
     words = base.settings.as_dict()
-    named = {name: words[name] for name in OF_MODELS}
+    named = {name: words[name] for name in OF_MODELS if name in words}
     return named | base.how.as_dict() | {"num": len(base.ids), "image_shape": list(base.image_shape)}
 
 

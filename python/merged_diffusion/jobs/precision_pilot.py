@@ -1,0 +1,157 @@
+"""What layers in less than full precision cost: measured on a few images before all are scored.
+
+8 images, the first of the random order of the whole set, so that every shard and every ``--limit`` has the
+same, in the precision of the run and in full: the same noise, and one fixed probe (or the exact trace), so
+that nothing but the precision, and the steps that it moves, can differ. What was found is kept with the
+settings and printed beside the result. Of samples it is how far the same noise leads to other grey levels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from merged_diffusion.bound import Bound
+from merged_diffusion.data.images import Data
+from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs.metrics import LIKELIHOOD
+from merged_diffusion.jobs.pilot_runs import unseen
+from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.precision_cost import PrecisionCost, cost_in
+from merged_diffusion.jobs.sample_run import SamplePlan
+from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.likelihood import Likelihood
+from merged_diffusion.likelihood.exact import log_likelihoods
+from merged_diffusion.merge import MergedModel
+from merged_diffusion.ode.machine import PRECISION, Precision
+from merged_diffusion.ode.methods import Probes
+from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.runs.settings_file import PRECISION_COST, read_settings
+from merged_diffusion.sampling import draw
+from merged_diffusion.sampling.parts import recorded_settings
+
+PILOT_IMAGES: Final = 8
+MOST_COST: Final = 0.01  # bits/dim: a quarter of what merging gains on photos, all of it on scenes
+
+
+def with_precision_cost(plan: Plan, out: Path | None, n_left: int) -> Plan:
+    """The plan with what its precision costs each model: as its run recorded it, else measured now.
+
+    Nothing is measured where none of ``n_left`` images is left to score, by whatever worker.
+
+    Raises
+    ------
+    UsageError
+        It may cost more than can be borne, which was not accepted; or no image of the pilot could be scored.
+    """
+    machine = plan.settings.machine
+    if not machine.is_reduced:
+        return plan
+    images, found = None, dict[str, PrecisionCost]()
+    for name, model in plan.models.models.items():
+        cost = _recorded(plan.folder(out, name))
+        if cost is None and n_left:
+            images = images or unseen(plan).select(limit=min(PILOT_IMAGES, len(plan.whole)))
+            cost = _measured(plan, model, images)
+        if cost is not None:
+            _check_bearable(cost, plan)
+            found[name] = cost
+    return replace(plan, precision_costs={name: cost.as_dict() for name, cost in found.items()})
+
+
+def _recorded(folder: Path | None) -> PrecisionCost | None:
+    settings = None if folder is None else read_settings(folder)
+    if folder is None or settings is None:
+        return None
+    with as_kept(folder):
+        return cost_in(settings.get("settings", {}))
+
+
+def _measured(plan: Plan, model: MergedModel, images: Data) -> PrecisionCost:
+    precision = plan.settings.machine.precision
+    (low, counts), (full, usual) = (_found(plan, model, images, each) for each in (precision, PRECISION))
+    away = low - full
+    away = away[np.isfinite(away)]
+    if not len(away):
+        raise UsageError(
+            f"no image of a pilot on {len(images)} could be scored with --precision {precision}",
+            hint="leave --precision out",
+        )
+    se = float(away.std(ddof=1)) / math.sqrt(len(away)) if len(away) > 1 else None
+    return PrecisionCost(float(away.mean()), se, len(away), counts, usual)
+
+
+def _found(
+    plan: Plan, model: MergedModel, images: Data, precision: Precision | None
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Bits/dim or nats [N] of the images in a precision, NaN where one failed; evaluations an image."""
+    settings = _in(plan.settings, len(images), precision)
+    labels = plan.labels(images)
+    found: Likelihood | Bound
+    if plan.metric == LIKELIHOOD:
+        usual = settings.options()
+        probes = Probes(kind="exact" if usual.probes.kind == "exact" else "fixed")
+        options = replace(usual.once(usual.solver, probes), machine=settings.machine)
+        found = log_likelihoods({"pilot": model}, images, options, labels=labels)["pilot"]
+    else:
+        scored = plan.metric.score(model, images, settings, labels=labels, on_record=lambda _: None)
+        found = cast(Bound, scored)
+    found = found.allowing_failed()
+    is_density = isinstance(found, Likelihood) and found.is_density
+    values = found.log_density_nats if is_density else found.bits_per_dim
+    return values, float(np.mean([record.total_evaluations for record in found.records]))
+
+
+def _in(settings: Settings, n: int, precision: Precision | None) -> Settings:
+    """The settings in a precision, for ``n`` images."""
+    machine = replace(settings.machine, profile_time=False, precision=precision)
+    if not settings.compile:  # which would be compiled for other rows again
+        machine = replace(machine, batch_size=min(n, machine.batch_size or n))
+    return settings.at(machine, settings.compile)
+
+
+def _check_bearable(cost: PrecisionCost, plan: Plan) -> None:
+    is_density = plan.metric == LIKELIHOOD and plan.settings.options().is_density
+    dim = math.prod(plan.data.images.shape[1:])
+    most = MOST_COST * dim * math.log(2) if is_density else MOST_COST
+    if plan.settings.accept.precision or cost.is_bearable(most):
+        return
+    precision, unit = str(plan.settings.machine.precision), "nats" if is_density else "bits/dim"
+    raise UsageError(
+        f"--precision {precision} may cost more than {most:.3g} {unit}: {cost.words(precision, unit)}",
+        hint="leave --precision out; --accept-precision (in Python Accept(precision=True)) goes on all the "
+        "same",
+        found=cost.difference,
+    )
+
+
+def with_moved_pixels(plan: SamplePlan, out: Path | None) -> SamplePlan:
+    """The plan of samples with how far its precision moves grey levels: as recorded, else measured now."""
+    machine = plan.settings.machine
+    if not machine.is_reduced:
+        return plan
+    held = None if out is None else recorded_settings(out).get(PRECISION_COST)
+    if held is None:
+        ids = plan.ids[: min(PILOT_IMAGES, len(plan.ids))]
+        settings = [_in(plan.settings, len(ids), each) for each in (machine.precision, PRECISION)]
+        one, two = (
+            draw(
+                plan.model,
+                ids,
+                seed=plan.how.seed,
+                sampler=plan.how.sampler,
+                decode=plan.how.decode,
+                labels=plan.labels(ids),
+                image_shape=plan.image_shape,
+                machine=each.machine,
+                accept=each.accept,
+            ).images.astype(np.float64)
+            for each in settings
+        )
+        held = {"grey_levels": float(f"{math.sqrt(float(np.mean((one - two) ** 2))):.3g}"), "n": len(ids)}
+    return replace(plan, precision_cost=held)
