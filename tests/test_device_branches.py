@@ -42,6 +42,7 @@ BRANCHES = {
     "benches/device.py main": BENCH,
     "benches/device.py measured": BENCH,
     "benches/device.py ode": BENCH,
+    "benches/device.py precisions": BENCH,
     "benches/device.py timed.once": BENCH,
     "benches/device.py waits": BENCH,
     "benches/device.py ways": BENCH,
@@ -168,7 +169,7 @@ def test_a_timed_call_waits_for_the_device(monkeypatch):
 
     z = torch.zeros(1, 1, 2, 2).as_subclass(OnGpu)
     gamma = torch.zeros(1, dtype=torch.float64)
-    expert = GaussianExpert((1, 2, 2))
+    expert = GaussianExpert((1, 2, 2), variance=0.25)
     cost._timed(expert, z, gamma, None, 1)
     assert waited == [True]
     cost._timed(expert, torch.zeros(1, 1, 2, 2), gamma, None, 1)

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +86,8 @@ def decode_png(content: bytes, header: Header, where: str) -> Pixels:
     if header.bits == 16:
         return _decode_deep(content, header, where)
     if not header.is_interlaced:
-        return decode_rows([filtered_rows(content, header, where)], header)[0]
+        (alone,) = decode_rows([filtered_rows(content, header, where)], header)
+        return cast("npt.NDArray[np.uint8]", alone)
     packed = _packed(content, where)
     # Pillow takes missing rows for black ones.
     _inflated(packed, header, where)

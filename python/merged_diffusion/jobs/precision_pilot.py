@@ -102,8 +102,9 @@ def _found(
         scored = plan.metric.score(model, images, settings, labels=labels, on_record=lambda _: None)
         found = cast(Bound, scored)
     found = found.allowing_failed()
-    is_density = isinstance(found, Likelihood) and found.is_density
-    values = found.log_density_nats if is_density else found.bits_per_dim
+    values = found.bits_per_dim
+    if isinstance(found, Likelihood) and found.is_density:
+        values = found.log_density_nats
     return values, float(np.mean([record.total_evaluations for record in found.records]))
 
 
