@@ -267,7 +267,8 @@ def precisions(sizes: Sizes) -> Found:
 
     found: Found = {}
     rows = min(sizes.rows, 8)
-    few = sizes.data().select(limit=2 if not sizes.is_gpu else 32)
+    few = sizes.data().select(limit=32 if sizes.is_gpu else 1 if sizes.smallest else 2)
+    solver = md.Adams(tol=0.3, h_max=2.0) if sizes.smallest else md.Adams()
     chosen = [(name, precision) for name, precision, is_compiled in ways(sizes, found) if not is_compiled]
     for name in [name for name in found if name.endswith(" compiled")]:
         found.pop(name), found["left_out"].pop(name)
@@ -281,7 +282,8 @@ def precisions(sizes: Sizes) -> Found:
     def bits(**how: Any) -> Any:
         machine, probes = sizes.machine(**how), md.Probes(kind="fixed")
         model = md.MergedModel(*experts.values(), md.Threshold.eta(0.4))
-        return md.log_likelihood(model, few, machine=machine, probes=probes).allowing_failed().bits_per_dim
+        found = md.log_likelihood(model, few, machine=machine, probes=probes, solver=solver)
+        return found.allowing_failed().bits_per_dim
 
     in_full = bits(dtype="float64")
     for name, precision in chosen:

@@ -191,6 +191,7 @@ def test_rows_of_a_sweep_each_have_their_cost(run_cli):
     costs = [row["summary"]["settings"]["precision_cost"] for row in found.json["rows"]]
     assert all(cost["n"] == 8 for cost in costs)
     assert costs[0] != costs[1]
+    # A row is a run; the sweep is shown as a table.
     kept = json.loads(Path("sweep/likelihood/settings.json").read_text())
     assert kept["settings"]["precision"] == "bf16"
     shown = run_cli("runs", "show", "sweep").out

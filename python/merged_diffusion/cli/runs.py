@@ -32,7 +32,7 @@ def command() -> None:
 )
 @options.printing
 def show(folder: Path, watch: bool, as_json: bool, quiet: bool) -> int:
-    """Show the result of a run.
+    """Show the result of a run, or the table of a sweep.
 
     It is over all images that were measured; the exit code is 9 where some of the run's are missing.
     """
@@ -43,11 +43,13 @@ def show(folder: Path, watch: bool, as_json: bool, quiet: bool) -> int:
 
     with as_kept(folder):
         if watch:
-            from merged_diffusion.cli import sweep_report
             from merged_diffusion.cli.watching import watch as watch_workers
-            from merged_diffusion.sweeps import sweep_folder
 
             watch_workers(folder, quiet=quiet)
+        if (folder / "sweep.json").is_file():
+            from merged_diffusion.cli import sweep_report
+            from merged_diffusion.sweeps import sweep_folder
+
             table = sweep_folder.read(folder)
             if table is not None:
                 return sweep_report.show(table, folder, as_json=as_json)

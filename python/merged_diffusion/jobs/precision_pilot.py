@@ -92,20 +92,19 @@ def _found(
     """Bits/dim or nats [N] of the images in a precision, NaN where one failed; evaluations an image."""
     settings = _in(plan.settings, len(images), precision)
     labels = plan.labels(images)
-    found: Likelihood | Bound
+    scored: Likelihood | Bound
     if plan.metric == LIKELIHOOD:
         usual = settings.options()
         probes = Probes(kind="exact" if usual.probes.kind == "exact" else "fixed")
         options = replace(usual.once(usual.solver, probes), machine=settings.machine)
-        found = log_likelihoods({"pilot": model}, images, options, labels=labels)["pilot"]
+        scored = found = log_likelihoods({"pilot": model}, images, options, labels=labels)["pilot"]
+        found = found.allowing_failed()
+        values = found.log_density_nats if found.is_density else found.bits_per_dim
     else:
-        scored = plan.metric.score(model, images, settings, labels=labels, on_record=lambda _: None)
-        found = cast(Bound, scored)
-    found = found.allowing_failed()
-    values = found.bits_per_dim
-    if isinstance(found, Likelihood) and found.is_density:
-        values = found.log_density_nats
-    return values, float(np.mean([record.total_evaluations for record in found.records]))
+        bound = plan.metric.score(model, images, settings, labels=labels, on_record=lambda _: None)
+        scored = cast(Bound, bound)
+        values = scored.allowing_failed().bits_per_dim
+    return values, float(np.mean([record.total_evaluations for record in scored.records]))
 
 
 def _in(settings: Settings, n: int, precision: Precision | None) -> Settings:

@@ -37,6 +37,8 @@ def command_lines(result: Result) -> list[str]:
         lines.append(f"--etas {','.join(_eta(row) for row in result.rows if row.model != GATE)}")
     if result.metric == "sample" and not result.is_sweep:
         lines += _drawn(result)
+    if "precision" in settings and result.metric != "sample":
+        lines.append("--accept-precision")  # what it cost is known by now
     return [*lines, *_options(settings)]
 
 
