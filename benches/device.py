@@ -19,6 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,22 @@ PARTS: dict[str, Callable[[Sizes], Found]] = {
 }
 
 
+def default_device() -> str:
+    """The GPU, where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def name_of(device: str) -> str:
+    """What the file says of a device; a CPU is asked without torch."""
+    if not device.startswith("cuda"):
+        return "cpu"
+    import torch
+
+    return str(torch.cuda.get_device_name(device))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("device.json"))
@@ -323,15 +340,13 @@ def main() -> int:
     parser.add_argument("--smallest", action="store_true", help="the least sizes")
     parser.add_argument("--run", choices=PARTS, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    import torch
-
-    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = given.device or default_device()
     if given.run:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of networks that were not trained
             print(json.dumps(PARTS[given.run](Sizes(device, given.smallest))))
         return 0
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+    name = name_of(device)
     held = json.loads(given.out.read_text()) if given.out.exists() else {}
     if held and held["format"] != FORMAT:
         parser.error(f"{given.out} is of format {held['format']}, this is {FORMAT}: name another --out")
@@ -350,7 +365,7 @@ def main() -> int:
         except subprocess.TimeoutExpired:
             found, error = None, f"took more than {limit} s"
         parts[part] = (found or {}) | {"error": error, "took_seconds": time.monotonic() - begin}
-        kept = {"format": FORMAT, "device": name, "smallest": given.smallest, "torch": torch.__version__}
+        kept = {"format": FORMAT, "device": name, "smallest": given.smallest, "torch": version("torch")}
         given.out.write_text(json.dumps(kept | {"parts": parts}, indent=1) + "\n")
         print(f"{part:<11} {parts[part]['took_seconds']:6.1f} s  {error or 'done'}", flush=True)
     return 0 if all(parts[part]["error"] is None for part in parts) else 1
