@@ -221,10 +221,9 @@ class Settings:
             # Runs that were begun before there was the option to accept a gradient have it not.
             "accept": {"batch_coupled": self.accept.batch_coupled}
             | _said({"accept_gradient": self.accept.gradient}),
-            # Nor had they a precision: it is named where it is not full.
             "machine": {name: getattr(self.machine, name) for name in MACHINE}
             | ({"precision": self.machine.precision} if self.machine.is_reduced else {}),
-            # Nor have they guidance, the mean over a set, or a number of probes by a pilot.
+            # Nor have they a precision, guidance, the mean over a set, or a number of probes by a pilot.
             "guidance": {} if self.guidance is None else self.guidance.as_dict(),
             "mean_of": _said({"mean_of": self.mean_of}),
             "plan_for": _said({"plan_for": self.plan_for}),
