@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from merged_diffusion.errors import RunMismatchError
 from merged_diffusion.runs.directory import Directory, strangers, token
@@ -36,10 +36,11 @@ def recorded_machine(out: Path) -> RecordedMachine | None:
     return RecordedMachine.of(out, _recorded(out))
 
 
-def recorded_settings(out: Path) -> Mapping[str, Any]:
+def recorded_settings(out: Path) -> dict[str, Any]:
     """The settings of the samples that are there or on their way; none where they say nothing."""
-    found: Mapping[str, Any] = (_recorded(out) or {}).get("settings", {})
-    return found
+    record = _recorded(out)
+    with as_kept(out):
+        return dict((record or {}).get("settings", {}))
 
 
 def recorded_eta(out: Path) -> float | None:
