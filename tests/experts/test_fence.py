@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from merged_diffusion.bound import loss_profile, variational_bound
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import ExpertError
-from merged_diffusion.experts import fence
+from merged_diffusion.experts import arithmetic, fence
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.experts.checks import check_expert
@@ -216,7 +216,7 @@ MIXED = (
 @pytest.mark.parametrize("n_set", range(1, len(MIXED) + 1))
 def test_precisions_come_back_as_they_were_set_or_inherited(n_set):
     def precisions():
-        return [torch._C._get_fp32_precision_getter(*leaf) for leaf in fence.LEAVES]
+        return [torch._C._get_fp32_precision_getter(*leaf) for leaf in arithmetic.LEAVES]
 
     inside = []
 
@@ -225,18 +225,18 @@ def test_precisions_come_back_as_they_were_set_or_inherited(n_set):
         inside.extend(precisions())
         raise ZeroDivisionError
 
-    untouched = fence._precision()
+    untouched = arithmetic.float32_switches()
     try:
         for name, value, where in MIXED[:n_set]:
             setattr(where, name, value)
-        given = fence._precision()
+        given = arithmetic.float32_switches()
         assert given.own[0] == "tf32"
         with pytest.raises(ZeroDivisionError):
             fail()
         assert set(inside) <= {"none", "ieee"}
-        assert fence._precision() == given
+        assert arithmetic.float32_switches() == given
     finally:
-        fence._set_precision(untouched)
+        arithmetic.set_float32_switches(untouched)
 
 
 def test_an_experts_own_autocast_is_its_own():

@@ -100,7 +100,7 @@ def _row(row: SweepRow) -> str:
     text += "".join(f"   {name} {row.beside[name].value:.3f}" for name in SHOWN if name in row.beside)
     if paired is not None and paired.to != row.name:
         text += f"   {MINUS} best: {paired.difference:+.{digits}f}{_error(paired.se, digits)}"
-    text += row_words(row.values.settings)
+    text += row_words(row.values.settings, is_drawn=figure is not None)
     paper = row.values.paper
     if paper is not None:
         text += f"   paper: {paper.bits_per_dim:.2f}, {paper.evaluations}"

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.runs.settings_file import PRECISION_COST
 
 SURE: Final = 2.0  # standard errors up to which a cost may be larger than it was measured
+
+
+@dataclass(frozen=True)
+class MovedPixels(TypedValues):
+    """How far grey levels of ``n`` samples moved from those in full precision: root mean square."""
+
+    grey_levels: float
+    n: int
 
 
 @dataclass(frozen=True)
@@ -39,28 +47,35 @@ class PrecisionCost(TypedValues):
         return f"{precision} moves the mean by {mean}{counts} ({self.n} images, paired)"
 
 
-def cost_in(settings: Mapping[str, Any]) -> PrecisionCost | None:
+def cost_in(settings: Mapping[str, object]) -> PrecisionCost | None:
     """What a pilot left in the settings of a run."""
     found = settings.get(PRECISION_COST)
-    return None if found is None else PrecisionCost.from_dict(found)
+    return PrecisionCost.from_dict(found) if isinstance(found, Mapping) else None
 
 
-def row_words(settings: Mapping[str, Any]) -> str:
+def moved_in(settings: Mapping[str, object]) -> MovedPixels | None:
+    """The same of samples."""
+    found = settings.get(PRECISION_COST)
+    return MovedPixels.from_dict(found) if isinstance(found, Mapping) else None
+
+
+def row_words(settings: Mapping[str, object], *, is_drawn: bool) -> str:
     """The same, short, for a row of a table; nothing in full precision."""
-    found = settings.get(PRECISION_COST)
-    if found is None:
+    if PRECISION_COST not in settings:
         return ""
-    precision = settings["precision"]
-    if "grey_levels" in found:
-        return f"   {precision}: {found['grey_levels']:g} grey levels"
-    se = "" if found["se"] is None else f" ± {found['se']:.4f}"
-    return f"   {precision}: {found['difference']:+.4f}{se}"
+    moved, cost = (moved_in(settings), None) if is_drawn else (None, cost_in(settings))
+    if moved is not None:
+        return f"   {settings['precision']}: {moved.grey_levels:g} grey levels"
+    if cost is None:
+        return ""
+    se = "" if cost.se is None else f" ± {cost.se:.4f}"
+    return f"   {settings['precision']}: {cost.difference:+.4f}{se}"
 
 
-def pixel_words(settings: Mapping[str, Any]) -> list[str]:
+def pixel_words(settings: Mapping[str, object]) -> list[str]:
     """The same of samples, as a line; none in full precision."""
-    found = settings.get(PRECISION_COST)
+    found = moved_in(settings)
     if found is None:
         return []
-    moved = f"precision: {settings['precision']} moves grey levels by {found['grey_levels']:g}"
-    return [f"{moved} (root mean square, {found['n']} images from the same noise)"]
+    moved = f"precision: {settings['precision']} moves grey levels by {found.grey_levels:g}"
+    return [f"{moved} (root mean square, {found.n} images from the same noise)"]

@@ -22,7 +22,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.metrics import LIKELIHOOD
 from merged_diffusion.jobs.pilot_runs import unseen
 from merged_diffusion.jobs.plan import Plan
-from merged_diffusion.jobs.precision_cost import PrecisionCost, cost_in
+from merged_diffusion.jobs.precision_cost import MovedPixels, PrecisionCost, cost_in, moved_in
 from merged_diffusion.jobs.sample_run import SamplePlan
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood import Likelihood
@@ -31,7 +31,7 @@ from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.machine import PRECISION, Precision
 from merged_diffusion.ode.methods import Probes
 from merged_diffusion.runs.kept import as_kept
-from merged_diffusion.runs.settings_file import PRECISION_COST, read_settings
+from merged_diffusion.runs.settings_file import read_settings
 from merged_diffusion.sampling import draw
 from merged_diffusion.sampling.parts import recorded_settings
 
@@ -135,7 +135,7 @@ def with_moved_pixels(plan: SamplePlan, out: Path | None) -> SamplePlan:
     machine = plan.settings.machine
     if not machine.is_reduced:
         return plan
-    held = None if out is None else recorded_settings(out).get(PRECISION_COST)
+    held = None if out is None else moved_in(recorded_settings(out))
     if held is None:
         ids = plan.ids[: min(PILOT_IMAGES, len(plan.ids))]
         settings = [_in(plan.settings, len(ids), each) for each in (machine.precision, PRECISION)]
@@ -153,5 +153,5 @@ def with_moved_pixels(plan: SamplePlan, out: Path | None) -> SamplePlan:
             ).images.astype(np.float64)
             for each in settings
         )
-        held = {"grey_levels": float(f"{math.sqrt(float(np.mean((one - two) ** 2))):.3g}"), "n": len(ids)}
-    return replace(plan, precision_cost=held)
+        held = MovedPixels(float(f"{math.sqrt(float(np.mean((one - two) ** 2))):.3g}"), len(ids))
+    return replace(plan, precision_cost=held.as_dict())

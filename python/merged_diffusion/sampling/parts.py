@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.errors import RunMismatchError
 from merged_diffusion.runs.directory import Directory, strangers, token
@@ -36,11 +36,10 @@ def recorded_machine(out: Path) -> RecordedMachine | None:
     return RecordedMachine.of(out, _recorded(out))
 
 
-def recorded_settings(out: Path) -> dict[str, Any]:
+def recorded_settings(out: Path) -> Mapping[str, object]:
     """The settings of the samples that are there or on their way; none where they say nothing."""
-    record = _recorded(out)
-    with as_kept(out):
-        return dict((record or {}).get("settings", {}))
+    found = (_recorded(out) or {}).get("settings")
+    return found if isinstance(found, Mapping) else {}
 
 
 def recorded_eta(out: Path) -> float | None:
