@@ -141,7 +141,7 @@ def _remarks(summary: Summary) -> Iterator[str]:
     precision = identity.settings.get("precision")
     if precision is not None:
         cost = cost_in(identity.settings)
-        told = "its cost was not measured" if cost is None else cost.words(precision, unit)
+        told = "its cost was not measured" if cost is None else cost.words(str(precision), unit)
         yield f"precision: {told}"
     if summary.rebatched:
         yield "rebatched: some images were measured with another batch size, threads, device or dtype"
