@@ -35,5 +35,6 @@ from merged_diffusion.sampling.fit_statistics import fit_model_statistics as fit
 from merged_diffusion.scores.set_mean import estimate_mean as estimate_mean
 from merged_diffusion.sweeps.carry_out import sweep as sweep
 from merged_diffusion.thresholds import find_threshold as find_threshold
+from merged_diffusion.thresholds.confirm_switches import confirm_switches as confirm_switches
 from merged_diffusion.thresholds.switches import find_switches as find_switches
 from merged_diffusion.training import TrainingMachine as TrainingMachine, train as train, training_cost as training_cost

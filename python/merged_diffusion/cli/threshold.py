@@ -51,8 +51,8 @@ def command(given: options.Given) -> int:
     """Find the noise level at which to merge two experts: chosen on train images, reported on --data.
 
     Instead of a search over thresholds it takes one look at each expert's losses and one solve, and confirms
-    the best by exact runs. Of three experts and more the thresholds are those of the least bound. Several
-    workers share the images in --work.
+    the best by exact runs. Of three experts and more the thresholds of the least bound and those near them
+    are run exactly, each with the seconds that it takes. Several workers share the images in --work.
     """
     settings = Settings.of(given)
     if settings.split != "test":
@@ -72,12 +72,6 @@ def command(given: options.Given) -> int:
             what, hint="repeat --expert, in the order of rising noise, or leave it out for a pair"
         )
     check_budget(given["budget"])
-    if given["no_confirm"] and settings.experts is not None:
-        raise UsageError(
-            "--no-confirm is for a pair: thresholds of several --expert are chosen by the bound, and nothing "
-            "is confirmed",
-            hint="leave it out",
-        )
     out: Path | None = given["out"]
     worker = shared_work.worker_of(given)
     quiet = given["quiet"] or not worker.speaks
@@ -114,9 +108,9 @@ def command(given: options.Given) -> int:
             }
             several = settings.experts is not None
             with shared_work.shared(given, worker, identity, plan) as shared:
-                usual["measuring"] = shared.measuring
+                usual |= {"measuring": shared.measuring, "confirm": not given["no_confirm"]}
                 compared = choose_switches(plan, budget=given["budget"], **usual) if several else None
-                chosen = None if several else choose(plan, confirm=not given["no_confirm"], **usual)
+                chosen = None if several else choose(plan, **usual)
                 if not shared.tells():
                     return 0
                 found = compared or chosen

@@ -39,9 +39,12 @@ def gated_of(
     if test:
         check_apart(tune, plan.data)
     tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
-    found = found_on(plan, tune, measuring=measuring.part("found"))
-    switches = ", ".join(f"{gamma:.2f}" for gamma in found.gammas)
-    tell(f"found gamma {switches}; fitting a gate on the same images")
+    found, confirmed = found_on(
+        plan, tune, confirm=exact > 0, progress=progress, tell=tell, measuring=measuring.part("found")
+    )
+    gammas = found.gammas if confirmed is None else confirmed.gammas
+    switches = ", ".join(f"{gamma:.2f}" for gamma in gammas)
+    tell(f"chosen gamma {switches}; fitting a gate on the same images")
     convention = cast(Convention, plan.settings.pixel_convention)
     gate = fit_gate_of(
         experts,
@@ -55,11 +58,11 @@ def gated_of(
     )
     models = {
         "gate": MergedModel.of(experts, gate=gate, convention=convention),
-        HARD: hard(plan, found),
+        HARD: hard(plan, gammas),
         EQUAL: MergedModel.of(
             experts, gate=flat([expert.gamma_range for expert in experts]), convention=convention
         ),
     }
     rows = scored(plan, models, progress, tell, measuring.part("test")) if test else {}
     seconds = time.perf_counter() - begin
-    return Compared(found, sources(plan), tune, plan.data, rows, seconds, gate)
+    return Compared(found, confirmed, sources(plan), tune, plan.data, rows, seconds, gate)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
@@ -17,6 +17,7 @@ from merged_diffusion.merge import Convention, MergedModel, as_model
 from merged_diffusion.scores.differences import Difference
 from merged_diffusion.simplex_gate import SimplexGate
 from merged_diffusion.thresholds.auto import check_apart, tuning_data
+from merged_diffusion.thresholds.confirm_switches import ConfirmedSwitches, confirm_switches
 from merged_diffusion.thresholds.switches import Switches, find_switches
 
 HARD: Final = "switches"
@@ -24,15 +25,24 @@ HARD: Final = "switches"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Compared:
-    """What was found for several experts, and scores of other images: of the merged model and each alone."""
+    """What was found for several experts, and scores of other images: of the merged model and each alone.
+
+    ``confirmed``: by exact runs; None where they were not asked for.
+    """
 
     found: Switches
+    confirmed: ConfirmedSwitches | None
     sources: tuple[str, ...]
     tune: Data
     test: Data
     rows: Mapping[str, Likelihood]
     seconds: float
     gate: SimplexGate | None = None
+
+    @property
+    def gammas(self) -> tuple[float, ...]:
+        """The thresholds: those that were confirmed, else the bound's."""
+        return self.found.gammas if self.confirmed is None else self.confirmed.gammas
 
     def against(self, name: str) -> Difference | None:
         """A row less that of the thresholds, paired; None for that row itself."""
@@ -56,7 +66,9 @@ class Compared:
         return {
             "command": "threshold" if gate is None else "gate",
             "experts": list(self.sources),
+            "gammas": list(self.gammas),
             "found": self.found.as_dict(),
+            "confirmed": None if self.confirmed is None else self.confirmed.as_dict(),
             "gate": None
             if gate is None
             else {
@@ -80,6 +92,7 @@ def choose_switches(
     tune_data: str | None,
     tune_limit: int,
     budget: float | None = None,
+    confirm: bool = True,
     test: bool = True,
     progress: bool = False,
     tell: Callable[[str], object] = lambda _: None,
@@ -87,8 +100,8 @@ def choose_switches(
 ) -> Compared:
     """The thresholds of the plan's experts, and what they are worth on the plan's images.
 
-    ``budget`` is that of `find_switches`; ``tell`` gets a line before each part,
-    ``measuring`` measures the images.
+    ``budget`` is that of `confirm_switches`, without ``confirm`` that of `find_switches`; ``tell`` gets a
+    line before each part, ``measuring`` measures the images.
     """
     begin = time.perf_counter()
     tune = tuning_data(plan.settings, tune_data, tune_limit)
@@ -96,30 +109,46 @@ def choose_switches(
         check_apart(tune, plan.data)
     experts = list(plan.models.experts.values())
     tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
-    found = found_on(plan, tune, budget, measuring.part("found"))
+    found, confirmed = found_on(
+        plan, tune, budget, confirm=confirm, progress=progress, tell=tell, measuring=measuring.part("found")
+    )
+    gammas = found.gammas if confirmed is None else confirmed.gammas
     rows = {}
     if test:
-        rows = scored(plan, {HARD: hard(plan, found)}, progress, tell, measuring.part("test"))
-    return Compared(found, sources(plan), tune, plan.data, rows, time.perf_counter() - begin)
+        rows = scored(plan, {HARD: hard(plan, gammas)}, progress, tell, measuring.part("test"))
+    return Compared(found, confirmed, sources(plan), tune, plan.data, rows, time.perf_counter() - begin)
 
 
-def found_on(plan: Plan, tune: Data, budget: float | None = None, measuring: Measuring = HERE) -> Switches:
-    """The thresholds of the plan's experts on ``tune``."""
-    return find_switches(
-        list(plan.models.experts.values()),
-        tune,
-        budget=budget,
-        options=plan.settings.options(),
-        labels=labels_of(tune, plan.settings),
-        convention=cast(Convention, plan.settings.pixel_convention),
-        measuring=measuring,
-    )
+def found_on(
+    plan: Plan,
+    tune: Data,
+    budget: float | None = None,
+    *,
+    confirm: bool,
+    progress: bool,
+    tell: Callable[[str], object],
+    measuring: Measuring = HERE,
+) -> tuple[Switches, ConfirmedSwitches | None]:
+    """The thresholds of the plan's experts on ``tune``: the bound's, and those that exact runs confirm."""
+    experts = list(plan.models.experts.values())
+    how: dict[str, Any] = {
+        "options": plan.settings.options(),
+        "labels": labels_of(tune, plan.settings),
+        "convention": cast(Convention, plan.settings.pixel_convention),
+        "measuring": measuring,
+    }
+    found = find_switches(experts, tune, budget=None if confirm else budget, **how)
+    if not confirm:
+        return found, None
+    tell(f"found gamma {', '.join(f'{gamma:.2f}' for gamma in found.gammas)}; confirming by exact runs")
+    how["measuring"] = measuring.part("confirmed")
+    return found, confirm_switches(experts, tune, found, budget=budget, progress=progress, **how)
 
 
-def hard(plan: Plan, found: Switches) -> MergedModel:
+def hard(plan: Plan, gammas: Sequence[float]) -> MergedModel:
     """The plan's experts at the thresholds."""
     convention = cast(Convention, plan.settings.pixel_convention)
-    return MergedModel.of(list(plan.models.experts.values()), found.gammas, convention=convention)
+    return MergedModel.of(list(plan.models.experts.values()), gammas, convention=convention)
 
 
 def scored(

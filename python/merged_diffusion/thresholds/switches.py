@@ -6,13 +6,13 @@ The bound of a course is a sum over its intervals (Kingma et al. 2021, eq. 17),
 
 so the best of all courses is a shortest way (`merged_diffusion.thresholds.shortest`). What an expert takes in
 an interval is the seconds of one of its calls times the solver's evaluations there, which a pilot counts. The
-choice is the bound's: exact runs of it are what `log_likelihood` is for.
+choice is the bound's, and its seconds are foretold: exact runs and pilots of what lies near it are those of
+`confirm_switches`.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,24 +23,19 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion.bound import Profile, loss_profile
-from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.experts.suiting import first_gammas
-from merged_diffusion.jobs.cost import call_seconds
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.option_checks import check_budget
-from merged_diffusion.likelihood import log_likelihoods
 from merged_diffusion.likelihood.likelihood_options import Options
-from merged_diffusion.merge import Convention, MergedModel, as_model
-from merged_diffusion.roles import roles_of
+from merged_diffusion.merge import Convention, MergedModel
 from merged_diffusion.scores.defaults import SEED
-from merged_diffusion.scores.inputs import Images, as_data, as_labels, examples
-from merged_diffusion.scores.prepared import prepared
-from merged_diffusion.scores.usual_rows import scoring_rows
+from merged_diffusion.scores.inputs import Images, as_data, as_labels
 from merged_diffusion.thresholds.candidates import SPACING
 from merged_diffusion.thresholds.find import VISITS, rest_nats
+from merged_diffusion.thresholds.prices import first_of, foretold, look_at, seconds_of_calls, spent
 from merged_diffusion.thresholds.shortest import Course, cheapest, frontier, within
 from merged_diffusion.thresholds.splines import integral_weights
 
@@ -59,7 +54,7 @@ class Choice:
     bits_per_dim: float
     """The bound's."""
     seconds: float
-    """For one image: of the networks, scaled to what a pilot took in all."""
+    """For one image, foretold: of the networks, scaled to what a pilot took in all."""
 
     def as_dict(self) -> dict[str, object]:
         """As JSON values."""
@@ -73,6 +68,10 @@ class Switches:
     chosen: Choice
     choices: tuple[Choice, ...]
     """Those that some price of a second makes best, the quickest first."""
+    corners: tuple[Choice, ...]
+    """All of these, of which ``choices`` are some."""
+    without: tuple[Choice, ...]
+    """The best that leave one expert out, where the others can do without it."""
     call_seconds: tuple[float, ...]
     """Of one image in a call of each expert, with its product."""
     pilot_seconds: float
@@ -119,8 +118,8 @@ def find_switches(
     images
         Neither trained on nor reported on.
     budget
-        At most so many seconds for the exact likelihood of one image on this machine; None: as many as it
-        takes.
+        At most so many seconds for the exact likelihood of one image on this machine, as foretold; None: as
+        many as it takes.
     visits
         Gammas at which an image is asked for the profiles.
     options, measuring
@@ -148,13 +147,7 @@ def find_switches(
     first = MergedModel.of(experts, first_gammas(experts), convention=convention)
     data = as_data(images, None, first)
     classes = as_labels(labels, len(data), first, data.labels)
-    place = options.machine.here(partial(scoring_rows, len(data)))
-    asked = [
-        (as_model(expert, convention=convention).legs()[0].expert, expert.gamma_range) for expert in experts
-    ]
-    shape = data.images.shape[1:]
-    with prepared(asked, place, shape, labels=classes, examples=examples(data), accept=options.accept):
-        pass  # found sound here, once: a pilot's seconds are the solver's
+    look_at(experts, data, options, classes, convention)
     stride = max(len(grid) // visits, 1) if visits >= 1 else 0
     if not stride:
         raise UsageError(f"visits = {visits} is no whole number from 1 up")
@@ -171,15 +164,16 @@ def find_switches(
     cost = np.stack([_steps(profile, fine) for profile in profiles])
     rest = rest_nats(data, float(grid[0]), float(grid[-1]), options.seed)
     bits = float(np.log(2)) * data.images[0].size
-    calls = np.array(measuring.once("call-seconds", partial(_call_seconds, experts, data, options, classes)))
-    pilot = data.select(limit=min(PILOT, len(data)))
-    own = None if classes is None else classes[np.isin(data.ids, pilot.ids)]
+    calls = np.array(
+        measuring.once("call-seconds", partial(seconds_of_calls, experts, data, options, classes))
+    )
+    pilot, own = first_of(data, classes, PILOT)
     course = cheapest(cost, np.zeros_like(cost))
     for number in range(1 if budget is None else 2):
         gammas = _gammas(course, fine, len(experts))
-        solved = partial(_spent, experts, gammas, pilot, options, own, convention)
-        spent = measuring.once(f"pilot-{number}", solved)
-        seconds = _seconds(spent, calls, course, fine)
+        solved = partial(spent, experts, gammas, pilot, options, own, convention)
+        run = measuring.once(f"pilot-{number}", solved)
+        seconds = foretold(run, calls, course, fine)
         if budget is not None:
             try:
                 course = within(cost, seconds, budget)
@@ -194,10 +188,12 @@ def find_switches(
 
     corners = frontier(cost, seconds)
     kept = sorted({round(number) for number in np.linspace(0, len(corners) - 1, SHOWN)})
-    final = replace(course, seconds=float(seconds[np.array(course.charge), np.arange(len(fine) - 1)].sum()))
+    final = _timed(course, seconds)
+    less = [_without(cost, number) for number in range(len(experts))]
     return Switches(
-        choice(final), tuple(choice(corners[number]) for number in kept), tuple(calls.tolist()),
-        spent[0], len(data), time.perf_counter() - begin,
+        choice(final), tuple(choice(corners[number]) for number in kept), tuple(map(choice, corners)),
+        tuple(choice(_timed(one, seconds)) for one in less if one is not None),
+        tuple(calls.tolist()), run[0], len(data), time.perf_counter() - begin,
     )  # fmt: skip
 
 
@@ -250,49 +246,17 @@ def _gammas(course: Course, fine: Floats, n: int) -> tuple[float, ...]:
     return tuple(float(fine[position]) for position in course.switches(n))
 
 
-def _call_seconds(
-    experts: Sequence[Expert], data: Data, options: Options, labels: npt.NDArray[np.int64] | None
-) -> list[float]:
-    """Of one image in a call of each expert in the model's space, with its products; the least of three."""
-    place = options.machine.here(partial(scoring_rows, len(data)))
-    shape = (place.rows, *data.images.shape[1:])
-    products = options.probes.of_dim(data.images[0].size).n
-
-    def once(expert: Expert) -> float:
-        is_conditional = labels is not None and expert.conditional
-        return call_seconds(expert, shape, place, probes=products, conditional=is_conditional)
-
-    return [min(once(expert) for _ in range(3)) / place.rows for expert in experts]
+def _timed(course: Course, seconds: Floats) -> Course:
+    """The course with what it takes by these seconds."""
+    charge = np.array(course.charge)
+    return replace(course, seconds=float(seconds[charge, np.arange(len(charge))].sum()))
 
 
-def _spent(
-    experts: Sequence[Expert],
-    gammas: Sequence[float],
-    pilot: Data,
-    options: Options,
-    labels: npt.NDArray[np.int64] | None,
-    convention: Convention,
-) -> list[float]:
-    """Seconds of an image in an exact run of a few, and evaluations of each expert."""
-    model = MergedModel.of(experts, gammas, convention=convention)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of the errors of likelihoods that nobody is told
-        found = log_likelihoods({"pilot": model}, pilot, options, labels=labels)["pilot"].allowing_failed()
-    by_role = {role: float(counts.mean()) for role, counts in found.evaluations.items()}
-    return [found.seconds / len(pilot), *(by_role.get(role, 0.0) for role in roles_of(len(experts)))]
-
-
-def _seconds(spent: Sequence[float], calls: Floats, course: Course, fine: Floats) -> Floats:
-    """What each expert takes in each interval for one image, scaled so that the pilot's course takes its own.
-
-    Evaluations are spread evenly over each leg of the pilot.
-    """
-    charge, widths = np.array(course.charge), np.diff(fine)
-    density = np.zeros(len(widths))
-    for number, evaluations in enumerate(spent[1:]):
-        own = charge == number
-        if own.any():
-            density[own] = evaluations / widths[own].sum()
-    seconds: Floats = calls[:, None] * (density * widths)
-    predicted = float(seconds[charge, np.arange(len(widths))].sum())
-    return seconds * (spent[0] / predicted)
+def _without(cost: Floats, number: int) -> Course | None:
+    """The cheapest course in which one expert has no part; None where every way needs it."""
+    closed = cost.copy()
+    closed[number] = np.inf
+    try:
+        return cheapest(closed, np.zeros_like(cost))
+    except ValueError:
+        return None
