@@ -32,7 +32,12 @@ def test_thresholds_are_found_and_can_be_given(run_cli, three, tmp_path):
     assert set(found["rows"]) == {"switches", "likelihood", "expert-2", "quality"}
     assert all(choice["seconds"] > 0 for choice in found["found"]["choices"])
     assert (tmp_path / "found" / "threshold.json").exists()
-    gammas = ",".join(str(gamma) for gamma in found["found"]["chosen"]["gammas"])
+    tried = found["confirmed"]["tried"]
+    assert found["gammas"] == found["confirmed"]["gammas"] == tried[0]["gammas"]
+    assert found["found"]["chosen"]["gammas"] in [one["gammas"] for one in tried]
+    assert found["confirmed"]["n"] == 8
+    assert all(one["seconds"] > 0 and one["bits_per_dim"]["mean"] > 0 for one in tried)
+    gammas = ",".join(str(gamma) for gamma in found["gammas"])
     again = run_cli("nll", "--data", "digits", *three, f"--gammas={gammas}", "--json", *FEW)
     assert again.code == 0, again.err
     summary = again.json
@@ -41,11 +46,23 @@ def test_thresholds_are_found_and_can_be_given(run_cli, three, tmp_path):
     )
 
 
-def test_what_threshold_prints_can_be_pasted(run_cli, three):
-    done = run_cli("threshold", "--data", "digits", *three, "--tune-limit", "4", "--no-test", *FEW)
+@pytest.mark.parametrize("more", [[], ["--no-confirm"]])
+def test_what_threshold_prints_can_be_pasted(run_cli, three, more):
+    done = run_cli("threshold", "--data", "digits", *three, "--tune-limit", "4", "--no-test", *more, *FEW)
     words = re.search(r"use them by (\S+)", done.out)
     assert words is not None
+    assert ("by exact runs on 4 of them" in done.out) == (not more)
     assert run_cli("vlb", "--data", "digits", *three, words[1], *FEW).code == 0
+
+
+def test_a_budget_is_kept_or_refused(run_cli, three):
+    words = ("threshold", "--data", "digits", *three, "--tune-limit", "4")
+    done = run_cli(*words, "--budget", 1e9, *FEW)
+    assert done.code == 0, done.err
+    assert "budget of 1e+09 s/image: kept" in done.out
+    none = run_cli(*words, "--budget", 1e-9, "--no-test", *FEW)
+    assert none.code == 2
+    assert "choices of thresholds that were run the quickest" in " ".join(none.err.split())
 
 
 def test_a_gate_of_three_serves_every_command(run_cli, three, card, tmp_path):
@@ -97,7 +114,6 @@ def test_a_run_of_three_goes_on_and_is_shown(run_cli, three, tmp_path):
         ("threshold", 0, ["--budget", 1], "--budget is for three"),
         ("threshold", 3, ["--budget", "nan"], "nan seconds an image is no finite number"),
         ("threshold", 3, ["--budget", 0], "0 seconds an image is no finite number"),
-        ("threshold", 3, ["--no-confirm"], "--no-confirm is for a pair"),
         ("nll", 3, ["--gammas=-6,1", "--as", "vdm"], "where 3 models are named"),
         ("gate", 3, [], "add --form full"),
         ("gate", 1, [], "one --expert has no gate"),
