@@ -60,7 +60,7 @@ HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "Random numbers": ("seed", "probe", "probes"),
     "Machine": (
         *("device", "batch_size", "batch_per_device", "rows", "threads", "dtype", "precision", "compile"),
-        *("channels_last", "shard", "store", "work", "deterministic", "profile_time", "data_cache"),
+        *("channels_last", "shard", "store", "ray", "work", "deterministic", "profile_time", "data_cache"),
     ),
     "Run and output": (
         *("out", "as_json", "json_lines", "quiet", "dry_run", "yes", "overwrite", "allow_rebatch"),

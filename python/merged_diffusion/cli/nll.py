@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import completion, options, score
+from merged_diffusion.cli import completion, crews, options, score
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE
 from merged_diffusion.ode.methods import Adams, Dopri5, Probes
 from merged_diffusion.scores.defaults import IMPORTANCE, REPEATS, SEED, TUNED
@@ -193,6 +193,7 @@ where = options.stacked(
     click.option("--profile-time", is_flag=True, help="Say where the time went; changes no result."),
     options.shard_of,
     options.store_at,
+    crews.ray_at,
     options.out,
     click.option(
         "--allow-rebatch",

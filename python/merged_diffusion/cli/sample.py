@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import click
 
 from merged_diffusion import samplers
-from merged_diffusion.cli import completion, options, output, workers
+from merged_diffusion.cli import completion, crews, options, output, workers
 from merged_diffusion.cli.nll import model
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
@@ -92,6 +92,7 @@ where = options.stacked(
     click.option("--profile-time", is_flag=True, help="ode: say where the time went; changes no image."),
     options.shard_of,
     options.store_at,
+    crews.ray_at,
     click.option("--out", "-o", type=click.Path(path_type=Path), show_default=DEFAULT_OUT,
                  help="FILE.png: one picture of all; FILE.npz, FILE.zip or a directory: each image by "
                  "itself, as fid takes them."),
@@ -132,11 +133,13 @@ def command(given: options.Given) -> int:
     worker = workers.worker_share(given["shard"], os.environ)
     out: Path | None = given["out"]
     worker.check_out(out, given["store"])
+    crews.check(given, os.environ)
     check_present(settings)
     target, quiet, as_json = out or Path(DEFAULT_OUT), given["quiet"] or not worker.speaks, given["as_json"]
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.cli.report import INTERRUPT_CODE
     from merged_diffusion.jobs.precision_pilot import with_moved_pixels
+    from merged_diffusion.jobs.recipes import DrawRecipe
     from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.sampling import sample_files
@@ -146,9 +149,9 @@ def command(given: options.Given) -> int:
         sample_files.check_replaceable(target, overwrite=given["overwrite"])
         settings = _with_threshold(settings, target)
         plan = SamplePlan.make(settings, sampling, wanted, given["image_shape"]).into(target)
-        blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
         with (
             configured(threads=plan.threads, deterministic=settings.deterministic),
+            crews.blocks_of(worker, given, partial(DrawRecipe.of, plan)) as blocks,
             SampleRun(with_moved_pixels(plan, target), target, blocks) as run,
         ):
             try:

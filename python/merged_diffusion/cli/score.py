@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from merged_diffusion.cli import options, output, workers
+from merged_diffusion.cli import crews, options, output, workers
 from merged_diffusion.cli.loading import loading
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
@@ -42,6 +43,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
     worker = workers.worker_share(given["shard"], os.environ)
     out: Path | None = given["out"]
     worker.check_out(out, given["store"])
+    crews.check(given, os.environ)
     quiet = given["quiet"] or not worker.speaks
     as_lines: bool = given["json_lines"]
     as_json = given["as_json"] or as_lines
@@ -56,6 +58,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         from merged_diffusion.jobs.plan import place
         from merged_diffusion.jobs.precision_pilot import with_precision_cost
         from merged_diffusion.jobs.quadrature_pilot import with_quadrature
+        from merged_diffusion.jobs.recipes import ScoreRecipe
         from merged_diffusion.jobs.threads import configured
         from merged_diffusion.thresholds.auto import with_threshold
 
@@ -84,8 +87,10 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
             plan = with_quadrature(plan, out, plan.n_left(worker.shard, known))
             plan = with_path_evidence(plan, out, plan.n_left((0, 1), known))
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
-            blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
-            with Evaluation(plan, out=out, blocks=blocks, known=known, **keep) as evaluation:
+            with (
+                crews.blocks_of(worker, given, partial(ScoreRecipe.of, plan)) as blocks,
+                Evaluation(plan, out=out, blocks=blocks, known=known, **keep) as evaluation,
+            ):
                 lines = Lines(plan.data, wanted=as_lines and worker.speaks)
                 try:
                     lines.held(evaluation)

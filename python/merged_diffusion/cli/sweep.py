@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 
-from merged_diffusion.cli import options, output, sample, score, vlb, workers
+from merged_diffusion.cli import crews, options, output, sample, score, vlb, workers
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present, pair_of
@@ -90,10 +91,12 @@ def command(given: options.Given) -> int:
     from merged_diffusion.cli.report import INTERRUPT_CODE
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.sweeps.carry_out import Sweep, place
+    from merged_diffusion.sweeps.sweep_recipe import SweepRecipe
 
     out: Path | None = given["out"]
     worker = workers.worker_share(given["shard"], os.environ)
     worker.check_out(out, given["store"])
+    crews.check(given, os.environ)
     quiet, as_json = given["quiet"] or not worker.speaks, given["as_json"]
     with output.remarks(quiet=quiet):
         workers.take_gpu(worker, settings.machine.device)
@@ -112,8 +115,10 @@ def command(given: options.Given) -> int:
                 return 0
             score.confirm(cost.seconds, yes=given["yes"])
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
-            blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
-            with Sweep(plan, out=out, blocks=blocks, **keep) as sweep:
+            with (
+                crews.blocks_of(worker, given, partial(SweepRecipe.of, plan, wanted, request.gate)) as blocks,
+                Sweep(plan, out=out, blocks=blocks, **keep) as sweep,
+            ):
                 try:
                     with Progress(
                         sweep.rows.left(), sweep.rows.notes, quiet=quiet, blocks=blocks

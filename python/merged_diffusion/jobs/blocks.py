@@ -15,6 +15,8 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from merged_diffusion.jobs.crew import Crew
+
 Mask = npt.NDArray[np.bool_]
 
 POLL_SECONDS: Final = 0.5
@@ -64,6 +66,10 @@ class Blocks(Protocol):
         """The share that has to be there when this worker ends."""
 
     @property
+    def crew(self) -> Crew | None:
+        """Who computes the images of a mask, in the place of this process."""
+
+    @property
     def passes(self) -> tuple[Callable[[Work], Iterator[Mask]], ...]:
         """Each is to be gone through for all works, before the next is."""
 
@@ -87,6 +93,11 @@ class FixedShare:
     def answers_for(self) -> tuple[int, int]:
         """Its share."""
         return self.shard
+
+    @property
+    def crew(self) -> None:
+        """None: it computes itself."""
+        return
 
     @property
     def passes(self) -> tuple[Callable[[Work], Iterator[Mask]], ...]:

@@ -18,13 +18,16 @@ from merged_diffusion.errors import (
     StorageError,
 )
 from merged_diffusion.jobs.blocks import ALONE, Blocks, Mask, Work
+from merged_diffusion.jobs.crew import Spent
 from merged_diffusion.jobs.kept_runs import mean_kept, missing_ids
 from merged_diffusion.jobs.path_pilot import as_recorded
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.set_means import SetMeans
 from merged_diffusion.jobs.summary import Summary, summarise
+from merged_diffusion.jobs.tasks import ScoreTask, score
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import KnownRecords, Run, versions, worker_at_work
+from merged_diffusion.runs.environment import Versions
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.scores.record import Record
 
@@ -43,9 +46,14 @@ class Evaluation:
         allow_rebatch: bool = False,
         strict_env: bool = False,
         known: Mapping[str, KnownRecords] | None = None,
+        row: str = "",
     ) -> None:
-        """``blocks``: which images are this worker's; ``known``: what was read of the runs before."""
+        """``blocks``: which images are this worker's; ``known``: what was read of the runs before.
+
+        ``row``: the name of that of a sweep.
+        """
         self.plan = plan
+        self.row = row
         self.out = out
         self.blocks = blocks
         self.seconds = self.seconds_outside_network = 0.0
@@ -109,7 +117,7 @@ class Evaluation:
         """All images under a model, as `Blocks` share them out."""
         run = self._runs.get(name)
         return Work(
-            name if self.out is None else f"{self.out.name}/{name}",
+            f"{self.row}/{name}" if self.out is None else f"{self.out.name}/{name}",
             len(self.plan.data),
             self.plan.unit,
             self.plan.settings.machine.batch_size or 1,
@@ -156,10 +164,10 @@ class Evaluation:
         if self.out is not None:
             self._runs[self.plan.main].write_summary(lambda: self.summary().as_dict())
 
-    def keep(self, name: str, record: Record) -> None:
-        """Take in an image's record under a model."""
+    def keep(self, name: str, record: Record, versions: Versions | None = None) -> None:
+        """Take in an image's record under a model; ``versions``: where it was made, if not here."""
         if name in self._runs:
-            self._runs[name].append(record)
+            self._runs[name].append(record, versions)
         else:
             self._records[name].append(record)
 
@@ -168,23 +176,23 @@ class Evaluation:
         if images is None:
             return
 
-        def keep(record: Record) -> None:
-            self.keep(name, record)
+        def keep(record: Record, versions: Versions | None = None) -> None:
+            self.keep(name, record, versions)
             if observe is not None:
                 observe(name, record)
 
-        result = self.plan.metric.score(
-            self.plan.models.models[name],
-            images,
-            self.plan.settings,
-            labels=self.plan.labels(images),
-            on_record=keep,
-            path=self.plan.paths.get(name),
-        )
-        self.seconds += result.seconds
-        self.seconds_outside_network += result.seconds_outside_network
-        if self.time_profile is not None and result.time_profile is not None:
-            self.time_profile += result.time_profile
+        def ended(spent: Spent) -> None:
+            self.seconds += spent.seconds
+            self.seconds_outside_network += spent.seconds_outside_network
+            if self.time_profile is not None and spent.time_profile is not None:
+                self.time_profile += spent.time_profile
+
+        path, crew = self.plan.paths.get(name), self.blocks.crew
+        if crew is None:
+            ended(score(self.plan, name, images, path, keep))
+        else:
+            task = ScoreTask(self.row, name, images.ids, path)
+            crew.begin(task, lambda _, record, versions: keep(record, versions), ended)
 
     def measure_mean(self) -> None:
         """The mean over the set out of which the images were chosen, where it is asked for, for summaries.

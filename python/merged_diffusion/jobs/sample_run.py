@@ -15,14 +15,15 @@ import numpy.typing as npt
 import torch
 
 from merged_diffusion.errors import IncompleteError, UsageError
-from merged_diffusion.experts.base import check_labels, takes_shape
+from merged_diffusion.experts.base import check_labels
 from merged_diffusion.jobs.blocks import ALONE, Blocks, Mask, Work, fixed_part
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS, Estimate, time_call
+from merged_diffusion.jobs.drawn_shape import drawn_shape
 from merged_diffusion.jobs.guidance import WORDS as GUIDANCE
 from merged_diffusion.jobs.model_plan import ModelPlan
 from merged_diffusion.jobs.models import load_models
 from merged_diffusion.jobs.settings import MACHINE, Settings
-from merged_diffusion.merge import MergedModel
+from merged_diffusion.jobs.tasks import DrawTask
 from merged_diffusion.ode.time_profile import TimeProfile
 from merged_diffusion.runs import versions
 from merged_diffusion.runs.settings_file import PRECISION_COST
@@ -57,7 +58,7 @@ class SamplePlan(ModelPlan):
         models = load_models(settings, data)
         model = next(iter(models.models.values()))
         notes = [*models.notes, *([] if model.snapped is None else [model.snapped])]
-        shape = _shape(model, image_shape)
+        shape = drawn_shape(model, image_shape)
         if not isinstance(how.sampler, Ode):
             grids.nodes(how.sampler, *reversed(model.gamma_range))  # numbers of a grid fit, or are refused
         if isinstance(how.sampler, DpmV3):
@@ -159,6 +160,21 @@ class SamplePlan(ModelPlan):
         seconds = math.ceil(n_images / call.rows) * per_image * call.seconds
         return Estimate(n_images, call.rows, call.seconds, seconds, per_image)
 
+    def drawn(self, ids: Integers, keep: Callable[[Samples], object]) -> Samples:
+        """Images of ids, each batch handed on to ``keep`` as it is made."""
+        return draw(
+            self.model,
+            ids,
+            seed=self.how.seed,
+            sampler=self.how.sampler,
+            decode=self.how.decode,
+            labels=self.labels(ids),
+            image_shape=self.image_shape,
+            machine=self.settings.machine,
+            accept=self.settings.accept,
+            on_images=keep,
+        )
+
     def share(self, shard: tuple[int, int], held: set[int]) -> Integers:
         """The ids that worker I of N has to draw still: whole blocks where a block shares its steps."""
         todo: Integers = self.ids[fixed_part(len(self.ids), self.unit, shard, self.done(held))]
@@ -177,8 +193,8 @@ class SamplePlan(ModelPlan):
 class SampleRun:
     """A plan being carried out into ``out``."""
 
-    def __init__(self, plan: SamplePlan, out: Path, blocks: Blocks = ALONE) -> None:
-        self.plan = plan
+    def __init__(self, plan: SamplePlan, out: Path, blocks: Blocks = ALONE, row: str = "") -> None:
+        self.plan, self.row = plan, row  # of a sweep
         self.blocks = blocks
         self.store = Store(out, plan.ids, plan.identity(), blocks.shard)
         self.todo = plan.share(blocks.answers_for, self.store.held())
@@ -230,27 +246,23 @@ class SampleRun:
 
     def _draw(self, mask: Mask, observe: Callable[[Samples], object]) -> None:
         """Draw the images that a mask names."""
-        plan, ids = self.plan, self.plan.ids[mask]
+        ids = self.plan.ids[mask]
 
         def keep(samples: Samples) -> None:
             self.store.append(samples)
             self.n_drawn += len(samples)
             observe(samples)
 
-        drawn = draw(
-            plan.model,
-            ids,
-            seed=plan.how.seed,
-            sampler=plan.how.sampler,
-            decode=plan.how.decode,
-            labels=plan.labels(ids),
-            image_shape=plan.image_shape,
-            machine=plan.settings.machine,
-            accept=plan.settings.accept,
-            on_images=keep,
-        )
-        if self.time_profile is not None and drawn.time_profile is not None:
-            self.time_profile += drawn.time_profile
+        def ended(profile: TimeProfile | None) -> None:
+            if self.time_profile is not None and profile is not None:
+                self.time_profile += profile
+
+        crew = self.blocks.crew
+        if crew is None:
+            ended(self.plan.drawn(ids, keep).time_profile)
+        else:
+            task = DrawTask(self.row, ids)
+            crew.begin(task, lambda _, samples, __: keep(samples), lambda spent: ended(spent.time_profile))
 
     def _summary(self, result: dict[str, object] | None) -> dict[str, object]:
         n_missing = 0 if result is not None else len(self.plan.ids) - len(self.store.held())
@@ -276,19 +288,3 @@ class SampleRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.store.__exit__(kind, error, trace)
-
-
-def _shape(model: MergedModel, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
-    channels, height, width = given or model.image_shape
-    if channels is None or height is None or width is None:
-        raise UsageError(
-            f"the experts take images of any size ({list(model.image_shape)})",
-            hint="give --image-shape C,H,W",
-        )
-    if given is not None and not takes_shape(model.image_shape, given):
-        asked = ",".join(map(str, given))
-        raise UsageError(
-            f"--image-shape {asked}, but the experts model {list(model.image_shape)}",
-            hint="leave it out",
-        )
-    return channels, height, width

@@ -1,11 +1,9 @@
 """Shares that follow speed: blocks off a counter in a store that all workers see.
 
-A block is half of what is left, in the proportion of this worker's speed to that of all (guided
-self-scheduling, Polychronopoulos and Kuck 1987), so that all end together; a worker that would still be at
-its block when the others have done all that is left takes none, as long as the others go on taking some. At
-the end the images without a record are
-looked for: those in the block of a worker that is gone, or that is far behind its own speed, are computed by
-the others. Two records of an image are the same, so nothing is lost where both come.
+`block_sizes` says how large one is; a worker that takes none does so as long as the others go on taking some.
+At the end the images without a record are looked for: those in the block of a worker that is gone, or that is
+far behind its own speed, are computed by the others. Two records of an image are the same, so nothing is lost
+where both come.
 
 Where the store is gone, each worker goes on with its fixed share, and then with what is left of the others'.
 """
@@ -13,7 +11,6 @@ Where the store is gone, each worker goes on with its fixed share, and then with
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,14 +18,17 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from merged_diffusion.jobs.block_sizes import (
+    LATE,
+    LATE_SECONDS,
+    least_units,
+    next_units,
+    seconds_allowed,
+)
 from merged_diffusion.jobs.blocks import Mask, Work
+from merged_diffusion.jobs.crew import Crew
 
 POLL_SECONDS: Final = 0.5
-BLOCK_SECONDS: Final = 300.0  # that a block may take: what a worker that dies may lose
-# A worker is given up when its block takes so many times what its speed says, and so long beyond it.
-LATE: Final = 3.0
-LATE_SECONDS: Final = 120.0
-UNKNOWN_SECONDS: Final = 1200.0  # for a first block, of which nobody knows how long it takes
 
 
 class StoreLost(Exception):  # noqa: N818  no error of ours: the work goes on without it
@@ -58,6 +58,7 @@ class SpeedShares:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
     answers_for: tuple[int, int] = field(default=(0, 1), init=False)
+    crew: Crew | None = field(default=None, init=False)
     _is_lost: bool = field(default=False, init=False)
     _paces: dict[str, float] = field(default_factory=dict, init=False)  # images a second, of the last block
     _seen: dict[int, tuple[bytes, float]] = field(default_factory=dict, init=False)
@@ -142,22 +143,15 @@ class SpeedShares:
 
         ``still`` are the seconds since another took any: one that hangs, or fails at this work, does not.
         """
-        least = math.ceil(work.rows / work.unit)
         own = self._paces.get(work.pace)
-        if own is None:
-            return least
-        others = self._others_speeds(work.pace)
-        unknown = self.shard[1] - 1 - len(others)  # are taken for as fast as this one
-        total = own * (1 + unknown) + sum(others.values())
-        fastest = max(others, key=others.__getitem__, default=None)
-        if fastest is not None and own < others[fastest]:
-            block = min(least, left) * work.unit
-            by_others = left * work.unit / (total - own) + block / others[fastest]
-            in_time = still < LATE_SECONDS + LATE * by_others
-            if block / own > by_others and in_time and work.is_at_work(fastest):
-                return 0
-        share = math.ceil(left * own / total / 2)
-        return max(least, min(share, int(BLOCK_SECONDS * own / work.unit)))
+        others = {} if own is None else self._others_speeds(work.pace)
+
+        def others_go_on(seconds: float) -> bool:
+            fastest = max(others, key=others.__getitem__)
+            return still < LATE_SECONDS + LATE * seconds and work.is_at_work(fastest)
+
+        n_unknown = self.shard[1] - 1 - len(others)
+        return next_units(work, left, own, list(others.values()), n_unknown, others_go_on)
 
     def _others_speeds(self, pace: str) -> dict[int, float]:
         found = ((rank, self.store.get(f"speed/{pace}{rank}")) for rank in range(self.shard[1]))
@@ -196,7 +190,7 @@ class SpeedShares:
                 continue
             if self._seen.get(rank, (b"", 0.0))[0] != text:
                 self._seen[rank] = text, self.clock()
-            allowed = LATE_SECONDS + LATE * claim["seconds"] if claim["seconds"] else UNKNOWN_SECONDS
+            allowed = seconds_allowed(claim["seconds"])
             if self.clock() - self._seen[rank][1] < allowed and work.is_at_work(rank):
                 found |= set(claim["units"])
         return found
@@ -207,7 +201,7 @@ class SpeedShares:
         A worker that is behind comes from the beginning of its share, and finds done what others have done.
         """
         index, count = self.shard
-        least = math.ceil(work.rows / work.unit)
+        least = least_units(work)
         while left := sorted(work.open_units()):
             own = [unit for unit in left if unit % count == index]
             if own:

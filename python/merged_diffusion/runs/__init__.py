@@ -19,10 +19,11 @@ from typing import Final, Self
 
 from merged_diffusion.errors import RunError, RunMismatchError, StorageError
 from merged_diffusion.runs.directory import Directory
-from merged_diffusion.runs.environment import Versions, digest, versions
+from merged_diffusion.runs.environment import Versions, versions
 from merged_diffusion.runs.folder import LOCK, locked, made_folder, refuse_strangers
 from merged_diffusion.runs.journal import Journal, is_at_work, journal_path, others_at_work, worker_at_work
 from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.runs.kept_versions import ENVIRONMENTS, keep_versions
 from merged_diffusion.runs.known_records import KnownRecords
 from merged_diffusion.runs.places import unmake
 from merged_diffusion.runs.settings_file import (
@@ -42,7 +43,6 @@ __all__ = ["Journal", "KnownRecords", "Run", "open_run", "others_at_work", "vers
 PARTS: Final = ("likelihood", "quality")
 SETTINGS: Final = "settings.json"
 SUMMARY: Final = "summary.json"
-ENVIRONMENTS: Final = "environments"
 OF_WORKERS: Final = re.compile(r"images-[0-9]{4,}-of-[0-9]{4,}\.(jsonl|owner|lock)")
 OF_ENVIRONMENTS: Final = re.compile(r"[0-9a-f]{8}\.json|\.[0-9a-f]{8}\.json\.[0-9]+")
 
@@ -188,15 +188,8 @@ class Run:
             self.notes.append(f"{self.path} was begun in another environment: {listed(changed)}")
 
     def _begin(self, shard: tuple[int, int], current: Versions) -> None:
-        self._environment = digest(current)
-        directory = self._written
-        directory.make_folder(ENVIRONMENTS)
-        with directory.folder(ENVIRONMENTS) as known:
-            name = f"{self._environment}.json"
-            known.remove_drafts([name])
-            if known.status(name) is None:
-                known.write(name, json_text(current))
-        self._journal = Journal(journal_path(self.path, shard), directory, self._known)
+        self._environment = keep_versions(self._written, current)
+        self._journal = Journal(journal_path(self.path, shard), self._written, self._known)
         if self._journal.cut:
             self.notes.append(
                 f"{self._journal.path}: cut {self._journal.cut} bytes of a record that was not finished"
@@ -208,11 +201,15 @@ class Run:
             raise RunError(f"{self.path}: was opened to be read")
         return self._directory
 
-    def append(self, record: Record) -> None:
-        """Keep one record; it survives the death of this process from here on."""
+    def append(self, record: Record, found: Versions | None = None) -> None:
+        """Keep one record; it survives the death of this process from here on.
+
+        ``found``: the versions that it was made by, where that was in another process.
+        """
         if self._journal is None:
             raise RunError(f"{self.path}: was opened to be read")
-        self._journal.append(replace(record, environment=self._environment, rebatched=self.rebatched))
+        environment = self._environment if found is None else keep_versions(self._written, found)
+        self._journal.append(replace(record, environment=environment, rebatched=self.rebatched))
 
     def records(self) -> list[Record]:
         """The records of all workers, one per id, in ascending order of ids.

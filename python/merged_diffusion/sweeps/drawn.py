@@ -118,15 +118,18 @@ class DrawnRows:
         self._blocks = blocks
         self._rows = plan.rows
         self._reference = plan.reference
+        self._spent = dict.fromkeys((row.name for row in plan.rows), 0.0)  # evaluations
+        self._counted = dict(self._spent)  # in the cost of the sweep
         self._made: list[Path] = []
         self._open = ExitStack()
         try:
             self._folder = out or self._temporary()
             for row in self._rows:
                 self._made += make(self._folder / row.folder)  # which may be no link out of the sweep
+            places = [(row, self._folder / row.folder / SAMPLES) for row in self._rows]
             self._runs = [
-                self._open.enter_context(SampleRun(row.plan, self._folder / row.folder / SAMPLES, blocks))
-                for row in self._rows
+                self._open.enter_context(SampleRun(row.plan, place, blocks, row.name))
+                for row, place in places
             ]
         except BaseException:
             self.close()
@@ -171,11 +174,10 @@ class DrawnRows:
         failed: Failed,
     ) -> None:
         """The images of a row that one pass of `Blocks` gives to this worker."""
-        spent = 0.0
 
         def count(samples: Samples) -> None:
-            nonlocal spent
-            spent += sum(float(counts.sum()) for counts in samples.evaluations.values())
+            # Of a crew, also while another row is gone through.
+            self._spent[row.name] += sum(float(counts.sum()) for counts in samples.evaluations.values())
             if observe is not None:
                 observe(row.name, samples)
 
@@ -183,7 +185,9 @@ class DrawnRows:
             with spoiling_one_row(row.name, failed):
                 run.go_through(taken, count)
         finally:
-            cost.add(round(spent), round(spent))
+            spent = round(self._spent[row.name]) - round(self._counted[row.name])
+            self._counted[row.name] = self._spent[row.name]
+            cost.add(spent, spent)
 
     def _conclude(self, row: PlannedRow[SamplePlan], run: SampleRun, seconds: float = 0.0) -> None:
         """Measure a row of which all is drawn; of several workers one does, and the others go on."""

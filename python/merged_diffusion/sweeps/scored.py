@@ -11,23 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from merged_diffusion.errors import (
-    ExpertError,
-    IncompleteError,
-    ResourceError,
-    RunError,
-    SolveError,
-    StorageError,
-)
+from merged_diffusion.errors import ExpertError, SolveError
 from merged_diffusion.jobs.blocks import ALONE, Blocks, Mask, Work
 from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.evaluation import Evaluation
 from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
 from merged_diffusion.jobs.plan import Plan, make_plan
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.likelihood import can_share, log_likelihoods
 from merged_diffusion.runs import KnownRecords, others_at_work
 from merged_diffusion.runs.settings_file import RecordedMachine, read_settings
 from merged_diffusion.scores.differences import Difference, paired
@@ -44,9 +34,8 @@ from merged_diffusion.sweeps.sweep_plan import (
 )
 from merged_diffusion.sweeps.sweep_row import RowError, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
+from merged_diffusion.sweeps.together import Observer, alike, score_alike
 
-Observer = Callable[[str, Record], None]
-Rows = Mapping[str, Evaluation]  # by name
 Taken = Callable[[Work], Iterable[Mask]]  # a pass of `Blocks`
 
 
@@ -129,6 +118,7 @@ class ScoredRows:
                     allow_rebatch=allow_rebatch,
                     strict_env=strict_env,
                     known=plan.known[row.name],
+                    row=row.name,
                 )
                 self._rows[row.name] = self._open.enter_context(evaluation)
         except BaseException:
@@ -151,7 +141,7 @@ class ScoredRows:
 
         Raises `StorageError`, `RunError`, `ResourceError`, `IncompleteError`: what would end every row alike.
         """
-        together, spoilt = _fan(self._rows), set[str]()
+        together, spoilt = alike(self._rows), set[str]()
 
         def told(name: str, error: Exception) -> None:
             spoilt.add(name)
@@ -160,7 +150,7 @@ class ScoredRows:
         *_, last = passes = self._blocks.passes
         try:
             for taken in passes:
-                if together and not _score_alike(together, taken, observe, cost, concludes=taken == last):
+                if together and not score_alike(together, taken, observe, cost, concludes=taken == last):
                     together = {}
                 for name, evaluation in self._rows.items():
                     if name not in together and name not in spoilt:
@@ -208,73 +198,6 @@ def _failures(summary: Mapping[str, object] | None) -> RowError | None:
     )
 
 
-def _score_alike(rows: Rows, taken: Taken, observe: Observer | None, cost: Cost, *, concludes: bool) -> bool:
-    """Score images under rows that can share steps; False where an expert fails."""
-    try:
-        for mask in taken(_work_together(rows)):
-            _score_together(rows, mask, observe, cost)
-    except (StorageError, RunError, ResourceError, IncompleteError):
-        raise
-    except Exception:  # noqa: BLE001  an expert may raise anything; whose row it spoils shows one by one
-        return False
-    for evaluation in rows.values() if concludes else ():
-        evaluation.time_profile = None  # that of all is the sweep's
-        evaluation.conclude()
-    return True
-
-
-def _work_together(rows: Rows) -> Work:
-    """All images under all of the rows; one is done when it is under each."""
-    works = [evaluation.work(evaluation.plan.main) for evaluation in rows.values()]
-    return replace(works[0], name="together", done=lambda: np.all([work.done() for work in works], axis=0))
-
-
-def _fan(rows: Rows) -> Rows:
-    """The rows that begin with the likelihood expert, if there are several that can share its steps."""
-    plans = {name: each.plan for name, each in rows.items() if each.plan.model.gate is None}
-    if any(plan.metric is not LIKELIHOOD for plan in plans.values()):
-        return {}
-    found = [name for name, plan in plans.items() if plan.model.legs(toward="noise")[0].role == "likelihood"]
-    if len(found) < 2:
-        return {}
-    shared = can_share([plans[name].model for name in found], plans[found[0]].settings.options().solver)
-    return {name: rows[name] for name in found} if shared else {}
-
-
-def _score_together(rows: Rows, mask: Mask, observe: Observer | None, cost: Cost) -> None:
-    todo = {name: evaluation.todo(evaluation.plan.main, mask) for name, evaluation in rows.items()}
-    nothing = np.empty(0, dtype=np.int64)
-    wanted = {name: nothing if images is None else images.ids for name, images in todo.items()}
-    first = next(iter(rows))
-    plan = rows[first].plan
-    is_wanted = np.isin(plan.data.ids, np.concatenate(list(wanted.values())))
-    if not is_wanted.any():
-        return
-    images = plan.data.where(is_wanted)
-    counts = dict.fromkeys(rows, 0)
-
-    def keep(name: str, record: Record) -> None:
-        rows[name].keep(rows[name].plan.main, record)
-        counts[name] += record.total_evaluations
-        if observe is not None:
-            observe(name, record)
-
-    result = log_likelihoods(
-        {name: evaluation.plan.model for name, evaluation in rows.items()},
-        images,
-        plan.settings.options(),
-        wanted=wanted,
-        labels=plan.labels(images),
-        on_record=keep,
-    )[first]
-    single_runs = sum(counts.values())
-    cost.add(result.tally["evaluations"], single_runs, result.time_profile)
-    for name, evaluation in rows.items():  # the time of all, in proportion to what each would have taken
-        share = counts[name] / single_runs
-        evaluation.seconds += share * result.seconds
-        evaluation.seconds_outside_network += share * result.seconds_outside_network
-
-
 def _score_alone(
     name: str,
     evaluation: Evaluation,
@@ -285,11 +208,8 @@ def _score_alone(
     *,
     concludes: bool,
 ) -> None:
-    spent = 0
-
     def note(_: str, record: Record) -> None:
-        nonlocal spent
-        spent += record.total_evaluations
+        cost.add(record.total_evaluations, record.total_evaluations)
         if observe is not None:
             observe(name, record)
 
@@ -297,4 +217,4 @@ def _score_alone(
         evaluation.go_through(taken, note)
         if concludes:
             evaluation.conclude()
-    cost.add(spent, spent, evaluation.time_profile if concludes else None)
+    cost.add(0, 0, evaluation.time_profile if concludes else None)

@@ -1,0 +1,254 @@
+"""Blocks for the workers of a crew, by their speed (`block_sizes`): handed out, heard of, handed out again.
+
+One process hands out all and keeps all. While it asks for the next mask, what the workers have done is kept
+as it comes; a mask is given once a worker is free for it. A first pass hands out all of every work, so that
+no worker waits for the end of one; the second waits, and hands out again what a worker that is gone, or that
+is far behind its own speed, has left.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from merged_diffusion.errors import MergedDiffusionError, ResourceError, RunMismatchError
+from merged_diffusion.jobs.block_sizes import least_units, next_units, seconds_allowed
+from merged_diffusion.jobs.blocks import Mask, Work
+from merged_diffusion.jobs.crew import (
+    Ended,
+    Failed,
+    Items,
+    Keep,
+    Key,
+    Lost,
+    Message,
+    Pool,
+    Ready,
+    Remark,
+    Spent,
+    Task,
+)
+from merged_diffusion.runs.environment import Versions
+from merged_diffusion.runs.settings_file import listed
+
+POLL_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 60.0  # after which it is told that no worker is there
+MOST_LOST: Final = 10  # workers, one after the other, before anybody has done an image
+
+
+@dataclass
+class _Block:
+    """Units of a work that a worker is at."""
+
+    work: str
+    units: frozenset[int]
+    n_images: int
+    begun: float
+    expected: float | None  # seconds
+    keep: Keep
+    ended: Callable[[Spent], object]
+
+
+@dataclass
+class _Worker:
+    number: int
+    where: str = ""
+    is_ready: bool = False
+    versions: Versions | None = None  # where they are others than here
+    speed: float | None = None  # images a second, of its last block
+    block: _Block | None = None
+
+
+@dataclass
+class CrewShares:
+    """The blocks of a crew of workers, out of a ``pool``; it is `Blocks`, and the `Crew` that computes them.
+
+    ``versions`` are those of this process; with ``strict_env`` a worker of others is refused. ``tell`` is
+    told of workers that come and go.
+    """
+
+    pool: Pool
+    versions: Versions
+    strict_env: bool = False
+    tell: Callable[[str], object] = lambda _: None
+    clock: Callable[[], float] = time.monotonic
+    shard: tuple[int, int] = field(default=(0, 1), init=False)
+    answers_for: tuple[int, int] = field(default=(0, 1), init=False)
+    _workers: dict[int, _Worker] = field(default_factory=dict, init=False)
+    _given: tuple[_Worker, str, frozenset[int], int] | None = field(default=None, init=False)
+    _spoilt: dict[str, Exception] = field(default_factory=dict, init=False)  # by work
+    _done: set[tuple[Key, int]] = field(default_factory=set, init=False)
+    _refused: list[Exception] = field(default_factory=list, init=False)
+    _n_lost: int = field(default=0, init=False)  # since an image was done
+    _told: set[str] = field(default_factory=set, init=False)
+
+    @property
+    def crew(self) -> Self:
+        """Itself."""
+        return self
+
+    @property
+    def passes(self) -> tuple[Callable[[Work], Iterator[Mask]], ...]:
+        """All of every work once, then what is missing."""
+        return self.first, self.rest
+
+    def first(self, work: Work) -> Iterator[Mask]:
+        """Every unit without a record, once; it does not wait for the last of them."""
+        yield from self._handed_out(work, sorted(work.open_units() - self._busy(work)))
+
+    def rest(self, work: Work) -> Iterator[Mask]:
+        """What workers that are gone or late have left, until all images have a record."""
+        while True:
+            self._attend(0.0)
+            self._check(work)
+            busy = self._busy(work)
+            orphans = sorted(work.open_units() - busy)
+            if orphans:
+                yield from self._handed_out(work, orphans)
+            elif not busy:
+                return
+            else:
+                while self._busy(work) == busy:
+                    self._attend(POLL_SECONDS)
+
+    def begin(self, task: Task, keep: Keep, ended: Callable[[Spent], object]) -> None:
+        """Begin the task of the mask that was given last."""
+        if self._given is None:
+            raise RuntimeError("a task without a mask")
+        (worker, work, units, n), self._given = self._given, None
+        expected = None if worker.speed is None else n / worker.speed
+        worker.block = _Block(work, units, n, self.clock(), expected, keep, ended)
+        self.pool.give(worker.number, task)
+
+    def _handed_out(self, work: Work, units: Sequence[int]) -> Iterator[Mask]:
+        at = 0
+        while at < len(units):
+            worker, size = self._free(work, len(units) - at)
+            block = frozenset(units[at : at + size])
+            mask = work.mask(sorted(block))
+            at += size
+            self._given = worker, work.name, block, int(mask.sum())
+            yield mask
+            self._given = None
+
+    def _free(self, work: Work, left: int) -> tuple[_Worker, int]:
+        """A worker that has nothing to do, the fastest first, and how many units it takes."""
+        begin = self.clock()
+        while True:
+            self._attend(0.0)
+            self._check(work)
+            self._recruit(math.ceil(left / least_units(work)))
+            ready = [worker for worker in self._workers.values() if worker.is_ready]
+            free = [worker for worker in ready if worker.block is None]
+            for worker in sorted(free, key=lambda one: -(one.speed or math.inf)):
+                others = [o.speed for o in ready if o is not worker and not self._is_late(o)]
+                known = [speed for speed in others if speed is not None]
+                # Those that are free and faster were asked before, and the others are at work.
+                size = next_units(work, left, worker.speed, known, len(others) - len(known), lambda _: True)
+                if size:
+                    return worker, min(size, left)
+            if not ready and self.clock() - begin > PATIENCE_SECONDS:
+                self._say("no worker has begun yet: the cluster has no room for one, or loads its networks")
+            self._attend(POLL_SECONDS)
+
+    def _recruit(self, n_blocks: int) -> None:
+        """Have as many workers as there is room, and work, for."""
+        n_busy = sum(worker.block is not None for worker in self._workers.values())
+        wanted = min(self.pool.room() - len(self._refused), n_busy + n_blocks)
+        if self._refused and wanted < 1 and not self._workers:
+            raise self._refused[-1]
+        while len(self._workers) < wanted:
+            number = self.pool.hire()
+            self._workers[number] = _Worker(number)
+
+    def _busy(self, work: Work) -> frozenset[int]:
+        """Units of a work that are in a block which is not late."""
+        blocks = [w.block for w in self._workers.values() if w.block is not None and not self._is_late(w)]
+        return frozenset().union(*(block.units for block in blocks if block.work == work.name))
+
+    def _is_late(self, worker: _Worker) -> bool:
+        block = worker.block
+        return block is not None and self.clock() - block.begun > seconds_allowed(block.expected)
+
+    def _check(self, work: Work) -> None:
+        """Raise what a worker found wrong with a work."""
+        if work.name in self._spoilt:
+            raise self._spoilt[work.name]
+
+    def _attend(self, seconds: float) -> None:
+        for number, message in self.pool.hear(seconds):
+            worker = self._workers.get(number)
+            if worker is not None:
+                self._take_in(worker, message)
+
+    def _take_in(self, worker: _Worker, message: Message) -> None:
+        block = worker.block
+        match message:
+            case Ready():
+                self._welcome(worker, message)
+            case Items(items):
+                self._keep(worker, items)
+            case Ended(spent, seconds) if block is not None:
+                worker.speed, worker.block = block.n_images / max(seconds, 1e-9), None
+                block.ended(spent)
+            case Failed(error) if block is None:
+                self._refuse(worker, error)
+            case Failed(error) if block is not None:
+                worker.block = None
+                self._spoilt.setdefault(block.work, error)
+            case Lost(reason):
+                self._lose(worker, reason)
+            case Remark(warning):
+                warnings.warn(warning, stacklevel=2)
+
+    def _keep(self, worker: _Worker, items: Sequence[tuple[Key, Sequence[int], object]]) -> None:
+        for key, ids, item in items:
+            names = {(key, int(number)) for number in ids}
+            # A block that was late, or a row that is done without the others, may bring an image again.
+            if worker.block is not None and not names <= self._done:
+                self._n_lost = 0
+                self._done |= names
+                worker.block.keep(key, item, worker.versions)
+
+    def _welcome(self, worker: _Worker, ready: Ready) -> None:
+        worker.where, worker.is_ready = ready.where, True
+        names = sorted({*self.versions, *ready.versions})
+        pairs = {name: (ready.versions.get(name), self.versions.get(name)) for name in names}
+        found = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        if found and self.strict_env:
+            text = f"a worker on {ready.where} has another environment: {listed(found)}"
+            self._refuse(worker, RunMismatchError(text, hint="--strict-env was given"))
+        elif found:
+            worker.versions = ready.versions
+            self._say(f"workers on {ready.where} have another environment: {listed(found)}")
+
+    def _refuse(self, worker: _Worker, error: Exception) -> None:
+        """Go on without a worker that cannot begin; `_recruit` raises its error where there is no other."""
+        self._drop(worker)
+        self._refused.append(error)
+        if self._workers:
+            reason = error.message if isinstance(error, MergedDiffusionError) else error
+            self._say(f"a worker cannot begin: {reason}")
+
+    def _lose(self, worker: _Worker, reason: str) -> None:
+        self._drop(worker)
+        self._n_lost += 1
+        if self._n_lost >= MOST_LOST:
+            raise ResourceError(
+                f"{self._n_lost} workers were lost one after the other, and nobody did an image: {reason}",
+                hint="where their memory does not suffice, a smaller --batch-size may help",
+            )
+        self._say(f"lost a worker{f' on {worker.where}' if worker.where else ''}: {reason}", again=True)
+
+    def _drop(self, worker: _Worker) -> None:
+        self.pool.dismiss(worker.number)
+        del self._workers[worker.number]
+
+    def _say(self, text: str, *, again: bool = False) -> None:
+        if again or text not in self._told:
+            self._told.add(text)
+            self.tell(text)
