@@ -1,10 +1,11 @@
 """How near to the ideal time do workers of different speed come? And do they leave the records of one?
 
-Worker processes on this machine share a ``sweep`` through a store; their experts sleep at each call in the
+Worker processes on this machine share a ``sweep`` through a store, or are those of a Ray of two nodes
+(``--ray``, extra ``ray``), of which the slow worker is one; their experts sleep at each call in the
 place of computing, one of them so many times longer. The ideal time is that of the same calls in the
 proportion of the speeds. It is counted from the first record to the last one, without what starting takes.
 
-    python benches/python/shares.py --workers 4 --slow 8 --images 96
+    python benches/python/shares.py --workers 4 --slow 8 --images 96 [--ray]
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--sleep", type=float, default=0.01, help="seconds of a call of the others")
     parser.add_argument("--etas", default="0.2,0.4,0.6")
     parser.add_argument("--kill", type=int, help="the worker to kill when a third of the images is there")
+    parser.add_argument("--ray", action="store_true", help="by Ray, in the place of a store")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measure(given, Path(folder))))
@@ -66,20 +68,35 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, object]:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
 
     speeds = [1.0] * (given.workers - 1) + [1 / given.slow]
-    workers = [
-        begin("run", given.sleep / speed, "--shard", f"{i}/{given.workers}", "--store", f"127.0.0.1:{port}")
-        for i, speed in enumerate(speeds)
-    ]
+    if given.ray:
+        nodes = RayNodes(given.sleep, speeds)
+        commands = [begin("run", given.sleep, "--ray", nodes.address)]
+        kill = nodes.kill
+    else:
+        commands = [
+            begin(
+                "run", given.sleep / speed, "--shard", f"{i}/{given.workers}", "--store", f"127.0.0.1:{port}"
+            )
+            for i, speed in enumerate(speeds)
+        ]
+
+        def kill(worker: int) -> None:
+            commands[worker].kill()
+
+    is_killed = given.kill is None
     first, last, n_wanted = None, 0.0, given.images * len(given.etas.split(","))
     while (n := _count(folder / "run")) < n_wanted:
         last = time.monotonic()
         first = last if first is None and n else first
-        if given.kill is not None and n > n_wanted / 3 and workers[given.kill].poll() is None:
-            workers[given.kill].kill()
+        if not is_killed and n > n_wanted / 3:
+            is_killed = True
+            kill(given.kill)
         time.sleep(0.02)
     took = time.monotonic() - (first or last)
-    for i, worker in enumerate(workers):
-        assert worker.wait() == 0 or i == given.kill
+    for i, command in enumerate(commands):
+        assert command.wait() == 0 or (i == given.kill and not given.ray)
+    if given.ray:
+        nodes.close()
     assert begin("one", 0.0).wait() == 0
     from merged_diffusion.runs import open_run
 
@@ -88,6 +105,41 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, object]:
     spent = json.loads((folder / "one" / "sweep.json").read_text())["evaluations"]["spent"]
     ideal = spent * given.sleep / sum(speeds)
     return {"seconds": took, "ideal": ideal, "ratio": took / ideal, "same_records": one == run}
+
+
+class RayNodes:
+    """A node for the fast workers and one for the slow one; the head computes nothing."""
+
+    def __init__(self, sleep: float, speeds: list[float]) -> None:
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        from ray.cluster_utils import Cluster
+
+        small = {"object_store_memory": 80_000_000}
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0} | small)
+        self.address = self._cluster.address
+        fast, slow = (
+            self._cluster.add_node(num_cpus=n, env_vars={"SLEEP": str(sleep / speed)}, **small)
+            for n, speed in ((len(speeds) - 1, speeds[0]), (1, speeds[-1]))
+        )
+        self._raylets = [
+            node.all_processes["raylet"][0].process.pid for node in [fast] * (len(speeds) - 1) + [slow]
+        ]
+
+    def kill(self, worker: int) -> None:
+        """One of its node."""
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                name = (path / "cmdline").read_bytes()
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == self._raylets[worker] and b"RayProcess" in name:
+                os.kill(int(path.name), 9)
+                return
+        raise AssertionError("no worker is there")
+
+    def close(self) -> None:
+        self._cluster.shutdown()
 
 
 def _count(folder: Path) -> int:

@@ -145,7 +145,9 @@ class CrewShares:
             ready = [worker for worker in self._workers.values() if worker.is_ready]
             free = [worker for worker in ready if worker.block is None]
             for worker in sorted(free, key=lambda one: -(one.speed or math.inf)):
-                others = [o.speed for o in ready if o is not worker and not self._is_late(o)]
+                # Those that load their networks will be there, too.
+                everyone = self._workers.values()
+                others = [o.speed for o in everyone if o is not worker and not self._is_late(o)]
                 known = [speed for speed in others if speed is not None]
                 # Those that are free and faster were asked before, and the others are at work.
                 size = next_units(work, left, worker.speed, known, len(others) - len(known), lambda _: True)

@@ -1,4 +1,4 @@
-"""Worker processes of a Ray cluster (Moritz et al. 2018): where they run is Ray's affair.
+"""Worker processes of a Ray cluster: where they run is Ray's affair.
 
 Each is an actor that holds the networks; a task is a call of it whose results stream back. Nothing is retried
 by Ray, which would begin a block anew: what is missing of one that was lost is handed out again.
