@@ -54,7 +54,8 @@ def check(given: options.Given, environment: Mapping[str, str]) -> None:
             f"--ray {where} beside {others[0] if rank is None else rank.variables}: both share the images",
             hint="one command with --ray is enough, and it is begun once",
         )
-    if find_spec("ray") is None:
+    found = find_spec("ray")
+    if found is None or found.origin is None:  # a folder of that name is no package
         raise UsageError(
             f"--ray {where}, but Ray is not installed", hint="pip install 'merged-diffusion[ray]'"
         )

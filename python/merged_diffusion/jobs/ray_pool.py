@@ -58,17 +58,19 @@ class RayPool:
     @property
     def words(self) -> str:
         """How many workers of which size there is room for."""
-        unit = self._kind if self._need == 1 else f"{self._kind}s"
-        n = self.room()
-        return f"room for {n} worker{'s' * (n != 1)} of {self._need} {unit}"
+        unit, n = self._kind if self._need == 1 else f"{self._kind}s", self._n_places()
+        return f"room for {n or 'no'} worker{'s' * (n != 1)} of {self._need} {unit}{'' if n else ' yet'}"
 
     def room(self) -> int:
         """By the resources of the nodes that are there; at least 1, so that a cluster that grows does."""
+        return max(1, self._n_places())
+
+    def _n_places(self) -> int:
         now = time.monotonic()
         if self._counted is None or now - self._counted[0] > ROOM_SECONDS:
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
             n = sum(int(resources.get(self._kind, 0) // self._need) for resources in nodes)
-            self._counted = now, max(1, n)
+            self._counted = now, n
         return self._counted[1]
 
     def hire(self) -> int:
