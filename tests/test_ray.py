@@ -204,9 +204,12 @@ def test_samples_and_bounds_are_those_of_one_process(start, nodes, tmp_path):
         assert records(tmp_path / "ray" / part) == records(tmp_path / "one" / part)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_keeps_what_is_there(start, tmp_path, number, code):
-    driver = start("nll", *SETTINGS, "--limit", "360", "--out", "run", "--json", "--ray", "local")
+@pytest.mark.parametrize(
+    ("number", "code", "where"), [(signal.SIGINT, 130, "local"), (signal.SIGTERM, 143, "")]
+)
+def test_a_signal_keeps_what_is_there(start, nodes, tmp_path, number, code, where):
+    where = where or nodes.address
+    driver = start("nll", *SETTINGS, "--limit", "360", "--out", "run", "--json", "--ray", where)
     wait(lambda: count(tmp_path / "run") >= 2, driver)
     driver.send_signal(number)
     out, _ = end(driver, code)
