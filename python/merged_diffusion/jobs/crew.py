@@ -34,14 +34,14 @@ class Spent:
 class Task(Protocol):
     """Images to be computed; small, for it travels."""
 
-    def run(self, plans: Mapping[str, Any], tell: Tell) -> Spent:
+    def run(self, plans: Mapping[str, object], tell: Tell) -> Spent:
         """Compute them under the plan of their row, of those that a recipe makes."""
 
 
 class Recipe(Protocol):
     """How a worker makes the plans of a command where it is; small, for it travels."""
 
-    def made(self) -> Mapping[str, Any]:
+    def made(self) -> Mapping[str, object]:
         """The plan of each row, its data and networks loaded; `RunMismatchError` where they are others."""
 
     @property

@@ -135,7 +135,7 @@ def _connected(address: str) -> Any:
     import ray
 
     is_local = address == LOCAL
-    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_BYTES}
+    own: dict[str, object] = {"include_dashboard": False, "object_store_memory": OBJECT_BYTES}
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:

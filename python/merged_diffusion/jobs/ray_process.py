@@ -68,7 +68,7 @@ class RayProcess:
         except BaseException as error:  # noqa: BLE001  an expert's file may raise anything
             self._said.put(Failed(sendable(error)))
 
-    def _carried_out(self, task: Task, plans: Mapping[str, Any]) -> Ended | Failed:
+    def _carried_out(self, task: Task, plans: Mapping[str, object]) -> Ended | Failed:
         def tell(key: Key, ids: Sequence[int], item: object) -> None:
             self._said.put(Items([(key, ids, item)]))
 

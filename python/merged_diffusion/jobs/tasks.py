@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -45,15 +45,22 @@ class ScoreTask:
     ids: Integers
     path: PathEvidence | None
 
-    def run(self, plans: Mapping[str, Any], tell: Tell) -> Spent:
+    def run(self, plans: Mapping[str, object], tell: Tell) -> Spent:
         """Tell each record."""
-        plan: Plan = plans[self.row]
+        plan = cast(Plan, plans[self.row])
         images = plan.data.where(np.isin(plan.data.ids, self.ids))
 
         def keep(record: Record) -> None:
             tell((self.row, self.model), [record.id], record)
 
         return score(plan, self.model, images, self.path, keep)
+
+
+class Drawable(Protocol):
+    """The plan of samples."""
+
+    def drawn(self, ids: Integers, keep: Callable[[Samples], object]) -> Samples:
+        """Images of ids, each batch handed on as it is made."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,11 @@ class DrawTask:
     row: str
     ids: Integers
 
-    def run(self, plans: Mapping[str, Any], tell: Tell) -> Spent:
+    def run(self, plans: Mapping[str, object], tell: Tell) -> Spent:
         """Tell each batch."""
 
         def keep(samples: Samples) -> None:
             tell((self.row, ""), samples.ids.tolist(), samples)
 
-        return Spent(time_profile=plans[self.row].drawn(self.ids, keep).time_profile)
+        plan = cast(Drawable, plans[self.row])
+        return Spent(time_profile=plan.drawn(self.ids, keep).time_profile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -47,13 +47,14 @@ class TogetherTask:
 
     wanted: Wanted
 
-    def run(self, plans: Mapping[str, Any], tell: Tell) -> Spent:
+    def run(self, plans: Mapping[str, object], tell: Tell) -> Spent:
         """Tell each record, with its row."""
+        rows = cast(Mapping[str, Plan], plans)
 
         def keep(row: str, record: Record) -> None:
-            tell((row, plans[row].main), [record.id], record)
+            tell((row, rows[row].main), [record.id], record)
 
-        return score_rows(plans, self.wanted, keep)
+        return score_rows(rows, self.wanted, keep)
 
 
 def alike(rows: Rows) -> Rows:
