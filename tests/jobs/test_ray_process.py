@@ -26,6 +26,8 @@ from merged_diffusion.sweeps.sweep_recipe import SweepRecipe
 
 FEW = {"data": "digits", "limit": 5, "tol": 0.05, "device": "cpu", "threads": 1, "batch_size": 1}
 SAMPLING = Sampling(Heun(2), 3)
+# Of the digits' experts, and of few images; a test of their own is elsewhere.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 class OnePool:
