@@ -125,6 +125,11 @@ class JointShare:
         self._seen.update(dict.fromkeys(range(self.shard[1]), self.clock()))
 
     @property
+    def crew(self) -> None:
+        """None: it computes itself."""
+        return
+
+    @property
     def passes(self) -> tuple[Callable[[Work], Iterator[Mask]], ...]:
         """The share, then what workers that are gone have left."""
         return FixedShare(self.shard).passes[0], self._rest
