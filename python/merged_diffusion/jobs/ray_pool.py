@@ -11,8 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -93,10 +93,11 @@ class RayPool:
         if not numbers:
             time.sleep(seconds)
             return []
-        ready, _ = self._ray.wait(list(numbers), num_returns=1, timeout=seconds)
-        if ready:
-            ready, _ = self._ray.wait(list(numbers), num_returns=len(numbers), timeout=0)
-        return [(numbers[one], message) for one in ready for message in self._said(numbers[one], one)]
+        with _terminated_afterwards():
+            ready, _ = self._ray.wait(list(numbers), num_returns=1, timeout=seconds)
+            if ready:
+                ready, _ = self._ray.wait(list(numbers), num_returns=len(numbers), timeout=0)
+            return [(numbers[one], message) for one in ready for message in self._said(numbers[one], one)]
 
     def _said(self, number: int, waited: Any) -> Sequence[Message]:
         is_stream = not isinstance(waited, self._ray.ObjectRef)
@@ -126,6 +127,22 @@ class RayPool:
         for number in list(self._actors):
             self.dismiss(number)
         self._ray.shutdown()
+
+
+@contextmanager
+def _terminated_afterwards() -> Iterator[None]:
+    """SIGTERM once a call of Ray is over, which turns what a handler raises in it into something else."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        if came:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _connected(address: str) -> Any:
