@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import merged_diffusion as md
-from merged_diffusion.jobs import quadrature_pilot
+from merged_diffusion.jobs import gamma_scans, quadrature_pilot
 
 DIGITS = ("nll", "--data", "digits", "--json")
 ROUGH = """
@@ -27,6 +27,22 @@ class Rough(torch.nn.Module):
 
 expert = Rough()
 """
+
+
+SPIKED = (
+    ROUGH.replace("rough", "spiked")
+    .replace(
+        "0.02 * torch.sin(50 * z)", "2 * torch.exp(-500 * (gamma + 2) ** 2).to(z.dtype).view(-1, 1, 1, 1) * z"
+    )
+    .replace("self.calls = 0", "self.weight = torch.nn.Parameter(torch.zeros(1))")
+)
+
+
+@pytest.fixture
+def spiked(tmp_path):
+    path = tmp_path / "spiked.py"
+    path.write_text(SPIKED)
+    return f"{path}:expert"
 
 
 @pytest.fixture
@@ -132,3 +148,47 @@ def test_dopri5_has_nothing_to_measure(run_cli, word):
     result = run_cli("nll", "--data", "digits", "--limit", 1, "--quad-check", word, "--method", "dopri5")
     assert result.code == 2
     assert f"--quad-check {word} measures the quadrature of method adams" in result.err
+
+
+def test_bundled_experts_are_known_to_have_no_spike_and_nothing_is_measured(run_cli, monkeypatch):
+    monkeypatch.setattr(gamma_scans, "_measured", None)
+    found = run_cli(*DIGITS, "--limit", 1, "--quad-check", "all", "--out", "run").json
+    assert set(found["gamma_scan"]) == {"likelihood", "quality"}
+    assert all(scan["spikes"] == [] for scan in found["gamma_scan"].values())
+    assert "spikes" not in found
+    kept = json.loads(Path("run/settings.json").read_text())["settings"]["gamma_scan"]
+    assert kept == found["gamma_scan"] == run_cli("runs", "show", "run", "--json").json["gamma_scan"]
+    assert "gamma_scan" not in run_cli(*DIGITS, "--limit", 1, "--quad-check", "off").json
+
+
+def test_a_spike_in_gamma_is_told_everywhere_and_measured_once(run_cli, spiked, tmp_path, monkeypatch):
+    monkeypatch.setenv("MERGED_DIFFUSION_CACHE", str(tmp_path / "cache"))
+    words = ("nll", "--data", "digits", "--limit", 1, "--expert", spiked, "--preset", "fast")
+    short = run_cli(*words, "--json").json
+    assert "gamma_scan" not in short  # the scan would be more than the run
+    result = run_cli(*words, "--quad-check", "all", "--out", "run")
+    assert result.code == 0, result.err
+    for text in (result.err, result.out, run_cli("runs", "show", "run").out):
+        assert "warning: expert spiked changes within about" in text
+    shown = run_cli("runs", "show", "run", "--json").json
+    assert shown["spikes"] is True
+    ((role, scan),) = shown["gamma_scan"].items()
+    assert role in ("likelihood", "quality")
+    assert abs(scan["spikes"][0]["gamma"] + 2.0) < 0.1
+    report = run_cli("runs", "report", "run", "--out", "page.html")
+    assert report.code == 0, report.err
+    assert "expert spiked changes within about" in Path("page.html").read_text()
+    monkeypatch.setattr(gamma_scans, "_measured", None)
+    again = run_cli(*words, "--json", "--seed", 1)  # from the cache, however short the run
+    assert "warning: expert spiked changes within about" in again.err
+    assert again.json["spikes"] is True
+
+
+def test_long_runs_are_scanned(run_cli, spiked, tmp_path, monkeypatch):
+    monkeypatch.setenv("MERGED_DIFFUSION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gamma_scans, "SHARE", 100.0)
+    words = ("nll", "--data", "digits", "--limit", 1, "--expert", spiked, "--preset", "fast", "--json")
+    assert run_cli(*words).json["spikes"] is True
+    assert len(list((tmp_path / "cache" / gamma_scans.FOLDER).iterdir())) == 1
+    next((tmp_path / "cache" / gamma_scans.FOLDER).iterdir()).write_text("{")  # damaged: measured again
+    assert run_cli(*words).json["spikes"] is True

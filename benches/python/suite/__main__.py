@@ -13,7 +13,7 @@ import torch
 from merged_diffusion import _core
 from suite import __doc__ as question
 from suite.peers import missing
-from suite.plan import measure_problem
+from suite.plan import PIPELINE, RUNGE_KUTTA, measure_problem
 from suite.problems import PROBLEMS
 from suite.report import written
 from suite.store import Store
@@ -37,8 +37,20 @@ BPD_TOL = 5e-3
     help="One of the problems; may be repeated. All without it.",
 )
 @click.option("--quick", is_flag=True, help="A few images, tolerances and seeds: to see whether it works.")
+@click.option(
+    "--images", type=click.IntRange(min=2), default=N_IMAGES, show_default=True, help="Of a problem, at most."
+)
+@click.option(
+    "--peer",
+    "peers",
+    type=click.Choice(RUNGE_KUTTA),
+    multiple=True,
+    help="One of the Runge-Kutta solvers beside the paper's; may be repeated. All without it.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-def main(out: Path, names: tuple[str, ...], quick: bool, threads: int) -> None:
+def main(
+    out: Path, names: tuple[str, ...], quick: bool, images: int, peers: tuple[str, ...], threads: int
+) -> None:
     torch.set_num_threads(threads)
     _core.set_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
@@ -46,7 +58,11 @@ def main(out: Path, names: tuple[str, ...], quick: bool, threads: int) -> None:
     left_out = missing()
     measured = {
         name: measure_problem(
-            PROBLEMS[name](QUICK if quick else N_IMAGES, out), store, missing=left_out, quick=quick
+            PROBLEMS[name](QUICK if quick else images, out),
+            store,
+            missing=left_out,
+            peers=(PIPELINE, *peers) if peers else RUNGE_KUTTA,
+            quick=quick,
         )
         for name in names or PROBLEMS
     }

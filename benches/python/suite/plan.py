@@ -25,7 +25,8 @@ ADAMS: Final = (
     *((3e-4, 0.35), (1e-4, 0.25), (3e-5, 0.18)),
 )
 TOLERANCES: Final = (1e-3, 3e-4, 1e-4, 3e-5, PAPER, 1e-6, 1e-7)
-RUNGE_KUTTA: Final = ("scipy", "torchdiffeq", "torchode", "dopri5-shared", "dopri5")
+PIPELINE: Final = "scipy"
+RUNGE_KUTTA: Final = (PIPELINE, "torchdiffeq", "torchode", "dopri5-shared", "dopri5")
 REFERENCE: Final = Setting("dopri5", 1e-8, dtype="float64")
 # Probes that the paper's pipeline averages, and how many seeds of each.
 AVERAGED: Final = {1: 8, 4: 4, 16: 2}
@@ -51,7 +52,7 @@ class Scope:
 WHOLE: Final = Scope()
 QUICK: Final = Scope(tolerances=(1e-4, PAPER, 1e-6), adams=ADAMS[1:6:2], averaged={1: 2, 4: 1}, seeds=2)
 COSTLY: Final = Scope(
-    solvers=("scipy",),
+    solvers=(PIPELINE,),
     tolerances=(1e-4, PAPER, 1e-6),
     adams=ADAMS[1:7],
     averaged={1: 4, 4: 2},
@@ -75,9 +76,14 @@ class Measured:
 
 
 def measure_problem(
-    problem: Problem, store: Store, *, missing: Mapping[str, str], quick: bool = False
+    problem: Problem,
+    store: Store,
+    *,
+    missing: Mapping[str, str],
+    peers: Sequence[str] = RUNGE_KUTTA,
+    quick: bool = False,
 ) -> Measured:
-    """Every cell, from the store where it is there."""
+    """Every cell, from the store where it is there; ``peers`` are the Runge-Kutta solvers."""
     cost = store.kept(problem.name, "product-cost", lambda: {"ratio": measure.product_cost(problem)})
 
     def found(setting: Setting) -> Found:
@@ -91,7 +97,7 @@ def measure_problem(
         ]
 
     scope = QUICK if quick else COSTLY if problem.costly else WHOLE
-    solvers = [name for name in scope.solvers if name not in missing]
+    solvers = [name for name in scope.solvers if name in peers and name not in missing]
     reference = found(scope.reference).nats
     curves = {name: errors(settings, reference) for name, settings in _curves(solvers, scope).items()}
     exact = _exact(problem, found)

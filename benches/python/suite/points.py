@@ -23,7 +23,7 @@ def scored(model: MergedModel, points: Floats, *, seed: int = 0, **words: Any) -
         seed=seed,
         dequantise="none",
         solver=solver_of(words),
-        probes=Probes(words.get("probes", 1), words.get("probe")),
+        probes=Probes(words.get("probes", 1), words.get("probe"), companion=words.get("companion", False)),
         machine=Machine(**machine),
     )
     return score_points(model, points, options).check()

@@ -52,6 +52,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         from merged_diffusion.cli.json_lines import Lines
         from merged_diffusion.cli.progress import Progress
         from merged_diffusion.jobs.evaluation import Evaluation
+        from merged_diffusion.jobs.gamma_scans import with_scans
         from merged_diffusion.jobs.metrics import LIKELIHOOD
         from merged_diffusion.jobs.path_pilot import with_path_evidence
         from merged_diffusion.jobs.pilot import tried
@@ -85,6 +86,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
             confirm(cost.seconds, yes=given["yes"])
             plan = with_precision_cost(plan, out, plan.n_left((0, 1), known))
             plan = with_quadrature(plan, out, plan.n_left(worker.shard, known))
+            plan = with_scans(plan, out, plan.n_left(worker.shard, known))
             plan = with_path_evidence(plan, out, plan.n_left((0, 1), known))
             keep = {key: given[key] for key in ("allow_rebatch", "strict_env")}
             with (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.jobs.precision_cost import cost_in
 from merged_diffusion.roles import BOTH, roles_in
-from merged_diffusion.scores.means import Means, MeansOfDensities
+from merged_diffusion.scores.means import MeanOfLikelihoods, Means, MeansOfDensities
 
 if TYPE_CHECKING:
     # What a kept run shows needs no torch, and what shows nothing needs none of these.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from merged_diffusion.scores.differences import Difference
 
 SHOWN_FAILURES: Final = 5
+NOTED: Final = 0.5  # of the standard error of a mean: its own errors are told from there on
 MINUS: Final = "\N{MINUS SIGN}"
 
 
@@ -86,6 +87,14 @@ def evaluations(count: Mapping[str, float] | None) -> str:
     return "" if count is None else f"   {count['total']:.0f} evaluations/image"
 
 
+def own_error(means: Means) -> tuple[float | None, float | None]:
+    """What probes and solver leave in the mean, where it is known, and its standard error."""
+    found = means.log_density_nats if isinstance(means, MeansOfDensities) else means.bits_per_dim
+    if not isinstance(found, MeanOfLikelihoods):
+        return None, None
+    return found.total_error, found.se
+
+
 def error(se: float | None) -> str:
     """A standard error; nothing where one image gives none."""
     return "" if se is None else f" ± {se:.3f}"
@@ -134,8 +143,11 @@ def _remarks(summary: Summary) -> Iterator[str]:
             "alike: is every expert what it is declared to be?"
         )
     unit = "nats" if isinstance(means, MeansOfDensities) else "bits/dim"
-    if summary.rough_trace and summary.quadrature is not None:
-        yield f"warning: {summary.quadrature.words(unit)}"
+    for words in summary.rough_words(unit):
+        yield f"warning: {words}"
+    total, se = own_error(means)
+    if total is not None and se is not None and total > NOTED * se:
+        yield f"its probes and its solver leave {total:.2g} {unit} in the mean, beside the choice of images"
     if summary.path_evidence is not None:
         yield f"path: {summary.path_evidence.words(unit)}"
     precision = identity.settings.get("precision")

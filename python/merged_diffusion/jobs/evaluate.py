@@ -22,6 +22,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.jobs.blocks import FixedShare
 from merged_diffusion.jobs.evaluation import Evaluation, Observer
+from merged_diffusion.jobs.gamma_scans import with_scans
 from merged_diffusion.jobs.metrics import LIKELIHOOD, Metric, chosen_metric
 from merged_diffusion.jobs.path_pilot import with_path_evidence
 from merged_diffusion.jobs.pilot import tried
@@ -129,6 +130,7 @@ def evaluate(
         known = plan.known(path)
         plan = with_precision_cost(plan, path, plan.n_left((0, 1), known))
         plan = with_quadrature(plan, path, plan.n_left(shard, known))
+        plan = with_scans(plan, path, plan.n_left(shard, known))
         plan = with_path_evidence(plan, path, plan.n_left((0, 1), known))
         with Evaluation(plan, out=path, blocks=FixedShare(shard), known=known) as evaluation:
             evaluation.run(observe)

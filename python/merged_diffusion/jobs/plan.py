@@ -31,7 +31,6 @@ from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.legs import asked_over
 from merged_diffusion.likelihood.path_evidence import PathEvidence
-from merged_diffusion.likelihood.quadrature_check import QuadratureCheck
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.runs import KnownRecords, settings_file, versions
 from merged_diffusion.runs.settings_file import RecordedMachine, meaning_digest, read_settings
@@ -51,7 +50,7 @@ class Plan(ModelPlan):
     whole: Data
     metric: Metric = LIKELIHOOD
     data_seconds: float = 0.0  # what loading took
-    quadrature: QuadratureCheck | None = None  # of a pilot under the model itself
+    checks: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # what was found of the model
     paths: Mapping[str, PathEvidence] = field(default_factory=dict)  # of a pilot under each model
     precision_costs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # likewise
 
@@ -62,8 +61,7 @@ class Plan(ModelPlan):
     def identity(self, name: str) -> Identity:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
         model, settings, whole = self.models.models[name], self.metric.described(self.settings), self.whole
-        if self.quadrature is not None and name == self.main:
-            settings |= {settings_file.QUADRATURE: self.quadrature.as_dict()}
+        settings |= self.checks if name == self.main else {}
         if name in self.paths:
             settings |= {settings_file.PATH: self.paths[name].as_dict()}
         if name in self.precision_costs:

@@ -37,7 +37,7 @@ def with_quadrature(plan: Plan, out: Path | None, n_left: int) -> Plan:
     found = kept(out)
     if (found is None or found.n < wanted) and n_left:
         found = _measured(plan, wanted) or found
-    return replace(plan, quadrature=found)
+    return plan if found is None else replace(plan, checks={**plan.checks, QUADRATURE: found.as_dict()})
 
 
 def kept(out: Path | None) -> QuadratureCheck | None:

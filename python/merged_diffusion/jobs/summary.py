@@ -15,17 +15,24 @@ import numpy as np
 
 from merged_diffusion.bound import Bound
 from merged_diffusion.catalogue.sets import set_name
+from merged_diffusion.experts.spikes import GammaScan
 from merged_diffusion.files.typed_values import INLINE, TypedValues
 from merged_diffusion.frames import Column, Tabular, text_of_error
 from merged_diffusion.jobs import published_table as paper
+from merged_diffusion.jobs.asked import Asked
 from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
-from merged_diffusion.likelihood.likelihood_options import DEQUANTISE
 from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.likelihood.quadrature_check import QuadratureCheck, quadrature_check
-from merged_diffusion.scores.defaults import IMPORTANCE
 from merged_diffusion.scores.differences import Difference, paired
-from merged_diffusion.scores.means import MeanAndErrors, Means, MeansOfBounds, MeansOfDensities, floats
+from merged_diffusion.scores.means import (
+    MeanAndErrors,
+    Means,
+    MeansOfBounds,
+    MeansOfDensities,
+    MeansOfLikelihoods,
+    floats,
+)
 from merged_diffusion.scores.record import Record
 from merged_diffusion.scores.set_mean import MeanOverSet
 
@@ -39,6 +46,7 @@ ORDER: Final = (
         "steps",
         "path_error",
         "quadrature",
+        "gamma_scan",
         "log_density_nats",
         "repeats",
         "profile",
@@ -49,6 +57,7 @@ ORDER: Final = (
         "extrapolated",
         "above_uniform",
         "rough_trace",
+        "spikes",
         "rebatched",
         "settings",
         "experts",
@@ -56,17 +65,6 @@ ORDER: Final = (
     ),
     *("seconds", "seconds_outside_network", "n_missing", "missing", "time_profile"),
 )
-
-
-@dataclass(frozen=True)
-class Asked(TypedValues):
-    """The settings that a summary depends on, and what pilots left beside them."""
-
-    allow_failed: bool
-    importance: int = IMPORTANCE
-    dequantise: str = DEQUANTISE
-    quadrature: QuadratureCheck | None = None
-    path_evidence: PathEvidence | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +139,22 @@ class Summary(Tabular, TypedValues):
     """Of the images themselves where it was measured, else of a pilot."""
     rough_trace: bool = False
     """Whether quadrature may miss more than the probes leave."""
+    gamma_scan: Mapping[str, GammaScan] | None = None
+    """By role, of experts that were scanned in gamma."""
+    spikes: bool = False
+    """Whether one of them changes within a step, where the model asks it."""
 
     @property
     def path_evidence(self) -> PathEvidence | None:
         """What ``--path-check pilot`` found of the path's correction; None without it."""
         return Asked.from_dict(self.identity.settings).path_evidence
+
+    def rough_words(self, unit: str) -> list[str]:
+        """What warns of a trace or an expert that is rougher than the nodes it was seen at."""
+        found = [self.quadrature.words(unit)] if self.rough_trace and self.quadrature is not None else []
+        scans = (self.gamma_scan or {}).items()
+        told = (scan.words(self.identity.experts[role].name) for role, scan in scans)
+        return found + [words for words in told if words is not None]
 
     def __repr__(self) -> str:
         about, means = self.identity, self.means
@@ -213,7 +222,10 @@ def summarise(
         for record in series
         if not record.is_ok
     ]
+    scans = Asked.from_dict(identity.settings).gamma_scan
     checked = None if identity.is_bound else _quadrature(identity, records[main])
+    if checked is not None and isinstance(own, MeansOfLikelihoods):
+        own = own.with_quadrature(checked.quadrature_error)
     return Summary(
         identity=identity,
         means=own,
@@ -234,6 +246,8 @@ def summarise(
         mean_of=mean_of,
         quadrature=checked,
         rough_trace=checked is not None and checked.is_rough,
+        gamma_scan=scans or None,
+        spikes=any(scan.spikes for scan in scans.values()),
     )
 
 

@@ -166,10 +166,16 @@ class Likelihood(Scores):
 
     def estimate(self) -> MeanAndErrors | None:
         """Mean and errors over the images that did not fail; None where there is no mean."""
-        found = super().estimate()
-        if not isinstance(found, MeanOfLikelihoods) or not found.se_probe:
+        found, known = super().estimate(), self.status == "ok"
+        if not isinstance(found, MeanOfLikelihoods):
             return found
-        known = self.status == "ok"
+        missed = self.quadrature_error[known]
+        if np.isfinite(missed).all():
+            found = found.with_quadrature(
+                float(np.sqrt(np.mean(missed**2))), mean(np.nan_to_num(self.path_error[known]))
+            )
+        if not found.se_probe:
+            return found
         variances, degrees = self.se_probe[known] ** 2, self.freedom[known]
         doubt = float(np.sum(variances**2 / degrees, where=variances > 0))
         return replace(found, freedom=float(variances.sum() ** 2 / doubt)) if np.isfinite(doubt) else found

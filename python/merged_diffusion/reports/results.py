@@ -45,7 +45,7 @@ class Result:
     evaluations: Evaluations | None = None
     seconds: float | None = None
     rough: str | None = None
-    """What a run is warned of whose trace is rougher than its nodes."""
+    """What a run is warned of whose trace or experts are rougher than its nodes."""
 
     @property
     def sampler(self) -> str | None:
@@ -207,7 +207,6 @@ def _run(run: Run) -> Result:
         paired = None if found is None else Paired.of(own.name, found)
         rows.append(SweepRow(part.name, None, part.name, part.as_dict(), paired))
     unit = "nats" if isinstance(means, MeansOfDensities) else "bits/dim"
-    rough = summary.quadrature if summary.rough_trace else None
     return Result(
         path=run.path,
         metric=metric,
@@ -216,7 +215,7 @@ def _run(run: Run) -> Result:
         settings=identity.settings,
         rows=_ordered(run.path, rows),
         seconds=summary.seconds,
-        rough=None if rough is None else rough.words(unit),
+        rough="; ".join(summary.rough_words(unit)) or None,
     )
 
 

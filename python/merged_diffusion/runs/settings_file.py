@@ -49,6 +49,7 @@ FREE: Final = frozenset(
 ) | {"data.name", "data.split"}
 # What a pilot found, which no value depends on.
 QUADRATURE: Final = "quadrature"
+GAMMA_SCAN: Final = "gamma_scan"
 # And what decides how much of a correction is in the values.
 PATH: Final = "path_evidence"
 # And what it found that less than full precision costs, which no value depends on either.
@@ -147,16 +148,18 @@ def differences(recorded: Mapping[str, object], asked: Mapping[str, object]) -> 
 
 
 def takes_selection(held: Settings, asked: Settings) -> bool:
-    """Whether ``held`` now has a selection that it had not, or a pilot of more images than its own."""
+    """Whether ``held`` now has a selection that it had not, a pilot of more images, or scans."""
     selection = asked["selections"][0]
     is_new = selection not in held["selections"]
     if is_new:
         held["selections"].append(selection)
-    old, new = (each.get("settings", {}).get(QUADRATURE) for each in (held, asked))
-    if new is None or (old is not None and old["n"] >= new["n"]):
-        return is_new
-    held["settings"][QUADRATURE] = new
-    return True
+    one, two = (each.get("settings", {}) for each in (held, asked))
+    old, new = one.get(QUADRATURE), two.get(QUADRATURE)
+    if new is not None and (old is None or old["n"] < new["n"]):
+        one[QUADRATURE], is_new = new, True
+    if two.get(GAMMA_SCAN, {}) != one.get(GAMMA_SCAN, {}) and GAMMA_SCAN in two:
+        one[GAMMA_SCAN], is_new = {**one.get(GAMMA_SCAN, {}), **two[GAMMA_SCAN]}, True
+    return is_new
 
 
 def listed(found: Mapping[str, tuple[Any, Any]]) -> str:
@@ -167,7 +170,7 @@ def listed(found: Mapping[str, tuple[Any, Any]]) -> str:
 def is_free(key: str) -> bool:
     """Whether no record depends on a field."""
     top, *path = key.split(".")
-    if top == "settings" and path[:1] and path[0] in (QUADRATURE, PRECISION_COST):
+    if top == "settings" and path[:1] and path[0] in (QUADRATURE, GAMMA_SCAN, PRECISION_COST):
         return True
     return key in FREE or top in APART or (top == "experts" and path[1:2] != [] and path[1] in FREE_PARTS)
 

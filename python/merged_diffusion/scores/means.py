@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,15 @@ class MeanOfLikelihoods(MeanAndErrors):
 
     se_probe: float | None
     freedom: float | None = None
+    quadrature_error: float | None = None
+    """What quadrature may miss of it where that was measured: one sign in all images, so that of an image."""
+    total_error: float | None = None
+    """Root of the sum of the squares of ``se_probe``, ``quadrature_error`` and the mean ``path_error``."""
+
+    def with_quadrature(self, error: float, path_error: float | None) -> Self:
+        """The same with what its solver may miss: errors that do not fall with the number of images."""
+        total = None if self.se_probe is None else math.hypot(self.se_probe, error, path_error or 0.0)
+        return replace(self, quadrature_error=error, total_error=total)
 
 
 @dataclass(frozen=True)
@@ -87,12 +97,24 @@ class MeansOfLikelihoods(Means):
     steps: Mapping[str, float] | None
     path_error: float | None = None
 
+    def with_quadrature(self, error: float) -> Self:
+        """The same with what quadrature may miss of an image, and so of the mean."""
+        if not isinstance(self.bits_per_dim, MeanOfLikelihoods):
+            return self
+        return replace(self, bits_per_dim=self.bits_per_dim.with_quadrature(error, self.path_error))
+
 
 @dataclass(frozen=True)
 class MeansOfDensities(MeansOfLikelihoods):
     """Means of log densities, which have no bits/dim."""
 
     log_density_nats: MeanAndErrors | None = field(kw_only=True)
+
+    def with_quadrature(self, error: float) -> Self:
+        """The same with what quadrature may miss of a point, and so of the mean."""
+        if not isinstance(self.log_density_nats, MeanOfLikelihoods):
+            return self
+        return replace(self, log_density_nats=self.log_density_nats.with_quadrature(error, self.path_error))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,134 @@
+"""Which experts of a run were scanned in gamma, and what is known of them: measured once for an expert.
+
+A scan (`experts/gamma_scan.py`) takes about 600 forward calls with a product, as much as six to twelve
+images. What the catalogue says of a bundled expert, or an earlier run left in the cache under the hash of
+weights and code, costs nothing. Else it is made where it is at most a twentieth of what the run takes, or
+where ``--quad-check all`` asks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from merged_diffusion.catalogue.cache import cached
+from merged_diffusion.catalogue.entries import known
+from merged_diffusion.errors import ExpertWarning, RunCorruptError, StorageError
+from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.gamma_scan import scan_gamma
+from merged_diffusion.experts.spikes import GammaScan, n_points
+from merged_diffusion.jobs.asked import Asked
+from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS
+from merged_diffusion.jobs.identity import GUIDANCE, ExpertIdentity
+from merged_diffusion.jobs.pilot_runs import unseen
+from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.sources import GIVEN
+from merged_diffusion.legs import asked_over
+from merged_diffusion.runs.kept import as_kept
+from merged_diffusion.runs.settings_file import GAMMA_SCAN, read_settings, read_versioned, write_json
+from merged_diffusion.scores.inputs import examples
+from merged_diffusion.scores.prepared import ready
+from merged_diffusion.scores.usual_rows import scoring_rows
+
+FORMAT: Final = 1
+FOLDER: Final = "gamma-scans"
+SHARE: Final = 0.05  # of the forward passes of a run
+BUNDLED: Final = "bundled:"
+
+
+def with_scans(plan: Plan, out: Path | None, n_left: int) -> Plan:
+    """The plan with what scans say of the experts of its model, and a warning where one has a spike.
+
+    Nothing is measured for a run of which none of ``n_left`` images is left to score.
+    """
+    if plan.metric.name != "nll" or plan.settings.check_of_quadrature == "off":
+        return plan
+    legs = plan.model.legs(toward="noise")
+    asked = {id(expert): over for expert, over in asked_over(legs)}
+    experts = {role: expert for leg in legs for role, expert in zip(leg.roles, leg.parts, strict=True)}
+    recorded = _recorded(out)
+    found = {role: recorded.get(role) or _known(plan, role) for role in experts}
+    missing = {role: experts[role] for role, scan in found.items() if scan is None}
+    if missing and n_left and _is_worth(plan, missing.values()):
+        found |= {role: _measured(plan, role, expert) for role, expert in missing.items()}
+    met = {role: scan.over(*asked[id(experts[role])]) for role, scan in found.items() if scan is not None}
+    for role, scan in met.items():
+        words = scan.words(experts[role].name)
+        if words is not None:
+            warnings.warn(ExpertWarning(words, f"spike of {role}"), stacklevel=2)
+    scans = {role: scan.as_dict() for role, scan in met.items()}
+    return replace(plan, checks={**plan.checks, GAMMA_SCAN: scans}) if scans else plan
+
+
+def _recorded(out: Path | None) -> Mapping[str, GammaScan]:
+    settings = None if out is None else read_settings(out)
+    if out is None or settings is None:
+        return {}
+    with as_kept(out):
+        return Asked.from_dict(settings.get("settings", {})).gamma_scan
+
+
+def _known(plan: Plan, role: str) -> GammaScan | None:
+    """Of the catalogue or of the cache."""
+    about = plan.models.identity[role]
+    stated = known()["expert"].get(about.source.removeprefix(BUNDLED), {}).get("scanned", {})
+    if stated and stated["weights_sha256"] == about.weights_sha256 and GUIDANCE not in about.provenance:
+        return GammaScan(stated["largest"], stated["gamma"], ())
+    path = _path(plan, about)
+    if path is None:
+        return None
+    with suppress(StorageError, RunCorruptError, KeyError, TypeError):  # then it is measured again
+        kept = read_versioned(path, what="a scan of an expert", hint="remove the file")
+        if kept is not None and kept["format"] == FORMAT:
+            return GammaScan.from_dict(kept["scan"])
+    return None
+
+
+def _path(plan: Plan, about: ExpertIdentity) -> Path | None:
+    """Where the cache keeps it; None of an expert that hashes of weights and code do not tell."""
+    if about.weights_sha256 is None or about.source == GIVEN or GUIDANCE in about.provenance:
+        return None
+    parts = (about.weights_sha256, about.code_sha256, about.predicts, about.input, about.pixels, about.levels)
+    key = hashlib.sha256(json.dumps([*parts, about.gamma_range]).encode()).hexdigest()
+    return cached(FOLDER, f"{key}.json", folder=plan.settings.cache)
+
+
+def _is_worth(plan: Plan, experts: Iterable[Expert]) -> bool:
+    """Whether a run is so long that scans are a small part of it, or asks for them."""
+    options = plan.settings.options()
+    if options.probes.companion:
+        return True
+    passes = 1 + (plan.data.images[0].size if options.probes.kind == "exact" else options.probes.n)
+    spent = len(plan.data) * options.n_draws * NOMINAL_EVALUATIONS[options.solver.method] * passes
+    return sum(2 * n_points(*expert.gamma_range) for expert in experts) <= SHARE * spent
+
+
+def _measured(plan: Plan, role: str, expert: Expert) -> GammaScan:
+    """On the first image of the set, and kept in the cache."""
+    settings, images = plan.settings, unseen(plan).select(limit=1)
+    place, labels = settings.machine.here(plan.usual_rows), plan.labels(images)
+    rows = place.rows if settings.compile else scoring_rows(n_points(*expert.gamma_range), place.device)
+    if settings.accept.batch_coupled:
+        rows = 1
+    with ready([expert], place):
+        scan = scan_gamma(
+            expert,
+            torch.from_numpy(examples(images)[0]),
+            device=place.device,
+            dtype=place.dtype,
+            rows=rows,
+            cond=None if labels is None else torch.as_tensor(labels, device=place.device),
+        )
+    path = _path(plan, plan.models.identity[role])
+    if path is not None:
+        with suppress(StorageError, OSError):  # a cache that cannot be written
+            write_json(path, {"format": FORMAT, "scan": scan.as_dict()})
+    return scan

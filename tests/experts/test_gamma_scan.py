@@ -1,0 +1,114 @@
+"""The scan in gamma: spikes of a known size are found where they are, and smooth experts have none."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import merged_diffusion as md
+from merged_diffusion.catalogue.entries import known
+from merged_diffusion.experts.gamma_scan import scan_gamma
+from merged_diffusion.experts.spikes import FLOOR, MARGIN, STEP, n_points, scan_of
+from merged_diffusion.experts.weights_hash import weights_sha256
+from merged_diffusion.ode.machine import Machine
+from merged_diffusion.scores.inputs import examples
+from merged_diffusion.scores.prepared import ready
+
+LOW, HIGH, SHAPE = -10.0, 5.0, (1, 4, 4)
+DIM = math.prod(SHAPE)
+PLACE = Machine(device="cpu", dtype="float64").here(lambda _: 16)
+SINGLE = Machine(device="cpu", dtype="float32").here(lambda _: 64)
+IMAGE = torch.from_numpy(np.random.default_rng(0).normal(0, 0.3, SHAPE))
+SIGMAS = 1 / math.sqrt(8 * math.log(2))  # of a Gaussian bump, over its full width at half of its height
+
+
+class Spiked(torch.nn.Module):
+    """eps_hat of a Gaussian of variance 0.1, and a bump in gamma times z."""
+
+    name, levels, image_shape, conditional, pixels = "spiked", 256, SHAPE, False, "centred"
+    gamma_range = (LOW, HIGH)
+
+    def __init__(self, height, width, *at):
+        super().__init__()
+        self.height, self.width, self.at = height, width * SIGMAS, at
+        self.eval()
+
+    def forward(self, z, gamma, cond=None):
+        square = torch.sigmoid(gamma).to(z.dtype).view(-1, 1, 1, 1)
+        bumps = sum(self.height * torch.exp(-0.5 * ((gamma - at) / self.width) ** 2) for at in self.at)
+        out = square.sqrt() * z / (0.1 * (1 - square) + square)
+        return out if not self.at else out + bumps.to(z.dtype).view(-1, 1, 1, 1) * z
+
+    @property
+    def bits_per_dim(self):
+        """What the trace of one bump at gamma far above 0 comes to: sigma = 1, d values of height each."""
+        return self.height * self.width * math.sqrt(2 * math.pi) / (2 * math.log(2))
+
+
+def scanned(expert, image=IMAGE, place=PLACE, rows=None):
+    with ready([expert], place):
+        return scan_gamma(expert, image, device=place.device, dtype=place.dtype, rows=rows or place.rows)
+
+
+@pytest.mark.parametrize("width", [0.03, 0.1, 0.2])
+def test_a_spike_is_found_where_it_is_and_as_large_as_it_is(width):
+    expert = Spiked(0.05 / width, width, 4.0)
+    spike, *others = scanned(expert).spikes
+    assert not others
+    assert abs(spike.gamma - 4.0) <= STEP / 2 + 1e-3
+    # The sum over a bump of 0.03 is right to 6 % (`STEP`); of one of 0.2, 0.18 off its neighbours have
+    # exp(-2.2) of the height, so that 4/3 of that is missing. The path's part, r eps_hat, is the trace's
+    # here: q is 1 of a value, and eps_hat^2 at gamma = 4 a chi-square of 16 degrees, 1 +- 0.35.
+    trace = expert.bits_per_dim * math.sqrt(1 / (1 + math.exp(-4.0)))
+    assert 0.7 * trace < spike.bits_per_dim < 4 * trace
+    assert width / 2 < spike.width < 2 * max(width, STEP)
+
+
+def test_smooth_experts_have_none_and_the_size_is_that_of_a_fourth_derivative():
+    found = scanned(Spiked(0.0, 1.0))
+    assert found.spikes == ()
+    # eps_hat of a Gaussian bends over one unit of gamma: h^4 f'''' / 6 with h = 0.18 is below 2e-4.
+    assert found.largest < 2e-4
+
+
+def test_all_are_told_and_those_that_no_leg_meets_are_left_out():
+    found = scanned(Spiked(1.0, 0.1, -2.0, 1.0, 4.0))
+    assert sorted(round(spike.gamma, 1) for spike in found.spikes) == [-2.0, 1.0, 4.0]
+    assert [round(spike.gamma, 1) for spike in found.over(0.0, 2.0).spikes] == [1.0]
+    assert len(found.over(-2.0 + MARGIN / 2, HIGH).spikes) == 3
+    assert found.over(-9.0, -5.0).words("spiked") is None
+    words = found.words("spiked")
+    assert "expert spiked changes within about" in words
+    assert "at 2 other gammas" in words
+    assert "--h-max" in words
+
+
+@pytest.mark.parametrize("at", [LOW + 0.15, HIGH - 0.15])
+def test_a_spike_near_an_end_is_found(at):
+    assert len(scanned(Spiked(50.0, 0.05, at)).spikes) == 1
+
+
+def test_rows_of_a_call_change_nothing_but_last_digits():
+    expert = Spiked(1.0, 0.1, 1.0)
+    assert scanned(expert, rows=1) == scanned(expert, rows=7) == scanned(expert)
+
+
+def test_a_cubic_in_gamma_is_nothing_and_what_is_not_finite_is_left_out():
+    gamma = np.arange(n_points(LOW, HIGH)) * STEP + LOW
+    cubic = (gamma / 10) ** 3 - gamma
+    values = np.stack([cubic, 2 - cubic], axis=1)
+    assert scan_of(gamma, values, cubic).largest < 1e-12
+    values[100] = np.nan
+    assert scan_of(gamma, values, cubic).largest < 1e-12
+
+
+def test_the_bundled_pairs_are_what_the_catalogue_says():
+    expert = md.load_expert("bundled:digits-vdm")
+    image = md.load_data("digits").select(limit=1)
+    stated = known()["expert"]["digits-vdm"]["scanned"]
+    found = scanned(expert, torch.from_numpy(examples(image)[0]), SINGLE)
+    assert weights_sha256(expert) == stated["weights_sha256"]
+    assert found.largest == pytest.approx(stated["largest"], rel=0.05)  # float32 elsewhere
+    assert found.largest < FLOOR / 2
+    assert found.spikes == ()
