@@ -13,8 +13,8 @@ To first order the flow with r in it and the one without differ in log p by the 
 
     (|sum of r_q| + |sum of r eps_hat|) STEP / (2 d log 2)    bits/dim
 
-over a window as wide as the reach: what the trace has, and what the path has. They are added up, because of one
-v and one image they are not the means that would take each other away.
+over a window as wide as the reach: what the trace has, and what the path has. They are added up, because of
+one v and one image they are not the means that would take each other away.
 """
 
 from __future__ import annotations

@@ -40,30 +40,10 @@ LISTED: Final = 20  # failures and missing ids that are named; all are counted
 # The keys of ``summary.json``: in the midst of means and marks, what identifies them.
 ORDER: Final = (
     *("command", "model", "data", "threshold", "legs", "n", "n_failed", "bits_per_dim", "mean_of"),
-    *(
-        "terms_nats",
-        "evaluations",
-        "steps",
-        "path_error",
-        "quadrature",
-        "gamma_scan",
-        "log_density_nats",
-        "repeats",
-        "profile",
-    ),
-    *("compare", "paper"),
-    *(
-        "failures",
-        "extrapolated",
-        "above_uniform",
-        "rough_trace",
-        "spikes",
-        "rebatched",
-        "settings",
-        "experts",
-        "versions",
-    ),
-    *("seconds", "seconds_outside_network", "n_missing", "missing", "time_profile"),
+    *("terms_nats", "evaluations", "steps", "path_error", "quadrature", "gamma_scan", "log_density_nats"),
+    *("repeats", "profile", "compare", "paper", "failures", "extrapolated", "above_uniform", "rough_trace"),
+    *("spikes", "rebatched", "settings", "experts", "versions", "seconds", "seconds_outside_network"),
+    *("n_missing", "missing", "time_profile"),
 )
 
 
