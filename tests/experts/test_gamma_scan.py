@@ -112,3 +112,17 @@ def test_the_bundled_pairs_are_what_the_catalogue_says():
     assert found.largest == pytest.approx(stated["largest"], rel=0.05)  # float32 elsewhere
     assert found.largest < FLOOR / 2
     assert found.spikes == ()
+
+
+class Waves(Spiked):
+    """Rough in z at all gammas."""
+
+    def forward(self, z, gamma, cond=None):
+        return super().forward(z, gamma) + 0.02 * torch.sin(60 * z)
+
+
+def test_an_expert_that_is_rough_everywhere_has_no_spike_and_one_in_it_is_told():
+    found = scanned(Waves(0.0, 1.0))
+    assert found.largest > FLOOR
+    assert found.spikes == ()
+    assert round(scanned(Waves(30.0, 0.05, 2.0)).spikes[0].gamma, 1) == 2.0

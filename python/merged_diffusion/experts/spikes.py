@@ -25,12 +25,15 @@ from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from merged_diffusion.files.typed_values import TypedValues
 
 STEP: Final = 0.03  # of gamma; the sum over a spike of width 0.02 is then right to 40 %, of 0.03 to 6 %
 REACH: Final = 6  # steps; what is wider than twice that is seen by the nodes of a solver
-FLOOR: Final = 5e-3  # bits/dim; trained experts: at most 0.0017
+FLOOR: Final = 5e-3  # bits/dim; trained experts: at most 0.0037
+ALONE: Final = 8.0  # times the median around: what is as rough all around is no spike, but waves in z
+AROUND: Final = 33  # points on both sides: a unit of gamma
 MOST: Final = 8  # spikes that are told
 MARGIN: Final = 0.1  # beyond the gammas that a solver asks: a spike there reaches into them
 
@@ -91,6 +94,8 @@ def scan_of(gamma: Floats, eps_hat: Floats, q: Floats) -> GammaScan:
     at = int(sizes.argmax())
     heights = np.sqrt((change**2).sum(axis=1))
     found, left = [], sizes.copy()
+    around = sliding_window_view(np.pad(sizes, AROUND, mode="symmetric"), 2 * AROUND + 1)
+    left[sizes < ALONE * np.median(around, axis=1)] = 0.0
     while len(found) < MOST and left.max() > FLOOR:
         peak = int(left.argmax())
         near = slice(max(0, peak - REACH), peak + REACH + 1)
