@@ -81,7 +81,7 @@ class GammaScan(TypedValues):
 
 def n_points(low: float, high: float) -> int:
     """Of a scan from one gamma to another: how many forward calls, with a product each."""
-    return max(2, math.ceil((high - low) / STEP) + 1)
+    return max(4 * REACH + 1, math.ceil((high - low) / STEP) + 1)
 
 
 def scan_of(gamma: Floats, eps_hat: Floats, q: Floats) -> GammaScan:
@@ -89,11 +89,13 @@ def scan_of(gamma: Floats, eps_hat: Floats, q: Floats) -> GammaScan:
     step, dim = float(np.diff(gamma).mean()), eps_hat.shape[1]
     change, bend = _residuals(eps_hat), _residuals(q[:, None])[:, 0]
     window = np.ones(REACH + 1) * step / (2 * dim * math.log(2))
-    parts = (bend, (change * np.nan_to_num(eps_hat, nan=0.0, posinf=0.0, neginf=0.0)).sum(axis=1))
-    sizes: Floats = sum(np.abs(np.convolve(part, window, "same")) for part in parts)
+    shift = (change * np.nan_to_num(eps_hat, nan=0.0, posinf=0.0, neginf=0.0)).sum(axis=1)
+    of_trace, of_path = (np.abs(np.convolve(part, window, "same")) for part in (bend, shift))
+    sizes: Floats = of_trace + of_path
     at = int(sizes.argmax())
     heights = np.sqrt((change**2).sum(axis=1))
-    found, left = [], sizes.copy()
+    found: list[Spike] = []
+    left = sizes.copy()
     around = sliding_window_view(np.pad(sizes, AROUND, mode="symmetric"), 2 * AROUND + 1)
     left[sizes < ALONE * np.median(around, axis=1)] = 0.0
     while len(found) < MOST and left.max() > FLOOR:
