@@ -26,7 +26,7 @@ Identities = Mapping[str, Mapping[str, object]]
 def identities(plan: ModelPlan) -> Identities:
     """What the records of each model depend on, or the samples; without what pilots have found."""
     if isinstance(plan, Plan):
-        bare = replace(plan, quadrature=None, paths={})
+        bare = replace(plan, checks={}, paths={}, precision_costs={})
         return {name: bare.identity(name).as_dict() for name in plan.models.models}
     if isinstance(plan, SamplePlan):
         return {"": plan.identity()}
