@@ -138,7 +138,7 @@ def command(given: options.Given) -> int:
     target, quiet, as_json = out or Path(DEFAULT_OUT), given["quiet"] or not worker.speaks, given["as_json"]
     from merged_diffusion.cli.progress import Progress
     from merged_diffusion.cli.report import INTERRUPT_CODE
-    from merged_diffusion.jobs.precision_pilot import with_moved_pixels
+    from merged_diffusion.jobs.moved_pixels import with_moved_pixels
     from merged_diffusion.jobs.recipes import DrawRecipe
     from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
     from merged_diffusion.jobs.threads import configured

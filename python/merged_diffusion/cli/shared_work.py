@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -97,7 +97,7 @@ class Shared:
 
 @contextmanager
 def shared(
-    given: options.Given, worker: workers.Worker, identity: Mapping[str, Any], plan: Plan | None = None
+    given: options.Given, worker: workers.Worker, identity: Mapping[str, object], plan: Plan | None = None
 ) -> Iterator[Shared]:
     """The directory of ``--work``, open; without one, measuring is this process's alone."""
     where: Path | None = given["work"]
@@ -113,7 +113,7 @@ def shared(
         found.end()
 
 
-def identity(command: str, plan: Plan, given: options.Given, *names: str) -> dict[str, Any]:
+def identity(command: str, plan: Plan, given: options.Given, *names: str) -> dict[str, object]:
     """All that the numbers of a command depend on; ``names`` are those of its own options."""
     own = {name: given[name] for name in ("tune_data", "tune_limit", *names)}
     return plan.describe() | {"command": command, "asked": own, "chosen": chosen(plan.data)}

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +114,10 @@ class ExactGroup:
         counted, seconds, evaluations, *calls = self._costs.known().sum(axis=0).tolist()
         # Of blocks that were cut short nothing is counted.
         seconds = seconds / counted * n if counted else math.nan
-        tally: dict[str, Any] = {"evaluations": round(evaluations), "calls": [round(each) for each in calls]}
+        tally: dict[str, object] = {
+            "evaluations": round(evaluations),
+            "calls": [round(each) for each in calls],
+        }
         return {
             name: Likelihood(
                 tuple(self._runs[name].records()),

@@ -62,7 +62,7 @@ class KeptRows:
     def _agree(self, data: Data) -> None:
         ids = hashlib.sha256(np.ascontiguousarray(data.ids, dtype="<i8").tobytes()).hexdigest()
         labels = b"" if data.labels is None else np.ascontiguousarray(data.labels, dtype="<i8").tobytes()
-        asked: dict[str, Any] = {
+        asked: dict[str, object] = {
             "format": FORMAT, "data": data.sha256, "n": len(data), "ids": ids, "width": self._width,
             "labels": hashlib.sha256(labels).hexdigest(),
         }  # fmt: skip

@@ -3,7 +3,7 @@
 8 images, the first of the random order of the whole set, so that every shard and every ``--limit`` has the
 same, in the precision of the run and in full: the same noise, and one fixed probe (or the exact trace), so
 that nothing but the precision, and the steps that it moves, can differ. What was found is kept with the
-settings and printed beside the result. Of samples it is how far the same noise leads to other grey levels.
+settings and printed beside the result.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.metrics import LIKELIHOOD
 from merged_diffusion.jobs.pilot_runs import unseen
 from merged_diffusion.jobs.plan import Plan
-from merged_diffusion.jobs.precision_cost import MovedPixels, PrecisionCost, cost_in, moved_in
-from merged_diffusion.jobs.sample_run import SamplePlan
+from merged_diffusion.jobs.precision_cost import PrecisionCost, cost_in
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.exact import log_likelihoods
@@ -32,8 +31,6 @@ from merged_diffusion.ode.machine import PRECISION, Precision
 from merged_diffusion.ode.methods import Probes
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
-from merged_diffusion.sampling import draw
-from merged_diffusion.sampling.parts import recorded_settings
 
 PILOT_IMAGES: Final = 8
 MOST_COST: Final = 0.01  # bits/dim: a quarter of what merging gains on photos, all of it on scenes
@@ -90,7 +87,7 @@ def _found(
     plan: Plan, model: MergedModel, images: Data, precision: Precision | None
 ) -> tuple[npt.NDArray[np.float64], float]:
     """Bits/dim or nats [N] of the images in a precision, NaN where one failed; evaluations an image."""
-    settings = _in(plan.settings, len(images), precision)
+    settings = settings_in(plan.settings, len(images), precision)
     labels = plan.labels(images)
     scored: Likelihood | Bound
     if plan.metric == LIKELIHOOD:
@@ -107,7 +104,7 @@ def _found(
     return values, float(np.mean([record.total_evaluations for record in scored.records]))
 
 
-def _in(settings: Settings, n: int, precision: Precision | None) -> Settings:
+def settings_in(settings: Settings, n: int, precision: Precision | None) -> Settings:
     """The settings in a precision, for ``n`` images."""
     machine = replace(settings.machine, profile_time=False, precision=precision)
     if not settings.compile:  # which would be compiled for other rows again
@@ -128,30 +125,3 @@ def _check_bearable(cost: PrecisionCost, plan: Plan) -> None:
         "same",
         found=cost.difference,
     )
-
-
-def with_moved_pixels(plan: SamplePlan, out: Path | None) -> SamplePlan:
-    """The plan of samples with how far its precision moves grey levels: as recorded, else measured now."""
-    machine = plan.settings.machine
-    if not machine.is_reduced:
-        return plan
-    held = None if out is None else moved_in(recorded_settings(out))
-    if held is None:
-        ids = plan.ids[: min(PILOT_IMAGES, len(plan.ids))]
-        settings = [_in(plan.settings, len(ids), each) for each in (machine.precision, PRECISION)]
-        one, two = (
-            draw(
-                plan.model,
-                ids,
-                seed=plan.how.seed,
-                sampler=plan.how.sampler,
-                decode=plan.how.decode,
-                labels=plan.labels(ids),
-                image_shape=plan.image_shape,
-                machine=each.machine,
-                accept=each.accept,
-            ).images.astype(np.float64)
-            for each in settings
-        )
-        held = MovedPixels(float(f"{math.sqrt(float(np.mean((one - two) ** 2))):.3g}"), len(ids))
-    return replace(plan, precision_cost=held.as_dict())

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class SharedMeasuring:
     """
 
     def __init__(
-        self, path: Path, identity: Mapping[str, Any], blocks: Blocks = ALONE, plan: Plan | None = None
+        self, path: Path, identity: Mapping[str, object], blocks: Blocks = ALONE, plan: Plan | None = None
     ) -> None:
         """Begin, or go on.
 

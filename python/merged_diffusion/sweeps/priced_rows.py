@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from merged_diffusion.errors import ExpertError
+from merged_diffusion.jobs.moved_pixels import with_moved_pixels
 from merged_diffusion.jobs.plan import Plan
-from merged_diffusion.jobs.precision_pilot import with_moved_pixels, with_precision_cost
+from merged_diffusion.jobs.precision_pilot import with_precision_cost
 from merged_diffusion.jobs.sample_run import SamplePlan
 from merged_diffusion.jobs.worker_progress import SAMPLES
 from merged_diffusion.sweeps.drawn import DrawPlan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
@@ -131,18 +131,19 @@ def found_on(
 ) -> tuple[Switches, ConfirmedSwitches | None]:
     """The thresholds of the plan's experts on ``tune``: the bound's, and those that exact runs confirm."""
     experts = list(plan.models.experts.values())
-    how: dict[str, Any] = {
-        "options": plan.settings.options(),
-        "labels": labels_of(tune, plan.settings),
-        "convention": cast(Convention, plan.settings.pixel_convention),
-        "measuring": measuring,
-    }
-    found = find_switches(experts, tune, budget=None if confirm else budget, **how)
+    options, labels = plan.settings.options(), labels_of(tune, plan.settings)
+    convention = cast(Convention, plan.settings.pixel_convention)
+    found = find_switches(
+        experts, tune, budget=None if confirm else budget, options=options, labels=labels,
+        convention=convention, measuring=measuring,
+    )  # fmt: skip
     if not confirm:
         return found, None
     tell(f"found gamma {', '.join(f'{gamma:.2f}' for gamma in found.gammas)}; confirming by exact runs")
-    how["measuring"] = measuring.part("confirmed")
-    return found, confirm_switches(experts, tune, found, budget=budget, progress=progress, **how)
+    return found, confirm_switches(
+        experts, tune, found, budget=budget, progress=progress, options=options, labels=labels,
+        convention=convention, measuring=measuring.part("confirmed"),
+    )  # fmt: skip
 
 
 def hard(plan: Plan, gammas: Sequence[float]) -> MergedModel:
