@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
+from merged_diffusion import _core
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.frames import Column
 from merged_diffusion.likelihood import recorder as fields
+from merged_diffusion.likelihood.repeats import reaches, repeated_error
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import (
     Floats,
@@ -18,12 +21,12 @@ from merged_diffusion.scores.means import (
     MeanOfLikelihoods,
     MeansOfDensities,
     MeansOfLikelihoods,
+    floats,
     mean,
 )
 from merged_diffusion.scores.score_table import Scores
-from merged_diffusion.scores.student import LEVEL, student_t
+from merged_diffusion.scores.student import LEVEL
 
-MANY: Final = 1e6  # degrees of freedom: a normal law
 STEPS: Final = ("accepted", "rejected")
 UNITS: Final = {
     "none": "nats (log density)",
@@ -36,8 +39,9 @@ class Likelihood(Scores):
     """Bits/dim of N images by the probability-flow ODE.
 
     As a table it has a row per image: ``id``, ``file`` and ``label`` where the data have them, ``status``,
-    ``bits_per_dim``, the terms of log P in nats, ``se_probe`` with its degrees of ``freedom``, ``path_error``
-    and, where it was measured, ``quadrature_error``, what it cost, ``cluster``.
+    ``bits_per_dim``, the terms of log P in nats, ``se_probe`` with its degrees of ``freedom``, of repeats
+    ``se_draws`` and ``se_value``, ``path_error`` and, where it was measured, ``quadrature_error``, what it
+    cost, ``cluster``.
 
     Examples
     --------
@@ -83,6 +87,36 @@ class Likelihood(Scores):
         return self.column("se_probe")
 
     @property
+    def se_draws(self) -> Floats:
+        """Standard error [N] of each value by the spread of its repeats; NaN where there is only one.
+
+        Each has noise and probes of its own, so what both leave is in it: ``se_probe`` is a part of it, and
+        is not to be added.
+        """
+        spreads = [repeated_error(record.draws or (), self.importance) for record in self.scored]
+        found = np.full(len(self), np.nan)
+        found[self.status == "ok"] = floats(spreads) / (1 if self.is_density else self.dim * math.log(2))
+        return found
+
+    @property
+    def repeats(self) -> int:
+        """Independent draws, of ``importance`` ones each, that a value is the mean of."""
+        return max((len(record.draws or ()) // self.importance for record in self.records), default=1) or 1
+
+    @property
+    def se_value(self) -> Floats:
+        """Standard error [N] that random numbers leave in each value.
+
+        The larger of `se_draws` and `se_probe`; without repeats `se_probe`, which knows of probes alone.
+        """
+        return np.fmax(self.se_draws, self.se_probe)
+
+    @property
+    def own_errors(self) -> Floats:
+        """`se_value`."""
+        return self.se_value
+
+    @property
     def freedom(self) -> Floats:
         """Degrees of freedom [N] of ``se_probe``; NaN where it is 0 or not known."""
         return self.column("freedom")
@@ -90,12 +124,14 @@ class Likelihood(Scores):
     def interval(self, level: float = LEVEL, *, total: bool = False) -> Floats:
         """Ends [N, 2] of an interval that holds each value with exact traces with probability ``level``.
 
-        ``total``: that holds the value itself, with `total_error` in the place of `se_probe`; NaN where
+        ``total``: that holds the value itself, with `quadrature_error` and `path_error`; NaN where
         nothing tells `quadrature_error`.
 
         By Student's t with `freedom` degrees, which the size of the errors at single nodes tells
-        (Satterthwaite 1946); of the probes alone, so an image's own draw of dequantisation is not in it. NaN
-        where one probe cannot tell, and of records that were written before `freedom` was.
+        (Satterthwaite 1946). Without repeats that is of the probes alone, and an image's own draw of
+        dequantisation is not in it. With R of them it is the wider of that interval and of the one by
+        `se_draws` with R - 1 degrees, so of two it is wide: t is 12.7 there. NaN where one probe cannot tell
+        and there are no repeats, and of records that were written before `freedom` was.
 
         Raises
         ------
@@ -110,16 +146,11 @@ class Likelihood(Scores):
         >>> bool(low < found.bits_per_dim[0] < high)
         True
         """
-        # Of an exact trace the error is 0, and any number of degrees will do.
-        degrees = np.where(self.se_probe == 0, 1, self.freedom)
-        error = self.se_probe
-        if total:
-            error = self.total_error
-            # Satterthwaite 1946; what is no estimate from a few squares leaves no doubt of its own.
-            with np.errstate(divide="ignore", invalid="ignore"):
-                degrees = np.where(error == self.se_probe, degrees, degrees * (error / self.se_probe) ** 4)
-            degrees = np.minimum(degrees, MANY)
-        reach = student_t(degrees, level) * error
+        missed = np.hypot(self.quadrature_error, self.path_error) if total else np.zeros(len(self))
+        reach = reaches(self.se_probe, self.freedom, missed, level)
+        if self.repeats > 1:
+            of_draws = reaches(self.se_draws, np.full(len(self), self.repeats - 1.0), missed, level)
+            reach = np.fmax(reach, of_draws)
         return np.stack([self.values - reach, self.values + reach], axis=1)
 
     @property
@@ -141,11 +172,11 @@ class Likelihood(Scores):
 
     @property
     def total_error(self) -> Floats:
-        """Root of the sum of the squares of `se_probe`, `quadrature_error` and `path_error` [N].
+        """Root of the sum of the squares of `se_value`, `quadrature_error` and `path_error` [N].
 
         NaN without one of them.
         """
-        found: Floats = np.sqrt(self.se_probe**2 + self.quadrature_error**2 + self.path_error**2)
+        found: Floats = np.sqrt(self.se_value**2 + self.quadrature_error**2 + self.path_error**2)
         return found
 
     @property
@@ -159,16 +190,31 @@ class Likelihood(Scores):
         found = super().to_dict()
         if np.isnan(self.quadrature_error).all():  # measured for none of them
             del found["quadrature_error"]
+        if self.repeats > 1:
+            own = {"se_draws": self.se_draws, "se_value": self.se_value}
+            found = _after("freedom", found, own)
         return found | {f"steps_{kind}": np.array([each.get(kind, 0) for each in steps]) for kind in STEPS}
 
     def _scores(self) -> dict[str, Column]:
         return {"log_density_nats": self.log_density_nats} if self.is_density else super()._scores()
 
+    def _glance(self) -> dict[str, Column]:
+        found = super()._glance()
+        return _after("se_probe", found, {"se_value": self.se_value}) if self.repeats > 1 else found
+
     def estimate(self) -> MeanAndErrors | None:
-        """Mean and errors over the images that did not fail; None where there is no mean."""
+        """Mean and errors over the images that did not fail; None where there is no mean.
+
+        The error over images, ``se``, has what noise and probes leave in it, as has that of a paired
+        difference; ``se_probe`` and, of repeats, ``se_draws`` say how much of it would be there without a
+        choice of images.
+        """
         found, known = super().estimate(), self.status == "ok"
         if not isinstance(found, MeanOfLikelihoods):
             return found
+        spread = self.se_draws[known]
+        if np.isfinite(spread).all():
+            found = replace(found, se_draws=_core.error_of_mean(spread))
         missed = self.quadrature_error[known]
         if np.isfinite(missed).all():
             found = found.with_quadrature(
@@ -209,6 +255,14 @@ class Likelihood(Scores):
             gamma=first.gamma,
             expert=first.expert,
         )
+
+
+def _after(name: str, columns: Mapping[str, Column], more: Mapping[str, Column]) -> dict[str, Column]:
+    """Columns with others behind the one of that name."""
+    found: dict[str, Column] = {}
+    for own, column in columns.items():
+        found |= {own: column, **(more if own == name else {})}
+    return found
 
 
 def paired_difference(one: Likelihood, two: Likelihood) -> Difference:

@@ -38,14 +38,18 @@ class MeanOfLikelihoods(MeanAndErrors):
 
     se_probe: float | None
     freedom: float | None = None
+    se_draws: float | None = None
+    """The same by the spread of repeats, where there are some: of noise and probes together."""
     quadrature_error: float | None = None
     """What quadrature may miss of it where that was measured: one sign in all images, so that of an image."""
     total_error: float | None = None
-    """Root of the sum of the squares of ``se_probe``, ``quadrature_error`` and the mean ``path_error``."""
+    """Root of the sum of squares: the larger of ``se_probe`` and ``se_draws``, ``quadrature_error``, the mean
+    ``path_error``."""
 
     def with_quadrature(self, error: float, path_error: float | None) -> Self:
         """The same with what its solver may miss: errors that do not fall with the number of images."""
-        total = None if self.se_probe is None else math.hypot(self.se_probe, error, path_error or 0.0)
+        own = max((se for se in (self.se_probe, self.se_draws) if se is not None), default=None)
+        total = None if own is None else math.hypot(own, error, path_error or 0.0)
         return replace(self, quadrature_error=error, total_error=total)
 
 

@@ -106,6 +106,11 @@ class Scores(Tabular):
         return self.column("bits_per_dim")
 
     @property
+    def own_errors(self) -> Floats:
+        """Standard error [N] that random numbers leave in each value."""
+        return self.column(self.ERROR)
+
+    @property
     def terms_nats(self) -> dict[str, Floats]:
         """Terms [N] by name; they add up to log P, or to the bound on it."""
         return {name: floats((r.terms_nats or {}).get(name) for r in self.records) for name in self.TERMS}

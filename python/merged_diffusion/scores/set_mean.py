@@ -136,7 +136,7 @@ def estimate_mean(scores: Scores, data: Data, *, bound: Scores | None = None) ->
     measured = values[positions][:, [names.index(name) for name in fitting]]
     out |= {fitting[k]: f"{why} over the images measured" for k, why in unusable(measured).items()}
     used = [name for name in fitting if name not in out]
-    errors = scores.column(scores.ERROR)
+    errors = scores.own_errors
     is_known = not np.isnan(errors).any()
     found = two_phase(
         y,
