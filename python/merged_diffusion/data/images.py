@@ -60,6 +60,9 @@ class Data:
     files: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("images", "ids", "labels", "clusters"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, in_order(getattr(self, name)))
         check_images(self.images, self.levels, self.name)
         for key in ("ids", "labels", "clusters", "files"):
             column = getattr(self, key)
@@ -190,6 +193,18 @@ def pixel_values(
     """Network-space values x in [-1, 1] of pixels v, same shape: 2(v + 1/2)/L - 1 or 2v/(L - 1) - 1."""
     v = images.astype(np.float64)
     return 2 * (v + 0.5) / levels - 1 if pixels == "centred" else 2 * v / (levels - 1) - 1
+
+
+def in_order(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """An array as torch and the core take it: one value after the other, in this machine's byte order.
+
+    Torch takes no strides below 0, the core no gaps, neither of them bytes of another machine. What is so
+    already is not copied.
+    """
+    array = np.asarray(values)
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    # Of an axis of length 1 the stride says nothing, and may still be below 0.
+    return array.copy() if any(stride < 0 for stride in array.strides) else array
 
 
 def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> npt.NDArray[np.uint8]:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -258,14 +259,20 @@ class GaussianMixtureExpert(_Oracle):
 
 
 def _positive(variance: Tensor | float | None) -> Tensor | float:
-    values = torch.as_tensor(variance, dtype=torch.float64)
+    values = _doubles(variance)
     if not bool(((values >= 0) & values.isfinite()).all()):
         raise UsageError(f"variance {float(values.min())} found, where it must be finite and not negative")
     return values
 
 
 def _flat(values: Tensor | float, image_shape: tuple[int, int, int]) -> Tensor:
-    return torch.as_tensor(values, dtype=torch.float64).expand(image_shape).flatten()
+    return _doubles(values).expand(image_shape).flatten()
+
+
+def _doubles(values: object) -> Tensor:
+    """float64; torch takes no numpy array of negative strides or of another machine's bytes."""
+    given = np.array(values, dtype=np.float64, order="C") if isinstance(values, np.ndarray) else values
+    return torch.as_tensor(given, dtype=torch.float64)
 
 
 def _check_covariance(covariance: Tensor, dim: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from merged_diffusion.data.images import Data, check_images, pixel_values
+from merged_diffusion.data.images import Data, check_images, in_order, pixel_values
 from merged_diffusion.data.torch_sets import from_torch_set, is_torch_set
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.experts.base import check_labels, takes_shape
@@ -34,7 +34,7 @@ def as_data(images: Images, ids: npt.ArrayLike | None, model: MergedModel) -> Da
     if isinstance(images, Data):
         data = images if ids is None else replace(images, ids=_ids(ids, len(images)))
     else:
-        pixels = check_images(_array(cast(Pixels, images)), model.levels, "images")
+        pixels = check_images(in_order(_array(cast(Pixels, images))), model.levels, "images")
         data = Data("images", "", pixels, _ids(ids, len(pixels)), None, model.levels, None, "")
     _check_shape(data.images.shape[1:], model, data.name)
     if data.levels != model.levels:
@@ -82,7 +82,7 @@ def as_points(
             found=[str(points.dtype), list(points.shape)],
         )
     _check_shape(points.shape[1:], model, "points")
-    values = points.astype(np.float64)
+    values = in_order(points.astype(np.float64))
     if not np.isfinite(values).all():
         at = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
         raise DataError(f"points hold {values[tuple(at)]} at {at}", index=at)
@@ -125,7 +125,7 @@ def _column(values: npt.ArrayLike | None, n: int, name: str) -> Integers | None:
             f"{name} are {column.dtype} {list(column.shape)}, where {n} whole numbers are needed, one per "
             "image"
         )
-    return column.astype(np.int64)
+    return in_order(column.astype(np.int64))
 
 
 def _check_shape(shape: tuple[int, ...], model: MergedModel, name: str) -> None:
