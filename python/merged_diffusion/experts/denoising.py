@@ -178,7 +178,9 @@ def warn_of_declaration(
 
 
 def _advice(words: str, loss: float, line: str | None) -> str:
-    return f"{words} would fit, with a loss of {loss:.3g}" + ("" if line is None else f"; write {line}")
+    return f"{words} would fit, with a loss of {loss:.3g}" + (
+        "" if line in (None, words) else f"; write {line}"
+    )
 
 
 def _text(expert: Expert, found: Denoising, advice: str | None) -> str:

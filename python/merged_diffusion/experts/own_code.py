@@ -44,6 +44,8 @@ def expert_of(module: str, name: str) -> Expert:
     ExpertError
         The code raises, or makes no expert.
     """
+    if module.endswith(".py") and not Path(module).is_file():
+        raise ExpertError(f"no such file: {module}", hint="expected file.py:name", expert=module)
     log.warning("running the code of %s, which gives the expert %s", module, name)
     source = f"{module}:{name}"
     try:
@@ -101,8 +103,8 @@ def _imported(module: str) -> ModuleType:
         return importlib.import_module(module)
     path = Path(module).resolve()
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ExpertError(f"no such file: {module}", hint="expected file.py:name", expert=module)
+    if spec is None or spec.loader is None:
+        raise ExpertError(f"no Python file: {module}", hint="expected file.py:name", expert=module)
     loaded = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, loaded)  # dataclasses and pickles look their module up by name
     spec.loader.exec_module(loaded)
