@@ -206,14 +206,15 @@ def test_a_refused_command_does_not_bind_the_next_one(run_cli, experts, tmp_path
 
 def test_eta_auto_is_found_on_train_of_the_pair_and_kept(run_cli, tmp_path, monkeypatch):
     from merged_diffusion.thresholds import auto
+    from merged_diffusion.thresholds.answers import Answer
 
     seen = []
 
     def found(experts, settings, *, eta_range=None, **tuning):
         seen.append((settings.data, sorted(experts), eta_range))
-        return 0.25
+        return Answer(0.25, -3.716)
 
-    monkeypatch.setattr(auto, "auto_eta", found)
+    monkeypatch.setattr(auto, "auto_threshold", found)
     options = ("sample", *PAIR, "--eta", "auto", "--num", 2, "--out", "a.npz")
     first = run_cli(*options, "--json")
     assert first.code == 0, first.err

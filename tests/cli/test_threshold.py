@@ -1,6 +1,7 @@
 """``threshold``: what is chosen on which images, printed, kept and refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from merged_diffusion.data import load_data
 from merged_diffusion.data.bundled import hold_back
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.thresholds import auto_eta
+from merged_diffusion.thresholds import auto_threshold
 from merged_diffusion.thresholds.auto import tuning_data
 
 FEW = ("--tune-limit", 24, "--limit", 16, "--method", "adams", "--tol", 0.01)
@@ -43,7 +44,8 @@ def test_chosen_on_held_back_train_and_reported_on_test(run_cli, threshold):
     merged = min((row for row in confirmed["rows"] if row["eta"]), key=lambda r: r["bits_per_dim"]["mean"])
     assert [row["name"] for row in test["rows"]] == [merged["name"], "likelihood", "quality"]
     best = min(confirmed["rows"], key=lambda r: r["bits_per_dim"]["mean"])
-    assert best["name"] == {1: "likelihood", 0: "quality"}.get(result["eta"], f"eta {result['eta']:.4f}")
+    assert best["name"] == result["name"] == confirmed["name"] == test["name"]
+    assert best["option"] == result["option"]
     spent = result["evaluations"]
     assert spent["finding"] == spent["profiles"] + spent["one_pass"]
     assert spent["confirming"] <= spent["grid"] / 2
@@ -65,8 +67,9 @@ def test_reported_value_is_that_of_nll(run_cli, threshold, pair):
 def test_people_read_what_was_found_and_what_it_took(run_cli, threshold, tmp_path):
     found = run_cli(*threshold(*FEW, "--no-test", "--out", "kept"))
     assert found.code == 0
-    assert found.out.startswith("eta 0.")
-    for word in ("chosen on 24 images of digits/train", "confirmed:", "evaluations per image", "kept in"):
+    assert "chosen on 24 images of digits/train" in found.out.splitlines()[0]
+    assert found.out.splitlines()[1] == "use it by    --eta 0"
+    for word in ("confirmed:", "evaluations per image", "kept in"):
         assert word in found.out
     assert "test:" not in found.out
     kept = json.loads((tmp_path / "kept" / "threshold.json").read_text())
@@ -126,13 +129,13 @@ def test_an_expert_that_is_not_finite_is_named(run_cli, threshold):
     assert "holed" in found.json["error"]["message"]
 
 
-def test_auto_eta_is_what_the_command_finds_without_confirming(run_cli, threshold, experts):
+def test_auto_threshold_is_what_the_command_finds_without_confirming(run_cli, threshold, experts):
     result = run_cli(*threshold("--no-confirm", "--no-test", "--tune-limit", 256, "--json")).json
     settings = Settings.of(
         {"data": "digits", "device": "cpu", "batch_size": result["settings"]["batch_size"]}
     )
     made = {role: load_expert(experts(role)) for role in ("likelihood", "quality")}
-    assert auto_eta(made, settings) == result["eta"]
+    assert auto_threshold(made, settings).option == result["option"]
     assert len(tuning_data(settings)) == 256
 
 
@@ -143,7 +146,7 @@ def test_eta_auto_of_nll_is_found_on_train_and_kept_by_its_run(run_cli, threshol
     assert first.code == 0, first.err
     assert first.json["threshold"]["eta"] == pytest.approx(found["eta"], abs=1e-6)
     assert "note: eta auto: " in first.err
-    monkeypatch.setattr("merged_diffusion.thresholds.auto.auto_eta", None)
+    monkeypatch.setattr("merged_diffusion.thresholds.auto.auto_threshold", None)
     more = run_cli(*pair("--limit", 3, *options))
     assert more.code == 0, more.err
     assert more.json["threshold"] == first.json["threshold"]
@@ -189,3 +192,51 @@ def test_eta_auto_of_images_of_ones_own_is_found_on_those_of_tune_data(run_cli, 
     refused = run_cli(*pair("--eta", "0.3", "--tune-data", "others.npz"))
     assert refused.code == 2
     assert "--eta auto" in refused.err
+
+
+WIDER = """
+
+class Low(Normal):
+    # Wrong below the likelihood expert's range, so it is worse alone than over the range of both.
+    def forward(self, z, gamma, cond=None):
+        wrong = torch.sigmoid(8 * (-8.2 - gamma.to(z.dtype))).view(-1, 1, 1, 1)
+        return super().forward(z, gamma, cond) * (1 - 0.5 * wrong)
+
+def low(): return Low("low", low=-9.0)
+def poor(): return Normal("poor", high=5.0, std=0.3)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:at gamma_min")
+def test_an_end_that_reads_as_an_expert_alone_is_told_apart_and_nll_gives_what_was_confirmed(
+    run_cli, experts, tmp_path
+):
+    """Where the quality expert's range begins lower, eta = 0 of both's range is not that expert alone."""
+    (tmp_path / "wider.py").write_text(Path(experts("").rstrip(":")).read_text() + WIDER)
+    both = ("--likelihood-expert", "wider.py:poor", "--quality-expert", "wider.py:low")
+    options = ("--data", "digits", *both, "--threads", 1, "--device", "cpu", "--quiet")
+    few = ("--method", "adams", "--tol", 0.01, "--limit", 12)
+    told = run_cli("threshold", *options, *few, "--tune-limit", 24, "--out", "kept")
+    assert told.code == 0, told.err
+    result = json.loads((tmp_path / "kept" / "threshold.json").read_text())
+    means = {row["name"]: row["bits_per_dim"]["mean"] for row in result["confirmed"]["rows"]}
+    assert {"eta min", "quality"} <= set(means)
+    assert min(means, key=means.get) == result["name"] == "eta min"
+    assert (result["option"], result["eta"], result["threshold"]["gamma"]) == ("--eta min", 0.0, -7.876)
+    assert told.out.startswith("eta min, the lower end of what both allow (gamma -7.876")
+    assert "use it by    --eta min" in told.out
+    assert "on test" not in told.out
+    for row in result["test"]["rows"]:
+        word, value = row["option"].replace("=", " ").split()
+        single = run_cli("nll", *options, *few, word, value, "--json")
+        assert single.json["bits_per_dim"]["mean"] == pytest.approx(row["bits_per_dim"]["mean"], rel=1e-9)
+    first = ("--eta", "auto", "--tune-limit", 24, "--limit", 2, "--out", "run", "--json")
+    auto = run_cli("nll", *options[:-1], *first)
+    assert auto.json["threshold"] == result["threshold"]
+    assert "note: eta auto: min" in auto.err
+    again = run_cli("nll", *options, *first)
+    assert again.json["threshold"] == result["threshold"]
+    swept = run_cli("sweep", *options, "--etas", "0,min,1", "--limit", 2, "--json").json
+    assert [row["name"] for row in swept["rows"]] == ["quality", "eta min", "likelihood"]
+    assert swept["best"]["name"] == "eta min"
+    assert "eta 0 at gamma -7.876" in run_cli("runs", "show", "run").out

@@ -3,7 +3,7 @@
 import pytest
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.sweeps.thresholds import checked, grid, parsed
+from merged_diffusion.sweeps.thresholds import checked, grid, parsed, row_name
 
 
 def test_grid_is_both_experts_the_ends_as_words_and_the_tenths_between():
@@ -11,6 +11,9 @@ def test_grid_is_both_experts_the_ends_as_words_and_the_tenths_between():
     assert paper == (0.0, "min", 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, "max", 1.0)
     one_gamma = grid((-8.0, 0.0), (0.0, 5.0), None)
     assert one_gamma == (0.0, "min", 1.0)
+    # Of a wider quality expert eta = 0 begins where both do, which it alone does not.
+    assert grid((-8.0, 0.0), (-9.0, 5.0), None)[:3] == (0.0, "min", 0.1)
+    assert grid((-8.0, 6.0), (-7.0, 5.0), None)[-3:] == (0.9, "max", 1.0)
     # Experts of one range: its ends are the experts alone.
     assert grid((-8.0, 5.0), (-8.0, 5.0), None) == (0.0, *(n / 10 for n in range(1, 10)), 1.0)
 
@@ -20,3 +23,10 @@ def test_lists_are_numbers_and_words_each_once():
     for wrong in ([], [0.1, 0.1], ["middle"], [float("nan")], [-0.1]):
         with pytest.raises(UsageError):
             checked(wrong)
+
+
+def test_a_threshold_that_reads_as_an_expert_alone_is_named_by_its_word_or_gamma():
+    assert row_name(0.3, -4.0, 0.3) == "eta 0.3000"
+    assert row_name(0.0, -9.21, "min") == "eta min"
+    assert row_name(1.0, 5.0, 1.0) == "gamma 5.0000"
+    assert row_name(0.00001, -9.2101) == "gamma -9.2101"

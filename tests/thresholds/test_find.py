@@ -150,14 +150,14 @@ def test_confirming_scores_the_threshold_its_neighbours_and_both_experts():
     np.testing.assert_allclose(etas, [found.eta - 0.1, found.eta, found.eta + 0.1], atol=0.005)
     assert list(confirmed.rows)[3:] == ["likelihood", "quality"]
     name = confirmed.best
-    gamma = found.threshold(confirmed.eta)["gamma"]
+    gamma = confirmed.answer.gamma
     single = log_likelihood(
         MergedModel(likelihood, quality, Threshold.gamma(gamma)),
         data,
         machine=Machine(dtype="float64", batch_size=16),
     )
     np.testing.assert_allclose(confirmed.rows[name].bits_per_dim, single.bits_per_dim, rtol=1e-12)
-    rows = {row.name: row for row in confirmed.against(confirmed.eta)}
+    rows = {row.name: row for row in confirmed.against(confirmed.answer.name)}
     assert rows[name].paired is None
     assert rows["likelihood"].paired.to == name
 

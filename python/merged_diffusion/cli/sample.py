@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import click
 
@@ -205,15 +205,15 @@ def _check_model(settings: Settings) -> None:
 
 
 def _with_threshold(settings: Settings, out: Path) -> Settings:
-    """Settings whose ``--eta auto`` is a number: of the samples that are there, else found on train."""
+    """Settings whose ``--eta auto`` is a threshold: of the samples that are there, else found on train."""
     if settings.eta != "auto":
         return settings
     from merged_diffusion.catalogue.entries import known
-    from merged_diffusion.sampling.parts import recorded_eta
+    from merged_diffusion.sampling.parts import recorded_threshold
     from merged_diffusion.thresholds.auto import with_threshold
 
-    eta = recorded_eta(out)
-    if eta is None:
+    held = recorded_threshold(out)
+    if held is None:
         if settings.pair not in known()["pair"]:
             raise UsageError(
                 "--eta auto, but no --pair says which images the threshold is to be found on",
@@ -221,8 +221,9 @@ def _with_threshold(settings: Settings, out: Path) -> Settings:
             )
         data, labels = known()["pair"][settings.pair]["data"], settings.labels
         asked = replace(settings, data=data, labels="from-data" if labels == "cycle" else labels)
-        eta = cast(float, with_threshold(asked, None).eta)
-    return replace(settings, eta=eta)
+        found = with_threshold(asked, None)
+        return replace(settings, eta=found.eta, gamma=found.gamma)
+    return replace(settings, eta=held["eta"], gamma=held["gamma"])
 
 
 def _ids(num: int | None, ids: tuple[int, int] | None) -> tuple[int, int]:

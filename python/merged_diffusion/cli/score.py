@@ -68,7 +68,8 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         if settings.eta == "auto":
             settings = with_threshold(settings, out, given["tune_data"], given["tune_limit"] or TUNED)
             if not quiet:
-                output.say(f"note: eta auto: {settings.eta:.4f}")
+                at = settings.eta if settings.gamma is None else f"gamma {settings.gamma:.4f}"
+                output.say(f"note: eta auto: {f'{at:.4f}' if isinstance(at, float) else at}")
         plan, out = place(settings, out, metric(given) if is_bound else LIKELIHOOD)
         with configured(threads=plan.threads, deterministic=settings.deterministic):
             start = time.monotonic()

@@ -52,6 +52,11 @@ def _lines(found: Compared) -> Iterator[str]:
         beside = "" if paired is None else f"   {paired.difference:+.4f}{error(paired.se)} (paired)"
         failed = f"   {row.n_failed} failed" if row.n_failed else ""
         yield f"  {name:<11} {value}{beside}   {row.seconds / len(row):.3g} s/image{failed}"
+    for name in (role for role in roles_of(len(calls)) if role in found.rows):
+        paired = found.against(name)
+        if paired is not None and paired.difference < 0:
+            alone = f"the expert {name} alone, on its own range, is better"
+            yield f"warning: on test {alone}, {paired.difference:+.4f}{error(paired.se)} (paired)"
     budget = None if found.confirmed is None else found.confirmed.budget
     if budget is not None and found.rows:
         took = found.rows[HARD].seconds / len(found.rows[HARD])

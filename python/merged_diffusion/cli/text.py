@@ -59,7 +59,9 @@ def threshold_words(threshold: Threshold, legs: Sequence[LegSpan], experts: Expe
     echo = threshold or {}
     eta = echo.get("eta")
     if len(legs) == 1 and len(roles_in(legs[0].role)) == 1:
-        return f"{'' if eta is None else f'eta {eta:g}: '}{leg_line(legs[0], experts)}"
+        # A threshold at an end of the other expert's range: eta 0 and 1 are an expert on a range of its own.
+        at = "" if echo.get("gamma") is None else f" at gamma {echo['gamma']:.6g}"
+        return f"{'' if eta is None else f'eta {eta:g}{at}: '}{leg_line(legs[0], experts)}"
     if eta is None:
         shared = [leg for leg in legs if len(roles_in(leg.role)) > 1]
         if not shared:

@@ -29,12 +29,13 @@ def _lines(chosen: Chosen) -> Iterator[str]:
     low, high = found.indistinguishable
     first, last = found.crossing_interval
     of = set_name(tune.name, tune.split)
-    yield f"eta {chosen.eta:.3f} ({_words(chosen)}), chosen on {len(tune)} images of {of}"
-    yield f"found        eta {found.eta:.3f}; {low:.3f} to {high:.3f} cannot be told from it"
+    yield f"{chosen.answer.words}, chosen on {len(tune)} images of {of}"
+    yield f"use it by    {chosen.answer.option}"
+    yield f"found        {found.answer.words}; eta {low:.3f} to {high:.3f} cannot be told from it"
     yield f"likelihood   best at eta {found.likelihood.eta[found.likelihood.best]:.3f} in one pass"
     crossing = f"best at eta {found.crossing:.3f}; {first:.3f} to {last:.3f} in 95 % of resampled sets"
     yield f"bound        {crossing}"
-    if chosen.at_edge:
+    if chosen.answer.at_edge:
         yield "warning: this eta is an end of what the experts allow; a better one may lie beyond it"
     elif found.at_edge:
         yield "warning: the best threshold found is an end of what the experts allow"
@@ -43,16 +44,9 @@ def _lines(chosen: Chosen) -> Iterator[str]:
         yield f"{found.n_failed} of {found.n} images could not be solved and are left out"
     for name, rows in (("confirmed", chosen.confirmed), ("test", chosen.test)):
         if rows is not None:
-            yield f"{name}:  (with +: worse than eta {chosen.eta:.3f})"
+            yield f"{name}:  (with +: worse than {chosen.answer.name})"
             yield from map(_row, rows)
     yield _cost(chosen.evaluations, len(tune))
-
-
-def _words(chosen: Chosen) -> str:
-    at = chosen.threshold
-    if at["gamma"] is None:
-        return f"the {'likelihood' if chosen.eta == 1 else 'quality'} expert alone"
-    return f"gamma {at['gamma']:.3f}, edm_sigma {at['edm_sigma']:.4f}"
 
 
 def _better(test: Sequence[ConfirmedRow]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import METRICS, Metric
 from merged_diffusion.sweeps.sweep_row import Paired, SweepRow
 from merged_diffusion.sweeps.table import Best, Evaluations, SweepTable
-from merged_diffusion.sweeps.thresholds import GATE, row_name
+from merged_diffusion.sweeps.thresholds import GATE, reads_as_alone, row_name
 
 ENDS: Final = {"quality": -1.0, GATE: 1.5, "likelihood": 2.0}  # before every eta, behind every eta
 KINDS: Final = {"nll": "exact likelihood", "vlb": "variational bound", "sample": "samples"}
@@ -71,7 +71,7 @@ class Result:
     def label(self, row: SweepRow) -> str:
         """How a row is called: its threshold, or the expert that is alone."""
         if row.model == "merged":
-            return row.name if row.eta is None else f"eta {row.eta:.4g}"
+            return row.name if row.eta is None or reads_as_alone(row.eta) else f"eta {row.eta:.4g}"
         if row.model == GATE:
             return GATE
         found = self.experts.get(row.model)
@@ -199,7 +199,7 @@ def _run(run: Run) -> Result:
         raise RunError(f"{run.path}: a run of {command}, which has no table", hint="name a run or a sweep")
     summary = _summary(run, metric)
     identity, means = summary.identity, summary.means
-    own = _own_row(identity.model, identity.threshold, summary.as_dict())
+    own = _own_row(identity.model, identity.threshold, summary.as_dict(), identity.settings.get("eta"))
     rows = [own]
     for part in summary.compare:
         # Of a run it is the model minus the expert.
@@ -234,9 +234,13 @@ def _samples(path: Path, record: SampleRecord) -> Result:
     )
 
 
-def _own_row(model: str, threshold: Threshold, summary: Mapping[str, object]) -> SweepRow:
-    eta = None if model != "merged" or threshold is None else threshold["eta"]
-    return SweepRow(model if eta is None else row_name(eta), threshold, ".", summary)
+def _own_row(
+    model: str, threshold: Threshold, summary: Mapping[str, object], word: object = None
+) -> SweepRow:
+    name = model
+    if model == "merged" and threshold is not None and threshold["eta"] is not None:
+        name = row_name(threshold["eta"], threshold["gamma"], word)
+    return SweepRow(name, threshold, ".", summary)
 
 
 def _summary(run: Run, metric: Metric) -> Summary:

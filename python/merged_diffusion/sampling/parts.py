@@ -42,12 +42,16 @@ def recorded_settings(out: Path) -> Mapping[str, object]:
     return found if isinstance(found, Mapping) else {}
 
 
-def recorded_eta(out: Path) -> float | None:
-    """The threshold of the samples that are there or on their way, if they have one."""
+def recorded_threshold(out: Path) -> dict[str, float | None] | None:
+    """The threshold, as eta or gamma, of the samples that are there or on their way, if they have one."""
     record = _recorded(out)
     with as_kept(out):
-        eta = ((record or {}).get("threshold") or {}).get("eta")
-    return float(eta) if isinstance(eta, float) else None
+        echo = (record or {}).get("threshold") or {}
+        eta, gamma = echo.get("eta"), echo.get("gamma")
+    if not isinstance(eta, float):
+        return None
+    # An eta of 0 or 1 that has a gamma is no expert alone, which is what that eta asks for.
+    return {"eta": eta, "gamma": None} if gamma is None or 0 < eta < 1 else {"eta": None, "gamma": gamma}
 
 
 def _recorded(out: Path) -> Settings | None:

@@ -117,9 +117,10 @@ def _row(base: Job, eta: Eta) -> PlannedRow[Job]:
         return PlannedRow(role, role, float(eta), plan)
     settings = replace(base.settings, eta=eta, compare=False)
     models = base.models.at(settings)
-    number = (models.models["merged"].threshold or {}).get("eta")
+    threshold = models.models["merged"].threshold or {}
+    number = threshold.get("eta")
     value = float(eta) if number is None else number
-    name = row_name(value)
+    name = row_name(value, threshold.get("gamma"), eta)
     plan = replace(base, settings=settings, models=models, notes=())
     return PlannedRow(name, name.replace(" ", "-"), value, plan)
 

@@ -1,7 +1,8 @@
 """Which thresholds a sweep is over: the grid of the paper's tables, or a list.
 
 The grid of a pair is {eta_min, every multiple of 0.1 between, eta_max} and both experts alone, on their own
-ranges, which are eta 0 and 1. Rows are named by eta to four decimals, so thresholds must differ there.
+ranges, which are eta 0 and 1. Rows are named by eta to four decimals, so thresholds must differ there; one
+that would read as an expert alone, which is another model, is named by its word.
 """
 
 from __future__ import annotations
@@ -51,19 +52,26 @@ def grid(
     """The thresholds of a pair's table; its ends are words, so that no digit of their gamma is lost."""
     lowest, *inside = eta_grid(likelihood, quality, eta_range=eta_range)
     highest = inside.pop() if inside else lowest
-    # An end that is 0 or 1 is the range of one expert, whose row is there already.
+    # Where both ranges begin or end alike that end is an expert alone, whose row is there already.
     return (
         0.0,
-        *(["min"] if lowest > 0 else []),
+        *(["min"] if likelihood[0] != quality[0] else []),
         *inside,
-        *(["max"] if lowest < highest < 1 else []),
+        *(["max"] if lowest < highest and likelihood[1] != quality[1] else []),
         1.0,
     )
 
 
-def row_name(eta: float) -> str:
-    """``eta 0.3000``."""
-    return f"eta {eta:.4f}"
+def reads_as_alone(eta: float) -> bool:
+    """Whether the eta of a merged model, to four decimals, reads as that of an expert alone."""
+    return not 0 < round(eta, 4) < 1
+
+
+def row_name(eta: float, gamma: float | None = None, word: object = None) -> str:
+    """``eta 0.3000``; of one that reads as an expert alone ``eta min``, if that is its word, or its gamma."""
+    if gamma is None or not reads_as_alone(eta):
+        return f"eta {eta:.4f}"
+    return f"eta {word}" if word in ("min", "max") else f"gamma {gamma:.4f}"
 
 
 def _entry(word: str) -> Eta:

@@ -5,8 +5,8 @@
 was found by ordinary runs.
 """
 
-from merged_diffusion.thresholds.auto import auto_eta
+from merged_diffusion.thresholds.auto import auto_threshold
 from merged_diffusion.thresholds.confirm import Confirmed, confirm_threshold
 from merged_diffusion.thresholds.find import Found, find_threshold
 
-__all__ = ["Confirmed", "Found", "auto_eta", "confirm_threshold", "find_threshold"]
+__all__ = ["Confirmed", "Found", "auto_threshold", "confirm_threshold", "find_threshold"]

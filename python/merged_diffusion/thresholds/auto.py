@@ -21,6 +21,7 @@ from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import read_settings
 from merged_diffusion.scores.defaults import TUNED
 from merged_diffusion.soft_gate import digests
+from merged_diffusion.thresholds.answers import Answer
 from merged_diffusion.thresholds.find import Found, find_threshold
 
 
@@ -92,15 +93,15 @@ def find_on(
     )
 
 
-def auto_eta(
+def auto_threshold(
     experts: Mapping[str, Expert],
     settings: Settings,
     *,
     eta_range: tuple[float, float] | None = None,
     tune_data: str | None = None,
     tune_limit: int = TUNED,
-) -> float:
-    """The eta that ``--eta auto`` stands for, found on the `tuning_data` of the settings.
+) -> Answer:
+    """The threshold that ``--eta auto`` stands for, found on the `tuning_data` of the settings.
 
     Parameters
     ----------
@@ -111,13 +112,14 @@ def auto_eta(
     eta_range
         Of the pair's card.
     """
-    return find_on(experts, tuning_data(settings, tune_data, tune_limit), settings, eta_range=eta_range).eta
+    tune = tuning_data(settings, tune_data, tune_limit)
+    return find_on(experts, tune, settings, eta_range=eta_range).answer
 
 
 def with_threshold(
     settings: Settings, out: Path | None, tune_data: str | None = None, tune_limit: int = TUNED
 ) -> Settings:
-    """Settings whose ``--eta auto`` is a number: that of the run at ``out``, if there is one, else found.
+    """Settings whose ``--eta auto`` is a threshold: that of the run at ``out``, if there is one, else found.
 
     ``tune_data`` and ``tune_limit`` are those of `tuning_data`.
     """
@@ -126,22 +128,22 @@ def with_threshold(
     recorded = None if out is None else read_settings(out)
     if out is not None and recorded is not None:
         with as_kept(out):
-            eta = recorded["settings"]["eta"]
-        if isinstance(eta, float):
-            return replace(settings, eta=eta)
+            held = {name: recorded["settings"].get(name) for name in ("eta", "gamma")}
+        if any(value is not None for value in held.values()):
+            return replace(settings, **held)
     plan, _ = place(without_threshold(settings), None)
     with configured(threads=plan.threads, deterministic=settings.deterministic):
         plan.check_experts()
         pair = plan.models.pair
         eta_range = None if pair is None else pair.eta_range
-        eta = auto_eta(
+        answer = auto_threshold(
             plan.models.experts,
             plan.settings,
             eta_range=eta_range,
             tune_data=tune_data,
             tune_limit=tune_limit,
         )
-    return replace(settings, eta=eta)
+    return replace(settings, **cast(Any, answer.setting))
 
 
 def without_threshold(settings: Settings) -> Settings:

@@ -13,6 +13,7 @@ from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.runs import versions
+from merged_diffusion.thresholds.answers import Answer
 from merged_diffusion.thresholds.auto import check_apart, find_on, tuning_data
 from merged_diffusion.thresholds.confirm import Confirmed, ConfirmedRow, confirm_threshold
 from merged_diffusion.thresholds.find import Found
@@ -20,13 +21,13 @@ from merged_diffusion.thresholds.find import Found
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Chosen:
-    """An eta (0 or 1: an expert alone), the images ``tune`` that it was chosen on, and what it is worth.
+    """A threshold or an expert alone, the images ``tune`` that it was chosen on, and what it is worth.
 
     The rows of ``confirmed`` are exact runs on the same images, against the best of them; those of ``test``
-    are on other images, against the row of this eta.
+    are on other images, against the row of this answer.
     """
 
-    eta: float
+    answer: Answer
     plan: Plan
     tune: Data
     found: Found
@@ -35,16 +36,6 @@ class Chosen:
     evaluations: Mapping[str, float]
     seconds: float
 
-    @property
-    def threshold(self) -> Mapping[str, float | None]:
-        """The eta in all words of a threshold."""
-        return self.found.threshold(self.eta)
-
-    @property
-    def at_edge(self) -> bool:
-        """Whether it is an end of what the experts allow."""
-        return self.eta in (0.0, 1.0) or self.found.is_edge(self.eta)
-
     def as_dict(self) -> dict[str, object]:
         """The content of ``threshold.json``."""
         tune, plan = self.tune, self.plan
@@ -52,9 +43,11 @@ class Chosen:
         data = {key: value for key, value in identity.data.as_dict().items() if key != "ids"}
         return {
             "command": "threshold",
-            "eta": self.eta,
-            "threshold": self.threshold,
-            "at_edge": self.at_edge,
+            "eta": self.answer.eta,
+            "name": self.answer.name,
+            "option": self.answer.option,
+            "threshold": self.answer.threshold,
+            "at_edge": self.answer.at_edge,
             "tune": {"name": tune.name, "split": tune.split, "sha256": tune.sha256, "n": len(tune)},
             "data": data | {"n": len(plan.data)},
             "found": {key: value for key, value in self.found.summary().items() if key != "evaluations"},
@@ -68,10 +61,12 @@ class Chosen:
         }
 
     def _rows(self, rows: Sequence[ConfirmedRow] | None) -> Mapping[str, object] | None:
-        return None if rows is None else {"eta": self.eta, "rows": [row.as_dict() for row in rows]}
+        if rows is None:
+            return None
+        return {"eta": self.answer.eta, "name": self.answer.name, "rows": [row.as_dict() for row in rows]}
 
     def __repr__(self) -> str:
-        return f"Chosen(eta {self.eta:.3f} on {len(self.tune)} images of {self.tune.name})"
+        return f"Chosen({self.answer.name} on {len(self.tune)} images of {self.tune.name})"
 
 
 def choose(
@@ -88,7 +83,7 @@ def choose(
     """The threshold of the plan's pair.
 
     ``confirm`` scores the found threshold, its neighbours and both experts on the images that it was chosen
-    on, and the best of them all is the eta (0 or 1: an expert alone). ``test`` scores the best threshold and
+    on, and the best of them all is the answer. ``test`` scores the best threshold and
     both experts on the images of the plan.
     ``tell`` gets a line before each of the three, ``measuring`` measures the images.
     """
@@ -115,16 +110,16 @@ def choose(
             measuring=measuring.part(part),
         )
 
-    eta = merged = found.eta
+    answer = merged = found.answer
     spent, confirmed, reported = found.evaluations, None, None
     if confirm:
-        tell(f"found eta {eta:.3f} in {found.seconds:.0f} s; confirming it by exact runs on the same images")
+        tell(f"found {answer.name} in {found.seconds:.0f} s; confirming it by exact runs on the same images")
         checked = exact("confirmed", tune)
-        eta, merged, spent = checked.eta, checked.best_merged, {**spent, **checked.evaluations}
-        confirmed = checked.against(eta)
+        answer, merged, spent = checked.answer, checked.best_merged, {**spent, **checked.evaluations}
+        confirmed = checked.against(answer.name)
     if test:
         where = f"{len(plan.data)} images of {set_name(plan.data.name, plan.data.split)}"
-        tell(f"eta {eta:.3f} and both experts on {where}")
-        reported = exact("test", plan.data, at=(merged,)).against(eta)
+        tell(f"{merged.name} and both experts on {where}")
+        reported = exact("test", plan.data, at=(merged.eta,)).against(answer.name)
     seconds = time.perf_counter() - start
-    return Chosen(eta, plan, tune, found, confirmed, reported, spent, seconds)
+    return Chosen(answer, plan, tune, found, confirmed, reported, spent, seconds)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,10 @@ from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
 from merged_diffusion.scores.means import MeanAndErrors
 from merged_diffusion.sweeps.sweep_row import Paired
+from merged_diffusion.thresholds.answers import LIKELIHOOD, QUALITY, Answer
 from merged_diffusion.thresholds.find import Found
 
 NEIGHBOUR: Final = 0.1  # in eta: the spacing of the tables' grid
-ALONE: Final = {"likelihood": 1.0, "quality": 0.0}
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class ConfirmedRow:
 
     name: str
     eta: float | None
+    option: str
+    """What `nll` takes it by."""
     bits_per_dim: MeanAndErrors | None
     n_failed: int
     evaluations: Mapping[str, float] | None
@@ -52,10 +54,10 @@ class ConfirmedRow:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Confirmed:
-    """Exact likelihoods by row: thresholds ("eta 0.300") in ascending order, then both experts."""
+    """Exact likelihoods by row: thresholds ("eta 0.3000") in ascending order, then both experts."""
 
     rows: Mapping[str, Likelihood]
-    etas: Mapping[str, float]
+    answers: Mapping[str, Answer]
     evaluations: Mapping[str, float]
     """``confirming``: spent; ``grid``: about what every row of the pair's table would take, run singly."""
 
@@ -65,18 +67,22 @@ class Confirmed:
         return min(self.rows, key=self._common_mean)
 
     @property
-    def best_merged(self) -> float:
-        """The eta of the best row of a threshold."""
-        return self.etas[min(self.etas, key=self._common_mean)]
+    def etas(self) -> dict[str, float]:
+        """The etas of thresholds by row."""
+        return {name: answer.eta for name, answer in self.answers.items() if answer.gamma is not None}
 
     @property
-    def eta(self) -> float:
-        """The eta of the best row: 0 and 1 for the quality and the likelihood expert alone."""
-        return {**self.etas, **ALONE}[self.best]
+    def best_merged(self) -> Answer:
+        """The best threshold."""
+        return self.answers[min(self.etas, key=self._common_mean)]
 
-    def against(self, eta: float) -> list[ConfirmedRow]:
-        """The rows, each against that of this eta."""
-        to = next(name for name, own in {**ALONE, **self.etas}.items() if own == eta)
+    @property
+    def answer(self) -> Answer:
+        """The best row's threshold, or expert alone."""
+        return self.answers[self.best]
+
+    def against(self, to: str) -> list[ConfirmedRow]:
+        """The rows, each against that of this name."""
         found = []
         for name, row in self.rows.items():
             means = row.summary()
@@ -84,7 +90,8 @@ class Confirmed:
             if name != to:
                 paired = Paired.of(to, paired_difference(row, self.rows[to]))
             told = means.bits_per_dim, row.n_failed, means.evaluations
-            found.append(ConfirmedRow(name, self.etas.get(name), *told, paired))
+            option = self.answers[name].option
+            found.append(ConfirmedRow(name, self.etas.get(name), option, *told, paired))
         return found
 
     def _common_mean(self, name: str) -> float:
@@ -120,9 +127,9 @@ def confirm_threshold(
         The same as in `log_likelihood`.
     """
     near = [found.eta + offset for offset in (-NEIGHBOUR, 0.0, NEIGHBOUR)]
-    positions = _nearest(found, near if at is None else at)
-    etas = {f"eta {found.likelihood.eta[i]:.4f}": float(found.likelihood.eta[i]) for i in positions}
-    gammas = dict(zip(etas, map(float, found.gammas[positions]), strict=True))
+    nearest = {found.near(eta) for eta in (near if at is None else at)}
+    thresholds = {each.name: each for each in sorted(nearest, key=lambda each: each.eta)}
+    gammas = {name: cast(float, each.gamma) for name, each in thresholds.items()}
     models: dict[str, MergedModel] = {
         name: MergedModel(
             likelihood,
@@ -137,12 +144,8 @@ def confirm_threshold(
     models["quality"] = as_model(quality, role="quality", convention=convention)
     rows, spent = _scored(models, data, options, labels, progress, measuring)
     grid = _grid_cost(rows, gammas, likelihood, quality, found)
-    return Confirmed(rows, etas, {"confirming": spent, "grid": grid})
-
-
-def _nearest(found: Found, etas: Sequence[float]) -> list[int]:
-    """Where on the curves these thresholds are, ascending."""
-    return sorted({int(np.argmin(np.abs(found.likelihood.eta - eta))) for eta in etas})
+    answers = thresholds | {each.name: each for each in (LIKELIHOOD, QUALITY)}
+    return Confirmed(rows, answers, {"confirming": spent, "grid": grid})
 
 
 def _grid_cost(

@@ -10,12 +10,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from merged_diffusion import _core
 from merged_diffusion.bound import loss_profile, random_numbers, terms
 from merged_diffusion.data.images import Data, pixel_values
 from merged_diffusion.errors import UsageError
@@ -31,6 +30,7 @@ from merged_diffusion.scores.defaults import SEED
 from merged_diffusion.scores.inputs import Images, as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
 from merged_diffusion.scores.usual_rows import scoring_rows
+from merged_diffusion.thresholds.answers import Answer
 from merged_diffusion.thresholds.candidates import candidates, parts_of, profile_grid
 from merged_diffusion.thresholds.eta_curves import (
     Curve,
@@ -73,16 +73,18 @@ class Found:
     """Of the ``profiles``, of ``one_pass``, and their sum ``finding``; a forward pass counts 1/2."""
     seconds: float
 
-    def is_edge(self, eta: float) -> bool:
-        """Whether an eta of the curves is an end of what the experts allow."""
-        return int(np.argmin(np.abs(self.likelihood.eta - eta))) in (0, len(self.likelihood.eta) - 1)
+    @property
+    def answer(self) -> Answer:
+        """The best threshold by name and option."""
+        return self.near(self.eta)
 
-    def threshold(self, eta: float) -> dict[str, float | None]:
-        """An eta of the curves in all words of a threshold; of 0 and 1, an expert alone, eta in no other."""
-        if eta in (0.0, 1.0) and eta not in self.likelihood.eta:
-            return {"eta": eta, "gamma": None, "edm_sigma": None, "logsnr": None}
-        gamma = float(self.gammas[np.argmin(np.abs(self.likelihood.eta - eta))])
-        return {"eta": eta, "gamma": gamma, "edm_sigma": float(_core.edm_sigma(gamma)), "logsnr": -gamma}
+    def near(self, eta: float) -> Answer:
+        """The threshold of the curves that is nearest to an eta."""
+        position = int(np.argmin(np.abs(self.likelihood.eta - eta)))
+        end: Literal["min", "max"] | None = "min" if position == 0 else None
+        if position == len(self.gammas) - 1:
+            end = "max"
+        return Answer(float(self.likelihood.eta[position]), float(self.gammas[position]), end)
 
     def summary(self) -> dict[str, object]:
         """What was found as JSON values."""
