@@ -227,7 +227,9 @@ def exists(names: list[str]) -> bool:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
 def test_files_in_the_text_exist(path: Path) -> None:
     """`runs/lock.py`, `tests/test_bits.py::test_name`: below root, package or core; or a name alone."""
-    made = set(re.findall(r"^```\w+\n# (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE))
+    text = path.read_text(encoding="utf-8")
+    found_on = re.findall(r"^```\w+\n# (\S+)$|^<!-- with (\S+) of ", text, re.MULTILINE)
+    made = {name for names in found_on for name in names}
     missing = []
     for code in INLINE.findall(prose(path)):
         found = re.fullmatch(r"([\w./-]+\.(?:py|rs|toml|md|yml))(?:::(\w+))?", code)

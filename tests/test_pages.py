@@ -4,7 +4,8 @@
 - other blocks of Python run in one namespace, those of ``sh`` line after line;
 - a block of ``text`` is what the block before printed on standard output: words alike, numbers to the digits
   shown (and ``...`` for the rest of a line, or lines between);
-- ``<!-- when CONDITION -->`` before a block leaves it out where the condition fails.
+- ``<!-- when CONDITION -->`` before a block leaves it out where the condition fails;
+- ``<!-- with FILE of PAGE.md -->`` takes a file from another page.
 """
 
 import contextlib
@@ -35,6 +36,7 @@ FENCE = re.compile(
     r"^(?:<!-- when (?P<condition>.*?) -->\n)?```(?P<language>python|sh|toml|bash|text)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+FROM = re.compile(r"^<!-- with (?P<file>\S+) of (?P<page>\S+) -->$", re.MULTILINE)
 NAMED = re.compile(r"# ([\w-]+\.(?:py|toml|sh|sbatch))\n")
 NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 COMPUTE = ("nll", "sample", "sweep", "threshold", "train", "vlb")
@@ -64,6 +66,12 @@ def blocks(page: Path) -> Iterator[Block]:
     for long, short in SHORTER.get(page.name, ()):
         assert long in text, f"{page.name} does not say {long}"
         text = text.replace(long, short)
+    for named in FROM.finditer(text):
+        other = (page.parent / named["page"]).read_text(encoding="utf-8")
+        (code,) = (
+            own["code"] for own in FENCE.finditer(other) if own["code"].startswith(f"# {named['file']}\n")
+        )
+        yield Block("python", code)
     for found in FENCE.finditer(text):
         yield Block(found["language"], found["code"], found["condition"])
 
