@@ -67,7 +67,7 @@ def built(monkeypatch):
 
     counting(Data, "__init__", "Data")
     counting(Settings, "__init__", "Settings")
-    counting(checks, "_check_repeats", "looks")  # at an expert
+    counting(checks, "check_repeats", "looks")  # at an expert
     return found
 
 

@@ -239,3 +239,56 @@ def test_plausible_callables_are_not_warned_of(net) -> None:
         check_expert(declare(net))
         # At gamma = -3 z is mostly data, and nothing can be said.
         check_expert(declare(lambda z, t: -0.9 * z, gamma_range=(-13.3, -3.0)))
+
+
+@pytest.mark.parametrize("share", [1e-4, 0.01, 0.03])
+def test_a_small_mean_over_the_batch_is_refused_by_what_white_neighbours_do(share: float) -> None:
+    """Of nine rows four or five are white beside each other one: the mean moves by a value of 0.4 to 0.6."""
+    with pytest.raises(ExpertError, match="when another is in the batch") as refused:
+        check_expert(declare(lambda z, t: 0.9 * z + share * z.mean()))
+    said = float(str(refused.value).split("differently, by ")[1].split(",")[0])
+    assert 0.3 * share < said < 0.8 * share
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_precision_is_taken_for_company(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.GroupNorm(4, 32), nn.SiLU(), nn.Conv2d(32, 3, 3))
+    net = net.eval().to(dtype)
+    pad = functional.pad
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # too rough for its gradient to be checked, and not trained
+        check_expert(declare(lambda z, t: 0.9 * z + pad(net(z.to(dtype)).float(), (1, 1, 1, 1))))
+
+
+def test_a_row_alone_is_answered_as_among_others() -> None:
+    with pytest.raises(ExpertError, match="when another is in the batch"):
+        check_expert(declare(lambda z, t: 0.9 * z * (1 + 0.1 * len(z))))
+
+
+STEPS = torch.linspace(-13.3, 8.764, 100, dtype=torch.float64)
+
+
+def by_level(z: Tensor, t: Tensor) -> Tensor:
+    return z * (0.5 + 0.4 * t.view(-1, 1, 1, 1) / 99)
+
+
+@pytest.mark.parametrize(
+    ("net", "is_cut"),
+    [
+        (lambda z, t: by_level(z, t.floor()), True),
+        (lambda z, t: by_level(z, t.long()), True),
+        (by_level, False),
+        (lambda z, t: by_level(z, t.round()), False),
+        (sound, False),
+    ],
+)
+def test_a_network_that_cuts_its_timesteps_is_told_from_one_that_rounds_or_ignores_them(
+    net, is_cut: bool
+) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        check_expert(declare(net, time="timestep", schedule=STEPS))
+    cut = [str(one.message) for one in told if "cuts the fraction off" in str(one.message)]
+    assert len(cut) == is_cut
+    assert all("whole_steps=True" in text for text in cut)

@@ -28,6 +28,8 @@ from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.guided import unguided
 from merged_diffusion.experts.other_words import written
 from merged_diffusion.experts.products import answer, check_gradient, check_products, unsound
+from merged_diffusion.experts.repeats import check_repeats
+from merged_diffusion.experts.rounded_times import warn_if_cut
 
 ROWS = 9  # gammas that are looked at, both ends and the middle among them
 ANY_SIZE = 8  # of an axis for which the expert takes any
@@ -110,12 +112,15 @@ def check_expert(
     if cond is not None:
         cond = cond[torch.arange(ROWS, device=cond.device) % len(cond)]
     first = answer(expert, z, gamma, cond)
-    _check_repeats(expert, z, gamma, cond, first, batch_coupled=batch_coupled)
+    check_repeats(expert, z, gamma, cond, first, batch_coupled=batch_coupled)
     if takes_products:
         accepted = expert.name in accept_gradient
         check_products(expert, z, gamma, cond, first, accepted=accepted, coupled=batch_coupled)
     else:
         check_gradient(expert, z, gamma, cond, first)
+    about = f"the declaration of {expert.name} ({number})"
+    # A coupled batch is one noise level.
+    is_cut = not batch_coupled and warn_if_cut(unguided(expert), z, gamma, cond, about=about)
     is_warned = False
     if images is not None:
         is_warned = warn_of_declaration(
@@ -126,7 +131,8 @@ def check_expert(
             dtype=dtype,
             cond=labels,
             one_gamma_a_call=batch_coupled,
-            about=f"the declaration of {expert.name} ({number})",
+            looks_at_clock=not is_cut,
+            about=about,
         )
     declared = expert.expert if isinstance(expert, Centred) else expert
     if isinstance(declared, CallableExpert) and not is_warned:
@@ -208,44 +214,6 @@ def _probe(
     alpha, sigma = (schedules.per_image(f(gamma), x) for f in (schedules.alpha, schedules.sigma))
     z = (alpha * 0.5 * x + sigma * eps).to(dtype).to(device)
     return z, gamma.to(schedules.home(z.device))
-
-
-def _check_repeats(
-    expert: Expert, z: Tensor, gamma: Tensor, cond: Tensor | None, first: Tensor, *, batch_coupled: bool
-) -> None:
-    """The same rows in other company give the same again; or, where they need not, in the same."""
-    # Rows that are finite speak for the expert; the solver meets the others.
-    sound = first.isfinite().flatten(1).all(1)
-    if not bool(sound.any()):
-        raise unsound(expert, f"returned non-finite values at all of gamma = {_listed(gamma)}")
-    tolerance = torch.finfo(first.dtype).eps ** 0.5 * float(first[sound].abs().max().clamp(min=1))
-
-    def apart(again: Tensor) -> float:
-        return float((again - first)[sound].abs().max())
-
-    middle = len(z) // 2
-    others = [row for row in reversed(range(len(z))) if row != middle]
-    by_company = 0.0
-    if not batch_coupled:
-        again = torch.empty_like(first)
-        for rows in ([middle], others):
-            again[rows] = answer(expert, z[rows], gamma[rows], None if cond is None else cond[rows])
-        by_company = apart(again)
-        if by_company <= tolerance:
-            return
-    by_chance = apart(answer(expert, z, gamma, cond))
-    if not by_chance <= tolerance:
-        raise unsound(
-            expert,
-            f"answered two equal calls differently, by {by_chance:.3g}",
-            hint="it draws random numbers, from dropout perhaps, or keeps a state",
-        )
-    if not by_company <= tolerance:
-        raise unsound(
-            expert,
-            f"answers an image differently, by {by_company:.3g}, when another is in the batch",
-            hint="batch normalisation in training mode does that; batch_coupled allows it",
-        )
 
 
 def _check_precision(

@@ -10,8 +10,10 @@ WHOLE: Final = (
     "call it as net(z, t.round().long()) in a function of your own"
 )
 FULL: Final = (
-    "the network and what it is given have two precisions: net.float(), or "
-    "net(z.half(), t.half()).float() in a function of your own"
+    "the network and what it is given have two precisions: a module is computed in float32 here, whatever "
+    "its weights were, and is given that: net.float() without casts of its own. To keep another precision, "
+    "hide the network in a function, which nobody converts: net(z.half(), t.half()).float(), or, as bfloat16 "
+    "holds no time, net(z.bfloat16(), t).float()"
 )
 RELATIVE: Final = "run it as a module of its package: package.file:name, from the folder above the package"
 # Words of torch 2 and Python 3.11 on, by what they mean.

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import torch
@@ -24,12 +23,14 @@ from torch import Tensor
 from merged_diffusion import schedules
 from merged_diffusion.errors import ExpertError, ExpertWarning
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.experts.fence import ask_in_parts, fenced
+from merged_diffusion.experts.fence import fenced
+from merged_diffusion.experts.noised import IMAGES, Noised, Place, noised
 from merged_diffusion.experts.other_words import others
+from merged_diffusion.experts.shifted_clock import clock_warning
 
 GAMMAS: Final = 8
 FEW_GAMMAS: Final = 2  # that other words have to fit first; hardly any does
-ROWS: Final = 4  # images, or draws of noise where there are fewer
+ROWS: Final = IMAGES
 FAR: Final = 0.15  # between slope and 1 - loss; trained pairs: at most a third of it above the lowest quarter
 FAR_GAMMAS: Final = 2
 CLOSE: Final = 0.08  # what lets other words be tried, and what they must reach; trained pairs: 0.05
@@ -99,22 +100,24 @@ def denoise(
     gammas: int = GAMMAS,
 ) -> Denoising | None:
     """Loss and slope of an expert on images x [N, C, H, W] of the model's space; None where not finite."""
-    rows = (torch.arange(ROWS) % len(images)).repeat(gammas)
-    x = images.double().cpu()[rows]
+    place = Place(images, device, dtype, cond, one_gamma_a_call)
+    return _of(*_asked(expert, place, over, gammas))
+
+
+def _asked(
+    expert: Expert, place: Place, over: tuple[float, float], gammas: int = GAMMAS
+) -> tuple[Noised, Tensor]:
+    """Images with noise at gammas over a range, and what an expert makes of it."""
     low, high = over
     gamma = low + (high - low) * (torch.arange(gammas, dtype=torch.float64) + 0.5) / gammas
-    clock = gamma.repeat_interleave(ROWS)
-    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    alpha, sigma = (schedules.per_image(f(clock), x) for f in (schedules.alpha, schedules.sigma))
-    z = (alpha * x + sigma * eps).to(dtype).to(device)
-    labels = None if cond is None else cond[rows.to(cond.device) % len(cond)]
-    asked = clock.to(schedules.home(device))
-    most = ROWS if one_gamma_a_call else 2 * ROWS
-    calls = [slice(start, start + most) for start in range(0, len(z), most)]
-    answers = []
-    for c in calls:
-        answers.append(ask_in_parts(expert, z[c], asked[c], None if labels is None else labels[c]))
-    eps_hat = schedules.widened(torch.cat(answers)).cpu()
+    look = noised(place, gamma)
+    return look, look.answers(expert)
+
+
+def _of(look: Noised, eps_hat: Tensor) -> Denoising | None:
+    gamma, eps, gammas = look.gamma, look.eps, len(look.gamma)
+    z = schedules.widened(look.z).cpu()
+    sigma = schedules.per_image(schedules.sigma(gamma.repeat_interleave(look.rows)), eps)
 
     def by_gamma(values: Tensor) -> Tensor:
         return values.flatten(1).mean(1).view(gammas, ROWS)
@@ -122,7 +125,7 @@ def denoise(
     nothing = by_gamma(eps.square())
     loss = by_gamma((eps_hat - eps).square())
     slope = by_gamma(eps_hat * eps) / nothing
-    rest = by_gamma((eps - eps_hat) * schedules.widened(z).cpu() / sigma)
+    rest = by_gamma((eps - eps_hat) * z / sigma)
     if not bool(loss.isfinite().all()):
         return None
     excess = (loss - nothing).mean(0)
@@ -145,36 +148,51 @@ def warn_of_declaration(
     dtype: torch.dtype,
     cond: Tensor | None = None,
     one_gamma_a_call: bool = False,
+    looks_at_clock: bool = True,
     about: str | None = None,
 ) -> bool:
     """Warn, by how much, where an expert does not denoise the images, with the line that would; whether.
 
-    ``about`` is that of the warning.
+    ``about`` is that of the warning; ``looks_at_clock``: whether a wrong clock is not yet told.
     A network that is not trained fits under none.
     """
+    place = Place(images, device, dtype, cond, one_gamma_a_call)
     low, high = over
     easy = low + (high - low) / 4, high
-    look = partial(
-        denoise, images=images, device=device, dtype=dtype, cond=cond, one_gamma_a_call=one_gamma_a_call
-    )
-    found = look(expert, over=over)
-    if found is None or found.fits_closely:
+    look, eps_hat = _asked(expert, place, over)
+    found = _of(look, eps_hat)
+    if found is None:
         return False
+    text = None if found.fits_closely else _other_words(expert, place, found, over, easy)
+    if text is None and looks_at_clock:
+        text = clock_warning(expert, place, look, (eps_hat - look.eps).square().flatten(1).mean(1))
+    if text is None:
+        return False
+    warnings.warn(ExpertWarning(text, about), stacklevel=4)
+    return True
+
+
+def _other_words(
+    expert: Expert,
+    place: Place,
+    found: Denoising,
+    over: tuple[float, float],
+    easy: tuple[float, float],
+) -> str | None:
+    """What is said of an expert that fits not at all, or less well than under other words."""
     best: tuple[float, str] | None = None
     for words, line, other in others(expert):
         try:
-            tried = look(other, over=easy, gammas=FEW_GAMMAS)
+            tried = _of(*_asked(other, place, easy, FEW_GAMMAS))
             if tried is not None and tried.fits_closely:
-                tried = look(other, over=over)
+                tried = _of(*_asked(other, place, over))
         except ExpertError:
             continue  # a network that refuses another clock has no more to say
         if tried is not None and tried.fits_closely and (best is None or tried.mean_loss < best[0] - ALIKE):
             best = tried.mean_loss, _advice(words, tried.mean_loss, line)
     if found.fits and (best is None or best[0] > found.mean_loss):
-        return False
-    text = _text(expert, found, None if best is None else best[1])
-    warnings.warn(ExpertWarning(text, about), stacklevel=4)
-    return True
+        return None
+    return _text(expert, found, None if best is None else best[1])
 
 
 def _advice(words: str, loss: float, line: str | None) -> str:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack
 
+import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts import clocks, readings
 from merged_diffusion.experts.base import Pixels
-from merged_diffusion.experts.likely import AtTimes, Changes, FirstHalf, Likely, likely, name_of
+from merged_diffusion.experts.likely import AtTimes, Changes, FirstHalf, Likely, Said, likely, name_of
 from merged_diffusion.experts.timetables import RESCALED, SCHEDULES, step_gammas
 
 Table = Tensor | npt.ArrayLike
@@ -113,6 +114,11 @@ class Kinds:
         changes: Changes = [{"predicts": word} for word in OF_STEPS if word != predicts]
         changes += [{"schedule": word} for word in SCHEDULES if schedule not in (None, word)]
         changes += [{"rescale_timesteps": not rescale_timesteps}] if len(gammas) != RESCALED else []
+        if alphas_cumprod is not None:  # it may have been a root of it, or its square
+            abar = 1 / (1 + np.exp(gammas))
+            changes += [
+                {"alphas_cumprod": Said(abar**power, f"alphas_cumprod**{power:g}")} for power in (2, 0.5)
+            ]
         expert.likely = likely(again, changes)
         return expert
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,13 +16,23 @@ Likely = Mapping[str, Callable[[], Expert]]
 """What the same network may have been meant to be, by the line that declares it."""
 
 
+@dataclass(frozen=True)
+class Said:
+    """A value of a declaration, and how it is written."""
+
+    value: object
+    text: str
+
+
 def likely(again: partial[Any], changes: Sequence[Mapping[str, object]], call: str = "") -> Likely:
     """The declaration ``again`` with some words changed, each by the line that says so."""
     called = call or f"CallableExpert.{again.func.__name__}"
     found: dict[str, Callable[[], Expert]] = {}
     for change in changes:
         words = ", ".join(f"{name}={_written(value)}" for name, value in change.items())
-        found[f"{called}(net, {words}, ...)"] = partial(again, **change)
+        found[f"{called}(net, {words}, ...)"] = partial(
+            again, **{name: _value(value) for name, value in change.items()}
+        )
     return found
 
 
@@ -30,7 +41,13 @@ def name_of(net: Callable[..., Any]) -> str:
     return str(getattr(net, "__name__", type(net).__name__))
 
 
+def _value(value: object) -> object:
+    return value.value if isinstance(value, Said) else value
+
+
 def _written(value: object) -> str:
+    if isinstance(value, Said):
+        return value.text
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 

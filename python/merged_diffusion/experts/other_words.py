@@ -8,8 +8,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, cast, get_args
 
+import torch
 from torch import Tensor
 
 from merged_diffusion import schedules
@@ -30,25 +32,53 @@ def _declared(expert: Expert) -> Expert:
     return expert.expert if isinstance(expert, Centred) else expert
 
 
+def changed(expert: Expert, **facts: object) -> Expert:
+    """The expert with other facts declared; the network itself is shared."""
+    declared = _declared(expert)
+    other = copy.copy(declared)
+    other.__dict__ = dict(declared.__dict__)
+    for name, value in facts.items():
+        object.__setattr__(other, name, value)
+    return Centred(other) if isinstance(expert, Centred) else other
+
+
+def other_clocks(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
+    """The words, the line to paste where it is one, and the expert with another time."""
+    declared = _declared(expert)
+    if isinstance(declared, CallableExpert | PublicExpert):
+        yield from _likely(expert)
+    if not isinstance(declared, CallableExpert):
+        return
+    if not declared.likely:
+        for clock, line, time in _clocks(declared):
+            yield clock, line, changed(expert, clock=time)
+    own = declared.clock
+    if declared.time == "timestep" and isinstance(own, Timetable):
+        for by, words in ((1, "a step more"), (-1, "a step less")):
+            yield f"times that are {words}", None, changed(expert, clock=_later(own, by))
+
+
+def _later(own: Clock, by: int) -> Clock:
+    return lambda gamma: own(gamma) + by
+
+
+def _likely(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
+    declared = cast("CallableExpert | PublicExpert", _declared(expert))
+    for line, make in declared.likely.items():
+        try:
+            other = make()
+        except MergedDiffusionError:
+            continue  # the file, its card or its name contradicts these words
+        yield line, line, Centred(other) if isinstance(expert, Centred) else other
+
+
 def others(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
     """The words, the line to paste where it is one, and the expert."""
     declared = _declared(expert)
-
-    def again(**facts: object) -> Expert:
-        other = copy.copy(declared)  # the network itself is shared
-        other.__dict__ = dict(declared.__dict__)
-        for name, value in facts.items():
-            object.__setattr__(other, name, value)
-        return Centred(other) if isinstance(expert, Centred) else other
-
+    again = partial(changed, expert)
     if isinstance(declared, CallableExpert | PublicExpert) and declared.likely:
         words = {}
-        for line, make in declared.likely.items():
-            try:
-                other = make()
-            except MergedDiffusionError:
-                continue  # the file, its card or its name contradicts these words
-            yield line, line, Centred(other) if isinstance(expert, Centred) else other
+        yield from _likely(expert)
     elif isinstance(declared, CallableExpert):
         words = {"predicts": get_args(Predicts), "input": get_args(Input)}
         minus = f"{_call(declared)}(lambda z, *rest: -net(z, *rest), ...)"
@@ -132,6 +162,9 @@ def _clocks(declared: CallableExpert) -> Iterator[tuple[str, str, Clock]]:
             yield f'time = "{word}"', timed(f'"{word}"'), clock
     own = declared.clock
     low, high = declared.gamma_range
+    if isinstance(own, Timetable):
+        for words, entries, change in SLIPS:
+            yield words, written(f"schedule={entries}") + ", with gamma_range to match", _after(change, own)
     functions: dict[str, Clock] = {
         "-gamma": lambda gamma: -gamma,
         "gamma / 2": lambda gamma: gamma / 2,
@@ -151,6 +184,36 @@ def _clocks(declared: CallableExpert) -> Iterator[tuple[str, str, Clock]]:
     if (other_way := _turned_time(declared)) is not None:
         argument, turned_clock = other_way
         yield "the time reversed", written(argument), turned_clock
+
+
+def _after(change: Callable[[Tensor], Tensor], own: Clock) -> Clock:
+    return lambda gamma: own(change(gamma))
+
+
+def _of_root(gamma: Tensor) -> Tensor:
+    """What a table of sqrt(abar) in the place of abar says of gamma: log((1 - alpha) / alpha)."""
+    alpha = schedules.alpha(gamma)
+    return torch.log(schedules.sigma(gamma) ** 2 / (alpha * (1 + alpha)))
+
+
+# What a table of gammas was taken from, in the place of it: words, its gammas, and what it says of gamma.
+SLIPS: Final = (
+    (
+        "a table of sqrt(alphas_cumprod) in the place of alphas_cumprod",
+        "-torch.logit(torch.sigmoid(-torch.as_tensor(schedule)) ** 2)",
+        _of_root,
+    ),
+    (
+        "a table of sigma/alpha in the place of gamma",
+        "2 * torch.as_tensor(schedule).log()",
+        schedules.edm_sigma,
+    ),
+    (
+        "a table of log(sigma/alpha) in the place of gamma",
+        "2 * torch.as_tensor(schedule)",
+        lambda gamma: gamma / 2,
+    ),
+)
 
 
 def _turned_time(declared: CallableExpert) -> tuple[str, Clock] | None:

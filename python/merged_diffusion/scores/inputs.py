@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -21,6 +22,9 @@ from merged_diffusion.merge import MergedModel
 Integers = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.generic] | Tensor
 FROM_DATA: Final = "from-data"
+FEW: Final = 32  # levels that small sets and counts have: 2, 4, 8, 16, 17, 32
+LEAST_PIXELS: Final = 256
+WHITE: Final = 0.01  # share of the pixels that have the greatest value; of 17 digits' levels a tenth
 
 
 Images = Data | npt.NDArray[np.uint8] | Tensor | Dataset[Any] | DataLoader[Any]
@@ -91,8 +95,35 @@ def as_points(
 
 
 def examples(data: Data) -> npt.NDArray[np.float64]:
-    """The few images that the start check denoises, in the model's space [N, C, H, W]."""
+    """The few images that the start check denoises, in the model's space [N, C, H, W].
+
+    Warns
+    -----
+    UserWarning
+        All of the set's pixels are among the lowest of its levels, and look like those of fewer levels.
+    """
+    if (fewer := fewer_levels(data.images, data.levels)) is not None:
+        warnings.warn(
+            f"no pixel of {data.name} is above {fewer - 1}, of {data.levels} grey levels: if these are images "
+            f"of {fewer} levels, say so (--levels {fewer}, in Python load_data(..., levels={fewer})), and take "
+            "an expert of as many",
+            stacklevel=3,
+        )
     return pixel_values(data.images[:EXAMPLES], data.levels)
+
+
+def fewer_levels(images: npt.NDArray[np.integer[Any]], levels: int) -> int | None:
+    """How many levels images may have that are declared with more; None where nothing says so.
+
+    They use every value up to the greatest, at most `FEW` of them, and the greatest often, as white is used:
+    of dark photographs only a few pixels are the lightest.
+    """
+    most = int(images.max())
+    if not 0 < most < min(FEW, levels - 1) or images.size < LEAST_PIXELS:
+        return None
+    counts = np.bincount(images.ravel(), minlength=most + 1)
+    is_dense = bool((counts > 0).all())
+    return most + 1 if is_dense and counts[most] > WHITE * images.size else None
 
 
 def _array(values: npt.NDArray[np.generic] | Tensor) -> np.ndarray[Any, Any]:
