@@ -7,6 +7,7 @@ from torch import nn
 import merged_diffusion as md
 from merged_diffusion.errors import ExpertError
 from merged_diffusion.experts.checks import check_expert
+from merged_diffusion.scores.prepared import frozen
 
 GAMMAS = torch.linspace(-13.3, 5.0, 1000, dtype=torch.float64)
 
@@ -61,6 +62,32 @@ def test_network_of_half_precision_is_told_so_and_cured_by_it(net):
     assert "net(z.half(), t.half()).float()" in caught.value.hint
     z = torch.ones(2, 3, 8, 8)
     assert declared(lambda z, gamma: net(z.half()).float())(z, torch.zeros(2)).dtype == torch.float32
+
+
+class Cast(nn.Module):
+    """A module with casts of its own, which is computed in float32 as any other."""
+
+    def __init__(self, casts):
+        super().__init__()
+        self.net, self.casts = nn.Conv2d(3, 3, 1).bfloat16(), casts
+
+    def forward(self, z, gamma):
+        return self.net(z.bfloat16()).float() if self.casts else self.net(z)
+
+
+def test_module_with_casts_of_its_own_is_told_to_leave_them_out_and_cured_by_it():
+    host = {"device": torch.device("cpu"), "dtype": torch.float32}
+    refused = declared(Cast(casts=True).eval())
+    with frozen([refused], **host), pytest.raises(ExpertError) as caught:
+        check_expert(refused)
+    assert "net.float() without casts of its own" in caught.value.hint
+    assert "net(z.bfloat16(), t).float()" in caught.value.hint
+    hidden = Cast(casts=True).eval().requires_grad_(requires_grad=False)
+    z = torch.ones(2, 3, 8, 8)
+    for cured in (Cast(casts=False).eval(), lambda z, t: hidden(z, t)):
+        expert = declared(cured)
+        with frozen([expert], **host):
+            assert expert(z, torch.zeros(2)).dtype == torch.float32
 
 
 class Output:

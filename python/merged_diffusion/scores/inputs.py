@@ -104,9 +104,9 @@ def examples(data: Data) -> npt.NDArray[np.float64]:
     """
     if (fewer := fewer_levels(data.images, data.levels)) is not None:
         warnings.warn(
-            f"no pixel of {data.name} is above {fewer - 1}, of {data.levels} grey levels: if these are images "
-            f"of {fewer} levels, say so (--levels {fewer}, in Python load_data(..., levels={fewer})), and take "
-            "an expert of as many",
+            f"no pixel of {data.name} is above {fewer - 1}, of {data.levels} grey levels: is it {fewer} "
+            f"levels? If so say --levels {fewer} (in Python load_data(..., levels={fewer})), and take an "
+            "expert of as many",
             stacklevel=3,
         )
     return pixel_values(data.images[:EXAMPLES], data.levels)
