@@ -47,7 +47,7 @@ class Noised:
         places = torch.arange(len(self.z)) if places is None else places
         clock = self.gamma.repeat_interleave(self.rows).to(schedules.home(self.z.device))
         answers = []
-        for part in places.split(self.most):
+        for part in torch.split(places, self.most):
             there = part.to(self.z.device)
             labels = None if self.labels is None else self.labels[part.to(self.labels.device)]
             answers.append(ask_in_parts(expert, self.z[there], clock[part.to(clock.device)], labels))
