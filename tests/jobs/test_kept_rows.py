@@ -1,5 +1,8 @@
 """Rows of numbers by image in a folder: what is kept comes back to the bit, and nothing else does."""
 
+import threading
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -76,3 +79,29 @@ def test_a_damaged_file_is_no_row(tmp_path, damage):
     file.write_bytes(damage(file.read_bytes()))
     with KeptRows(tmp_path / "r", images(), 2) as kept, pytest.raises(RunCorruptError, match="remove it"):
         kept.all()
+
+
+def test_of_two_workers_with_other_images_one_is_refused_though_both_begin_at_once(tmp_path, monkeypatch):
+    """Each would find nothing there, were reading and writing of what they are of not one step."""
+    usual, both, found = kept_rows.read_versioned, threading.Barrier(2), []
+
+    def slow(path, **told):
+        held = usual(path, **told)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.3)  # only where both may read before one has written
+        return held
+
+    def begin(seed):
+        try:
+            with KeptRows(tmp_path / "r", images(seed=seed), 5):
+                found.append("begun")
+        except RunMismatchError:
+            found.append("refused")
+
+    monkeypatch.setattr(kept_rows, "read_versioned", slow)
+    workers = [threading.Thread(target=begin, args=(seed,)) for seed in (0, 1)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+    assert sorted(found) == ["begun", "refused"]

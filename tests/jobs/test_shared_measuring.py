@@ -1,5 +1,6 @@
 """Workers that measure together, in processes of their own: all have the rows of one, whoever is killed."""
 
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import pytest
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import RunLockedError, RunMismatchError
-from merged_diffusion.jobs import blocks
+from merged_diffusion.jobs import blocks, shared_measuring
 from merged_diffusion.jobs.blocks import FixedShare
 from merged_diffusion.jobs.launch_store import LaunchStore
 from merged_diffusion.jobs.shared_measuring import SharedMeasuring
@@ -158,3 +159,47 @@ def test_what_fails_before_anything_is_measured_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="no"), SharedMeasuring(tmp_path / "w", IDENTITY):
         raise ValueError("no")
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_another_version_of_the_package_are_refused_and_other_differences_said(tmp_path):
+    with SharedMeasuring(tmp_path / "w", IDENTITY) as kept:
+        kept.once("who", lambda: [1.0])
+        assert kept.notes == []
+    written = tmp_path / "w" / "settings.json"
+    settings = json.loads(written.read_text())
+    own = settings["versions"]["merged_diffusion"]
+    settings["versions"]["torch"] = "1.13"
+    written.write_text(json.dumps(settings))
+    with SharedMeasuring(tmp_path / "w", IDENTITY) as kept:
+        (note,) = kept.notes
+    assert "torch 1.13 there" in note
+    settings["versions"]["merged_diffusion"] = "0.0.7"
+    written.write_text(json.dumps(settings))
+    with pytest.raises(RunMismatchError, match=rf"by version 0\.0\.7 of merged-diffusion, and this is {own}"):
+        SharedMeasuring(tmp_path / "w", IDENTITY)
+
+
+def test_a_folder_in_which_another_worker_is_stays_when_the_one_that_made_it_fails(tmp_path):
+    with pytest.raises(ValueError, match="no"), SharedMeasuring(tmp_path / "w", IDENTITY, fixed(0)):
+        other = SharedMeasuring(tmp_path / "w", IDENTITY, fixed(1))
+        raise ValueError("no")
+    with other:
+        assert other.once("who", lambda: [3.0]) == [3.0]
+    assert (tmp_path / "w" / "settings.json").exists()
+
+
+def test_a_folder_that_goes_while_it_is_opened_is_made_again(tmp_path, monkeypatch):
+    """Whoever made it fails in between, and takes it back."""
+    (tmp_path / "w").mkdir()
+    usual, seen = shared_measuring.refuse_strangers, []
+
+    def meanwhile(folder, *names):
+        usual(folder, *names)
+        if not seen:
+            seen.append(folder)
+            (tmp_path / "w").rmdir()
+
+    monkeypatch.setattr(shared_measuring, "refuse_strangers", meanwhile)
+    with SharedMeasuring(tmp_path / "w", IDENTITY) as kept:
+        assert kept.once("who", lambda: [3.0]) == [3.0]
+    assert (tmp_path / "w" / "who.json").exists()

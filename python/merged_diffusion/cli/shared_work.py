@@ -108,6 +108,8 @@ def shared(
 
     blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
     with SharedMeasuring(where, identity, blocks, plan) as kept:
+        for note in [] if given["quiet"] else kept.notes:
+            output.say(f"note: {note}")
         found = Shared(kept, worker, quiet=given["quiet"])
         yield found
         found.end()
@@ -116,7 +118,14 @@ def shared(
 def identity(command: str, plan: Plan, given: options.Given, *names: str) -> dict[str, object]:
     """All that the numbers of a command depend on; ``names`` are those of its own options."""
     own = {name: given[name] for name in ("tune_data", "tune_limit", *names)}
-    return plan.describe() | {"command": command, "asked": own, "chosen": chosen(plan.data)}
+    found = plan.describe() | {"command": command, "asked": own, "chosen": chosen(plan.data)}
+    # Files of one name may hold other images on another machine, or later; a set by its name is checked.
+    if given["work"] is not None and given["tune_data"] is not None:
+        from merged_diffusion.thresholds.auto import tuning_data
+
+        tune = tuning_data(plan.settings, given["tune_data"], given["tune_limit"])
+        found["tune"] = {"sha256": tune.sha256, "chosen": chosen(tune)}
+    return found
 
 
 def chosen(data: Data) -> str:

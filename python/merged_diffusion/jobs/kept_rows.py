@@ -23,6 +23,7 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import IncompleteError, RunCorruptError, RunMismatchError, StorageError
 from merged_diffusion.jobs.blocks import Mask
 from merged_diffusion.runs.directory import Directory, token
+from merged_diffusion.runs.folder import locked
 from merged_diffusion.runs.kept import UNREADABLE
 from merged_diffusion.runs.places import make
 from merged_diffusion.runs.settings_file import json_text, listed, read_versioned
@@ -51,7 +52,8 @@ class KeptRows:
         self.path, self._width, self._shard = path, width, shard
         make(path)
         self._folder = Directory(path)
-        self._agree(data)
+        with locked(self._folder, ABOUT):
+            self._agree(data)
         self._names: list[str] = []
         self._file = np.full(len(data), -1)  # which holds the row of an image, and where in it
         self._place = np.zeros(len(data), dtype=np.int64)

@@ -19,7 +19,7 @@ from typing import Final, Self
 import numpy as np
 
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import MergedDiffusionError, RunCorruptError, RunLockedError, RunMismatchError
+from merged_diffusion.errors import MergedDiffusionError, RunCorruptError, RunLockedError, RunMismatchError, StorageError
 from merged_diffusion.jobs.blocks import ALONE, Blocks, FixedShare, JointShare, Work
 from merged_diffusion.jobs.exact_group import ExactGroup, folder_of
 from merged_diffusion.jobs.kept_rows import KeptRows
@@ -39,6 +39,8 @@ from merged_diffusion.sampling.parts import is_share_taken, share_lock
 from merged_diffusion.scores.by_image import ByImage, Floats, Measure
 
 SETTINGS: Final = "settings.json"
+PACKAGE: Final = "merged_diffusion"
+TRIES: Final = 3
 TOLD: Final = "told"
 LOCK_SECONDS: Final = 0.25
 CALLS: Final = 16  # whose rows are measured at once, and kept
@@ -109,7 +111,8 @@ class SharedMeasuring:
         Raises
         ------
         RunMismatchError, RunError, RunLockedError
-            What is measured there is another command's; it is something else; the worker is there already.
+            What is measured there is another command's, or by another version of the package; it is something
+            else; the worker is there already.
         StorageError
             It cannot be written.
         """
@@ -118,11 +121,18 @@ class SharedMeasuring:
         self.blocks: Blocks = JointShare(blocks.shard) if is_fixed else blocks
         self.shard = blocks.shard
         self._asked = dict(identity) | {"format": FORMAT}
+        self.notes: list[str] = []
+        """What a user should know of what is there: other versions."""
+        self._begin()
+
+    def _begin(self, tries: int = TRIES) -> None:
         self._open = ExitStack()
-        self._made = make(path)
+        self._made = make(self.path)
+        path = self.path
         try:
             self._folder = self._open.enter_context(Directory(path))
-            refuse_strangers(self._folder, SETTINGS)
+            places = [share_lock((rank, self.shard[1])) for rank in range(self.shard[1])]
+            refuse_strangers(self._folder, SETTINGS, LOCK, *places)
             self._lock = Lock(self._folder, share_lock(self.shard))
             with locked(self._folder, SETTINGS):
                 self._agree()
@@ -133,10 +143,14 @@ class SharedMeasuring:
                         file=str(path),
                     )
                     raise self._lock.explained(refused)
-        except BaseException:
+        except BaseException as error:
+            # Whoever made it may have failed meanwhile, and removed it.
+            is_gone = isinstance(error, StorageError) and not path.exists()
             self._open.close()
             unmake(self._made)
-            raise
+            if not (is_gone and tries):
+                raise
+            self._begin(tries - 1)
 
     def _agree(self) -> None:
         held = read_settings(self.path)
@@ -151,6 +165,21 @@ class SharedMeasuring:
                 hint="use another --work",
                 differences={key: {"recorded": a, "asked": b} for key, (a, b) in found.items()},
             )
+        self._agree_on_versions(held.get("versions") or {})
+
+    def _agree_on_versions(self, old: Mapping[str, str | None]) -> None:
+        """Another version of the package may measure something else by the same name: it is refused."""
+        new = versions()
+        changed = {key: (old.get(key), own) for key, own in new.items() if old.get(key) != own}
+        if PACKAGE in changed:
+            recorded, own = changed[PACKAGE]
+            raise RunMismatchError(
+                f"{self.path}: was measured by version {recorded} of merged-diffusion, and this is {own}",
+                hint=f"use another --work, or version {recorded}",
+                differences={PACKAGE: {"recorded": recorded, "found": own}},
+            )
+        if changed:
+            self.notes.append(f"{self.path} was begun in another environment: {listed(changed)}")
 
     def is_at_work(self, rank: int) -> bool:
         """Whether worker ``rank`` of as many is there."""
@@ -253,9 +282,13 @@ class SharedMeasuring:
         """Free the worker's place; a folder in which nothing was measured binds nobody."""
         with suppress(MergedDiffusionError):
             self._lock.release()
+            if error is None or not self._made:
+                return
             own = {SETTINGS, LOCK, share_lock(self.shard)}
-            if error is not None and self._made and set(self._folder.names()) <= own:
-                self._folder.remove(sorted(own))
+            # Who takes a place does it under this lock: nobody else's can come between.
+            with locked(self._folder, SETTINGS):
+                if set(self._folder.names()) <= own:
+                    self._folder.remove(sorted(own))
 
 
 def _numbers(path: Path) -> list[float] | None:
