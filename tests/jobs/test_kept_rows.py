@@ -105,3 +105,16 @@ def test_of_two_workers_with_other_images_one_is_refused_though_both_begin_at_on
     for each in workers:
         each.join()
     assert sorted(found) == ["begun", "refused"]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_rows_of_an_image_the_lower_workers_counts_whoever_was_seen_first(tmp_path, first):
+    data = images()
+    rows = [np.full((4, 1), 1.0 + rank) for rank in (0, 1)]
+    with KeptRows(tmp_path / "r", data, 1, (0, 2)) as one, KeptRows(tmp_path / "r", data, 1, (1, 2)) as two:
+        for rank in (first, 1 - first):
+            (one, two)[rank].append(np.arange(2 * rank, 4 + 2 * rank), rows[rank])
+            (one, two)[rank].flush()
+            assert one.done().any()
+        for reader in (one, two):
+            assert reader.at(np.arange(6))[:, 0].tolist() == [1, 1, 1, 1, 2, 2]

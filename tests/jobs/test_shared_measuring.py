@@ -14,8 +14,12 @@ from merged_diffusion.errors import RunLockedError, RunMismatchError
 from merged_diffusion.jobs import blocks, shared_measuring
 from merged_diffusion.jobs.blocks import FixedShare
 from merged_diffusion.jobs.launch_store import LaunchStore
+from merged_diffusion.jobs.measuring_images import HERE, ranked
+from merged_diffusion.jobs.presence import LATE, SILENT_SECONDS, Presence
 from merged_diffusion.jobs.shared_measuring import SharedMeasuring
 from merged_diffusion.jobs.speed_shares import SpeedShares
+from merged_diffusion.jobs.telling import is_own
+from merged_diffusion.runs.directory import Directory
 from merged_diffusion.scores import by_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* multi-threaded:DeprecationWarning")
@@ -65,10 +69,10 @@ def worker(path, shares, rank, nap):
             while len(list(path.parent.glob("there-*"))) < 4:  # who dies later than that had a store
                 time.sleep(0.002)
             rows, who = decided(kept.whole(), nap, lambda n: os.write(log, b"." * n))
-            if tells := kept.tells():
-                kept.told()
+            if tells := kept.telling.tells():
+                kept.telling.told()
             if rank == 0:
-                kept.await_others()
+                kept.telling.await_others()
         np.savez(path.with_name(f"result-{rank}.npz"), rows=rows, who=who, tells=tells)
         code = 0
     finally:
@@ -180,9 +184,8 @@ def test_rows_of_another_version_of_the_package_are_refused_and_other_difference
 
 
 def test_a_folder_in_which_another_worker_is_stays_when_the_one_that_made_it_fails(tmp_path):
-    with pytest.raises(ValueError, match="no"), SharedMeasuring(tmp_path / "w", IDENTITY, fixed(0)):
-        other = SharedMeasuring(tmp_path / "w", IDENTITY, fixed(1))
-        raise ValueError("no")
+    maker, other = (SharedMeasuring(tmp_path / "w", IDENTITY, fixed(rank)) for rank in (0, 1))
+    maker.__exit__(ValueError, ValueError(), None)
     with other:
         assert other.once("who", lambda: [3.0]) == [3.0]
     assert (tmp_path / "w" / "settings.json").exists()
@@ -203,3 +206,98 @@ def test_a_folder_that_goes_while_it_is_opened_is_made_again(tmp_path, monkeypat
     with SharedMeasuring(tmp_path / "w", IDENTITY) as kept:
         assert kept.once("who", lambda: [3.0]) == [3.0]
     assert (tmp_path / "w" / "who.json").exists()
+
+
+def test_workers_that_round_differently_choose_the_same(tmp_path):
+    """Means that are equal but for a last bit, of which each has the other lower."""
+    found = []
+    for rank, mean in enumerate((1.0 - 2**-53, 1.0 + 2**-52)):
+        with SharedMeasuring(tmp_path / "w", IDENTITY, fixed(rank)) as kept:
+            found.append(ranked(kept.whole().part("fit"), "best", {"one": mean, "other": 1.0, "last": 2.0}))
+    assert found == [["one", "other", "last"]] * 2
+    assert ranked(HERE, "best", {"one": 1.0 + 2**-52, "other": 1.0}) == ["other", "one"]
+
+
+def test_the_result_is_told_once_by_whoever_comes_late_or_again(tmp_path):
+    work, file = tmp_path / "w", tmp_path / "card"
+    begun = {}
+
+    def ends(rank):
+        with begun.pop(rank, None) or SharedMeasuring(work, IDENTITY, fixed(rank), file=file) as kept:
+            if tells := kept.telling.tells():
+                assert is_own(work, file)  # who comes now finds a file, and may go on
+                file.write_text("card")
+                kept.telling.told()
+        return tells
+
+    begun[2] = SharedMeasuring(work, IDENTITY, fixed(2), file=file)
+    assert ends(1)  # worker 0 is not there
+    assert not ends(2)
+    assert not ends(0)  # who came when all was told
+    assert is_own(work, file)
+    # Another's file is not that of this command, and what was told is told again where it is gone.
+    file.write_text("another")
+    assert not is_own(work, file)
+    assert not is_own(tmp_path / "new", file)
+    file.unlink()
+    assert ends(0)
+    assert is_own(work, file)
+
+
+def test_what_was_only_printed_is_told_again_by_one(tmp_path):
+    for _ in range(2):
+        workers = [SharedMeasuring(tmp_path / "w", IDENTITY, fixed(rank)) for rank in range(3)]
+        told = []
+        for kept in workers:
+            with kept:
+                told.append(kept.telling.tells())
+                if told[-1]:
+                    kept.telling.told()
+        assert told == [True, False, False]
+
+
+def test_a_worker_that_keeps_its_place_and_gives_no_sign_is_not_waited_for(tmp_path):
+    now, said = [0.0], []
+
+    def taken(rank):
+        found = Presence(folder, (rank, 3), said.append, lambda: now[0])
+        found.take()
+        return found
+
+    with Directory(tmp_path) as folder:
+        stopped, goes_on, own = taken(0), taken(1), taken(2)
+        seen = []
+        for second in range(0, int(SILENT_SECONDS) + 200, 20):
+            now[0] = float(second)
+            if second == 100:
+                stopped.sign()
+            goes_on.sign()
+            seen.append((second, own.is_at_work(0)))
+            assert own.is_at_work(1)
+        last = max(second for second, is_there in seen if is_there)
+        assert last == 100 + SILENT_SECONDS
+        assert [line.split(" is ")[0].split(" gave ")[0] for line in said] == ["worker 0 of 3"] * 2
+        assert "is waited for" in said[0]
+        assert "is not waited for; stop it" in said[1]
+        # What wakes up is there again.
+        stopped.sign()
+        assert own.is_at_work(0)
+        assert own.others() == [0, 1]
+        stopped.release()
+        assert own.others() == [1]
+
+
+def test_a_worker_is_given_as_long_as_its_own_pace_says(tmp_path):
+    """Where one image takes this worker half an hour, another may take some times that."""
+    now = [0.0]
+    with Directory(tmp_path) as folder:
+        slow, own = (Presence(folder, (rank, 2), clock=lambda: now[0]) for rank in (0, 1))
+        for each in (slow, own):
+            each.take()
+        assert own.is_at_work(0)
+        now[0] = 1800.0
+        own.sign()
+        assert own.is_at_work(0)
+        for second in range(1810, int(1800 * LATE) + 20, 10):
+            now[0] = float(second)
+            assert own.is_at_work(0) == (second <= 1800 * LATE)

@@ -89,32 +89,32 @@ def command(given: options.Given) -> int:
                     measure.progress(cost, quiet=quiet, unit="distance") as solved,
                 ):
                     figures += compare(
-                        chosen, statistics, extractor, observe, train=searched, solved=solved,
-                        known=known[position],
+                        chosen, statistics, extractor, shared.heard(observe), train=searched,
+                        solved=shared.heard(solved), known=known[position],
                     )  # fmt: skip
-    statistics, extractor = pairs[0]
-    notes = remarks(len(chosen), extractor.dim)
-    absent = absences(len(chosen), statistics, extractor, train)
-    if given["as_json"]:
-        value = {
-            "command": "fid",
-            "images": measure.facts(chosen),
-            "reference": describe(statistics),
-            "features": measure.feature_facts(extractor),
-            "metrics": [figure.as_dict() for figure in figures],
-            "absent": absent,
-            "remarks": notes,
-        }
-        output.emit_json(value)
-        return 0
-    for note in [] if quiet else notes:
-        output.say(f"warning: {note}")
-    for line in [] if quiet else _left_out(absent, given["reference"]):
-        output.say(f"note: {line}")
-    about = statistics.about
-    of = statistics.name if about is None else f"{about.n} of {about.data}/{about.split}"
-    output.emit(f"{set_name(chosen.name, chosen.split)}  {len(chosen)} images against {of}")
-    output.emit("\n".join(map(_line, figures)))
+            statistics, extractor = pairs[0]
+            notes = remarks(len(chosen), extractor.dim)
+            absent = absences(len(chosen), statistics, extractor, train)
+            if given["as_json"]:
+                value = {
+                    "command": "fid",
+                    "images": measure.facts(chosen),
+                    "reference": describe(statistics),
+                    "features": measure.feature_facts(extractor),
+                    "metrics": [figure.as_dict() for figure in figures],
+                    "absent": absent,
+                    "remarks": notes,
+                }
+                output.emit_json(value)
+                return 0
+            for note in [] if quiet else notes:
+                output.say(f"warning: {note}")
+            for line in [] if quiet else _left_out(absent, given["reference"]):
+                output.say(f"note: {line}")
+            about = statistics.about
+            of = statistics.name if about is None else f"{about.n} of {about.data}/{about.split}"
+            output.emit(f"{set_name(chosen.name, chosen.split)}  {len(chosen)} images against {of}")
+            output.emit("\n".join(map(_line, figures)))
     return 0
 
 

@@ -75,7 +75,7 @@ def command(given: options.Given) -> int:
         )
     out: Path | None = given["out"]
     worker = shared_work.worker_of(given)
-    if out is not None and out.exists() and worker.shard[1] == 1:
+    if not shared_work.is_free(given, worker, out):
         raise UsageError(f"--out {out}: is there already", hint="use another --out")
     check_present(settings)
     from merged_diffusion.cli import gate_report, switches_report
@@ -107,7 +107,7 @@ def command(given: options.Given) -> int:
                 "tell": (lambda _: None) if quiet else output.say,
             }
             several = settings.experts is not None
-            with shared_work.shared(given, worker, identity, plan) as shared:
+            with shared_work.shared(given, worker, identity, plan, file=out) as shared:
                 usual["measuring"] = shared.measuring
                 compared = gated_of(plan, **usual) if several else None
                 pair = None if several else gated(plan, form=given["form"], **usual)

@@ -51,6 +51,15 @@ def worker_of(given: options.Given) -> workers.Worker:
     return worker
 
 
+def is_free(given: options.Given, worker: workers.Worker, file: Path | None) -> bool:
+    """Whether the result may go to ``file``: nothing is there, or what a worker of this command told."""
+    if file is None or not file.exists():
+        return True
+    from merged_diffusion.jobs.telling import is_own
+
+    return worker.shard[1] > 1 and is_own(given["work"], file)
+
+
 class Shared:
     """Who measures in a command, and whether this process tells what comes of it."""
 
@@ -80,26 +89,44 @@ class Shared:
 
     def tells(self) -> bool:
         """Once all is measured."""
-        self._tells = self.kept is None or self.kept.tells()
-        if not self._tells and not self._quiet and not self._worker.is_launched:
-            output.say("note: another worker tells the result")
+        self._tells = self.kept is None or self.kept.telling.tells()
+        if not self._tells and not self._quiet and self._worker.speaks:
+            output.say("note: another worker told the result")
         return self._tells
+
+    def heard(self, observe: Callable[[int], object]) -> Callable[[int], None]:
+        """The same, and a sign to the other workers."""
+
+        def told(n: int) -> None:
+            observe(n)
+            if self.kept is not None:
+                self.kept.presence.sign()
+
+        return told
 
     def end(self) -> None:
         """Say that it is told, and stay for those that are still there: this process may hold their store."""
         if self.kept is None:
             return
         if self._tells:
-            self.kept.told()
+            self.kept.telling.told()
         if self._worker.shard[0] == 0:
-            self.kept.await_others()
+            self.kept.telling.await_others()
 
 
 @contextmanager
 def shared(
-    given: options.Given, worker: workers.Worker, identity: Mapping[str, object], plan: Plan | None = None
+    given: options.Given,
+    worker: workers.Worker,
+    identity: Mapping[str, object],
+    plan: Plan | None = None,
+    *,
+    file: Path | None = None,
 ) -> Iterator[Shared]:
-    """The directory of ``--work``, open; without one, measuring is this process's alone."""
+    """The directory of ``--work``, open; without one, measuring is this process's alone.
+
+    The result goes to ``file``.
+    """
     where: Path | None = given["work"]
     if where is None:
         yield Shared(None, worker, quiet=given["quiet"])
@@ -107,7 +134,12 @@ def shared(
     from merged_diffusion.jobs.shared_measuring import SharedMeasuring
 
     blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
-    with SharedMeasuring(where, identity, blocks, plan) as kept:
+
+    def tell(text: str) -> None:
+        if not given["quiet"]:
+            output.say(f"note: {text}")
+
+    with SharedMeasuring(where, identity, blocks, plan, file=file, tell=tell) as kept:
         for note in [] if given["quiet"] else kept.notes:
             output.say(f"note: {note}")
         found = Shared(kept, worker, quiet=given["quiet"])

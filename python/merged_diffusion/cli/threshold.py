@@ -75,7 +75,8 @@ def command(given: options.Given) -> int:
     out: Path | None = given["out"]
     worker = shared_work.worker_of(given)
     quiet = given["quiet"] or not worker.speaks
-    if out is not None and (out / NAME).exists() and worker.shard[1] == 1:
+    file = None if out is None else out / NAME
+    if not shared_work.is_free(given, worker, file):
         raise UsageError(f"--out {out}: holds a {NAME} already", hint="use another --out")
     check_present(settings)
     from merged_diffusion.cli import switches_report, threshold_report
@@ -107,15 +108,15 @@ def command(given: options.Given) -> int:
                 "tell": (lambda _: None) if quiet else output.say,
             }
             several = settings.experts is not None
-            with shared_work.shared(given, worker, identity, plan) as shared:
+            with shared_work.shared(given, worker, identity, plan, file=file) as shared:
                 usual |= {"measuring": shared.measuring, "confirm": not given["no_confirm"]}
                 compared = choose_switches(plan, budget=given["budget"], **usual) if several else None
                 chosen = None if several else choose(plan, **usual)
                 if not shared.tells():
                     return 0
                 found = compared or chosen
-                if out is not None and found is not None:
-                    write_json(out / NAME, found.as_dict())
+                if file is not None and found is not None:
+                    write_json(file, found.as_dict())
                 if compared is not None:
                     switches_report.show(compared, out, as_json=given["as_json"])
                 if chosen is not None:

@@ -16,7 +16,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gating.fit import SPACING, bent, fitted, nearest
 from merged_diffusion.gating.residuals import measure
-from merged_diffusion.jobs.measuring_images import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring, ranked
 from merged_diffusion.likelihood import Likelihood, paired_difference
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model
@@ -120,7 +120,7 @@ def fit_gate(
         some = data.select(limit=min(exact, len(data)))
         own = None if classes is None else classes[np.isin(data.ids, some.ids)]
         scored = measuring.likelihoods(models, some, options, labels=own, progress=progress)
-        best, about["family"] = chosen(scored)
+        best, about["family"] = chosen(scored, measuring)
         gate = gates[best]
     return replace(
         gate,
@@ -136,13 +136,13 @@ def agreed(measuring: Measuring, name: str, gate: Gate) -> Gate:
     return replace(gate, shares=tuple(measuring.once(name, lambda: gate.shares)))
 
 
-def chosen(scored: Mapping[str, Likelihood]) -> tuple[str, dict[str, object]]:
+def chosen(scored: Mapping[str, Likelihood], measuring: Measuring = HERE) -> tuple[str, dict[str, object]]:
     """The name with the least mean over the images that failed nowhere; and what each came to."""
     is_ok = np.all([row.status == "ok" for row in scored.values()], axis=0)
     if not is_ok.any():
         raise UsageError("no image could be scored under every gate", hint="score one by nll")
     means = {name: float(row.bits_per_dim[is_ok].mean()) for name, row in scored.items()}
-    best = min(means, key=lambda name: means[name])
+    best = ranked(measuring, "best", means)[0]
     told: dict[str, object] = {"chosen": best, "n": int(is_ok.sum())}
     for name, row in scored.items():
         paired = paired_difference(row.allowing_failed(), scored[best].allowing_failed())

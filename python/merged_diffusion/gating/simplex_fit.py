@@ -117,7 +117,7 @@ def fit_gate_of(
             name: MergedModel.of(experts, gate=one, convention=convention) for name, one in gates.items()
         }
         scored = measuring.likelihoods(models, some, options, labels=own, progress=progress)
-        best, about["family"] = chosen(scored)
+        best, about["family"] = chosen(scored, measuring)
         gate = gates[best]
     return replace(
         gate,

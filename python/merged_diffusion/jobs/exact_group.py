@@ -39,7 +39,9 @@ class ExactGroup:
         shard: tuple[int, int],
         *,
         progress: bool = False,
+        sign: Callable[[], object] = lambda: None,
     ) -> None:
+        self._sign = sign
         self._plan, self._models, self._options, self._labels = plan, models, options, labels
         self._progress = progress
         self._open = ExitStack()
@@ -89,6 +91,7 @@ class ExactGroup:
 
         def keep(name: str, record: Record) -> None:
             self._runs[name].append(record)
+            self._sign()
 
         found = next(
             iter(

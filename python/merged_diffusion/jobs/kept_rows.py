@@ -1,7 +1,7 @@
 """Rows of numbers by image in a folder that several workers see: small npz, each whole or not at all.
 
 A file holds the positions [M] of images and their rows [M, W], in float32 where that loses nothing. Of two
-rows of an image, which are the same, readers take the first that they find.
+rows of an image, which machines of two kinds may round differently, the lower worker's counts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMAT: Final = 1
 ABOUT: Final = "rows.json"
 FLUSH_SECONDS: Final = 10.0  # what a killed worker may lose
 MOST: Final = 256  # rows of a file: of 2048 features 4 MiB
-FILE: Final = re.compile(r"[0-9]{10}-[0-9]{4,}-of-[0-9]{4,}-[0-9a-f]{8}\.npz")
+FILE: Final = re.compile(r"[0-9]{10}-(?P<rank>[0-9]{4,})-of-[0-9]{4,}-[0-9a-f]{8}\.npz")
 
 
 class KeptRows:
@@ -56,6 +56,7 @@ class KeptRows:
             self._agree(data)
         self._names: list[str] = []
         self._file = np.full(len(data), -1)  # which holds the row of an image, and where in it
+        self._rank = np.full(len(data), np.iinfo(np.int64).max)
         self._place = np.zeros(len(data), dtype=np.int64)
         self._read: dict[int, npt.NDArray[np.floating]] = {}
         self._waiting: list[tuple[Positions, Floats]] = []
@@ -110,13 +111,16 @@ class KeptRows:
         """[N] which images have a row, by whomever."""
         known = set(self._names)
         for name in sorted(self._folder.names()):
-            if name in known or not FILE.fullmatch(name):
+            match = FILE.fullmatch(name)
+            if name in known or match is None:
                 continue
             (positions,) = self._columns(name, "positions")
             if positions.ndim != 1 or not np.isin(positions, np.arange(len(self._file))).all():
                 raise self._damaged(name)
             places = np.arange(len(positions))
-            new = self._file[positions] < 0
+            rank = int(match["rank"])
+            new = rank < self._rank[positions]
+            self._rank[positions[new]] = rank
             self._file[positions[new]] = len(self._names)
             self._place[positions[new]] = places[new]
             self._names.append(name)
@@ -143,7 +147,7 @@ class KeptRows:
             found[here] = self._rows(number)[self._place[positions[here]]]
         for number in list(self._read):
             of_file = np.flatnonzero(self._file == number)
-            if not len(positions) or of_file[-1] <= positions[-1]:
+            if not len(positions) or not len(of_file) or of_file[-1] <= positions[-1]:
                 del self._read[number]
         return found
 

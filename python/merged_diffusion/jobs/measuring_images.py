@@ -8,8 +8,8 @@ shares them out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from merged_diffusion.merge import MergedModel
 from merged_diffusion.scores import by_image
 from merged_diffusion.scores.by_image import ByImage
 
+Key = TypeVar("Key", bound=Hashable)
 Labels = npt.NDArray[np.int64] | None
 
 
@@ -85,6 +86,20 @@ class Here:
 
 
 HERE: Final = Here()
+
+
+def ranked(measuring: Measuring, name: str, values: Mapping[Key, float]) -> list[Key]:
+    """Keys from the least value up, as whoever was first has them.
+
+    Machines may differ in the last bits of a mean; workers that chose differently would wait for each other
+    for ever.
+    """
+    keys = list(values)
+
+    def found() -> list[float]:
+        return [float(place) for place in sorted(range(len(keys)), key=lambda place: values[keys[place]])]
+
+    return [keys[int(place)] for place in measuring.once(name, found)]
 
 
 def groups_of(models: Mapping[str, MergedModel], together: Sequence[str]) -> list[Mapping[str, MergedModel]]:

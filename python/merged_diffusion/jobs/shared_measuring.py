@@ -8,7 +8,6 @@ measured stays, so a command that was stopped goes on.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -19,12 +18,14 @@ from typing import Final, Self
 import numpy as np
 
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import MergedDiffusionError, RunCorruptError, RunLockedError, RunMismatchError, StorageError
+from merged_diffusion.errors import MergedDiffusionError, RunCorruptError, RunMismatchError, StorageError
 from merged_diffusion.jobs.blocks import ALONE, Blocks, FixedShare, JointShare, Work
 from merged_diffusion.jobs.exact_group import ExactGroup, folder_of
 from merged_diffusion.jobs.kept_rows import KeptRows
 from merged_diffusion.jobs.measuring_images import Labels, groups_of
 from merged_diffusion.jobs.plan import Plan
+from merged_diffusion.jobs.presence import Presence
+from merged_diffusion.jobs.telling import Telling
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import MergedModel
@@ -32,20 +33,15 @@ from merged_diffusion.runs import versions
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.folder import LOCK, locked, refuse_strangers
 from merged_diffusion.runs.kept import as_kept
-from merged_diffusion.runs.lock import Lock
 from merged_diffusion.runs.places import make, unmake
 from merged_diffusion.runs.settings_file import FORMAT, differences, json_text, listed, read_settings
-from merged_diffusion.sampling.parts import is_share_taken, share_lock
-from merged_diffusion.scores.by_image import ByImage, Floats, Measure
+from merged_diffusion.sampling.parts import share_lock
+from merged_diffusion.scores.by_image import ByImage, Floats, Measure, Positions
 
 SETTINGS: Final = "settings.json"
 PACKAGE: Final = "merged_diffusion"
 TRIES: Final = 3
-TOLD: Final = "told"
-LOCK_SECONDS: Final = 0.25
 CALLS: Final = 16  # whose rows are measured at once, and kept
-POLL_SECONDS: Final = 0.5
-GRACE_SECONDS: Final = 60.0  # that a worker waits for another at the end
 
 
 @dataclass(frozen=True)
@@ -100,11 +96,19 @@ class Stage:
 class SharedMeasuring:
     """The folder of a command, open for worker I of N.
 
-    ``identity`` is all that the numbers depend on; ``plan`` the experts and settings of exact runs.
+    ``identity`` is all that the numbers depend on; ``plan`` the experts and settings of exact runs; the
+    result goes to ``file``; ``tell`` gets a line about workers that give no sign.
     """
 
     def __init__(
-        self, path: Path, identity: Mapping[str, object], blocks: Blocks = ALONE, plan: Plan | None = None
+        self,
+        path: Path,
+        identity: Mapping[str, object],
+        blocks: Blocks = ALONE,
+        plan: Plan | None = None,
+        *,
+        file: Path | None = None,
+        tell: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Begin, or go on.
 
@@ -116,7 +120,7 @@ class SharedMeasuring:
         StorageError
             It cannot be written.
         """
-        self.path, self._plan = path, plan
+        self.path, self._plan, self._file, self._tell = path, plan, file, tell
         is_fixed = isinstance(blocks, FixedShare) and blocks.shard[1] > 1
         self.blocks: Blocks = JointShare(blocks.shard) if is_fixed else blocks
         self.shard = blocks.shard
@@ -133,16 +137,11 @@ class SharedMeasuring:
             self._folder = self._open.enter_context(Directory(path))
             places = [share_lock((rank, self.shard[1])) for rank in range(self.shard[1])]
             refuse_strangers(self._folder, SETTINGS, LOCK, *places)
-            self._lock = Lock(self._folder, share_lock(self.shard))
+            self.presence = Presence(self._folder, self.shard, self._tell)
             with locked(self._folder, SETTINGS):
                 self._agree()
-                if not self._lock.acquire(LOCK_SECONDS):
-                    refused = RunLockedError(
-                        f"{path}: another process is worker {self.shard[0]} of {self.shard[1]} there",
-                        hint="wait for it, stop it, or give each worker its own --shard I/N",
-                        file=str(path),
-                    )
-                    raise self._lock.explained(refused)
+                self.presence.take()
+            self.telling = Telling(self._folder, self.presence, self._file)
         except BaseException as error:
             # Whoever made it may have failed meanwhile, and removed it.
             is_gone = isinstance(error, StorageError) and not path.exists()
@@ -181,10 +180,6 @@ class SharedMeasuring:
         if changed:
             self.notes.append(f"{self.path} was begun in another environment: {listed(changed)}")
 
-    def is_at_work(self, rank: int) -> bool:
-        """Whether worker ``rank`` of as many is there."""
-        return is_share_taken(self._folder, (rank, self.shard[1]))
-
     def whole(self) -> Stage:
         """The command, by whose names all is kept."""
         return Stage(self)
@@ -192,12 +187,18 @@ class SharedMeasuring:
     def rows(self, name: str, data: Data, width: int, measure: Measure, rows: int, at_once: int) -> KeptRows:
         """The rows of all images, once they are there; ``measure`` is given so many at once, at most."""
         kept = self._open.enter_context(KeptRows(self.path / name, data, width, self.shard))
-        work = Work(f"{self.path.name}/{name}", len(data), 1, rows, kept.done, self.is_at_work, pace=name)
+        is_at_work = self.presence.is_at_work
+        work = Work(f"{self.path.name}/{name}", len(data), 1, rows, kept.done, is_at_work, pace=name)
+
+        def keep(positions: Positions, found: Floats) -> None:
+            kept.append(positions, found)
+            self.presence.sign()
+
         for taken in self.blocks.passes:
             for mask in taken(work):
                 positions = np.flatnonzero(mask)
                 for first in range(0, len(positions), at_once):
-                    measure(positions[first : first + at_once], kept.append)
+                    measure(positions[first : first + at_once], keep)
                 kept.flush()
         return kept
 
@@ -234,37 +235,27 @@ class SharedMeasuring:
         with ExitStack() as opened:
             begun = [
                 opened.enter_context(
-                    ExactGroup(self.path / place, own, group, options, labels, self.shard, progress=progress)
+                    ExactGroup(
+                        self.path / place,
+                        own,
+                        group,
+                        options,
+                        labels,
+                        self.shard,
+                        progress=progress,
+                        sign=self.presence.sign,
+                    )
                 )
                 for group in groups
             ]
             for taken in self.blocks.passes:
                 for group in begun:
-                    work = group.work(f"{self.path.name}/{place}", self.is_at_work)
+                    work = group.work(f"{self.path.name}/{place}", self.presence.is_at_work)
                     for mask in taken(work):
                         group.score(mask)
             for group in begun:
                 found |= group.likelihoods()
         return {name: found[name] for models in groups for name in models}
-
-    def tells(self) -> bool:
-        """Whether this worker tells the result: the first, or where that is gone, the first of the others."""
-        told = self.path / f"{TOLD}.json"
-        # However long the sums of features, or their distances, take there.
-        while not told.exists() and any(map(self.is_at_work, range(self.shard[0]))):
-            time.sleep(POLL_SECONDS)
-        return self.shard[0] == 0 or not told.exists()
-
-    def told(self) -> None:
-        """Say that it is told."""
-        self.once(TOLD, lambda: [self.shard[0]])
-
-    def await_others(self) -> None:
-        """Stay for a while as long as another is there: the first worker holds the store."""
-        begin = time.monotonic()
-        others = [rank for rank in range(self.shard[1]) if rank != self.shard[0]]
-        while any(map(self.is_at_work, others)) and time.monotonic() - begin < GRACE_SECONDS:
-            time.sleep(POLL_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -281,7 +272,7 @@ class SharedMeasuring:
     def _leave(self, error: BaseException | None) -> None:
         """Free the worker's place; a folder in which nothing was measured binds nobody."""
         with suppress(MergedDiffusionError):
-            self._lock.release()
+            self.presence.release()
             if error is None or not self._made:
                 return
             own = {SETTINGS, LOCK, share_lock(self.shard)}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from merged_diffusion import _core
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts.base import Expert
-from merged_diffusion.jobs.measuring_images import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring, ranked
 from merged_diffusion.likelihood import (
     Likelihood,
     can_share,
@@ -60,11 +60,13 @@ class Confirmed:
     answers: Mapping[str, Answer]
     evaluations: Mapping[str, float]
     """``confirming``: spent; ``grid``: about what every row of the pair's table would take, run singly."""
+    order: tuple[str, ...]
+    """The rows from the least bits/dim up; images that failed in any row count in none."""
 
     @property
     def best(self) -> str:
-        """The row with the least bits/dim, an expert's too; images that failed in any row count in none."""
-        return min(self.rows, key=self._common_mean)
+        """The row with the least bits/dim, an expert's too."""
+        return self.order[0]
 
     @property
     def etas(self) -> dict[str, float]:
@@ -74,7 +76,7 @@ class Confirmed:
     @property
     def best_merged(self) -> Answer:
         """The best threshold."""
-        return self.answers[min(self.etas, key=self._common_mean)]
+        return self.answers[next(name for name in self.order if name in self.etas)]
 
     @property
     def answer(self) -> Answer:
@@ -93,11 +95,6 @@ class Confirmed:
             option = self.answers[name].option
             found.append(ConfirmedRow(name, self.etas.get(name), option, *told, paired))
         return found
-
-    def _common_mean(self, name: str) -> float:
-        is_ok = np.all([row.status == "ok" for row in self.rows.values()], axis=0)
-        bits = self.rows[name].bits_per_dim
-        return float(bits[is_ok].mean()) if is_ok.any() else float("inf")
 
     def __repr__(self) -> str:
         return f"Confirmed({', '.join(self.rows)}; best {self.best})"
@@ -145,7 +142,16 @@ def confirm_threshold(
     rows, spent = _scored(models, data, options, labels, progress, measuring)
     grid = _grid_cost(rows, gammas, likelihood, quality, found)
     answers = thresholds | {each.name: each for each in (LIKELIHOOD, QUALITY)}
-    return Confirmed(rows, answers, {"confirming": spent, "grid": grid})
+    order = ranked(measuring, "order", _common_means(rows))
+    return Confirmed(rows, answers, {"confirming": spent, "grid": grid}, tuple(order))
+
+
+def _common_means(rows: Mapping[str, Likelihood]) -> dict[str, float]:
+    is_ok = np.all([row.status == "ok" for row in rows.values()], axis=0)
+    worst = float("inf")
+    return {
+        name: float(row.bits_per_dim[is_ok].mean()) if is_ok.any() else worst for name, row in rows.items()
+    }
 
 
 def _grid_cost(

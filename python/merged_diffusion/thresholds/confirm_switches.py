@@ -21,7 +21,7 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
-from merged_diffusion.jobs.measuring_images import HERE, Measuring
+from merged_diffusion.jobs.measuring_images import HERE, Measuring, ranked
 from merged_diffusion.jobs.option_checks import check_budget
 from merged_diffusion.likelihood import Likelihood, can_share, paired_difference
 from merged_diffusion.likelihood.likelihood_options import Options
@@ -176,7 +176,8 @@ def confirm_switches(
     is_ok = np.all([row.status == "ok" for row in scored.values()], axis=0)
     if not is_ok.any():
         raise UsageError("no image could be scored under all thresholds", hint="score one by nll")
-    order = sorted(scored, key=lambda gammas: float(scored[gammas].bits_per_dim[is_ok].mean()))
+    means = {gammas: float(row.bits_per_dim[is_ok].mean()) for gammas, row in scored.items()}
+    order = ranked(measuring, "order", means)
     best = order[0]
     tried = [_told(runs[gammas], scored[gammas], scored[best]) for gammas in order]
     beyond = sorted((one for one in runs.values() if one.gammas not in scored), key=lambda one: one.seconds)

@@ -202,17 +202,18 @@ def find_threshold(
     clusters = None if given.clusters is None else given.clusters[passed.is_solved]
     exact = likelihood_curve(eta, passed.bits_per_dim, clusters)
     both = mean_curve(exact, bound, passed.is_solved)
+    best = int(measuring.once("best", lambda: [both.best])[0])
     spent = {
         "profiles": FORWARD * (profiles.likelihood.evaluations + profiles.quality.evaluations),
         "one_pass": float(passed.evaluations),
     }
     return Found(
-        eta=float(eta[both.best]),
-        gamma=float(gammas[both.best]),
+        eta=float(eta[best]),
+        gamma=float(gammas[best]),
         indistinguishable=both.indistinguishable,
         crossing=float(eta[bound.best]),
         crossing_interval=profiles.crossing_interval(eta, gammas, seed=seed),
-        at_edge=both.best in (0, len(eta) - 1),
+        at_edge=best in (0, len(eta) - 1),
         bound=bound,
         likelihood=exact,
         profiles=profiles,

@@ -161,7 +161,9 @@ def find_switches(
         for at in [np.flatnonzero((grid >= expert.gamma_range[0]) & (grid <= expert.gamma_range[1]))]
         for by_image in [measuring.by_image(f"profile-{number}", data)]
     ]
-    cost = np.stack([_steps(profile, fine) for profile in profiles])
+    steps = np.stack([_steps(profile, fine) for profile in profiles])
+    # What all choices are made from: those of workers must not differ by last bits.
+    cost = np.array(measuring.once("cost", lambda: steps.ravel().tolist())).reshape(steps.shape)
     rest = rest_nats(data, float(grid[0]), float(grid[-1]), options.seed)
     bits = float(np.log(2)) * data.images[0].size
     calls = np.array(
