@@ -48,7 +48,16 @@ def quality(): return Normal("quality", low=-7.006, std=0.72)
 HOW = ("--data", "digits", "--ids", "0:4", "--seed", "5", "--tol", "0.5", "--dequantise", "decoder")
 HOW += ("--tune-limit", "8", "--batch-size", "2", "--threads", "1", "--device", "cpu", "--json", "--quiet")
 # Of three experts, what others than the chosen cost is by the seconds of a call.
-VARYING = ("seconds", "versions", "out", "call_seconds", "pilot_seconds", "calls", "choices")
+VARYING = (
+    "seconds",
+    "versions",
+    "out",
+    "call_seconds",
+    "pilot_seconds",
+    "calls",
+    "choices",
+    "calls_scaled_from",
+)
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +233,15 @@ def test_workers_need_a_directory_in_common(run_cli, commands):
         assert result.code == 2
         assert "2 workers keep what they measure in one directory" in result.json["error"]["message"]
         assert result.json["error"]["hint"] == "give --work DIR"
+
+
+@pytest.mark.parametrize(("name", "file"), [("threshold", "threshold.json"), ("gate", "card.toml")])
+@pytest.mark.parametrize("share", [(), ("--shard", "1/2")])
+def test_a_result_that_is_not_this_commands_is_not_replaced(run_cli, commands, tmp_path, name, file, share):
+    (tmp_path / file).write_text("another's")
+    out = tmp_path if name == "threshold" else tmp_path / file
+    result = run_cli(*commands[name], "--work", tmp_path / "work", "--out", out, *share)
+    assert result.code == 2
+    assert result.json["error"]["hint"] == "use another --out"
+    assert (tmp_path / file).read_text() == "another's"
+    assert not (tmp_path / "work").exists()

@@ -5,17 +5,21 @@ import os
 import signal
 import socket
 import time
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import RunLockedError, RunMismatchError
-from merged_diffusion.jobs import blocks, shared_measuring
+from merged_diffusion.jobs import blocks, exact_group, presence, shared_measuring
 from merged_diffusion.jobs.blocks import FixedShare
 from merged_diffusion.jobs.launch_store import LaunchStore
 from merged_diffusion.jobs.measuring_images import HERE, ranked
+from merged_diffusion.jobs.plan import place
 from merged_diffusion.jobs.presence import LATE, SILENT_SECONDS, Presence
+from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.shared_measuring import SharedMeasuring
 from merged_diffusion.jobs.speed_shares import SpeedShares
 from merged_diffusion.jobs.telling import is_own
@@ -301,3 +305,66 @@ def test_a_worker_is_given_as_long_as_its_own_pace_says(tmp_path):
         for second in range(1810, int(1800 * LATE) + 20, 10):
             now[0] = float(second)
             assert own.is_at_work(0) == (second <= 1800 * LATE)
+
+
+FEW = {"data": "digits", "limit": 6, "seed": 5, "tol": 0.5, "dequantise": "decoder"}
+FEW |= {"batch_size": 2, "threads": 1, "device": "cpu"}
+
+
+def test_exact_runs_that_were_interrupted_cost_what_they_would_have_cost_at_once(tmp_path, monkeypatch):
+    plan, _ = place(Settings.of(FEW | {"eta": 0.3, "compare": True}), None)
+    models, n = plan.models.models, len(plan.data)
+    fan = [name for name, model in models.items() if model.legs()[0].role == "likelihood"]
+    assert (len(models), len(fan)) == (3, 2)
+    ticks = count()
+    monkeypatch.setattr(exact_group, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    whole = HERE.likelihoods(models, plan.data, plan.settings.options(), together=fan)
+
+    def scored(stops_after=None):
+        with SharedMeasuring(tmp_path / "w", IDENTITY, plan=plan) as kept:
+            if stops_after is not None:
+                signs = count(1)
+                monkeypatch.setattr(kept.presence, "sign", lambda: next(signs) == stops_after and stop())
+            return kept.whole().likelihoods(models, plan.data, plan.settings.options(), together=fan)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    # Of the first the fan is cut short, then both begin and the third model is.
+    for records in (2 * 2, 2 * (n - 2) + 3):
+        with pytest.raises(KeyboardInterrupt):
+            scored(records)
+    found = scored()
+    for name, row in found.items():
+        ids = [record.id for record in row.records]
+        own = {record.id: record for record in whole[name].records}
+        assert sorted(ids) == sorted(own)
+        assert all(record.bits_per_dim == own[record.id].bits_per_dim for record in row.records)
+    (alone,) = set(models) - set(fan)
+    # A tick for each record, whenever it came.
+    assert found[alone].seconds == n
+    assert found[alone].tally["evaluations"] == whole[alone].tally["evaluations"]
+    assert found[alone].tally["scaled_from"] == n - 3
+    shared = found[fan[0]].tally
+    assert 0 < shared["scaled_from"] < n
+    # Images differ by few of some fifty evaluations; without scaling a third would be missing.
+    assert shared["evaluations"] == pytest.approx(whole[fan[0]].tally["evaluations"], rel=0.1)
+    assert sum(shared["calls"]) == pytest.approx(sum(whole[fan[0]].tally["calls"]), rel=0.1)
+
+
+def test_a_worker_that_is_stopped_holds_nobody_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "GONE_SECONDS", 0.3)
+    monkeypatch.setattr(presence, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(presence, "TOUCH_SECONDS", 0.02)
+    path = tmp_path / "work"
+    children = [worker(path, fixed, rank, 0.01) for rank in range(4)]
+    log = path.with_name("count-0")
+    while not (log.exists() and log.stat().st_size):
+        time.sleep(0.002)
+    os.kill(children[0], signal.SIGSTOP)
+    try:
+        assert ended(children[1:]) == [0] * 3
+        check(path, [1, 2, 3])
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        ended(children[:1])

@@ -48,6 +48,7 @@ class Gated:
                 "n_failed": row.n_failed,
                 "evaluations": {role: float(counts.mean()) for role, counts in row.evaluations.items()},
                 "calls": row.tally.get("calls"),
+                "calls_scaled_from": row.tally.get("scaled_from"),
                 "minus_threshold": None if paired is None else [paired.difference, paired.se],
             }
         gate = self.gate

@@ -1,11 +1,14 @@
 """Exact runs of models that share their steps, or of one model, on the images of a set: a run for each model.
 
-What a block took is kept beside them, so that the cost of all is known whoever scored what.
+What an image took is kept beside them as soon as it has its records, so that the seconds of all are known
+whoever scored what, and however often it was interrupted. Calls are known of whole blocks: where some were
+cut short, they are scaled, and the tally says from how many images (``scaled_from``).
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -46,15 +49,18 @@ class ExactGroup:
         self._progress = progress
         self._open = ExitStack()
         first, *_ = models
-        # Images scored, seconds, evaluations, and network calls by leg, of a block.
+        # Of a block, by its first image: images scored, evaluations, and network calls by leg.
         n_legs = max(len(model.legs()) for model in models.values())
         try:
             self._runs = {
                 name: self._open.enter_context(self._run(place / folder_of(name), name, model, shard))
                 for name, model in models.items()
             }
-            costs = KeptRows(place / f"{folder_of(first)}-costs", plan.data, 3 + n_legs, shard)
+            kept = place / folder_of(first)
+            costs = KeptRows(kept.with_name(f"{kept.name}-calls"), plan.data, 2 + n_legs, shard)
             self._costs = self._open.enter_context(costs)
+            seconds = KeptRows(kept.with_name(f"{kept.name}-seconds"), plan.data, 1, shard)
+            self._seconds = self._open.enter_context(seconds)
         except BaseException:
             self._open.close()
             raise
@@ -89,8 +95,20 @@ class ExactGroup:
         if not every.any():
             return
 
+        ids = self._plan.data.ids
+        left = sum(np.isin(ids, own).astype(np.int64) for own in wanted.values())
+        spent, heard = np.zeros(len(ids)), time.perf_counter()
+
         def keep(name: str, record: Record) -> None:
+            nonlocal heard
             self._runs[name].append(record)
+            now = time.perf_counter()
+            at = np.flatnonzero(ids == record.id)
+            spent[at] += now - heard
+            left[at] -= 1
+            heard = now
+            if not left[at].any():
+                self._seconds.append(at, spent[at, None])
             self._sign()
 
         found = next(
@@ -107,20 +125,17 @@ class ExactGroup:
             )
         )
         calls = np.asarray(found.tally["calls"], dtype=np.float64)
-        spent = [float(every.sum()), found.seconds, float(found.tally["evaluations"]), *calls]
-        self._costs.append(np.flatnonzero(every)[:1], np.array([spent]))
+        block = [float(every.sum()), float(found.tally["evaluations"]), *calls]
+        self._costs.append(np.flatnonzero(every)[:1], np.array([block]))
         self._costs.flush()
+        self._seconds.flush()
 
     def likelihoods(self) -> dict[str, Likelihood]:
         """Of all images, from the records of all workers."""
         n = len(self._plan.data)
-        counted, seconds, evaluations, *calls = self._costs.known().sum(axis=0).tolist()
-        # Of blocks that were cut short nothing is counted.
-        seconds = seconds / counted * n if counted else math.nan
-        tally: dict[str, object] = {
-            "evaluations": round(evaluations),
-            "calls": [round(each) for each in calls],
-        }
+        timed = self._seconds.known()
+        seconds = float(timed.mean()) * n if len(timed) else math.nan
+        tally = self._tally(n)
         return {
             name: Likelihood(
                 tuple(self._runs[name].records()),
@@ -133,6 +148,19 @@ class ExactGroup:
             )
             for name, model in self._models.items()
         }
+
+    def _tally(self, n: int) -> dict[str, object]:
+        counted, evaluations, *calls = self._costs.known().sum(axis=0).tolist()
+        tally: dict[str, object] = {"evaluations": round(evaluations / counted * n)} if counted else {}
+        if counted:
+            tally["calls"] = [round(each / counted * n) for each in calls]
+        if counted != n:
+            tally["scaled_from"] = round(counted)
+        if len(self._models) == 1 or not counted:
+            # What models share cannot be told from their records: of no whole block it is what each took.
+            records = [record for name in self._models for record in self._runs[name].records()]
+            tally["evaluations"] = sum(record.total_evaluations for record in records)
+        return tally
 
     def __enter__(self) -> Self:
         return self
