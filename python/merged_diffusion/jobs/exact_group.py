@@ -96,7 +96,7 @@ class ExactGroup:
             return
 
         ids = self._plan.data.ids
-        left = sum(np.isin(ids, own).astype(np.int64) for own in wanted.values())
+        left = np.sum([np.isin(ids, own) for own in wanted.values()], axis=0)
         spent, heard = np.zeros(len(ids)), time.perf_counter()
 
         def keep(name: str, record: Record) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from merged_diffusion.jobs.presence import Presence
 from merged_diffusion.runs.directory import Directory, token
@@ -67,12 +68,12 @@ def is_own(work: Path, file: Path) -> bool:
     return _is_of(held, file) if held is not None else (work / TELLING).exists()
 
 
-def _held(work: Path) -> dict[str, Any] | None:
+def _held(work: Path) -> Mapping[str, object] | None:
     path = work / TOLD
     return read_versioned(path, what="what workers say of a result", hint=f"remove {path}")
 
 
-def _is_of(held: dict[str, Any], file: Path) -> bool:
+def _is_of(held: Mapping[str, object], file: Path) -> bool:
     found = _sha256(file)
     return found is not None and held.get("file") == found
 
