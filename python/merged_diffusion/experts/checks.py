@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from merged_diffusion import schedules
 from merged_diffusion.errors import ExpertError, ExpertWarning, UsageError
 from merged_diffusion.experts.arithmetic import FULL, in_precision
+from merged_diffusion.experts.asked_again import check_repeats
 from merged_diffusion.experts.base import Expert, check_declaration, takes_shape
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
@@ -28,7 +29,6 @@ from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.guided import unguided
 from merged_diffusion.experts.other_words import written
 from merged_diffusion.experts.products import answer, check_gradient, check_products, unsound
-from merged_diffusion.experts.repeats import check_repeats
 from merged_diffusion.experts.rounded_times import warn_if_cut
 
 ROWS = 9  # gammas that are looked at, both ends and the middle among them

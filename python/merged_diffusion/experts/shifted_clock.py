@@ -135,7 +135,8 @@ def _suspicious(expert: Expert, look: Noised, losses: Tensor) -> list[Shift]:
         force = float((weight * slope).sum())
         error = math.sqrt(float((weight.square() * (spread[1.0] + spread[-1.0])).sum()))
         stiffness = float((weight.square() * curve).sum())
-        gain = scale * force**2 / (8 * max(stiffness, abs(force) / 4))
+        steepness = 8 * max(stiffness, abs(force) / 4)
+        gain = scale * force**2 / steepness if steepness else 0.0  # an expert that does not look at gamma
         if gain > FIRST_COSTS and abs(force) > FIRST_ERRORS * error:
             shifts += [make(-math.copysign(size, force)) for size in SHIFTS]
     return shifts
