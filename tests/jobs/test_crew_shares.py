@@ -174,6 +174,16 @@ def test_a_node_that_takes_all_workers_with_it_stops_nothing():
     assert (carried.counts[0] == 1).all()
 
 
+@pytest.mark.parametrize("when", [0.2, 0.9, 4.0])
+def test_a_large_node_that_is_lost_at_once_leaves_the_others_at_work(when):
+    n = MOST_LOST + 2
+    pool = Pool((1,) * (n + 3), kills=dict.fromkeys(range(n), when))
+    carried = Carried(pool, (90,))
+    carried.run()
+    assert (carried.counts[0] == 1).all()
+    assert sum("lost a worker" in text for text in carried.told) == n
+
+
 def test_the_block_of_a_worker_that_hangs_is_done_by_others_and_kept_once():
     pool = Pool((1, 1, 1), hangs={1: 5.0})
     carried = Carried(pool, (60,))

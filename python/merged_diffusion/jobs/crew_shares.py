@@ -37,7 +37,7 @@ from merged_diffusion.runs.settings_file import listed
 
 POLL_SECONDS: Final = 0.5
 PATIENCE_SECONDS: Final = 60.0  # after which it is told that no worker is there
-MOST_LOST: Final = 10  # workers, one after the other, before anybody has done an image
+MOST_LOST: Final = 10  # workers, each hired after the last was lost, before anybody has done an image
 
 
 @dataclass
@@ -56,6 +56,8 @@ class _Block:
 @dataclass
 class _Worker:
     number: int
+    hired: float
+    has_done: bool = False  # an image that nobody had done
     where: str = ""
     is_ready: bool = False
     versions: Versions | None = None  # where they are others than here
@@ -83,7 +85,8 @@ class CrewShares:
     _spoilt: dict[str, Exception] = field(default_factory=dict, init=False)  # by work
     _done: set[tuple[Key, int]] = field(default_factory=set, init=False)
     _refused: list[Exception] = field(default_factory=list, init=False)
-    _n_lost: int = field(default=0, init=False)  # since an image was done
+    _n_lost: int = field(default=0, init=False)  # one after the other, since an image was done
+    _last_lost: float = field(default=-math.inf, init=False)  # when the last of them was
     _told: set[str] = field(default_factory=set, init=False)
 
     @property
@@ -165,7 +168,7 @@ class CrewShares:
             raise self._refused[-1]
         while len(self._workers) < wanted:
             number = self.pool.hire()
-            self._workers[number] = _Worker(number)
+            self._workers[number] = _Worker(number, self.clock())
 
     def _busy(self, work: Work) -> frozenset[int]:
         """Units of a work that are in a block which is not late."""
@@ -212,7 +215,7 @@ class CrewShares:
             names = {(key, int(number)) for number in ids}
             # A block that was late, or a row that is done without the others, may bring an image again.
             if worker.block is not None and not names <= self._done:
-                self._n_lost = 0
+                self._n_lost, worker.has_done = 0, True
                 self._done |= names
                 worker.block.keep(key, item, worker.versions)
 
@@ -238,7 +241,9 @@ class CrewShares:
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         self._drop(worker)
-        self._n_lost += 1
+        # Those that are lost together, with their node, were hired before the first of them was lost.
+        if not worker.has_done and worker.hired >= self._last_lost:
+            self._n_lost, self._last_lost = self._n_lost + 1, self.clock()
         if self._n_lost >= MOST_LOST:
             raise ResourceError(
                 f"{self._n_lost} workers were lost one after the other, and nobody did an image: {reason}",
