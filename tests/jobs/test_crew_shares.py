@@ -40,6 +40,7 @@ class Pool:
     workers: dict = field(default_factory=dict)
     free: list = field(default_factory=list)
     n: int = 0
+    most: float = 1e5
 
     def __post_init__(self):
         self.free = list(self.speeds)
@@ -91,7 +92,7 @@ class Pool:
             return []
         when, said = events[number]
         self.now = max(self.now, when)
-        assert self.now < 1e5, "it does not end"
+        assert self.now < self.most, "it does not end"
         worker = self.workers[number]
         if isinstance(said, Ready):
             worker.is_told = True
@@ -115,13 +116,14 @@ class Carried:
         self.times = [np.full(n, np.inf) for n in works]
         self.counts = [np.zeros(n, dtype=int) for n in works]
         self.n_ended = 0
+        self.passes = self.shares.passes
         self.works = [
             Work(f"w{k}", n, unit, rows, lambda k=k: self.times[k] < np.inf, lambda _: False)
             for k, n in enumerate(works)
         ]
 
     def run(self, on_error=None):
-        for taken in self.shares.passes:
+        for taken in self.passes:
             for k, work in enumerate(self.works):
                 try:
                     for mask in taken(work):
@@ -194,6 +196,53 @@ def test_the_block_of_a_worker_that_hangs_is_done_by_others_and_kept_once():
     before = carried.counts[0].copy()
     shares._take_in(shares._workers[1], Items([(("w0", ""), [late[-1]], (late[-1], pool.now))]))
     assert (carried.counts[0] == before).all()  # which comes in the end
+
+
+def test_in_the_place_of_a_worker_that_hangs_another_is_hired():
+    pool = Pool((1,), hangs={0: 5.0})
+    carried = Carried(pool, (60,))
+    carried.run()
+    assert (carried.counts[0] == 1).all()
+    assert pool.n == 2
+    assert [text for text in carried.told if "lost a worker on n: it has said nothing for " in text]
+
+
+def test_images_of_which_nobody_knows_that_they_take_hours_are_done_in_the_end():
+    pool = Pool((1 / 7200,))
+    carried = Carried(pool, (2,))
+    carried.run()
+    # The first is given up after 2400 s without a word, the next after 4800; the third may take 9600.
+    assert pool.n == 3
+    assert (carried.counts[0] == 1).all()
+
+
+def test_images_at_which_all_workers_hang_end_the_command():
+    pool = Pool((1, 1), hangs=dict.fromkeys(range(99), 0.0))
+    pool.event = lambda number, event=pool.event: (
+        event(number) if pool.workers[number].is_told else (pool.workers[number].ready, Ready(HERE, "n"))
+    )
+    pool.most = 1e8
+    pool.hear = lambda seconds, hear=pool.hear: hear(1000 * seconds)
+    with pytest.raises(ResourceError, match=f"{MOST_LOST} workers were lost .* said nothing for"):
+        Carried(pool, (20,)).run()
+
+
+def test_while_nobody_listens_no_worker_is_late():
+    pool = Pool((1, 1))
+    carried = Carried(pool, (40, 2))
+    first, rest = carried.passes
+
+    def away(work):
+        pool.now += 1e4  # as for the figures of a row; what workers say meanwhile waits
+        return rest(work)
+
+    carried.passes = first, away
+    carried.run()
+    assert pool.n == 2
+    assert all((counts == 1).all() for counts in carried.counts)
+    alone = Carried(Pool((1, 1)), (40, 2))
+    alone.run()
+    assert carried.n_ended == alone.n_ended  # no block is handed out twice
 
 
 def test_a_work_that_fails_is_told_where_it_is_asked_for_and_stops_no_other():

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from merged_diffusion.errors import MergedDiffusionError, ResourceError, RunMismatchError
-from merged_diffusion.jobs.block_sizes import least_units, next_units, seconds_allowed
+from merged_diffusion.jobs.block_sizes import least_units, next_units
 from merged_diffusion.jobs.blocks import Mask, Work
 from merged_diffusion.jobs.crew import (
     Ended,
@@ -32,37 +32,14 @@ from merged_diffusion.jobs.crew import (
     Spent,
     Task,
 )
+from merged_diffusion.jobs.crew_worker import CrewWorker, WorkerBlock
 from merged_diffusion.runs.environment import Versions
 from merged_diffusion.runs.settings_file import listed
 
 POLL_SECONDS: Final = 0.5
+HEAR_SECONDS: Final = 5.0  # of listening, after which those that are free get something to do
 PATIENCE_SECONDS: Final = 60.0  # after which it is told that no worker is there
 MOST_LOST: Final = 10  # workers, each hired after the last was lost, before anybody has done an image
-
-
-@dataclass
-class _Block:
-    """Units of a work that a worker is at."""
-
-    work: str
-    units: frozenset[int]
-    n_images: int
-    begun: float
-    expected: float | None  # seconds
-    keep: Keep
-    ended: Callable[[Spent], object]
-
-
-@dataclass
-class _Worker:
-    number: int
-    hired: float
-    has_done: bool = False  # an image that nobody had done
-    where: str = ""
-    is_ready: bool = False
-    versions: Versions | None = None  # where they are others than here
-    speed: float | None = None  # images a second, of its last block
-    block: _Block | None = None
 
 
 @dataclass
@@ -80,13 +57,14 @@ class CrewShares:
     clock: Callable[[], float] = time.monotonic
     shard: tuple[int, int] = field(default=(0, 1), init=False)
     answers_for: tuple[int, int] = field(default=(0, 1), init=False)
-    _workers: dict[int, _Worker] = field(default_factory=dict, init=False)
-    _given: tuple[_Worker, str, frozenset[int], int] | None = field(default=None, init=False)
+    _workers: dict[int, CrewWorker] = field(default_factory=dict, init=False)
+    _given: tuple[CrewWorker, str, frozenset[int], int] | None = field(default=None, init=False)
     _spoilt: dict[str, Exception] = field(default_factory=dict, init=False)  # by work
     _done: set[tuple[Key, int]] = field(default_factory=set, init=False)
     _refused: list[Exception] = field(default_factory=list, init=False)
     _n_lost: int = field(default=0, init=False)  # one after the other, since an image was done
     _last_lost: float = field(default=-math.inf, init=False)  # when the last of them was
+    _listened: float = field(default=0.0, init=False)  # seconds so far
     _told: set[str] = field(default_factory=set, init=False)
 
     @property
@@ -124,7 +102,8 @@ class CrewShares:
             raise RuntimeError("a task without a mask")
         (worker, work, units, n), self._given = self._given, None
         expected = None if worker.speed is None else n / worker.speed
-        worker.block = _Block(work, units, n, self.clock(), expected, keep, ended)
+        worker.block = WorkerBlock(work, units, n, self._listened, expected, keep, ended)
+        worker.heard = self._listened
         self.pool.give(worker.number, task)
 
     def _handed_out(self, work: Work, units: Sequence[int]) -> Iterator[Mask]:
@@ -138,7 +117,7 @@ class CrewShares:
             yield mask
             self._given = None
 
-    def _free(self, work: Work, left: int) -> tuple[_Worker, int]:
+    def _free(self, work: Work, left: int) -> tuple[CrewWorker, int]:
         """A worker that has nothing to do, the fastest first, and how many units it takes."""
         begin = self.clock()
         while True:
@@ -150,7 +129,7 @@ class CrewShares:
             for worker in sorted(free, key=lambda one: -(one.speed or math.inf)):
                 # Those that load their networks will be there, too.
                 everyone = self._workers.values()
-                others = [o.speed for o in everyone if o is not worker and not self._is_late(o)]
+                others = [o.speed for o in everyone if o is not worker and not (o.block and o.block.is_late)]
                 known = [speed for speed in others if speed is not None]
                 # Those that are free and faster were asked before, and the others are at work.
                 size = next_units(work, left, worker.speed, known, len(others) - len(known), lambda _: True)
@@ -168,16 +147,13 @@ class CrewShares:
             raise self._refused[-1]
         while len(self._workers) < wanted:
             number = self.pool.hire()
-            self._workers[number] = _Worker(number, self.clock())
+            self._workers[number] = CrewWorker(number, self.clock())
 
     def _busy(self, work: Work) -> frozenset[int]:
         """Units of a work that are in a block which is not late."""
-        blocks = [w.block for w in self._workers.values() if w.block is not None and not self._is_late(w)]
-        return frozenset().union(*(block.units for block in blocks if block.work == work.name))
-
-    def _is_late(self, worker: _Worker) -> bool:
-        block = worker.block
-        return block is not None and self.clock() - block.begun > seconds_allowed(block.expected)
+        blocks = [worker.block for worker in self._workers.values() if worker.block is not None]
+        punctual = [block for block in blocks if not block.is_late]
+        return frozenset().union(*(block.units for block in punctual if block.work == work.name))
 
     def _check(self, work: Work) -> None:
         """Raise what a worker found wrong with a work."""
@@ -185,12 +161,25 @@ class CrewShares:
             raise self._spoilt[work.name]
 
     def _attend(self, seconds: float) -> None:
-        for number, message in self.pool.hear(seconds):
-            worker = self._workers.get(number)
-            if worker is not None:
-                self._take_in(worker, message)
+        """Take in all that workers have said; who is late shows where nothing more comes."""
+        begin, before = self.clock(), self._listened
+        while said := self.pool.hear(seconds):
+            seconds = 0.0
+            self._listened = before + self.clock() - begin
+            for number, message in said:
+                worker = self._workers.get(number)
+                if worker is not None:
+                    worker.heard = self._listened
+                    self._take_in(worker, message)
+            if self._listened - before > HEAR_SECONDS:
+                return
+        self._listened = before + self.clock() - begin
+        for worker in list(self._workers.values()):
+            silent = worker.hangs(self._listened, self._n_lost)
+            if silent is not None:
+                self._lose(worker, f"it has said nothing for {silent:.0f} s")
 
-    def _take_in(self, worker: _Worker, message: Message) -> None:
+    def _take_in(self, worker: CrewWorker, message: Message) -> None:
         block = worker.block
         match message:
             case Ready():
@@ -210,7 +199,7 @@ class CrewShares:
             case Remark(warning):
                 warnings.warn(warning, stacklevel=2)
 
-    def _keep(self, worker: _Worker, items: Sequence[tuple[Key, Sequence[int], object]]) -> None:
+    def _keep(self, worker: CrewWorker, items: Sequence[tuple[Key, Sequence[int], object]]) -> None:
         for key, ids, item in items:
             names = {(key, int(number)) for number in ids}
             # A block that was late, or a row that is done without the others, may bring an image again.
@@ -219,7 +208,7 @@ class CrewShares:
                 self._done |= names
                 worker.block.keep(key, item, worker.versions)
 
-    def _welcome(self, worker: _Worker, ready: Ready) -> None:
+    def _welcome(self, worker: CrewWorker, ready: Ready) -> None:
         worker.where, worker.is_ready = ready.where, True
         names = sorted({*self.versions, *ready.versions})
         pairs = {name: (ready.versions.get(name), self.versions.get(name)) for name in names}
@@ -231,7 +220,7 @@ class CrewShares:
             worker.versions = ready.versions
             self._say(f"workers on {ready.where} have another environment: {listed(found)}")
 
-    def _refuse(self, worker: _Worker, error: Exception) -> None:
+    def _refuse(self, worker: CrewWorker, error: Exception) -> None:
         """Go on without a worker that cannot begin; `_recruit` raises its error where there is no other."""
         self._drop(worker)
         self._refused.append(error)
@@ -239,7 +228,7 @@ class CrewShares:
             reason = error.message if isinstance(error, MergedDiffusionError) else error
             self._say(f"a worker cannot begin: {reason}")
 
-    def _lose(self, worker: _Worker, reason: str) -> None:
+    def _lose(self, worker: CrewWorker, reason: str) -> None:
         self._drop(worker)
         # Those that are lost together, with their node, were hired before the first of them was lost.
         if not worker.has_done and worker.hired >= self._last_lost:
@@ -251,7 +240,7 @@ class CrewShares:
             )
         self._say(f"lost a worker{f' on {worker.where}' if worker.where else ''}: {reason}", again=True)
 
-    def _drop(self, worker: _Worker) -> None:
+    def _drop(self, worker: CrewWorker) -> None:
         self.pool.dismiss(worker.number)
         del self._workers[worker.number]
 
