@@ -63,6 +63,7 @@ class Nodes:
     def close(self):
         self.process.stdin.close()
         self.process.wait(60)
+        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")

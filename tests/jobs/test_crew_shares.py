@@ -35,6 +35,8 @@ class Pool:
     versions: dict = field(default_factory=lambda: HERE)
     refuses: tuple = ()  # numbers
     fails: tuple = ()  # works
+    small: tuple = ()  # speeds of places whose memory does not suffice
+    names: tuple = ("a",)  # nodes
     poison: int | None = None  # an image that no worker survives
     now: float = 0.0
     workers: dict = field(default_factory=dict)
@@ -47,6 +49,9 @@ class Pool:
 
     def room(self):
         return max(1, len(self.speeds))
+
+    def nodes(self):
+        return frozenset(self.names)
 
     def hire(self):
         number, self.n = self.n, self.n + 1
@@ -75,6 +80,8 @@ class Pool:
             when = worker.begun + (worker.next + 1) / worker.speed
             if work in self.fails:
                 said = Failed(ZeroDivisionError("bad expert"))
+            elif worker.speed in self.small:
+                said = Failed(ResourceError("the memory does not suffice"))
             elif images[worker.next] == self.poison:
                 said = Lost("out of memory")
             else:
@@ -94,7 +101,7 @@ class Pool:
         self.now = max(self.now, when)
         assert self.now < self.most, "it does not end"
         worker = self.workers[number]
-        if isinstance(said, Ready):
+        if not worker.is_told:
             worker.is_told = True
         if isinstance(said, Failed):
             worker.task = None
@@ -260,6 +267,37 @@ def test_a_worker_that_cannot_begin_is_done_without_and_told():
     assert "a worker cannot begin: no such file" in carried.told
     with pytest.raises(ValueError, match="no such file"):
         Carried(Pool((1, 1), refuses=range(9))).run()
+
+
+def test_a_worker_of_less_memory_is_done_without():
+    pool = Pool((1, 2, 1), small=(2,))
+    carried = Carried(pool, (40, 20))
+    carried.run()
+    assert all((counts == 1).all() for counts in carried.counts)
+    assert pool.n == 3  # nobody is hired in its place
+    assert carried.told == ["a worker on n cannot go on: the memory does not suffice"]
+    with pytest.raises(ResourceError, match="the memory does not suffice"):
+        Carried(Pool((1, 2), small=(1, 2))).run()
+
+
+def test_who_was_refused_keeps_its_place_until_nodes_come_or_go():
+    # The good worker dies; the next is hired in its place, not where one was refused.
+    pool = Pool((2, 1), small=(2,), kills={1: 8.0})
+    Carried(pool, (40,)).run()
+    assert pool.n == 3
+    pool = Pool((2, 1), small=(2,))
+    hear = pool.hear
+
+    def mended(seconds):
+        if pool.now > 10:
+            pool.names, pool.small = ("b",), ()
+        return hear(seconds)
+
+    pool.hear = mended
+    carried = Carried(pool, (100,))
+    # From 10 s on both are at work, but for what the slow one has taken before.
+    assert carried.run() < 75
+    assert pool.n == 3
 
 
 def test_images_that_no_worker_survives_end_the_command():

@@ -117,6 +117,9 @@ class Pool(Protocol):
     def room(self) -> int:
         """How many workers there is room for now; at least 1, for which is waited."""
 
+    def nodes(self) -> frozenset[str]:
+        """The machines that are there."""
+
     def hire(self) -> int:
         """Begin one more, which says `Ready` or `Failed`; its number."""
 

@@ -61,7 +61,8 @@ class CrewShares:
     _given: tuple[CrewWorker, str, frozenset[int], int] | None = field(default=None, init=False)
     _spoilt: dict[str, Exception] = field(default_factory=dict, init=False)  # by work
     _done: set[tuple[Key, int]] = field(default_factory=set, init=False)
-    _refused: list[Exception] = field(default_factory=list, init=False)
+    _refused: dict[int, Exception] = field(default_factory=dict, init=False)  # workers that keep their place
+    _nodes: frozenset[str] = field(default=frozenset(), init=False)  # where they do
     _n_lost: int = field(default=0, init=False)  # one after the other, since an image was done
     _last_lost: float = field(default=-math.inf, init=False)  # when the last of them was
     _listened: float = field(default=0.0, init=False)  # seconds so far
@@ -140,11 +141,19 @@ class CrewShares:
             self._attend(POLL_SECONDS)
 
     def _recruit(self, n_blocks: int) -> None:
-        """Have as many workers as there is room, and work, for."""
+        """Have as many workers as there is room, and work, for.
+
+        One that was refused keeps its place, for the next would be hired there, until nodes come or go.
+        """
+        nodes = self.pool.nodes()
+        if nodes != self._nodes:
+            for number in self._refused:
+                self.pool.dismiss(number)
+            self._nodes, self._refused = nodes, {}
         n_busy = sum(worker.block is not None for worker in self._workers.values())
         wanted = min(self.pool.room() - len(self._refused), n_busy + n_blocks)
         if self._refused and wanted < 1 and not self._workers:
-            raise self._refused[-1]
+            raise list(self._refused.values())[-1]
         while len(self._workers) < wanted:
             number = self.pool.hire()
             self._workers[number] = CrewWorker(number, self.clock())
@@ -191,6 +200,8 @@ class CrewShares:
                 block.ended(spent)
             case Failed(error) if block is None:
                 self._refuse(worker, error)
+            case Failed(ResourceError() as error) if block is not None:
+                self._refuse(worker, error)  # others may have more memory
             case Failed(error) if block is not None:
                 worker.block = None
                 self._spoilt.setdefault(block.work, error)
@@ -221,12 +232,13 @@ class CrewShares:
             self._say(f"workers on {ready.where} have another environment: {listed(found)}")
 
     def _refuse(self, worker: CrewWorker, error: Exception) -> None:
-        """Go on without a worker that cannot begin; `_recruit` raises its error where there is no other."""
-        self._drop(worker)
-        self._refused.append(error)
+        """Go on without a worker that cannot do it; `_recruit` raises its error where there is no other."""
+        del self._workers[worker.number]
+        self._refused[worker.number] = error
         if self._workers:
             reason = error.message if isinstance(error, MergedDiffusionError) else error
-            self._say(f"a worker cannot begin: {reason}")
+            where = f"on {worker.where} cannot go on" if worker.where else "cannot begin"
+            self._say(f"a worker {where}: {reason}")
 
     def _lose(self, worker: CrewWorker, reason: str) -> None:
         self._drop(worker)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ SWITCHES: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 OBJECT_BYTES: Final = 100_000_000  # of a local Ray, which carries ids and records alone
+ANSWER_SECONDS: Final = 10.0  # within which a cluster takes a connection
 ROOM_SECONDS: Final = 5.0  # after which the nodes are counted again
 
 
@@ -53,7 +55,7 @@ class RayPool:
         self._actors: dict[int, Any] = {}
         self._waited: dict[int, Any] = {}  # what a worker answers next
         self._n_hired = 0
-        self._counted: tuple[float, int] | None = None
+        self._counted: tuple[float, int, frozenset[str]] | None = None
 
     @property
     def words(self) -> str:
@@ -65,13 +67,20 @@ class RayPool:
         """By the resources of the nodes that are there; at least 1, so that a cluster that grows does."""
         return max(1, self._n_places())
 
+    def nodes(self) -> frozenset[str]:
+        """Those that are alive, by Ray's names."""
+        return self._count()[1]
+
     def _n_places(self) -> int:
+        return self._count()[0]
+
+    def _count(self) -> tuple[int, frozenset[str]]:
         now = time.monotonic()
         if self._counted is None or now - self._counted[0] > ROOM_SECONDS:
-            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            n = sum(int(resources.get(self._kind, 0) // self._need) for resources in nodes)
-            self._counted = now, n
-        return self._counted[1]
+            nodes = [node for node in self._ray.nodes() if node["Alive"]]
+            n = sum(int(node["Resources"].get(self._kind, 0) // self._need) for node in nodes)
+            self._counted = now, n, frozenset(node["NodeID"] for node in nodes)
+        return self._counted[1:]
 
     def hire(self) -> int:
         """Begin an actor where Ray finds the resources; its number."""
@@ -156,6 +165,7 @@ def _connected(address: str) -> Any:
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
+        _require_answer(address)
         ray.init(
             address=address,
             log_to_driver=False,
@@ -173,6 +183,13 @@ def _connected(address: str) -> Any:
     # Its words on each process that is lost, forty lines, have no switch; ours is one.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
     return ray
+
+
+def _require_answer(address: str) -> None:
+    """OSError where nobody takes a connection at HOST:PORT, for which Ray would wait minutes."""
+    host, _, port = address.rpartition(":")
+    if host:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
 def _reason(error: BaseException) -> str:
