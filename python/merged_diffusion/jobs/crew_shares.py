@@ -33,6 +33,7 @@ from merged_diffusion.jobs.crew import (
     Task,
 )
 from merged_diffusion.jobs.crew_worker import CrewWorker, WorkerBlock
+from merged_diffusion.jobs.told_images import ToldImages
 from merged_diffusion.runs.environment import Versions
 from merged_diffusion.runs.settings_file import listed
 
@@ -60,7 +61,7 @@ class CrewShares:
     _workers: dict[int, CrewWorker] = field(default_factory=dict, init=False)
     _given: tuple[CrewWorker, str, frozenset[int], int] | None = field(default=None, init=False)
     _spoilt: dict[str, Exception] = field(default_factory=dict, init=False)  # by work
-    _done: set[tuple[Key, int]] = field(default_factory=set, init=False)
+    _done: ToldImages = field(default_factory=ToldImages, init=False)
     _refused: dict[int, Exception] = field(default_factory=dict, init=False)  # workers that keep their place
     _nodes: frozenset[str] = field(default=frozenset(), init=False)  # where they do
     _n_lost: int = field(default=0, init=False)  # one after the other, since an image was done
@@ -212,11 +213,9 @@ class CrewShares:
 
     def _keep(self, worker: CrewWorker, items: Sequence[tuple[Key, Sequence[int], object]]) -> None:
         for key, ids, item in items:
-            names = {(key, int(number)) for number in ids}
             # A block that was late, or a row that is done without the others, may bring an image again.
-            if worker.block is not None and not names <= self._done:
+            if worker.block is not None and self._done.add(key, ids):
                 self._n_lost, worker.has_done = 0, True
-                self._done |= names
                 worker.block.keep(key, item, worker.versions)
 
     def _welcome(self, worker: CrewWorker, ready: Ready) -> None:
