@@ -18,7 +18,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.thresholds import confirm_switches as module
 from merged_diffusion.thresholds.confirm_switches import moved
-from merged_diffusion.thresholds.switches import Choice
+from merged_diffusion.thresholds.switches import PILOT, Choice
 
 LOW, HIGH = -8.0, 6.0
 SHAPE = (1, 2, 2)
@@ -62,6 +62,9 @@ def test_the_best_of_what_was_tried_is_chosen_by_exact_runs(three):
     )  # a tenth of 14: one of the neighbours is the bound's best
     misled = replace(found, chosen=Choice(astray, found.chosen.bits_per_dim, found.chosen.seconds))
     confirmed = confirm_switches(experts, images(), misled, exact=24, options=OPTIONS)
+    why = {one.gammas: one.why for one in confirmed.tried}
+    assert why[astray] == "by the bound"  # tried itself, and worse than what lies near it
+    assert all(why[gammas] == "moved" for gammas in moved(experts, astray))
     assert confirmed.gammas != astray
     assert confirmed.tried[0].gammas == confirmed.gammas
     values = [one.bits_per_dim.mean for one in confirmed.tried]
@@ -74,6 +77,16 @@ def test_the_best_of_what_was_tried_is_chosen_by_exact_runs(three):
     best, second = (MergedModel.of(experts, one.gammas) for one in confirmed.tried[:2])
     by_hand = [log_likelihood(m, some, dequantise="decoder", seed=0).bits_per_dim for m in (second, best)]
     assert confirmed.tried[1].worse_by.difference == pytest.approx((by_hand[0] - by_hand[1]).mean(), abs=1e-4)
+
+
+def test_a_best_of_the_bound_that_is_best_is_what_is_confirmed(three):
+    """What lies a tenth of the gammas beside it is worse, so it has to have been solved itself."""
+    experts, found = three
+    confirmed = confirm_switches(experts, images(), found, exact=24, options=OPTIONS)
+    assert confirmed.gammas == found.gammas
+    assert confirmed.tried[0].why == "by the bound"
+    assert confirmed.tried[0].bits_per_dim is not None
+    assert confirmed.n_pilot == PILOT < 24
 
 
 def test_neighbours_push_each_other_and_stay_within_the_range(three):

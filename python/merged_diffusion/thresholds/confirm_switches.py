@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,9 @@ from merged_diffusion.scores.means import MeanAndErrors
 from merged_diffusion.scores.usual_rows import scoring_rows
 from merged_diffusion.thresholds.confirm import NEIGHBOUR
 from merged_diffusion.thresholds.prices import first_of, look_at, spent
-from merged_diffusion.thresholds.switches import Switches
+from merged_diffusion.thresholds.switches import PILOT, Switches
+
+BY_BOUND: Final = "by the bound"
 
 Gammas = tuple[float, ...]
 
@@ -115,7 +118,7 @@ def confirm_switches(
         Of the same experts and images.
     budget
         At most so many seconds for the exact likelihood of one image on this machine, by a pilot of as many
-        images as a call has rows; None: as many as it takes.
+        images as a call has rows; None: as many as it takes, and pilots of 8 that only tell it.
     exact
         On how many of the images the exact runs are compared.
     options, labels, convention, measuring
@@ -145,20 +148,21 @@ def confirm_switches(
     data = as_data(images, None, first)
     classes = as_labels(labels, len(data), first, data.labels)
     look_at(experts, data, options, classes, convention)
-    rows = options.machine.here(partial(scoring_rows, len(data))).rows
+    # Seconds that nothing is decided by need no full call.
+    rows = PILOT if budget is None else options.machine.here(partial(scoring_rows, len(data))).rows
     pilot, own = first_of(data, classes, rows)
     runs: dict[Gammas, Tried] = {}
 
     def timed(gammas: Gammas, why: str) -> Tried:
         if gammas not in runs:
             solved = partial(spent, experts, gammas, pilot, options, own, convention)
-            seconds, *counts = measuring.once(f"pilot-{len(runs)}", solved)
+            seconds, *counts = measuring.once(f"pilot-{_word(gammas)}", solved)
             evaluations = dict(zip(roles_of(len(experts)), counts, strict=True))
             runs[gammas] = Tried(gammas, why, seconds, evaluations)
         return runs[gammas]
 
-    lead = _lead(found, budget, lambda gammas: timed(gammas, "by the bound").seconds)
-    near = [] if lead is None else [(gammas, "moved") for gammas in moved(experts, lead)]
+    lead = _lead(found, budget, lambda gammas: timed(gammas, BY_BOUND).seconds)
+    near = [] if lead is None else [(lead, BY_BOUND), *((gammas, "moved") for gammas in moved(experts, lead))]
     for gammas, why in [*near, *((one.gammas, "without an expert") for one in found.without)]:
         timed(gammas, why)
     within = [gammas for gammas, one in runs.items() if budget is None or one.seconds <= budget]
@@ -184,6 +188,11 @@ def confirm_switches(
     return ConfirmedSwitches(
         best, (*tried, *beyond), budget, len(some), len(pilot), time.perf_counter() - begin
     )
+
+
+def _word(gammas: Gammas) -> str:
+    """By which what was measured of thresholds is kept: whatever else is tried, it is theirs."""
+    return ",".join(repr(float(gamma)) for gamma in gammas)
 
 
 def _lead(found: Switches, budget: float | None, seconds: Callable[[Gammas], float]) -> Gammas | None:
@@ -250,8 +259,8 @@ def _scored(
     found: dict[Gammas, Likelihood] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of the errors of single candidates
-        for number, group in enumerate(groups):
-            own = {f"course-{number}-{place}": models[gammas] for place, gammas in enumerate(group)}
+        for group in groups:
+            own = {f"course-{_word(gammas)}": models[gammas] for gammas in group}
             told = measuring.likelihoods(
                 own,
                 data,
