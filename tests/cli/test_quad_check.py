@@ -1,12 +1,17 @@
 """``--quad-check``: whether the trace is smooth between the nodes is measured, recorded and warned of."""
 
+import importlib
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 import merged_diffusion as md
+from merged_diffusion.experts import arithmetic
 from merged_diffusion.jobs import gamma_scans, quadrature_pilot
+from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS
 
 DIGITS = ("nll", "--data", "digits", "--json")
 ROUGH = """
@@ -192,3 +197,46 @@ def test_long_runs_are_scanned(run_cli, spiked, tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache" / gamma_scans.FOLDER).iterdir())) == 1
     next((tmp_path / "cache" / gamma_scans.FOLDER).iterdir()).write_text("{")  # damaged: measured again
     assert run_cli(*words).json["spikes"] is True
+
+
+def test_what_the_cache_keeps_is_of_this_code_and_this_object(run_cli, tmp_path, monkeypatch):
+    """Equal weights say nothing of own code: a module has no hash, and a file may make two experts."""
+    monkeypatch.setenv("MERGED_DIFFUSION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    smooth = SPIKED.replace("2 * torch.exp", "0 * torch.exp")
+    words = ("nll", "--data", "digits", "--limit", 1, "--preset", "fast", "--json", "--quad-check", "all")
+    Path("own_of_scans.py").write_text(smooth)
+    assert "spikes" not in run_cli(*words, "--expert", "own_of_scans:expert").json
+    Path("own_of_scans.py").write_text(SPIKED)
+    sys.modules.pop("own_of_scans")
+    importlib.invalidate_caches()
+    shutil.rmtree("__pycache__", ignore_errors=True)
+    assert run_cli(*words, "--expert", "own_of_scans:expert").json["spikes"] is True
+    sys.modules.pop("own_of_scans")
+    second = SPIKED.replace("Rough", "Second").replace("expert = ", "second = ")
+    Path("both.py").write_text(smooth + second)
+    assert "spikes" not in run_cli(*words, "--expert", "both.py:expert").json
+    assert run_cli(*words, "--expert", "both.py:second").json["spikes"] is True
+    monkeypatch.setattr(gamma_scans, "_measured", None)
+    assert "spikes" not in run_cli(*words, "--expert", "both.py:expert", "--seed", 1).json
+
+
+def test_a_scan_is_in_full_precision_and_a_share_of_what_this_worker_has_left(
+    run_cli, spiked, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MERGED_DIFFUSION_CACHE", str(tmp_path / "cache"))
+    seen, real = [], gamma_scans.scan_gamma
+
+    def scan(*given, **how):
+        seen.append(arithmetic.precision_here())
+        return real(*given, **how)
+
+    monkeypatch.setattr(gamma_scans, "scan_gamma", scan)
+    words = ("nll", "--data", "digits", "--limit", 4, "--preset", "fast", "--expert", spiked)
+    # A scan of 13 in gamma has 434 points, two passes each; an image has some thirty evaluations of two.
+    monkeypatch.setattr(gamma_scans, "SHARE", 868 / (3 * 2 * NOMINAL_EVALUATIONS["adams"]))
+    half = run_cli(*words, "--shard", "0/2", "--out", "run")
+    assert half.code == 0, half.err
+    assert seen == []
+    assert run_cli(*words, "--precision", "bf16", "--accept-precision", "--out", "whole").code == 0
+    assert seen == ["float32"]

@@ -9,7 +9,7 @@ import torch
 import merged_diffusion as md
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.experts.gamma_scan import scan_gamma
-from merged_diffusion.experts.spikes import FLOOR, MARGIN, STEP, n_points, scan_of
+from merged_diffusion.experts.spikes import FLOOR, MARGIN, MOST, REACH, STEP, Along, n_points, scan_of
 from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.scores.inputs import examples
@@ -82,6 +82,52 @@ def test_all_are_told_and_those_that_no_leg_meets_are_left_out():
     assert "expert spiked changes within about" in words
     assert "at 2 other gammas" in words
     assert "--h-max" in words
+
+
+def test_larger_spikes_that_no_leg_meets_hide_none_that_one_does():
+    """Ten below gamma = 0, one of them just outside of what is asked: what they leave beside is none."""
+    below = Spiked(10.0, 0.05, *np.arange(-9.0, 0.0), -0.4)
+    assert len(scanned(below).spikes) == 10
+    assert scanned(below).over(0.0, HIGH).spikes == ()
+
+    class Both(Spiked):
+        def forward(self, z, gamma, cond=None):
+            return super().forward(z, gamma) + small(z, gamma) - smooth(z, gamma)
+
+    small, smooth = Spiked(1.0, 0.05, 0.3, 3.0), Spiked(0.0, 1.0)
+    alone = scanned(small).over(0.0, HIGH).spikes
+    found = scanned(Both(10.0, 0.05, *below.at)).over(0.0, HIGH).spikes
+    assert sorted(round(spike.gamma, 1) for spike in found) == [0.3, 3.0]
+    by_gamma = {round(spike.gamma, 1): spike.bits_per_dim for spike in alone}
+    # One ten times as large at 0.7 of gamma less ends 0.3 before it: the other's own, to a tenth.
+    assert {round(s.gamma, 1): s.bits_per_dim for s in found} == pytest.approx(by_gamma, rel=0.1)
+
+
+def test_at_most_eight_apart_are_told_and_all_are_known():
+    many = scanned(Spiked(10.0, 0.05, *np.arange(-9.0, 4.0)))
+    assert len(many.spikes) == 13
+    told = many.over(LOW, HIGH)
+    assert len(told.spikes) == MOST
+    assert "at 7 other gammas" in told.words("spiked")
+    beside = scanned(Spiked(10.0, 0.05, 0.0, 0.5))
+    assert len(beside.spikes) == 2
+    assert len(beside.over(LOW, HIGH).spikes) == 1
+    assert beside.over(0.2, HIGH).spikes[0].gamma == pytest.approx(0.5, abs=STEP)
+
+
+def test_a_few_rows_at_a_time_tell_what_all_of_them_do_and_few_are_held():
+    rng = np.random.default_rng(0)
+    gamma = np.linspace(LOW, HIGH, n_points(LOW, HIGH))
+    bump = np.exp(-0.5 * ((gamma - 1.0) / 0.03) ** 2)
+    eps_hat, q = (1 + bump)[:, None] * rng.normal(size=DIM), DIM * bump
+    whole = scan_of(gamma, eps_hat, q)
+    assert [round(spike.gamma, 1) for spike in whole.spikes] == [1.0]
+    for size in (1, 7, 30, 499):
+        along = Along(len(gamma))
+        for first in range(0, len(gamma), size):
+            along.add(eps_hat[first : first + size])
+            assert len(along._held) <= 4 * REACH + size
+        assert along.scan(gamma, q) == whole
 
 
 @pytest.mark.parametrize("at", [LOW + 0.15, HIGH - 0.15])

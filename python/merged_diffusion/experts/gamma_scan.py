@@ -13,7 +13,7 @@ from merged_diffusion import schedules
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import ask, fenced, pull
 from merged_diffusion.experts.memory import Rows
-from merged_diffusion.experts.spikes import GammaScan, n_points, scan_of
+from merged_diffusion.experts.spikes import Along, GammaScan, n_points
 
 
 def scan_gamma(
@@ -35,7 +35,7 @@ def scan_gamma(
     normal = torch.Generator().manual_seed(0)
     noise = torch.randn(x.shape, generator=normal, dtype=torch.float64)
     probe = 2 * torch.randint(0, 2, x.shape, generator=normal, dtype=torch.float64) - 1
-    outputs, traces = [], []
+    along, traces = Along(len(gamma)), list[Tensor]()
     fewer, start = Rows(rows, device), 0
     while start < len(gamma):
         with fewer.attempt() as size:
@@ -43,10 +43,10 @@ def scan_gamma(
             at = torch.arange(start, start + size).clamp(max=len(gamma) - 1)
             eps_hat, q = _asked(expert, (x.double().cpu(), noise, probe), gamma[at], (device, dtype), cond)
             n = min(size, len(gamma) - start)
-            outputs.append(eps_hat[:n])
+            along.add(eps_hat[:n].numpy())
             traces.append(q[:n])
             start += n
-    return scan_of(gamma.numpy(), torch.cat(outputs).numpy(), torch.cat(traces).numpy())
+    return along.scan(gamma.numpy(), torch.cat(traces).numpy())
 
 
 def _asked(

@@ -20,21 +20,22 @@ one v and one image they are not the means that would take each other away.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from merged_diffusion.files.typed_values import TypedValues
 
 STEP: Final = 0.03  # of gamma; the sum over a spike of width 0.02 is then right to 40 %, of 0.03 to 6 %
 REACH: Final = 6  # steps; what is wider than twice that is seen by the nodes of a solver
 FLOOR: Final = 5e-3  # bits/dim; trained experts: at most 0.0037
-ALONE: Final = 8.0  # times the median around: what is as rough all around is no spike, but waves in z
+ALONE: Final = 8.0  # times the median around it: what is as rough all around is no spike, but waves in z
 AROUND: Final = 33  # points on both sides: a unit of gamma
 MOST: Final = 8  # spikes that are told
+APART: Final = 4 * REACH * STEP  # of gamma, between those that are told
 MARGIN: Final = 0.1  # beyond the gammas that a solver asks: a spike there reaches into them
 
 Floats = npt.NDArray[np.float64]
@@ -59,12 +60,16 @@ class GammaScan(TypedValues):
     gamma: float
     """Its middle."""
     spikes: tuple[Spike, ...]
-    """Those of more than `FLOOR`, largest first."""
+    """All of more than `FLOOR`, largest first; after `over` those that are told."""
 
     def over(self, low: float, high: float) -> Self:
-        """The same with the spikes that a solver meets between two gammas."""
-        met = tuple(spike for spike in self.spikes if low - MARGIN <= spike.gamma <= high + MARGIN)
-        return replace(self, spikes=met)
+        """The same with the spikes that a solver meets between two gammas: `MOST` of them, `APART`."""
+        met: list[Spike] = []
+        for spike in self.spikes:
+            is_asked = low - MARGIN <= spike.gamma <= high + MARGIN
+            if is_asked and all(abs(spike.gamma - other.gamma) > APART for other in met):
+                met.append(spike)
+        return replace(self, spikes=tuple(met[:MOST]))
 
     def words(self, name: str) -> str | None:
         """What a warning says of an expert; None where there is nothing to warn of."""
@@ -84,38 +89,87 @@ def n_points(low: float, high: float) -> int:
     return max(4 * REACH + 1, math.ceil((high - low) / STEP) + 1)
 
 
+class Along:
+    """What outputs tell that come in the order of their gammas: a few rows at a time, and few are held."""
+
+    def __init__(self, n: int) -> None:
+        self._reach = np.minimum(REACH, np.minimum(np.arange(n), np.arange(n)[::-1]) // 2)
+        self._held: Floats = np.zeros((0, 0))
+        self._first = 0  # the number of the first row that is held
+        self._next = 0
+        self._shift, self._heights = np.zeros(n), np.zeros(n)
+
+    def add(self, eps_hat: Floats) -> None:
+        """The next rows, eps_hat [B, d]."""
+        held = np.concatenate([self._held, eps_hat]) if len(self._held) else eps_hat
+        known = self._first + len(held)
+        ready = np.arange(self._next, len(self._reach))
+        waits = ready + 2 * self._reach[ready] >= known
+        ready = ready[: int(waits.argmax())] if waits.any() else ready
+        if len(ready):
+            change = _residuals(held, ready - self._first, self._reach[ready])
+            own = held[ready - self._first]
+            self._shift[ready] = (change * np.nan_to_num(own, nan=0.0, posinf=0.0, neginf=0.0)).sum(axis=1)
+            self._heights[ready] = np.sqrt((change**2).sum(axis=1))
+            self._next = int(ready[-1]) + 1
+        keep = max(self._first, self._next - 2 * REACH)
+        self._held, self._first = held[keep - self._first :].copy(), keep
+
+    def scan(self, gamma: Floats, q: Floats) -> GammaScan:
+        """What all of them and q [K] at gammas [K] in steps of about `STEP` tell."""
+        step, dim = float(np.diff(gamma).mean()), self._held.shape[1]
+        bend = _residuals(q[:, None], np.arange(len(q)), self._reach)[:, 0]
+        window = np.ones(REACH + 1) * step / (2 * dim * math.log(2))
+        of_trace, of_path = (np.abs(np.convolve(part, window, "same")) for part in (bend, self._shift))
+        sizes: Floats = of_trace + of_path
+        at = int(sizes.argmax())
+        found = tuple(_peaks(gamma, sizes, self._heights))
+        return GammaScan(float(f"{sizes[at]:.3g}"), round(float(gamma[at]), 3), found)
+
+
 def scan_of(gamma: Floats, eps_hat: Floats, q: Floats) -> GammaScan:
     """What eps_hat [K, d] and q [K] at gammas [K] in steps of about `STEP` tell."""
-    step, dim = float(np.diff(gamma).mean()), eps_hat.shape[1]
-    change, bend = _residuals(eps_hat), _residuals(q[:, None])[:, 0]
-    window = np.ones(REACH + 1) * step / (2 * dim * math.log(2))
-    shift = (change * np.nan_to_num(eps_hat, nan=0.0, posinf=0.0, neginf=0.0)).sum(axis=1)
-    of_trace, of_path = (np.abs(np.convolve(part, window, "same")) for part in (bend, shift))
-    sizes: Floats = of_trace + of_path
-    at = int(sizes.argmax())
-    heights = np.sqrt((change**2).sum(axis=1))
-    found: list[Spike] = []
-    left = sizes.copy()
-    around = sliding_window_view(np.pad(sizes, AROUND, mode="symmetric"), 2 * AROUND + 1)
-    left[sizes < ALONE * np.median(around, axis=1)] = 0.0
-    while len(found) < MOST and left.max() > FLOOR:
+    along = Along(len(gamma))
+    along.add(eps_hat)
+    return along.scan(gamma, q)
+
+
+def _peaks(gamma: Floats, sizes: Floats, heights: Floats) -> Iterator[Spike]:
+    """All above `FLOOR`, largest first, but for what is a larger one's own.
+
+    A spike is in the residuals of points that have it among their neighbours, too: up to `REACH` away with
+    2/3 of it, and up to twice that with 1/6, each widened by the window and by itself; and a wide one has
+    tails.
+    """
+    step, left, k = float(np.diff(gamma).mean()), sizes.copy(), np.arange(len(sizes))
+    mirrored = np.pad(k, AROUND, mode="symmetric")
+    is_others = np.zeros(len(sizes), dtype=bool)
+    while left.max() > FLOOR:
         peak = int(left.argmax())
+        around = mirrored[peak : peak + 2 * AROUND + 1]
+        around = around[~is_others[around] & (np.abs(around - peak) > 2.5 * REACH)]
+        if len(around) and left[peak] < ALONE * np.median(sizes[around]):
+            left[peak] = 0.0
+            continue
         near = slice(max(0, peak - REACH), peak + REACH + 1)
-        middle = near.start + int(heights[near].argmax())
+        middle = near.start + int(np.where(left[near] > 0, heights[near], -1.0).argmax())
         core = heights[max(0, middle - REACH // 2) : middle + REACH // 2 + 1]
-        width = step * float(core.sum() / core.max()) if core.max() > 0 else step
-        found.append(Spike(round(float(gamma[middle]), 3), round(width, 3), float(f"{left[peak]:.3g}")))
-        left[max(0, middle - 4 * REACH) : middle + 4 * REACH + 1] = 0.0
-    return GammaScan(float(f"{sizes[at]:.3g}"), round(float(gamma[at]), 3), tuple(found))
+        wide = float(core.sum() / core.max()) if core.max() > 0 else 1.0
+        size = left[peak]
+        yield Spike(round(float(gamma[middle]), 3), round(step * wide, 3), float(f"{size:.3g}"))
+        away = np.abs(k - middle)
+        is_own = away <= 2.5 * REACH + 1.5 * wide
+        is_others |= is_own
+        left[(away <= 1.5 * REACH + wide) | (is_own & (left <= size / 3))] = 0.0
+        left[(away <= 2.5 * REACH + 3 * wide) & (left <= size / 15)] = 0.0
+        left[peak] = 0.0
 
 
-def _residuals(values: Floats) -> Floats:
-    """Of every point [K, n], by neighbours that are nearer towards the ends; 0 where they are not finite."""
-    k = np.arange(len(values))
-    reach = np.minimum(REACH, np.minimum(k, k[::-1]) // 2)
-    inner = k[reach > 0]
-    off, found = reach[inner], np.zeros_like(values)
-    near = values[inner - off] + values[inner + off]
-    far = values[inner - 2 * off] + values[inner + 2 * off]
-    found[inner] = values[inner] - (4 * near - far) / 6
-    return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+def _residuals(values: Floats, k: npt.NDArray[np.int64], reach: npt.NDArray[np.int64]) -> Floats:
+    """Of rows k of values [K, n] by neighbours that far away; 0 where they are not finite, or have none."""
+    near = values[k - reach] + values[k + reach]
+    far = values[k - 2 * reach] + values[k + 2 * reach]
+    found = values[k] - (4 * near - far) / 6
+    found[reach == 0] = 0.0
+    finite: Floats = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+    return finite

@@ -2,8 +2,8 @@
 
 A scan (`experts/gamma_scan.py`) takes about 600 forward calls with a product, as much as six to twelve
 images. What the catalogue says of a bundled expert, or an earlier run left in the cache under the hash of
-weights and code, costs nothing. Else it is made where it is at most a twentieth of what the run takes, or
-where ``--quad-check all`` asks for it.
+weights and code, costs nothing. Else it is made where it is at most a twentieth of what this worker's images
+take, or where ``--quad-check all`` asks for it. It is the network's, in full precision whatever the run's.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from merged_diffusion.catalogue.cache import cached
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.errors import ExpertWarning, RunCorruptError, StorageError
 from merged_diffusion.experts.base import Expert
+from merged_diffusion.experts.cards import located, parted
 from merged_diffusion.experts.gamma_scan import scan_gamma
 from merged_diffusion.experts.spikes import GammaScan, n_points
 from merged_diffusion.jobs.asked import Asked
@@ -32,13 +33,14 @@ from merged_diffusion.jobs.pilot_runs import unseen
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.legs import asked_over
+from merged_diffusion.ode.machine import DTYPE, PRECISION
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import GAMMA_SCAN, read_settings, read_versioned, write_json
 from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import ready
 from merged_diffusion.scores.usual_rows import scoring_rows
 
-FORMAT: Final = 1
+FORMAT: Final = 2  # 1: at most eight spikes of the whole range, and keys without object, shape and dtype
 FOLDER: Final = "gamma-scans"
 SHARE: Final = 0.05  # of the forward passes of a run
 BUNDLED: Final = "bundled:"
@@ -47,7 +49,7 @@ BUNDLED: Final = "bundled:"
 def with_scans(plan: Plan, out: Path | None, n_left: int) -> Plan:
     """The plan with what scans say of the experts of its model, and a warning where one has a spike.
 
-    Nothing is measured for a run of which none of ``n_left`` images is left to score.
+    ``n_left`` images are left to this worker, under all models together; for none nothing is measured.
     """
     if plan.metric.name != "nll" or plan.settings.check_of_quadrature == "off":
         return plan
@@ -57,7 +59,7 @@ def with_scans(plan: Plan, out: Path | None, n_left: int) -> Plan:
     recorded = _recorded(out)
     found = {role: recorded.get(role) or _known(plan, role) for role in experts}
     missing = {role: experts[role] for role, scan in found.items() if scan is None}
-    if missing and n_left and _is_worth(plan, missing.values()):
+    if missing and n_left and _is_worth(plan, missing.values(), n_left):
         found |= {role: _measured(plan, role, expert) for role, expert in missing.items()}
     met = {role: scan.over(*asked[id(experts[role])]) for role, scan in found.items() if scan is not None}
     for role, scan in met.items():
@@ -93,28 +95,41 @@ def _known(plan: Plan, role: str) -> GammaScan | None:
 
 
 def _path(plan: Plan, about: ExpertIdentity) -> Path | None:
-    """Where the cache keeps it; None of an expert that hashes of weights and code do not tell."""
+    """Where the cache keeps it; None of an expert that hashes of weights and code do not tell.
+
+    A file of code may make several experts of equal weights, which their names tell; the code of a module
+    has no hash at all.
+    """
     if about.weights_sha256 is None or about.source == GIVEN or GUIDANCE in about.provenance:
         return None
+    bare, _ = parted(about.source)
+    name = ""
+    if located(bare, plan.settings.cache) is None:
+        if about.code_sha256 is None:
+            return None
+        name = about.source.rpartition(":")[2]
     parts = (about.weights_sha256, about.code_sha256, about.predicts, about.input, about.pixels, about.levels)
-    key = hashlib.sha256(json.dumps([*parts, about.gamma_range]).encode()).hexdigest()
+    seen = (name, dict(about.provenance), plan.data.images.shape[1:], plan.settings.machine.dtype or DTYPE)
+    found = json.dumps([*parts, about.gamma_range, *seen], sort_keys=True, default=str)
+    key = hashlib.sha256(found.encode()).hexdigest()
     return cached(FOLDER, f"{key}.json", folder=plan.settings.cache)
 
 
-def _is_worth(plan: Plan, experts: Iterable[Expert]) -> bool:
-    """Whether a run is so long that scans are a small part of it, or asks for them."""
+def _is_worth(plan: Plan, experts: Iterable[Expert], n_left: int) -> bool:
+    """Whether what is left to this worker is so long that scans are a small part of it, or asks for them."""
     options = plan.settings.options()
     if options.probes.companion:
         return True
     passes = 1 + (plan.data.images[0].size if options.probes.kind == "exact" else options.probes.n)
-    spent = len(plan.data) * options.n_draws * NOMINAL_EVALUATIONS[options.solver.method] * passes
+    spent = n_left * options.n_draws * NOMINAL_EVALUATIONS[options.solver.method] * passes
     return sum(2 * n_points(*expert.gamma_range) for expert in experts) <= SHARE * spent
 
 
 def _measured(plan: Plan, role: str, expert: Expert) -> GammaScan:
     """On the first image of the set, and kept in the cache."""
     settings, images = plan.settings, unseen(plan).select(limit=1)
-    place, labels = settings.machine.here(plan.usual_rows), plan.labels(images)
+    place = replace(settings.machine, precision=PRECISION).here(plan.usual_rows)
+    labels = plan.labels(images)
     rows = place.rows if settings.compile else scoring_rows(n_points(*expert.gamma_range), place.device)
     if settings.accept.batch_coupled:
         rows = 1
