@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from merged_diffusion.errors import ExpertError, ExpertWarning, RunMismatchError
 from merged_diffusion.experts import arithmetic
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.fence import ask, pull
-from merged_diffusion.jobs import precision_pilot
+from merged_diffusion.jobs import moved_pixels, pilot, precision_pilot
 from merged_diffusion.jobs.precision_cost import PrecisionCost
+from merged_diffusion.sampling.parts import part_of, recorded_settings
+from merged_diffusion.thresholds import auto
 
 FAST = ("--data", "digits", "--limit", "4", "--threads", "1", "--batch-size", "4", "--device", "cpu")
 STEPS = ("--tol", "0.3", "--h-max", "2")
@@ -179,8 +182,11 @@ def test_what_costs_too_much_is_refused_unless_accepted(run_cli, monkeypatch):
 
 
 def test_a_cost_is_borne_where_it_is_surely_small():
-    assert PrecisionCost(-0.004, 0.003, 8, 50.0, 50.0).is_bearable(0.01)
-    assert not PrecisionCost(-0.004, 0.0031, 8, 50.0, 50.0).is_bearable(0.01)
+    assert PrecisionCost(-0.004, 0.0025, 8, 50.0, 50.0).is_bearable(0.01)  # t of 7 degrees: 2.365
+    assert not PrecisionCost(-0.004, 0.0026, 8, 50.0, 50.0).is_bearable(0.01)
+    assert not PrecisionCost(0.0, 0.0008, 2, 50.0, 50.0).is_bearable(0.01)  # of one: 12.71
+    assert not PrecisionCost(0.0, None, 1, 50.0, 50.0).is_bearable(0.01)
+    assert not PrecisionCost(0.0, 0.0, 7, 50.0, 50.0, n_lost=1).is_bearable(0.01)
     assert not PrecisionCost(float("nan"), None, 1, 50.0, 50.0).is_bearable(0.01)
 
 
@@ -209,3 +215,94 @@ def test_samples_say_how_far_grey_levels_moved(run_cli):
     assert cost == {"grey_levels": pytest.approx(np.sqrt((away**2).mean()), rel=0.01), "n": 4}
     told = run_cli(*draw, "--precision", "bf16", "--out", "low.npz").out
     assert f"precision: bf16 moves grey levels by {cost['grey_levels']:g}" in told
+
+
+@pytest.fixture
+def losing(monkeypatch):
+    """The pilot's first images fail in bf16 alone."""
+
+    def found(plan, model, images, precision):
+        values, evaluations = real(plan, model, images, precision)
+        if precision == "bf16" and losing.of(model):
+            values[: losing.n] = np.nan
+        return values, evaluations
+
+    losing = SimpleNamespace(n=1, of=lambda _: True)
+    real = precision_pilot._found
+    monkeypatch.setattr(precision_pilot, "_found", found)
+    return losing
+
+
+def test_images_that_fail_in_less_alone_are_no_cost_that_is_borne(run_cli, losing, monkeypatch):
+    monkeypatch.setattr(precision_pilot, "MOST_COST", 100.0)  # whatever the others say
+    words = ("vlb", *FAST, "--times", "2", "--precision", "bf16")
+    refused = run_cli(*words, "--out", "run")
+    assert refused.code == 2
+    assert "(7 images, paired; 1 more can be scored in full alone)" in refused.err
+    accepted = run_cli(*words, "--accept-precision", "--json").json
+    assert accepted["settings"]["precision_cost"]["n_lost"] == 1
+    losing.n = 8
+    assert "no image of a pilot on 8 could be scored with --precision bf16" in run_cli(*words).err
+
+
+def test_a_row_whose_pilot_fails_ends_no_other_and_a_dear_one_is_named(run_cli, losing, monkeypatch):
+    losing.n, losing.of = 8, lambda model: len(model.legs()) == 1
+    words = ("sweep", *FAST, *STEPS, "--precision", "bf16", "--etas", "0.2,1")
+    found = run_cli(*words, "--accept-precision", "--out", "sweep", "--json")
+    assert found.code == 0, found.err
+    costs = ["precision_cost" in row["summary"]["settings"] for row in found.json["rows"]]
+    assert sorted(costs) == [False, True]
+    monkeypatch.setattr(precision_pilot, "MOST_COST", 0.0)
+    refused = run_cli(*words, "--out", "other")
+    assert refused.code == 2
+    assert "row eta 0.2000: --precision bf16 may cost more" in refused.err
+    assert not Path("other").exists()
+
+
+def test_a_run_that_was_accepted_is_read_again_without_a_word(run_cli, monkeypatch):
+    monkeypatch.setattr(precision_pilot, "MOST_COST", 0.0)
+    words = ("vlb", *FAST, "--times", "2", "--precision", "bf16", "--out", "run")
+    assert run_cli(*words).code == 2
+    assert run_cli(*words, "--accept-precision").code == 0
+    again = run_cli(*words)
+    assert again.code == 0, again.err
+
+
+def test_searches_for_a_threshold_and_a_tolerance_are_in_full(run_cli, monkeypatch):
+    seen = []
+
+    def find(*given, machine, **how):
+        seen.append(("threshold", machine.is_reduced))
+        return real_find(*given, machine=machine, **how)
+
+    def scored(plan, *given):
+        seen.append(("tolerance", plan.settings.machine.is_reduced))
+        return real_scored(plan, *given)
+
+    real_find, real_scored = auto.find_threshold, pilot.scored
+    monkeypatch.setattr(auto, "find_threshold", find)
+    monkeypatch.setattr(pilot, "scored", scored)
+    words = ("nll", *FAST, *LOW, "--eta", "auto", "--tune-limit", "4", "--bpd-tol", "0.05", "--json")
+    found = run_cli(*words)
+    assert found.code == 0, found.err
+    assert set(seen) == {("threshold", False), ("tolerance", False)}
+    assert found.json["settings"]["precision"] == "bf16"
+
+
+def test_a_picture_that_is_there_hides_no_part_that_is_half_drawn(tmp_path):
+    """It says nothing of how it was made; the next one's part does."""
+    out = tmp_path / "grid.png"
+    out.write_bytes(b"")
+    assert recorded_settings(out) == {}
+    part_of(out).mkdir()
+    (part_of(out) / "settings.json").write_text('{"format": 1, "settings": {"precision": "bf16"}}')
+    assert recorded_settings(out) == {"precision": "bf16"}
+
+
+def test_samples_that_are_all_there_are_measured_no_more(run_cli, monkeypatch):
+    draw = ("sample", "--pair", "digits", "--num", "2", "--sampler", "heun", "--steps", "2", "--threads", "1")
+    words = (*draw, "--precision", "bf16", "--out", "low.npz")
+    monkeypatch.setattr(moved_pixels, "moved_in", lambda _: None)  # as of a version that measured nothing
+    assert run_cli(*words).code == 0
+    monkeypatch.setattr(moved_pixels, "draw", None)
+    assert run_cli(*words).code == 0

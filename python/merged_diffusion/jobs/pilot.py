@@ -65,7 +65,9 @@ def with_tolerance(plan: Plan, out: Path | None) -> Plan:
     chosen = recorded(out, "bpd_tol", wish, lambda kept: Adams(float(kept["tol"]), float(kept["h_max"])))
     if chosen is not None:
         return replace(plan, settings=replace(plan.settings, solver=chosen))
-    trial = _search(plan, wish)
+    # What layers round in less than full precision is no error of a tolerance, and hides it.
+    full = plan.settings.at(replace(plan.settings.machine, precision=None), plan.settings.compile)
+    trial = _search(replace(plan, settings=full), wish)
     settings = replace(plan.settings, solver=trial.solver)
     return replace(plan, settings=settings, notes=(*plan.notes, f"bpd-tol {wish:g}: {trial.words()}"))
 

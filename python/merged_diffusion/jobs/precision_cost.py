@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.runs.settings_file import PRECISION_COST
-
-SURE: Final = 2.0  # standard errors up to which a cost may be larger than it was measured
+from merged_diffusion.scores.student import student_t
 
 
 @dataclass(frozen=True)
@@ -31,10 +29,14 @@ class PrecisionCost(TypedValues):
     evaluations: float
     """An image: a solver takes what layers round for errors of its own, and makes smaller steps."""
     evaluations_in_full: float
+    n_lost: int = 0
+    """Images that could be scored in full alone."""
 
     def is_bearable(self, most: float) -> bool:
-        """Whether it is surely at most ``most``, up or down."""
-        return abs(self.difference) + SURE * (self.se or 0.0) <= most
+        """Whether it is surely at most ``most``, up or down: never where images are lost, or of one image."""
+        if self.n_lost or self.se is None:
+            return False
+        return abs(self.difference) + float(student_t(self.n - 1)) * self.se <= most
 
     def words(self, precision: str, unit: str) -> str:
         """What is said beside a result."""
@@ -44,7 +46,8 @@ class PrecisionCost(TypedValues):
             usual = f"{self.evaluations_in_full:.0f}"
             counts = f" and takes {self.evaluations:.0f} evaluations an image in place of {usual}"
         mean = f"{self.difference:+.4f}{se} {unit}"
-        return f"{precision} moves the mean by {mean}{counts} ({self.n} images, paired)"
+        lost = f"; {self.n_lost} more can be scored in full alone" if self.n_lost else ""
+        return f"{precision} moves the mean by {mean}{counts} ({self.n} images, paired{lost})"
 
 
 def cost_in(settings: Mapping[str, object]) -> PrecisionCost | None:

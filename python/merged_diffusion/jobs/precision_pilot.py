@@ -9,6 +9,7 @@ settings and printed beside the result.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
@@ -46,18 +47,36 @@ def with_precision_cost(plan: Plan, out: Path | None, n_left: int) -> Plan:
     UsageError
         It may cost more than can be borne, which was not accepted; or no image of the pilot could be scored.
     """
-    machine = plan.settings.machine
-    if not machine.is_reduced:
-        return plan
-    images, found = None, dict[str, PrecisionCost]()
+    found, measured = costs(plan, out, n_left)
+    for name in measured:
+        check_bearable(found[name], plan)
+    return with_costs(plan, found)
+
+
+def costs(plan: Plan, out: Path | None, n_left: int) -> tuple[dict[str, PrecisionCost], tuple[str, ...]]:
+    """By model, and which of them were measured now: of others somebody accepted what they cost.
+
+    Raises
+    ------
+    UsageError
+        No image of the pilot could be scored.
+    """
+    images, found, measured = None, dict[str, PrecisionCost](), list[str]()
+    if not plan.settings.machine.is_reduced:
+        return found, ()
     for name, model in plan.models.models.items():
         cost = _recorded(plan.folder(out, name))
         if cost is None and n_left:
             images = images or unseen(plan).select(limit=min(PILOT_IMAGES, len(plan.whole)))
             cost = _measured(plan, model, images)
+            measured.append(name)
         if cost is not None:
-            _check_bearable(cost, plan)
             found[name] = cost
+    return found, tuple(measured)
+
+
+def with_costs(plan: Plan, found: Mapping[str, PrecisionCost]) -> Plan:
+    """The plan with what its precision costs each model."""
     return replace(plan, precision_costs={name: cost.as_dict() for name, cost in found.items()})
 
 
@@ -72,6 +91,7 @@ def _recorded(folder: Path | None) -> PrecisionCost | None:
 def _measured(plan: Plan, model: MergedModel, images: Data) -> PrecisionCost:
     precision = plan.settings.machine.precision
     (low, counts), (full, usual) = (_found(plan, model, images, each) for each in (precision, PRECISION))
+    is_lost = np.isfinite(full) & ~np.isfinite(low)
     away = low - full
     away = away[np.isfinite(away)]
     if not len(away):
@@ -80,7 +100,7 @@ def _measured(plan: Plan, model: MergedModel, images: Data) -> PrecisionCost:
             hint="leave --precision out",
         )
     se = float(away.std(ddof=1)) / math.sqrt(len(away)) if len(away) > 1 else None
-    return PrecisionCost(float(away.mean()), se, len(away), counts, usual)
+    return PrecisionCost(float(away.mean()), se, len(away), counts, usual, int(is_lost.sum()))
 
 
 def _found(
@@ -112,7 +132,8 @@ def settings_in(settings: Settings, n: int, precision: Precision | None) -> Sett
     return settings.at(machine, settings.compile)
 
 
-def _check_bearable(cost: PrecisionCost, plan: Plan) -> None:
+def check_bearable(cost: PrecisionCost, plan: Plan, of: str = "") -> None:
+    """`UsageError`, which says ``of`` what, where it may cost more than can be borne and is not accepted."""
     is_density = plan.metric == LIKELIHOOD and plan.settings.options().is_density
     dim = math.prod(plan.data.images.shape[1:])
     most = MOST_COST * dim * math.log(2) if is_density else MOST_COST
@@ -120,7 +141,7 @@ def _check_bearable(cost: PrecisionCost, plan: Plan) -> None:
         return
     precision, unit = str(plan.settings.machine.precision), "nats" if is_density else "bits/dim"
     raise UsageError(
-        f"--precision {precision} may cost more than {most:.3g} {unit}: {cost.words(precision, unit)}",
+        f"{of}--precision {precision} may cost more than {most:.3g} {unit}: {cost.words(precision, unit)}",
         hint="leave --precision out; --accept-precision (in Python Accept(precision=True)) goes on all the "
         "same",
         found=cost.difference,

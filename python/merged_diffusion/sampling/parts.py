@@ -56,8 +56,8 @@ def recorded_threshold(out: Path) -> dict[str, float | None] | None:
 
 def _recorded(out: Path) -> Settings | None:
     form = sample_files.form_of(out)
-    if is_taken(out):
-        return None if form == "png" else sample_files.read_record(form, out)
+    if form != "png" and is_taken(out):  # a picture that is there says nothing, and is made anew
+        return sample_files.read_record(form, out)
     return read_settings(part_of(out))
 
 

@@ -43,7 +43,7 @@ class Sweep:
         allow_rebatch: bool = False,
         strict_env: bool = False,
     ) -> None:
-        self.plan = plan = priced(plan, out)
+        self.plan = plan
         self.blocks = blocks
         self.out = out
         self.cost = Cost()
@@ -59,6 +59,7 @@ class Sweep:
         if held is not None:
             self._others, self.seconds = held.evaluations, held.seconds
         try:
+            self.plan = plan = priced(plan, out)  # once the folder is known to be this sweep's
             self.rows: ScoredRows | DrawnRows = (
                 DrawnRows(plan, out, blocks)  # samples are of one machine
                 if isinstance(plan, DrawPlan)

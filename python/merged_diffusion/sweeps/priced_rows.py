@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from merged_diffusion.errors import ExpertError
 from merged_diffusion.jobs.moved_pixels import with_moved_pixels
 from merged_diffusion.jobs.plan import Plan
-from merged_diffusion.jobs.precision_pilot import with_precision_cost
+from merged_diffusion.jobs.precision_cost import PrecisionCost
+from merged_diffusion.jobs.precision_pilot import check_bearable, costs, with_costs
 from merged_diffusion.jobs.sample_run import SamplePlan
 from merged_diffusion.jobs.worker_progress import SAMPLES
 from merged_diffusion.sweeps.drawn import DrawPlan
 from merged_diffusion.sweeps.scored import ScorePlan
-from merged_diffusion.sweeps.sweep_plan import PlannedRow
+from merged_diffusion.sweeps.sweep_plan import PlannedRow, spoiling_one_row
 
 
 def priced(plan: ScorePlan | DrawPlan, out: Path | None) -> ScorePlan | DrawPlan:
-    """The plan with what pilots found of its rows; one whose expert fails is told when its turn comes.
+    """The plan with what pilots found of its rows; one that fails is told when its turn comes.
 
     Raises
     ------
@@ -34,12 +33,20 @@ def priced(plan: ScorePlan | DrawPlan, out: Path | None) -> ScorePlan | DrawPlan
 
 
 def _scored(row: PlannedRow[Plan], out: Path | None, n_left: int) -> PlannedRow[Plan]:
-    with suppress(ExpertError):
-        return replace(row, plan=with_precision_cost(row.plan, out and out / row.folder, n_left))
-    return row
+    found, measured = dict[str, PrecisionCost](), tuple[str, ...]()
+    with spoiling_one_row(row.name, _later):
+        found, measured = costs(row.plan, out and out / row.folder, n_left)
+    for name in measured:
+        check_bearable(found[name], row.plan, f"row {row.name}: ")
+    return replace(row, plan=with_costs(row.plan, found))
 
 
 def _drawn(row: PlannedRow[SamplePlan], out: Path | None) -> PlannedRow[SamplePlan]:
-    with suppress(ExpertError):
-        return replace(row, plan=with_moved_pixels(row.plan, out and out / row.folder / SAMPLES))
-    return row
+    plan = row.plan
+    with spoiling_one_row(row.name, _later):
+        plan = with_moved_pixels(plan, out and out / row.folder / SAMPLES)
+    return replace(row, plan=plan)
+
+
+def _later(name: str, error: Exception) -> None:
+    """What the row's own images will say when its turn comes."""

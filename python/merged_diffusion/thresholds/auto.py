@@ -87,7 +87,7 @@ def find_on(
         dequantise=cast(Any, settings.dequantise),
         labels=labels_of(data, settings),
         convention=cast(Literal["exact", "paper"], settings.pixel_convention),
-        machine=settings.machine,
+        machine=replace(settings.machine, precision=None),  # nobody has judged yet what less costs
         accept=settings.accept,
         measuring=measuring,
     )
@@ -131,7 +131,8 @@ def with_threshold(
             held = {name: recorded["settings"].get(name) for name in ("eta", "gamma")}
         if any(value is not None for value in held.values()):
             return replace(settings, **held)
-    plan, _ = place(without_threshold(settings), None)
+    full = settings.at(replace(settings.machine, precision=None), settings.compile)
+    plan, _ = place(without_threshold(full), None)
     with configured(threads=plan.threads, deterministic=settings.deterministic):
         plan.check_experts()
         pair = plan.models.pair
