@@ -14,6 +14,8 @@ from merged_diffusion.experts import arithmetic
 from merged_diffusion.experts.checks import check_expert
 from merged_diffusion.experts.fence import ask, pull
 from merged_diffusion.jobs import moved_pixels, pilot, precision_pilot
+from merged_diffusion.jobs.cost import Estimate
+from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.precision_cost import PrecisionCost
 from merged_diffusion.sampling.parts import part_of, recorded_settings
 from merged_diffusion.thresholds import auto
@@ -306,3 +308,18 @@ def test_samples_that_are_all_there_are_measured_no_more(run_cli, monkeypatch):
     assert run_cli(*words).code == 0
     monkeypatch.setattr(moved_pixels, "draw", None)
     assert run_cli(*words).code == 0
+
+
+def test_the_estimate_has_the_pilot_until_it_was_run(run_cli, monkeypatch):
+    monkeypatch.setattr(Plan, "cost_of", lambda _, n_images: Estimate(n_images, 4, 0.1, 1.0 * n_images, 10.0))
+    words = ("vlb", *FAST, "--times", "2", *LOW, "--out", "run")
+
+    def seconds(*more):
+        found = run_cli(*words, *more, "--dry-run", "--json").json["estimate"]
+        return found["seconds"] - found["check_seconds"]
+
+    # 4 images, and 8 twice.
+    assert seconds() == pytest.approx(20.0)
+    assert seconds("--precision", "float32") == pytest.approx(4.0)
+    assert run_cli(*words).code == 0
+    assert seconds("--limit", 6) == pytest.approx(2.0)

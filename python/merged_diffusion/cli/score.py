@@ -57,7 +57,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         from merged_diffusion.jobs.path_pilot import with_path_evidence
         from merged_diffusion.jobs.pilot import tried
         from merged_diffusion.jobs.plan import place
-        from merged_diffusion.jobs.precision_pilot import with_precision_cost
+        from merged_diffusion.jobs.precision_pilot import pilot_seconds, with_precision_cost
         from merged_diffusion.jobs.quadrature_pilot import with_quadrature
         from merged_diffusion.jobs.recipes import ScoreRecipe
         from merged_diffusion.jobs.threads import configured
@@ -78,6 +78,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
             plan = tried(plan, out)
             known = plan.known(out)
             cost = plan.estimate(worker.shard, known).after(checked)
+            cost = cost.and_more(pilot_seconds(plan, out, plan.n_left((0, 1), known)))
             out = out or plan.out_for(cost)
             report.announce(plan, cost, out, quiet=quiet, dry_run=given["dry_run"] and not as_json)
             if given["dry_run"]:

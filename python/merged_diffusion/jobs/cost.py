@@ -43,6 +43,10 @@ class Estimate:
         """The same with the start check."""
         return replace(self, check_seconds=check_seconds, seconds=self.seconds + check_seconds)
 
+    def and_more(self, seconds: float) -> Estimate:
+        """The same with what else is done before images are scored."""
+        return replace(self, seconds=self.seconds + seconds) if seconds else self
+
 
 def estimate(
     experts: Collection[Expert],

@@ -75,6 +75,15 @@ def costs(plan: Plan, out: Path | None, n_left: int) -> tuple[dict[str, Precisio
     return found, tuple(measured)
 
 
+def pilot_seconds(plan: Plan, out: Path | None, n_left: int) -> float:
+    """What the pilots that are still to be run will take, twice each: in the plan's precision and in full."""
+    if not plan.settings.machine.is_reduced or not n_left:
+        return 0.0
+    missing = sum(_recorded(plan.folder(out, name)) is None for name in plan.models.models)
+    n_images = min(PILOT_IMAGES, len(plan.whole))
+    return 2 * missing * plan.cost_of(n_images).seconds if missing else 0.0
+
+
 def with_costs(plan: Plan, found: Mapping[str, PrecisionCost]) -> Plan:
     """The plan with what its precision costs each model."""
     return replace(plan, precision_costs={name: cost.as_dict() for name, cost in found.items()})
