@@ -433,8 +433,9 @@ def test_network_always_sees_the_same_rows():
     expert = small()
     expert.register_forward_pre_hook(lambda module, given: seen.add(len(given[0])))
     result = log_likelihood(expert, SMALL, **asked(batch_size=4, **QUICK))
-    # The start check asks nine rows, one of them, all of them moved up and down, and sixteen images.
-    assert seen == {1, 4, 9, 16, 18}
+    # The start check asks nine rows, one of them, all of them moved up and down, and sixteen images, half of
+    # which are told a higher gamma and half a lower one.
+    assert seen == {1, 4, 8, 9, 16, 18}
     assert {record.rows for record in result.records} == {4}
 
 

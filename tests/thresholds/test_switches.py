@@ -102,7 +102,7 @@ def test_an_expert_that_is_never_the_best_has_no_leg():
     assert len(MergedModel.of(experts, found.gammas).legs()) == 2
 
 
-def test_a_budget_gives_the_slow_expert_less():
+def test_a_budget_gives_the_slow_expert_less(monkeypatch):
     """The second errs more and is many times as quick: with few seconds it has more of the range."""
     slow = Off(-6.0, slope=0.03, work=40, name="slow")
     quick = Off(4.0, slope=0.05, name="quick")
@@ -114,6 +114,10 @@ def test_a_budget_gives_the_slow_expert_less():
         (c.bits_per_dim for c in free.choices), reverse=True
     )
     assert free.call_seconds[0] > 4 * free.call_seconds[1]
+    # Measured again on a busy machine they would have another ratio.
+    monkeypatch.setattr(
+        "merged_diffusion.thresholds.switches.seconds_of_calls", lambda *_: list(free.call_seconds)
+    )
     half = find_switches([slow, quick], data, options=options, budget=free.chosen.seconds / 2)
     assert half.gammas[0] < free.gammas[0] - 0.1
     with pytest.raises(UsageError, match="a budget of 1e-09 seconds"):

@@ -196,9 +196,9 @@ def _other_words(
 
 
 def _advice(words: str, loss: float, line: str | None) -> str:
-    return f"{words} would fit, with a loss of {loss:.3g}" + (
-        "" if line in (None, words) else f"; write {line}"
-    )
+    if line == words:
+        return f"write {line}, which would fit, with a loss of {loss:.3g}"
+    return f"{words} would fit, with a loss of {loss:.3g}" + ("" if line is None else f"; write {line}")
 
 
 def _text(expert: Expert, found: Denoising, advice: str | None) -> str:

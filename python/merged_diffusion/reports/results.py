@@ -71,7 +71,9 @@ class Result:
     def label(self, row: SweepRow) -> str:
         """How a row is called: its threshold, or the expert that is alone."""
         if row.model == "merged":
-            return row.name if row.eta is None or reads_as_alone(row.eta) else f"eta {row.eta:.4g}"
+            # At exactly 0 or 1 it is an expert alone; beside them its name says which end is meant.
+            is_told_apart = row.eta is not None and row.eta not in (0, 1) and reads_as_alone(row.eta)
+            return row.name if row.eta is None or is_told_apart else f"eta {row.eta:.4g}"
         if row.model == GATE:
             return GATE
         found = self.experts.get(row.model)
