@@ -23,9 +23,8 @@ from merged_diffusion.sampling.parts import is_share_taken, share_lock
 LOCK_SECONDS: Final = 0.25
 TOUCH_SECONDS: Final = 1.0
 NAMED_SECONDS: Final = 60.0  # without a sign, after which it is said who is waited for
-SILENT_SECONDS: Final = (
-    600.0  # and after which it is not: networks may be compiled, sums of features take long
-)
+# And after which nobody waits any more: networks may be compiled, sums of features take long.
+SILENT_SECONDS: Final = 600.0
 
 
 class Presence:
