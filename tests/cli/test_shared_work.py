@@ -1,26 +1,22 @@
 """Workers of ``threshold``, ``gate`` and ``fid`` on the loopback interface: the numbers of one process.
 
-Workers are forks of this process. Their networks sleep, each for as long as the worker's variable NAP says.
+Workers are forks of one process. Their networks sleep, each for as long as the worker's variable NAP says.
 """
 
 import json
 import os
 import signal
 import socket
-import sys
 import time
 
 import numpy as np
 import pytest
 
 from merged_diffusion import load_data
-from merged_diffusion.cli import main
-from merged_diffusion.jobs import blocks
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:This process .* multi-threaded:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:at gamma_min"),
-]
+from .forks import Forks
+
+pytestmark = pytest.mark.filterwarnings("ignore:at gamma_min")
 
 EXPERTS = """
 import os, time
@@ -99,40 +95,25 @@ def commands(home):
 
 
 @pytest.fixture(scope="module")
-def alone(commands, home):
+def forks():
+    running = Forks()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def alone(commands, home, forks):
     """What one process says, without a directory."""
     found = {}
 
     def told(name):
         if name not in found:
-            (child,) = [forked(home / f"alone-{name}.json", commands[name])]
-            assert ended([child]) == [0], (home / f"alone-{name}.err").read_text()
+            child = forks.begin(home / f"alone-{name}.json", commands[name])
+            assert forks.ended([child]) == [0], (home / f"alone-{name}.err").read_text()
             found[name] = numbers(home / f"alone-{name}.json")
         return found[name]
 
     return told
-
-
-def forked(out, arguments, **variables):
-    """A process that runs a command into a file."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        for stream, path in ((1, out), (2, out.with_suffix(".err"))):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
-        os.environ.update({key: str(value) for key, value in variables.items()})
-        code = main([str(argument) for argument in arguments])
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
-
-
-def ended(children):
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 def numbers(path):
@@ -184,43 +165,42 @@ NAPS = (0.0, 0.0, 0.0, 0.004)
         ("fid", shards),
     ],
 )
-def test_four_workers_of_different_speed_say_what_one_says(alone, commands, tmp_path, port, name, way):
+def test_four_workers_of_different_speed_say_what_one_says(alone, commands, tmp_path, port, forks, name, way):
     children = []
     for rank, nap in enumerate(NAPS):
         options, variables = way(rank, 4, port)
         arguments = (*commands[name], "--work", tmp_path / "work", *options)
-        children.append(forked(tmp_path / f"{rank}.json", arguments, NAP=nap, **variables))
-    assert ended(children) == [0] * 4, [path.read_text() for path in tmp_path.glob("*.err")]
+        children.append(forks.begin(tmp_path / f"{rank}.json", arguments, NAP=nap, **variables))
+    assert forks.ended(children) == [0] * 4, [path.read_text() for path in tmp_path.glob("*.err")]
     assert numbers(tmp_path / "0.json") == alone(name)
     assert [(tmp_path / f"{rank}.json").read_text() for rank in (1, 2, 3)] == [""] * 3
 
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_whoever_is_killed_one_of_the_others_tells_the_result_of_one(
-    alone, commands, tmp_path, port, monkeypatch, lost
+    alone, commands, tmp_path, port, forks, lost
 ):
-    monkeypatch.setattr(blocks, "GONE_SECONDS", 2.0)
     children = []
     for rank in range(2):
         _, variables = slurm(rank, 2, port)
         arguments = (*commands["gate"], "--work", tmp_path / "work")
-        children.append(forked(tmp_path / f"{rank}.json", arguments, NAP=0.002, **variables))
+        children.append(forks.begin(tmp_path / f"{rank}.json", arguments, gone=2.0, NAP=0.002, **variables))
     while not (tmp_path / "work" / f"shard-{lost:04d}-of-0002.lock").exists():
         time.sleep(0.005)
     os.kill(children[lost], signal.SIGKILL)
-    assert ended(children)[1 - lost] == 0
+    assert forks.ended(children)[1 - lost] == 0
     assert numbers(tmp_path / f"{1 - lost}.json") == alone("gate")
 
 
-def test_a_command_that_was_killed_goes_on_and_measures_nothing_again(alone, commands, tmp_path):
+def test_a_command_that_was_killed_goes_on_and_measures_nothing_again(alone, commands, tmp_path, forks):
     arguments = (*commands["threshold"], "--work", tmp_path / "work")
-    child = forked(tmp_path / "first.json", arguments, NAP=0.002)
+    child = forks.begin(tmp_path / "first.json", arguments, NAP=0.002)
     while not list(tmp_path.glob("work/found/one-pass/*.npz")):
         time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
-    ended([child])
+    forks.ended([child])
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "found").glob("*/*.npz")}
-    assert ended([forked(tmp_path / "again.json", arguments)]) == [0]
+    assert forks.ended([forks.begin(tmp_path / "again.json", arguments)]) == [0]
     assert numbers(tmp_path / "again.json") == alone("threshold")
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "found").glob("*/*.npz")}
     assert all(after[path] == stamp for path, stamp in before.items())
