@@ -116,6 +116,14 @@ def alone(commands, home, forks):
     return told
 
 
+def awaited(folder, pattern):
+    """Return when a file is there."""
+    end = time.monotonic() + 300
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < end, f"no {pattern}"
+        time.sleep(0.005)
+
+
 def numbers(path):
     """What a command printed, without what depends on the clock."""
 
@@ -185,8 +193,7 @@ def test_whoever_is_killed_one_of_the_others_tells_the_result_of_one(
         _, variables = slurm(rank, 2, port)
         arguments = (*commands["gate"], "--work", tmp_path / "work")
         children.append(forks.begin(tmp_path / f"{rank}.json", arguments, gone=2.0, NAP=0.002, **variables))
-    while not (tmp_path / "work" / f"shard-{lost:04d}-of-0002.lock").exists():
-        time.sleep(0.005)
+    awaited(tmp_path, f"work/shard-{lost:04d}-of-0002.lock")
     os.kill(children[lost], signal.SIGKILL)
     assert forks.ended(children)[1 - lost] == 0
     assert numbers(tmp_path / f"{1 - lost}.json") == alone("gate")
@@ -195,8 +202,7 @@ def test_whoever_is_killed_one_of_the_others_tells_the_result_of_one(
 def test_a_command_that_was_killed_goes_on_and_measures_nothing_again(alone, commands, tmp_path, forks):
     arguments = (*commands["threshold"], "--work", tmp_path / "work")
     child = forks.begin(tmp_path / "first.json", arguments, NAP=0.002)
-    while not list(tmp_path.glob("work/found/one-pass/*.npz")):
-        time.sleep(0.005)
+    awaited(tmp_path, "work/found/one-pass/*.npz")
     os.kill(child, signal.SIGKILL)
     forks.ended([child])
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "found").glob("*/*.npz")}
