@@ -64,6 +64,7 @@ BRANCHES = {
     "ode/stopwatch.py _event": f"{HERE}::test_time_of_a_gpu_is_that_of_its_queue",
     "ode/time_profile.py Timekeeper.__init__": f"{HERE}::test_time_of_a_gpu_is_that_of_its_queue",
     "ode/workspace.py TorchWorkspace.__init__": f"{HERE}::test_states_of_mps_live_on_the_host",
+    "jobs/ray_pool.py RayPool.__init__": "not reached: it asks a cluster for workers that have a GPU",
     "runs/environment.py versions": f"{HERE}::test_versions_name_the_gpu",
     "schedules.py home": "tests/test_schedules.py::test_float64_lives_on_the_device_unless_it_has_none",
     "scores/usual_rows.py drawing_rows": f"{HERE}::test_more_rows_are_drawn_on_a_gpu",

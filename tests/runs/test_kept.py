@@ -85,7 +85,7 @@ def test_the_machine_and_threshold_of_edited_samples(tmp_path, content):
         parts.recorded_machine(tmp_path / "a.npz")
     (part / "settings.json").write_text('{"format":1,"threshold":"high"}')
     with pytest.raises(RunCorruptError):
-        parts.recorded_eta(tmp_path / "a.npz")
+        parts.recorded_threshold(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("content", SETTINGS)

@@ -202,9 +202,11 @@ def in_order(values: npt.ArrayLike) -> npt.NDArray[Any]:
     already is not copied.
     """
     array = np.asarray(values)
-    array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
     # Of an axis of length 1 the stride says nothing, and may still be below 0.
-    return array.copy() if any(stride < 0 for stride in array.strides) else array
+    if array.flags.c_contiguous and array.dtype.isnative and min(array.strides, default=0) >= 0:
+        return array
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    return array.copy() if min(array.strides, default=0) < 0 else array
 
 
 def check_images(images: npt.NDArray[np.generic], levels: int, name: str) -> npt.NDArray[np.uint8]:

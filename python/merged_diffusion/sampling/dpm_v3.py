@@ -18,8 +18,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy.integrate import cumulative_simpson, simpson
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from merged_diffusion import _core
@@ -38,6 +36,8 @@ class Course:
     """L, S and b of one expert along lambda."""
 
     def __init__(self, table: Table) -> None:
+        from scipy.interpolate import CubicSpline  # a likelihood draws no samples, and loads no scipy
+
         lam = -table.gamma[::-1] / 2
         self._l, self._s, self._b = (
             CubicSpline(lam, values[::-1], axis=0) for values in (table.linear, table.slope, table.shift)
@@ -54,6 +54,8 @@ class Course:
 
         All are [C, H, W] or [C, 1, 1]; L is 0 at the step's start.
         """
+        from scipy.integrate import simpson
+
         lam = np.linspace(start, end, POINTS)
         rise, bend, shift = self._along(start, lam)
         kernel = np.exp(rise + bend)
@@ -76,6 +78,8 @@ class Course:
 
     def _along(self, start: float, lam: Floats) -> tuple[Floats, Floats, Floats]:
         """L, S and B from the start on, [P, C, H, W]."""
+        from scipy.integrate import cumulative_simpson
+
         L, S = self._L(lam) - self._L(start), self._S(lam) - self._S(start)
         inside = np.exp(-S) * self._b(lam)
         # The distance of points is negative towards earlier nodes.
