@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 import time
 
 import numpy as np
@@ -132,6 +133,21 @@ def test_a_process_that_is_killed_ends_the_other_which_says_so(tmp_path):
     processes[1].kill()
     processes[0].join(60)
     assert two_processes.said(2, tmp_path)[0].startswith("RunError: another process of this training is gone")
+
+
+def test_a_port_that_is_taken_and_a_first_process_that_is_not_there_are_told(tmp_path):
+    card = recipe(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        first = two_processes.begun(0, 2, port, tmp_path, None, card=card, out=tmp_path / "out")
+        first.join(60)
+    other = two_processes.begun(
+        1, 2, port, tmp_path, two_processes.impatient, card=card, out=tmp_path / "out"
+    )
+    other.join(60)
+    for text in two_processes.said(2, tmp_path):
+        assert text.startswith(f"RunError: the processes of this training did not meet at 127.0.0.1:{port} (")
+        assert "another MASTER_PORT" in text
 
 
 def test_a_full_disk_at_a_snapshot_leaves_the_one_before(tmp_path):

@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import random
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,12 @@ module.work(*arguments)
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """One that no system takes for a connection that goes out: between here and the first process's start
+    nobody but another test could take it."""
+    while True:
+        with socket.socket() as taken, suppress(OSError):
+            taken.bind(("127.0.0.1", random.SystemRandom().randrange(10_000, 30_000)))
+            return int(taken.getsockname()[1])
 
 
 def work(rank: int, size: int, port: int, said: Path, prepare: str | None, how: Any) -> None:
@@ -51,15 +56,18 @@ def work(rank: int, size: int, port: int, said: Path, prepare: str | None, how: 
 
 def started(size: int, folder: Path, prepare: Callable[..., None] | None = None, **how: Any) -> list[Any]:
     port = free_port()
-    found = []
-    for rank in range(size):
-        said = folder / f"said-{rank}"
-        said.unlink(missing_ok=True)
-        arguments = rank, size, port, said, prepare and prepare.__name__, how
-        process = CONTEXT.Process(target=exec, args=(CHILD, {"arguments": arguments}), daemon=True)
-        process.start()
-        found.append(process)
-    return found
+    return [begun(rank, size, port, folder, prepare, **how) for rank in range(size)]
+
+
+def begun(
+    rank: int, size: int, port: int, folder: Path, prepare: Callable[..., None] | None, **how: Any
+) -> Any:
+    said = folder / f"said-{rank}"
+    said.unlink(missing_ok=True)
+    arguments = rank, size, port, said, prepare and prepare.__name__, how
+    process = CONTEXT.Process(target=exec, args=(CHILD, {"arguments": arguments}), daemon=True)
+    process.start()
+    return process
 
 
 def said(size: int, folder: Path) -> list[str]:
@@ -77,6 +85,15 @@ def train(size: int, folder: Path, prepare: Callable[..., None] | None = None, *
         process.join(120)
         assert process.exitcode is not None, "a process of the training hangs"
     return said(size, folder)
+
+
+def impatient(rank: int) -> None:
+    """Waits for the others no longer than this."""
+    from datetime import timedelta
+
+    from merged_diffusion.training import processes
+
+    processes.MEETING = timedelta(seconds=2)
 
 
 def failing_step(rank: int) -> None:

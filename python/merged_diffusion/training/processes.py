@@ -27,6 +27,7 @@ from merged_diffusion.training.stopping import TerminatedError
 T = TypeVar("T")
 BUCKET: Final = 1 << 24  # numbers summed by one call
 PATIENCE: Final = timedelta(hours=2)  # the first one may draw samples meanwhile
+MEETING: Final = timedelta(minutes=10)  # until all are started
 VARIABLES: Final = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 FAILED: Final = "failed"
 LOST: Final = 1  # the exit code where a process was lost without a word
@@ -190,16 +191,29 @@ def joined(device: str, environment: Mapping[str, str] | None = None) -> Iterato
         )
     local = _number(found, "LOCAL_RANK")
     place = _own_device(device, local)
-    store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+    store = _met(found)
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-    dist.init_process_group(
-        backend, store=PrefixStore("training", store), rank=rank, world_size=size, timeout=PATIENCE
-    )
     team = Team(rank, size, place, PrefixStore("words", store), local or 0)
     with team.told_once():
+        dist.init_process_group(
+            backend, store=PrefixStore("training", store), rank=rank, world_size=size, timeout=PATIENCE
+        )
+        dist.barrier()  # nobody fails, and takes the store with it, while another still looks for its peers
         yield team
         dist.barrier()
     dist.destroy_process_group()
+
+
+def _met(environment: Mapping[str, str]) -> Store:
+    """The store at which the processes find each other."""
+    try:
+        return cast(Store, next(rendezvous("env://", timeout=MEETING))[0])
+    except dist.DistError as error:
+        place = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+        raise RunError(
+            f"the processes of this training did not meet at {place} ({str(error).splitlines()[0][:200]})",
+            hint="another MASTER_PORT, if a program has this one; else look why the first process ended",
+        ) from error
 
 
 def _own_device(device: str, local: int | None) -> torch.device:
