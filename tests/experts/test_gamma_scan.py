@@ -9,7 +9,17 @@ import torch
 import merged_diffusion as md
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.experts.gamma_scan import scan_gamma
-from merged_diffusion.experts.spikes import FLOOR, MARGIN, MOST, REACH, STEP, Along, n_points, scan_of
+from merged_diffusion.experts.spikes import (
+    FLOOR,
+    MARGIN,
+    MOST,
+    REACH,
+    STEP,
+    TOGETHER,
+    Along,
+    n_points,
+    scan_of,
+)
 from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.scores.inputs import examples
@@ -115,6 +125,18 @@ def test_at_most_eight_apart_are_told_and_all_are_known():
     assert beside.over(0.2, HIGH).spikes[0].gamma == pytest.approx(0.5, abs=STEP)
 
 
+def test_small_ones_that_add_up_are_told_together():
+    many = scanned(Spiked(0.025, 0.1, -0.7, 0.9, 2.5, 4.1))
+    sizes = [spike.bits_per_dim for spike in many.spikes]
+    assert len(sizes) == 4
+    assert max(sizes) < FLOOR
+    assert sum(sizes) > TOGETHER
+    told = many.over(LOW, HIGH)
+    assert len(told.spikes) == 4
+    assert f"and at 3 other gammas, which steps may pass over: about {sum(sizes):.2g} bits" in told.words("s")
+    assert many.over(2.0, HIGH).spikes == ()
+
+
 def test_a_few_rows_at_a_time_tell_what_all_of_them_do_and_few_are_held():
     rng = np.random.default_rng(0)
     gamma = np.linspace(LOW, HIGH, n_points(LOW, HIGH))
@@ -157,7 +179,7 @@ def test_the_bundled_pairs_are_what_the_catalogue_says():
     assert weights_sha256(expert) == stated["weights_sha256"]
     assert found.largest == pytest.approx(stated["largest"], rel=0.05)  # float32 elsewhere
     assert found.largest < FLOOR / 2
-    assert found.spikes == ()
+    assert found.over(*expert.gamma_range).spikes == ()
 
 
 class Waves(Spiked):

@@ -31,7 +31,9 @@ from merged_diffusion.files.typed_values import TypedValues
 
 STEP: Final = 0.03  # of gamma; the sum over a spike of width 0.02 is then right to 40 %, of 0.03 to 6 %
 REACH: Final = 6  # steps; what is wider than twice that is seen by the nodes of a solver
-FLOOR: Final = 5e-3  # bits/dim; trained experts: at most 0.0037
+FLOOR: Final = 5e-3  # bits/dim; trained experts: at most 0.0044
+SMALL: Final = 5e-4  # of those that are known; trained experts have at most three, of 0.0044 together
+TOGETHER: Final = 1e-2  # bits/dim of all that a solver meets, where none is as large as `FLOOR`
 ALONE: Final = 8.0  # times the median around it: what is as rough all around is no spike, but waves in z
 AROUND: Final = 33  # points on both sides: a unit of gamma
 MOST: Final = 8  # spikes that are told
@@ -60,16 +62,21 @@ class GammaScan(TypedValues):
     gamma: float
     """Its middle."""
     spikes: tuple[Spike, ...]
-    """All of more than `FLOOR`, largest first; after `over` those that are told."""
+    """All of more than `SMALL`, largest first; after `over` those that are told."""
 
     def over(self, low: float, high: float) -> Self:
-        """The same with the spikes that a solver meets between two gammas: `MOST` of them, `APART`."""
-        met: list[Spike] = []
-        for spike in self.spikes:
-            is_asked = low - MARGIN <= spike.gamma <= high + MARGIN
-            if is_asked and all(abs(spike.gamma - other.gamma) > APART for other in met):
-                met.append(spike)
-        return replace(self, spikes=tuple(met[:MOST]))
+        """The same with the spikes that a solver meets between two gammas, and that matter.
+
+        `MOST` of those above `FLOOR`, `APART`; of all, where they are `TOGETHER` as much.
+        """
+        met = [spike for spike in self.spikes if low - MARGIN <= spike.gamma <= high + MARGIN]
+        if sum(spike.bits_per_dim for spike in met) <= TOGETHER:
+            met = [spike for spike in met if spike.bits_per_dim > FLOOR]
+        told: list[Spike] = []
+        for spike in met:
+            if all(abs(spike.gamma - other.gamma) > APART for other in told):
+                told.append(spike)
+        return replace(self, spikes=tuple(told[:MOST]))
 
     def words(self, name: str) -> str | None:
         """What a warning says of an expert; None where there is nothing to warn of."""
@@ -79,7 +86,8 @@ class GammaScan(TypedValues):
         more = f", and at {others} other gammas" if others else ""
         return (
             f"expert {name} changes within about {worst.width:.2g} of gamma = {worst.gamma:.2f}{more}, which "
-            f"steps may pass over: about {worst.bits_per_dim:.2g} bits/dim lie there; --method adams with "
+            f"steps may pass over: about {sum(s.bits_per_dim for s in self.spikes):.2g} bits/dim lie there; "
+            f"--method adams with "
             f"--h-max {max(worst.width / 3, STEP / 3):.1g} sees it"
         )
 
@@ -135,7 +143,7 @@ def scan_of(gamma: Floats, eps_hat: Floats, q: Floats) -> GammaScan:
 
 
 def _peaks(gamma: Floats, sizes: Floats, heights: Floats) -> Iterator[Spike]:
-    """All above `FLOOR`, largest first, but for what is a larger one's own.
+    """All above `SMALL`, largest first, but for what is a larger one's own.
 
     A spike is in the residuals of points that have it among their neighbours, too: up to `REACH` away with
     2/3 of it, and up to twice that with 1/6, each widened by the window and by itself; and a wide one has
@@ -144,7 +152,7 @@ def _peaks(gamma: Floats, sizes: Floats, heights: Floats) -> Iterator[Spike]:
     step, left, k = float(np.diff(gamma).mean()), sizes.copy(), np.arange(len(sizes))
     mirrored = np.pad(k, AROUND, mode="symmetric")
     is_others = np.zeros(len(sizes), dtype=bool)
-    while left.max() > FLOOR:
+    while left.max() > SMALL:
         peak = int(left.argmax())
         around = mirrored[peak : peak + 2 * AROUND + 1]
         around = around[~is_others[around] & (np.abs(around - peak) > 2.5 * REACH)]

@@ -40,7 +40,7 @@ from merged_diffusion.scores.inputs import examples
 from merged_diffusion.scores.prepared import ready
 from merged_diffusion.scores.usual_rows import scoring_rows
 
-FORMAT: Final = 2  # 1: at most eight spikes of the whole range, and keys without object, shape and dtype
+FORMAT: Final = 3  # 1: at most eight spikes, and keys without object, shape and dtype; 2: no small ones
 FOLDER: Final = "gamma-scans"
 SHARE: Final = 0.05  # of the forward passes of a run
 BUNDLED: Final = "bundled:"
