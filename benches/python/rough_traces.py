@@ -155,7 +155,7 @@ def has_spikes(expert, image, place=PLACE):
         told = scan_gamma(
             expert, torch.from_numpy(image), device=place.device, dtype=place.dtype, rows=place.rows
         )
-        return bool(told.spikes)
+        return bool(told.over(*expert.gamma_range).spikes)
 
 
 def judged(name, expert, points, alpha):

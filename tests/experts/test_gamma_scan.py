@@ -133,6 +133,7 @@ def test_small_ones_that_add_up_are_told_together():
     assert sum(sizes) > TOGETHER
     told = many.over(LOW, HIGH)
     assert len(told.spikes) == 4
+    assert told.over(LOW, HIGH) == told
     assert f"and at 3 other gammas, which steps may pass over: about {sum(sizes):.2g} bits" in told.words("s")
     assert many.over(2.0, HIGH).spikes == ()
 

@@ -69,14 +69,14 @@ class GammaScan(TypedValues):
 
         `MOST` of those above `FLOOR`, `APART`; of all, where they are `TOGETHER` as much.
         """
-        met = [spike for spike in self.spikes if low - MARGIN <= spike.gamma <= high + MARGIN]
-        if sum(spike.bits_per_dim for spike in met) <= TOGETHER:
-            met = [spike for spike in met if spike.bits_per_dim > FLOOR]
-        told: list[Spike] = []
-        for spike in met:
-            if all(abs(spike.gamma - other.gamma) > APART for other in told):
-                told.append(spike)
-        return replace(self, spikes=tuple(told[:MOST]))
+        met: list[Spike] = []
+        for spike in self.spikes:
+            is_asked = low - MARGIN <= spike.gamma <= high + MARGIN
+            if is_asked and all(abs(spike.gamma - other.gamma) > APART for other in met):
+                met.append(spike)
+        del met[MOST:]
+        is_much = sum(spike.bits_per_dim for spike in met) > TOGETHER
+        return replace(self, spikes=tuple(spike for spike in met if is_much or spike.bits_per_dim > FLOOR))
 
     def words(self, name: str) -> str | None:
         """What a warning says of an expert; None where there is nothing to warn of."""
