@@ -24,13 +24,11 @@ from suite import points
 from suite.analysis import over_images
 from suite.measure import measured
 from suite.plan import PRESETS
-from suite.problems import COLOURED, digits, of_images, photos
+from suite.problems import digits, other, photos
 from suite.setting import Setting
 from suite.store import Store
 
 from merged_diffusion import _core
-from merged_diffusion.experts.cards import load_expert
-from merged_diffusion.merge import MergedModel, Threshold
 from merged_diffusion.scores.student import student_t
 
 IMAGES, FEW = 64, 8
@@ -43,8 +41,7 @@ PARTS = ("values", "se_probe", "quadrature_error", "path_error", "freedom", "low
 def problem_of(name, expert, images):
     if name != "other":
         return {"digits": digits, "photos": photos}[name](images, None)
-    model = MergedModel(load_expert(expert), load_expert("bundled:scenes-edm"), Threshold.eta(0.45))
-    return of_images("scenes", "scenes, another likelihood expert", model, FEW, COLOURED, name="other")
+    return other(expert, FEW)
 
 
 def block_of(problem, options, number):

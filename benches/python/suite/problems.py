@@ -127,6 +127,13 @@ def scenes(n: int, _out: Path) -> Problem:
     return of_images("scenes", "scenes, d = 3072", load_pair("scenes"), min(n, 16), COLOURED, costly=True)
 
 
+def other(expert: str, n: int) -> Problem:
+    """The likelihood expert of a folder beside scenes' quality expert, at eta 0.45."""
+    model = MergedModel(load_expert(expert), load_expert("bundled:scenes-edm"), Threshold.eta(0.45))
+    title = "scenes, another likelihood expert"
+    return of_images("scenes", title, model, n, COLOURED, name="other", costly=True)
+
+
 PROBLEMS: Final[Mapping[str, Callable[[int, Path], Problem]]] = {
     "gaussian": gaussian,
     "mixture": mixture,
