@@ -171,7 +171,7 @@ def test_solver_and_diffusion_meet_in_the_field_alone(name: str) -> None:
 
 
 def test_every_module_of_the_core_is_solver_diffusion_or_shared() -> None:
-    assert SOLVER | DIFFUSION | {"error", "field"} == CORE_CONCEPTS
+    assert SOLVER | DIFFUSION | {"error", "field", "threads"} == CORE_CONCEPTS
     assert used_in_core((CORE / "field.rs").read_text(encoding="utf-8")) <= DIFFUSION | SHARED
 
 

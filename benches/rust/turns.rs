@@ -58,7 +58,7 @@ pub fn output<S: Slot>(shape: Shape) -> Vec<S> {
 /// The ratios of both kinds of slots, then criterion's own figures.
 ///
 /// # Panics
-/// Where the process already has a pool of threads.
+/// Where the system gives no threads.
 pub fn compare<Double: Stepping, Single: Stepping>() -> ExitCode {
     if cfg!(debug_assertions) {
         eprintln!("a debug build says nothing about speed; use cargo bench");
@@ -69,13 +69,15 @@ pub fn compare<Double: Stepping, Single: Stepping>() -> ExitCode {
         dim: setting("DIM", 3072),
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(setting("RAYON_NUM_THREADS", 2));
-    pool.build_global().expect("the first pool of this process");
-    table::<Double>(shape);
-    table::<Single>(shape);
-    let mut criterion = Criterion::default().configure_from_args();
-    figures::<Double>(&mut criterion, shape);
-    figures::<Single>(&mut criterion, shape);
-    criterion.final_summary();
+    // Outside of a pool the core's loops run on one thread.
+    pool.build().expect("threads start").install(|| {
+        table::<Double>(shape);
+        table::<Single>(shape);
+        let mut criterion = Criterion::default().configure_from_args();
+        figures::<Double>(&mut criterion, shape);
+        figures::<Single>(&mut criterion, shape);
+        criterion.final_summary();
+    });
     ExitCode::SUCCESS
 }
 

@@ -555,7 +555,7 @@ def solve(
 # ---- threads
 
 def set_threads(threads: int, /) -> None:
-    """Run the core's loops in a pool of that many threads (0: one per core)."""
+    """Run the core's loops in a pool of that many threads (0: one per core), and those of forks of this process."""
 
 def threads() -> int:
     """Threads of the pool that the core's loops run in."""

@@ -1,6 +1,6 @@
 """Commands in forks of a process of their own, which imports once and computes nothing itself.
 
-A test's process has threads by then, in the core and in torch, and a fork of it would wait for them for ever.
+A test's process has threads by then, and Python warns of every fork of it; this one has none.
 """
 
 import json

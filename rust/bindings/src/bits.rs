@@ -108,10 +108,11 @@ fn decode<P: Element + Copy + Into<u32> + Sync>(
     let (z, pixels) = (z.readonly(), pixels.readonly());
     let (z, pixels) = (z.as_slice()?, pixels.as_slice()?);
     let mut decoding = checked(py, Decoding::new(z, pixels, dim, gamma_min, levels))?;
-    while detached(py, || decoding.advance()) {
+    // A value takes many exponentials: as many as there are levels where the noise is strong.
+    while detached(py, usize::MAX, || decoding.advance()) {
         py.check_signals()?;
     }
-    Ok(detached(py, || decoding.rows()))
+    Ok(detached(py, z.len(), || decoding.rows()))
 }
 
 #[pyfunction]

@@ -180,9 +180,10 @@ impl<'py, S: Slot + Element> Network for Callbacks<'py, S> {
     }
 
     fn lend<T: Send>(&mut self, work: impl FnOnce(&mut [S]) -> T + Send) -> Result<T, Failure> {
+        let py = self.input.py();
         let mut input = self.input.try_readwrite().map_err(PyErr::from)?;
         let input = input.as_slice_mut().map_err(PyErr::from)?;
-        Ok(detached(self.input.py(), || work(input)))
+        Ok(detached(py, input.len(), || work(input)))
     }
 
     fn evaluate(
@@ -195,7 +196,7 @@ impl<'py, S: Slot + Element> Network for Callbacks<'py, S> {
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        detached(self.input.py(), work)
+        detached(self.input.py(), self.input.len(), work)
     }
 }
 

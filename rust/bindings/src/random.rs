@@ -72,7 +72,7 @@ fn in_parts<T: Element + Send>(
         for (row, key) in out.as_slice_mut()?.chunks_mut(width).zip(keys) {
             let mut stream = Stream::new(*key);
             for part in row.chunks_mut(VALUES) {
-                detached(py, || go_on(&mut stream, part));
+                detached(py, part.len(), || go_on(&mut stream, part));
                 py.check_signals()?;
             }
         }
@@ -80,7 +80,7 @@ fn in_parts<T: Element + Send>(
     }
     let parts = out.as_slice_mut()?.chunks_mut(rows * width);
     for (part, keys) in parts.zip(keys.chunks(rows)) {
-        detached(py, || fill(part, keys)).map_err(|error| to_py(py, &error))?;
+        detached(py, part.len(), || fill(part, keys)).map_err(|error| to_py(py, &error))?;
         py.check_signals()?;
     }
     Ok(())

@@ -133,7 +133,7 @@
 //! | [`bits`], [`probe_noise`], [`quadrature_error`] | from densities to bits per dimension, and their errors |
 //! | [`stream`], [`truncated_normal`], [`special`] | random numbers by name, and their laws |
 //!
-//! The two vocabularies meet in [`field`].
+//! The two vocabularies meet in [`field`]; [`threads`], on which loops run, serve both.
 #![forbid(unsafe_code)]
 
 pub mod adams;
@@ -155,6 +155,7 @@ pub mod runge_kutta;
 pub mod special;
 pub mod stream;
 pub mod tableau;
+pub mod threads;
 pub mod timed;
 pub mod truncated_normal;
 pub mod workspace;

@@ -9,6 +9,7 @@ use super::dequantisation::check;
 use super::{at_least_one, compensated_sum, same_length};
 use crate::Error;
 use crate::gamma::{log_alpha, log_sigma};
+use crate::threads::mapped;
 
 /// Levels whose probability is smaller, relative to the likeliest, are left out: 65536 of them
 /// stay below 1e-15.
@@ -91,9 +92,10 @@ impl<'a, P: Copy + Into<u32> + Sync> Decoding<'a, P> {
         let done = self.found.len();
         let end = self.z.len().min(done + self.part);
         let (decoder, z, pixels) = (&self.decoder, &self.z[done..end], &self.pixels[done..end]);
-        let part = z.par_iter().zip(pixels);
-        self.found
-            .par_extend(part.map(|(z, pixel)| decoder.log_probability(*z, (*pixel).into())));
+        let part = mapped(z.par_iter().zip(pixels), |(z, pixel)| {
+            decoder.log_probability(*z, (*pixel).into())
+        });
+        self.found.extend(part);
         end < self.z.len()
     }
 
@@ -117,10 +119,8 @@ impl<'a, P: Copy + Into<u32> + Sync> Decoding<'a, P> {
 
     /// Sums over the rows that are done.
     pub fn rows(&self) -> Vec<f64> {
-        self.found
-            .par_chunks_exact(self.dim)
-            .map(|row| compensated_sum(row.iter().copied()))
-            .collect()
+        let rows = self.found.par_chunks_exact(self.dim);
+        mapped(rows, |row| compensated_sum(row.iter().copied()))
     }
 }
 

@@ -8,15 +8,13 @@ use rayon::prelude::*;
 
 use crate::Error;
 use crate::control::Tolerance;
+use crate::threads::{SERIAL, mapped};
 use crate::workspace::{Spans, Target};
 
 use super::Slot;
 use super::arrival::Arrival;
 use super::combination::{self, RowSpan, Write};
 use super::pages::Pages;
-
-/// Below that many values a verb takes less time than waking the other threads: one task does it.
-pub(super) const SERIAL: usize = 16_384;
 
 /// G rows of d values: per row a float64 state and trial, and S slots of stored network outputs.
 ///
@@ -110,24 +108,24 @@ impl<S: Slot> Buffers<S> {
         self.check(spans, arrival);
         assert_eq!(input.len(), self.current.len() * self.dim, "input [G, d]");
         let (dim, slots, least) = (self.dim, self.slots, self.least_rows());
-        self.halves
+        let rows = self
+            .halves
             .par_chunks_mut(2 * dim)
             .zip(self.stored.par_chunks_mut(slots * dim))
             .zip(input.par_chunks_mut(dim))
             .zip(&self.current)
             .enumerate()
-            .with_min_len(least)
-            .map(|(row, (((halves, stored), input), &current))| {
-                let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
-                let (state, trial) = split(halves, current, dim);
-                RowSpan::of(spans, row, state, stored).read(match target {
-                    Target::Input => Write::Input(input),
-                    Target::Trial => Write::Trial(trial),
-                    Target::Both => Write::Both(trial, input),
-                });
-                finite
-            })
-            .collect()
+            .with_min_len(least);
+        mapped(rows, |(row, (((halves, stored), input), &current))| {
+            let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
+            let (state, trial) = split(halves, current, dim);
+            RowSpan::of(spans, row, state, stored).read(match target {
+                Target::Input => Write::Input(input),
+                Target::Trial => Write::Trial(trial),
+                Target::Both => Write::Both(trial, input),
+            });
+            finite
+        })
     }
 
     /// [`Self::combine`] into the trial, then [`Self::gram`], row by row while its slots are at hand: they
@@ -145,22 +143,21 @@ impl<S: Slot> Buffers<S> {
         assert_eq!(new.len(), self.current.len(), "new [G]");
         let (dim, slots, least) = (self.dim, self.slots, self.least_rows());
         let mut products = vec![f64::NAN; new.len() * slots];
-        let finite = self
+        let rows = self
             .halves
             .par_chunks_mut(2 * dim)
             .zip(self.stored.par_chunks_mut(slots * dim))
             .zip(products.par_chunks_mut(slots))
             .zip(&self.current)
             .enumerate()
-            .with_min_len(least)
-            .map(|(row, (((halves, stored), products), &current))| {
-                let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
-                let (state, trial) = split(halves, current, dim);
-                RowSpan::of(spans, row, state, stored).read(Write::<S>::Trial(trial));
-                gram_row(stored, new[row], products);
-                finite
-            })
-            .collect();
+            .with_min_len(least);
+        let finite = mapped(rows, |(row, (((halves, stored), products), &current))| {
+            let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
+            let (state, trial) = split(halves, current, dim);
+            RowSpan::of(spans, row, state, stored).read(Write::<S>::Trial(trial));
+            gram_row(stored, new[row], products);
+            finite
+        });
         (products, finite)
     }
 
@@ -174,12 +171,12 @@ impl<S: Slot> Buffers<S> {
     pub(super) fn store(&mut self, arrival: Arrival<'_, S>) -> Vec<bool> {
         self.check_arrival(arrival);
         let (dim, least) = (self.dim, self.least_rows());
-        self.stored
+        let rows = self
+            .stored
             .par_chunks_mut(self.slots * dim)
             .enumerate()
-            .with_min_len(least)
-            .map(|(row, stored)| arrival.store(row, stored, dim))
-            .collect()
+            .with_min_len(least);
+        mapped(rows, |(row, stored)| arrival.store(row, stored, dim))
     }
 
     /// Per row, the sum over d of (combination / (atol + rtol max(|state|, |trial|)))^2, and whether
@@ -198,24 +195,25 @@ impl<S: Slot> Buffers<S> {
     ) -> (Vec<f64>, Vec<bool>) {
         self.check(spans, arrival);
         let (dim, slots, least) = (self.dim, self.slots, self.least_rows());
-        self.halves
+        let rows = self
+            .halves
             .par_chunks(2 * dim)
             .zip(self.stored.par_chunks_mut(slots * dim))
             .zip(&self.current)
             .enumerate()
-            .with_min_len(least)
-            .map(|(row, ((halves, stored), &current))| {
-                let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
-                let state = &halves[current * dim..][..dim];
-                let span = RowSpan::of(spans, row, state, stored);
-                let sum = span.read(combination::ScaledSquare {
-                    state: span.state,
-                    trial: &halves[(1 - current) * dim..][..dim],
-                    tolerance,
-                });
-                (sum, finite)
-            })
-            .unzip()
+            .with_min_len(least);
+        let sums = mapped(rows, |(row, ((halves, stored), &current))| {
+            let finite = arrival.is_none_or(|arrival| arrival.store(row, stored, dim));
+            let state = &halves[current * dim..][..dim];
+            let span = RowSpan::of(spans, row, state, stored);
+            let sum = span.read(combination::ScaledSquare {
+                state: span.state,
+                trial: &halves[(1 - current) * dim..][..dim],
+                tolerance,
+            });
+            (sum, finite)
+        });
+        sums.into_iter().unzip()
     }
 
     /// Inner products [G, S], in float64, of one slot a row with all slots of that row; NaN in a row
@@ -226,12 +224,14 @@ impl<S: Slot> Buffers<S> {
     pub(super) fn gram(&self, new: &[Option<usize>]) -> Vec<f64> {
         assert_eq!(new.len(), self.current.len(), "new [G]");
         let mut products = vec![f64::NAN; new.len() * self.slots];
-        products
+        let rows = products
             .par_chunks_mut(self.slots)
             .zip(self.stored.par_chunks(self.slots * self.dim))
             .zip(new)
-            .with_min_len(self.least_rows())
-            .for_each(|((products, stored), &new)| gram_row(stored, new, products));
+            .with_min_len(self.least_rows());
+        mapped(rows, |((products, stored), &new)| {
+            gram_row(stored, new, products);
+        });
         products
     }
 

@@ -11,6 +11,7 @@ use memmap2::MmapMut;
 use rayon::prelude::*;
 
 use crate::Error;
+use crate::threads::mapped;
 
 /// Bytes that one touch makes present, at least.
 const PAGE: usize = 4096;
@@ -32,13 +33,12 @@ impl<T: Pod> Pages<T> {
             // A wish: a kernel without large pages goes on with small ones.
             let _ = memory.advise(memmap2::Advice::HugePage);
         }
-        memory
-            .par_chunks_mut((chunk * size_of::<T>()).next_multiple_of(PAGE))
-            .for_each(|chunk| {
-                for byte in chunk.iter_mut().step_by(PAGE) {
-                    *byte = 0;
-                }
-            });
+        let chunks = memory.par_chunks_mut((chunk * size_of::<T>()).next_multiple_of(PAGE));
+        mapped(chunks, |chunk| {
+            for byte in chunk.iter_mut().step_by(PAGE) {
+                *byte = 0;
+            }
+        });
         Ok(Self {
             memory,
             values: PhantomData,

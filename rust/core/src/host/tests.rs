@@ -7,9 +7,10 @@ use rayon::ThreadPoolBuilder;
 
 use super::Slot;
 use super::arrival::Arrival;
-use super::buffers::{Buffers, SERIAL};
+use super::buffers::Buffers;
 use crate::Error;
 use crate::control::Tolerance;
+use crate::threads::SERIAL;
 use crate::workspace::{Spans, Target};
 
 /// The verbs without any cleverness, one value at a time.

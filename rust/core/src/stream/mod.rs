@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::Error;
 use crate::special::BLOCK;
+use crate::threads::mapped;
 
 mod law;
 
@@ -160,11 +161,12 @@ fn rows<T: Send>(
         });
     }
     if width > 0 {
-        out.par_chunks_exact_mut(width)
+        let rows = out
+            .par_chunks_exact_mut(width)
             .zip(keys)
             // Some 0.1 ms: a thread that wakes late, or loses its core, holds up no more than that.
-            .with_max_len((GRAIN / width).max(1))
-            .for_each(|(row, key)| fill(&mut Stream::new(*key), row));
+            .with_max_len((GRAIN / width).max(1));
+        mapped(rows, |(row, key)| fill(&mut Stream::new(*key), row));
     }
     Ok(())
 }
