@@ -101,6 +101,7 @@ finally:
 """)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="frameworks of macOS end a fork that uses them")
 def test_a_likelihood_in_a_fork_has_the_bits_of_its_parent() -> None:
     """By `os.fork`, by multiprocessing, and by workers of a DataLoader; torch has two threads everywhere."""
     ends_well("""
