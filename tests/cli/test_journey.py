@@ -159,4 +159,4 @@ def test_few_frames_lie_between_the_command_line_and_a_bundled_network(run_cli, 
 def test_a_command_makes_its_settings_and_looks_at_an_expert_once(run_cli, built):
     done = run_cli("nll", "--data", "digits", "--limit", 4, "--preset", "fast")
     assert done.code == 0, done.err
-    assert built == {"Data": 3, "Settings": 1, "looks": 2}  # a pilot has images of its own
+    assert built == {"Data": 2, "Settings": 1, "looks": 2}  # the whole set, and what is chosen of it

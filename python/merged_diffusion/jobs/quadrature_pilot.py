@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from merged_diffusion.data.images import chosen_positions
 from merged_diffusion.jobs.pilot_runs import unseen
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood.exact import log_likelihoods
@@ -57,11 +58,14 @@ def recorded(settings: Mapping[str, Any]) -> QuadratureCheck | None:
 
 def _measured(plan: Plan, wanted: int) -> QuadratureCheck | None:
     """On the first images of the whole set; None where all of them failed, or a leg is too short."""
-    images, options = unseen(plan).select(limit=wanted), plan.settings.options()
+    images, options = unseen(plan), plan.settings.options()
+    ids = images.ids[chosen_positions(len(images), wanted)]
     machine = replace(options.machine, profile_time=False)
     if not plan.settings.compile:  # which would be compiled for other rows again
         rows = wanted * options.n_draws
         machine = replace(machine, batch_size=min(rows, machine.batch_size or rows))
     options = replace(options, machine=machine, probes=replace(options.probes, companion=True))
-    found = log_likelihoods({"pilot": plan.model}, images, options, labels=plan.labels(images))["pilot"]
-    return quadrature_check(found.allowing_failed())
+    found = log_likelihoods(
+        {"pilot": plan.model}, images, options, labels=plan.labels(images), wanted={"pilot": ids}
+    )
+    return quadrature_check(found["pilot"].allowing_failed())
