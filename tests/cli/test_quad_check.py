@@ -4,8 +4,10 @@ import importlib
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import merged_diffusion as md
@@ -74,6 +76,35 @@ def test_a_pilot_is_measured_and_kept_and_changes_no_record(run_cli):
     assert 0 < told["quadrature_error"] < told["se_probe"]
     assert json.loads(Path("pilot/settings.json").read_text())["settings"]["quadrature"] == told
     assert run_cli("runs", "show", "pilot", "--json").json["quadrature"] == told
+
+
+@pytest.mark.parametrize("kind", ["truncated-normal", "none"])
+def test_what_a_pilot_found_is_read_back_with_the_scores(run_cli, kind):
+    words = (*DIGITS, "--limit", 3, "--dequantise", kind, "--compare", "--preset", "fast", "--out", "run")
+    told, found = run_cli(*words).json, md.load_scores("run")
+    unit = "log_density_nats" if kind == "none" else "bits_per_dim"
+    assert found.estimate().as_dict() == told[unit]
+    error = told["quadrature"]["quadrature_error"]
+    assert found.estimate().quadrature_error == error
+    assert set(found[1:].quadrature_error) == {error}
+    squares = found.se_value**2 + found.path_error**2 + error**2
+    assert found.total_error == pytest.approx(squares**0.5, rel=1e-12)
+    measured = tuple(replace(record, quadrature_error=error) for record in found)
+    of_all = replace(found, records=measured, quadrature_of_pilot=None)
+    assert np.array_equal(found.interval(total=True), of_all.interval(total=True))
+    assert "total_error" not in told["compare"][0][unit]  # the pilot was of the merged model
+    assert md.load_scores("run/likelihood").estimate().quadrature_error is None
+
+
+def test_a_run_whose_pilot_found_nothing_is_read_back_without(run_cli):
+    assert run_cli(*DIGITS, "--limit", 2, "--preset", "fast", "--out", "run").code == 0
+    path = Path("run/settings.json")
+    kept = json.loads(path.read_text())
+    del kept["settings"]["quadrature"]  # as older versions wrote it
+    path.write_text(json.dumps(kept))
+    found = md.load_scores("run")
+    assert found.estimate().total_error is None
+    assert "quadrature_error" not in found.to_dict()
 
 
 def test_one_of_twenty_images_is_measured_and_at_most_eight(run_cli, monkeypatch):

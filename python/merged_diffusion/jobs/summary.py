@@ -7,7 +7,7 @@ identifies them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log2, prod
 from typing import ClassVar, Final
 
@@ -24,13 +24,13 @@ from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.likelihood.quadrature_check import QuadratureCheck, quadrature_check
+from merged_diffusion.runs.settings_file import QUADRATURE
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import (
     MeanAndErrors,
     Means,
     MeansOfBounds,
     MeansOfDensities,
-    MeansOfLikelihoods,
     floats,
 )
 from merged_diffusion.scores.record import Record
@@ -204,8 +204,6 @@ def summarise(
     ]
     scans = Asked.from_dict(identity.settings).gamma_scan
     checked = None if identity.is_bound else _quadrature(identity, records[main])
-    if checked is not None and isinstance(own, MeansOfLikelihoods):
-        own = own.with_quadrature(checked.quadrature_error)
     return Summary(
         identity=identity,
         means=own,
@@ -243,6 +241,7 @@ def scores(
     asked, dim = Asked.from_dict(identity.settings), prod(identity.data.image_shape)
     if identity.is_bound:
         return Bound(tuple(records), dim, beside=beside or {}, allow_failed=asked.allow_failed)
+    pilot = asked.quadrature
     return Likelihood(
         tuple(records),
         dim,
@@ -250,6 +249,7 @@ def scores(
         importance=asked.importance,
         dequantise=asked.dequantise,
         guided=identity.is_guided,
+        quadrature_of_pilot=None if pilot is None else pilot.quadrature_error,
         allow_failed=asked.allow_failed,
     )
 
@@ -268,9 +268,11 @@ def _is_above(found: Means, levels: int) -> bool:
 
 def _alone(identity: Identity, name: str, merged: Sequence[Record], alone: Sequence[Record]) -> Alone:
     is_whole = identity.settings["allow_failed"] or all(record.is_ok for record in (*merged, *alone))
+    # A pilot was of the model itself.
+    own = replace(identity, settings={**identity.settings, QUADRATURE: None})
     return Alone(
         name=name,
-        means=means(identity, alone),
+        means=means(own, alone),
         paired=paired(merged, alone) if is_whole else None,
         paper=None if identity.is_bound else paper.of_expert(identity, name),
     )

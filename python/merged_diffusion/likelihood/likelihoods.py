@@ -63,6 +63,8 @@ class Likelihood(Scores):
     dequantise: str = "truncated-normal"
     guided: bool = False
     """Whether it is that of a guided flow: an expert was moved away from its guide (`Guided`)."""
+    quadrature_of_pilot: float | None = None
+    """What a pilot found that quadrature may miss of an image, in the unit of the value; None without one."""
     tally: Mapping[str, Any] = field(default_factory=dict)
     """Network calls by leg and their useful rows, also before the last image had a row (`_core.solve`)."""
 
@@ -165,10 +167,12 @@ class Likelihood(Scores):
     def quadrature_error(self) -> Floats:
         """Standard deviation [N] of what quadrature may miss of the trace, in the unit of the value.
 
-        Of adams, where a companion was there (`Probes`), else NaN: how far the splines through every second
-        node are from that through all, and each node's companion from its neighbours.
+        Of adams, where a companion was there (`Probes`): how far the splines through every second node are
+        from that through all, and each node's companion from its neighbours. Of a run that was kept, what its
+        pilot found, which is alike in all images; else NaN.
         """
-        return self.column("quadrature_error")
+        own, pilot = self.column("quadrature_error"), self.quadrature_of_pilot
+        return own if pilot is None else np.where(np.isnan(own) & (self.status == "ok"), pilot, own)
 
     @property
     def total_error(self) -> Floats:
@@ -215,11 +219,11 @@ class Likelihood(Scores):
         spread = self.se_draws[known]
         if np.isfinite(spread).all():
             found = replace(found, se_draws=_core.error_of_mean(spread))
-        missed = self.quadrature_error[known]
-        if np.isfinite(missed).all():
-            found = found.with_quadrature(
-                float(np.sqrt(np.mean(missed**2))), mean(np.nan_to_num(self.path_error[known]))
-            )
+        own = self.column("quadrature_error")
+        own = own[np.isfinite(own)]
+        missed = float(np.sqrt(np.mean(own**2))) if len(own) else self.quadrature_of_pilot
+        if missed is not None:
+            found = found.with_quadrature(missed, self._mean_path_error())
         if not found.se_probe:
             return found
         variances, degrees = self.se_probe[known] ** 2, self.freedom[known]
@@ -229,15 +233,18 @@ class Likelihood(Scores):
     def summary(self) -> MeansOfLikelihoods:
         """Means over the images."""
         steps = [record.steps or {} for record in self.scored or self.records]
-        errors = [record.path_error for record in self.scored if record.path_error is not None]
         found = MeansOfLikelihoods(
             **vars(self._means()),
             steps={kind: mean(each[kind] for each in steps) for kind in STEPS} if steps else None,
-            path_error=mean(errors) if errors else None,
+            path_error=self._mean_path_error(),
         )
         if not self.is_density or not self.records:
             return found
         return MeansOfDensities(**vars(found) | {"bits_per_dim": None}, log_density_nats=found.bits_per_dim)
+
+    def _mean_path_error(self) -> float | None:
+        errors = [record.path_error for record in self.scored if record.path_error is not None]
+        return mean(errors) if errors else None
 
     def check(self) -> Self:
         """Raise `SolveError` if any image failed; else return the result itself."""

@@ -49,8 +49,8 @@ class QuadratureCheck(TypedValues):
 
 
 def quadrature_check(found: Likelihood) -> QuadratureCheck | None:
-    """Of the images that were measured; None where none was."""
-    errors = found.quadrature_error
+    """Of the images that were measured themselves; None where none was."""
+    errors = found.column("quadrature_error")
     known = np.isfinite(errors)
     if not known.any():
         return None

@@ -101,24 +101,12 @@ class MeansOfLikelihoods(Means):
     steps: Mapping[str, float] | None
     path_error: float | None = None
 
-    def with_quadrature(self, error: float) -> Self:
-        """The same with what quadrature may miss of an image, and so of the mean."""
-        if not isinstance(self.bits_per_dim, MeanOfLikelihoods):
-            return self
-        return replace(self, bits_per_dim=self.bits_per_dim.with_quadrature(error, self.path_error))
-
 
 @dataclass(frozen=True)
 class MeansOfDensities(MeansOfLikelihoods):
     """Means of log densities, which have no bits/dim."""
 
     log_density_nats: MeanAndErrors | None = field(kw_only=True)
-
-    def with_quadrature(self, error: float) -> Self:
-        """The same with what quadrature may miss of a point, and so of the mean."""
-        if not isinstance(self.log_density_nats, MeanOfLikelihoods):
-            return self
-        return replace(self, log_density_nats=self.log_density_nats.with_quadrature(error, self.path_error))
 
 
 @dataclass(frozen=True)
