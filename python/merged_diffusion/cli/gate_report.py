@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from merged_diffusion.catalogue.sets import set_name
+from merged_diffusion.cli.held_out_report import row_lines
 from merged_diffusion.cli.output import emit, emit_json
-from merged_diffusion.cli.text import error
 from merged_diffusion.gating.gated import Gated
+from merged_diffusion.likelihood import Likelihood
 
 SHOWN: Final = 9  # points of the curve
 
@@ -34,14 +35,9 @@ def _lines(found: Gated) -> Iterator[str]:
     family = gate.about.get("family")
     if isinstance(family, Mapping):
         yield f"of logit w -> a logit w + b, by exact runs on {family['n']} of them: {family['chosen']}"
-    if found.rows:
-        where = set_name(found.test.name, found.test.split)
-        yield f"{where}, {len(found.test)} images:  (with +: worse than the threshold)"
-    for name, row in found.rows.items():
-        mean = row.allowing_failed().estimate()
-        value = "no mean" if mean is None else f"{mean.mean:.4f}{error(mean.se)} bits/dim"
-        paired = found.against(name)
-        beside = "" if paired is None else f"   {paired.difference:+.4f}{error(paired.se)} (paired)"
-        calls = sum(float(counts.mean()) for counts in row.evaluations.values())
-        failed = f"   {row.n_failed} failed" if row.n_failed else ""
-        yield f"  {name:<11} {value}{beside}   {calls:.0f} evaluations/image{failed}"
+    yield from row_lines(found, "threshold", _calls)
+
+
+def _calls(row: Likelihood) -> str:
+    calls = sum(float(counts.mean()) for counts in row.evaluations.values())
+    return f"{calls:.0f} evaluations/image"

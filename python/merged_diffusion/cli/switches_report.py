@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from merged_diffusion.catalogue.sets import set_name
+from merged_diffusion.cli.held_out_report import row_lines
 from merged_diffusion.cli.output import emit, emit_json
 from merged_diffusion.cli.text import error
 from merged_diffusion.roles import roles_of
@@ -42,16 +43,7 @@ def _lines(found: Compared) -> Iterator[str]:
         for who, start, end in found.gate.asked():
             asked = " and ".join(roles_of(found.gate.n_experts)[number] for number in who)
             yield f"  gamma {start:.2f} to {end:.2f}: {asked}"
-    if found.rows:
-        of = set_name(found.test.name, found.test.split)
-        yield f"{of}, {len(found.test)} images:  (with +: worse than the thresholds)"
-    for name, row in found.rows.items():
-        mean = row.allowing_failed().estimate()
-        value = "no mean" if mean is None else f"{mean.mean:.4f}{error(mean.se)} bits/dim"
-        paired = found.against(name)
-        beside = "" if paired is None else f"   {paired.difference:+.4f}{error(paired.se)} (paired)"
-        failed = f"   {row.n_failed} failed" if row.n_failed else ""
-        yield f"  {name:<11} {value}{beside}   {row.seconds / len(row):.3g} s/image{failed}"
+    yield from row_lines(found, "thresholds", lambda row: f"{row.seconds / len(row):.3g} s/image")
     for name in (role for role in roles_of(len(calls)) if role in found.rows):
         paired = found.against(name)
         if paired is not None and paired.difference < 0:

@@ -3,54 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from merged_diffusion.catalogue.sets import set_name
-from merged_diffusion.data.images import Data
 from merged_diffusion.gating.gate_choice import Form, agreed, fit_gate, one_half
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
-from merged_diffusion.likelihood import Likelihood, paired_difference
+from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
-from merged_diffusion.scores.differences import Difference
 from merged_diffusion.soft_gate import Gate
 from merged_diffusion.thresholds.auto import check_apart, find_on, tuning_data
+from merged_diffusion.thresholds.held_out import HeldOut
 
 HALF: Final = "one half"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Gated:
-    """A gate, the threshold ``switch`` (a gamma) chosen likewise, and scores of other images by row."""
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Gated(HeldOut):
+    """A gate, and the threshold ``switch`` (a gamma) chosen likewise."""
+
+    OTHER: ClassVar = "threshold"
 
     gate: Gate
     switch: float
-    tune: Data
-    test: Data
-    rows: Mapping[str, Likelihood]
-    seconds: float
 
-    def against(self, name: str, other: str = "threshold") -> Difference | None:
-        """A row less another, paired; None for the row itself."""
-        if name == other:
-            return None
-        return paired_difference(self.rows[name].allowing_failed(), self.rows[other].allowing_failed())
+    def spent(self, row: Likelihood) -> dict[str, object]:
+        """Its calls of the network."""
+        return {"calls": row.tally.get("calls"), "calls_scaled_from": row.tally.get("scaled_from")}
 
     def as_dict(self) -> dict[str, object]:
         """As JSON values."""
-        rows: dict[str, object] = {}
-        for name, row in self.rows.items():
-            found, paired = row.allowing_failed().estimate(), self.against(name)
-            rows[name] = {
-                "bits_per_dim": None if found is None else found.as_dict(),
-                "n_failed": row.n_failed,
-                "evaluations": {role: float(counts.mean()) for role, counts in row.evaluations.items()},
-                "calls": row.tally.get("calls"),
-                "calls_scaled_from": row.tally.get("scaled_from"),
-                "minus_threshold": None if paired is None else [paired.difference, paired.se],
-            }
         gate = self.gate
         return {
             "command": "gate",
@@ -59,10 +43,7 @@ class Gated:
                 "sha256": gate.sha256, "experts": dict(gate.experts), "about": dict(gate.about),
             },
             "switch": {"gamma": self.switch},
-            "tune": {"name": self.tune.name, "split": self.tune.split, "n": len(self.tune)},
-            "data": {"name": self.test.name, "split": self.test.split, "n": len(self.test)},
-            "rows": rows,
-            "seconds": self.seconds,
+            **self.tried(),
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -118,4 +99,5 @@ def gated(
         }
         labels = labels_of(plan.data, settings)
         rows = tested.likelihoods(models, plan.data, settings.options(), labels=labels, progress=progress)
-    return Gated(gate, switch, tune, plan.data, rows, time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    return Gated(gate=gate, switch=switch, tune=tune, test=plan.data, rows=rows, seconds=seconds)

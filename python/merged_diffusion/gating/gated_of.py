@@ -64,5 +64,7 @@ def gated_of(
         ),
     }
     rows = scored(plan, models, progress, tell, measuring.part("test")) if test else {}
-    seconds = time.perf_counter() - begin
-    return Compared(found, confirmed, sources(plan), tune, plan.data, rows, seconds, gate)
+    return Compared(
+        found=found, confirmed=confirmed, sources=sources(plan), tune=tune, test=plan.data, rows=rows,
+        seconds=time.perf_counter() - begin, gate=gate,
+    )  # fmt: skip

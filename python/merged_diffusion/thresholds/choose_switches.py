@@ -5,38 +5,36 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
-from merged_diffusion.likelihood import Likelihood, paired_difference
+from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.merge import Convention, MergedModel, as_model
-from merged_diffusion.scores.differences import Difference
 from merged_diffusion.simplex_gate import SimplexGate
 from merged_diffusion.thresholds.auto import check_apart, tuning_data
 from merged_diffusion.thresholds.confirm_switches import ConfirmedSwitches, confirm_switches
+from merged_diffusion.thresholds.held_out import HeldOut
 from merged_diffusion.thresholds.switches import Switches, find_switches
 
 HARD: Final = "switches"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Compared:
-    """What was found for several experts, and scores of other images: of the merged model and each alone.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Compared(HeldOut):
+    """What was found for several experts; rows are the merged model and each alone.
 
     ``confirmed``: by exact runs; None where they were not asked for.
     """
 
+    OTHER: ClassVar = HARD
+
     found: Switches
     confirmed: ConfirmedSwitches | None
     sources: tuple[str, ...]
-    tune: Data
-    test: Data
-    rows: Mapping[str, Likelihood]
-    seconds: float
     gate: SimplexGate | None = None
 
     @property
@@ -44,24 +42,12 @@ class Compared:
         """The thresholds: those that were confirmed, else the bound's."""
         return self.found.gammas if self.confirmed is None else self.confirmed.gammas
 
-    def against(self, name: str) -> Difference | None:
-        """A row less that of the thresholds, paired; None for that row itself."""
-        if name == HARD:
-            return None
-        return paired_difference(self.rows[name].allowing_failed(), self.rows[HARD].allowing_failed())
+    def spent(self, row: Likelihood) -> dict[str, object]:
+        """Its seconds an image."""
+        return {"seconds": row.seconds / len(row)}
 
     def as_dict(self) -> dict[str, object]:
         """As JSON values."""
-        rows: dict[str, object] = {}
-        for name, row in self.rows.items():
-            mean, paired = row.allowing_failed().estimate(), self.against(name)
-            rows[name] = {
-                "bits_per_dim": None if mean is None else mean.as_dict(),
-                "n_failed": row.n_failed,
-                "evaluations": {role: float(counts.mean()) for role, counts in row.evaluations.items()},
-                "seconds": row.seconds / len(row),
-                "minus_switches": None if paired is None else [paired.difference, paired.se],
-            }
         gate = self.gate
         return {
             "command": "threshold" if gate is None else "gate",
@@ -75,10 +61,7 @@ class Compared:
                 "start": gate.start, "end": gate.end, "coefficients": [list(r) for r in gate.coefficients],
                 "sha256": gate.sha256, "experts": dict(gate.experts), "about": dict(gate.about),
             },
-            "tune": {"name": self.tune.name, "split": self.tune.split, "n": len(self.tune)},
-            "data": {"name": self.test.name, "split": self.test.split, "n": len(self.test)},
-            "rows": rows,
-            "seconds": self.seconds,
+            **self.tried(),
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -116,7 +99,10 @@ def choose_switches(
     rows = {}
     if test:
         rows = scored(plan, {HARD: hard(plan, gammas)}, progress, tell, measuring.part("test"))
-    return Compared(found, confirmed, sources(plan), tune, plan.data, rows, time.perf_counter() - begin)
+    return Compared(
+        found=found, confirmed=confirmed, sources=sources(plan), tune=tune, test=plan.data, rows=rows,
+        seconds=time.perf_counter() - begin,
+    )  # fmt: skip
 
 
 def found_on(
