@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from merged_diffusion import load_data
+from merged_diffusion.reports.worker_progress import Watch
 
 from .forks import Forks
 
@@ -199,18 +200,32 @@ def test_whoever_is_killed_one_of_the_others_tells_the_result_of_one(
     assert numbers(tmp_path / f"{1 - lost}.json") == alone("gate")
 
 
-def test_a_command_that_was_killed_goes_on_and_measures_nothing_again(alone, commands, tmp_path, forks):
+def test_a_command_that_was_killed_goes_on_and_measures_nothing_again(
+    run_cli, alone, commands, tmp_path, forks
+):
     arguments = (*commands["threshold"], "--work", tmp_path / "work")
     child = forks.begin(tmp_path / "first.json", arguments, NAP=0.002)
     awaited(tmp_path, "work/found/one-pass/*.npz")
+    assert Watch(tmp_path / "work").look().is_at_work
     os.kill(child, signal.SIGKILL)
     forks.ended([child])
+    stopped = run_cli("runs", "show", tmp_path / "work", "--json")
+    assert (stopped.code, stopped.json["error"]["type"]) == (9, "IncompleteError")
+    look = Watch(tmp_path / "work").look()
+    assert 0 < look.done <= look.wanted
+    assert not look.is_at_work
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "found").glob("*/*.npz")}
     assert forks.ended([forks.begin(tmp_path / "again.json", arguments)]) == [0]
     assert numbers(tmp_path / "again.json") == alone("threshold")
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "found").glob("*/*.npz")}
     assert all(after[path] == stamp for path, stamp in before.items())
     assert len([path for path in after if path.parent.name.startswith("profile")]) == 2
+    ended = run_cli("runs", "show", tmp_path / "work", "--watch")
+    assert ended.code == 0, ended.err
+    assert "the result of threshold is told" in ended.out
+    look = Watch(tmp_path / "work").look()
+    assert look.done == look.wanted
+    assert [(worker.shard, worker.n) for worker in look.workers] == [((0, 1), look.done)]
 
 
 def test_workers_need_a_directory_in_common(run_cli, commands):

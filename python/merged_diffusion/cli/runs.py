@@ -28,18 +28,22 @@ def command() -> None:
 @command.command("show", epilog="\b\nExample:\n  merged-diffusion runs show results/photos --json\n")
 @click.argument("folder", metavar="DIR", type=FOLDER, shell_complete=completion.runs)
 @click.option(
-    "--watch", is_flag=True, help="First wait for the workers of the run or sweep, and show how far each is."
+    "--watch",
+    is_flag=True,
+    help="First wait for the workers of the run, the sweep or --work, and show how far each is.",
 )
 @options.printing
 def show(folder: Path, watch: bool, as_json: bool, quiet: bool) -> int:
     """Show the result of a run, or the table of a sweep.
 
     It is over all images that were measured; the exit code is 9 where some of the run's are missing.
+    Of --work of threshold, gate and fid it shows how far they are; the code is 9 until the result is told.
     """
     from merged_diffusion.cli import report
     from merged_diffusion.jobs.kept_runs import summary_of_run
     from merged_diffusion.runs import open_run
     from merged_diffusion.runs.kept import as_kept
+    from merged_diffusion.runs.settings_file import SHARED
 
     with as_kept(folder):
         if watch:
@@ -53,7 +57,12 @@ def show(folder: Path, watch: bool, as_json: bool, quiet: bool) -> int:
             table = sweep_folder.read(folder)
             if table is not None:
                 return sweep_report.show(table, folder, as_json=as_json)
-        return report.show_kept(summary_of_run(open_run(folder)), folder, as_json=as_json)
+        run = open_run(folder)
+        if run.settings.get("command") in SHARED:
+            from merged_diffusion.cli.watching import show_work
+
+            return show_work(folder, as_json=as_json)
+        return report.show_kept(summary_of_run(run), folder, as_json=as_json)
 
 
 @command.command(

@@ -1,4 +1,4 @@
-"""``runs show --watch``: the workers of a run, again and again until nothing is missing."""
+"""``runs show --watch``: the workers of a run, a sweep or ``--work``, again and again until all is there."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from merged_diffusion.cli.output import emit, emit_json
 from merged_diffusion.cli.progress import LINE_SECONDS, duration
+from merged_diffusion.errors import IncompleteError
 
 if TYPE_CHECKING:
-    from merged_diffusion.jobs.worker_progress import Look
+    from merged_diffusion.reports.worker_progress import Look
 
 LOOK_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 60.0  # after which nobody is expected any more
@@ -20,14 +22,14 @@ GRACE_SECONDS: Final = 60.0  # after which nobody is expected any more
 
 def watch(folder: Path, *, quiet: bool) -> None:
     """Print all workers on standard error until the images are there, or nobody has worked for a minute."""
-    from merged_diffusion.jobs.worker_progress import Watch
+    from merged_diffusion.reports.worker_progress import Watch
 
     watched = Watch(folder)
     rewrites = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     printed, height, seen = -LINE_SECONDS, 0, time.monotonic()
     while True:
         look, now = watched.look(), time.monotonic()
-        if any(worker.is_at_work for worker in look.workers):
+        if look.is_at_work:
             seen = now
         over = look.is_over or now - seen > GRACE_SECONDS
         if not quiet and (rewrites or over or now - printed >= LINE_SECONDS):
@@ -39,6 +41,32 @@ def watch(folder: Path, *, quiet: bool) -> None:
         if over:
             return
         time.sleep(LOOK_SECONDS)
+
+
+def show_work(folder: Path, *, as_json: bool) -> int:
+    """How far the command is whose ``--work`` it is.
+
+    Raises
+    ------
+    IncompleteError
+        Its result is not told yet.
+    """
+    from merged_diffusion.reports.worker_progress import Watch
+
+    watched = Watch(folder)
+    look = watched.look()
+    if not look.is_over:
+        raise IncompleteError(
+            f"{folder}: {watched.command} has {look.done} of {look.wanted} images that it has come to, and "
+            "its result is not told",
+            hint="--watch waits for its workers; the same command goes on where they have ended",
+            file=str(folder),
+        )
+    if as_json:
+        emit_json({"command": "runs show", "of": watched.command, "done": look.done, "wanted": look.wanted})
+    else:
+        emit("\n".join([*lines(look), f"the result of {watched.command} is told"]))
+    return 0
 
 
 def lines(look: Look) -> Iterator[str]:

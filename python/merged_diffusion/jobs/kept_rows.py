@@ -33,7 +33,7 @@ FORMAT: Final = 1
 ABOUT: Final = "rows.json"
 FLUSH_SECONDS: Final = 10.0  # what a killed worker may lose
 MOST: Final = 256  # rows of a file: of 2048 features 4 MiB
-FILE: Final = re.compile(r"[0-9]{10}-(?P<rank>[0-9]{4,})-of-[0-9]{4,}-[0-9a-f]{8}\.npz")
+FILE: Final = re.compile(r"[0-9]{10}-(?P<rank>[0-9]{4,})-of-(?P<count>[0-9]{4,})-[0-9a-f]{8}\.npz")
 
 
 class KeptRows:
@@ -114,9 +114,9 @@ class KeptRows:
             match = FILE.fullmatch(name)
             if name in known or match is None:
                 continue
-            (positions,) = self._columns(name, "positions")
+            (positions,) = read_columns(self._folder, name, "positions")
             if positions.ndim != 1 or not np.isin(positions, np.arange(len(self._file))).all():
-                raise self._damaged(name)
+                raise _damaged(self.path / name)
             places = np.arange(len(positions))
             rank = int(match["rank"])
             new = rank < self._rank[positions]
@@ -162,32 +162,11 @@ class KeptRows:
     def _rows(self, number: int) -> npt.NDArray[np.floating]:
         if number not in self._read:
             name = self._names[number]
-            positions, rows = self._columns(name, "positions", "rows")
+            positions, rows = read_columns(self._folder, name, "positions", "rows")
             if rows.shape != (len(positions), self._width):
-                raise self._damaged(name)
+                raise _damaged(self.path / name)
             self._read[number] = rows
         return self._read[number]
-
-    def _columns(self, name: str, *keys: str) -> list[npt.NDArray[Any]]:
-        if self._folder.status(name) is None:
-            raise IncompleteError(
-                f"{self.path / name}: was removed; its rows are lost",
-                hint="the same command measures them again",
-                file=str(self.path / name),
-            )
-        with os.fdopen(self._folder.open(name, os.O_RDONLY), "rb") as file:
-            try:
-                with np.load(file, allow_pickle=False) as columns:
-                    return [columns[key] for key in keys]
-            except UNREADABLE as error:
-                raise self._damaged(name) from error
-
-    def _damaged(self, name: str) -> RunCorruptError:
-        return RunCorruptError(
-            f"{self.path / name}: is no file of rows that this package writes",
-            hint="remove it: what it held is measured again",
-            file=str(self.path / name),
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -203,3 +182,36 @@ class KeptRows:
                     self.flush()
         finally:
             self._folder.close()
+
+
+def read_columns(folder: Directory, name: str, *keys: str) -> list[npt.NDArray[Any]]:
+    """Columns of one file of rows.
+
+    Raises
+    ------
+    IncompleteError
+        It is not there any more.
+    RunCorruptError
+        It is something else.
+    """
+    path = folder.path / name
+    if folder.status(name) is None:
+        raise IncompleteError(
+            f"{path}: was removed; its rows are lost",
+            hint="the same command measures them again",
+            file=str(path),
+        )
+    with os.fdopen(folder.open(name, os.O_RDONLY), "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as columns:
+                return [columns[key] for key in keys]
+        except UNREADABLE as error:
+            raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> RunCorruptError:
+    return RunCorruptError(
+        f"{path}: is no file of rows that this package writes",
+        hint="remove it: what it held is measured again",
+        file=str(path),
+    )

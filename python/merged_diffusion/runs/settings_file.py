@@ -27,6 +27,7 @@ from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.records import plain
 
 FORMAT: Final = 1
+SHARED: Final = ("threshold", "gate", "fid")  # commands that keep in ``--work`` what they measure
 MACHINE: Final = ("batch_size", "threads", "device", "dtype", "compile")
 FREE: Final = frozenset(
     f"settings.{name}"

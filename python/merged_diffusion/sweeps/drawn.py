@@ -24,7 +24,6 @@ from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.jobs.worker_progress import SAMPLES
 from merged_diffusion.ode.machine import DEVICE
 from merged_diffusion.quality.assess import assess
 from merged_diffusion.quality.frechet import difference
@@ -38,6 +37,7 @@ from merged_diffusion.sampling.parts import is_taken, recorded_machine
 from merged_diffusion.scores.differences import Difference
 from merged_diffusion.sweeps.reference import SPLIT, Reference, find_reference, known_set
 from merged_diffusion.sweeps.request import Request
+from merged_diffusion.sweeps.sweep_folder import MEASURE, SAMPLES
 from merged_diffusion.sweeps.sweep_plan import (
     Cost,
     Failed,
@@ -52,7 +52,6 @@ from merged_diffusion.sweeps.sweep_row import RowError, RowValues, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
 
 SUMMARY: Final = "summary.json"
-MEASURE: Final = "measure.lock"
 MEASURE_SECONDS: Final = 600.0  # that another worker may take to measure a row
 # What samples depend on beside how they are drawn.
 OF_MODELS: Final = (
@@ -195,14 +194,15 @@ class DrawnRows:
         if drawn["sha256"] is None:
             return
         if self._blocks.shard[1] == 1:
-            self._measure(row, drawn)
-            return
+            seconds = MEASURE_SECONDS
         with Directory(self._folder / row.folder) as place:
             lock = Lock(place, MEASURE)
             try:
                 if lock.acquire(seconds) or seconds:
                     self._measure(row, drawn)  # which one that hangs may do, too
             finally:
+                if lock.is_held:
+                    place.remove([MEASURE])
                 lock.release()
 
     def measure_rest(self, failed: Failed, errors: Mapping[str, RowError]) -> None:

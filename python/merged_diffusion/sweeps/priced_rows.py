@@ -10,9 +10,9 @@ from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.precision_cost import PrecisionCost
 from merged_diffusion.jobs.precision_pilot import check_bearable, costs, with_costs
 from merged_diffusion.jobs.sample_run import SamplePlan
-from merged_diffusion.jobs.worker_progress import SAMPLES
 from merged_diffusion.sweeps.drawn import DrawPlan
 from merged_diffusion.sweeps.scored import ScorePlan
+from merged_diffusion.sweeps.sweep_folder import SAMPLES
 from merged_diffusion.sweeps.sweep_plan import PlannedRow, spoiling_one_row
 
 

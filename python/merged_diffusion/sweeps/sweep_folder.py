@@ -22,6 +22,8 @@ from merged_diffusion.sweeps.request import METRICS
 from merged_diffusion.sweeps.table import FORMAT, SweepTable
 
 NAME: Final = "sweep.json"
+SAMPLES: Final = "samples.npz"  # of a row that is drawn
+MEASURE: Final = "measure.lock"  # beside them, while their distance is measured
 WRITE_SECONDS: Final = 600.0  # that other workers may take for their tables
 
 

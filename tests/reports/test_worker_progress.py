@@ -3,13 +3,22 @@
 import numpy as np
 import pytest
 
+import merged_diffusion as md
 from merged_diffusion.cli import watching
 from merged_diffusion.errors import RunError
-from merged_diffusion.jobs.worker_progress import Watch
+from merged_diffusion.reports.worker_progress import Watch
 from merged_diffusion.runs import Run
+from merged_diffusion.runs.directory import Directory
+from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.settings_file import json_text
+from merged_diffusion.samplers import Heun, Sampling
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.sampling.store import Store
 from merged_diffusion.scores.record import Record
+from merged_diffusion.sweeps import carry_out, drawn, sweep_folder
+from merged_diffusion.sweeps.request import Request
+from merged_diffusion.sweeps.sweep_row import SweepRow
+from merged_diffusion.sweeps.table import SweepTable
 
 SETTINGS = {"command": "nll", "model": "merged", "settings": {"batch_size": 1}, "data": {"n_set": 8}}
 ALL = {"limit": None, "ids": None}
@@ -68,13 +77,24 @@ def test_a_sweep_is_all_of_its_rows(tmp_path):
 
 
 def test_a_sweep_of_which_no_row_has_begun_is_waited_for(tmp_path):
-    (tmp_path / "sweep.json").write_text("{}")
+    swept(tmp_path)
     watched = Watch(tmp_path)
     assert not watched.look().is_over
     with Run.open(tmp_path / "quality", SETTINGS, selection=ALL) as run:
         for image in range(8):
             run.append(record(image))
+    assert not watched.look().is_over  # its table has no such row yet
+    swept(tmp_path, n=7)
+    assert not watched.look().is_over
+    swept(tmp_path, n=8)
     assert watched.look().is_over
+
+
+def swept(folder, **summary):
+    """A sweep whose table has the row of one expert, with a summary of so many images, or none."""
+    row = SweepRow("quality", None, "quality", summary or None)
+    table = SweepTable("nll", data={}, pair=None, eta_range=None, experts={}, settings={}, rows=[row])
+    (folder / sweep_folder.NAME).write_bytes(json_text(table.as_dict()))
 
 
 def samples(ids):
@@ -83,7 +103,7 @@ def samples(ids):
 
 
 def test_samples_of_a_sweep_are_counted_by_worker(tmp_path):
-    (tmp_path / "sweep.json").write_text("{}")
+    swept(tmp_path)
     now = 0.0
     watched = Watch(tmp_path, lambda: now)
     identity = {"settings": {}, "image_shape": [1, 2, 2]}
@@ -102,8 +122,44 @@ def test_samples_of_a_sweep_are_counted_by_worker(tmp_path):
         assert [(w.n, w.is_at_work, w.speed) for w in look.workers] == [(2, True, 0.2), (1, False, 0.1)]
         one.append(samples([2, 3]))
         one.finish()
+    look = watched.look()
+    assert (look.done, look.is_over, look.is_at_work) == (4, False, False)  # nobody has measured them yet
+    with Directory(out.parent) as place:
+        lock = Lock(place, sweep_folder.MEASURE)
+        assert lock.acquire(0.0)
+        assert watched.look().is_at_work
+        lock.release()
+    swept(tmp_path, sha256="00", quality={"primary": {"name": "d", "value": 1.0, "se": 0.1, "n": 4}})
     assert watched.look().is_over
     assert (watched.look().done, Watch(tmp_path).look().done) == (4, 4)
+
+
+@pytest.mark.parametrize("metric", ["vlb", "sample"])
+def test_a_sweep_is_watched_until_its_table_has_all(tmp_path, monkeypatch, metric):
+    out, seen = tmp_path / "swept", []
+
+    def looking(real):
+        def looked(*given, **named):
+            found = real(*given, **named)
+            seen.append(Watch(out).look())
+            return found
+
+        return looked
+
+    if metric == "sample":
+        monkeypatch.setattr(drawn, "assess", looking(drawn.assess))
+        request = Request(metric="sample", num=8, how=Sampling(Heun(2), 3))
+    else:
+        monkeypatch.setattr(carry_out, "compare", looking(carry_out.compare))
+        request = Request(metric="vlb", times=2)
+    machine = md.Machine("cpu", threads=1, batch_size=4)
+    settings = md.Settings(data="digits", limit=None if metric == "sample" else 4, seed=3, machine=machine)
+    md.sweep(settings, [0.3], metric=request, out=out)
+    assert seen[0].done == seen[0].wanted > 0
+    assert seen[0].is_at_work
+    assert not seen[0].is_over
+    assert Watch(out).look().is_over
+    assert not list(out.rglob(sweep_folder.MEASURE))
 
 
 def test_what_holds_no_run_is_refused(tmp_path):
