@@ -18,7 +18,6 @@ from merged_diffusion.experts.spikes import (
     TOGETHER,
     Along,
     n_points,
-    scan_of,
 )
 from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.ode.machine import Machine
@@ -136,6 +135,13 @@ def test_small_ones_that_add_up_are_told_together():
     assert told.over(LOW, HIGH) == told
     assert f"and at 3 other gammas, which steps may pass over: about {sum(sizes):.2g} bits" in told.words("s")
     assert many.over(2.0, HIGH).spikes == ()
+
+
+def scan_of(gamma, eps_hat, q):
+    """Of all rows at once."""
+    along = Along(len(gamma))
+    along.add(eps_hat)
+    return along.scan(gamma, q)
 
 
 def test_a_few_rows_at_a_time_tell_what_all_of_them_do_and_few_are_held():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from merged_diffusion.cli import options, output, shared_work, workers
+from merged_diffusion.cli import options, shared_work
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
@@ -79,46 +78,23 @@ def command(given: options.Given) -> int:
         raise UsageError(f"--out {out}: is there already", hint="use another --out")
     check_present(settings)
     from merged_diffusion.cli import gate_report, switches_report
-    from merged_diffusion.experts.checks import checked_once
     from merged_diffusion.gate_card import gate_toml
     from merged_diffusion.gating.gated import gated
     from merged_diffusion.gating.gated_of import gated_of
-    from merged_diffusion.jobs.plan import place
-    from merged_diffusion.jobs.threads import configured
     from merged_diffusion.runs.directory import write_file
-    from merged_diffusion.thresholds.auto import without_threshold
 
-    quiet = given["quiet"] or not worker.speaks
-    with output.remarks(quiet=quiet):
-        workers.take_gpu(worker, settings.machine.device)
-        plan, _ = place(without_threshold(settings), given["work"])
-        identity = shared_work.identity("gate", plan, given, "form", "exact", "no_test")
-        with (
-            configured(threads=plan.threads, deterministic=settings.deterministic),
-            checked_once(),
-        ):
-            plan.check_experts()
-            usual: dict[str, Any] = {
-                "exact": given["exact"],
-                "tune_data": given["tune_data"],
-                "tune_limit": given["tune_limit"],
-                "test": not given["no_test"],
-                "progress": not quiet and sys.stderr.isatty(),
-                "tell": (lambda _: None) if quiet else output.say,
-            }
-            several = settings.experts is not None
-            with shared_work.shared(given, worker, identity, plan, file=out) as shared:
-                usual["measuring"] = shared.measuring
-                compared = gated_of(plan, **usual) if several else None
-                pair = None if several else gated(plan, form=given["form"], **usual)
-                if not shared.tells():
-                    return 0
-                found = compared or pair
-                gate = None if found is None else found.gate
-                if out is not None and gate is not None:
-                    write_file(out, gate_toml(gate).encode())
-                if compared is not None:
-                    switches_report.show(compared, out, as_json=given["as_json"])
-                if pair is not None:
-                    gate_report.show(pair, out, as_json=given["as_json"])
+    with shared_work.tuned("gate", settings, given, worker, out, "form", "exact") as (plan, shared, asked):
+        several = settings.experts is not None
+        compared = gated_of(plan, exact=given["exact"], **asked) if several else None
+        pair = None if several else gated(plan, form=given["form"], exact=given["exact"], **asked)
+        if not shared.tells():
+            return 0
+        found = compared or pair
+        gate = None if found is None else found.gate
+        if out is not None and gate is not None:
+            write_file(out, gate_toml(gate).encode())
+        if compared is not None:
+            switches_report.show(compared, out, as_json=given["as_json"])
+        if pair is not None:
+            gate_report.show(pair, out, as_json=given["as_json"])
     return 0

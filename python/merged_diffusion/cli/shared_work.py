@@ -7,15 +7,17 @@ first worker tells the result; where it is gone, the first of the others.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from merged_diffusion.cli import options, output, workers
 from merged_diffusion.errors import UsageError
+from merged_diffusion.jobs.settings import Settings
 
 if TYPE_CHECKING:
     from merged_diffusion.data.images import Data
@@ -145,6 +147,48 @@ def shared(
         found = Shared(kept, worker, quiet=given["quiet"])
         yield found
         found.end()
+
+
+@contextmanager
+def tuned(
+    command: str,
+    settings: Settings,
+    given: options.Given,
+    worker: workers.Worker,
+    file: Path | None,
+    *names: str,
+) -> Iterator[tuple[Plan, Shared, dict[str, Any]]]:
+    """The plan of what is chosen on other images than it is reported on, who measures, and how to ask for it.
+
+    ``names`` are the options of the command's own that its numbers depend on; the result goes to ``file``.
+    """
+    from merged_diffusion.experts.checks import checked_once
+    from merged_diffusion.jobs.plan import place
+    from merged_diffusion.jobs.threads import configured
+    from merged_diffusion.thresholds.auto import without_threshold
+
+    quiet = given["quiet"] or not worker.speaks
+    with output.remarks(quiet=quiet):
+        workers.take_gpu(worker, settings.machine.device)
+        plan, _ = place(without_threshold(settings), given["work"])
+        own = identity(command, plan, given, *names, "no_test")
+        with configured(threads=plan.threads, deterministic=settings.deterministic), checked_once():
+            plan.check_experts()
+            for note in () if quiet else plan.notes:
+                output.say(f"note: {note}")
+            with shared(given, worker, own, plan, file=file) as found:
+                yield (
+                    plan,
+                    found,
+                    {
+                        "tune_data": given["tune_data"],
+                        "tune_limit": given["tune_limit"],
+                        "test": not given["no_test"],
+                        "progress": not quiet and sys.stderr.isatty(),
+                        "tell": (lambda _: None) if quiet else output.say,
+                        "measuring": found.measuring,
+                    },
+                )
 
 
 def identity(command: str, plan: Plan, given: options.Given, *names: str) -> dict[str, object]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from merged_diffusion.cli import options, output, shared_work, workers
+from merged_diffusion.cli import options, shared_work
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.option_checks import check_budget
@@ -74,53 +73,34 @@ def command(given: options.Given) -> int:
     check_budget(given["budget"])
     out: Path | None = given["out"]
     worker = shared_work.worker_of(given)
-    quiet = given["quiet"] or not worker.speaks
     file = None if out is None else out / NAME
     if not shared_work.is_free(given, worker, file):
         raise UsageError(f"--out {out}: holds a {NAME} already", hint="use another --out")
     check_present(settings)
     from merged_diffusion.cli import switches_report, threshold_report
-    from merged_diffusion.experts.checks import checked_once
-    from merged_diffusion.jobs.plan import place
-    from merged_diffusion.jobs.threads import configured
     from merged_diffusion.runs.settings_file import write_json
-    from merged_diffusion.thresholds.auto import without_threshold
     from merged_diffusion.thresholds.choose import choose
     from merged_diffusion.thresholds.choose_switches import choose_switches
 
-    with output.remarks(quiet=quiet), _place(out if worker.shard[0] == 0 else None):
-        workers.take_gpu(worker, settings.machine.device)
-        plan, _ = place(without_threshold(settings), given["work"])
-        identity = shared_work.identity("threshold", plan, given, "budget", "no_confirm", "no_test")
-        with (
-            configured(threads=plan.threads, deterministic=settings.deterministic),
-            checked_once(),
-        ):
-            plan.check_experts()
-            if not quiet:
-                for note in plan.notes:
-                    output.say(f"note: {note}")
-            usual: dict[str, Any] = {
-                "tune_data": given["tune_data"],
-                "tune_limit": given["tune_limit"],
-                "test": not given["no_test"],
-                "progress": not quiet and sys.stderr.isatty(),
-                "tell": (lambda _: None) if quiet else output.say,
-            }
-            several = settings.experts is not None
-            with shared_work.shared(given, worker, identity, plan, file=file) as shared:
-                usual |= {"measuring": shared.measuring, "confirm": not given["no_confirm"]}
-                compared = choose_switches(plan, budget=given["budget"], **usual) if several else None
-                chosen = None if several else choose(plan, **usual)
-                if not shared.tells():
-                    return 0
-                found = compared or chosen
-                if file is not None and found is not None:
-                    write_json(file, found.as_dict())
-                if compared is not None:
-                    switches_report.show(compared, out, as_json=given["as_json"])
-                if chosen is not None:
-                    threshold_report.show(chosen, out, as_json=given["as_json"])
+    with (
+        _place(out if worker.shard[0] == 0 else None),
+        shared_work.tuned(
+            "threshold", settings, given, worker, file, "budget", "no_confirm"
+        ) as (plan, shared, asked),
+    ):  # fmt: skip
+        asked["confirm"] = not given["no_confirm"]
+        several = settings.experts is not None
+        compared = choose_switches(plan, budget=given["budget"], **asked) if several else None
+        chosen = None if several else choose(plan, **asked)
+        if not shared.tells():
+            return 0
+        found = compared or chosen
+        if file is not None and found is not None:
+            write_json(file, found.as_dict())
+        if compared is not None:
+            switches_report.show(compared, out, as_json=given["as_json"])
+        if chosen is not None:
+            threshold_report.show(chosen, out, as_json=given["as_json"])
     return 0
 
 

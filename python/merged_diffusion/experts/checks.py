@@ -27,6 +27,7 @@ from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.denoising import warn_of_declaration
 from merged_diffusion.experts.fence import fenced
 from merged_diffusion.experts.guided import unguided
+from merged_diffusion.experts.noised import Place
 from merged_diffusion.experts.other_words import written
 from merged_diffusion.experts.products import answer, check_gradient, check_products, unsound
 from merged_diffusion.experts.rounded_times import warn_if_cut
@@ -125,12 +126,8 @@ def check_expert(
     if images is not None:
         is_warned = warn_of_declaration(
             unguided(expert),
-            images,
+            Place(images, torch.device(device), dtype, labels, batch_coupled),
             (low, high),
-            device=torch.device(device),
-            dtype=dtype,
-            cond=labels,
-            one_gamma_a_call=batch_coupled,
             looks_at_clock=not is_cut,
             about=about,
         )

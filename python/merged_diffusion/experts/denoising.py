@@ -89,18 +89,9 @@ class Denoising:
 
 @fenced()
 def denoise(
-    expert: Expert,
-    images: Tensor,
-    over: tuple[float, float],
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    cond: Tensor | None = None,
-    one_gamma_a_call: bool = False,
-    gammas: int = GAMMAS,
+    expert: Expert, place: Place, over: tuple[float, float], *, gammas: int = GAMMAS
 ) -> Denoising | None:
-    """Loss and slope of an expert on images x [N, C, H, W] of the model's space; None where not finite."""
-    place = Place(images, device, dtype, cond, one_gamma_a_call)
+    """Loss and slope of an expert; None where they are not finite."""
     return _of(*_asked(expert, place, over, gammas))
 
 
@@ -141,13 +132,9 @@ def _of(look: Noised, eps_hat: Tensor) -> Denoising | None:
 
 def warn_of_declaration(
     expert: Expert,
-    images: Tensor,
+    place: Place,
     over: tuple[float, float],
     *,
-    device: torch.device,
-    dtype: torch.dtype,
-    cond: Tensor | None = None,
-    one_gamma_a_call: bool = False,
     looks_at_clock: bool = True,
     about: str | None = None,
 ) -> bool:
@@ -156,7 +143,6 @@ def warn_of_declaration(
     ``about`` is that of the warning; ``looks_at_clock``: whether a wrong clock is not yet told.
     A network that is not trained fits under none.
     """
-    place = Place(images, device, dtype, cond, one_gamma_a_call)
     low, high = over
     easy = low + (high - low) / 4, high
     look, eps_hat = _asked(expert, place, over)

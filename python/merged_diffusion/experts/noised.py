@@ -21,10 +21,11 @@ class Place:
     """Where and on which images an expert is asked."""
 
     images: Tensor
+    """x [N, C, H, W] of the model's space."""
     device: torch.device
-    dtype: torch.dtype
-    cond: Tensor | None
-    one_gamma_a_call: bool
+    dtype: torch.dtype = torch.float32
+    cond: Tensor | None = None
+    one_gamma_a_call: bool = False
 
 
 @dataclass(frozen=True)

@@ -135,13 +135,6 @@ class Along:
         return GammaScan(float(f"{sizes[at]:.3g}"), round(float(gamma[at]), 3), found)
 
 
-def scan_of(gamma: Floats, eps_hat: Floats, q: Floats) -> GammaScan:
-    """What eps_hat [K, d] and q [K] at gammas [K] in steps of about `STEP` tell."""
-    along = Along(len(gamma))
-    along.add(eps_hat)
-    return along.scan(gamma, q)
-
-
 def _peaks(gamma: Floats, sizes: Floats, heights: Floats) -> Iterator[Spike]:
     """All above `SMALL`, largest first, but for what is a larger one's own.
 

@@ -40,11 +40,6 @@ class Work:
     is_at_work: Callable[[int], bool]
     pace: str = ""
 
-    @property
-    def n_units(self) -> int:
-        """How many units the images make."""
-        return math.ceil(self.n / self.unit)
-
     def open_units(self) -> set[int]:
         """The units of which an image has no record."""
         return set((np.flatnonzero(~self.done()) // self.unit).tolist())

@@ -15,6 +15,7 @@ from merged_diffusion.experts.base import takes_shape
 from merged_diffusion.experts.cards import read_expert
 from merged_diffusion.experts.checkpoints.read_as import ReadAs, parsed
 from merged_diffusion.experts.denoising import denoise
+from merged_diffusion.experts.noised import Place
 from merged_diffusion.legs import asked_over
 from merged_diffusion.merge import as_model
 
@@ -68,7 +69,5 @@ def _tried(file: Path, words: str, data: Data) -> list[tuple[float, str, bool]]:
     if data.labels is not None and cond is not None:
         cond = torch.from_numpy(data.labels[:EXAMPLES]).long()
     with torch.no_grad():
-        tried = denoise(
-            one, x, over, device=torch.device("cpu"), dtype=torch.float32, cond=cond, gammas=FEW_GAMMAS
-        )
+        tried = denoise(one, Place(x, torch.device("cpu"), cond=cond), over, gammas=FEW_GAMMAS)
     return [] if tried is None else [(tried.mean_loss, words, tried.fits)]
