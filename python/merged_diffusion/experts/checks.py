@@ -7,7 +7,6 @@ hand, the expert is also asked for the noise in them (`denoising`).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from merged_diffusion import schedules
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.errors import ExpertError, ExpertWarning, UsageError
 from merged_diffusion.experts.arithmetic import FULL, in_precision
 from merged_diffusion.experts.asked_again import check_repeats
@@ -226,7 +226,7 @@ def _check_precision(
         raise unsound(expert, text, hint="leave --precision out")
     if torch.equal(found, first):
         text = f"nothing of expert {expert.name} computes in {precision}: it answers as in {FULL}"
-        warnings.warn(text, ExpertWarning, stacklevel=4)
+        warn_caller(text, ExpertWarning)
 
 
 def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_hat: Tensor) -> None:
@@ -241,11 +241,10 @@ def _warn_if_implausible(expert: CallableExpert, z: Tensor, gamma: Tensor, eps_h
         declared = f'predicts = "{expert.predicts}", input = "{expert.input}" and time = {expert.time!r}'
         if expert.likely:
             declared = f"what it is declared by; {' or '.join(expert.likely)}"
-        warnings.warn(
+        warn_caller(
             f"expert {expert.name}: at gamma = {float(gamma[-1]):.4g}, where z is nearly pure noise, its "
             f"noise prediction and z correlate by {correlation:.2f}; is {declared} what it was trained for?"
-            f"{line}",
-            stacklevel=3,
+            f"{line}"
         )
 
 

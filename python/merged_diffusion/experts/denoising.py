@@ -13,7 +13,6 @@ A network is not a posterior mean, so the verdict is over the range, and only a 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from merged_diffusion import schedules
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.errors import ExpertError, ExpertWarning
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.fence import fenced
@@ -154,7 +154,7 @@ def warn_of_declaration(
         text = clock_warning(expert, place, look, (eps_hat - look.eps).square().flatten(1).mean(1))
     if text is None:
         return False
-    warnings.warn(ExpertWarning(text, about), stacklevel=4)
+    warn_caller(ExpertWarning(text, about))
     return True
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.errors import ExpertError, ExpertWarning, Facts
 from merged_diffusion.experts import gradient
 from merged_diffusion.experts.base import Expert
@@ -99,7 +99,7 @@ def check_products(
                 "the same",
                 gamma=worst.gamma,
             )
-        warnings.warn(f"expert {expert.name} {text}", ExpertWarning, stacklevel=4)
+        warn_caller(f"expert {expert.name} {text}", ExpertWarning)
     elif verdict.rough:
         at = ", ".join(f"{value:.4g}" for value in verdict.rough)
         text = (
@@ -110,7 +110,7 @@ def check_products(
                 f". By coarse steps part of it may be missing: at gamma = {doubt.gamma:.4g} they say q = "
                 f"{doubt.difference:.4g}, its product {doubt.product:.4g}"
             )
-        warnings.warn(text, ExpertWarning, stacklevel=4)
+        warn_caller(text, ExpertWarning)
 
 
 def unsound(expert: Expert, text: str, *, hint: str | None = None, gamma: float | None = None) -> ExpertError:

@@ -6,7 +6,6 @@ is off by nothing on average, and is the same model as with ``whole_steps=True``
 
 from __future__ import annotations
 
-import warnings
 from math import floor
 from typing import Final
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from merged_diffusion import schedules
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.errors import ExpertWarning
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.callables import CallableExpert
@@ -62,5 +62,5 @@ def warn_if_cut(
         f"as at {first}.9, so that its clock is half a step off on average; write "
         "CallableExpert.ddpm(net, whole_steps=True, ...), which rounds, or let it take fractions"
     )
-    warnings.warn(ExpertWarning(text, about), stacklevel=4)
+    warn_caller(ExpertWarning(text, about))
     return True

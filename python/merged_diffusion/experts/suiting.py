@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, cast
 
 from merged_diffusion._core import SNAP
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.experts.base import Expert, ImageShape, check_posterior
 from merged_diffusion.experts.centred import Centred
@@ -46,10 +46,7 @@ def check_pair(likelihood: Expert, quality: Expert) -> None:
         )
     hashes = getattr(likelihood, "sha256", None), getattr(quality, "sha256", None)
     if likelihood is quality or (hashes[0] is not None and hashes[0] == hashes[1]):
-        warnings.warn(
-            f"likelihood and quality expert are the same, {likelihood.name}: merging changes nothing",
-            stacklevel=3,
-        )
+        warn_caller(f"likelihood and quality expert are the same, {likelihood.name}: merging changes nothing")
 
 
 def check_alike(experts: Sequence[Expert], roles: Sequence[str]) -> None:

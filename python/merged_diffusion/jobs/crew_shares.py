@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.errors import MergedDiffusionError, ResourceError, RunMismatchError
 from merged_diffusion.jobs.block_sizes import least_units, next_units
 from merged_diffusion.jobs.blocks import Mask, Work
@@ -209,7 +209,7 @@ class CrewShares:
             case Lost(reason):
                 self._lose(worker, reason)
             case Remark(warning):
-                warnings.warn(warning, stacklevel=2)
+                warn_caller(warning)
 
     def _keep(self, worker: CrewWorker, items: Sequence[tuple[Key, Sequence[int], object]]) -> None:
         for key, ids, item in items:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import Final
 
 import torch
 
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.catalogue.cache import cached
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.errors import ExpertWarning, RunCorruptError, StorageError
@@ -65,7 +65,7 @@ def with_scans(plan: Plan, out: Path | None, n_left: int) -> Plan:
     for role, scan in met.items():
         words = scan.words(experts[role].name)
         if words is not None:
-            warnings.warn(ExpertWarning(words, f"spike of {role}"), stacklevel=2)
+            warn_caller(ExpertWarning(words, f"spike of {role}"))
     scans = {role: scan.as_dict() for role, scan in met.items()}
     return replace(plan, checks={**plan.checks, GAMMA_SCAN: scans}) if scans else plan
 

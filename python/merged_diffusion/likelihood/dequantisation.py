@@ -12,13 +12,13 @@ at gamma_min, log P(v) >= E_q[log p(z_min) - log q(z_min | v)] (Theis et al. 201
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion import _core
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.data.images import pixel_values
 from merged_diffusion.likelihood.likelihood_options import DequantisationKind
 from merged_diffusion.ode.items import Items
@@ -131,9 +131,8 @@ class Points:
 def _warn_of_narrow_noise(tau: float, gamma_min: float) -> None:
     if tau < LEAST_TAU:
         mass = math.exp(_core.TruncatedNormal(tau).log_mass)
-        warnings.warn(
+        warn_caller(
             f"at gamma_min = {gamma_min:.4g} the noise is cut at tau = {tau:.4g} < {LEAST_TAU:g} standard "
             f"deviations (Z = {mass:.4f}); the bound holds, but is looser than with a smaller gamma_min, and "
-            "dequantise = decoder, which cuts nothing, may be tighter",
-            stacklevel=5,
+            "dequantise = decoder, which cuts nothing, may be tighter"
         )

@@ -8,7 +8,6 @@ record is to the last bit that of the model alone, evaluations included; the tal
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import ExpertWarning, UsageError
 from merged_diffusion.experts.accept import Accept
@@ -297,4 +297,4 @@ def warn_above_uniform(found: Likelihood, levels: int) -> None:
             f"{mean:.4g} bits/dim are more than the {log2(levels):.4g} of guessing every grey level alike: "
             "is every expert what it is declared to be?"
         )
-        warnings.warn(ExpertWarning(text, "above uniform"), stacklevel=3)
+        warn_caller(ExpertWarning(text, "above uniform"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.ode.machine import DTYPE, Machine
@@ -67,10 +67,9 @@ class Options:
         solver = self.solver
         single = (self.machine.dtype or DTYPE) == "float32"
         if isinstance(solver, Dopri5) and single and solver.rtol < SINGLE_RTOL:
-            warnings.warn(
+            warn_caller(
                 f"rtol = {solver.rtol:g} lies below {SINGLE_RTOL:g}, where a float32 network's rounding is "
-                'most of the error estimate; use dtype = "float64"',
-                stacklevel=4,
+                'most of the error estimate; use dtype = "float64"'
             )
         return self
 

@@ -8,13 +8,14 @@ moves with the bound of a draw by the draw's weight (`_core.draw_weights`), to f
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from merged_diffusion.caller import warn_caller
 
 Floats = npt.NDArray[np.float64]
 
@@ -88,8 +89,7 @@ class HeavyTails:
     def warn(self) -> None:
         """Warn if one probe makes up more than half of the variance of all images."""
         if self._n_deviations >= LEAST_DEVIATIONS and self._largest > HEAVY * self._variance:
-            warnings.warn(
+            warn_caller(
                 f"one probe contributes {self._largest / self._variance:.0%} of the variance of all probes: "
-                "their law has heavy tails, and se_probe may be far too small; use more probes",
-                stacklevel=4,
+                "their law has heavy tails, and se_probe may be far too small; use more probes"
             )

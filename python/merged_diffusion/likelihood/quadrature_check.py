@@ -6,12 +6,12 @@ Nodes lie where the path needs them, and a network may bend faster in z than its
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.errors import ExpertWarning
 from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.likelihood.likelihoods import Likelihood
@@ -65,4 +65,4 @@ def warn_rough(found: Likelihood) -> None:
     check = quadrature_check(found)
     if check is not None and check.is_rough:
         unit = "nats" if found.is_density else "bits/dim"
-        warnings.warn(ExpertWarning(check.words(unit), "rough trace"), stacklevel=4)
+        warn_caller(ExpertWarning(check.words(unit), "rough trace"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from merged_diffusion.caller import warn_caller
 from merged_diffusion.data.images import Data, check_images, in_order, pixel_values
 from merged_diffusion.data.torch_sets import from_torch_set, is_torch_set
 from merged_diffusion.errors import DataError, UsageError
@@ -103,11 +103,10 @@ def examples(data: Data) -> npt.NDArray[np.float64]:
         All of the set's pixels are among the lowest of its levels, and look like those of fewer levels.
     """
     if (fewer := fewer_levels(data.images, data.levels)) is not None:
-        warnings.warn(
+        warn_caller(
             f"no pixel of {data.name} is above {fewer - 1}, of {data.levels} grey levels: is it {fewer} "
             f"levels? If so say --levels {fewer} (in Python load_data(..., levels={fewer})), and take an "
-            "expert of as many",
-            stacklevel=3,
+            "expert of as many"
         )
     return pixel_values(data.images[:EXAMPLES], data.levels)
 

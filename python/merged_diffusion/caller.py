@@ -1,0 +1,28 @@
+"""Warnings at the line of the user's own that called into the package."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+
+def warn_caller(message: Warning | str, category: type[Warning] = UserWarning) -> None:
+    """Warn of a line of the user's own: the one that called into the package, however deep this is called.
+
+    Decorators of torch and of the standard library on the way are not his, either.
+    """
+    frame = sys._getframe(1)
+    while _is_on_the_way(frame.f_globals.get("__name__", "")) and frame.f_back is not None:
+        frame = frame.f_back
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def _is_on_the_way(module: str) -> bool:
+    return module.partition(".")[0] in ("merged_diffusion", "contextlib", "functools", "torch")
