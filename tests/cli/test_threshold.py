@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from merged_diffusion.cli import threshold_report
 from merged_diffusion.data import load_data
 from merged_diffusion.data.bundled import hold_back
 from merged_diffusion.experts.cards import load_expert
 from merged_diffusion.jobs.settings import Settings
+from merged_diffusion.sweeps.sweep_row import Paired
 from merged_diffusion.thresholds import auto_threshold
 from merged_diffusion.thresholds.auto import tuning_data
+from merged_diffusion.thresholds.confirm import ConfirmedRow
 
 FEW = ("--tune-limit", 24, "--limit", 16, "--method", "adams", "--tol", 0.01)
 
@@ -240,3 +243,19 @@ def test_an_end_that_reads_as_an_expert_alone_is_told_apart_and_nll_gives_what_w
     assert [row["name"] for row in swept["rows"]] == ["quality", "eta min", "likelihood"]
     assert swept["best"]["name"] == "eta min"
     assert "eta 0 at gamma -7.876" in run_cli("runs", "show", "run").out
+
+
+def row(difference, se):
+    paired = Paired("eta 0.9", difference, se, 8)
+    return ConfirmedRow("likelihood", None, "--eta 1", None, 0, None, paired)
+
+
+@pytest.mark.parametrize(
+    ("difference", "se", "is_told"),
+    [(-0.0001, 0.0002, False), (-0.0100, 0.0040, True), (-0.0001, 0.00001, True), (0.2, 0.001, False)],
+)
+def test_what_is_better_on_test_is_told_beyond_its_error(difference, se, is_told):
+    found = list(threshold_report._better([row(difference, se)]))
+    assert bool(found) == is_told
+    if difference == -0.01:
+        assert found == ["warning: on test likelihood is better, -0.0100 ± 0.0040 (paired)"]

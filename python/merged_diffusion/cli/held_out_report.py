@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from merged_diffusion.catalogue.sets import set_name
-from merged_diffusion.cli.text import error
+from merged_diffusion.cli.text import error, fine_difference
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.thresholds.held_out import HeldOut
 
@@ -18,6 +18,6 @@ def row_lines(found: HeldOut, other: str, spent: Callable[[Likelihood], str]) ->
     for name, row in found.rows.items():
         mean, paired = row.allowing_failed().estimate(), found.against(name)
         value = "no mean" if mean is None else f"{mean.mean:.4f}{error(mean.se)} bits/dim"
-        beside = "" if paired is None else f"   {paired.difference:+.4f}{error(paired.se)} (paired)"
+        beside = "" if paired is None else f"   {fine_difference(paired)} (paired)"
         failed = f"   {row.n_failed} failed" if row.n_failed else ""
         yield f"  {name:<11} {value}{beside}   {spent(row)}{failed}"

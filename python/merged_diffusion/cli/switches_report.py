@@ -8,7 +8,7 @@ from pathlib import Path
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.cli.held_out_report import row_lines
 from merged_diffusion.cli.output import emit, emit_json
-from merged_diffusion.cli.text import error
+from merged_diffusion.cli.text import fine_difference, is_better
 from merged_diffusion.roles import roles_of
 from merged_diffusion.thresholds.choose_switches import HARD, Compared
 from merged_diffusion.thresholds.confirm_switches import ConfirmedSwitches
@@ -46,9 +46,9 @@ def _lines(found: Compared) -> Iterator[str]:
     yield from row_lines(found, "thresholds", lambda row: f"{row.seconds / len(row):.3g} s/image")
     for name in (role for role in roles_of(len(calls)) if role in found.rows):
         paired = found.against(name)
-        if paired is not None and paired.difference < 0:
+        if paired is not None and is_better(paired):
             alone = f"the expert {name} alone, on its own range, is better"
-            yield f"warning: on test {alone}, {paired.difference:+.4f}{error(paired.se)} (paired)"
+            yield f"warning: on test {alone}, {fine_difference(paired)} (paired)"
     budget = None if found.confirmed is None else found.confirmed.budget
     if budget is not None and found.rows:
         took = found.rows[HARD].seconds / len(found.rows[HARD])
@@ -63,5 +63,5 @@ def _tried(confirmed: ConfirmedSwitches) -> Iterator[str]:
         gammas = ",".join(f"{gamma:.2f}" for gamma in one.gammas)
         mean, paired = one.bits_per_dim, one.worse_by
         value = "over the budget" if mean is None else f"{mean.mean:.4f} bits/dim"
-        beside = "" if paired is None else f" {paired.difference:+.4f}{error(paired.se)}"
+        beside = "" if paired is None else f" {fine_difference(paired)}"
         yield f"  {words}gammas {gammas}   {value}{beside}   {one.seconds:.3g} s/image   {one.why}"

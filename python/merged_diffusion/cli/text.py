@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from merged_diffusion.jobs.published_table import Published
     from merged_diffusion.jobs.summary import Summary
     from merged_diffusion.scores.differences import Difference
+    from merged_diffusion.sweeps.sweep_row import Paired
 
 SHOWN_FAILURES: Final = 5
+BETTER: Final = 2  # standard errors of a paired difference: less is chance
 NOTED: Final = 0.5  # of the standard error of a mean: its own errors are told from there on
 MINUS: Final = "\N{MINUS SIGN}"
 
@@ -100,6 +102,17 @@ def own_error(means: Means) -> tuple[float | None, float | None]:
 def error(se: float | None) -> str:
     """A standard error; nothing where one image gives none."""
     return "" if se is None else f" ± {se:.3f}"
+
+
+def fine_difference(paired: Paired | Difference) -> str:
+    """To four digits, and its error likewise: thresholds differ by less than images do."""
+    se = "" if paired.se is None else f" ± {paired.se:.4f}"
+    return f"{paired.difference:+.4f}{se}"
+
+
+def is_better(paired: Paired | Difference) -> bool:
+    """Whether what it is of needs fewer bits than what it is against, and by more than chance."""
+    return paired.difference < -BETTER * (paired.se or 0.0)
 
 
 def _paper(found: Published | None) -> str:

@@ -8,8 +8,7 @@ from typing import Final
 
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.cli.output import emit, emit_json
-from merged_diffusion.cli.text import error
-from merged_diffusion.sweeps.sweep_row import Paired
+from merged_diffusion.cli.text import error, fine_difference, is_better
 from merged_diffusion.thresholds.choose import Chosen
 from merged_diffusion.thresholds.confirm import ConfirmedRow
 
@@ -52,21 +51,17 @@ def _lines(chosen: Chosen) -> Iterator[str]:
 def _better(test: Sequence[ConfirmedRow]) -> Iterator[str]:
     """What beats the answer on test, where it was not to be chosen."""
     for row in test:
-        if row.paired is not None and row.paired.difference < 0:
-            yield f"warning: on test {row.name} is better, {_difference(row.paired)}"
+        if row.paired is not None and is_better(row.paired):
+            yield f"warning: on test {row.name} is better, {fine_difference(row.paired)} (paired)"
 
 
 def _row(row: ConfirmedRow) -> str:
     found = row.bits_per_dim
     mean = None if found is None else found.mean
     value = "no mean" if found is None or mean is None else f"{mean:.4f}{error(found.se)} bits/dim"
-    beside = "" if row.paired is None else f"   {_difference(row.paired)}"
+    beside = "" if row.paired is None else f"   {fine_difference(row.paired)} (paired)"
     failed = f"   {row.n_failed} failed" if row.n_failed else ""
     return f"  {row.name:<11} {value}{beside}{failed}"
-
-
-def _difference(paired: Paired) -> str:
-    return f"{paired.difference:+.4f}{error(paired.se)} (paired)"
 
 
 def _cost(spent: Mapping[str, float], n: int) -> str:
