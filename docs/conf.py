@@ -39,6 +39,7 @@ extensions = [
     "sphinx_design",
     "sphinx-mathjax-offline",
     "docstrings",  # beside this file
+    "tables",  # likewise
 ]
 exclude_patterns = ["_extensions", "reports"]
 root_doc = "index"

@@ -1,5 +1,6 @@
 """What autodoc and napoleon need to be told about this package's docstrings."""
 
+import inspect
 import re
 from typing import Any
 
@@ -19,6 +20,30 @@ def no_constants(app: Sphinx, what: str, name: str, found: object, skip: bool, o
     """Class constants say something to the package alone, `extra_repr` to torch."""
     last = name.rpartition(".")[2]
     return True if last.isupper() or last == "extra_repr" else None
+
+
+# A default that is written as a name: its value is what a reader wants to know.
+NAMED = re.compile(r"(?<==)[A-Z][A-Z_]+(?=[,)])")
+
+
+def defaults_as_values(
+    app: Sphinx,
+    what: str,
+    name: str,
+    found: object,
+    options: Any,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None] | None:
+    """``level=LEVEL`` says nothing on a page, ``level=0.95`` does."""
+    called = inspect.unwrap(found.__init__ if isinstance(found, type) else found)  # type: ignore[misc,arg-type]
+    names = getattr(called, "__globals__", {})
+
+    def value(written: re.Match[str]) -> str:
+        default = names.get(written[0])
+        return repr(default) if isinstance(default, str | int | float | tuple) else written[0]
+
+    return None if signature is None else (NAMED.sub(value, signature), returned)
 
 
 def whole_sentences(app: Sphinx, what: str, name: str, found: object, options: Any, lines: list[str]) -> None:
@@ -63,6 +88,7 @@ def by_last_name(
 def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx's entry."""
     app.connect("autodoc-skip-member", no_constants)
+    app.connect("autodoc-process-signature", defaults_as_values)
     app.connect("autodoc-process-docstring", whole_sentences, priority=900)
     app.connect("missing-reference", by_last_name)
     app.connect("sphinx-click-process-epilog", examples_as_code)
