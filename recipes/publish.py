@@ -108,6 +108,7 @@ def run(name: str, out: Path) -> Record:
     record = {
         "data": {"name": test.name, "split": test.split, "n": len(test), "sha256": test.sha256},
         "versions": settings_of(out)["versions"],
+        "commit": commit(),
         "recommended": pair_card(name).eta,
         "likelihood": {solver: grid(out / SOLVERS[solver]) for solver in scope.solvers},
         "bound": values(bound),
@@ -133,6 +134,20 @@ def thresholds(name: str) -> list[float | str]:
 def row_folder(eta: float) -> str:
     """Of a threshold in the directory of a sweep."""
     return f"eta-{eta:.4f}"
+
+
+def commit(root: Path = ROOT) -> str:
+    """What is run, which a version of this package does not say while it is worked on.
+
+    "and changes" where the code differs from it; documents and pictures, which a run writes, may.
+    """
+
+    def asked(*words: str) -> str:
+        told = subprocess.run(["git", "-C", root, *words], check=True, capture_output=True, text=True)
+        return told.stdout.strip()
+
+    changed = asked("status", "--porcelain", "--", "python", "rust", "recipes")
+    return asked("rev-parse", "HEAD") + (" and changes" if changed else "")
 
 
 def settings_of(out: Path) -> Record:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,32 @@ def test_records_are_of_one_version(publish):
     records = publish.kept()
     versions = [record["versions"] for record in records.values()]
     assert all(other == versions[0] for other in versions)
+    # Of those that were kept before a record named its commit, it is not known.
+    assert len({record.get("commit") for record in records.values()}) == 1
     for record in records.values():
         names = [{row["name"] for row in rows} for rows in record["likelihood"].values()]
         assert all(others == names[0] for others in names)
         assert f"eta {record['recommended']:.4f}" in names[0]
+
+
+def test_a_record_names_the_commit_it_is_of(publish, tmp_path):
+    def git(*words):
+        own = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
+        return subprocess.run(
+            ["git", "-C", tmp_path, *own, *words], check=True, capture_output=True, text=True
+        )
+
+    for folder in ("python", "docs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text("one")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    head = git("rev-parse", "HEAD").stdout.strip()
+    (tmp_path / "docs" / "file").write_text("two")
+    assert publish.commit(tmp_path) == head
+    (tmp_path / "python" / "file").write_text("two")
+    assert publish.commit(tmp_path) == f"{head} and changes"
 
 
 def test_reports_name_no_folder_of_a_machine():
