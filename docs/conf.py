@@ -39,7 +39,7 @@ extensions = [
     "sphinx_design",
     "sphinx-mathjax-offline",
     "docstrings",  # beside this file
-    "tables",  # likewise
+    "unbroken",  # likewise
 ]
 exclude_patterns = ["_extensions", "reports"]
 root_doc = "index"

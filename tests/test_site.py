@@ -38,6 +38,14 @@ def test_a_value_and_its_error_stay_together_in_tables_alone():
     page = nodes.document(None, None)
     page += nodes.paragraph("", "1.5 ± 0.1")
     page += nodes.entry("", nodes.paragraph("", "1.5 ± 0.1 (paired)"))
-    extension("tables").whole_values(None, page)
+    extension("unbroken").whole_values(None, page)
     assert page[0].astext() == "1.5 ± 0.1"
     assert page[1].astext() == "1.5\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.1 (paired)"
+
+
+def test_short_options_alone_are_kept_on_one_line():
+    page = nodes.document(None, None)
+    codes = ["--repeats 8", "repeats", "--likelihood-expert network.py:expert"]
+    page += [nodes.literal("", code) for code in codes]
+    extension("unbroken").whole_options(None, page)
+    assert [code["classes"] for code in page] == [["option"], [], []]

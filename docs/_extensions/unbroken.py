@@ -1,7 +1,9 @@
-"""Tables whose numbers stay whole where a page is narrow."""
+"""What stays on one line where a page is narrow: a value with its error, and the name of an option."""
 
 from docutils import nodes
 from sphinx.application import Sphinx
+
+LONGEST = 24  # characters of an option that fit into a line of a telephone, list and margins included
 
 
 def whole_values(app: Sphinx, page: nodes.document) -> None:
@@ -12,7 +14,16 @@ def whole_values(app: Sphinx, page: nodes.document) -> None:
             text.parent.replace(text, nodes.Text(whole))
 
 
+def whole_options(app: Sphinx, page: nodes.document) -> None:
+    """A line does not end within ``--repeats 8``, where a browser sees two hyphens and a space."""
+    for code in page.findall(nodes.literal):
+        text = code.astext()
+        if text.startswith("-") and len(text) <= LONGEST:
+            code["classes"].append("option")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx's entry."""
     app.connect("doctree-read", whole_values)
+    app.connect("doctree-read", whole_options)
     return {"parallel_read_safe": True}
