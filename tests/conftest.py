@@ -6,8 +6,10 @@
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.processes import Processes
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
 
@@ -35,3 +37,11 @@ def _import_path() -> Iterator[None]:
     before = list(sys.path)
     yield
     sys.path[:] = before
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Processes]:
+    """``start(*arguments)`` begins a command as a process of its own, in an empty directory."""
+    processes = Processes(tmp_path)
+    yield processes
+    processes.close()

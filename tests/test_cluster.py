@@ -4,17 +4,13 @@ Whatever shares the images, the records are those of one process, bit for bit.
 """
 
 import json
-import os
 import socket
 import subprocess
 import sys
-import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from merged_diffusion.runs import open_run
+from tests.processes import end, rows, wait
 
 SETTINGS = ("--data", "digits", "--limit", "12", "--seed", "5", "--batch-size", "1", "--threads", "1")
 SETTINGS += ("--device", "cpu")
@@ -24,56 +20,10 @@ DRAW += ("--batch-size", "2", "--threads", "1", "--device", "cpu")
 
 
 @pytest.fixture
-def start(tmp_path):
-    """A command as a process of its own."""
-    begun = []
-
-    def begin(*arguments, launcher=("-m", "merged_diffusion"), **variables):
-        process = subprocess.Popen(
-            [sys.executable, *launcher, *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | {k: str(v) for k, v in variables.items()},
-        )
-        begun.append(process)
-        return process
-
-    yield begin
-    for process in begun:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
 def port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
-
-
-def end(process):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out, err
-
-
-def wait(condition, process):
-    for _ in range(60_000):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-    raise AssertionError("it never came true")
-
-
-def records(folder):
-    return [replace(record, environment=None) for record in open_run(folder).records()]
-
-
-def rows(folder):
-    return {row.parent.name: records(row.parent) for row in sorted(folder.glob("*/settings.json"))}
 
 
 def slurm(rank, size, port=None):

@@ -8,14 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from merged_diffusion.runs import open_run
+from tests.processes import count, end, records, rows, wait
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'merged-diffusion[ray]'")
 
@@ -41,6 +38,11 @@ SETTINGS = ("--data", "digits", "--seed", "5", "--batch-size", "1", "--threads",
 SWEEP = ("sweep", *SETTINGS, "--limit", "16", "--etas", "0,0.2,0.4", "--tol", "0.02")
 DRAW = ("sample", "--pair", "digits", "--num", "12", "--sampler", "heun", "--steps", "3", "--seed", "5")
 DRAW += ("--batch-size", "2", "--threads", "1", "--device", "cpu")
+CHOICE = ("--data", "digits", "--limit", "4", "--seed", "5", "--tune-limit", "8", "--tol", "0.1", "--json")
+CHOICE += ("--batch-size", "2", "--threads", "1", "--device", "cpu")
+THRESHOLD, GATE = ("threshold", *CHOICE), ("gate", *CHOICE, "--exact", "2")
+FID = ("fid", "digits", "--ref", "digits", "--batch-size", "8", "--threads", "1", "--device", "cpu", "--json")
+VARYING = ("seconds", "evaluations", "calls", "calls_scaled_from")
 
 
 class Nodes:
@@ -80,56 +82,6 @@ def node(nodes):
     yield pid
     if Path(f"/proc/{pid}").exists():
         nodes.ask("kill")
-
-
-@pytest.fixture
-def start(tmp_path):
-    """A command as a process of its own."""
-    begun = []
-
-    def begin(*arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "merged_diffusion", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        begun.append(process)
-        return process
-
-    yield begin
-    for process in begun:
-        process.kill()
-        process.communicate()
-
-
-def end(process, code=0):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == code, err
-    return out, err
-
-
-def wait(condition, process):
-    for _ in range(60_000):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-    raise AssertionError("it never came true")
-
-
-def records(folder):
-    return [replace(record, environment=None) for record in open_run(folder).records()]
-
-
-def rows(folder):
-    return {row.parent.name: records(row.parent) for row in sorted(folder.glob("*/settings.json"))}
-
-
-def count(folder):
-    return sum(path.read_bytes().count(b"\n") for path in folder.glob("**/images-*.jsonl"))
 
 
 def computing(raylet):
@@ -224,3 +176,42 @@ def test_where_no_cluster_answers_it_is_said(start):
     _, err = end(start("nll", *SETTINGS, "--limit", "2", "--ray", "127.0.0.1:1"), 2)
     assert "error: --ray 127.0.0.1:1: " in err
     assert "--ray local" in err
+
+
+def decided(out):
+    """What a command printed, without what a clock says, and counts that are scaled from whole blocks."""
+
+    def kept(value):
+        if isinstance(value, dict):
+            return {key: kept(item) for key, item in value.items() if key not in VARYING}
+        return [kept(item) for item in value] if isinstance(value, list) else value
+
+    return kept(json.loads(out))
+
+
+def test_a_threshold_is_that_of_one_process_though_a_worker_is_killed(start, nodes, node, tmp_path):
+    driver = start(*THRESHOLD, "--work", "work", "--ray", nodes.address)
+    wait(lambda: (tmp_path / "work" / "confirmed").exists() and computing(node), driver)
+    os.kill(computing(node)[0], signal.SIGKILL)
+    out, err = end(driver)
+    assert "note: lost a worker on " in err
+    assert decided(out) == decided(end(start(*THRESHOLD))[0])
+
+
+def test_a_gate_that_is_killed_goes_on(start, nodes, tmp_path):
+    driver = start(*GATE, "--work", "work", "--ray", nodes.address)
+    wait(lambda: list(tmp_path.glob("work/fit/products/*.npz")), driver)
+    driver.kill()
+    driver.communicate()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("work/f*/*/*.npz")}
+    again, alone = start(*GATE, "--work", "work", "--ray", nodes.address), start(*GATE)
+    assert decided(end(again)[0]) == decided(end(alone)[0])
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+
+
+def test_features_are_those_of_one_process(start, nodes, node, tmp_path):
+    ray, alone = start(*FID, "--ray", nodes.address), start(*FID)
+    out, err = end(ray)
+    assert decided(out) == decided(end(alone)[0])
+    assert f"note: Ray at {nodes.address}" in err
+    assert not list(tmp_path.iterdir())

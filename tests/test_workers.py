@@ -4,14 +4,11 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.processes import COMMAND, end, records, wait
 
 from merged_diffusion.cli import main, workers
 from merged_diffusion.cli.workers import Worker, gpu_of, store_address, take_gpu, worker_share
@@ -47,59 +44,13 @@ def call(capsys, tmp_path, monkeypatch):
     return run
 
 
-@pytest.fixture
-def start(tmp_path):
-    """A command of python as a process of its own."""
-    begun = []
-
-    def begin(*arguments, **variables):
-        process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | {k: str(v) for k, v in variables.items()},
-        )
-        begun.append(process)
-        return process
-
-    yield begin
-    for process in begun:
-        process.kill()
-        process.communicate()
-
-
-def wait(condition, process):
-    """Until a condition holds; at most ten minutes, and no longer than the process lives."""
-    for _ in range(120_000):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-    raise AssertionError("it never came true")
-
-
-def end(process):
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    return out
-
-
 def numbers(summary):
     """A summary without what a clock says."""
     return {k: v for k, v in summary.items() if k not in ("seconds", "seconds_outside_network")}
 
 
-def records(folder):
-    return [replace(r, environment=None) for r in open_run(folder).records()]
-
-
 def test_four_shards_one_killed_and_the_rest_as_two_give_the_bits_of_one(call, start, tmp_path):
-    shards = [
-        start("-m", "merged_diffusion", *NLL, "--out", "run", "--shard", f"{i}/4", "--quiet")
-        for i in range(4)
-    ]
+    shards = [start(*NLL, "--out", "run", "--shard", f"{i}/4", "--quiet") for i in range(4)]
     log = tmp_path / "run" / "images-0002-of-0004.jsonl"
     wait(lambda: log.exists() and log.read_bytes().count(b"\n"), shards[2])
     shards[2].kill()
@@ -110,9 +61,7 @@ def test_four_shards_one_killed_and_the_rest_as_two_give_the_bits_of_one(call, s
     assert partial.json["error"]["type"] == "IncompleteError"
     assert partial.json["missing"] == partial.json["error"]["fields"]["missing"] == [6]
     assert "6" in call("runs", "show", "run").err
-    for process in [
-        start("-m", "merged_diffusion", *NLL, "--out", "run", "--shard", f"{i}/2", "--quiet") for i in (0, 1)
-    ]:
+    for process in [start(*NLL, "--out", "run", "--shard", f"{i}/2", "--quiet") for i in (0, 1)]:
         end(process)
     whole, one = call("runs", "show", "run", "--json"), call(*NLL, "--out", "one", "--json", "--quiet")
     assert whole.code == one.code == 0
@@ -124,9 +73,9 @@ def test_four_shards_one_killed_and_the_rest_as_two_give_the_bits_of_one(call, s
 
 
 def test_torchrun_with_two_processes_prints_the_summary_of_one(call, start, tmp_path):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    command = (*launcher, "merged_diffusion", *NLL, "--out", "run", "--json")
-    broken = start(*command)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *COMMAND)
+    command = (*NLL, "--out", "run", "--json")
+    broken = start(*command, launcher=launcher)
     log = tmp_path / "run" / "images-0001-of-0002.jsonl"
     wait(lambda: log.exists() and log.read_bytes().count(b"\n"), broken)
     os.kill(json.loads(log.with_suffix(".owner").read_text())["pid"], signal.SIGKILL)
@@ -134,7 +83,7 @@ def test_torchrun_with_two_processes_prints_the_summary_of_one(call, start, tmp_
     assert broken.returncode != 0
     assert out == "" or json.loads(out)["code"] == 143
     assert call("runs", "show", "run", "--json").code == 9
-    again = start(*command)
+    again = start(*command, launcher=launcher)
     out, err = again.communicate(timeout=600)
     assert again.returncode == 0, err
     assert err.count("estimate:") == 1
@@ -189,7 +138,7 @@ time.sleep(600)
 
 def test_a_killed_worker_is_not_at_work(start, tmp_path):
     path = tmp_path / "images-0001-of-0002.jsonl"
-    process = start("-c", HOLD, path)
+    process = start(path, launcher=("-c", HOLD))
     wait(path.with_suffix(".owner").exists, process)
     assert is_at_work(path)
     process.kill()
@@ -218,13 +167,14 @@ def test_the_last_of_two_summaries_counts_all_records(start, tmp_path):
         from tests_settings import SETTINGS
         from merged_diffusion.runs import Run
         from merged_diffusion.scores.record import Record
+from tests.processes import COMMAND, end, records, wait
         path, i = Path(sys.argv[1]), int(sys.argv[2])
         with Run.open(path, SETTINGS, shard=(i, 4)) as run:
             run.append(Record(id=i, status="ok", evaluations={}))
             run.write_summary(lambda: {"n": len(run.records())})
     """
     (tmp_path / "tests_settings.py").write_text(f"SETTINGS = {SETTINGS!r}")
-    for process in [start("-c", code, path, i, tmp_path) for i in range(4)]:
+    for process in [start(path, i, tmp_path, launcher=("-c", code)) for i in range(4)]:
         end(process)
     assert json.loads((path / "summary.json").read_text()) == {"n": 4}
 

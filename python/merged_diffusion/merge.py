@@ -8,10 +8,11 @@ the core; here are the experts. All models live in the space of ``centred`` pixe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, Self, cast
 
-from merged_diffusion._core import Route, Threshold
+from merged_diffusion._core import Route
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts import suiting
 from merged_diffusion.experts.base import Expert, Pixels, check_declaration, check_posterior
@@ -21,6 +22,7 @@ from merged_diffusion.legs import Leg
 from merged_diffusion.roles import AND, BOTH, roles_of
 from merged_diffusion.simplex_gate import SimplexGate
 from merged_diffusion.soft_gate import Gate
+from merged_diffusion.switching import Threshold
 
 __all__ = ["Convention", "Leg", "MergedModel", "Role", "Threshold", "as_model"]
 
@@ -76,6 +78,10 @@ class MergedModel:
         check_declaration(quality)
         check_pair(likelihood, quality)
         check_alike((likelihood, quality), ("likelihood", "quality"))
+        self._made: Callable[[], MergedModel] = partial(
+            type(self), likelihood, quality, threshold, gate=gate, eta_range=eta_range, range=range,
+            extrapolate=extrapolate, convention=convention,
+        )  # fmt: skip
         if (threshold is None) == (gate is None):
             raise UsageError(
                 "a merged model has either a threshold or a gate",
@@ -86,13 +92,9 @@ class MergedModel:
             self._build_gated((likelihood, quality), cast(Gate, gate), convention, range, extrapolate)
             return
         route = Route.of_pair(
-            likelihood.gamma_range,
-            quality.gamma_range,
-            threshold,
-            eta_range=eta_range,
-            range=range,
-            extrapolate=extrapolate,
-        )
+            likelihood.gamma_range, quality.gamma_range, threshold,
+            eta_range=eta_range, range=range, extrapolate=extrapolate,
+        )  # fmt: skip
         self._build((likelihood, quality), ("likelihood", "quality"), route, convention)
 
     @classmethod
@@ -143,6 +145,8 @@ class MergedModel:
             check_posterior(expert, "merging it at a gamma")
         check_alike(experts, roles)
         model = cls.__new__(cls)
+        made = partial(cls.of, experts, gammas, gate=gate)
+        model._made = partial(made, extrapolate=extrapolate, convention=convention)
         model.gate = gate
         if gate is None:
             ranges = [expert.gamma_range for expert in experts]
@@ -171,13 +175,9 @@ class MergedModel:
         return model
 
     def _build(
-        self,
-        experts: tuple[Expert, ...],
-        roles: tuple[str, ...],
-        route: Route,
-        convention: Convention,
+        self, experts: tuple[Expert, ...], roles: tuple[str, ...], route: Route, convention: Convention,
         asked: Sequence[tuple[int, ...]] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Along ``route``, leg n of the role ``roles[n]``: of expert n, or of those ``asked[n]``."""
         if convention not in ("exact", "paper"):
             raise UsageError(f'convention = {convention!r} is neither "exact" nor "paper"')
@@ -200,13 +200,9 @@ class MergedModel:
         self.pixels: Pixels = "centred"
 
     def _build_gated(
-        self,
-        experts: tuple[Expert, Expert],
-        gate: Gate,
-        convention: Convention,
-        range: str,  # noqa: A002
-        extrapolate: bool,
-    ) -> None:
+        self, experts: tuple[Expert, Expert], gate: Gate, convention: Convention,
+        range: str, extrapolate: bool,  # noqa: A002
+    ) -> None:  # fmt: skip
         if range != "native" or extrapolate:
             raise UsageError(
                 "a gate asks no expert outside its range: it goes with range native, without extrapolate",
@@ -228,6 +224,7 @@ class MergedModel:
     def _alone(cls, expert: Expert, role: Role, convention: Convention) -> Self:
         check_declaration(expert)
         model = cls.__new__(cls)
+        model._made = partial(cls._alone, expert, role, convention)
         model.gate = None
         model._build((expert,), (role,), Route([expert.gamma_range], []), convention)
         return model
@@ -277,6 +274,10 @@ class MergedModel:
     def extrapolated(self) -> bool:
         """Whether any leg leaves the range that its expert was trained on."""
         return self._route.extrapolated
+
+    def __reduce__(self) -> tuple[Callable[[], MergedModel], tuple[()]]:
+        """A copy is made by the call that made it: the route lives in the core."""
+        return self._made, ()
 
     def __repr__(self) -> str:
         legs = ", ".join(

@@ -1,9 +1,6 @@
 """A small world for the command line: experts in a file, the commands in this process or in another."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,30 +99,6 @@ def run_cli(capsys, tmp_path, monkeypatch):
         )
 
     return run
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start a command as a process of its own, in an empty directory."""
-    begun = []
-
-    def begin(*arguments, **options):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "merged_diffusion", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            **options,
-        )
-        begun.append(process)
-        return process
-
-    yield begin
-    for process in begun:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ from merged_diffusion.cli import crews
 NLL = ("nll", "--data", "digits", "--limit", 2, "--ray", "local")
 
 
-@pytest.mark.parametrize("command", ["nll", "vlb", "sweep", "sample"])
+@pytest.mark.parametrize("command", ["nll", "vlb", "sweep", "sample", "threshold", "gate", "fid"])
 def test_without_ray_it_is_said_how_to_get_it(run_cli, monkeypatch, command):
     monkeypatch.setattr(crews, "find_spec", lambda name: None)
-    data = ("--pair", "digits") if command == "sample" else ("--data", "digits")
+    data = {"sample": ("--pair", "digits"), "fid": ("digits", "--ref", "digits")}.get(
+        command, ("--data", "digits")
+    )
     found = run_cli(command, *data, "--ray", "local")
     assert found.code == 2
     assert "--ray local, but Ray is not installed; pip install 'merged-diffusion[ray]'" in found.err

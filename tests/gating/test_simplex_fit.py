@@ -8,7 +8,8 @@ from merged_diffusion.bound.losses import Losses
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.gating.residuals import measure as measure_pair
-from merged_diffusion.gating.simplex_fit import fitted, flat, measure, room
+from merged_diffusion.gating.simplex_fit import fitted, flat, room
+from merged_diffusion.gating.simplex_products import measure
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.ode.machine import Machine
 

@@ -43,6 +43,7 @@ class Pool:
     free: list = field(default_factory=list)
     n: int = 0
     most: float = 1e5
+    times: dict = field(default_factory=dict)  # as long as another an image takes, by work
 
     def __post_init__(self):
         self.free = list(self.speeds)
@@ -77,7 +78,7 @@ class Pool:
             when, said = np.inf, None
         else:
             work, images = worker.task
-            when = worker.begun + (worker.next + 1) / worker.speed
+            when = worker.begun + (worker.next + 1) * self.times.get(work, 1.0) / worker.speed
             if work in self.fails:
                 said = Failed(ZeroDivisionError("bad expert"))
             elif worker.speed in self.small:
@@ -117,7 +118,7 @@ class Pool:
 class Carried:
     """Works of n images, carried out by a crew; when each image came, and how often."""
 
-    def __init__(self, pool, works=(96,), rows=1, unit=1, told=None, strict_env=False):
+    def __init__(self, pool, works=(96,), rows=1, unit=1, told=None, strict_env=False, paces=("",) * 9):
         self.pool, self.told, self.kept = pool, [] if told is None else told, []
         self.shares = CrewShares(pool, HERE, strict_env, self.told.append, lambda: pool.now)
         self.times = [np.full(n, np.inf) for n in works]
@@ -125,7 +126,7 @@ class Carried:
         self.n_ended = 0
         self.passes = self.shares.passes
         self.works = [
-            Work(f"w{k}", n, unit, rows, lambda k=k: self.times[k] < np.inf, lambda _: False)
+            Work(f"w{k}", n, unit, rows, lambda k=k: self.times[k] < np.inf, lambda _: False, paces[k])
             for k, n in enumerate(works)
         ]
 
@@ -250,6 +251,16 @@ def test_while_nobody_listens_no_worker_is_late():
     alone = Carried(Pool((1, 1)), (40, 2))
     alone.run()
     assert carried.n_ended == alone.n_ended  # no block is handed out twice
+
+
+def test_a_work_of_another_pace_is_no_slow_one():
+    """An exact run takes hundreds of times as long as a loss: its workers are neither late nor hanging."""
+    pool = Pool((1, 1, 1 / 2), times={"w1": 600.0})
+    carried = Carried(pool, (300, 12), paces=("losses", "exact"))
+    # 300 images, then 12 at 600 s; of the last each worker is at one.
+    assert carried.run() <= START + 1.3 * 300 / 2.5 + 600 * 1.3 * (12 / 2.5) + 1200
+    assert pool.n == 3
+    assert all((counts == 1).all() for counts in carried.counts)
 
 
 def test_a_work_that_fails_is_told_where_it_is_asked_for_and_stops_no_other():

@@ -1,24 +1,22 @@
 """What runs in a worker of Ray, in this process: plans by a recipe, tasks, and the records of one process."""
 
-import os
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.jobs.one_pool import crew
 
 from merged_diffusion import Settings
 from merged_diffusion.errors import DataError, ExpertError, ResourceError, RunMismatchError
 from merged_diffusion.jobs.blocks import ALONE
-from merged_diffusion.jobs.crew import Ended, Failed, Lost, Ready
-from merged_diffusion.jobs.crew_shares import CrewShares
+from merged_diffusion.jobs.crew import Failed, Lost, Ready
 from merged_diffusion.jobs.evaluation import Evaluation
 from merged_diffusion.jobs.metrics import LIKELIHOOD, VariationalBound
 from merged_diffusion.jobs.plan import place
 from merged_diffusion.jobs.ray_process import RayProcess, sendable
 from merged_diffusion.jobs.recipes import DrawRecipe, ScoreRecipe, require_same
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
-from merged_diffusion.runs import versions
 from merged_diffusion.samplers import Heun, Sampling
 from merged_diffusion.sweeps import carry_out
 from merged_diffusion.sweeps.request import Request
@@ -28,42 +26,6 @@ FEW = {"data": "digits", "limit": 5, "tol": 0.05, "device": "cpu", "threads": 1,
 SAMPLING = Sampling(Heun(2), 3)
 # Of the digits' experts, and of few images; a test of their own is elsewhere.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-class OnePool:
-    """A worker in this process, in the place of Ray."""
-
-    def __init__(self, recipe):
-        self.recipe, self.process, self.said, self.stream = recipe, None, [], None
-
-    def room(self):
-        return 1
-
-    def nodes(self):
-        return frozenset(["here"])
-
-    def hire(self):
-        self.process = RayProcess(str(os.curdir))
-        self.said.append((0, self.process.prepare(self.recipe)))
-        return 0
-
-    def give(self, number, task):
-        self.stream = self.process.compute(task)
-
-    def hear(self, seconds):
-        found, self.said = self.said, []
-        if not found and self.stream is not None:
-            found = [(0, message) for message in next(self.stream)]
-            if isinstance(found[-1][1], Ended | Failed):
-                self.stream = None
-        return found
-
-    def dismiss(self, number):
-        self.stream = None
-
-
-def crew(recipe):
-    return CrewShares(OnePool(recipe), versions())
 
 
 def plan_of(metric=LIKELIHOOD, **words):

@@ -13,7 +13,7 @@ import pytest
 
 from merged_diffusion.data.images import make_data
 from merged_diffusion.errors import RunLockedError, RunMismatchError
-from merged_diffusion.jobs import blocks, exact_group, presence, shared_measuring
+from merged_diffusion.jobs import blocks, exact_task, presence, shared_measuring
 from merged_diffusion.jobs.blocks import FixedShare
 from merged_diffusion.jobs.launch_store import LaunchStore
 from merged_diffusion.jobs.measuring_images import HERE, ranked
@@ -317,7 +317,7 @@ def test_exact_runs_that_were_interrupted_cost_what_they_would_have_cost_at_once
     fan = [name for name, model in models.items() if model.legs()[0].role == "likelihood"]
     assert (len(models), len(fan)) == (3, 2)
     ticks = count()
-    monkeypatch.setattr(exact_group, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr(exact_task, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     whole = HERE.likelihoods(models, plan.data, plan.settings.options(), together=fan)
 
     def scored(stops_after=None):

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations_with_replacement
 from typing import Self
 
@@ -29,22 +30,33 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass
 class Losses:
-    """Squared errors of images ``x`` [N, C, H, W] with ``ids`` [N], in network calls of ``rows`` rows."""
+    """Squared errors of the images of a set, in network calls of ``rows`` rows."""
 
-    x: Floats
-    ids: Keys
+    data: Data
     labels: npt.NDArray[np.int64] | None
     seed: int
     rows: Rows
-    device: torch.device
-    dtype: torch.dtype
+    place: Place
     network_seconds: float = field(default=0.0, init=False)
 
     @classmethod
     def of(cls, data: Data, labels: npt.NDArray[np.int64] | None, seed: int, place: Place) -> Self:
         """Of the images of a set; ``labels`` [N] for conditional experts."""
-        x, rows = pixel_values(data.images, data.levels), Rows(place.rows, place.device)
-        return cls(x, data.ids.astype(np.uint64), labels, seed, rows, place.device, place.dtype)
+        return cls(data, labels, seed, Rows(place.rows, place.device), place)
+
+    @cached_property
+    def x(self) -> Floats:
+        """The images [N, C, H, W] in the model's space."""
+        return pixel_values(self.data.images, self.data.levels)
+
+    @cached_property
+    def ids(self) -> Keys:
+        """By which their noise is named [N]."""
+        return self.data.ids.astype(np.uint64)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what follows from the set, so that it travels light where the set has a name."""
+        return {name: value for name, value in vars(self).items() if name not in ("x", "ids")}
 
     def __call__(self, expert: Expert, positions: Positions, gamma: Floats, draws: Keys) -> Floats:
         """The squared error [M], summed over an image's values, of the images at ``positions`` [M].
@@ -82,12 +94,12 @@ class Losses:
         positions, gamma, draws = positions[filled], gamma[filled], draws[filled]
         noise = np.empty((rows, math.prod(self.x.shape[1:])))
         diffusion_noise(noise, self.seed, np.ascontiguousarray(self.ids[positions]), draws)
-        home = schedules.home(self.device)
+        home = schedules.home(self.place.device)
         x = placed(np.ascontiguousarray(self.x[positions]), home)
         eps, clock = placed(noise, home).view_as(x), placed(gamma, home)
         z = schedules.per_image(schedules.alpha(clock), x) * x
         z += schedules.per_image(schedules.sigma(clock), x) * eps
-        cond = None if self.labels is None else placed(self.labels[positions], self.device)
+        cond = None if self.labels is None else placed(self.labels[positions], self.place.device)
         begin = time.perf_counter()
         away = [schedules.widened(self._predicted(expert, z, clock, cond)) - eps for expert in experts]
         columns = [
@@ -99,5 +111,5 @@ class Losses:
         return products[:n_asked]
 
     def _predicted(self, expert: Expert, z: Tensor, clock: Tensor, cond: Tensor | None) -> Tensor:
-        given = z.to(self.dtype).to(self.device)
+        given = z.to(self.place.dtype).to(self.place.device)
         return ask(expert, given, clock, cond)

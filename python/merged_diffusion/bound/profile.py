@@ -141,16 +141,8 @@ def loss_profile(
     (leg,) = model.legs()
     place = machine.here(partial(scoring_rows, len(given)))
     losses = Losses.of(given, as_labels(labels, len(given), model, given.labels), seed, place)
-    is_asked = _asked(len(given), first + np.arange(len(grid)), stride)
-
-    def measure(positions: Positions, keep: Keep) -> None:
-        own = is_asked[positions]
-        images, points = np.nonzero(own)
-        draws = random_numbers.profile_draws(points + first)
-        rows = np.full(own.shape, np.nan)
-        rows[own] = losses(leg.expert, positions[images], grid[points], draws)
-        keep(positions, rows)
-
+    measure = LossRows(losses, leg.expert, grid, first, stride)
+    is_asked = measure.is_asked
     visits = max(int(is_asked.sum(axis=1).max()), 1)
     with ready([leg.expert], place):
         per_image = by_image(len(given), len(grid), measure, rows=place.rows // visits)
@@ -165,6 +157,35 @@ def loss_profile(
             expert=expert.name,
         )
     return Profile(grid, per_image, given.clusters)
+
+
+@dataclass(frozen=True, eq=False)
+class LossRows:
+    """Measures rows [G] of losses: at each ``stride``-th of the gammas [G], of which the first is ``first``.
+
+    It is a `Measure`, and travels to whoever measures.
+    """
+
+    losses: Losses
+    expert: Expert
+    gammas: Floats
+    first: int
+    stride: int
+
+    @property
+    def is_asked(self) -> npt.NDArray[np.bool_]:
+        """Which images meet which gammas [N, G]."""
+        return _asked(len(self.losses.data), self.first + np.arange(len(self.gammas)), self.stride)
+
+    def __call__(self, positions: Positions, keep: Keep) -> None:
+        """Measure the images at positions; NaN where one was not asked."""
+        own = self.is_asked[positions]
+        images, points = np.nonzero(own)
+        draws = random_numbers.profile_draws(points + self.first)
+        rows = np.full(own.shape, np.nan)
+        with ready([self.expert], self.losses.place):
+            rows[own] = self.losses(self.expert, positions[images], self.gammas[points], draws)
+        keep(positions, rows)
 
 
 def _asked(n_images: int, numbers: npt.NDArray[np.int64], stride: int) -> npt.NDArray[np.bool_]:

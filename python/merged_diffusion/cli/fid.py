@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from merged_diffusion.catalogue.sets import set_name
-from merged_diffusion.cli import completion, measure, options, output, shared_work, workers
+from merged_diffusion.cli import (
+    completion,
+    crews,
+    fid_reference,
+    measure,
+    options,
+    output,
+    shared_work,
+    workers,
+)
 from merged_diffusion.cli.progress import duration
 
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
     from merged_diffusion.quality.assess import Figure
-    from merged_diffusion.quality.feature_network import Extractor
     from merged_diffusion.quality.statistics import Known, Statistics
 
 EPILOG: Final = """\b
@@ -44,6 +52,7 @@ Examples:
 @measure.images
 @options.shard_of
 @options.store_at
+@crews.ray_at
 @shared_work.work
 @measure.network
 def command(given: options.Given) -> int:
@@ -53,7 +62,7 @@ def command(given: options.Given) -> int:
     reference are known. IMAGES is what sample writes (npz, zip, folder) or a set by its name. Distances fall
     as images are more: compare them at equal numbers only, and at 10,000 or more.
 
-    Several workers share the images in --work.
+    Several workers share the images in --work, or those of a cluster by --ray.
     """
     from merged_diffusion.quality.assess import describe
     from merged_diffusion.quality.measuring import absences, check, compare
@@ -66,9 +75,12 @@ def command(given: options.Given) -> int:
         workers.take_gpu(worker, given["device"])
         chosen = measure.chosen(given)
         network = {"device": place, "cache": cache, "rows": given["rows"], "like": chosen}
-        with shared_work.shared(given, worker, _identity(given, place, chosen)) as shared:
-            pairs = _yardsticks(given, network, shared)
-            known_by = _train_features(given, pairs[0], shared) if given["copies"] else None
+        begun = fid_reference.yardsticks(given, network)
+        recipe = partial(fid_reference.recipe, given, place, chosen, begun)
+        identity = _identity(given, place, chosen)
+        with shared_work.shared(given, worker, identity, recipe=recipe) as shared:
+            pairs = [(fid_reference.collected(given, one, used, shared), used) for one, used in begun]
+            known_by = fid_reference.train_features(given, pairs[0], shared) if given["copies"] else None
             known: list[Known | None] = []
             for statistics, extractor in pairs:
                 if data is not None:
@@ -79,7 +91,7 @@ def command(given: options.Given) -> int:
                     known.append(shared.features("images", chosen, extractor, observe))
             if not shared.tells():
                 return 0
-            train = _train(given, pairs[0], known_by) if given["copies"] else None
+            train = fid_reference.train_of(given, pairs[0], known_by) if given["copies"] else None
             figures: list[Figure] = []
             for position, (statistics, extractor) in enumerate(pairs):
                 cost = _cost(len(chosen), statistics, quiet=quiet)
@@ -147,103 +159,9 @@ def _cost(n: int, statistics: Statistics, *, quiet: bool) -> int:
     return cost.problems
 
 
-def _yardsticks(
-    given: options.Given, network: dict[str, Any], shared: shared_work.Shared
-) -> list[tuple[Statistics, Extractor]]:
-    """What the images are compared with: known statistics, a file of them, or other images."""
-    from merged_diffusion.catalogue.entries import known
-    from merged_diffusion.quality.assess import yardstick_features, yardsticks
-    from merged_diffusion.quality.features import extractor
-    from merged_diffusion.quality.kid import MAX_REFERENCE
-    from merged_diffusion.quality.statistics import collect
-    from merged_diffusion.quality.statistics_files import is_statistics, read_statistics
-
-    reference, features, cache = given["reference"], given["features"], given["cache"]
-    chosen: Data = network["like"]
-    is_known = reference in known()["data"]
-    if is_known and features in (None, *yardstick_features(reference)):
-        named = [pair for pair in yardsticks(reference, cache) if features in (None, pair[1])]
-        return [(found, extractor(name, **network)) for found, name in named]
-    if is_statistics(Path(reference), by_any_name=True):
-        found = read_statistics(Path(reference))
-        name = features or found.features or measure.by_kind(chosen)
-        return [(found, extractor(name, **network))]
-    # A set by its name stands for what models are trained on.
-    if is_known:
-        other = measure.loaded(reference, cache, {"split": "train"})
-    else:
-        other = _reference_images(reference, cache, chosen.levels)
-    used = extractor(features or measure.by_kind(chosen), **network)
-    stored = len(other) if given["copies"] else MAX_REFERENCE
-    with measure.progress(len(other), quiet=given["quiet"]) as observe:
-        if shared.kept is not None:
-            used.check(other)
-        there = shared.features("reference", other, used, observe)
-        return [(collect(other, used, stored, observe=observe, known=there), used)]
-
-
 def _identity(given: options.Given, place: str, chosen: Data) -> dict[str, Any]:
     """All that features depend on, beside the images that they are of."""
     asked = {name: given[name] for name in ("reference", "features", "copies")}
     settings = {"batch_size": given["rows"], "device": place}
     data = {"sha256": chosen.sha256, "n": len(chosen)}
     return {"command": "fid", "settings": settings, "asked": asked, "data": data}
-
-
-def _train_features(
-    given: options.Given, yardstick: tuple[Statistics, Extractor], shared: shared_work.Shared
-) -> Callable[[Data], Known] | None:
-    """Who has the features of all images of train, where workers have to compute them."""
-    from merged_diffusion.catalogue.entries import known
-    from merged_diffusion.quality.whole_train import place_of, train_split
-
-    statistics, extractor = yardstick
-    reference, cache = given["reference"], given["cache"]
-    if shared.kept is None or statistics.is_searchable or reference not in known()["data"]:
-        return None
-    path = place_of(reference, extractor.name, cache)
-    if shared.measuring.once("train-is-cached", lambda: [float(path.exists())])[0]:
-        return None
-    train = train_split(reference, cache)
-    with measure.progress(len(train), quiet=given["quiet"]) as observe:
-        found = shared.features("train", train, extractor, observe)
-    return None if found is None else lambda _: found
-
-
-def _train(
-    given: options.Given,
-    yardstick: tuple[Statistics, Extractor],
-    known_by: Callable[[Data], Known] | None = None,
-) -> Statistics | None:
-    """Statistics with the features of all images, where those of the yardstick hold some alone."""
-    from merged_diffusion.catalogue.entries import known
-    from merged_diffusion.errors import UsageError
-    from merged_diffusion.quality.whole_train import place_of, train_split, whole_train
-
-    statistics, extractor = yardstick
-    if statistics.is_searchable:
-        return None
-    reference, cache, quiet = given["reference"], given["cache"], given["quiet"]
-    if reference not in known()["data"]:
-        raise UsageError(
-            f"--copies, but {statistics.name} does not hold the features of all its images",
-            hint="name the images themselves, or a set, as --ref",
-        )
-    path = place_of(reference, extractor.name, cache)
-    if path.exists():
-        return whole_train(reference, extractor, cache)
-    n = len(train_split(reference, cache))
-    if not quiet:
-        output.say(f"note: features of all {n} images of {reference}/train, kept in {path} from now on")
-    with measure.progress(n, quiet=quiet) as observe:
-        return whole_train(reference, extractor, cache, observe, known_by)
-
-
-def _reference_images(reference: str, cache: Path | None, levels: int) -> Data:
-    """Images of as many levels, unless their file states others: what it states is refused later."""
-    from merged_diffusion.errors import UsageError
-
-    try:
-        return measure.loaded(reference, cache, {"levels": levels})
-    except UsageError:
-        return measure.loaded(reference, cache, {})

@@ -51,7 +51,7 @@ def command(given: options.Given) -> int:
 
     It is fitted to both experts' errors on train images that neither has seen, and chosen by exact runs on
     them. Beside it stand the threshold that was chosen likewise, one half of each expert, and both alone.
-    Several workers share the images in --work.
+    Several workers share the images in --work, or those of a cluster by --ray.
     """
     settings = Settings.of(given)
     if settings.split != "test":

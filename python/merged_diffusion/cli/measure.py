@@ -17,6 +17,7 @@ from merged_diffusion.cli import options, output
 if TYPE_CHECKING:
     from merged_diffusion.data import Data
     from merged_diffusion.quality.feature_network import Extractor
+    from merged_diffusion.quality.feature_rows import ImageSource
 
 FEATURES: Final = ("inception", "digits", "photos", "scenes", "pixels")
 CIFAR_SIZE: Final = 32
@@ -55,11 +56,18 @@ def loaded(source: str, cache: Path | None, selection: dict[str, Any]) -> Data:
     return load_data(source, cache=cache, **selection).select(limit, ids)
 
 
+def source(given: options.Given) -> ImageSource:
+    """Where the images are that a command names."""
+    from merged_diffusion.quality.feature_rows import ImageSource
+
+    selection = {name: given[name] for name in ("split", "levels", "variant")}
+    selection["split"] = selection["split"] or "test"
+    return ImageSource(given["images"], given["cache"], selection, given["limit"], given["ids"])
+
+
 def chosen(given: options.Given) -> Data:
     """The images that a command names."""
-    selection = {name: given[name] for name in ("split", "levels", "variant", "limit", "ids")}
-    selection["split"] = selection["split"] or "test"
-    return loaded(given["images"], given["cache"], selection)
+    return source(given).load()
 
 
 def by_kind(data: Data) -> str:

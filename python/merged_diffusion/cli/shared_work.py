@@ -1,7 +1,8 @@
 """Workers of ``threshold``, ``gate`` and ``fid``, which decide from what all of them measure.
 
 Each measures a share and waits for the rows of the others, in a directory that all see (``--work``). The
-first worker tells the result; where it is gone, the first of the others.
+first worker tells the result; where it is gone, the first of the others. With ``--ray`` this process alone
+decides, keeps and tells, and the workers of a cluster measure for it.
 """
 
 from __future__ import annotations
@@ -9,24 +10,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from merged_diffusion.cli import options, output, workers
+from merged_diffusion.cli import crews, options, output, workers
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.settings import Settings
 
 if TYPE_CHECKING:
     from merged_diffusion.data.images import Data
+    from merged_diffusion.jobs.crew import Recipe
     from merged_diffusion.jobs.measuring_images import Measuring
     from merged_diffusion.jobs.plan import Plan
     from merged_diffusion.jobs.shared_measuring import SharedMeasuring
     from merged_diffusion.quality.feature_network import Extractor
     from merged_diffusion.quality.statistics import Known
-    from merged_diffusion.scores.by_image import Keep, Positions
+    from merged_diffusion.scores.named_objects import ByName
 
 work = click.option(
     "--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
@@ -43,6 +47,7 @@ def worker_of(given: options.Given) -> workers.Worker:
     UsageError
         There are several and no directory in common, or the options contradict each other.
     """
+    crews.check(given, os.environ)
     worker = workers.worker_share(given["shard"], os.environ)
     workers.store_address(worker, given["store"], os.environ)
     if worker.shard[1] > 1 and given["work"] is None:
@@ -79,15 +84,14 @@ class Shared:
         if self.kept is None:
             return None
 
-        def measured(positions: Positions, keep: Keep) -> None:
-            for first in range(0, len(positions), extractor.rows):
-                part = positions[first : first + extractor.rows]
-                keep(part, extractor(data.images[part]))
-                observe(len(part))
+        from merged_diffusion.quality.feature_rows import FeatureRows
 
         stage = f"{name}-{extractor.name}-{extractor.sha256[:8]}"
-        whole = self.kept.whole()
-        return whole.rows(stage, data, extractor.dim, measured, rows=extractor.rows, is_steady=True).at
+        measure, rows = FeatureRows(extractor, data), extractor.rows
+        found = self.kept.whole().rows(
+            stage, data, extractor.dim, measure, rows=rows, is_steady=True, observe=observe
+        )
+        return found.at
 
     def tells(self) -> bool:
         """Once all is measured."""
@@ -123,25 +127,32 @@ def shared(
     identity: Mapping[str, object],
     plan: Plan | None = None,
     *,
+    recipe: Callable[[], tuple[Recipe, ByName]],
     file: Path | None = None,
 ) -> Iterator[Shared]:
     """The directory of ``--work``, open; without one, measuring is this process's alone.
 
-    The result goes to ``file``.
+    With ``--ray`` there is one all the same, which nobody keeps, and workers make by the ``recipe`` what they
+    know by these names. The result goes to ``file``.
     """
     where: Path | None = given["work"]
-    if where is None:
+    if where is None and given["ray"] is None:
         yield Shared(None, worker, quiet=given["quiet"])
         return
     from merged_diffusion.jobs.shared_measuring import SharedMeasuring
-
-    blocks = workers.blocks_of(worker, given["store"], os.environ, quiet=given["quiet"])
 
     def tell(text: str) -> None:
         if not given["quiet"]:
             output.say(f"note: {text}")
 
-    with SharedMeasuring(where, identity, blocks, plan, file=file, tell=tell) as kept:
+    with ExitStack() as opened:
+        made, names = (None, None) if given["ray"] is None else recipe()
+        if where is None:
+            where = Path(opened.enter_context(TemporaryDirectory(prefix="merged-diffusion-"))) / "work"
+        blocks = opened.enter_context(crews.blocks_of(worker, given, lambda: cast("Recipe", made)))
+        kept = opened.enter_context(
+            SharedMeasuring(where, identity, blocks, plan, file=file, tell=tell, names=names)
+        )
         for note in [] if given["quiet"] else kept.notes:
             output.say(f"note: {note}")
         found = Shared(kept, worker, quiet=given["quiet"])
@@ -166,6 +177,7 @@ def tuned(
     from merged_diffusion.jobs.plan import place
     from merged_diffusion.jobs.threads import configured
     from merged_diffusion.thresholds.auto import without_threshold
+    from merged_diffusion.thresholds.choice_recipe import ChoiceRecipe
 
     quiet = given["quiet"] or not worker.speaks
     with output.remarks(quiet=quiet):
@@ -176,7 +188,8 @@ def tuned(
             plan.check_experts()
             for note in () if quiet else plan.notes:
                 output.say(f"note: {note}")
-            with shared(given, worker, own, plan, file=file) as found:
+            recipe = partial(ChoiceRecipe.of, plan, given["tune_data"], given["tune_limit"])
+            with shared(given, worker, own, plan, recipe=recipe, file=file) as found:
                 yield (
                     plan,
                     found,
@@ -193,19 +206,14 @@ def tuned(
 
 def identity(command: str, plan: Plan, given: options.Given, *names: str) -> dict[str, object]:
     """All that the numbers of a command depend on; ``names`` are those of its own options."""
+    from merged_diffusion.data.images import ids_sha256
+
     own = {name: given[name] for name in ("tune_data", "tune_limit", *names)}
-    found = plan.describe() | {"command": command, "asked": own, "chosen": chosen(plan.data)}
+    found = plan.describe() | {"command": command, "asked": own, "chosen": ids_sha256(plan.data)}
     # Files of one name may hold other images on another machine, or later; a set by its name is checked.
     if given["work"] is not None and given["tune_data"] is not None:
         from merged_diffusion.thresholds.auto import tuning_data
 
         tune = tuning_data(plan.settings, given["tune_data"], given["tune_limit"])
-        found["tune"] = {"sha256": tune.sha256, "chosen": chosen(tune)}
+        found["tune"] = {"sha256": tune.sha256, "chosen": ids_sha256(tune)}
     return found
-
-
-def chosen(data: Data) -> str:
-    """Which images of its set: a hash of their ids."""
-    import hashlib
-
-    return hashlib.sha256(data.ids.astype("<i8").tobytes()).hexdigest()

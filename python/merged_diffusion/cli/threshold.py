@@ -51,7 +51,8 @@ def command(given: options.Given) -> int:
 
     Instead of a search over thresholds it takes one look at each expert's losses and one solve, and confirms
     the best by exact runs. Of three experts and more the thresholds of the least bound and those near them
-    are run exactly, each with the seconds that it takes. Several workers share the images in --work.
+    are run exactly, each with the seconds that it takes. Several workers share the images in --work, or those
+    of a cluster by --ray.
     """
     settings = Settings.of(given)
     if settings.split != "test":

@@ -158,6 +158,11 @@ def content_sha256(images: npt.NDArray[np.uint8], levels: int) -> str:
     return digest.hexdigest()
 
 
+def ids_sha256(data: Data) -> str:
+    """Which images of its set these are."""
+    return hashlib.sha256(data.ids.astype("<i8").tobytes()).hexdigest()
+
+
 def make_data(
     name: str,
     split: str,

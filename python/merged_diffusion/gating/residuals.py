@@ -22,6 +22,7 @@ from merged_diffusion.bound.profile import error_of
 from merged_diffusion.errors import SolveError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.scores.by_image import ByImage, Keep, Positions, here
+from merged_diffusion.scores.prepared import ready
 from merged_diffusion.soft_gate import Floats
 
 GOLDEN: Final = (5**0.5 - 1) / 2
@@ -68,16 +69,9 @@ def measure(
     SolveError
         A residual is not finite.
     """
-    n = len(losses.x)
-    images = np.repeat(np.arange(n), visits)
-    turn = np.tile(np.arange(visits), n)
-    gamma = start + (end - start) * (turn + (images * GOLDEN) % 1.0) / visits
-
-    def asked(positions: Positions, keep: Keep) -> None:
-        own = np.isin(images, positions)
-        draws = random_numbers.profile_draws(turn[own])
-        keep(positions, losses.products(experts, images[own], gamma[own], draws).reshape(len(positions), -1))
-
+    n = len(losses.data)
+    asked = ProductRows(losses, experts, start, end, visits)
+    images, _, gamma = visited(np.arange(n), start, end, visits)
     products = by_image(n, 3 * visits, asked, rows=losses.rows.number // visits).reshape(-1, 3)
     if not np.isfinite(products).all():
         where = int(np.flatnonzero(~np.isfinite(products).all(axis=1))[0])
@@ -101,3 +95,34 @@ def measure(
     influence = np.zeros((n, n_bins))
     np.add.at(influence, (images, number), (gain - w[number] * curvature) / (count * bent)[number])
     return Shares(mean(gamma), w, error_of(influence, clusters), bent, 2 * len(images))
+
+
+@dataclass(frozen=True, eq=False)
+class ProductRows:
+    """Measures rows [3 V] of residual products of two experts, at each of V ``visits`` of an image.
+
+    It is a `Measure`, and travels to whoever measures.
+    """
+
+    losses: Losses
+    experts: tuple[Expert, Expert]
+    start: float
+    end: float
+    visits: int
+
+    def __call__(self, positions: Positions, keep: Keep) -> None:
+        """Measure the images at positions."""
+        images, turn, gamma = visited(positions, self.start, self.end, self.visits)
+        draws = random_numbers.profile_draws(turn)
+        with ready(self.experts, self.losses.place):
+            found = self.losses.products(self.experts, images, gamma, draws)
+        keep(positions, found.reshape(len(positions), -1))
+
+
+def visited(
+    positions: Positions, start: float, end: float, visits: int
+) -> tuple[Positions, Positions, Floats]:
+    """Which image each visit is of, the how manieth of it, and at which gamma [M V]."""
+    images = np.repeat(positions, visits)
+    turn = np.tile(np.arange(visits), len(positions))
+    return images, turn, start + (end - start) * (turn + (images * GOLDEN) % 1.0) / visits

@@ -15,26 +15,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import combinations_with_replacement, pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from merged_diffusion.bound import random_numbers
 from merged_diffusion.bound.losses import Losses
-from merged_diffusion.errors import SolveError, UsageError
+from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.weights_hash import weights_sha256
 from merged_diffusion.gating.fit import FIRM, SPACING
 from merged_diffusion.gating.gate_choice import VISITS, chosen
-from merged_diffusion.gating.residuals import BIN, GOLDEN
+from merged_diffusion.gating.simplex_products import measure
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import Convention, MergedModel, as_model
 from merged_diffusion.roles import roles_of
-from merged_diffusion.scores.by_image import ByImage, Keep, Positions, here
 from merged_diffusion.scores.defaults import EXACT, SEED
 from merged_diffusion.scores.inputs import Images, as_data, as_labels, examples
 from merged_diffusion.scores.prepared import prepared
@@ -131,71 +128,6 @@ def agreed(measuring: Measuring, name: str, gate: SimplexGate) -> SimplexGate:
     """The gate as whoever was first has it: machines may differ in the last bits of a least square."""
     rows = np.array(measuring.once(name, lambda: np.ravel(gate.coefficients).tolist()))
     return replace(gate, coefficients=tuple(map(tuple, rows.reshape(-1, gate.n_experts).tolist())))
-
-
-def measure(
-    losses: Losses,
-    experts: Sequence[Expert],
-    ranges: Sequence[tuple[float, float]],
-    visits: int,
-    by_image: ByImage = here,
-) -> tuple[Floats, Floats, int]:
-    """Edges of bins [B + 1], mean residual products [B, N, N], NaN of who may not be asked; evaluations.
-
-    Bins end where a range does, and are at most 0.5 wide. Every image is asked ``visits`` times;
-    ``by_image`` measures the images.
-    """
-    n_images, n = len(losses.x), len(experts)
-    images = np.repeat(np.arange(n_images), visits)
-    turn = np.tile(np.arange(visits), n_images)
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    gamma = low + (high - low) * (turn + (images * GOLDEN) % 1.0) / visits
-    edges = np.concatenate(
-        [
-            np.linspace(a, b, int(np.ceil((b - a) / BIN)) + 1)[:-1]
-            for a, b in pairwise(np.unique(np.array(ranges)))
-        ]
-        + [[high]]
-    )
-    number = np.clip(np.searchsorted(edges, gamma, side="right") - 1, 0, len(edges) - 2)
-    found = np.full((len(edges) - 1, n, n), np.nan)
-    middle, spent = (edges[:-1] + edges[1:]) / 2, 0
-    who = np.array([[a <= g <= b for a, b in ranges] for g in middle])
-    groups = [
-        (members, own)
-        for group in np.unique(who, axis=0)
-        for members in [np.flatnonzero(group).tolist()]
-        for own in [np.flatnonzero((who[number] == group).all(axis=1))]
-        if members and len(own)
-    ]
-    n_pairs = n * (n + 1) // 2
-
-    def asked(positions: Positions, keep: Keep) -> None:
-        found = np.full((n_images * visits, n_pairs), np.nan)
-        is_wanted = np.isin(images, positions)
-        for members, every in groups:
-            own = every[is_wanted[every]]
-            if len(own):
-                drawn = random_numbers.profile_draws(turn[own])
-                products = losses.products([experts[i] for i in members], images[own], gamma[own], drawn)
-                found[own, : products.shape[1]] = products
-        keep(positions, found[is_wanted].reshape(len(positions), -1))
-
-    rows = by_image(n_images, n_pairs * visits, asked, rows=losses.rows.number // visits)
-    for members, own in groups:
-        pairs = list(combinations_with_replacement(members, 2))
-        products = rows.reshape(-1, n_pairs)[own, : len(pairs)]
-        if not np.isfinite(products).all():
-            at = float(gamma[own][~np.isfinite(products).all(axis=1)][0])
-            names = ", ".join(experts[i].name for i in members)
-            raise SolveError(f"a residual of {names} is not finite at gamma = {at:.4g}", gamma=at)
-        spent += len(own) * len(members)
-        counts = np.bincount(number[own], minlength=len(middle))
-        for (i, j), column in zip(pairs, products.T, strict=True):
-            total = np.bincount(number[own], column, minlength=len(middle))
-            is_met = counts > 0
-            found[is_met, i, j] = found[is_met, j, i] = total[is_met] / counts[is_met]
-    return edges, found, spent
 
 
 def fitted(edges: Floats, products: Floats, ranges: Sequence[tuple[float, float]]) -> SimplexGate:

@@ -23,12 +23,13 @@ Keep = Callable[[Key, Any, Versions | None], object]
 
 @dataclass(frozen=True)
 class Spent:
-    """What a task took: seconds, those outside of the network, and evaluations of networks."""
+    """What a task took: seconds, those outside of the network, evaluations of networks, calls by leg."""
 
     seconds: float = 0.0
     seconds_outside_network: float = 0.0
     evaluations: int = 0
     time_profile: TimeProfile | None = None
+    calls: tuple[int, ...] = ()
 
 
 class Task(Protocol):

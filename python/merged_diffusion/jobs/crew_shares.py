@@ -59,7 +59,7 @@ class CrewShares:
     shard: tuple[int, int] = field(default=(0, 1), init=False)
     answers_for: tuple[int, int] = field(default=(0, 1), init=False)
     _workers: dict[int, CrewWorker] = field(default_factory=dict, init=False)
-    _given: tuple[CrewWorker, str, frozenset[int], int] | None = field(default=None, init=False)
+    _given: tuple[CrewWorker, Work, frozenset[int], int] | None = field(default=None, init=False)
     _spoilt: dict[str, Exception] = field(default_factory=dict, init=False)  # by work
     _done: ToldImages = field(default_factory=ToldImages, init=False)
     _refused: dict[int, Exception] = field(default_factory=dict, init=False)  # workers that keep their place
@@ -103,8 +103,9 @@ class CrewShares:
         if self._given is None:
             raise RuntimeError("a task without a mask")
         (worker, work, units, n), self._given = self._given, None
-        expected = None if worker.speed is None else n / worker.speed
-        worker.block = WorkerBlock(work, units, n, self._listened, expected, keep, ended)
+        speed = worker.speeds.get(work.pace)
+        expected = None if speed is None else n / speed
+        worker.block = WorkerBlock(work.name, work.pace, units, n, self._listened, expected, keep, ended)
         worker.heard = self._listened
         self.pool.give(worker.number, task)
 
@@ -115,7 +116,7 @@ class CrewShares:
             block = frozenset(units[at : at + size])
             mask = work.mask(sorted(block))
             at += size
-            self._given = worker, work.name, block, int(mask.sum())
+            self._given = worker, work, block, int(mask.sum())
             yield mask
             self._given = None
 
@@ -128,13 +129,14 @@ class CrewShares:
             self._recruit(math.ceil(left / least_units(work)))
             ready = [worker for worker in self._workers.values() if worker.is_ready]
             free = [worker for worker in ready if worker.block is None]
-            for worker in sorted(free, key=lambda one: -(one.speed or math.inf)):
+            for worker in sorted(free, key=lambda one: -one.speeds.get(work.pace, math.inf)):
                 # Those that load their networks will be there, too.
                 everyone = self._workers.values()
-                others = [o.speed for o in everyone if o is not worker and not (o.block and o.block.is_late)]
-                known = [speed for speed in others if speed is not None]
+                others = [o for o in everyone if o is not worker and not (o.block and o.block.is_late)]
+                known = [o.speeds[work.pace] for o in others if work.pace in o.speeds]
                 # Those that are free and faster were asked before, and the others are at work.
-                size = next_units(work, left, worker.speed, known, len(others) - len(known), lambda _: True)
+                own, n_unknown = worker.speeds.get(work.pace), len(others) - len(known)
+                size = next_units(work, left, own, known, n_unknown, lambda _: True)
                 if size:
                     return worker, min(size, left)
             if not ready and self.clock() - begin > PATIENCE_SECONDS:
@@ -197,7 +199,7 @@ class CrewShares:
             case Items(items):
                 self._keep(worker, items)
             case Ended(spent, seconds) if block is not None:
-                worker.speed, worker.block = block.n_images / max(seconds, 1e-9), None
+                worker.speeds[block.pace], worker.block = block.n_images / max(seconds, 1e-9), None
                 block.ended(spent)
             case Failed(error) if block is None:
                 self._refuse(worker, error)

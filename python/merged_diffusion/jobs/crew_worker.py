@@ -7,7 +7,7 @@ there is to say is not late.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from merged_diffusion.jobs.block_sizes import seconds_allowed
@@ -22,6 +22,7 @@ class WorkerBlock:
     """Units of a work that a worker is at."""
 
     work: str
+    pace: str
     units: frozenset[int]
     n_images: int
     begun: float
@@ -42,7 +43,7 @@ class CrewWorker:
     where: str = ""
     is_ready: bool = False
     versions: Versions | None = None  # where they are others than here
-    speed: float | None = None  # images a second, of its last block
+    speeds: dict[str, float] = field(default_factory=dict)  # images a second, of its last block of a pace
     block: WorkerBlock | None = None
 
     def hangs(self, now: float, n_lost: int) -> float | None:

@@ -8,7 +8,6 @@ cut short, they are scaled, and the tally says from how many images (``scaled_fr
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,12 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion.jobs.blocks import Mask, Work
+from merged_diffusion.jobs.crew import Crew, Key, Spent
+from merged_diffusion.jobs.exact_task import Exact, ExactTask
 from merged_diffusion.jobs.kept_rows import KeptRows
 from merged_diffusion.jobs.plan import Plan
-from merged_diffusion.likelihood import Likelihood, log_likelihoods
+from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.likelihood_options import Options
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.runs import Run
+from merged_diffusion.runs.environment import Versions
+from merged_diffusion.scores.named_objects import ByName
 from merged_diffusion.scores.record import Record
 
 
@@ -43,10 +46,16 @@ class ExactGroup:
         *,
         progress: bool = False,
         sign: Callable[[], object] = lambda: None,
+        crew: Crew | None = None,
+        names: ByName | None = None,
     ) -> None:
+        """``crew``: who scores in the place of this process, and knows experts and images by ``names``."""
         self._sign = sign
-        self._plan, self._models, self._options, self._labels = plan, models, options, labels
+        self._plan, self._models, self._options = plan, models, options
         self._progress = progress
+        self._exact = Exact(models, plan.data, options, labels)
+        self._crew, self._stage = crew, f"{place}/{'+'.join(models)}"
+        self._sent = b"" if crew is None or names is None else names.dumps(self._exact)
         self._open = ExitStack()
         first, *_ = models
         # Of a block, by its first image: images scored, evaluations, and network calls by leg.
@@ -97,38 +106,30 @@ class ExactGroup:
 
         ids = self._plan.data.ids
         left = np.sum([np.isin(ids, own) for own in wanted.values()], axis=0)
-        spent, heard = np.zeros(len(ids)), time.perf_counter()
+        spent = np.zeros(len(ids))
 
-        def keep(name: str, record: Record) -> None:
-            nonlocal heard
-            self._runs[name].append(record)
-            now = time.perf_counter()
+        def keep(name: str, record: Record, seconds: float, versions: Versions | None = None) -> None:
+            self._runs[name].append(record, versions)
             at = np.flatnonzero(ids == record.id)
-            spent[at] += now - heard
+            spent[at] += seconds
             left[at] -= 1
-            heard = now
             if not left[at].any():
                 self._seconds.append(at, spent[at, None])
             self._sign()
 
-        found = next(
-            iter(
-                log_likelihoods(
-                    self._models,
-                    self._plan.data.where(every),
-                    self._options,
-                    labels=None if self._labels is None else self._labels[every],
-                    wanted=wanted,
-                    on_record=keep,
-                    progress=self._progress,
-                ).values()
-            )
-        )
-        calls = np.asarray(found.tally["calls"], dtype=np.float64)
-        block = [float(every.sum()), float(found.tally["evaluations"]), *calls]
-        self._costs.append(np.flatnonzero(every)[:1], np.array([block]))
-        self._costs.flush()
-        self._seconds.flush()
+        def told(key: Key, item: tuple[Record, float], versions: Versions | None) -> None:
+            keep(key[1], *item, versions)
+
+        def ended(found: Spent) -> None:
+            block = np.array([[float(every.sum()), float(found.evaluations), *map(float, found.calls)]])
+            self._costs.append(np.flatnonzero(every)[:1], block)
+            self._costs.flush()
+            self._seconds.flush()
+
+        if self._crew is None:
+            ended(self._exact.score(wanted, keep, progress=self._progress))
+        else:
+            self._crew.begin(ExactTask(self._stage, self._sent, wanted), told, ended)
 
     def likelihoods(self) -> dict[str, Likelihood]:
         """Of all images, from the records of all workers."""

@@ -57,10 +57,11 @@ class RayProcess:
     def _work(self) -> None:
         recipe: Recipe = self._asked.get()
         try:
+            from merged_diffusion.experts.checks import checked_once
             from merged_diffusion.jobs.threads import configured
             from merged_diffusion.runs.environment import versions
 
-            with configured(threads=recipe.threads, deterministic=recipe.deterministic):
+            with configured(threads=recipe.threads, deterministic=recipe.deterministic), checked_once():
                 plans = recipe.made()
                 self._said.put(Ready(versions(), socket.gethostname()))
                 while True:

@@ -7,7 +7,6 @@ measured stays, so a command that was stopped goes on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -15,16 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import numpy as np
-
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import MergedDiffusionError, RunCorruptError, RunMismatchError, StorageError
+from merged_diffusion.errors import MergedDiffusionError, RunMismatchError, StorageError
 from merged_diffusion.jobs.blocks import ALONE, Blocks, FixedShare, JointShare, Work
 from merged_diffusion.jobs.exact_group import ExactGroup, folder_of
+from merged_diffusion.jobs.first_numbers import first_numbers
 from merged_diffusion.jobs.kept_rows import KeptRows
 from merged_diffusion.jobs.measuring_images import Labels, groups_of
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.presence import Presence
+from merged_diffusion.jobs.row_stage import RowStage
 from merged_diffusion.jobs.telling import Telling
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.likelihood_options import Options
@@ -36,7 +35,8 @@ from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.places import make, unmake
 from merged_diffusion.runs.settings_file import FORMAT, differences, json_text, listed, read_settings
 from merged_diffusion.sampling.parts import share_lock
-from merged_diffusion.scores.by_image import ByImage, Floats, Measure, Positions
+from merged_diffusion.scores.by_image import ByImage, Floats, Measure
+from merged_diffusion.scores.named_objects import ByName
 
 SETTINGS: Final = "settings.json"
 PACKAGE: Final = "merged_diffusion"
@@ -68,11 +68,19 @@ class Stage:
         return measured
 
     def rows(
-        self, name: str, data: Data, width: int, measure: Measure, *, rows: int = 1, is_steady: bool = False
+        self,
+        name: str,
+        data: Data,
+        width: int,
+        measure: Measure,
+        *,
+        rows: int = 1,
+        is_steady: bool = False,
+        observe: Callable[[int], object] = lambda _: None,
     ) -> KeptRows:
-        """The same, to be read in parts; all rows are there."""
+        """The same, to be read in parts; all rows are there. ``observe`` gets the number of new ones."""
         at_once = len(data) if is_steady else CALLS * max(rows, 1)
-        return self.whole.rows(f"{self.place}{name}", data, width, measure, max(rows, 1), at_once)
+        return self.whole.rows(f"{self.place}{name}", data, width, measure, max(rows, 1), at_once, observe)
 
     def once(self, name: str, find: Callable[[], Sequence[float]]) -> list[float]:
         """Numbers of whoever was first."""
@@ -97,7 +105,8 @@ class SharedMeasuring:
     """The folder of a command, open for worker I of N.
 
     ``identity`` is all that the numbers depend on; ``plan`` the experts and settings of exact runs; the
-    result goes to ``file``; ``tell`` gets a line about workers that give no sign.
+    result goes to ``file``; ``tell`` gets a line about workers that give no sign. Where the blocks are a
+    crew's, its workers have the experts and the images by ``names``, and this process keeps what they say.
     """
 
     def __init__(
@@ -109,6 +118,7 @@ class SharedMeasuring:
         *,
         file: Path | None = None,
         tell: Callable[[str], object] = lambda _: None,
+        names: ByName | None = None,
     ) -> None:
         """Begin, or go on.
 
@@ -121,6 +131,7 @@ class SharedMeasuring:
             It cannot be written.
         """
         self.path, self._plan, self._file, self._tell = path, plan, file, tell
+        self._names = names
         is_fixed = isinstance(blocks, FixedShare) and blocks.shard[1] > 1
         self.blocks: Blocks = JointShare(blocks.shard) if is_fixed else blocks
         self.shard = blocks.shard
@@ -184,39 +195,40 @@ class SharedMeasuring:
         """The command, by whose names all is kept."""
         return Stage(self)
 
-    def rows(self, name: str, data: Data, width: int, measure: Measure, rows: int, at_once: int) -> KeptRows:
+    def rows(
+        self,
+        name: str,
+        data: Data,
+        width: int,
+        measure: Measure,
+        rows: int,
+        at_once: int,
+        observe: Callable[[int], object],
+    ) -> KeptRows:
         """The rows of all images, once they are there; ``measure`` is given so many at once, at most."""
         kept = self._open.enter_context(KeptRows(self.path / name, data, width, self.shard))
-        is_at_work = self.presence.is_at_work
-        work = Work(f"{self.path.name}/{name}", len(data), 1, rows, kept.done, is_at_work, pace=name)
 
-        def keep(positions: Positions, found: Floats) -> None:
-            kept.append(positions, found)
+        def heard(n: int) -> None:
             self.presence.sign()
+            observe(n)
 
+        stage = RowStage(name, kept, measure, at_once, heard)
+        is_at_work, crew = self.presence.is_at_work, self.blocks.crew
+        work = Work(f"{self.path.name}/{name}", len(data), 1, rows, stage.done, is_at_work, pace=name)
+        sent = b"" if crew is None or self._names is None else self._names.dumps(measure)
         for taken in self.blocks.passes:
             for mask in taken(work):
-                positions = np.flatnonzero(mask)
-                for first in range(0, len(positions), at_once):
-                    measure(positions[first : first + at_once], keep)
-                kept.flush()
+                if crew is None:
+                    stage.take(mask)
+                else:
+                    stage.hand_out(mask, crew, sent)
+        kept.flush()
         return kept
 
     def once(self, name: str, find: Callable[[], Sequence[float]]) -> list[float]:
         """Numbers as whoever was first found them; others need not look."""
-        folder, file = (self.path / name).parent, f"{folder_of(Path(name).name)}.json"
-        found = _numbers(folder / file)
-        if found is not None:
-            return found
-        own = [float(value) for value in find()]
-        make(folder)
-        with locked(self._folder, SETTINGS):
-            found = _numbers(folder / file)
-            if found is None:
-                found = own
-                with Directory(folder) as directory:
-                    directory.write(file, json.dumps(own).encode())
-        return found
+        path = (self.path / name).with_name(f"{folder_of(Path(name).name)}.json")
+        return first_numbers(path, find, lambda: locked(self._folder, SETTINGS))
 
     def likelihoods(
         self,
@@ -244,6 +256,8 @@ class SharedMeasuring:
                         self.shard,
                         progress=progress,
                         sign=self.presence.sign,
+                        crew=self.blocks.crew,
+                        names=self._names,
                     )
                 )
                 for group in groups
@@ -280,15 +294,3 @@ class SharedMeasuring:
             with locked(self._folder, SETTINGS):
                 if set(self._folder.names()) <= own:
                     self._folder.remove(sorted(own))
-
-
-def _numbers(path: Path) -> list[float] | None:
-    try:
-        found = json.loads(path.read_bytes())
-        return [float(value) for value in found]
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise RunCorruptError(
-            f"{path}: holds no numbers that this package wrote", hint="remove it", file=str(path)
-        ) from error

@@ -15,12 +15,12 @@ import numpy as np
 
 from merged_diffusion.catalogue.cache import cached
 from merged_diffusion.catalogue.entries import known
-from merged_diffusion.data import load_data
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import DataError, UsageError
 from merged_diffusion.quality.calibration import Calibration
 from merged_diffusion.quality.copies import own_nearness
 from merged_diffusion.quality.feature_network import Extractor
+from merged_diffusion.quality.feature_rows import ImageSource
 from merged_diffusion.quality.manifolds import rounded
 from merged_diffusion.quality.statistics import Known, Observer, Statistics, collect
 from merged_diffusion.quality.statistics_files import read_statistics, write_statistics
@@ -80,8 +80,13 @@ def whole_train(
 
 def train_split(data_name: str, cache: str | Path | None = None) -> Data:
     """The images that models of a known set are trained on."""
+    return train_source(data_name, cache).load()
+
+
+def train_source(data_name: str, cache: str | Path | None = None) -> ImageSource:
+    """Where they are."""
     name, _, variant = data_name.partition("-")
-    return load_data(name, "train", cache=cache, variant=variant or None)
+    return ImageSource(name, cache, {"split": "train", "variant": variant or None})
 
 
 def _is_current(found: Statistics, data_name: str, extractor: Extractor) -> bool:

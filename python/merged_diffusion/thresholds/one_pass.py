@@ -119,20 +119,7 @@ def one_pass(
     """
     place = options.machine.here(partial(scoring_rows, len(data)))
     fewer = Rows(place.rows, place.device)
-
-    def measure(positions: Positions, keep: Keep) -> None:
-        is_wanted = np.isin(np.arange(len(data)), positions)
-        own = data if is_wanted.all() else data.where(is_wanted)
-        classes = None if labels is None else labels[is_wanted]
-
-        def passed(position: int, row: Floats) -> None:
-            keep(positions[[position]], row[None])
-
-        while True:
-            with fewer.attempt() as rows:
-                at = replace(place, rows=rows)
-                return _Pass(experts, parts, own, classes, gammas, options, at, passed).run()
-
+    measure = PassRows(experts, parts, data, gammas, options, labels, place, fewer)
     with ready(experts, place):
         found = by_image(len(data), len(gammas) + 1, measure, rows=place.rows, is_steady=True)
     nats, evaluations = np.ascontiguousarray(found[:, :-1]), found[:, -1]
@@ -144,6 +131,39 @@ def one_pass(
         )
     bits = _core.bits_per_dim(nats[is_solved].ravel(), math.prod(data.images.shape[1:]))
     return OnePass(bits.reshape(-1, len(gammas)), is_solved, int(evaluations.sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class PassRows:
+    """Measures rows [E + 1]: nats at every threshold, and evaluations; NaN of an image that failed.
+
+    It is a `Measure`, and travels to whoever measures.
+    """
+
+    experts: tuple[Expert, Expert]
+    parts: tuple[float, float, float, float]
+    data: Data
+    gammas: Floats
+    options: Options
+    labels: npt.NDArray[np.int64] | None
+    place: Place
+    fewer: Rows
+
+    def __call__(self, positions: Positions, keep: Keep) -> None:
+        """Solve the images at positions, and hand on each row as it is there."""
+        is_wanted = np.isin(np.arange(len(self.data)), positions)
+        own = self.data if is_wanted.all() else self.data.where(is_wanted)
+        classes = None if self.labels is None else self.labels[is_wanted]
+
+        def passed(position: int, row: Floats) -> None:
+            keep(positions[[position]], row[None])
+
+        with ready(self.experts, self.place):
+            while True:
+                with self.fewer.attempt() as rows:
+                    at = replace(self.place, rows=rows)
+                    asked = (self.experts, self.parts, own, classes, self.gammas, self.options, at)
+                    return _Pass(*asked, passed).run()
 
 
 class _Pass:

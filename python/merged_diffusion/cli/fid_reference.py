@@ -1,0 +1,172 @@
+"""What ``fid`` compares images with: statistics, other images, and all of train for copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from merged_diffusion.cli import measure, options, output, shared_work
+
+if TYPE_CHECKING:
+    from merged_diffusion.data import Data
+    from merged_diffusion.jobs.crew import Recipe
+    from merged_diffusion.quality.feature_network import Extractor
+    from merged_diffusion.quality.feature_rows import ImageSource
+    from merged_diffusion.quality.statistics import Known, Statistics
+    from merged_diffusion.scores.named_objects import ByName
+
+    Yardstick = Statistics | tuple[ImageSource, Data]
+
+
+def yardsticks(given: options.Given, network: dict[str, Any]) -> list[tuple[Yardstick, Extractor]]:
+    """What the images are compared with: known statistics, a file of them, or other images."""
+    from merged_diffusion.catalogue.entries import known
+    from merged_diffusion.quality.assess import yardstick_features
+    from merged_diffusion.quality.assess import yardsticks as known_yardsticks
+    from merged_diffusion.quality.features import extractor
+    from merged_diffusion.quality.statistics_files import is_statistics, read_statistics
+
+    reference, features, cache = given["reference"], given["features"], given["cache"]
+    chosen: Data = network["like"]
+    if reference in known()["data"] and features in (None, *yardstick_features(reference)):
+        named = [pair for pair in known_yardsticks(reference, cache) if features in (None, pair[1])]
+        return [(found, extractor(name, **network)) for found, name in named]
+    if is_statistics(Path(reference), by_any_name=True):
+        found = read_statistics(Path(reference))
+        name = features or found.features or measure.by_kind(chosen)
+        return [(found, extractor(name, **network))]
+    other = _reference_images(reference, cache, chosen.levels)
+    return [(other, extractor(features or measure.by_kind(chosen), **network))]
+
+
+def collected(
+    given: options.Given,
+    yardstick: Yardstick,
+    used: Extractor,
+    shared: shared_work.Shared,
+) -> Statistics:
+    """Statistics of other images; those that are known as they are."""
+    from merged_diffusion.quality.kid import MAX_REFERENCE
+    from merged_diffusion.quality.statistics import Statistics, collect
+
+    if isinstance(yardstick, Statistics):
+        return yardstick
+    _, other = yardstick
+    stored = len(other) if given["copies"] else MAX_REFERENCE
+    with measure.progress(len(other), quiet=given["quiet"]) as observe:
+        if shared.kept is not None:
+            used.check(other)
+        there = shared.features("reference", other, used, observe)
+        return collect(other, used, stored, observe=observe, known=there)
+
+
+def recipe(
+    given: options.Given,
+    place: str,
+    chosen: Data,
+    begun: Sequence[tuple[Yardstick, Extractor]],
+) -> tuple[Recipe, ByName]:
+    """How workers have the same images and feature networks where they are."""
+    from merged_diffusion.jobs.threads import all_cores
+    from merged_diffusion.quality.feature_rows import FeatureRecipe
+    from merged_diffusion.quality.statistics import Statistics
+    from merged_diffusion.quality.whole_train import train_source
+
+    sources, sets = {"images": measure.source(given)}, {"images": chosen}
+    yardstick, used = begun[0]
+    if not isinstance(yardstick, Statistics):
+        sources["reference"], sets["reference"] = yardstick
+    elif _lacks_train(given, used, yardstick):
+        sources["train"] = train_source(given["reference"], given["cache"])
+        sets["train"] = sources["train"].load()
+    extractors = {used.name: used for _, used in begun}
+    return FeatureRecipe.of(
+        sources, sets, extractors,
+        rows=given["rows"], cache=given["cache"], device=place, threads=given["threads"] or all_cores(),
+    )  # fmt: skip
+
+
+def train_features(
+    given: options.Given, yardstick: tuple[Statistics, Extractor], shared: shared_work.Shared
+) -> Callable[[Data], Known] | None:
+    """Who has the features of all images of train, where workers have to compute them."""
+    from merged_diffusion.quality.whole_train import train_split
+
+    statistics, extractor = yardstick
+    if shared.kept is None or statistics.is_searchable or not _is_known(given):
+        return None
+    is_cached = shared.measuring.once(
+        "train-is-cached", lambda: [float(not _lacks_train(given, extractor, statistics))]
+    )
+    if is_cached[0]:
+        return None
+    train = train_split(given["reference"], given["cache"])
+    with measure.progress(len(train), quiet=given["quiet"]) as observe:
+        found = shared.features("train", train, extractor, observe)
+    return None if found is None else lambda _: found
+
+
+def _is_known(given: options.Given) -> bool:
+    """Whether the reference is a set by its name."""
+    from merged_diffusion.catalogue.entries import known
+
+    return given["reference"] in known()["data"]
+
+
+def _lacks_train(given: options.Given, extractor: Extractor, statistics: Statistics) -> bool:
+    """Whether the features of all of train are wanted and in no file yet."""
+    from merged_diffusion.quality.whole_train import place_of
+
+    if not given["copies"] or statistics.is_searchable or not _is_known(given):
+        return False
+    return not place_of(given["reference"], extractor.name, given["cache"]).exists()
+
+
+def train_of(
+    given: options.Given,
+    yardstick: tuple[Statistics, Extractor],
+    known_by: Callable[[Data], Known] | None = None,
+) -> Statistics | None:
+    """Statistics with the features of all images, where those of the yardstick hold some alone."""
+    from merged_diffusion.catalogue.entries import known
+    from merged_diffusion.errors import UsageError
+    from merged_diffusion.quality.whole_train import place_of, train_split, whole_train
+
+    statistics, extractor = yardstick
+    if statistics.is_searchable:
+        return None
+    reference, cache, quiet = given["reference"], given["cache"], given["quiet"]
+    if reference not in known()["data"]:
+        raise UsageError(
+            f"--copies, but {statistics.name} does not hold the features of all its images",
+            hint="name the images themselves, or a set, as --ref",
+        )
+    path = place_of(reference, extractor.name, cache)
+    if path.exists():
+        return whole_train(reference, extractor, cache)
+    n = len(train_split(reference, cache))
+    if not quiet:
+        output.say(f"note: features of all {n} images of {reference}/train, kept in {path} from now on")
+    with measure.progress(n, quiet=quiet) as observe:
+        return whole_train(reference, extractor, cache, observe, known_by)
+
+
+def _reference_images(reference: str, cache: Path | None, levels: int) -> tuple[ImageSource, Data]:
+    """Other images: a set by its name stands for what models are trained on.
+
+    Those of a file have as many levels, unless it states others: what it states is refused later.
+    """
+    from merged_diffusion.catalogue.entries import known
+    from merged_diffusion.errors import UsageError
+    from merged_diffusion.quality.feature_rows import ImageSource
+
+    if reference in known()["data"]:
+        source = ImageSource(reference, cache, {"split": "train"})
+        return source, source.load()
+    try:
+        source = ImageSource(reference, cache, {"levels": levels})
+        return source, source.load()
+    except UsageError:
+        source = ImageSource(reference, cache, {})
+        return source, source.load()
