@@ -175,7 +175,7 @@ def _connected(address: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UsageError(
             f"--ray {address}: {_reason(error)}",
-            hint="start Ray on this machine first, ray start --head or --address, or give --ray local",
+            hint=f"start Ray on this machine first, ray start --head or --address, or give --ray local{_token()}",
         ) from error
     finally:
         if is_main:
@@ -183,6 +183,13 @@ def _connected(address: str) -> Any:
     # Its words on each process that is lost, forty lines, have no switch; ours is one.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
     return ray
+
+
+def _token() -> str:
+    """What may be missing where Ray has kept a token, which it shows to no address that was named."""
+    if "RAY_AUTH_MODE" in os.environ or not (Path.home() / ".ray" / "auth_token").exists():
+        return ""
+    return "; of a cluster that asks for its token, export RAY_AUTH_MODE=token"
 
 
 def _require_answer(address: str) -> None:
