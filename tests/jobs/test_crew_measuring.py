@@ -126,7 +126,7 @@ def test_a_worker_that_would_choose_on_other_images_is_refused(plans, tmp_path, 
 
 def test_features_by_workers_are_those_of_this_process(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    source = ImageSource("digits", None, {"split": "train"}, limit=150)
+    source = ImageSource("digits", None, "train", limit=150)
     images, network = source.load(), extractor("digits", rows=8)
     how = {"rows": 8, "cache": None, "device": "cpu", "threads": 1}
     recipe, names = FeatureRecipe.of({"images": source}, {"images": images}, {"digits": network}, **how)
@@ -141,7 +141,7 @@ def test_features_by_workers_are_those_of_this_process(tmp_path, monkeypatch):
     assert sum(counted) == 150
     assert shares.pool.most < 5_000
     np.savez("set.npz", images=images.images, levels=17)
-    other = ImageSource("set.npz", None, {})
+    other = ImageSource("set.npz", None)
     recipe, _ = FeatureRecipe.of({"images": other}, {"images": other.load()}, {"digits": network}, **how)
     np.savez("set.npz", images=images.images[1:], levels=17)
     said = RayProcess(".").prepare(recipe)

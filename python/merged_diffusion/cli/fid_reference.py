@@ -162,11 +162,11 @@ def _reference_images(reference: str, cache: Path | None, levels: int) -> tuple[
     from merged_diffusion.quality.feature_rows import ImageSource
 
     if reference in known()["data"]:
-        source = ImageSource(reference, cache, {"split": "train"})
+        source = ImageSource(reference, cache, "train")
         return source, source.load()
     try:
-        source = ImageSource(reference, cache, {"levels": levels})
+        source = ImageSource(reference, cache, levels=levels)
         return source, source.load()
     except UsageError:
-        source = ImageSource(reference, cache, {})
+        source = ImageSource(reference, cache)
         return source, source.load()

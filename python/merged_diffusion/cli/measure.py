@@ -7,8 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -48,21 +47,12 @@ network = options.stacked(
 )
 
 
-def loaded(source: str, cache: Path | None, selection: dict[str, Any]) -> Data:
-    """The images, as the options choose them."""
-    from merged_diffusion.data import load_data
-
-    limit, ids = (selection.pop(name, None) for name in ("limit", "ids"))
-    return load_data(source, cache=cache, **selection).select(limit, ids)
-
-
 def source(given: options.Given) -> ImageSource:
     """Where the images are that a command names."""
     from merged_diffusion.quality.feature_rows import ImageSource
 
-    selection = {name: given[name] for name in ("split", "levels", "variant")}
-    selection["split"] = selection["split"] or "test"
-    return ImageSource(given["images"], given["cache"], selection, given["limit"], given["ids"])
+    selection = {name: given[name] for name in ("levels", "variant", "limit", "ids")}
+    return ImageSource(given["images"], given["cache"], given["split"] or "test", **selection)
 
 
 def chosen(given: options.Given) -> Data:

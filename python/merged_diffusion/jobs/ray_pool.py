@@ -175,7 +175,8 @@ def _connected(address: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UsageError(
             f"--ray {address}: {_reason(error)}",
-            hint=f"start Ray on this machine first, ray start --head or --address, or give --ray local{_token()}",
+            hint="start Ray on this machine first, ray start --head or --address, or give --ray local"
+            + _of_a_token(),
         ) from error
     finally:
         if is_main:
@@ -185,7 +186,7 @@ def _connected(address: str) -> Any:
     return ray
 
 
-def _token() -> str:
+def _of_a_token() -> str:
     """What may be missing where Ray has kept a token, which it shows to no address that was named."""
     if "RAY_AUTH_MODE" in os.environ or not (Path.home() / ".ray" / "auth_token").exists():
         return ""

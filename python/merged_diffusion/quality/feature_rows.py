@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from merged_diffusion.data import load_data
 from merged_diffusion.data.images import Data, ids_sha256
@@ -32,17 +32,20 @@ class FeatureRows:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A set as `load_data` takes it with ``options``, and which of its images are chosen."""
+    """A set in the words of `load_data`, and which of its images are chosen."""
 
     source: str
     cache: str | Path | None
-    options: Mapping[str, Any]
+    split: str = "test"
+    levels: int | None = None
+    variant: str | None = None
     limit: int | None = None
     ids: tuple[int, int] | None = None
 
     def load(self) -> Data:
         """The images, where this is called."""
-        return load_data(self.source, cache=self.cache, **self.options).select(self.limit, self.ids)
+        found = load_data(self.source, self.split, self.levels, cache=self.cache, variant=self.variant)
+        return found.select(self.limit, self.ids)
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,11 @@ class FeatureRecipe:
     def made(self) -> Mapping[str, ByName]:
         """The names, where this is called; it has no rows."""
         sets = {name: source.load() for name, source in self.sources.items()}
-        how: dict[str, Any] = {"device": self.device, "cache": self.cache, "rows": self.rows}
         like = next(iter(sets.values()))
-        extractors = {name: extractor(name, like=like, **how) for name in self.networks}
+        extractors = {
+            name: extractor(name, device=self.device, cache=self.cache, rows=self.rows, like=like)
+            for name in self.networks
+        }
         found = _told(sets, extractors)
         other = {name: (found[name], own) for name, own in self.expected.items() if found[name] != own}
         if other:

@@ -86,7 +86,7 @@ def train_split(data_name: str, cache: str | Path | None = None) -> Data:
 def train_source(data_name: str, cache: str | Path | None = None) -> ImageSource:
     """Where they are."""
     name, _, variant = data_name.partition("-")
-    return ImageSource(name, cache, {"split": "train", "variant": variant or None})
+    return ImageSource(name, cache, "train", variant=variant or None)
 
 
 def _is_current(found: Statistics, data_name: str, extractor: Extractor) -> bool:
