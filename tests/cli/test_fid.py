@@ -141,7 +141,7 @@ def test_copies_are_looked_for_in_all_images_where_that_is_asked(run_cli, tmp_pa
     from merged_diffusion.quality import whole_train
 
     photos = load_data("photos", split="train").select(ids=(0, 3000))
-    monkeypatch.setattr(whole_train, "load_data", lambda *_, **__: photos)
+    monkeypatch.setattr(whole_train, "train_split", lambda *_: photos)
     monkeypatch.setitem(whole_train.known()["data"]["photos"], "sha256_train", photos.sha256)
     images = load_data("photos").images[:100].copy()
     images[:40] = photos.images[1000:1040]
