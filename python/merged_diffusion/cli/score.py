@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from merged_diffusion.scores.record import Record
 
 ASK_SECONDS: Final = 86400.0
-TOLD: Final = ("above uniform", "rough trace")  # what the text of a result says itself
 
 
 def command(given: options.Given, *, is_bound: bool = False) -> int:
@@ -64,7 +63,7 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
         from merged_diffusion.jobs.threads import configured
         from merged_diffusion.thresholds.auto import with_threshold
 
-    with output.remarks(quiet=quiet, told=() if as_json else TOLD):
+    with output.remarks(quiet=quiet, told=() if as_json else ("above uniform",)):
         workers.take_gpu(worker, settings.machine.device)
         if settings.eta == "auto":
             settings = with_threshold(settings, out, given["tune_data"], given["tune_limit"] or TUNED)
