@@ -1,5 +1,6 @@
 """Two experts, one threshold: legs, echoes, and what is refused."""
 
+import copy
 import warnings
 from dataclasses import FrozenInstanceError
 
@@ -127,6 +128,15 @@ def test_any_number_of_experts_is_a_route() -> None:
     for ranges, thresholds in [([], []), ([(0, 1)], [0.5]), ([(0, 2), (1, 3)], [5.0])]:
         with pytest.raises(UsageError):
             _core.Route(ranges, thresholds)
+
+
+def test_a_deep_copy_has_experts_of_its_own() -> None:
+    for model in (merged(Threshold.eta(0.3)), as_model(QUALITY, role="quality")):
+        copied = copy.deepcopy(model)
+        assert [(leg.start, leg.end, leg.role) for leg in copied.legs()] == [
+            (leg.start, leg.end, leg.role) for leg in model.legs()
+        ]
+        assert all(a.expert is not b.expert for a, b in zip(copied.legs(), model.legs(), strict=True))
 
 
 def test_one_expert_alone_has_the_interface_of_a_model() -> None:

@@ -8,9 +8,9 @@ the core; here are the experts. All models live in the space of ``centred`` pixe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 from merged_diffusion._core import Route
 from merged_diffusion.errors import UsageError
@@ -78,7 +78,7 @@ class MergedModel:
         check_declaration(quality)
         check_pair(likelihood, quality)
         check_alike((likelihood, quality), ("likelihood", "quality"))
-        self._made: Callable[[], MergedModel] = partial(
+        self._made: partial[Any] = partial(
             type(self), likelihood, quality, threshold, gate=gate, eta_range=eta_range, range=range,
             extrapolate=extrapolate, convention=convention,
         )  # fmt: skip
@@ -275,15 +275,21 @@ class MergedModel:
         """Whether any leg leaves the range that its expert was trained on."""
         return self._route.extrapolated
 
-    def __reduce__(self) -> tuple[Callable[[], MergedModel], tuple[()]]:
-        """A copy is made by the call that made it: the route lives in the core."""
-        return self._made, ()
+    def __reduce__(self) -> tuple[Callable[..., MergedModel], tuple[object, ...]]:
+        """A copy is made by the call that made it, of copies of its experts: the route lives in the core."""
+        return _made_again, (self._made.func, self._made.args, self._made.keywords)
 
     def __repr__(self) -> str:
         legs = ", ".join(
             f"{leg.role} {leg.expert.name} [{leg.start:.4f}, {leg.end:.4f}]" for leg in self.legs()
         )
         return f"{type(self).__name__}({legs})"
+
+
+def _made_again(
+    made: Callable[..., MergedModel], arguments: tuple[object, ...], keywords: Mapping[str, object]
+) -> MergedModel:
+    return made(*arguments, **keywords)
 
 
 def role_alone(expert: Expert) -> Role:

@@ -204,6 +204,10 @@ def test_the_block_of_a_worker_that_hangs_is_done_by_others_and_kept_once():
     before = carried.counts[0].copy()
     shares._take_in(shares._workers[1], Items([(("w0", ""), [late[-1]], (late[-1], pool.now))]))
     assert (carried.counts[0] == before).all()  # which comes in the end
+    n_ended = carried.n_ended
+    shares._take_in(shares._workers[1], Ended(Spent(seconds=1.0), pool.now))
+    assert carried.n_ended == n_ended  # of what others did, and whoever asked may be gone
+    assert shares._workers[1].block is None
 
 
 def test_in_the_place_of_a_worker_that_hangs_another_is_hired():
@@ -329,6 +333,18 @@ def test_records_of_other_versions_bear_them_and_may_be_refused():
     assert same.kept == [None] * 4
     with pytest.raises(RunMismatchError, match="gpu H200 there"):
         Carried(Pool((1,), versions=other), (4,), strict_env=True).run()
+
+
+def test_where_what_is_kept_bears_no_version_another_one_of_the_package_is_refused():
+    def carried(versions):
+        found = Carried(Pool((1,), versions=versions), (4,))
+        found.shares.versions = HERE | {"merged_diffusion": "2"}
+        found.shares.same_package = True
+        return found
+
+    carried(HERE | {"merged_diffusion": "2", "gpu": "H200"}).run()
+    with pytest.raises(RunMismatchError, match="merged_diffusion 1 there"):
+        carried(HERE | {"merged_diffusion": "1"}).run()
 
 
 def test_a_cluster_that_grows_is_used_and_few_blocks_hire_few():

@@ -118,3 +118,18 @@ def test_of_two_rows_of_an_image_the_lower_workers_counts_whoever_was_seen_first
             assert one.done().any()
         for reader in (one, two):
             assert reader.at(np.arange(6))[:, 0].tolist() == [1, 1, 1, 1, 2, 2]
+
+
+def test_of_rows_that_are_measured_twice_the_first_stays_when_the_command_goes_on(tmp_path):
+    """A worker that was late says again what another one said, in other last digits."""
+    data = images()
+    for k in range(20):  # names of files end by chance
+        with KeptRows(tmp_path / f"{k}", data, 1) as kept:
+            kept.append(np.arange(4), np.full((4, 1), 1.0))
+            kept.flush()
+            kept.append(np.arange(6), np.full((6, 1), 2.0))
+            kept.flush()
+        for _ in range(2):
+            with KeptRows(tmp_path / f"{k}", data, 1) as kept:
+                assert kept.done().sum() == 6
+                assert kept.at(np.arange(6))[:, 0].tolist() == [1, 1, 1, 1, 2, 2]

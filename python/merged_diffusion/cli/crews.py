@@ -62,7 +62,13 @@ def check(given: options.Given, environment: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def blocks_of(worker: workers.Worker, given: options.Given, recipe: Callable[[], Recipe]) -> Iterator[Blocks]:
+def blocks_of(
+    worker: workers.Worker,
+    given: options.Given,
+    recipe: Callable[[], Recipe],
+    *,
+    same_package: bool = False,
+) -> Iterator[Blocks]:
     """How the images are shared: by a crew where ``--ray`` is given, which makes its plans by the recipe.
 
     Raises
@@ -91,4 +97,5 @@ def blocks_of(worker: workers.Worker, given: options.Given, recipe: Callable[[],
     with RayPool(where, made) as pool:
         place = "on this machine" if where == LOCAL else f"at {where}"
         tell(f"Ray {place}, {pool.words}; blocks of images by their speed")
-        yield CrewShares(pool, versions(), given.get("strict_env", False), tell)
+        is_strict = given.get("strict_env", False)
+        yield CrewShares(pool, versions(), is_strict, tell, same_package=same_package)

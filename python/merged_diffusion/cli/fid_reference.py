@@ -74,10 +74,10 @@ def recipe(
     from merged_diffusion.quality.whole_train import train_source
 
     sources, sets = {"images": measure.source(given)}, {"images": chosen}
-    yardstick, used = begun[0]
+    yardstick, _ = begun[0]
     if not isinstance(yardstick, Statistics):
         sources["reference"], sets["reference"] = yardstick
-    elif _lacks_train(given, used, yardstick):
+    elif _wants_train(given, yardstick):  # what is cached by now, it may not have been at the begin of --work
         sources["train"] = train_source(given["reference"], given["cache"])
         sets["train"] = sources["train"].load()
     extractors = {used.name: used for _, used in begun}
@@ -118,9 +118,13 @@ def _lacks_train(given: options.Given, extractor: Extractor, statistics: Statist
     """Whether the features of all of train are wanted and in no file yet."""
     from merged_diffusion.quality.whole_train import place_of
 
-    if not given["copies"] or statistics.is_searchable or not _is_known(given):
-        return False
-    return not place_of(given["reference"], extractor.name, given["cache"]).exists()
+    is_cached = place_of(given["reference"], extractor.name, given["cache"]).exists
+    return _wants_train(given, statistics) and not is_cached()
+
+
+def _wants_train(given: options.Given, statistics: Statistics) -> bool:
+    """Whether the features of all of train are wanted, where statistics hold some alone."""
+    return bool(given["copies"]) and not statistics.is_searchable and _is_known(given)
 
 
 def train_of(

@@ -149,7 +149,8 @@ def shared(
         made, names = (None, None) if given["ray"] is None else recipe()
         if where is None:
             where = Path(opened.enter_context(TemporaryDirectory(prefix="merged-diffusion-"))) / "work"
-        blocks = opened.enter_context(crews.blocks_of(worker, given, lambda: cast("Recipe", made)))
+        asked = crews.blocks_of(worker, given, lambda: cast("Recipe", made), same_package=True)
+        blocks = opened.enter_context(asked)
         kept = opened.enter_context(
             SharedMeasuring(where, identity, blocks, plan, file=file, tell=tell, names=names)
         )

@@ -34,7 +34,7 @@ from merged_diffusion.jobs.crew import (
 )
 from merged_diffusion.jobs.crew_worker import CrewWorker, WorkerBlock
 from merged_diffusion.jobs.told_images import ToldImages
-from merged_diffusion.runs.environment import Versions
+from merged_diffusion.runs.environment import PACKAGE, Versions
 from merged_diffusion.runs.settings_file import listed
 
 POLL_SECONDS: Final = 0.5
@@ -47,8 +47,9 @@ MOST_LOST: Final = 10  # workers, each hired after the last was lost, before any
 class CrewShares:
     """The blocks of a crew of workers, out of a ``pool``; it is `Blocks`, and the `Crew` that computes them.
 
-    ``versions`` are those of this process; with ``strict_env`` a worker of others is refused. ``tell`` is
-    told of workers that come and go.
+    ``versions`` are those of this process; with ``strict_env`` a worker of others is refused, with
+    ``same_package`` one of another version of this package, where what is kept does not say its own.
+    ``tell`` is told of workers that come and go.
     """
 
     pool: Pool
@@ -56,6 +57,7 @@ class CrewShares:
     strict_env: bool = False
     tell: Callable[[str], object] = lambda _: None
     clock: Callable[[], float] = time.monotonic
+    same_package: bool = False
     shard: tuple[int, int] = field(default=(0, 1), init=False)
     answers_for: tuple[int, int] = field(default=(0, 1), init=False)
     _workers: dict[int, CrewWorker] = field(default_factory=dict, init=False)
@@ -200,7 +202,8 @@ class CrewShares:
                 self._keep(worker, items)
             case Ended(spent, seconds) if block is not None:
                 worker.speeds[block.pace], worker.block = block.n_images / max(seconds, 1e-9), None
-                block.ended(spent)
+                if not block.is_late:  # others did it again, and whoever asked may be gone
+                    block.ended(spent)
             case Failed(error) if block is None:
                 self._refuse(worker, error)
             case Failed(ResourceError() as error) if block is not None:
@@ -225,9 +228,12 @@ class CrewShares:
         names = sorted({*self.versions, *ready.versions})
         pairs = {name: (ready.versions.get(name), self.versions.get(name)) for name in names}
         found = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        text = f"a worker on {ready.where} has another environment: {listed(found)}"
         if found and self.strict_env:
-            text = f"a worker on {ready.where} has another environment: {listed(found)}"
             self._refuse(worker, RunMismatchError(text, hint="--strict-env was given"))
+        elif PACKAGE in found and self.same_package:
+            hint = "what it measures bears no version: install the same one there"
+            self._refuse(worker, RunMismatchError(text, hint=hint))
         elif found:
             worker.versions = ready.versions
             self._say(f"workers on {ready.where} have another environment: {listed(found)}")

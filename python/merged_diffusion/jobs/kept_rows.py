@@ -56,6 +56,7 @@ class KeptRows:
         self._names: list[str] = []
         self._file = np.full(len(data), -1)  # which holds the row of an image, and where in it
         self._rank = np.full(len(data), np.iinfo(np.int64).max)
+        self._is_own = np.zeros(len(data), dtype=bool)  # what was appended here
         self._place = np.zeros(len(data), dtype=np.int64)
         self._read: dict[int, npt.NDArray[np.floating]] = {}
         self._waiting: list[tuple[Positions, Floats]] = []
@@ -82,7 +83,13 @@ class KeptRows:
             )
 
     def append(self, positions: Positions, rows: Floats) -> None:
-        """Keep rows; they are on the disk after at most `FLUSH_SECONDS`, or `MOST` rows."""
+        """Keep rows; they are on the disk after at most `FLUSH_SECONDS`, or `MOST` rows.
+
+        The first row of an image stays: a crew may measure one twice, on other machines.
+        """
+        is_new = ~self._is_own[positions]
+        positions, rows = positions[is_new], rows[is_new]
+        self._is_own[positions] = True
         for first in range(0, len(positions), MOST):
             part = slice(first, first + MOST)
             self._waiting.append((positions[part], rows[part]))

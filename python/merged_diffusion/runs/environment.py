@@ -7,14 +7,18 @@ import json
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
 Versions = dict[str, str | None]
+
+
+PACKAGE: Final = "merged_diffusion"
 
 
 def versions() -> Versions:
     """Package, Python, torch, CUDA and GPU of this process; torch's parts only where torch is loaded."""
     found: Versions = {
-        "merged_diffusion": _version("merged-diffusion"),
+        PACKAGE: _version("merged-diffusion"),
         "python": platform.python_version(),
         "numpy": _version("numpy"),
         "torch": _version("torch"),

@@ -199,6 +199,7 @@ def joined(device: str, environment: Mapping[str, str] | None = None) -> Iterato
             backend, store=PrefixStore("training", store), rank=rank, world_size=size, timeout=PATIENCE
         )
         dist.barrier()  # nobody fails, and takes the store with it, while another still looks for its peers
+        store.set_timeout(PATIENCE)
         yield team
         dist.barrier()
     dist.destroy_process_group()
