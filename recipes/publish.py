@@ -35,6 +35,7 @@ RECORDS = ROOT / "docs" / "records"
 SOLVERS = {"adams": "nll", "dopri5": "nll-dopri5"}
 REPORTED = ("nll", "vlb", "sample-ode")
 ROLES = ("likelihood", "quality")
+COMMIT = "commit"
 PLACE = {"threads": 1, "batch_size": 64}  # one machine's cores change no figure that is shown
 MARK = re.compile(r"(<!-- published: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/publish"))
     given = parser.parse_args()
     if given.what == "run":
+        begin(given.out)
         RECORDS.mkdir(exist_ok=True)
         for name in SETS:
             measured = run(name, given.out / name)
@@ -108,7 +110,7 @@ def run(name: str, out: Path) -> Record:
     record = {
         "data": {"name": test.name, "split": test.split, "n": len(test), "sha256": test.sha256},
         "versions": settings_of(out)["versions"],
-        "commit": commit(),
+        "commit": commit_of(out.parent),
         "recommended": pair_card(name).eta,
         "likelihood": {solver: grid(out / SOLVERS[solver]) for solver in scope.solvers},
         "bound": values(bound),
@@ -134,6 +136,23 @@ def thresholds(name: str) -> list[float | str]:
 def row_folder(eta: float) -> str:
     """Of a threshold in the directory of a sweep."""
     return f"eta-{eta:.4f}"
+
+
+def begin(out: Path) -> None:
+    """Keep what is run; what was begun by other code does not go on."""
+    out.mkdir(parents=True, exist_ok=True)
+    kept, now = out / COMMIT, commit()
+    if not kept.exists():
+        if any(out.iterdir()):
+            sys.exit(f"{out}: it is not known which commit its runs are of: move it away")
+        kept.write_text(now + "\n", encoding="utf-8")
+    elif commit_of(out) != now:
+        sys.exit(f"{out}: begun at {commit_of(out)}, and this is {now}: move it away, or go back")
+
+
+def commit_of(out: Path) -> str:
+    """Of which the runs are."""
+    return (out / COMMIT).read_text(encoding="utf-8").strip()
 
 
 def commit(root: Path = ROOT) -> str:

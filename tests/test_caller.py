@@ -52,3 +52,11 @@ def test_a_line_is_warned_of_once() -> None:
         for _ in range(3):
             warn_caller("narrow")
     assert len(told) == 1
+
+
+def test_code_that_is_nowhere_is_warned_of_too() -> None:
+    for own in ({}, {"__name__": None}):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            exec("warn_caller('narrow')", {"warn_caller": warn_caller, **own})  # noqa: S102
+        assert [str(one.message) for one in told] == ["narrow"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from types import FrameType
 
 
 def warn_caller(message: Warning | str, category: type[Warning] = UserWarning) -> None:
@@ -12,16 +13,21 @@ def warn_caller(message: Warning | str, category: type[Warning] = UserWarning) -
     Decorators of torch and of the standard library on the way are not his, either.
     """
     frame = sys._getframe(1)
-    while _is_on_the_way(frame.f_globals.get("__name__", "")) and frame.f_back is not None:
+    while _is_on_the_way(_module(frame)) and frame.f_back is not None:
         frame = frame.f_back
     warnings.warn_explicit(
         message,
         category,
         frame.f_code.co_filename,
         frame.f_lineno,
-        frame.f_globals.get("__name__"),
+        _module(frame) or "<string>",  # of None nothing would be said
         frame.f_globals.setdefault("__warningregistry__", {}),
     )
+
+
+def _module(frame: FrameType) -> str:
+    """Where a frame's code is; code that is given to `exec` may be nowhere."""
+    return frame.f_globals.get("__name__") or ""
 
 
 def _is_on_the_way(module: str) -> bool:

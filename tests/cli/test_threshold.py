@@ -252,7 +252,13 @@ def row(difference, se):
 
 @pytest.mark.parametrize(
     ("difference", "se", "is_told"),
-    [(-0.0001, 0.0002, False), (-0.0100, 0.0040, True), (-0.0001, 0.00001, True), (0.2, 0.001, False)],
+    [
+        (-0.0001, 0.0002, False),
+        (-0.0100, 0.0040, True),
+        (-0.0001, 0.00001, True),
+        (0.2, 0.001, False),
+        (-9.0, None, False),
+    ],
 )
 def test_what_is_better_on_test_is_told_beyond_its_error(difference, se, is_told):
     found = list(threshold_report._better([row(difference, se)]))

@@ -17,6 +17,8 @@ from merged_diffusion.experts.spikes import (
     STEP,
     TOGETHER,
     Along,
+    GammaScan,
+    Spike,
     n_points,
 )
 from merged_diffusion.experts.weights_hash import weights_sha256
@@ -87,7 +89,7 @@ def test_all_are_told_and_those_that_no_leg_meets_are_left_out():
     assert [round(spike.gamma, 1) for spike in found.over(0.0, 2.0).spikes] == [1.0]
     assert len(found.over(-2.0 + MARGIN / 2, HIGH).spikes) == 3
     assert found.over(-9.0, -5.0).words("spiked") is None
-    words = found.words("spiked")
+    words = found.over(LOW, HIGH).words("spiked")
     assert "expert spiked changes within about" in words
     assert "at 2 other gammas" in words
     assert "--h-max" in words
@@ -134,6 +136,10 @@ def test_small_ones_that_add_up_are_told_together():
     assert len(told.spikes) == 4
     assert told.over(LOW, HIGH) == told
     assert f"and at 3 other gammas, which steps may pass over: about {sum(sizes):.2g} bits" in told.words("s")
+    lot = GammaScan(0.0, 0.0, tuple(Spike(float(gamma), 0.1, 0.0012) for gamma in range(-9, 5)))
+    assert len(lot.over(LOW, HIGH).spikes) == MOST
+    assert "about 0.017 bits/dim" in lot.over(LOW, HIGH).words("lot")
+    assert lot.over(LOW, HIGH).over(LOW, HIGH) == lot.over(LOW, HIGH)
     assert many.over(2.0, HIGH).spikes == ()
 
 

@@ -1,16 +1,19 @@
 """A watch of workers: records by worker, speed between two looks, the time that is left, and its end."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 import merged_diffusion as md
 from merged_diffusion.cli import watching
 from merged_diffusion.errors import RunError
+from merged_diffusion.jobs.telling import TOLD
 from merged_diffusion.reports.worker_progress import Watch
 from merged_diffusion.runs import Run
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.lock import Lock
-from merged_diffusion.runs.settings_file import json_text
+from merged_diffusion.runs.settings_file import SHARED, json_text
 from merged_diffusion.samplers import Heun, Sampling
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.sampling.store import Store
@@ -165,3 +168,43 @@ def test_a_sweep_is_watched_until_its_table_has_all(tmp_path, monkeypatch, metri
 def test_what_holds_no_run_is_refused(tmp_path):
     with pytest.raises(RunError):
         Watch(tmp_path)
+
+
+def test_rows_of_an_earlier_command_hold_nobody_up_and_those_that_are_taken_back_end_nothing(tmp_path):
+    for row in ("eta-0.1000", "quality"):
+        with Run.open(tmp_path / row, SETTINGS, selection=ALL) as run:
+            for image in range(8):
+                run.append(record(image))
+    swept(tmp_path, n=8)
+    watched = Watch(tmp_path)
+    assert watched.look().is_over  # nobody works on the row that the table does not name
+    shutil.rmtree(tmp_path / "eta-0.1000")
+    assert (watched.look().done, watched.look().is_over) == (8, True)
+
+
+def test_samples_that_are_taken_back_end_nothing(tmp_path):
+    swept(tmp_path)
+    identity = {"settings": {}, "image_shape": [1, 2, 2]}
+    with Store(tmp_path / "quality" / "samples.npz", np.arange(4), identity) as one:
+        one.append(samples([0, 1]))
+        watched = Watch(tmp_path)
+        assert watched.look().done == 2
+    shutil.rmtree(tmp_path / "quality" / "samples.npz.part")
+    assert not watched.look().workers[0].is_at_work
+    shutil.rmtree(tmp_path / "quality")
+    assert watched.look().done == 0
+
+
+def test_a_result_that_is_told_ends_the_watch_though_a_worker_hangs(tmp_path):
+    command = sorted(SHARED)[0]
+    (tmp_path / "settings.json").write_bytes(json_text({"format": 1, "command": command}))
+    with Directory(tmp_path) as place:
+        hangs = Lock(place, "shard-0001-of-0002.lock")
+        assert hangs.acquire(0.0)
+        (tmp_path / TOLD).write_text("an earlier one")
+        watched = Watch(tmp_path)
+        assert not watched.look().is_over
+        (tmp_path / TOLD).write_text("the result")
+        assert watched.look().is_over
+        hangs.release()
+    assert Watch(tmp_path).look().is_over

@@ -112,7 +112,7 @@ def fine_difference(paired: Paired | Difference) -> str:
 
 def is_better(paired: Paired | Difference) -> bool:
     """Whether what it is of needs fewer bits than what it is against, and by more than chance."""
-    return paired.difference < -BETTER * (paired.se or 0.0)
+    return paired.se is not None and paired.difference < -BETTER * paired.se
 
 
 def _paper(found: Published | None) -> str:

@@ -63,20 +63,23 @@ class GammaScan(TypedValues):
     """Its middle."""
     spikes: tuple[Spike, ...]
     """All of more than `SMALL`, largest first; after `over` those that are told."""
+    together: float = 0.0
+    """Of all that a solver meets, be they told or not; 0 before `over`."""
 
     def over(self, low: float, high: float) -> Self:
         """The same with the spikes that a solver meets between two gammas, and that matter.
 
         `MOST` of those above `FLOOR`, `APART`; of all, where they are `TOGETHER` as much.
         """
+        asked = [spike for spike in self.spikes if low - MARGIN <= spike.gamma <= high + MARGIN]
+        total = sum(spike.bits_per_dim for spike in asked)
         met: list[Spike] = []
-        for spike in self.spikes:
-            is_asked = low - MARGIN <= spike.gamma <= high + MARGIN
-            if is_asked and all(abs(spike.gamma - other.gamma) > APART for other in met):
+        for spike in asked:
+            if all(abs(spike.gamma - other.gamma) > APART for other in met):
                 met.append(spike)
-        del met[MOST:]
-        is_much = sum(spike.bits_per_dim for spike in met) > TOGETHER
-        return replace(self, spikes=tuple(spike for spike in met if is_much or spike.bits_per_dim > FLOOR))
+        together = max(self.together, float(f"{total:.3g}"))
+        told = [spike for spike in met if together > TOGETHER or spike.bits_per_dim > FLOOR]
+        return replace(self, spikes=tuple(told[:MOST]), together=together)
 
     def words(self, name: str) -> str | None:
         """What a warning says of an expert; None where there is nothing to warn of."""
@@ -86,7 +89,7 @@ class GammaScan(TypedValues):
         more = f", and at {others} other gammas" if others else ""
         return (
             f"expert {name} changes within about {worst.width:.2g} of gamma = {worst.gamma:.2f}{more}, which "
-            f"steps may pass over: about {sum(s.bits_per_dim for s in self.spikes):.2g} bits/dim lie there; "
+            f"steps may pass over: about {self.together:.2g} bits/dim lie there; "
             f"--method adams with "
             f"--h-max {max(worst.width / 3, STEP / 3):.1g} sees it"
         )

@@ -15,7 +15,7 @@ import numpy as np
 from merged_diffusion.errors import IncompleteError, StorageError
 from merged_diffusion.jobs.kept_rows import ABOUT, FILE, read_columns
 from merged_diffusion.jobs.kept_runs import wanted_ids
-from merged_diffusion.runs import open_run
+from merged_diffusion.runs import SETTINGS, open_run
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.journal import is_at_work
 from merged_diffusion.runs.kept import as_kept
@@ -50,6 +50,10 @@ class RunProgress:
         self._run, self._of_all = run, of_all
         self._known = KnownRecords(run)
 
+    def is_there(self) -> bool:
+        """Whether the run is; one that failed is taken back."""
+        return (self._run / SETTINGS).is_file()
+
     def look(self) -> Part:
         """The state now."""
         counts: Counter[Shard] = Counter()
@@ -78,12 +82,19 @@ class DrawingProgress:
         self._seen = Part()
         self._is_there = False  # the file
 
+    def is_there(self) -> bool:
+        """Whether the folder is; one without images is taken back."""
+        return self._out.parent.is_dir()
+
     def look(self) -> Part:
         """The state now."""
-        if not self._is_there:
-            with suppress(StorageError):  # the folder is taken apart while it is read
-                self._seen = self._complete() or self._on_their_way() or self._seen
-        return replace(self._seen, is_measured=is_at_work(self._out.with_name(MEASURE)))
+        is_measured = False
+        with suppress(StorageError):  # the folder is taken apart while it is read
+            if not self._is_there:
+                nobody = replace(self._seen, at_work=frozenset())
+                self._seen = self._complete() or self._on_their_way() or nobody
+            is_measured = is_at_work(self._out.with_name(MEASURE))
+        return replace(self._seen, is_measured=is_measured)
 
     def _complete(self) -> Part | None:
         if not is_taken(self._out):
@@ -118,6 +129,10 @@ class RowProgress:
         self._counts: Counter[Shard] = Counter()
         self._read: set[str] = set()
         self._there: set[int] = set()
+
+    def is_there(self) -> bool:
+        """Whether the rows are."""
+        return (self._path / ABOUT).is_file()
 
     def look(self) -> Part:
         """The state now."""

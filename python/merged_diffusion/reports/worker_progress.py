@@ -76,6 +76,7 @@ class Watch:
     clock: Callable[[], float] = time.monotonic
     command: str | None = field(default=None, init=False)
     """Of ``--work``."""
+    _told_before: bytes | None = field(default=None, init=False)
     _parts: dict[Path, RunProgress | DrawingProgress | RowProgress] = field(default_factory=dict, init=False)
     _counts: deque[tuple[float, Counter[Shard]]] = field(
         default_factory=lambda: deque(maxlen=LOOKS), init=False
@@ -85,6 +86,7 @@ class Watch:
         settings = read_settings(self.folder)
         named = None if settings is None else settings.get("command")
         self.command = named if named in SHARED else None
+        self._told_before = self._told()
         self._find()
         if not self._parts and self.command is None and not (self.folder / sweep_folder.NAME).is_file():
             open_run(self.folder)  # which says what is wrong
@@ -109,12 +111,14 @@ class Watch:
         if self.command is None:
             is_over = 0 < wanted <= done and self._is_in_table(parts)
         else:
-            is_over = not at_work and (self.folder / TOLD).is_file()
+            told = self._told()
+            is_over = told is not None and (told != self._told_before or not at_work)
         is_busy = bool(at_work) or any(part.is_measured for part in parts.values())
         return Look(done, wanted, tuple(workers), left, is_over, is_busy)
 
     def _find(self) -> None:
-        """The parts that have begun."""
+        """The parts that have begun, and are still there."""
+        self._parts = {folder: part for folder, part in self._parts.items() if part.is_there()}
         if self.command is not None:
             runs = [path.parent for path in self.folder.rglob(SETTINGS) if path.parent != self.folder]
             rows = (path.parent for path in self.folder.rglob(ABOUT))
@@ -133,6 +137,13 @@ class Watch:
         for path in self.folder.glob(f"*/{SAMPLES}*"):
             self._parts.setdefault(path.parent, DrawingProgress(path.with_name(SAMPLES)))
 
+    def _told(self) -> bytes | None:
+        """The result of a command with ``--work``; a worker that hangs may be at work beyond it."""
+        try:
+            return (self.folder / TOLD).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def _in_place(self) -> set[Shard]:
         """Who is at work by its place in ``--work``."""
         if self.command is None:
@@ -143,16 +154,21 @@ class Watch:
             return {shard for shard in shards if is_share_taken(folder, shard)}
 
     def _is_in_table(self, parts: Mapping[Path, Part]) -> bool:
-        """Whether the table of a sweep has all that its rows hold; a run needs none."""
+        """Whether the table of a sweep has all that its rows hold; a run needs none.
+
+        Rows of an earlier command may be there that the table does not name, and nobody works on.
+        """
         table = sweep_folder.read(self.folder)
         if table is None:
             return True
         rows = {self.folder / row.folder: row for row in table.rows}
+        if not rows:
+            return False
 
         def is_in(folder: Path) -> bool:
             row = rows.get(folder)
             if row is None:
-                return False
+                return not parts[folder].at_work and not parts[folder].is_measured
             if isinstance(self._parts[folder], DrawingProgress):
                 return row.values.quality is not None or row.error is not None
             return row.values.n == parts[folder].wanted

@@ -52,6 +52,7 @@ from merged_diffusion.sweeps.sweep_row import RowError, RowValues, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
 
 SUMMARY: Final = "summary.json"
+LOCK_SECONDS: Final = 0.25  # outlasts the moment in which `is_at_work` holds the lock
 MEASURE_SECONDS: Final = 600.0  # that another worker may take to measure a row
 # What samples depend on beside how they are drawn.
 OF_MODELS: Final = (
@@ -198,7 +199,7 @@ class DrawnRows:
         with Directory(self._folder / row.folder) as place:
             lock = Lock(place, MEASURE)
             try:
-                if lock.acquire(seconds) or seconds:
+                if lock.acquire(max(seconds, LOCK_SECONDS)) or seconds:
                     self._measure(row, drawn)  # which one that hangs may do, too
             finally:
                 if lock.is_held:
