@@ -167,7 +167,6 @@ def test_the_last_of_two_summaries_counts_all_records(start, tmp_path):
         from tests_settings import SETTINGS
         from merged_diffusion.runs import Run
         from merged_diffusion.scores.record import Record
-from tests.processes import COMMAND, end, records, wait
         path, i = Path(sys.argv[1]), int(sys.argv[2])
         with Run.open(path, SETTINGS, shard=(i, 4)) as run:
             run.append(Record(id=i, status="ok", evaluations={}))
