@@ -8,9 +8,10 @@ the core; here are the experts. All models live in the space of ``centred`` pixe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, Self, cast
+from typing import Literal, Self, cast
 
 from merged_diffusion._core import Route
 from merged_diffusion.errors import UsageError
@@ -78,7 +79,7 @@ class MergedModel:
         check_declaration(quality)
         check_pair(likelihood, quality)
         check_alike((likelihood, quality), ("likelihood", "quality"))
-        self._made: partial[Any] = partial(
+        self._made: Callable[[], MergedModel] = partial(
             type(self), likelihood, quality, threshold, gate=gate, eta_range=eta_range, range=range,
             extrapolate=extrapolate, convention=convention,
         )  # fmt: skip
@@ -275,21 +276,14 @@ class MergedModel:
         """Whether any leg leaves the range that its expert was trained on."""
         return self._route.extrapolated
 
-    def __reduce__(self) -> tuple[Callable[..., MergedModel], tuple[object, ...]]:
-        """A copy is made by the call that made it, of copies of its experts: the route lives in the core."""
-        return _made_again, (self._made.func, self._made.args, self._made.keywords)
+    def __reduce__(self) -> tuple[Callable[..., MergedModel], tuple[Callable[[], MergedModel]]]:
+        return operator.call, (self._made,)  # with copies of its experts; the route lives in the core
 
     def __repr__(self) -> str:
         legs = ", ".join(
             f"{leg.role} {leg.expert.name} [{leg.start:.4f}, {leg.end:.4f}]" for leg in self.legs()
         )
         return f"{type(self).__name__}({legs})"
-
-
-def _made_again(
-    made: Callable[..., MergedModel], arguments: tuple[object, ...], keywords: Mapping[str, object]
-) -> MergedModel:
-    return made(*arguments, **keywords)
 
 
 def role_alone(expert: Expert) -> Role:
