@@ -90,7 +90,7 @@ class GammaScan(TypedValues):
         return (
             f"expert {name} changes within about {worst.width:.2g} of gamma = {worst.gamma:.2f}{more}, which "
             f"steps may pass over: about {self.together:.2g} bits/dim lie there; "
-            f"--method adams with "
+            "--method adams with "
             f"--h-max {max(worst.width / 3, STEP / 3):.1g} sees it"
         )
 

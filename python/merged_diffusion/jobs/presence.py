@@ -17,10 +17,9 @@ from typing import Final
 from merged_diffusion.errors import RunLockedError
 from merged_diffusion.jobs.block_sizes import LATE
 from merged_diffusion.runs.directory import Directory
-from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.lock import LOOK_SECONDS, Lock
 from merged_diffusion.sampling.parts import is_share_taken, share_lock
 
-LOCK_SECONDS: Final = 0.25
 TOUCH_SECONDS: Final = 1.0
 NAMED_SECONDS: Final = 60.0  # without a sign, after which it is said who is waited for
 # And after which nobody waits any more: networks may be compiled, sums of features take long.
@@ -53,7 +52,7 @@ class Presence:
         RunLockedError
             Another process has it.
         """
-        if self._lock.acquire(LOCK_SECONDS):
+        if self._lock.acquire(LOOK_SECONDS):
             return
         rank, count = self.shard
         refused = RunLockedError(

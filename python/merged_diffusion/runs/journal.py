@@ -19,13 +19,12 @@ from typing import Final, Self, cast
 from merged_diffusion.errors import Facts, IncompleteError, RunLockedError, StorageError
 from merged_diffusion.runs.directory import Directory, write_all
 from merged_diffusion.runs.known_records import KnownRecords, journals
-from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.lock import LOOK_SECONDS, Lock
 from merged_diffusion.runs.places import storage_error, storing
 from merged_diffusion.runs.records import encode, parsed
 from merged_diffusion.scores.record import Record
 
 SYNC_SECONDS: Final = 5.0
-LOCK_SECONDS: Final = 0.25  # outlasts the moment in which `is_at_work` holds the lock
 
 
 class Journal:
@@ -53,7 +52,7 @@ class Journal:
             raise
 
     def _acquire(self) -> None:
-        if not self._lock.acquire(LOCK_SECONDS):
+        if not self._lock.acquire(LOOK_SECONDS):
             owner = _read_owner(self._directory, self._owner)
             refused = RunLockedError(
                 f"{self.path}: process {owner['pid']} on {owner['host']} works on this shard",

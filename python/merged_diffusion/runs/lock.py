@@ -28,6 +28,7 @@ from merged_diffusion.runs.places import storage_error, storing
 # The file system knows no flock. ENOLCK is not among them: others on it may have one.
 UNKNOWN: Final = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 POLL_SECONDS: Final = 0.05
+LOOK_SECONDS: Final = 0.25  # of waiting: outlasts the moment in which one who only looks holds a lock
 CLAIM: Final = r"\.{name}\.claim\.(?P<pid>[0-9]+)\.(?P<began>[0-9]+)\.(?P<token>[0-9a-f]{{8}})\.(?P<host>.*)"
 ANY_CLAIM: Final = CLAIM.format(name=".+")
 

@@ -23,7 +23,7 @@ from merged_diffusion.runs import versions
 from merged_diffusion.runs.directory import Directory, strangers, token
 from merged_diffusion.runs.folder import LOCK, locked
 from merged_diffusion.runs.kept import as_kept
-from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.lock import LOOK_SECONDS, Lock
 from merged_diffusion.runs.places import followed, make, refuse_special, require_space, unmake
 from merged_diffusion.runs.settings_file import FORMAT, json_text, read_settings
 from merged_diffusion.sampling import sample_files
@@ -47,7 +47,6 @@ from merged_diffusion.sampling.parts import (
 )
 from merged_diffusion.sampling.samples import Samples
 
-LOCK_SECONDS: Final = 0.25
 WRITE_SECONDS: Final = 600.0  # that another worker may take for the file
 BYTES_TO_SPARE: Final = 1 << 20
 
@@ -122,7 +121,7 @@ class Store:
         size = math.prod(cast("list[int]", self._asked["image_shape"]))
         require_space(self._at, 3 * len(self._ids) * size + BYTES_TO_SPARE, f"{len(self._ids)} images")
         self._lock = Lock(part, self._share)
-        if not self._lock.acquire(LOCK_SECONDS):
+        if not self._lock.acquire(LOOK_SECONDS):
             refused = RunLockedError(
                 f"{self._at}: another process draws this share of the images",
                 hint="wait for it, stop it, or give each worker its own --shard I/N",

@@ -29,7 +29,7 @@ from merged_diffusion.quality.assess import assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.kept import SENSELESS
-from merged_diffusion.runs.lock import Lock
+from merged_diffusion.runs.lock import LOOK_SECONDS, Lock
 from merged_diffusion.runs.places import make, storing, unmake
 from merged_diffusion.runs.settings_file import meaning_digest, write_json
 from merged_diffusion.sampling import Samples
@@ -52,7 +52,6 @@ from merged_diffusion.sweeps.sweep_row import RowError, RowValues, SweepRow
 from merged_diffusion.sweeps.thresholds import Eta
 
 SUMMARY: Final = "summary.json"
-LOCK_SECONDS: Final = 0.25  # outlasts the moment in which `is_at_work` holds the lock
 MEASURE_SECONDS: Final = 600.0  # that another worker may take to measure a row
 # What samples depend on beside how they are drawn.
 OF_MODELS: Final = (
@@ -199,7 +198,7 @@ class DrawnRows:
         with Directory(self._folder / row.folder) as place:
             lock = Lock(place, MEASURE)
             try:
-                if lock.acquire(max(seconds, LOCK_SECONDS)) or seconds:
+                if lock.acquire(max(seconds, LOOK_SECONDS)) or seconds:
                     self._measure(row, drawn)  # which one that hangs may do, too
             finally:
                 if lock.is_held:
