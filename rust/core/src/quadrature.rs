@@ -13,7 +13,7 @@ const NODES: [(f64, f64); 6] = [
 ];
 
 /// Most nodes of a polynomial.
-pub const MAX_NODES: usize = 4;
+pub const MAX_NODES: usize = 5;
 
 /// For each node j, the integral over [from, to] of `weight`(t) l_j(t), with l_j the Lagrange polynomial
 /// that is one at node j and zero at the others. Exact to rounding where `weight` is an exponential and
@@ -42,6 +42,23 @@ pub fn lagrange_weights(
         }
     }
     integrals
+}
+
+/// For each node j, the derivative at node `at` of l_j, the Lagrange polynomial that is one at node j and zero
+/// at the others.
+pub fn lagrange_slopes(nodes: &[f64], at: usize) -> Vec<f64> {
+    let others = |j: usize| (0..nodes.len()).filter(move |&l| l != j);
+    let slope = |j: usize| {
+        let without = |left_out: usize| {
+            let factors = others(j).filter(|&l| l != left_out);
+            let rest: f64 = factors
+                .map(|l| (nodes[at] - nodes[l]) / (nodes[j] - nodes[l]))
+                .product();
+            rest / (nodes[j] - nodes[left_out])
+        };
+        others(j).map(without).sum()
+    };
+    (0..nodes.len()).map(slope).collect()
 }
 
 /// Integral of the not-a-knot cubic spline through the points, from the first to the last; of the
@@ -138,7 +155,7 @@ mod tests {
     proptest! {
         #[test]
         fn weights_integrate_polynomials_exactly(
-            start in -14.0..8.0_f64, gaps in prop::collection::vec(0.05..0.9_f64, 3), h in 0.05..0.9_f64, n in 1..=MAX_NODES
+            start in -14.0..8.0_f64, gaps in prop::collection::vec(0.05..0.9_f64, MAX_NODES - 1), h in 0.05..0.9_f64, n in 1..=MAX_NODES
         ) {
             let mut nodes = vec![start];
             for gap in &gaps {
@@ -154,6 +171,31 @@ mod tests {
                 let expected = (from / 2.0).exp() * moment(p, 0.0, h);
                 let scale = (from / 2.0).exp() * weights.iter().map(|w| w.abs()).sum::<f64>().max(1.0);
                 prop_assert!((found - expected).abs() <= 1e-11 * scale, "p {p}: {found} {expected}");
+            }
+        }
+
+        #[test]
+        fn slopes_of_polynomials_are_exact(
+            gaps in prop::collection::vec(0.05..0.9_f64, 0..4), c in prop::collection::vec(-2.0..2.0_f64, 5), falling: bool
+        ) {
+            let mut nodes = vec![-1.0];
+            for gap in &gaps {
+                nodes.push(nodes[nodes.len() - 1] + gap);
+            }
+            if falling {
+                nodes.reverse();
+            }
+            let c = &c[..nodes.len()];
+            let value = |t: f64| c.iter().rev().fold(0.0, |sum, c| sum * t + c);
+            let derivative = |t: f64| {
+                let terms = c.iter().enumerate().skip(1).rev();
+                terms.fold(0.0, |sum, (p, c)| sum * t + p as f64 * c)
+            };
+            for at in 0..nodes.len() {
+                let weights = lagrange_slopes(&nodes, at);
+                let found: f64 = nodes.iter().zip(&weights).map(|(&t, w)| w * value(t)).sum();
+                let scale = weights.iter().map(|w| w.abs()).sum::<f64>().max(1.0);
+                prop_assert!((found - derivative(nodes[at])).abs() <= 1e-12 * scale, "{found}");
             }
         }
 

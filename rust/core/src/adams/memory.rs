@@ -1,6 +1,8 @@
 //! What a row remembers of its steps: its last nodes, and the inner products of what the network said there.
 
 use super::SLOTS;
+use crate::field::edm_sigma;
+use crate::quadrature::lagrange_slopes;
 
 /// A node: where the network was asked, and the slot that holds its answer.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +23,10 @@ pub struct Memory {
     gram: [[f64; SLOTS]; SLOTS],
     /// Predictor minus corrector of the last accepted step, as coefficients of slots.
     pub(super) delta: Coefficients,
+    /// The corrector of the last accepted step in y = z/alpha, as coefficients of slots.
+    pub(super) corrector: Coefficients,
+    /// What `bend` notes, at every node but the latest.
+    pub(super) bends: Vec<f64>,
     /// Every node and q there, of the leg and of those that lead over to it by soft joints.
     pub(super) times: Vec<f64>,
     pub(super) traces: Vec<f64>,
@@ -56,6 +62,23 @@ impl Memory {
             }
         }
         sum
+    }
+
+    /// Notes delta . d(score)/dgamma at `nodes[at]`, from the latest four of them. In y the score is
+    /// -eps_hat/sigma; of that only eps_hat is taken for a polynomial.
+    pub(super) fn bend(&mut self, nodes: &[Node], at: usize) {
+        let first = nodes.len().saturating_sub(4);
+        let times: Vec<f64> = nodes[first..].iter().map(|node| node.t).collect();
+        let sigma = edm_sigma(nodes[at].t);
+        let mut slope = [0.0; SLOTS];
+        slope[nodes[at].slot] = 0.5 / sigma;
+        for (node, weight) in nodes[first..]
+            .iter()
+            .zip(lagrange_slopes(&times, at - first))
+        {
+            slope[node.slot] -= weight / sigma;
+        }
+        self.bends.push(self.product(&slope, &self.delta));
     }
 
     /// A node joins the others. One slot stays free for the next: delta of the next step and of this one

@@ -222,21 +222,40 @@ impl Row<Memory> {
         square.sqrt() / (edm_sigma(attempt.t).max(plan.noise_floor) * plan.precision.tol)
     }
 
-    /// The path of evaluations P differs from the solution by delta: for any path, d log p(P)/dgamma =
-    /// -div + score . (P' - drift), and score = -eps_hat/sigma, so its error cancels to first order.
+    /// The path of evaluations P differs from y by delta, and y from the solution by what the corrector's
+    /// polynomial leaves. For any path d log p(P)/dgamma = -div + score . (P' - drift): integrated by parts,
+    /// delta . d(score)/dgamma at the nodes, and the score times what is left of every step.
     fn correct_path(&mut self, attempt: &Attempt) {
-        let Some(&last) = self.memory.nodes.last() else {
-            return;
-        };
-        let mut mean = [0.0; SLOTS];
-        mean[last.slot] = 0.5 / edm_sigma(last.t);
-        mean[attempt.slot] = 0.5 / edm_sigma(attempt.t);
-        let mut change = attempt.delta;
-        for (change, before) in change.iter_mut().zip(self.memory.delta) {
-            *change -= before;
+        let mut nodes = self.memory.nodes.clone();
+        let here = nodes.len();
+        nodes.push(Node {
+            t: attempt.t,
+            slot: attempt.slot,
+        });
+        self.memory.bend(&nodes, here - 1);
+        if here > 1 {
+            self.correct_step(&nodes, here - 1);
         }
-        self.job.path_correction += self.memory.product(&mean, &change);
+        let alpha = log_alpha(attempt.t).exp();
+        self.memory.corrector = attempt.corrector.map(|weight| weight / alpha);
         self.memory.delta = attempt.delta;
+        // No node comes behind the last one: there the oldest has to do.
+        if attempt.t == self.path.end && !self.path.soft && nodes.len() > attempt.n_nodes {
+            self.correct_step(&nodes, here);
+        }
+    }
+
+    /// The step to `nodes[end]` by one node more than its corrector had.
+    fn correct_step(&mut self, nodes: &[Node], end: usize) {
+        let (from, to) = (nodes[end - 1], nodes[end]);
+        let mut score = [0.0; SLOTS];
+        score[from.slot] = -0.5 / edm_sigma(from.t);
+        score[to.slot] = -0.5 / edm_sigma(to.t);
+        let mut left = self.memory.corrector;
+        for (node, weight) in nodes.iter().zip(weights(nodes, from.t, to.t)) {
+            left[node.slot] -= weight;
+        }
+        self.job.path_correction -= self.memory.product(&score, &left);
     }
 
     /// The attempt becomes a node.
@@ -248,13 +267,15 @@ impl Row<Memory> {
     }
 
     fn end_leg(&mut self, plan: &Plan) {
-        let Some(&last) = self.memory.nodes.last() else {
-            return;
-        };
-        let mut at_end = [0.0; SLOTS];
-        at_end[last.slot] = 1.0 / edm_sigma(last.t);
-        self.job.path_correction -= self.memory.product(&at_end, &self.memory.delta);
-        let Memory { times, traces, .. } = &self.memory;
+        let nodes = self.memory.nodes.clone();
+        self.memory.bend(&nodes, nodes.len() - 1);
+        let Memory {
+            times,
+            traces,
+            bends,
+            ..
+        } = &self.memory;
+        self.job.path_correction += spline_integral(times, bends);
         // Behind a soft joint this is the trace of all legs that were led over from.
         let linear = plan.dim as f64 * (log_alpha(self.path.end) - log_alpha(times[0]));
         self.job.log_density += linear + 0.5 * spline_integral(times, traces);
