@@ -4,6 +4,7 @@ The networks are exact denoisers of images drawn from a normal law, so that noth
 """
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from torch import Tensor
 from merged_diffusion import CallableExpert, schedules
 from merged_diffusion.errors import ExpertWarning
 from merged_diffusion.experts.checks import check_expert
-from merged_diffusion.experts.kinds import step_gammas
+from merged_diffusion.experts.noised import Place
+from merged_diffusion.experts.shifted_clock import clock_warning
+from merged_diffusion.experts.timetables import SCHEDULES, step_gammas
 
 SHAPE = (1, 8, 8)
 ABAR = 1 / (1 + np.exp(step_gammas(None, "linear", 1000)))
@@ -45,6 +48,22 @@ def at_step(z: Tensor, t: Tensor) -> Tensor:
 def steps(net=at_step, **facts: object) -> CallableExpert:
     words = {"alphas_cumprod": ABAR, "image_shape": SHAPE, "pixels": "centred", "name": "net"}
     return CallableExpert.ddpm(net, **(words | facts))
+
+
+def of_schedule(schedule: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The best network that was trained on a schedule with a name."""
+    table = torch.as_tensor(step_gammas(None, schedule, 1000))
+
+    def net(z: Tensor, t: Tensor) -> Tensor:
+        low = t.double().floor().clamp(0, 998).long()
+        return eps_hat(z, torch.lerp(table[low], table[low + 1], t.double() - low))
+
+    return net
+
+
+def by_name(trained: str, declared: str) -> CallableExpert:
+    words = {"image_shape": SHAPE, "pixels": "centred", "name": "net"}
+    return CallableExpert.ddpm(of_schedule(trained), schedule=declared, **words)
 
 
 def said(expert: object, seed: int = 0, count: int = 4) -> list[str]:
@@ -117,3 +136,34 @@ def test_a_class_of_ones_own_is_told_another_gamma() -> None:
 def test_cutting_and_the_clock_are_one_fault() -> None:
     (text,) = said(steps(lambda z, t: at_step(z, t.floor())))
     assert "cuts the fraction off" in text
+
+
+@pytest.mark.parametrize("declared", SCHEDULES)
+@pytest.mark.parametrize("trained", SCHEDULES)
+def test_a_schedule_taken_for_another_is_named(trained: str, declared: str) -> None:
+    texts = said(by_name(trained, declared))
+    if trained == declared:
+        assert texts == []
+        return
+    (text,) = texts
+    assert f'CallableExpert.ddpm(net, schedule="{trained}", ...)' in text
+
+
+def test_the_clock_is_looked_at_independently_of_the_upper_end() -> None:
+    class Own:
+        name, pixels, levels, image_shape, conditional = "own", "centred", 256, SHAPE, False
+        gamma_range = (-9.0, 20.0)
+
+        def __init__(self, by: float) -> None:
+            self.by = by
+
+        def __call__(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
+            return eps_hat(z, gamma + self.by)
+
+    place = Place(images(0), torch.device("cpu"))
+    for high in (5.0, 10.0, 20.0):
+        assert clock_warning(Own(0.0), place, (-9.0, high)) is None
+        text = clock_warning(Own(-0.5), place, (-9.0, high))
+        # Eight gammas up to 4, whatever the end: the second is -9 + 13 * 1.5 / 8 = -6.5625.
+        assert "noise of gamma = -6.56 it predicts better when it is told -6.06" in text
+        assert "bits/dim of the variational bound, and of the likelihood less or more" in text

@@ -145,13 +145,12 @@ def warn_of_declaration(
     """
     low, high = over
     easy = low + (high - low) / 4, high
-    look, eps_hat = _asked(expert, place, over)
-    found = _of(look, eps_hat)
+    found = denoise(expert, place, over)
     if found is None:
         return False
     text = None if found.fits_closely else _other_words(expert, place, found, over, easy)
     if text is None and looks_at_clock:
-        text = clock_warning(expert, place, look, (eps_hat - look.eps).square().flatten(1).mean(1))
+        text = clock_warning(expert, place, over)
     if text is None:
         return False
     warn_caller(ExpertWarning(text, about))

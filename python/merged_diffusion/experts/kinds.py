@@ -19,7 +19,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts import clocks, readings
 from merged_diffusion.experts.base import Pixels
 from merged_diffusion.experts.likely import AtTimes, Changes, FirstHalf, Likely, Said, likely, name_of
-from merged_diffusion.experts.timetables import RESCALED, SCHEDULES, step_gammas
+from merged_diffusion.experts.timetables import RESCALED, SCHEDULES, Schedule, step_gammas
 
 Table = Tensor | npt.ArrayLike
 OF_STEPS: Final = ("eps", "x0", "v")
@@ -58,7 +58,7 @@ class Kinds:
         net: Callable[..., Any],
         *,
         alphas_cumprod: Table | None = None,
-        schedule: Literal["linear", "cosine", "sigmoid"] | None = None,
+        schedule: Schedule | None = None,
         steps: int = 1000,
         predicts: Literal["eps", "x0", "v"] = "eps",
         learned_variance: bool = False,
@@ -74,7 +74,12 @@ class Kinds:
         Parameters
         ----------
         alphas_cumprod
-            abar [steps], falling; or ``schedule``, one of the three with a name.
+            abar [steps], falling; or ``schedule``.
+        schedule
+            One that has a name, with its gammas at 1000 steps: ``linear`` (Ho et al. 2020; -9.21 to 10.12);
+            ``cosine`` (Nichol and Dhariwal 2021; -10.09 to 19.84); ``sigmoid``, abar along a sigmoid, of
+            denoising-diffusion-pytorch (Jabri et al. 2023; -8.11 to 15.02); ``diffusers-sigmoid``, beta along
+            one, which diffusers calls ``sigmoid`` (-8.81 to 10.13).
         predicts
             ``eps``, ``x0`` or ``v`` = sqrt(abar) eps - sqrt(1 - abar) x.
         learned_variance

@@ -58,6 +58,16 @@ def other_clocks(expert: Expert) -> Iterator[tuple[str, str | None, Expert]]:
             yield f"times that are {words}", None, changed(expert, clock=_later(own, by))
 
 
+def other_schedules(expert: Expert) -> Iterator[Expert]:
+    """A network of discrete time under the schedules of the other names."""
+    declared = _declared(expert)
+    if not isinstance(declared, CallableExpert):
+        return
+    for line, _, other in _likely(expert):
+        if "(net, schedule=" in line:
+            yield other
+
+
 def _later(own: Clock, by: int) -> Clock:
     return lambda gamma: own(gamma) + by
 

@@ -22,7 +22,7 @@ from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.callables import CallableExpert
 from merged_diffusion.experts.centred import Centred
 from merged_diffusion.experts.noised import IMAGES, Noised, Place, noised
-from merged_diffusion.experts.other_words import changed, other_clocks
+from merged_diffusion.experts.other_words import changed, other_clocks, other_schedules
 from merged_diffusion.experts.public_expert import PublicExpert
 
 Shift = Callable[[Tensor], Tensor]
@@ -50,20 +50,20 @@ class Gain:
         return self.bits > COSTS and self.bits > STANDARD_ERRORS * self.se
 
 
-def clock_warning(expert: Expert, place: Place, look: Noised, losses: Tensor) -> str | None:
-    """What is to be said of the clock; None where nothing is.
+def clock_warning(expert: Expert, place: Place, over: tuple[float, float]) -> str | None:
+    """What is to be said of the clock over these gammas; None where nothing is.
 
-    ``losses`` [K R] are those of ``look``, which the declaration has been compared on.
+    It is looked at below `TOP` only, at gammas that do not depend on how far above it the range goes.
     """
-    if not has_clock(expert):
+    low, high = over[0], min(over[1], TOP)
+    if not has_clock(expert) or low >= high:
         return None
-    directions = _suspicious(expert, look, losses)
-    if not directions:
-        return None
-    low, high = float(look.gamma[0]), float(look.gamma[-1])
-    half = (high - low) / (2 * (len(look.gamma) - 1))
-    low, high = low - half, min(high + half, TOP)
     gamma = low + (high - low) * (torch.arange(GAMMAS, dtype=torch.float64) + 0.5) / GAMMAS
+    first = noised(place, gamma)
+    losses = first.losses(expert)
+    directions = _suspicious(expert, first, losses)
+    if not directions and not _fits_another(expert, first, losses, high - low):
+        return None
     second = noised(place, gamma, draws=DRAWS, seed=1)
     own = second.losses(expert)
     best: tuple[Gain, Shift] | None = None
@@ -71,9 +71,12 @@ def clock_warning(expert: Expert, place: Place, look: Noised, losses: Tensor) ->
         found = _gain(own - second.losses(told(expert, shift)), gamma, high - low)
         if best is None or found.bits > best[0].bits:
             best = found, shift
-    if best is None or not best[0].is_sure:
+    if best is not None and not best[0].is_sure:
+        best = None
+    named = _named(expert, second, own, high - low, 0.0 if best is None else best[0].bits)
+    if best is None and named is None:
         return None
-    return _text(expert, best[0], best[1], gamma) + _named(expert, second, own, high - low, best[0])
+    return _text(expert, best, named, gamma)
 
 
 def has_clock(expert: Expert) -> bool:
@@ -104,12 +107,11 @@ class _Told:
 
 
 def _suspicious(expert: Expert, look: Noised, losses: Tensor) -> list[Shift]:
-    """Shifts that may be better, by one step to either side; by turns where that saves calls."""
-    useful = look.gamma < TOP
-    count = int(useful.sum())
-    if count < 2:
-        return []
-    rows = look.rows
+    """Shifts that may be better, by one step to either side; by turns where that saves calls.
+
+    ``losses`` [K R] are the expert's of ``look``.
+    """
+    count, rows = len(look.gamma), look.rows
     places = torch.arange(count * rows)
     gamma, row = places // rows, places % rows
     by_turns = count * rows > IMAGES * GAMMAS // 2 and look.most > IMAGES
@@ -127,8 +129,8 @@ def _suspicious(expert: Expert, look: Noised, losses: Tensor) -> list[Shift]:
     mean = {sign: values.nanmean(1) for sign, values in change.items()}
     spread = {sign: _variance_of_mean(values) for sign, values in change.items()}
     slope, curve = mean[1.0] - mean[-1.0], mean[1.0] + mean[-1.0]
-    centre, width = look.gamma[:count].mean(), float(look.gamma[count - 1] - look.gamma[0])
-    tilt = 2 * (look.gamma[:count] - centre) / width
+    centre, width = look.gamma.mean(), float(look.gamma[-1] - look.gamma[0])
+    tilt = 2 * (look.gamma - centre) / width
     scale = width * count / (count - 1) / (2 * math.log(2)) / count
     shifts: list[Shift] = []
     for weight, make in ((torch.ones_like(tilt), _constant), (tilt, _tilted(float(centre), width / 2))):
@@ -140,6 +142,18 @@ def _suspicious(expert: Expert, look: Noised, losses: Tensor) -> list[Shift]:
         if gain > FIRST_COSTS and abs(force) > FIRST_ERRORS * error:
             shifts += [make(-math.copysign(size, force)) for size in SHIFTS]
     return shifts
+
+
+def _fits_another(expert: Expert, look: Noised, losses: Tensor, width: float) -> bool:
+    """Whether the schedule of another name may be better: no constant or linear shift makes good for that."""
+    for other in other_schedules(expert):
+        try:
+            gain = _gain(losses - look.losses(other), look.gamma, width)
+        except ExpertError:
+            continue
+        if gain.bits > FIRST_COSTS and gain.bits > FIRST_ERRORS * gain.se:
+            return True
+    return False
 
 
 def _variance_of_mean(values: Tensor) -> Tensor:
@@ -171,26 +185,36 @@ def _gain(saved: Tensor, gamma: Tensor, width: float) -> Gain:
     )
 
 
-def _text(expert: Expert, gain: Gain, shift: Shift, gamma: Tensor) -> str:
-    low, high = gamma[1], gamma[-2]
+def _text(
+    expert: Expert, best: tuple[Gain, Shift] | None, named: tuple[Gain, str] | None, gamma: Tensor
+) -> str:
+    by, cost = "", named[0] if named is not None else None
+    if best is not None:
+        cost, shift = best
+        low, high = gamma[1], gamma[-2]
+        by = (
+            f": noise of gamma = {float(low):.3g} it predicts better when it is told "
+            f"{float(shift(low)):.3g}, of {float(high):.3g} when told {float(shift(high)):.3g}"
+        )
+    assert cost is not None  # noqa: S101 (one of the two is there)
+    fits = "compare its schedule with that of the training, entry by entry"
+    if named is not None:
+        fits = f"what would fit is {named[1]}"
     return (
-        f"the clock of expert {expert.name} is probably wrong, or it was trained for other images: noise of "
-        f"gamma = {float(low):.3g} it predicts better when it is told {float(shift(low)):.3g}, of "
-        f"{float(high):.3g} when told {float(shift(high)):.3g}; this costs at least {gain.bits:.2g} +- "
-        f"{gain.se:.1g} bits/dim; "
+        f"the clock of expert {expert.name} is probably wrong, or it was trained for other images{by}; this "
+        f"costs at least {cost.bits:.2g} +- {cost.se:.1g} bits/dim of the variational bound, and of the "
+        f"likelihood less or more; {fits}"
     )
 
 
-def _named(expert: Expert, look: Noised, own: Tensor, width: float, best: Gain) -> str:
-    """The common slip that does what the best shift does, or what to look at."""
-    found: tuple[float, str] | None = None
+def _named(expert: Expert, look: Noised, own: Tensor, width: float, least: float) -> tuple[Gain, str] | None:
+    """The common slip that does more than the best shift, which saves ``least`` bits/dim, and its line."""
+    found: tuple[Gain, str] | None = None
     for words, line, other in other_clocks(expert):
         try:
             gain = _gain(own - look.losses(other), look.gamma, width)
         except ExpertError:
             continue
-        if gain.is_sure and gain.bits > best.bits and (found is None or gain.bits > found[0]):
-            found = gain.bits, words if line is None or line == words else f"{words}: write {line}"
-    if found is None:
-        return "compare its schedule with that of the training, entry by entry"
-    return f"what would fit is {found[1]}"
+        if gain.is_sure and gain.bits > least and (found is None or gain.bits > found[0].bits):
+            found = gain, words if line is None or line == words else f"{words}: write {line}"
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from merged_diffusion.errors import ExpertRangeError, UsageError
 
-SCHEDULES: Final = ("linear", "cosine", "sigmoid")
+Schedule = Literal["linear", "cosine", "sigmoid", "diffusers-sigmoid"]
+SCHEDULES: Final = get_args(Schedule)
+WHICH_SIGMOID: Final = (
+    "sigmoid is that of denoising-diffusion-pytorch, gamma -8.11 to 15.02 at 1000 steps; what diffusers "
+    "calls sigmoid is diffusers-sigmoid, gamma -8.81 to 10.13"
+)
 RESCALED: Final = 1000  # steps that a network counts to, whose times are rescaled
 MOST_BETA: Final = 0.999
 LEAST_STEPS: Final = 21  # with fewer the linear schedule ends at a beta of 1
@@ -91,7 +96,8 @@ def step_gammas(
     if (abar is None) == (schedule is None):
         raise UsageError(
             "alphas_cumprod and schedule were both given" if schedule else "no schedule was given",
-            hint=f"give the table alphas_cumprod [N], or schedule = {' or '.join(SCHEDULES)}",
+            hint=f"give the table alphas_cumprod [N], or schedule = {' or '.join(SCHEDULES)}; "
+            + WHICH_SIGMOID,
         )
     if abar is not None:
         given = abar.detach().cpu().numpy() if isinstance(abar, Tensor) else abar
@@ -108,15 +114,21 @@ def step_gammas(
             raise UsageError(f"steps = {steps!r} is no whole number from {LEAST_STEPS} up")
         table = np.cumprod(1 - _betas(schedule, steps), dtype=np.float64)
     else:
-        raise UsageError(f"schedule = {schedule!r}, possible are {', '.join(SCHEDULES)}")
+        raise UsageError(f"schedule = {schedule!r}, possible are {', '.join(SCHEDULES)}", hint=WHICH_SIGMOID)
     gammas: npt.NDArray[np.float64] = np.log1p(-table) - np.log(table)
     return gammas
 
 
 def _betas(schedule: str, steps: int) -> npt.NDArray[np.float64]:
-    """Of Ho et al. 2020, Nichol and Dhariwal 2021 (eq. 17), Jabri et al. 2023 (start -3, end 3)."""
+    """Of Ho et al. 2020, Nichol and Dhariwal 2021 (eq. 17), Jabri et al. 2023 (start -3, end 3).
+
+    And what diffusers calls ``sigmoid`` (Xu et al. 2022): beta, not abar, follows a sigmoid, and is not
+    rescaled by the steps.
+    """
     if schedule == "linear":
         return np.linspace(1e-4, 0.02, steps) * 1000 / steps
+    if schedule == "diffusers-sigmoid":
+        return 1e-4 + (0.02 - 1e-4) / (1 + np.exp(-np.linspace(-6, 6, steps)))
     t = np.arange(steps + 1) / steps
     if schedule == "cosine":
         f = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from merged_diffusion.errors import CheckpointError, UsageError
 from merged_diffusion.experts.nets.arguments import Check, is_count, is_flag, is_number, is_positive, one_of
+from merged_diffusion.experts.timetables import SCHEDULES
 
 FLAGS: Final = {"yes": True, "no": False, "true": True, "false": False}
 EVERY: Final[Mapping[str, Check]] = {"pixels": one_of("ends", "centred")}
@@ -28,7 +29,7 @@ FAMILIES: Final[Mapping[str, Mapping[str, Check]]] = {
     "edm": {**EVERY, "whole_steps": is_flag},
     "openai": {
         **UNET,
-        "schedule": one_of("linear", "cosine", "sigmoid"),
+        "schedule": one_of(*SCHEDULES),
         "steps": is_count,
         "rescaled": is_flag,
         "whole_steps": is_flag,
