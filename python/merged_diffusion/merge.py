@@ -187,18 +187,34 @@ class MergedModel:
         self._roles = roles
         self._route = route
         self._moved: list[tuple[float, float | None]] = []
-        each = [in_model_space(expert, convention) for expert in experts]
-        groups = [(number,) for number in range(len(experts))] if asked is None else asked
-        self._in_charge = tuple(
-            each[who[0]]
-            if len(who) == 1
-            else Blend([each[i] for i in who], cast(Gate | SimplexGate, self.gate), who)
-            for who in groups
-        )
+        self._asked = [(number,) for number in range(len(experts))] if asked is None else asked
+        self._in_charge = self._fed_by(convention)
         self.levels = experts[0].levels
         self.image_shape = common_shape(experts)
         self.conditional = any(self._in_charge[number].conditional for number, *_ in route.legs())
         self.pixels: Pixels = "centred"
+
+    def _fed_by(self, convention: Convention) -> tuple[Expert, ...]:
+        """What is asked on the legs, one expert or several blended."""
+        each = [in_model_space(expert, convention) for expert in self.experts]
+        return tuple(
+            each[who[0]]
+            if len(who) == 1
+            else Blend([each[i] for i in who], cast(Gate | SimplexGate, self.gate), who)
+            for who in self._asked
+        )
+
+    def in_own_pixels(self) -> MergedModel:
+        """The model in the coordinates of its experts' pixels where all agree, else itself.
+
+        Every expert is then asked as it is, at gammas of its own.
+        """
+        if self.convention == "paper" or any(expert.pixels != "ends" for expert in self.experts):
+            return self
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._in_charge = self._fed_by("paper")
+        return other
 
     def _build_gated(
         self, experts: tuple[Expert, Expert], gate: Gate, convention: Convention,

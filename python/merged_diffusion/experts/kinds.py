@@ -19,7 +19,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts import clocks, readings
 from merged_diffusion.experts.base import Pixels
 from merged_diffusion.experts.likely import AtTimes, Changes, FirstHalf, Likely, Said, likely, name_of
-from merged_diffusion.experts.timetables import RESCALED, SCHEDULES, Schedule, step_gammas
+from merged_diffusion.experts.timetables import RESCALED, SCHEDULES, ScheduleName, step_gammas
 
 Table = Tensor | npt.ArrayLike
 OF_STEPS: Final = ("eps", "x0", "v")
@@ -58,7 +58,7 @@ class Kinds:
         net: Callable[..., Any],
         *,
         alphas_cumprod: Table | None = None,
-        schedule: Schedule | None = None,
+        schedule: ScheduleName | None = None,
         steps: int = 1000,
         predicts: Literal["eps", "x0", "v"] = "eps",
         learned_variance: bool = False,

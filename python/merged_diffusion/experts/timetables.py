@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from merged_diffusion.errors import ExpertRangeError, UsageError
 
-Schedule = Literal["linear", "cosine", "sigmoid", "diffusers-sigmoid"]
-SCHEDULES: Final = get_args(Schedule)
+ScheduleName = Literal["linear", "cosine", "sigmoid", "diffusers-sigmoid"]
+SCHEDULES: Final = get_args(ScheduleName)
 WHICH_SIGMOID: Final = (
     "sigmoid is that of denoising-diffusion-pytorch, gamma -8.11 to 15.02 at 1000 steps; what diffusers "
     "calls sigmoid is diffusers-sigmoid, gamma -8.81 to 10.13"
@@ -109,7 +109,7 @@ def step_gammas(
                 "alphas_cumprod does not fall from step to step, as the share of the image in it does",
                 hint="give it in the order of the timesteps, step 0 the least noise",
             )
-    elif schedule in SCHEDULES:
+    elif schedule is not None and schedule in SCHEDULES:
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < LEAST_STEPS:
             raise UsageError(f"steps = {steps!r} is no whole number from {LEAST_STEPS} up")
         table = np.cumprod(1 - _betas(schedule, steps), dtype=np.float64)

@@ -220,9 +220,17 @@ def log_density(
     accept: Accept = Accept(),
     labels: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Log density in nats [N], at gamma_min, of z = alpha x for points x [N, C, H, W] of the model's space.
+    """Log density in nats [N], at gamma_min, of z = alpha x for points x [N, C, H, W].
 
-    For continuous data: no grey levels, so no bits/dim. The arguments are those of `log_likelihood`.
+    For continuous data: no grey levels, so no bits/dim. The other arguments are those of `log_likelihood`.
+
+    Parameters
+    ----------
+    x
+        In the coordinates of the experts' own ``pixels`` (of ``ends``, the default of `CallableExpert.ddpm`
+        and its like: x = 2v/(L - 1) - 1), as the network was trained on; the density is per unit of these,
+        and the gammas are the experts' own. Where the experts of a merged model declare both kinds of pixels,
+        x is ``centred``, 2(v + 1/2)/L - 1, for all of them: y of ``ends`` pixels is x = (L - 1) y/L.
 
     Raises
     ------
@@ -252,6 +260,7 @@ def score_points(
 ) -> Likelihood:
     """`log_density` with records and costs, and points that failed among them."""
     begin = time.perf_counter()
+    model = model.in_own_pixels()
     points, names, classes = as_points(x, ids, labels, model)
     place = options.warned().machine.here(partial(scoring_rows, len(points), shared=options.solver.shared))
     items = Items(names, 1, options.seed, classes)
