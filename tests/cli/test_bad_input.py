@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from merged_diffusion import errors
 from merged_diffusion.cli import group, main
@@ -193,3 +194,19 @@ def test_unexpected_exception_is_code_1_and_asks_for_a_report(monkeypatch, capsy
     monkeypatch.setenv("MERGED_DIFFUSION_DEBUG", "1")
     assert main(["nll"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_picture_is_no_expert(run_cli, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    done = run_cli("nll", "--data", "photos", "--expert", "one.png")
+    assert done.code not in (0, 1)
+    assert "one.png: a picture, and no model; images are given by --data" in done.err
+    assert "i-DODE" not in done.err
+
+
+def test_a_file_as_the_place_of_a_run_is_refused_at_once(run_cli, tmp_path):
+    (tmp_path / "samples.png").write_bytes(b"mine")
+    done = run_cli("nll", "--data", "photos", "--expert", "nowhere", "--out", "samples.png")
+    assert done.code == 2
+    assert "'--out' / '-o': Directory 'samples.png' is a file." in done.err
+    assert (tmp_path / "samples.png").read_bytes() == b"mine"

@@ -158,3 +158,27 @@ def test_commands_of_elsewhere_lead_to_ours(name):
 
 def test_a_command_with_an_underscore_is_ours(run_cli):
     assert run_cli("fid_ref", "--help").out == run_cli("fid-ref", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("help", "nll"), "merged-diffusion nll --help"),
+        (("help", "runs", "export"), "merged-diffusion runs export --help"),
+        (("runs", "help"), "merged-diffusion runs --help"),
+        (("runs", "help", "export"), "merged-diffusion runs export --help"),
+        (("help",), "merged-diffusion --help"),
+    ],
+)
+def test_help_as_a_command_is_told_as_an_option(run_cli, words, line):
+    done = run_cli(*words)
+    assert done.code == 2
+    assert done.err.rstrip().endswith(f"no command 'help': write {line}")
+    assert run_cli(*line.split()[1:]).code == 0
+
+
+def test_arguments_of_a_model_are_no_model(run_cli):
+    done = run_cli("nll", "--model_args", "x=1")
+    assert done.code == 2
+    assert "--expert x=1" not in done.err
+    assert "write --expert NAME for the model" in done.err

@@ -27,6 +27,11 @@ def drawn(path):
         return {key: columns[key] for key in columns.files}
 
 
+def drawn_alike(one, two):
+    first, second = drawn(one), drawn(two)
+    return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
+
+
 def test_ids_are_the_same_images_in_any_command(run_cli):
     assert run_cli("sample", *PAIR, "--num", 24, "--out", "many.npz").code == 0
     few = run_cli("sample", *PAIR, "--ids", "10:14", "--out", "few.npz", "--json")
@@ -38,6 +43,16 @@ def test_ids_are_the_same_images_in_any_command(run_cli):
     assert few.json["n"] == few.json["n_drawn"] == 4
     assert few.json["sha256"] == load_data("few.npz").sha256
     assert few.json["evaluations"]["total"] > 10
+
+
+def test_a_class_that_no_expert_knows_changes_nothing_and_is_not_kept(run_cli):
+    drawn = ("--num", 2, "--sampler", "heun", "--steps", 3, "--threads", 1, "--device", "cpu")
+    plain = run_cli("sample", "--pair", "digits", *drawn, "--out", "a.npz", "--json")
+    asked = run_cli("sample", "--pair", "digits", *drawn, "--class=3", "--out", "b.npz", "--json")
+    assert "no expert is class-conditional: --labels changes nothing" in asked.err
+    assert "--labels" not in plain.err
+    assert drawn_alike("a.npz", "b.npz")
+    assert asked.json["settings"] == plain.json["settings"]
 
 
 def test_command_line_and_python_draw_the_same(run_cli):

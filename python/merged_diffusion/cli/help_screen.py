@@ -151,7 +151,7 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that is meant; `UsageError` names it where it is called otherwise."""
         if not ctx.resilient_parsing and not args[0].startswith("-"):
-            args = [our_command(args[0], self.list_commands(ctx), ctx), *args[1:]]
+            args = [our_command(args[0], args[1:], self.list_commands(ctx), ctx), *args[1:]]
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -247,7 +247,7 @@ batch_coupled = click.option(
     help="Accept an expert to which the images of a batch are not independent.",
 )
 out = click.option(
-    "--out", "-o", type=click.Path(path_type=Path), metavar="DIR",
+    "--out", "-o", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     help="Keep a record of each image in this directory; the same command goes on where it stopped.",
 )  # fmt: skip
 cache = click.option(

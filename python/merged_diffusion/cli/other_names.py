@@ -56,7 +56,8 @@ OTHERWISE: Final[Mapping[str, str | Mapping[str, str]]] = {
     "--network-pkl": ONE_MODEL,
     "--model": ONE_MODEL,
     "--model-path": ONE_MODEL,
-    "--model-args": ONE_MODEL,
+    "--model-args": "write --expert NAME for the model (a name, a file or file.py:name), and what else is in "
+    "them as options of their own, such as --dtype and --batch-size",
     "--pretrained": ONE_MODEL,
     "--checkpoint": ONE_MODEL,
     "--ckpt": ONE_MODEL,
@@ -225,8 +226,8 @@ def _ids(seeds: str) -> str:
     return "A:B" if found is None else f"{found[1]}:{int(found[2] or found[1]) + 1}"
 
 
-def our_command(name: str, known: Sequence[str], ctx: click.Context) -> str:
-    """The name of a command; with underscores or capitals it is the same.
+def our_command(name: str, rest: Sequence[str], known: Sequence[str], ctx: click.Context) -> str:
+    """The name of a command, which ``rest`` comes after; with underscores or capitals it is the same.
 
     Raises
     ------
@@ -236,6 +237,10 @@ def our_command(name: str, known: Sequence[str], ctx: click.Context) -> str:
     ours = name.lower().replace("_", "-")
     if ours in known:
         return ours
+    if ours == "help":
+        within = [] if ctx.parent is None else [str(ctx.info_name)]
+        about = [*within, *itertools.takewhile(lambda word: not word.startswith("-"), rest), "--help"]
+        raise click.UsageError(f"no command {name!r}: write merged-diffusion {' '.join(about)}", ctx)
     if ours in COMMANDS and ctx.parent is None:
         raise click.UsageError(f"no command {name!r}: write merged-diffusion {COMMANDS[ours]}", ctx)
     close = " or ".join(map(repr, get_close_matches(ours, known)))

@@ -164,7 +164,12 @@ def _export_images(
     if table is not None:
         raise UsageError("--table and --what were both given", hint="use one of them")
     ending = None if out is None else out.suffix.removeprefix(".").lower()
-    form = form or (ending if ending in image_table.FORMATS else "csv")
+    if form is None and ending and ending not in image_table.FORMATS:
+        raise UsageError(
+            f"{out}: a table of images is written as {' or '.join(image_table.FORMATS)}, not as .{ending}",
+            hint="name a file that ends in .csv or .parquet, or say --format csv",
+        )
+    form = form or ending or "csv"
     if form not in image_table.FORMATS or (form == "parquet" and out is None):
         raise UsageError(
             f"--what images is not written as {form}" + (" without --out" if form == "parquet" else ""),
@@ -173,6 +178,13 @@ def _export_images(
     with as_kept(*folders), output.remarks(quiet=quiet):
         columns = image_table.image_columns(folders, cache=cache)
     is_text = form == "csv"
+    changed = image_table.changed_in_csv(columns) if is_text else []
+    if changed and not quiet:
+        output.say(
+            f"warning: {len(changed)} texts are not as they were in CSV, the first is {changed[0]}: a ' "
+            "stands before what a spreadsheet would take for a formula, and control characters are escaped; "
+            "to join by names write --out FILE.parquet"
+        )
     content = image_table.as_csv(columns) if is_text else image_table.as_parquet(columns)
     own = image_table.OWN_CSV if is_text else image_table.OWN_PARQUET
     if out is not None:

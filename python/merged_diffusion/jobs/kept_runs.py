@@ -13,14 +13,37 @@ from merged_diffusion.files.typed_values import INLINE, TypedValues
 from merged_diffusion.jobs.identity import Identity, Threshold
 from merged_diffusion.jobs.summary import Summary, means, summarise
 from merged_diffusion.runs import PARTS, SUMMARY, Run
+from merged_diffusion.runs.settings_file import SHARED
 from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import Means
 from merged_diffusion.scores.record import Record
 from merged_diffusion.scores.set_mean import MeanOverSet
 
 
+def check_scored(run: Run) -> None:
+    """`RunError` where a directory was kept by a command that scores no images."""
+    command = run.settings.get("command")
+    if command == "sample":
+        raise RunError(
+            f"{run.path}: holds samples, which have no scores",
+            hint=f"fid {run.path} --ref SET measures them, and runs report {run.path} shows them",
+        )
+    if command in SHARED:
+        raise RunError(
+            f"{run.path}: holds what {command} --work measured, and no scores of images",
+            hint=f"runs show {run.path} tells how far it is",
+        )
+
+
 def summary_of_run(run: Run) -> Summary:
-    """The summary over all records of a run, with the first missing ids."""
+    """The summary over all records of a run, with the first missing ids.
+
+    Raises
+    ------
+    RunError
+        It holds samples, say, and no scores.
+    """
+    check_scored(run)
     identity, parts = Identity.from_dict(run.settings), run.parts()
     runs = {identity.model: run} | (parts if len(parts) == len(PARTS) else {})
     records = {name: each.records() for name, each in runs.items()}
@@ -102,8 +125,10 @@ def compare_runs(one: Run, two: Run) -> Comparison:
     RunMismatchError
         They scored different data, or one holds bounds and the other likelihoods.
     RunError
-        They have no image in common.
+        They have no image in common, or one holds no scores.
     """
+    for run in (one, two):
+        check_scored(run)
     first, second = (Identity.from_dict(run.settings) for run in (one, two))
     if first.command != second.command:
         raise RunMismatchError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -57,6 +57,9 @@ class SamplePlan(ModelPlan):
         models = load_models(settings, data)
         model = next(iter(models.models.values()))
         notes = [*models.notes, *([] if model.snapped is None else [model.snapped])]
+        if not model.conditional and settings.labels != "none":
+            notes.append("no expert is class-conditional: --labels changes nothing")
+            settings = replace(settings, labels="none")  # images that are of no class are kept as such
         shape = drawn_shape(model, image_shape)
         if not isinstance(how.sampler, Ode):
             grids.nodes(how.sampler, *reversed(model.gamma_range))  # numbers of a grid fit, or are refused

@@ -63,6 +63,12 @@ def as_csv(columns: Mapping[str, Column]) -> str:
     return stream.getvalue()
 
 
+def changed_in_csv(columns: Mapping[str, Column]) -> list[str]:
+    """The texts that a CSV holds otherwise than they are, as it holds them, each once."""
+    texts = {value for column in columns.values() if column.dtype.kind == "U" for value in column.tolist()}
+    return sorted(cell for value in texts if (cell := csv_text(value)) != value)
+
+
 def as_parquet(columns: Mapping[str, Column]) -> bytes:
     """For data frames; needs pyarrow.
 

@@ -29,6 +29,7 @@ CHUNK: Final = 1 << 20
 LEGACY: Final = (
     b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first pickle of torch before zip, behind its protocol
 )
+PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 KNOWN: Final = (
     "known: a folder with model.safetensors and card.toml, a .pkl of EDM or EDM2, a .pt or .pth of addtt, "
     "OpenAI's code, TorchCFM, score_sde or denoising-diffusion-pytorch, a ckpt-N.flax or its folder, a "
@@ -83,6 +84,10 @@ def recognise(path: Path) -> Found:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", file=str(path)) from error
     refuse_standin(head, str(path), CheckpointError)
+    if head.startswith(PICTURES):
+        raise UnsupportedCheckpointError(
+            f"{path}: a picture, and no model", hint="images are given by --data; " + KNOWN, file=str(path)
+        )
     if head.startswith(torch_files.ZIP):
         return Found("torch", path)
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
