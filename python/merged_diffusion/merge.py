@@ -17,8 +17,8 @@ from merged_diffusion._core import Route
 from merged_diffusion.errors import UsageError
 from merged_diffusion.experts import suiting
 from merged_diffusion.experts.base import Expert, Pixels, check_declaration, check_posterior
-from merged_diffusion.experts.blend import Blend, check_gate, pieces
-from merged_diffusion.experts.suiting import Convention, check_alike, check_pair, common_shape, in_model_space
+from merged_diffusion.experts.blend import check_gate, pieces
+from merged_diffusion.experts.suiting import Convention, check_alike, check_pair, common_shape, in_charge
 from merged_diffusion.legs import Leg
 from merged_diffusion.roles import AND, BOTH, roles_of
 from merged_diffusion.simplex_gate import SimplexGate
@@ -180,40 +180,24 @@ class MergedModel:
         asked: Sequence[tuple[int, ...]] | None = None,
     ) -> None:  # fmt: skip
         """Along ``route``, leg n of the role ``roles[n]``: of expert n, or of those ``asked[n]``."""
-        if convention not in ("exact", "paper"):
-            raise UsageError(f'convention = {convention!r} is neither "exact" nor "paper"')
         self.experts = experts
         self.convention = convention
-        self._roles = roles
-        self._route = route
+        self._roles, self._route = roles, route
         self._moved: list[tuple[float, float | None]] = []
         self._asked = [(number,) for number in range(len(experts))] if asked is None else asked
-        self._in_charge = self._fed_by(convention)
+        self._in_charge = in_charge(experts, self._asked, self.gate, convention)
         self.levels = experts[0].levels
         self.image_shape = common_shape(experts)
         self.conditional = any(self._in_charge[number].conditional for number, *_ in route.legs())
         self.pixels: Pixels = "centred"
 
-    def _fed_by(self, convention: Convention) -> tuple[Expert, ...]:
-        """What is asked on the legs, one expert or several blended."""
-        each = [in_model_space(expert, convention) for expert in self.experts]
-        return tuple(
-            each[who[0]]
-            if len(who) == 1
-            else Blend([each[i] for i in who], cast(Gate | SimplexGate, self.gate), who)
-            for who in self._asked
-        )
-
     def in_own_pixels(self) -> MergedModel:
-        """The model in the coordinates of its experts' pixels where all agree, else itself.
-
-        Every expert is then asked as it is, at gammas of its own.
-        """
-        if self.convention == "paper" or any(expert.pixels != "ends" for expert in self.experts):
+        """The model in the coordinates of its experts' pixels, where all agree: each is asked as it is."""
+        if any(expert.pixels != "ends" for expert in self.experts):
             return self
-        other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other._in_charge = self._fed_by("paper")
+        other = object.__new__(type(self))
+        asked = in_charge(self.experts, self._asked, self.gate, "paper")
+        other.__dict__.update(self.__dict__, _in_charge=asked)
         return other
 
     def _build_gated(

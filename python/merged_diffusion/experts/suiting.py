@@ -11,7 +11,10 @@ from merged_diffusion._core import SNAP
 from merged_diffusion.caller import warn_caller
 from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.experts.base import Expert, ImageShape, check_posterior
+from merged_diffusion.experts.blend import Blend
 from merged_diffusion.experts.centred import Centred
+from merged_diffusion.simplex_gate import SimplexGate
+from merged_diffusion.soft_gate import Gate
 
 Convention = Literal["exact", "paper"]
 
@@ -21,6 +24,24 @@ def in_model_space(expert: Expert, convention: Convention) -> Expert:
     if expert.pixels == "ends" and convention == "exact":
         return cast(Expert, Centred(expert))
     return expert
+
+
+def in_charge(
+    experts: Sequence[Expert],
+    groups: Sequence[tuple[int, ...]],
+    gate: Gate | SimplexGate | None,
+    convention: Convention,
+) -> tuple[Expert, ...]:
+    """What a model asks on its legs: of each group of numbers the one expert, or several under a gate."""
+    if convention not in ("exact", "paper"):
+        raise UsageError(f'convention = {convention!r} is neither "exact" nor "paper"')
+    each = [in_model_space(expert, convention) for expert in experts]
+    return tuple(
+        each[who[0]]
+        if len(who) == 1
+        else Blend([each[i] for i in who], cast("Gate | SimplexGate", gate), who)
+        for who in groups
+    )
 
 
 def common_shape(experts: tuple[Expert, ...]) -> ImageShape:

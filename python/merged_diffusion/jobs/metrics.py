@@ -19,7 +19,8 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.jobs.cost import Estimate, estimate, time_call
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.likelihood.exact import log_likelihoods, warn_above_uniform
+from merged_diffusion.likelihood.above_uniform import warn_above_uniform
+from merged_diffusion.likelihood.exact import log_likelihoods
 from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode import methods

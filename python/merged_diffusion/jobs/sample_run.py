@@ -57,7 +57,7 @@ class SamplePlan(ModelPlan):
         models = load_models(settings, data)
         model = next(iter(models.models.values()))
         notes = [*models.notes, *([] if model.snapped is None else [model.snapped])]
-        if not model.conditional and settings.labels != "none":
+        if not model.conditional and settings.labels not in ("none", "cycle"):
             notes.append("no expert is class-conditional: --labels changes nothing")
             settings = replace(settings, labels="none")  # images that are of no class are kept as such
         shape = drawn_shape(model, image_shape)

@@ -11,19 +11,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from math import log2
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from merged_diffusion.caller import warn_caller
 from merged_diffusion.data.images import Data
-from merged_diffusion.errors import ExpertWarning, UsageError
+from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.centred import Centred
+from merged_diffusion.likelihood.above_uniform import warn_above_uniform
 from merged_diffusion.likelihood.dequantisation import Dequantisation, Points
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.likelihood.likelihoods import Likelihood
@@ -293,17 +292,3 @@ def _is_same(one: Leg, two: Leg) -> bool:
     """Whether two legs have the same expert; a model may have set it into a frame of its own."""
     first, second = (e.expert if isinstance(e, Centred) else e for e in (one.expert, two.expert))
     return first is second and type(one.expert) is type(two.expert)
-
-
-def warn_above_uniform(found: Likelihood, levels: int) -> None:
-    """Warn of a mean that guessing every grey level alike would beat."""
-    scored = [] if found.is_density else found.scored
-    if not scored:
-        return
-    mean = sum(record.bits_per_dim or 0.0 for record in scored) / len(scored)
-    if mean > log2(levels):
-        text = (
-            f"{mean:.4g} bits/dim are more than the {log2(levels):.4g} of guessing every grey level alike: "
-            "is every expert what it is declared to be?"
-        )
-        warn_caller(ExpertWarning(text, "above uniform"))
