@@ -57,9 +57,39 @@ def test_the_interval_of_repeats_holds_the_value_as_often_as_it_says():
 def test_an_interval_adds_up_what_is_no_estimate():
     own, missed = np.array([0.3, 0.0]), np.array([0.4, 0.4])
     found = reaches(own, np.array([2.0, np.nan]), missed, 0.95)
-    # Welch and Satterthwaite: 2 degrees times (0.5/0.3)^4; of an error without doubt it is the normal law.
-    assert found[0] == pytest.approx(0.5 * student_t(2 * (5 / 3) ** 4))
+    # Welch and Satterthwaite: 2 degrees times (0.5/0.3)^4, which would reach less far than the
+    # estimate alone; of an error without doubt it is the normal law.
+    assert 0.5 * student_t(2 * (5 / 3) ** 4) < found[0] == pytest.approx(0.3 * student_t(2.0))
     assert found[1] == pytest.approx(0.4 * 1.959964, rel=1e-5)
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 8])
+@pytest.mark.parametrize("missed", [0.1, 0.3, 1.0])
+def test_what_is_missed_makes_no_interval_narrower_and_it_is_still_held(repeats, missed):
+    random, n = np.random.RandomState(repeats), 4000
+    own = np.sqrt(random.chisquare(repeats - 1, n) / (repeats - 1))
+    degrees = np.full(n, repeats - 1.0)
+    alone = reaches(own, degrees, np.zeros(n), 0.95)
+    np.testing.assert_array_equal(alone, student_t(degrees) * own)
+    both = reaches(own, degrees, np.full(n, missed), 0.95)
+    assert (both >= alone).all()
+    held = np.abs(random.normal(size=n) + missed * random.normal(size=n)) < both
+    # By 10^5 draws at least 0.943 (three repeats, 0.5); four standard errors of 4,000 are 0.015.
+    assert held.mean() > 0.943 - 0.015
+    assert np.isnan(reaches(own, degrees, np.full(n, np.nan), 0.95)).all()
+
+
+def test_a_table_has_what_the_properties_say_and_rows_are_its_rows():
+    records = tuple(record(i, [0.1, 0.3 + i], se_probe=0.1, freedom=9.0, path_error=0.0) for i in range(3))
+    found = Likelihood(records, DIM, quadrature_of_pilot=0.02)
+    table, rows = found.to_dict(), found.rows()
+    np.testing.assert_array_equal(table["quadrature_error"], [0.02] * 3)
+    assert [list(row) for row in rows] == [list(table)] * 3
+    for name in ("quadrature_error", "se_draws", "se_value", "bits_per_dim"):
+        np.testing.assert_array_equal([row[name] for row in rows], getattr(found, name))
+    lost = Record(id=3, status="nonfinite", evaluations={"likelihood": 1, "quality": 0})
+    with_lost = dataclasses.replace(found, records=(*records, lost)).rows()[3]
+    assert (with_lost["bits_per_dim"], with_lost["status"]) == (None, "nonfinite")
 
 
 def test_repeats_of_several_draws_count_as_one_each():

@@ -126,8 +126,8 @@ class Likelihood(Scores):
     def interval(self, level: float = LEVEL, *, total: bool = False) -> Floats:
         """Ends [N, 2] of an interval that holds each value with exact traces with probability ``level``.
 
-        ``total``: that holds the value itself, with `quadrature_error` and `path_error`; NaN where
-        nothing tells `quadrature_error`.
+        ``total``: that holds the value itself, with `quadrature_error` and `path_error`, and is never the
+        narrower; NaN where nothing tells `quadrature_error`.
 
         By Student's t with `freedom` degrees, which the size of the errors at single nodes tells
         (Satterthwaite 1946). Without repeats that is of the probes alone, and an image's own draw of
@@ -192,6 +192,7 @@ class Likelihood(Scores):
         """Columns [N] by name: as of every score, with the solver's steps."""
         steps = [record.steps or {} for record in self.records]
         found = super().to_dict()
+        found["quadrature_error"] = self.quadrature_error
         if np.isnan(self.quadrature_error).all():  # measured for none of them
             del found["quadrature_error"]
         if self.repeats > 1:

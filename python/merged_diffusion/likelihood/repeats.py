@@ -35,12 +35,15 @@ def repeated_error(draws: Sequence[float | None], importance: int) -> float | No
 def reaches(own: Floats, freedom: Floats, missed: Floats, level: float) -> Floats:
     """Half the width of an interval, by an error with so many degrees and one that is no estimate.
 
-    Satterthwaite 1946 for the sum: what is no estimate from a few squares leaves no doubt of its own.
+    Satterthwaite 1946 for the sum: what is no estimate from a few squares leaves no doubt of its own. His
+    degrees jump where the estimate is small by chance, and t falls faster than the error grows; so the sum
+    reaches no less far than the estimate alone.
     """
     error = np.sqrt(own**2 + missed**2)
     # Of an exact trace the error is 0, and any number of degrees will do.
     degrees = np.where(own == 0, 1, freedom)
     with np.errstate(divide="ignore", invalid="ignore"):
-        degrees = np.where(error == own, degrees, degrees * (error / own) ** 4)
-    found: Floats = student_t(np.minimum(degrees, MANY), level) * error
+        of_sum = np.where(error == own, degrees, degrees * (error / own) ** 4)
+    alone, both = (student_t(np.minimum(known, MANY), level) for known in (degrees, of_sum))
+    found: Floats = np.maximum(alone * own, both * error)
     return found

@@ -207,8 +207,15 @@ class Scores(Tabular):
         return {"bits_per_dim": self.bits_per_dim, **self.terms_nats}
 
     def rows(self) -> list[dict[str, object]]:
-        """A flat row of numbers and names per image: a table's rows."""
-        return [_flat(record, self.TERMS) for record in self.records]
+        """The rows of the table: a dict of its columns for each image; None for a number that is NaN.
+
+        Where and how an image failed is in its record.
+        """
+        table = {name: column.tolist() for name, column in self.to_dict().items()}
+        return [
+            {name: None if item != item else item for name, item in zip(table, row, strict=True)}
+            for row in zip(*table.values(), strict=True)
+        ]
 
     def column(self, name: str) -> Floats:
         """A number of each record [N]; NaN where it has none."""
@@ -222,15 +229,3 @@ class Scores(Tabular):
         spent = mean(record.total_evaluations for record in self.scored)
         value = f"{found.mean:.4f}{text_of_error(found.se)} {self.unit}"
         return f"{name}({counted}, {value}, {spent:.0f} evaluations/image)"
-
-
-def _flat(record: Record, terms: Sequence[str]) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in record.as_dict().items():
-        if key == "terms_nats":
-            flat |= record.terms_nats or dict.fromkeys(terms)
-        elif isinstance(value, Mapping):
-            flat |= {f"{key}_{name}": item for name, item in value.items() if not isinstance(item, list)}
-        elif not isinstance(value, list):
-            flat[key] = value
-    return flat
