@@ -8,7 +8,7 @@ import pytest
 
 import merged_diffusion as md
 from merged_diffusion.jobs import probe_pilot
-from merged_diffusion.jobs.probe_pilot import Noise
+from merged_diffusion.jobs.probe_pilot import Noise, at_least
 
 DIGITS = ("nll", "--data", "digits", "--json")
 FEW = ("nll", "--data", "few.npz", "--pair", "digits", "--json")  # a pilot of all three
@@ -77,9 +77,9 @@ def test_what_cannot_be_chosen_is_refused(run_cli, options, text):
     assert text in result.err
 
 
-@pytest.mark.usefixtures("few")
 def test_more_than_64_colours_are_refused(run_cli):
-    result = run_cli(*FEW[:-1], "--probes", "auto:1e-5")
+    np.savez("few.npz", images=md.load_data("photos").images[:2], levels=256)
+    result = run_cli("nll", "--data", "few.npz", "--pair", "photos", "--probes", "auto:1e-5", "--dry-run")
     assert result.code == 2
     assert "needs more than 64 colours" in result.err
 
@@ -92,13 +92,44 @@ def test_other_commands_take_a_number(run_cli, command):
 
 
 def test_noise_falls_as_a_power_of_the_colours():
-    noise = Noise(0.04, -0.8)
+    noise = Noise(0.04, 0.04 / 9**0.8, 9)
     assert noise.colours_for(0.05) == 1
     assert noise.of(4) == pytest.approx(0.04 / 4**0.8)
     assert noise.of(noise.colours_for(0.001)) == pytest.approx(0.001)
-    assert Noise(0.04, 0.0).colours_for(0.01) == float("inf")
-    assert Noise(0.0, -1.0).colours_for(0.01) == 1
-    assert Noise(0.04, -float("inf")).colours_for(0.01) == 1
+    assert Noise(0.04, 0.04, 9).colours_for(0.01) == float("inf")
+    assert Noise(0.04, 0.04, 1).colours_for(0.01) == float("inf")
+    assert Noise(0.0, 0.0, 9).colours_for(0.01) == 1
+    assert Noise(0.04, 0.0, 9).colours_for(0.01) == 9  # one leaves more than that
+
+
+def test_an_error_that_is_told_to_ask_for_is_no_less():
+    for error in (0.00123, 0.0012, 9.99e-4, 0.5, 1.35e-5):
+        assert error <= float(at_least(error)) <= 1.1 * error
+
+
+DENSE = """
+import torch
+import merged_diffusion as md
+
+mix = torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / DIM**0.5
+cov = mix @ mix.T + 0.02 * torch.eye(DIM, dtype=torch.float64)
+expert = md.GaussianExpert((1, 2, DIM // 2), covariance=cov, levels=256)
+"""
+
+
+@pytest.mark.parametrize("dim", [8, 20])
+def test_images_of_few_values_get_the_exact_trace_where_colours_leave_too_much(run_cli, dim):
+    Path("dense.py").write_text(DENSE.replace("DIM", str(dim)))
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 2, dim // 2)).astype(np.uint8)
+    np.savez("own.npz", images=images, levels=256)
+    words = ("nll", "--data", "own.npz", "--expert", "dense.py:expert", "--json", "--limit", 2)
+    one = run_cli(*words)
+    assert one.json["bits_per_dim"]["se_probe"] > 1e-3
+    found = run_cli(*words, "--probes", "auto:1e-6", "--out", "run")
+    assert found.code == 0, found.err
+    assert found.json["settings"]["probes"] == dim
+    assert "are the exact trace" in found.err
+    assert (md.load_scores("run").se_probe == 0).all()
 
 
 def test_a_run_whose_draws_had_probes_of_their_own_is_not_gone_on_with(run_cli):

@@ -1,5 +1,7 @@
 """``--bpd-tol``: a pilot chooses the tolerance, or says why it cannot."""
 
+import re
+
 import pytest
 
 from merged_diffusion.jobs import pilot
@@ -28,6 +30,18 @@ def test_wish_below_the_probe_noise_is_refused_with_the_floor_and_the_cost(run_c
     fields = result.json["error"]["fields"]
     assert 1e-3 < fields["floor"] < 1e-2
     assert "--probe exact (64 products an evaluation in place of 1)" in result.json["error"]["hint"]
+
+
+def test_what_is_advised_is_not_refused(run_cli):
+    words = ("nll", "--data", "digits", "--limit", 2, "--preset", "fast", "--dry-run", "--bpd-tol")
+    hint = run_cli(*words, 2e-3).err
+    probes = re.search(r"or for --probes (\d+) ", hint)[1]
+    assert 2 <= int(probes) <= 12
+    assert run_cli(*words, re.search(r"ask for (\S+) or more", hint)[1]).code == 0
+    assert run_cli(*words, 2e-3, "--probes", probes).code == 0
+    most = run_cli(*words, 1e-5, "--probes", 63)
+    assert most.code == 2
+    assert "--probe exact (64 products an evaluation in place of 63) without --probes 63" in most.err
 
 
 def test_floor_is_known_where_a_leg_is_too_short_for_one_probe_to_tell(run_cli):

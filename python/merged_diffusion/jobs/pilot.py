@@ -17,13 +17,15 @@ import numpy as np
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.pilot_runs import recorded, scored
 from merged_diffusion.jobs.plan import Plan
-from merged_diffusion.jobs.probe_pilot import with_probes
+from merged_diffusion.jobs.probe_pilot import Noise, at_least, counts_for, exact_words, with_probes
 from merged_diffusion.likelihood import Likelihood
-from merged_diffusion.ode.methods import LEAST_TOL, MOST_COLOURS, Adams, Probes
+from merged_diffusion.ode.methods import LEAST_TOL, MOST_COLOURS, Adams, Probes, ProbeScheme
 
 PILOT_IMAGES: Final = 16
 FINER: Final = 4.0  # a level's tolerance over the next one's; the longest step falls by its fourth root
 LEVELS: Final = 6
+TRIES: Final = 2  # of a number of probes before one is advised
+FURTHER: Final = 1.25  # times as many, where the first were not enough
 NOISE_SHARE: Final = 0.1  # of the probe noise: a discretisation error below it is lost in it
 
 
@@ -99,35 +101,67 @@ def _check_wish(plan: Plan, wish: float, solver: Adams) -> None:
     """Refuse an error that the probe noise would hide: it says what noise, and what fewer would cost."""
     if plan.settings.probes.kind == "exact":
         return
-    noise = _noise(plan, solver)
+    own = plan.settings.options().probes
+    noise = _noise(plan, solver, own)
     floor = NOISE_SHARE * noise
     if wish < floor:
-        probes = math.ceil(plan.settings.probes.n * (floor / wish) ** 2)
+        more = _less_noise(plan, wish, solver, noise)
         raise UsageError(
             f"bpd-tol {wish:g} lies below {floor:.1e}, a tenth of the probe noise of an image "
             f"({noise:.1e} bits/dim)",
-            hint=f"ask for {floor:.1e} or more, or for {_less_noise(plan, probes)}",
+            hint=f"ask for {at_least(floor)} or more" + ("" if more is None else f", or for {more}"),
             bpd_tol=wish,
             floor=floor,
         )
 
 
-def _noise(plan: Plan, solver: Adams) -> float:
-    """Standard error, in bits/dim, that the probes leave in an image: root mean square."""
-    own = replace(plan.settings.options().probes, kind="fresh")
+def _noise(plan: Plan, solver: Adams, probes: Probes) -> float:
+    """Standard error, in bits/dim, that probes leave in an image: root mean square."""
+    own = replace(probes, kind="fresh")
     # On a leg of fewer than four nodes a probe cannot tell its noise; two of their own leave half of it.
-    for probes, share in ((own, 1.0), (Probes(2, "fresh", "independent"), 2.0 / own.n)):
-        errors = _scored(plan, solver, probes).se_probe
+    for tried, share in ((own, 1.0), (Probes(2, "fresh", "independent"), 2.0 / own.n)):
+        errors = _scored(plan, solver, tried).se_probe
         if not np.isnan(errors).all():
             return math.sqrt(float(np.nanmean(errors**2)) * share)
     return 0.0
 
 
-def _less_noise(plan: Plan, probes: int) -> str:
-    dim = math.prod(plan.data.images.shape[1:])
-    most = min(probes, MOST_COLOURS)
-    option, products = ("--probe exact", dim) if most >= dim else (f"--probes {most}", most)
-    return f"{option} ({products} products an evaluation in place of {plan.settings.probes.n})"
+def _less_noise(plan: Plan, wish: float, solver: Adams, noise: float) -> str | None:
+    """The option that leaves little enough, and what it costs; None where none is known to."""
+    own = plan.settings.probes.n
+    n = _enough(plan, wish, solver, noise)
+    if n is not None:
+        return f"--probes {n} ({n} products an evaluation in place of {own})"
+    exact = exact_words(plan)
+    if exact is None:
+        return None
+    return f"{exact} in place of {own})" + ("" if own == 1 else f" without --probes {own}")
+
+
+def _enough(plan: Plan, wish: float, solver: Adams, noise: float) -> int | None:
+    """How many probes: by what one and several of them leave, and tried, so that they are not refused."""
+    own, dim = plan.settings.probes, math.prod(plan.data.images.shape[1:])
+    is_cut = own.scheme != "independent" and own.kind != "gaussian"
+    scheme: ProbeScheme = "lattice" if is_cut else "independent"
+
+    def left(n: int) -> float:
+        return noise if n == own.n else _noise(plan, solver, Probes(n, "fresh", scheme))
+
+    most = min(MOST_COLOURS, dim - 1) if is_cut else dim - 1
+    if is_cut:
+        one, several = counts_for(dim)
+        needed = Noise(left(one), left(several), several).colours_for(wish / NOISE_SHARE)
+    else:
+        needed = own.n * (NOISE_SHARE * noise / wish) ** 2
+    for _ in range(TRIES):
+        needed = max(needed, own.n + 1)
+        if needed > most:
+            return None
+        n = math.ceil(needed)
+        if NOISE_SHARE * left(n) <= wish:
+            return n
+        needed = FURTHER * n
+    return None
 
 
 def _scored(plan: Plan, solver: Adams, probes: Probes | None = None) -> Likelihood:
