@@ -1,8 +1,10 @@
 """Colours of probes: an exact mean, a variance that has a closed form, and near values apart."""
 
 import itertools
+import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,10 @@ import torch
 import merged_diffusion as md
 from merged_diffusion import _core
 from merged_diffusion.data.images import pixel_values
-from merged_diffusion.errors import UsageError
+from merged_diffusion.errors import RunMismatchError, UsageError
 from merged_diffusion.ode.flow import ProbabilityFlow
 from merged_diffusion.ode.items import Items
-from merged_diffusion.ode.lattice import LATTICES, colours
+from merged_diffusion.ode.lattice import LATTICES, colours, lattice_of, other_lattice
 from merged_diffusion.ode.machine import Place
 from merged_diffusion.ode.methods import MOST_COLOURS, Adams, Dopri5, Probes
 from merged_diffusion.ode.probes import make_directions
@@ -92,6 +94,45 @@ def test_neighbours_and_channels_of_a_pixel_differ_in_colour(k, channels):
         assert (of[1:] != of[:-1]).all()
     counts = np.bincount(of.ravel(), minlength=k)
     assert counts.min() > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 1), (64, 1, 1), (3, 8, 2), (5, 5, 1), (1, 8, 8), (3, 4, 1)])
+def test_no_colour_is_unused_however_narrow_the_shape(shape):
+    d = math.prod(shape)
+    for k in range(2, MOST_COLOURS + 1):
+        assert len(np.unique(colours(k, shape))) == min(k, d)
+    assert lattice_of(20, (1, 40, 1)) == (7, 3)  # of the nearest to (8, 3) the least a
+
+
+def test_where_the_table_uses_all_colours_it_is_what_it_was():
+    for shape in ((1, 8, 8), (3, 8, 8), (3, 32, 32), (1, 1, 40), (3, 8, 2)):
+        c, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
+        for k, (a, b) in LATTICES.items():
+            usual = ((x + a * y + b * c) % k).ravel()
+            if len(np.unique(usual)) == min(k, math.prod(shape)):
+                np.testing.assert_array_equal(colours(k, shape), usual)
+                assert other_lattice(Probes(k), shape) == {}
+
+
+def test_a_run_keeps_another_lattice_and_one_of_before_is_not_gone_on_with(tmp_path):
+    images = np.random.default_rng(0).integers(0, 16, (2, 1, 40, 1)).astype(np.uint8)
+    np.savez(tmp_path / "narrow.npz", images=images, levels=16)
+    source = (
+        "import merged_diffusion as md\nexpert = md.GaussianExpert((1, 40, 1), variance=0.3, levels=16)\n"
+    )
+    (tmp_path / "own.py").write_text(source)
+    settings = md.Settings(
+        data=str(tmp_path / "narrow.npz"), expert=f"{tmp_path / 'own.py'}:expert", probes=Probes(4), limit=1,
+        quad_check="off", solver=Adams(0.03, 1.0),
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="guessing every grey level"):  # random images
+        md.evaluate(settings, out=tmp_path / "run")
+    place = tmp_path / "run" / "settings.json"
+    kept = json.loads(place.read_text())
+    assert kept["settings"].pop("lattice") == [1, 1]
+    place.write_text(json.dumps(kept))  # as it was written with the lattice of the table
+    with pytest.raises(RunMismatchError, match="lattice None there"):
+        md.evaluate(replace(settings, limit=2), out=tmp_path / "run")
 
 
 def test_the_table_is_that_of_the_recipe():

@@ -32,6 +32,7 @@ from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.legs import asked_over
 from merged_diffusion.likelihood.path_evidence import PathEvidence
 from merged_diffusion.merge import MergedModel
+from merged_diffusion.ode.lattice import LATTICE, other_lattice
 from merged_diffusion.runs import KnownRecords, settings_file, versions
 from merged_diffusion.runs.settings_file import RecordedMachine, meaning_digest, read_settings
 from merged_diffusion.scores.inputs import examples
@@ -62,6 +63,7 @@ class Plan(ModelPlan):
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
         model, settings, whole = self.models.models[name], self.metric.described(self.settings), self.whole
         settings |= self.checks if name == self.main else {}
+        settings |= other_lattice(self.settings.options().probes, whole.images.shape[1:])
         if name in self.paths:
             settings |= {settings_file.PATH: self.paths[name].as_dict()}
         if name in self.precision_costs:
@@ -190,7 +192,8 @@ class Plan(ModelPlan):
         """``runs/nll-photos-1a2b3c4d``: the same command finds it again."""
         # What a pilot chooses follows from all else.
         chosen = [] if self.settings.bpd_tol is None else ["settings.tol", "settings.h_max"]
-        chosen += [] if self.settings.probe_error is None else ["settings.probes", "settings.scheme"]
+        if self.settings.probe_error is not None:
+            chosen += [f"settings.{name}" for name in ("probes", "scheme", LATTICE)]
         digest = meaning_digest(self.identity(self.main).as_dict(), chosen)
         return Path("runs") / f"{self.metric.name}-{Path(self.whole.name).stem}-{digest}"
 

@@ -8,16 +8,24 @@ A value at column x, row y of channel c has the colour (x + a y + b c) mod k. Wi
 is the trace of J in the mean whatever the colouring, and its variance is the sum of ((J + J^T)_ij)^2 over
 the pairs i < j of one colour: never more than that of v itself, which has all pairs (Stathopoulos, Laeuchli
 and Orginos 2013 probe inverse matrices so). The colours are summed, not averaged.
+
+On a shape that is narrow beside k the lattice of k may leave colours unused, each a product for nothing: a
+column of 40 values has 5 of 20 colours by a = 8. There another (a, b) is taken that uses all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from math import prod
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from merged_diffusion.ode.methods import MOST_COLOURS, Probes
+
+LATTICE: Final = "lattice"
 # (a, b) by the number of colours k. Those of 2, 3, 4, 5, 8, 9, 12 and 16 were chosen by exact Jacobians of
 # trained networks, the others by `recipes/probe_lattice.py`.
 LATTICES: Final[Mapping[int, tuple[int, int]]] = {
@@ -35,7 +43,41 @@ LATTICES: Final[Mapping[int, tuple[int, int]]] = {
 
 def colours(k: int, shape: tuple[int, int, int]) -> npt.NDArray[np.int64]:
     """The colour, 0 to k - 1, of every value [C H W] of an image of ``shape`` C, H, W; k is 2 to 64."""
-    a, b = LATTICES[k]
+    return _cut(k, lattice_of(k, shape), shape)
+
+
+@lru_cache(maxsize=256)
+def lattice_of(k: int, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """(a, b) of k colours on images of ``shape`` C, H, W.
+
+    That of `LATTICES` where it uses as many colours as there can be, else the nearest to it that does: by
+    the sum of the differences of a and b, then the least a, then the least b. There is one, because
+    x + W y + W H c numbers all values.
+    """
+    usual = LATTICES[k]
+
+    def uses_all(lattice: tuple[int, int]) -> bool:
+        return len(np.unique(_cut(k, lattice, shape))) == min(k, prod(shape))
+
+    if uses_all(usual):
+        return usual
+    others = sorted(
+        ((a, b) for a in range(1, k) for b in range(1, k)),
+        key=lambda other: (abs(other[0] - usual[0]) + abs(other[1] - usual[1]), other),
+    )
+    return next(filter(uses_all, others))
+
+
+def other_lattice(probes: Probes, shape: tuple[int, int, int]) -> dict[str, object]:
+    """What a run keeps where the colours of its probes are not those of `LATTICES`: ``lattice``, (a, b)."""
+    if not probes.is_lattice or not probes.n < prod(shape) or probes.n > MOST_COLOURS:
+        return {}
+    found = lattice_of(probes.n, shape)
+    return {} if found == LATTICES[probes.n] else {LATTICE: list(found)}
+
+
+def _cut(k: int, lattice: tuple[int, int], shape: tuple[int, int, int]) -> npt.NDArray[np.int64]:
+    a, b = lattice
     c, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
     found: npt.NDArray[np.int64] = ((x + a * y + b * c) % k).ravel()
     return found
