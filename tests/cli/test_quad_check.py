@@ -92,8 +92,10 @@ def test_what_a_pilot_found_is_read_back_with_the_scores(run_cli, kind):
     measured = tuple(replace(record, quadrature_error=error) for record in found)
     of_all = replace(found, records=measured, quadrature_of_pilot=None)
     assert np.array_equal(found.interval(total=True), of_all.interval(total=True))
-    assert "total_error" not in told["compare"][0][unit]  # the pilot was of the merged model
-    assert md.load_scores("run/likelihood").estimate().quadrature_error is None
+    for row in told["compare"]:  # which have pilots of their own
+        own = md.load_scores(f"run/{row['name']}").estimate()
+        assert row[unit]["quadrature_error"] == own.quadrature_error == row["quadrature"]["quadrature_error"]
+        assert own.quadrature_error != error
 
 
 def test_a_run_whose_pilot_found_nothing_is_read_back_without(run_cli):
@@ -110,9 +112,9 @@ def test_a_run_whose_pilot_found_nothing_is_read_back_without(run_cli):
 def test_one_of_twenty_images_is_measured_and_at_most_eight(run_cli, monkeypatch):
     asked = []
 
-    def measured(plan, wanted):
+    def measured(plan, models, wanted):
         asked.append(wanted)
-        return quadrature_pilot.QuadratureCheck(0.001, 0.01, wanted, 0.005)
+        return dict.fromkeys(models, quadrature_pilot.QuadratureCheck(0.001, 0.01, wanted, 0.005))
 
     monkeypatch.setattr(quadrature_pilot, "_measured", measured)
     monkeypatch.setattr(quadrature_pilot, "MOST", 3)
@@ -271,3 +273,109 @@ def test_a_scan_is_in_full_precision_and_a_share_of_what_this_worker_has_left(
     assert seen == []
     assert run_cli(*words, "--precision", "bf16", "--accept-precision", "--out", "whole").code == 0
     assert seen == ["float32"]
+
+
+# At gamma -6.9: below the threshold, where the merged model asks the likelihood expert, and not this one.
+PAIRED = """
+import sys
+import torch
+from {name} import Rough
+
+class Smooth(Rough):
+    def forward(self, z, gamma, cond=None):
+        square = torch.sigmoid(gamma).to(z.dtype).view(-1, 1, 1, 1)
+        return square.sqrt() * z / (0.49 * (1 - square) + square)
+
+smooth = Smooth()
+smooth.name = "smooth"
+"""
+
+
+@pytest.fixture
+def unmet(tmp_path, monkeypatch):
+    """A pair whose merged model at gamma -3 meets neither a spike of its quality expert nor its roughness."""
+    monkeypatch.setenv("MERGED_DIFFUSION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def made(text, name):
+        (tmp_path / f"{name}.py").write_text(text)
+        (tmp_path / f"{name}_pair.py").write_text(PAIRED.format(name=name))
+        experts = ("--likelihood-expert", f"{tmp_path / name}_pair.py:smooth")
+        return (*experts, "--quality-expert", f"{tmp_path / name}.py:expert")
+
+    return made
+
+
+SPIKE = SPIKED.replace("(gamma + 2)", "(gamma + 6.9)")
+LOW = ROUGH.replace("torch.sin", "torch.sigmoid(-20 * (gamma + 4)).to(z.dtype).view(-1, 1, 1, 1) * torch.sin")
+QUICK = ("--data", "digits", "--limit", 1, "--preset", "fast")
+
+
+def test_a_spike_that_only_an_expert_alone_meets_is_told_beside_it(run_cli, unmet, monkeypatch):
+    monkeypatch.setattr(gamma_scans, "SHARE", 100.0)
+    words = ("nll", *QUICK, *unmet(SPIKE, "spiked_low"), "--gamma", -3)
+    alone = run_cli(*words, "--json")
+    assert "changes within" not in alone.err
+    assert "spikes" not in alone.json
+    found = run_cli(*words, "--compare", "--out", "run")
+    assert found.code == 0, found.err
+    for text in (found.err, found.out, run_cli("runs", "show", "run").out):
+        assert "expert spiked changes within about" in text
+    assert "(met by quality)" in found.err
+    assert "the quality expert alone: expert spiked" in found.out
+    told = run_cli("runs", "show", "run", "--json").json
+    assert "spikes" not in told
+    marks = {row["name"]: row.get("spikes", False) for row in told["compare"]}
+    assert marks == {"likelihood": False, "quality": True}
+    assert run_cli("runs", "show", "run/quality", "--json").json["spikes"] is True
+    off = run_cli(*words, "--compare", "--quad-check", "off")
+    assert "changes within" not in off.err + off.out
+
+
+def test_a_trace_that_is_rough_under_an_expert_alone_is_told_beside_it(run_cli, unmet):
+    words = ("--preset", "tight", *unmet(LOW, "rough_low"), "--gamma", -3, "--compare", "--json")
+    found = run_cli("nll", *QUICK[:4], *words)
+    assert found.code == 0, found.err
+    assert "rough_trace" not in found.json
+    assert {row["name"]: row.get("rough_trace", False) for row in found.json["compare"]} == {
+        "likelihood": False,
+        "quality": True,
+    }
+    assert "quadrature may miss" in found.err
+
+
+def test_a_sweep_tells_of_the_rows_that_meet_it_and_each_is_what_nll_finds(run_cli, unmet, monkeypatch):
+    monkeypatch.setattr(gamma_scans, "SHARE", 100.0)
+    experts = unmet(SPIKE, "spiked_of_sweep")
+    found = run_cli("sweep", *QUICK, *experts, "--etas", "0,0.6,1", "--out", "sweep")
+    assert found.code == 0, found.err
+    assert "(met by quality)" in found.err
+    assert "(rows quality)" in found.out
+    assert "(rows quality)" in run_cli("runs", "show", "sweep").out
+    page = run_cli("runs", "report", "sweep", "--out", "page.html")
+    assert page.code == 0, page.err
+    assert "(rows quality)" in Path("page.html").read_text()
+    rows = {row["name"]: row["summary"] for row in json.loads(Path("sweep/sweep.json").read_text())["rows"]}
+    assert {name for name, row in rows.items() if row.get("spikes")} == {"quality"}
+    single = run_cli("nll", *QUICK, *experts, "--eta", 0.6, "--json").json
+    row = rows["eta 0.6000"]
+    for key in ("quadrature", "gamma_scan", "bits_per_dim"):
+        assert row[key] == single[key]
+    off = run_cli("sweep", *QUICK, *experts, "--etas", "0,1", "--quad-check", "off", "--json")
+    assert "changes within" not in off.err
+    assert not {"gamma_scan", "quadrature"} & set(off.json["rows"][0]["summary"])
+    refused = run_cli("sweep", *QUICK[:4], *experts, "--metric", "vlb", "--quad-check", "off")
+    assert refused.code == 2
+    assert "quad-check off belongs to metric nll" in refused.err
+
+
+def test_a_threshold_is_not_confirmed_over_a_spike_in_silence(run_cli, unmet, monkeypatch):
+    monkeypatch.setattr(gamma_scans, "SHARE", 100.0)
+    words = ("threshold", "--data", "digits", "--tune-limit", 3, "--no-test", "--preset", "fast")
+    found = run_cli(*words, *unmet(SPIKE, "spiked_of_choice"), "--out", "chosen")
+    assert found.code == 0, found.err
+    assert "warning: expert spiked changes within" in found.err
+    assert "warning: expert spiked changes within" in found.out
+    kept = json.loads(Path("chosen/threshold.json").read_text())["gamma_scan"]
+    assert abs(kept["quality"]["spikes"][0]["gamma"] + 6.9) < 0.1
+    assert kept["likelihood"]["spikes"] == []

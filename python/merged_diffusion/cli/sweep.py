@@ -64,7 +64,7 @@ Examples:
     "--gate", metavar="FILE",
     help="One more row: the card of a gate (command gate), by which both experts share noise levels.",
 )  # fmt: skip
-@options.less(how, "bpd_tol", "tol", "quad_check", "path_check")
+@options.less(how, "bpd_tol", "tol", "path_check")
 @options.number(
     "--tol",
     f"{options.default(Adams.tol)}; sample: {options.default(USUAL_SOLVER.tol)}",

@@ -137,6 +137,8 @@ def _remarks(table: SweepTable) -> Iterator[str]:
         yield f"as good within 2 standard errors: eta {low:.4g} to {high:.4g}"
     if best.at_edge:
         yield "warning: the best threshold is at the edge of the list; a wider one may hold a better"
+    for words in table.rough_words():
+        yield f"warning: {words}"
     if "precision" in table.settings:
         yield f"{table.settings['precision']}: what it moves of each row, measured on 8 images or fewer"
     spent, single = table.evaluations.spent, table.evaluations.single_runs

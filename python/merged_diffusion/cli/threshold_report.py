@@ -38,6 +38,8 @@ def _lines(chosen: Chosen) -> Iterator[str]:
         yield "warning: this eta is an end of what the experts allow; a better one may lie beyond it"
     elif found.at_edge:
         yield "warning: the best threshold found is an end of what the experts allow"
+    for words in chosen.spike_words():
+        yield f"warning: {words}"
     yield from _better(chosen.test or ())
     if found.n_failed:
         yield f"{found.n_failed} of {found.n} images could not be solved and are left out"

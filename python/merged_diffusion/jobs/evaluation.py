@@ -211,6 +211,7 @@ class Evaluation:
             return summarise(
                 self.plan.identity(self.plan.main),
                 records,
+                checks=self.plan.checks,
                 versions=versions(),
                 missing=self._missing(records),
                 mean_of=None if self._set_means is None else self._set_means.found,

@@ -29,10 +29,11 @@ from merged_diffusion.experts.spikes import GammaScan, n_points
 from merged_diffusion.jobs.asked import Asked
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS
 from merged_diffusion.jobs.identity import GUIDANCE, ExpertIdentity
-from merged_diffusion.jobs.pilot_runs import unseen
+from merged_diffusion.jobs.pilot_runs import unseen, with_check
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.legs import asked_over
+from merged_diffusion.merge import MergedModel
 from merged_diffusion.ode.machine import DTYPE, PRECISION
 from merged_diffusion.runs.kept import as_kept
 from merged_diffusion.runs.settings_file import GAMMA_SCAN, read_settings, read_versioned, write_json
@@ -42,35 +43,112 @@ from merged_diffusion.scores.usual_rows import scoring_rows
 
 FORMAT: Final = 3  # 1: at most eight spikes, and keys without object, shape and dtype; 2: no small ones
 FOLDER: Final = "gamma-scans"
+Scans = Mapping[str, GammaScan]
+"""By role."""
 SHARE: Final = 0.05  # of the forward passes of a run
 BUNDLED: Final = "bundled:"
 
 
 def with_scans(plan: Plan, out: Path | None, n_left: int) -> Plan:
-    """The plan with what scans say of the experts of its model, and a warning where one has a spike.
+    """The plan with what scans say of the experts of each of its models, and a warning where one has a spike.
 
     ``n_left`` images are left to this worker, under all models together; for none nothing is measured.
     """
-    if plan.metric.name != "nll" or plan.settings.check_of_quadrature == "off":
+    if not asks(plan):
         return plan
-    legs = plan.model.legs(toward="noise")
-    asked = {id(expert): over for expert, over in asked_over(legs)}
-    experts = {role: expert for leg in legs for role, expert in zip(leg.roles, leg.parts, strict=True)}
-    recorded = _recorded(out)
-    found = {role: recorded.get(role) or _known(plan, role) for role in experts}
-    missing = {role: experts[role] for role, scan in found.items() if scan is None}
+    models = plan.models.models
+    found = scanned(plan, models, {name: recorded(plan.folder(out, name)) for name in models}, n_left)
+    for name, scans in found.items():
+        if scans:
+            plan = with_check(plan, name, GAMMA_SCAN, as_words(scans))
+    return plan
+
+
+def asks(plan: Plan) -> bool:
+    """Whether spikes of the plan's experts matter, and are asked for."""
+    return plan.metric.name == "nll" and plan.settings.check_of_quadrature != "off"
+
+
+def as_words(scans: Scans) -> dict[str, object]:
+    """As JSON values."""
+    return {role: scan.as_dict() for role, scan in scans.items()}
+
+
+def scanned(
+    plan: Plan,
+    models: Mapping[str, MergedModel],
+    recorded: Mapping[str, Scans],
+    n_left: int,
+) -> dict[str, Scans]:
+    """What scans say of the experts of each of these models over what it asks them; warns of spikes.
+
+    ``recorded`` are those of earlier commands; an expert is scanned once for all models.
+    """
+    experts: dict[str, Expert] = {}
+    for model in models.values():
+        for leg in model.legs(toward="noise"):
+            for role, expert in zip(leg.roles, leg.parts, strict=True):
+                experts.setdefault(role, expert)
+    open_roles = {
+        role
+        for name, model in models.items()
+        for leg in model.legs(toward="noise")
+        for role in leg.roles
+        if role not in recorded.get(name, {})
+    }
+    whole = _whole(plan, {role: expert for role, expert in experts.items() if role in open_roles}, n_left)
+    found: dict[str, Scans] = {}
+    for name, model in models.items():
+        scans = {}
+        for role, over in _asked(model).items():
+            if role in recorded.get(name, {}) or role in whole:
+                scans[role] = (recorded.get(name, {}).get(role) or whole[role]).over(*over)
+        found[name] = scans
+    _warn(experts, found)
+    return found
+
+
+def of_all(plan: Plan, n_left: int) -> Scans:
+    """Of every expert of the plan over its own range, where it is solved alone, too; warns of spikes.
+
+    ``n_left``: as many images are solved, under all models together.
+    """
+    experts = plan.models.experts
+    whole = _whole(plan, experts, n_left) if asks(plan) else {}
+    found = {role: scan.over(*experts[role].gamma_range) for role, scan in whole.items()}
+    _warn(experts, {"": found})
+    return found
+
+
+def _whole(plan: Plan, experts: Mapping[str, Expert], n_left: int) -> dict[str, GammaScan]:
+    """Their scans, known or made now; none of those that are not worth it."""
+    known = {role: _known(plan, role) for role in experts}
+    missing = {role: experts[role] for role, scan in known.items() if scan is None}
     if missing and n_left and _is_worth(plan, missing.values(), n_left):
-        found |= {role: _measured(plan, role, expert) for role, expert in missing.items()}
-    met = {role: scan.over(*asked[id(experts[role])]) for role, scan in found.items() if scan is not None}
-    for role, scan in met.items():
-        words = scan.words(experts[role].name)
-        if words is not None:
-            warn_caller(ExpertWarning(words, f"spike of {role}"))
-    scans = {role: scan.as_dict() for role, scan in met.items()}
-    return replace(plan, checks={**plan.checks, GAMMA_SCAN: scans}) if scans else plan
+        known |= {role: _measured(plan, role, expert) for role, expert in missing.items()}
+    return {role: scan for role, scan in known.items() if scan is not None}
 
 
-def _recorded(out: Path | None) -> Mapping[str, GammaScan]:
+def _asked(model: MergedModel) -> dict[str, tuple[float, float]]:
+    """The gammas over which a model asks its experts, by role."""
+    legs = model.legs(toward="noise")
+    over = {id(expert): gammas for expert, gammas in asked_over(legs)}
+    return {role: over[id(expert)] for leg in legs for role, expert in zip(leg.roles, leg.parts, strict=True)}
+
+
+def _warn(experts: Mapping[str, Expert], found: Mapping[str, Scans]) -> None:
+    """Of each expert with a spike, by the model that meets most of it."""
+    for role, expert in experts.items():
+        met = {name: scans[role] for name, scans in found.items() if role in scans and scans[role].spikes}
+        if not met:
+            continue
+        words = max(met.values(), key=lambda scan: scan.together).words(expert.name)
+        of = "" if len(found) == 1 else f" (met by {', '.join(met)})"
+        warn_caller(ExpertWarning(f"{words}{of}", f"spike of {role}"))
+
+
+def recorded(out: Path | None) -> Scans:
+    """What the run at ``out`` knows of the experts of its model."""
     settings = None if out is None else read_settings(out)
     if out is None or settings is None:
         return {}

@@ -51,6 +51,7 @@ def summary_of_run(run: Run) -> Summary:
     return summarise(
         identity,
         records,
+        checks={name: each.settings.get("settings", {}) for name, each in runs.items()},
         versions=run.settings["versions"],
         missing=missing,
         lists_missing=True,

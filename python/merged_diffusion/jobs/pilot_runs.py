@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,11 @@ def recorded(
     with as_kept(out):
         settings = kept.get("settings", {})
         return read(settings) if settings.get(word) == wish else None
+
+
+def with_check(plan: Plan, name: str, word: str, found: object) -> Plan:
+    """The plan with what was found of the model of this name, for the setting ``word``."""
+    return replace(plan, checks={**plan.checks, name: {**plan.checks.get(name, {}), word: found}})
 
 
 def unseen(plan: Plan) -> Data:

@@ -51,7 +51,7 @@ class Plan(ModelPlan):
     whole: Data
     metric: Metric = LIKELIHOOD
     data_seconds: float = 0.0  # what loading took
-    checks: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # what was found of the model
+    checks: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # what was found, by model
     paths: Mapping[str, PathEvidence] = field(default_factory=dict)  # of a pilot under each model
     precision_costs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # likewise
 
@@ -62,7 +62,7 @@ class Plan(ModelPlan):
     def identity(self, name: str) -> Identity:
         """What ``settings.json`` holds for a model: commands with equal ones give equal records."""
         model, settings, whole = self.models.models[name], self.metric.described(self.settings), self.whole
-        settings |= self.checks if name == self.main else {}
+        settings |= self.checks.get(name, {})
         settings |= other_lattice(self.settings.options().probes, whole.images.shape[1:])
         if name in self.paths:
             settings |= {settings_file.PATH: self.paths[name].as_dict()}

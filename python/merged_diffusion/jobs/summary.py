@@ -20,6 +20,7 @@ from merged_diffusion.files.typed_values import INLINE, TypedValues
 from merged_diffusion.frames import Column, Tabular, text_of_error
 from merged_diffusion.jobs import published_table as paper
 from merged_diffusion.jobs.asked import Asked
+from merged_diffusion.jobs.expert_alone import Alone
 from merged_diffusion.jobs.identity import Identity
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.likelihood.path_evidence import PathEvidence
@@ -29,7 +30,6 @@ from merged_diffusion.scores.differences import Difference, paired
 from merged_diffusion.scores.means import (
     MeanAndErrors,
     Means,
-    MeansOfBounds,
     MeansOfDensities,
     floats,
 )
@@ -45,28 +45,6 @@ ORDER: Final = (
     *("spikes", "rebatched", "settings", "experts", "versions", "seconds", "seconds_outside_network"),
     *("n_missing", "missing", "time_profile"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alone(TypedValues):
-    """An expert that was scored alone beside the merged model: its means, and the merged model minus it."""
-
-    name: str
-    means: Means = field(metadata=INLINE)
-    paired: Difference | None
-    paper: paper.Published | None
-
-    def as_dict(self) -> dict[str, object]:
-        """As JSON values: what is shown of its means, among the others."""
-        own, means = super().as_dict(), self.means
-        terms = {"terms_nats": means.terms_nats} if isinstance(means, MeansOfBounds) else {}
-        return {"name": self.name} | means.kept() | terms | {k: own[k] for k in ("paired", "paper")}
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, object]) -> Alone:
-        """From `as_dict`, which leaves some means out."""
-        left_out = {"repeats": None} if "terms_nats" in value else {"terms_nats": None, "steps": None}
-        return cls._typed({**left_out, **value})
 
 
 @dataclass(frozen=True)
@@ -134,7 +112,11 @@ class Summary(Tabular, TypedValues):
         found = [self.quadrature.words(unit)] if self.rough_trace and self.quadrature is not None else []
         scans = (self.gamma_scan or {}).items()
         told = (scan.words(self.identity.experts[role].name) for role, scan in scans)
-        return found + [words for words in told if words is not None]
+        found += [words for words in told if words is not None]
+        names = {role: expert.name for role, expert in self.identity.experts.items()}
+        return found + [
+            words for other in self.compare for words in other.rough_words(unit, names, self.gamma_scan or {})
+        ]
 
     def __repr__(self) -> str:
         about, means = self.identity, self.means
@@ -181,6 +163,7 @@ def summarise(
     identity: Identity,
     records: Mapping[str, Sequence[Record]],
     *,
+    checks: Mapping[str, Mapping[str, object]] | None = None,
     versions: Mapping[str, object],
     missing: Iterable[int] = (),
     mean_of: MeanOverSet | None = None,
@@ -191,11 +174,14 @@ def summarise(
 ) -> Summary:
     """The summary over the records of each model, of which ids are ``missing``.
 
-    The first key of ``records`` is the model itself, the others the experts that were scored alone beside it.
+    The first key of ``records`` is the model itself, the others the experts that were scored alone beside it;
+    ``checks`` are what the settings of each say.
     """
     main, *others = records
     own, lost = means(identity, records[main]), sorted(missing)
-    compare = [_alone(identity, name, records[main], records[name]) for name in others]
+    compare = [
+        _alone(identity, name, records[main], records[name], (checks or {}).get(name, {})) for name in others
+    ]
     failed = [
         Failure(name, *(getattr(record, key) for key in ("id", "status", "gamma", "leg", "expert", "hint")))
         for name, series in records.items()
@@ -266,15 +252,29 @@ def _is_above(found: Means, levels: int) -> bool:
     return mean is not None and mean > log2(levels)
 
 
-def _alone(identity: Identity, name: str, merged: Sequence[Record], alone: Sequence[Record]) -> Alone:
+def _alone(
+    identity: Identity,
+    name: str,
+    merged: Sequence[Record],
+    alone: Sequence[Record],
+    checks: Mapping[str, object],
+) -> Alone:
     is_whole = identity.settings["allow_failed"] or all(record.is_ok for record in (*merged, *alone))
-    # A pilot was of the model itself.
-    own = replace(identity, settings={**identity.settings, QUADRATURE: None})
+    checks = {"allow_failed": False, **checks}
+    own = replace(identity, settings={**identity.settings, QUADRATURE: checks.get(QUADRATURE)})
+    checked, scans = (
+        (None if identity.is_bound else _quadrature(own, alone)),
+        Asked.from_dict(checks).gamma_scan,
+    )
     return Alone(
         name=name,
         means=means(own, alone),
         paired=paired(merged, alone) if is_whole else None,
         paper=None if identity.is_bound else paper.of_expert(identity, name),
+        quadrature=checked,
+        rough_trace=checked is not None and checked.is_rough,
+        gamma_scan=scans or None,
+        spikes=any(scan.spikes for scan in scans.values()),
     )
 
 

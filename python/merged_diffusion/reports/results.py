@@ -191,6 +191,7 @@ def _sweep(folder: Path, table: SweepTable) -> Result:
         best=table.best,
         evaluations=table.evaluations,
         seconds=table.seconds,
+        rough="; ".join(table.rough_words()) or None,
     )
 
 

@@ -17,6 +17,7 @@ from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Probes, Solver
 from merged_diffusion.samplers import DpmV3, Name, Sampler, Sampling, as_sampler
 from merged_diffusion.sweeps import sweep_folder
+from merged_diffusion.sweeps.checked_rows import checked
 from merged_diffusion.sweeps.comparison import compare
 from merged_diffusion.sweeps.drawn import DrawnRows, DrawPlan, plan_drawn
 from merged_diffusion.sweeps.priced_rows import priced
@@ -25,7 +26,8 @@ from merged_diffusion.sweeps.scored import ScoredRows, ScorePlan, plan_scored
 from merged_diffusion.sweeps.sweep_plan import Cost
 from merged_diffusion.sweeps.sweep_row import RowError, SweepRow
 from merged_diffusion.sweeps.table import Best, Evaluations, SweepTable
-from merged_diffusion.sweeps.thresholds import Eta, checked
+from merged_diffusion.sweeps.thresholds import Eta
+from merged_diffusion.sweeps.thresholds import checked as checked_etas
 
 Observer = Callable[[str, Any], None]
 
@@ -58,7 +60,8 @@ class Sweep:
         if held is not None:
             self._others, self.seconds = held.evaluations, held.seconds
         try:
-            self.plan = plan = priced(plan, out)  # once the folder is known to be this sweep's
+            plan = priced(plan, out)  # once the folder is known to be this sweep's
+            self.plan = plan = checked(plan, out, blocks.shard)
             self.rows: ScoredRows | DrawnRows = (
                 DrawnRows(plan, out, blocks)  # samples are of one machine
                 if isinstance(plan, DrawPlan)
@@ -167,7 +170,7 @@ def place(
             f"{given[0]} was given, but a sweep is over thresholds of two experts",
             hint="give etas, likelihood_expert and quality_expert",
         )
-    wanted = None if etas is None else checked(etas)
+    wanted = None if etas is None else checked_etas(etas)
     # One expert alone is a threshold that every pair has.
     request = replace(request, gate=settings.gate)
     settings = replace(settings, gate=None, eta=1.0, compare=True)

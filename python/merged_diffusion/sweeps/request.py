@@ -18,7 +18,9 @@ SCORED: Final = ("nll", "vlb")
 OF_SAMPLES: Final = ("sampler", "steps", "order", "sigmas", "statistics", "clip", "decode", *CHURN)
 # Who takes an option that not every metric takes.
 OWNERS: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("dequantise", "importance", "probe", "probes", "preset", "profile_time"), ("nll",)),
+    **dict.fromkeys(
+        ("dequantise", "importance", "probe", "probes", "quad_check", "preset", "profile_time"), ("nll",)
+    ),
     **dict.fromkeys(methods.WORDS, ("nll", "sample")),
     **dict.fromkeys(("times", "profile"), ("vlb",)),
     **dict.fromkeys(("split", "levels", "limit", "ids", "repeats"), SCORED),

@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from merged_diffusion.errors import MergedDiffusionError
+from merged_diffusion.experts.spikes import GammaScan
 from merged_diffusion.files.typed_values import TypedValues
 from merged_diffusion.frames import text_of_error
 from merged_diffusion.jobs.identity import LegSpan, Threshold
 from merged_diffusion.jobs.published_table import Published
+from merged_diffusion.likelihood.quadrature_check import QuadratureCheck
 from merged_diffusion.scores.figure import Figure
 from merged_diffusion.scores.means import Repeats
 from merged_diffusion.sweeps.request import Metric
@@ -91,6 +93,9 @@ class RowValues(TypedValues):
     legs: tuple[LegSpan, ...] = ()
     repeats: Repeats | None = None
     paper: Published | None = None
+    quadrature: QuadratureCheck | None = None
+    rough_trace: bool = False
+    gamma_scan: Mapping[str, GammaScan] | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, object] = field(default_factory=dict)
 

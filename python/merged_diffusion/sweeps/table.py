@@ -96,6 +96,23 @@ class SweepTable(Tabular):
             "evaluations": floats(row.evaluations for row in rows),
         }
 
+    def rough_words(self) -> list[str]:
+        """What warns of traces and experts that are rougher than their nodes: what the worst row has."""
+        rough = {row.name: row.values.quadrature for row in self.rows if row.values.rough_trace}
+        measured = {name: check for name, check in rough.items() if check is not None}
+        found = []
+        if measured:
+            worst = max(measured.values(), key=lambda check: check.quadrature_error)
+            unit = "nats" if self.settings.get("dequantise") == "none" else "bits/dim"
+            found.append(f"{worst.words(unit)} (rows {', '.join(measured)})")
+        for role, about in self.experts.items():
+            scans = {row.name: (row.values.gamma_scan or {}).get(role) for row in self.rows}
+            met = {name: scan for name, scan in scans.items() if scan is not None and scan.spikes}
+            if met:
+                words = max(met.values(), key=lambda scan: scan.together).words(str(about["name"]))
+                found.append(f"{words} (rows {', '.join(met)})")
+        return found
+
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> SweepTable:
         """From JSON values."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import dataclass, field
+from typing import Final, Literal, cast
 
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
+from merged_diffusion.jobs.gamma_scans import Scans, as_words, of_all
 from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
@@ -17,6 +18,9 @@ from merged_diffusion.thresholds.answers import Answer
 from merged_diffusion.thresholds.auto import check_apart, find_on, tuning_data
 from merged_diffusion.thresholds.confirm import Confirmed, ConfirmedRow, confirm_threshold
 from merged_diffusion.thresholds.find import Found
+
+CONFIRMED: Final = 5  # rows of exact runs: three thresholds and both experts
+REPORTED: Final = 3  # one and both
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,6 +39,8 @@ class Chosen:
     test: Sequence[ConfirmedRow] | None
     evaluations: Mapping[str, float]
     seconds: float
+    gamma_scan: Scans = field(default_factory=dict)
+    """What is known of spikes of the experts over their own ranges, by role."""
 
     def as_dict(self) -> dict[str, object]:
         """The content of ``threshold.json``."""
@@ -58,7 +64,13 @@ class Chosen:
             "experts": experts_as_dict(plan.models.identity),
             "versions": versions(),
             "seconds": self.seconds,
+            **({"gamma_scan": as_words(self.gamma_scan)} if self.gamma_scan else {}),
         }
+
+    def spike_words(self) -> list[str]:
+        """What warns of experts that change within the steps of the exact runs."""
+        named = ((scan, self.plan.models.experts[role].name) for role, scan in self.gamma_scan.items())
+        return [words for scan, name in named if (words := scan.words(name)) is not None]
 
     def _rows(self, rows: Sequence[ConfirmedRow] | None) -> Mapping[str, object] | None:
         if rows is None:
@@ -92,6 +104,8 @@ def choose(
     tune = tuning_data(settings, tune_data, tune_limit)
     if test:
         check_apart(tune, plan.data)
+    n_solves = len(tune) * (1 + CONFIRMED * confirm) + REPORTED * len(plan.data) * test
+    scans = of_all(plan, n_solves)
     tell(f"finding a threshold on {len(tune)} images of {set_name(tune.name, tune.split)}")
     eta_range = None if pair is None else pair.eta_range
     found = find_on(experts, tune, settings, eta_range=eta_range, measuring=measuring.part("found"))
@@ -122,4 +136,4 @@ def choose(
         tell(f"{merged.name} and both experts on {where}")
         reported = exact("test", plan.data, at=(merged.eta,)).against(answer.name)
     seconds = time.perf_counter() - start
-    return Chosen(answer, plan, tune, found, confirmed, reported, spent, seconds)
+    return Chosen(answer, plan, tune, found, confirmed, reported, spent, seconds, scans)

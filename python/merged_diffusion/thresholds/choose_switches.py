@@ -10,6 +10,7 @@ from typing import ClassVar, Final, cast
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.jobs.gamma_scans import of_all
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.likelihood import Likelihood
@@ -91,6 +92,7 @@ def choose_switches(
     if test:
         check_apart(tune, plan.data)
     experts = list(plan.models.experts.values())
+    of_all(plan, (len(tune) if confirm else 0) + (1 + len(experts)) * len(plan.data) * test)
     tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
     found, confirmed = found_on(
         plan, tune, budget, confirm=confirm, progress=progress, tell=tell, measuring=measuring.part("found")
