@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import pickle
 import re
 import sys
 import warnings
@@ -176,6 +178,103 @@ def test_sweep_has_a_row_for_each_threshold():
     assert table[1] is table.rows[1]
     assert len(table) == 2
     assert all(len(repr(row)) < 80 for row in table)
+
+
+@pytest.fixture(scope="module")
+def results(scores):
+    """What the functions of the package return, by the name of its class."""
+    data = md.load_data("photos")[:9]
+    experts = [md.load_expert(f"bundled:photos-{name}") for name in ("vdm", "edm")]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "at gamma_min")
+        other = md.log_likelihood(experts[1], data)
+    bound = md.variational_bound(experts[0], data, times=2, repeats=2)
+    density = md.log_likelihood(experts[0], data, dequantise="none")
+    features = np.random.default_rng(0).standard_normal((40, 3))
+    assessed = md.assess(md.load_data("digits")[:60], "digits")
+    found = [
+        md.paired_difference(scores, other), scores.estimate(), scores.summary(), bound.estimate(),
+        bound.summary(), density.summary(), md.estimate_mean(scores, md.load_data("photos")),
+        md.find_threshold(*experts, data), md.find_switches(experts, data),
+        md.loss_profile(experts[0], data, gammas=np.linspace(-13, 5, 9)),
+        md.frechet_distance(features, features + 0.5), assessed, assessed.primary,
+    ]  # fmt: skip
+    return {type(one).__name__: one for one in found}
+
+
+def test_every_result_is_a_table_and_a_line_of_few_digits(results):
+    assert len(results) == 13
+    for name, found in results.items():
+        columns = found.to_dict()
+        assert len({len(column) for column in columns.values()}) == 1
+        assert list(found.to_pandas()) == found.to_polars().columns == list(columns)
+        assert repr(found).startswith(f"{name}(")
+        assert len(repr(found)) < 120
+        assert not re.search(r"\d\.\d{5}", repr(found))  # no number to more than four decimals
+        shown = found._repr_html_()
+        assert repr(found) in shown
+        assert not re.search(r"\d\.\d{5}", shown)
+        copied = pickle.loads(pickle.dumps(found))
+        for key, column in columns.items():
+            np.testing.assert_array_equal(copied.to_dict()[key], column)
+
+
+def test_a_result_of_one_row_has_its_attributes_for_columns(results):
+    for name in ("Difference", "MeanOfLikelihoods", "MeanOfBounds", "MeanOverSet", "Distance", "Figure"):
+        found = results[name]
+        for key, column in found.to_dict().items():
+            value = getattr(found, key)
+            value = ", ".join(value) if isinstance(value, tuple) else value
+            assert np.isnan(column[0]) if value is None else column.tolist() == [value]
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [
+        ("MeansOfLikelihoods", "bits_per_dim"),
+        ("MeansOfBounds", "bits_per_dim"),
+        ("MeansOfDensities", "log_density_nats"),
+    ],
+)
+def test_means_are_a_row_under_the_names_of_scores(results, name, mean):
+    found = results[name]
+    (row,) = found.to_pandas().to_dict("records")
+    value = getattr(found, mean)
+    assert (row[mean], row["se_images"], row["n"]) == (value.mean, value.se_images, found.n)
+    for key, nats in found.terms_nats.items():
+        assert row[key] == nats
+    for role, count in found.evaluations.items():
+        assert row[f"evaluations_{role}"] == count
+    assert f"{value.mean:.4f}" in repr(found)
+
+
+def test_means_that_are_not_there_are_told_so():
+    cost = {"evaluations": {"likelihood": 1, "quality": 0}, "steps": {"accepted": 1, "rejected": 0}}
+    record = Record(id=7, status="nonfinite", bits_per_dim=None, terms_nats=None, **cost)
+    found = md.Likelihood((record,), 4).summary()
+    assert "1 images, 1 failed, no mean" in repr(found)
+    assert np.isnan(found.to_dict()["bits_per_dim"][0])
+    assert np.isnan(found.to_dict()["se_probe"][0])
+
+
+def test_the_curves_of_a_threshold_have_a_row_for_each_eta(results):
+    found = results["Found"]
+    frame = found.to_pandas().set_index("eta")
+    assert frame["mean"].idxmin() == found.eta
+    assert frame.loc[found.eta, "gamma"] == found.gamma
+    assert f"<td>{found.eta:.4f}</td>" in found._repr_html_()  # whichever rows a notebook shows
+
+
+def test_an_assessment_is_still_the_dictionary_of_a_summary(results):
+    found = results["Assessment"]
+    assert isinstance(found, dict)
+    assert list(found) == ["primary", "others", "reference", "absent"]
+    assert json.loads(json.dumps(found))["primary"]["value"] == found.primary.value
+    frame = found.to_pandas()
+    assert frame["name"].tolist() == [found["primary"]["name"], *(one["name"] for one in found["others"])]
+    assert frame["value"].tolist() == [one.value for one in (found.primary, *found.others)]
+    assert found.absent == found["absent"]
+    assert found.reference["sha256"] == found["reference"]["sha256"]
 
 
 def test_run_is_read_back_with_its_files(run, data):

@@ -74,6 +74,11 @@ class Tabular(ABC):
         return html_table(heads, rows, caption=repr(self), more=n - len(rows))
 
 
+def one_row(values: Mapping[str, object]) -> dict[str, Column]:
+    """Columns [1] of a result that is a row by itself; NaN for a number that is not known."""
+    return {name: np.array([np.nan if value is None else value]) for name, value in values.items()}
+
+
 def text_of_error(error: float | None) -> str:
     """What stands behind a number that has this standard error."""
     return "" if error is None else f" ± {error:.4f}"

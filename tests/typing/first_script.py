@@ -9,7 +9,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import merged_diffusion as md
+from merged_diffusion.quality import Assessment, Figure
 from merged_diffusion.scores.differences import Difference
+from merged_diffusion.scores.means import MeanAndErrors, MeansOfLikelihoods
 from merged_diffusion.scores.record import Record
 
 Floats = npt.NDArray[np.float64]
@@ -34,6 +36,9 @@ assert_type(found[0], Record)
 assert_type(found[np.flatnonzero(found.status == "ok")], md.Likelihood)
 assert_type([record.bits_per_dim for record in found], list[float | None])
 assert_type(md.paired_difference(found, md.log_likelihood(likelihood, photos)), Difference)
+assert_type(found.summary(), MeansOfLikelihoods)
+assert_type(found.summary().to_dict()["bits_per_dim"], npt.NDArray[Any])
+assert_type(found.estimate(), MeanAndErrors | None)
 
 loader = DataLoader(TensorDataset(torch.zeros(4, 3, 8, 8, dtype=torch.uint8)))
 assert_type(md.log_likelihood(likelihood, loader, labels="from-data"), md.Likelihood)
@@ -44,6 +49,10 @@ samples = md.draw(model, range(4), sampler=md.Heun(steps=18))
 assert_type(samples, md.Samples)
 assert_type(samples[1:], md.Samples)
 assert_type(md.sample(model, num=4, sampler="dpmpp-2m"), npt.NDArray[np.uint8])
+assessed = md.assess(samples.images, "photos")
+assert_type(assessed, Assessment)
+assert_type(assessed.primary, Figure)
+assert_type(assessed["primary"]["value"], Any)
 
 summary = md.evaluate("photos", eta=0.3, machine=md.Machine(device="cpu"), out="results/photos")
 assert_type(summary.means.n, int)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from merged_diffusion.bound.losses import Losses
 from merged_diffusion.bound.random_numbers import Floats
 from merged_diffusion.errors import SolveError, UsageError
 from merged_diffusion.experts.base import Expert, check_posterior
+from merged_diffusion.frames import Column, Tabular
 from merged_diffusion.merge import Convention, as_model
 from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import check_kind, check_seed
@@ -28,9 +29,14 @@ from merged_diffusion.scores.prepared import ready
 from merged_diffusion.scores.usual_rows import scoring_rows
 
 
-@dataclass(frozen=True, eq=False)
-class Profile:
-    """Losses in nats [N, G] of N images at the gammas [G]; NaN where an image was not asked."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile(Tabular):
+    """Losses in nats [N, G] of N images at the gammas [G]; NaN where an image was not asked.
+
+    As a table it has a row for each gamma: the ``mean`` loss in nats with its ``se``, and ``n`` images.
+    """
+
+    ERRORS: ClassVar = {"mean": "se"}
 
     gamma: Floats
     per_image: Floats
@@ -66,6 +72,14 @@ class Profile:
     def evaluations(self) -> int:
         """Forward passes spent."""
         return int(self.n.sum())
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [G] by name."""
+        return {"gamma": self.gamma, "mean": self.mean, "se": self.se, "n": self.n}
+
+    def __repr__(self) -> str:
+        ends = f"{self.gamma[0]:.4g} to {self.gamma[-1]:.4g}"
+        return f"Profile(loss at {len(self.gamma)} gammas from {ends}, {len(self.per_image)} images)"
 
 
 def error_of(influence: Floats, clusters: npt.NDArray[np.int64] | None) -> Floats:

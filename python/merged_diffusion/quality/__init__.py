@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from merged_diffusion.quality.assess import Figure, assess
+from merged_diffusion.quality.assessment import Assessment
 from merged_diffusion.quality.feature_network import Extractor
 from merged_diffusion.quality.features import extractor
 from merged_diffusion.quality.frechet import Distance, difference, frechet_distance
@@ -12,6 +13,7 @@ from merged_diffusion.quality.statistics import Statistics, collect
 from merged_diffusion.quality.statistics_files import read_statistics, write_statistics
 
 __all__ = [
+    "Assessment",
     "Distance",
     "Extractor",
     "Figure",

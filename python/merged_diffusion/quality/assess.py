@@ -17,6 +17,7 @@ from merged_diffusion.catalogue.entries import known
 from merged_diffusion.catalogue.references import reference_path
 from merged_diffusion.data.images import Data, make_data
 from merged_diffusion.errors import UsageError
+from merged_diffusion.quality.assessment import Assessment
 from merged_diffusion.quality.features import BUNDLED, SMALL, extractor
 from merged_diffusion.quality.measuring import absences, compare
 from merged_diffusion.quality.statistics import Observer, Statistics
@@ -36,20 +37,22 @@ def assess(
     cache: str | Path | None = None,
     observe: Observer | None = None,
     copies: bool = False,
-) -> dict[str, object]:
+) -> Assessment:
     """``{"primary": figure, "others": [figure, ...], "reference": {...}, "absent": {...}}`` of samples.
 
     Samples [N, C, H, W] are compared with train of the known set ``data_name``. ``figure`` is a `Figure` as a
-    dict; ``absent`` says by name of the metrics that there are not, why. ``ids`` group the images for the
-    standard error (default: positions). ``copies`` searches all of train for what the samples copy, whose
-    features are computed once and kept in the cache; of sets that are small enough this is always done.
+    dict, and ``found.primary`` is one; ``absent`` says by name of the metrics that there are not, why.
+    ``ids`` group the images for the standard error (default: positions). ``copies`` searches all of train for
+    what the samples copy, whose features are computed once and kept in the cache; of sets that are small
+    enough this is always done.
 
     Examples
     --------
     >>> import merged_diffusion as md
     >>> samples = md.draw(md.load_pair("digits"), range(32), sampler="heun")
-    >>> md.assess(samples.images, "digits")["primary"]["name"]
-    'frechet-classifier'
+    >>> found = md.assess(samples.images, "digits")
+    >>> found.primary.name, found["primary"]["n"]
+    ('frechet-classifier', 32)
     """
     if data_name not in known()["data"]:
         raise UsageError(f"no data set is called {data_name!r}", hint=f"known: {', '.join(known()['data'])}")
@@ -68,9 +71,7 @@ def assess(
         figures += compare(data, statistics, found, observe, train=train)
         if is_first:
             absent, reference = absences(len(data), statistics, found, train), describe(statistics)
-    primary = [figure for figure in figures if figure.name == card["primary_metric"]]
-    others = [figure.as_dict() for figure in figures if figure.name != card["primary_metric"]]
-    return {"primary": primary[0].as_dict(), "others": others, "reference": reference, "absent": absent}
+    return Assessment.of(figures, card["primary_metric"], reference or {}, absent)
 
 
 def yardstick_features(data_name: str) -> tuple[str, ...]:

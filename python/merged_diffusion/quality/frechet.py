@@ -10,8 +10,8 @@ n - 1 at most; eigenvalues beyond it are rounding, whose roots (1e-8 each) would
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from merged_diffusion.errors import UsageError
+from merged_diffusion.frames import Column, Tabular, one_row
 from merged_diffusion.quality.few_images import FewImages, Observer, Rows, distances, gathered
 from merged_diffusion.quality.jackknife import jackknife_variance
 from merged_diffusion.quality.moments import Law, Moments
@@ -31,13 +32,16 @@ BLOCK: Final = 256
 UNBIASED_FROM: Final = 10_000
 
 
-@dataclass(frozen=True)
-class Distance:
+@dataclass(frozen=True, repr=False)
+class Distance(Tabular):
     """``value`` and its standard error; ``replicates`` leave out one group of the first set each.
 
     ``se`` is None where there are fewer than two groups. ``biased``: fewer than 10,000 images, which make the
-    distance too large by an amount that depends on their number; compare it at equal n only.
+    distance too large by an amount that depends on their number; compare it at equal n only. As a table it is
+    a row of its fields but the replicates.
     """
+
+    ERRORS: ClassVar = {"value": "se"}
 
     value: float
     se: float | None
@@ -45,7 +49,17 @@ class Distance:
     n_b: int | None
     features: int
     biased: bool
-    replicates: tuple[float, ...] = field(default=(), repr=False)
+    replicates: tuple[float, ...] = ()
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [1] by name."""
+        return one_row({name: value for name, value in vars(self).items() if name != "replicates"})
+
+    def __repr__(self) -> str:
+        error = "" if self.se is None else f" ± {self.se:.2g}"
+        counts = " and ".join("?" if n is None else str(n) for n in (self.n_a, self.n_b))
+        biased = ", biased" if self.biased else ""
+        return f"Distance({self.value:.4g}{error}, {counts} images, {self.features} features{biased})"
 
 
 def frechet_distance(a: Given, b: Given, *, observe: Observer | None = None) -> Distance:

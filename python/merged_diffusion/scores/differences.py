@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from merged_diffusion import _core
 from merged_diffusion.files.typed_values import TypedValues
-from merged_diffusion.frames import text_of_error
+from merged_diffusion.frames import Column, Tabular, one_row, text_of_error
 from merged_diffusion.scores.record import Record
 
 
 @dataclass(frozen=True, repr=False)
-class Difference(TypedValues):
-    """One minus two in bits/dim over ``n`` images; None where one image or one cluster has no error."""
+class Difference(Tabular, TypedValues):
+    """One minus two in bits/dim over ``n`` images; None where one image or one cluster has no error.
+
+    As a table it is a row with its fields for columns.
+    """
+
+    ERRORS: ClassVar = {"difference": "se"}
 
     difference: float
     se: float | None
     """Clustered where every image has a cluster."""
     se_images: float | None
     n: int
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [1] by name."""
+        return one_row(vars(self))
 
     def __repr__(self) -> str:
         return f"Difference({self.difference:+.4f}{text_of_error(self.se)} bits/dim, {self.n} images)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.data.pixel_features import pixel_features
 from merged_diffusion.errors import UsageError
 from merged_diffusion.files.typed_values import TypedValues
-from merged_diffusion.frames import text_of_error
+from merged_diffusion.frames import Column, Tabular, one_row, text_of_error
 from merged_diffusion.scores.means import Floats
 from merged_diffusion.scores.score_table import Scores
 from merged_diffusion.scores.student import LEVEL
@@ -38,8 +38,14 @@ class Planned(TypedValues):
 
 
 @dataclass(frozen=True, repr=False)
-class MeanOverSet(TypedValues):
-    """The mean over ``n_set`` images in bits/dim, of which ``n`` were measured; None: not known."""
+class MeanOverSet(Tabular, TypedValues):
+    """The mean over ``n_set`` images in bits/dim, of which ``n`` were measured; None: not known.
+
+    As a table it is a row with its numbers for columns, and ``features`` with commas between.
+    """
+
+    ERRORS: ClassVar = {"mean": "se"}
+    GLANCE: ClassVar = ("mean", "se", "low", "high", "n", "n_set", "features")
 
     mean: float
     se: float | None
@@ -85,6 +91,15 @@ class MeanOverSet(TypedValues):
     def pays(self) -> bool:
         """Whether the features are worth naming."""
         return self.saved is not None and self.saved >= PAYS
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [1] by name; NaN for what is not known."""
+        numbers = {k: v for k, v in vars(self).items() if k not in ("left_out", "planned")}
+        return one_row(numbers | {"features": ", ".join(self.features)})
+
+    def _glance(self) -> dict[str, Column]:
+        found = self.to_dict()
+        return {name: found[name] for name in self.GLANCE}
 
     def __repr__(self) -> str:
         features = ", ".join(self.features) or "no feature"

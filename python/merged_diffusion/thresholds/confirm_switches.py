@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from merged_diffusion.data.images import Data
 from merged_diffusion.errors import ExpertError, UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.frames import Column, Tabular
 from merged_diffusion.jobs.measuring_images import HERE, Measuring, ranked
 from merged_diffusion.jobs.option_checks import check_budget
 from merged_diffusion.likelihood import Likelihood, can_share, paired_difference
@@ -31,7 +32,7 @@ from merged_diffusion.roles import roles_of
 from merged_diffusion.scores.defaults import EXACT, SEED
 from merged_diffusion.scores.differences import Difference
 from merged_diffusion.scores.inputs import Images, as_data, as_labels
-from merged_diffusion.scores.means import MeanAndErrors
+from merged_diffusion.scores.means import MeanAndErrors, floats
 from merged_diffusion.scores.usual_rows import scoring_rows
 from merged_diffusion.thresholds.confirm import NEIGHBOUR
 from merged_diffusion.thresholds.prices import first_of, look_at, spent
@@ -70,8 +71,14 @@ class Tried:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ConfirmedSwitches:
-    """The best thresholds of those that were ``tried``, by exact runs on ``n`` images."""
+class ConfirmedSwitches(Tabular):
+    """The best thresholds of those that were ``tried``, by exact runs on ``n`` images.
+
+    As a table it has a row for each of ``tried``: ``gamma_1`` and so on, ``why``, ``bits_per_dim`` with
+    ``se``, ``worse_by`` (than the best, paired) with ``worse_by_se``, and ``seconds``.
+    """
+
+    ERRORS: ClassVar = {"bits_per_dim": "se", "worse_by": "worse_by_se"}
 
     gammas: Gammas
     tried: tuple[Tried, ...]
@@ -87,6 +94,21 @@ class ConfirmedSwitches:
             **vars(self),
             "gammas": list(self.gammas),
             "tried": [one.as_dict() for one in self.tried],
+        }
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [tried] by name; NaN where nothing was run."""
+        means = [one.bits_per_dim for one in self.tried]
+        worse = [one.worse_by for one in self.tried]
+        gammas = np.array([one.gammas for one in self.tried]).T
+        return {
+            **{f"gamma_{number}": column for number, column in enumerate(gammas, 1)},
+            "why": np.array([one.why for one in self.tried]),
+            "bits_per_dim": floats(None if one is None else one.mean for one in means),
+            "se": floats(None if one is None else one.se for one in means),
+            "worse_by": floats(None if one is None else one.difference for one in worse),
+            "worse_by_se": floats(None if one is None else one.se for one in worse),
+            "seconds": floats(one.seconds for one in self.tried),
         }
 
     def __repr__(self) -> str:

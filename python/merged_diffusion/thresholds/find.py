@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.accept import Accept
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
+from merged_diffusion.frames import SHOWN, Column, Tabular
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.likelihood.likelihood_options import DEQUANTISE, DequantisationKind, Options
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
@@ -49,8 +50,14 @@ FORWARD: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Found:
-    """The best threshold, and the curves that it was read from, over the same ``eta`` [E]."""
+class Found(Tabular):
+    """The best threshold, and the curves that it was read from, over the same ``eta`` [E].
+
+    As a table it has a row for each eta: the ``mean`` of the two curves, which is least at the best, the
+    exact ``likelihood`` and the ``bound`` with their errors, all in bits/dim.
+    """
+
+    ERRORS: ClassVar = {"likelihood": "likelihood_se", "bound": "bound_se"}
 
     eta: float
     """Where the mean of the likelihood's and the bound's curve is least."""
@@ -117,6 +124,21 @@ class Found:
             },
             "seconds": self.seconds,
         }
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns [E] by name."""
+        exact, bound = self.likelihood, self.bound
+        return {
+            "eta": exact.eta, "gamma": self.gammas, "mean": 0.5 * (exact.value + bound.value),
+            "likelihood": exact.value, "likelihood_se": exact.se, "bound": bound.value, "bound_se": bound.se,
+        }  # fmt: skip
+
+    def _glance(self) -> dict[str, Column]:
+        """The best threshold, and as many others at even distances as a notebook shows."""
+        eta = self.likelihood.eta
+        shown = np.linspace(0, len(eta) - 1, min(len(eta), SHOWN - 1)).round().astype(int)
+        shown = np.union1d(shown, np.flatnonzero(eta == self.eta))
+        return {name: column[shown] for name, column in self.to_dict().items()}
 
     def __repr__(self) -> str:
         low, high = self.indistinguishable

@@ -27,6 +27,7 @@ from merged_diffusion.errors import UsageError
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.experts.suiting import first_gammas
+from merged_diffusion.frames import Column, Tabular
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
 from merged_diffusion.jobs.option_checks import check_budget
 from merged_diffusion.likelihood.likelihood_options import Options
@@ -62,8 +63,12 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Switches:
-    """The chosen thresholds of N experts, what others cost, and what a call of each expert takes."""
+class Switches(Tabular):
+    """The chosen thresholds of N experts, what others cost, and what a call of each expert takes.
+
+    As a table it has a row for what was chosen and one for each other of ``choices``: ``gamma_1`` and so on,
+    ``bits_per_dim`` (the bound's) and ``seconds``.
+    """
 
     chosen: Choice
     choices: tuple[Choice, ...]
@@ -93,6 +98,16 @@ class Switches:
             "pilot_seconds": self.pilot_seconds,
             "n": self.n,
             "seconds": self.seconds,
+        }
+
+    def to_dict(self) -> dict[str, Column]:
+        """Columns by name: the chosen thresholds, then the other choices from the quickest to the best."""
+        rows = [self.chosen, *(one for one in self.choices if one != self.chosen)]
+        gammas = np.array([one.gammas for one in rows]).T
+        return {
+            **{f"gamma_{number}": column for number, column in enumerate(gammas, 1)},
+            "bits_per_dim": np.array([one.bits_per_dim for one in rows]),
+            "seconds": np.array([one.seconds for one in rows]),
         }
 
     def __repr__(self) -> str:
