@@ -218,16 +218,104 @@ def test_samples_of_a_public_set_need_its_statistics_before_anything_is_drawn(ru
     assert not (tmp_path / "swept").exists()
 
 
-def test_samples_of_an_unknown_set_have_nothing_to_be_measured_by(run_cli, sweep, tmp_path):
-    images = np.random.RandomState(0).randint(17, size=(20, 1, 8, 8)).astype(np.uint8)
+@pytest.fixture
+def mine(tmp_path):
+    """Images that are no known set, of the kind of digits."""
+    images = np.random.RandomState(0).randint(17, size=(50, 1, 8, 8)).astype(np.uint8)
     np.savez(tmp_path / "mine.npz", images=images, levels=17)
-    words = list(sweep(*HEUN))
-    words[words.index("digits")] = "mine.npz"
-    result = run_cli(*words)
-    assert result.code == 2
-    assert "nothing is known of mine.npz to measure samples against" in result.err
-    words[words.index("mine.npz")] = "photos"
-    result = run_cli(*words)
+    return "mine.npz"
+
+
+def of(words, data):
+    """A sweep of other data than digits."""
+    words = list(words)
+    words[words.index("digits")] = data
+    return words
+
+
+def test_samples_of_own_data_are_measured_against_them_as_fid_does(run_cli, sweep, mine):
+    words = of(sweep(*HEUN, "--etas", "0.1,0.3", "--out", "swept"), mine)
+    result = run_cli(*words, "--json")
+    assert result.code == 0, result.err
+    assert "measured against the 50 images of mine.npz themselves; --ref names others" in result.err
+    assert "no FID as published" in result.err
+    for line in result.json["rows"]:
+        samples = f"swept/{line['folder']}/samples.npz"
+        fid = run_cli("fid", samples, "--ref", mine, "--json", "--threads", 1).json
+        quality = line["summary"]["quality"]
+        assert [quality["primary"], *quality["others"]] == fid["metrics"]
+        assert quality["reference"] == fid["reference"]
+    data = result.json["data"]
+    assert (data["name"], data["n"], data["reference"]["n"]) == ("mine.npz", 40, 50)
+    assert data["reference"]["features"] == "digits"
+    kept = {path: path.stat().st_mtime_ns for path in Path("swept").glob("*/summary.json")}
+    again = run_cli(*words, "--json")
+    assert again.json["rows"] == result.json["rows"]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # neither drawn nor measured again
+
+
+def test_samples_are_at_no_distance_from_themselves(run_cli, sweep, mine, more_experts):
+    both = [word for role in ("likelihood", "quality") for word in (f"--{role}-expert", more_experts(role))]
+    machine = ("--threads", 1, "--device", "cpu")
+    assert run_cli("sample", *both, "--eta", 0.3, *HEUN[2:], *machine, "--out", "same.npz").code == 0
+    assert run_cli("fid-ref", "same.npz", "same-statistics.npz", "--threads", 1).code == 0
+    values = []
+    for reference in ("same.npz", "same-statistics.npz"):
+        words = of(sweep(*HEUN, "--etas", "0.1,0.3", "--ref", reference, "--json"), mine)
+        result = run_cli(*words)
+        assert result.code == 0, result.err
+        assert "themselves" not in result.err
+        values.append([line["summary"]["quality"]["primary"]["value"] for line in result.json["rows"]])
+    # Two covariances of 40 images in 64 features: roots of rounding, 1e-8 each.
+    assert abs(values[0][1]) < 1e-5 < values[0][0]
+    assert values[0] == pytest.approx(values[1], abs=1e-5)
+
+
+def test_another_reference_in_the_same_sweep_is_refused(run_cli, sweep, mine):
+    options = (*HEUN, "--etas", "0.1,0.3", "--out", "swept")
+    assert run_cli(*of(sweep(*options), mine)).code == 0
+    np.savez("other.npz", images=np.load(mine)["images"][:30], levels=17)
+    for more in (("--ref", "other.npz"), ("--features", "pixels"), ("--ref", "digits")):
+        result = run_cli(*of(sweep(*options, *more), mine), "--json")
+        assert (result.code, result.json["error"]["type"]) == (7, "RunMismatchError")
+
+
+def test_a_report_of_own_data_shows_the_trade_off(run_cli, sweep, mine):
+    options = ("--etas", "0.1,0.3", "--out")
+    scored = of(sweep("--limit", 2, "--tol", 0.1, *options, "nll"), mine)
+    drawn = of(sweep(*HEUN, "--ref", mine, *options, "samples"), mine)
+    for words in (scored, drawn):
+        result = run_cli(*words)
+        assert result.code == 0, result.err
+    result = run_cli("runs", "report", "nll", "samples", "--out", "report.html")
+    assert result.code == 0, result.err
+    text = Path("report.html").read_text()
+    assert "Likelihood against sample quality" in text
+    assert "--ref mine.npz" in text  # the command that makes it again
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "told"),
+    [
+        (("--ref", "photos"), 3, "17 grey levels"),
+        (("--ref", "no-such-file"), 2, "no-such-file"),
+        (("--ref", "wide.npz"), 3, "images [1, 9, 8] of 17 levels, but samples are [1, 8, 8] of 17 levels"),
+        (("--metric", "nll", "--ref", "digits"), 2, "ref digits belongs to metric sample"),
+    ],
+)
+def test_a_reference_that_cannot_be_one_is_refused_before_anything_is_drawn(
+    run_cli, sweep, mine, tmp_path, more, code, told
+):
+    np.savez("wide.npz", images=np.ones((20, 1, 9, 8), dtype=np.uint8), levels=17)
+    words = ("--metric", "nll") if "nll" in more else HEUN
+    result = run_cli(*of(sweep(*words, *more, "--out", "swept"), mine))
+    assert result.code == code
+    assert told in result.err
+    assert not (tmp_path / "swept").exists()
+
+
+def test_samples_of_another_kind_than_their_set_are_refused(run_cli, sweep):
+    result = run_cli(*of(sweep(*HEUN), "photos"))
     assert result.code == 3
     assert "17 grey levels" in result.err
 

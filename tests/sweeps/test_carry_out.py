@@ -96,6 +96,22 @@ def test_samples_are_those_of_draw_and_are_given_as_they_are_made(tmp_path):
     assert table.rows[1].summary["quality"]["primary"] == found
 
 
+def test_samples_are_measured_against_what_is_named(tmp_path):
+    np.savez(tmp_path / "mine.npz", images=md.load_data("digits").images[:60], levels=17)
+    own = {"num": 20, "sampler": Heun(3), "metric": "sample"}
+    settings = Settings.of(SAMPLES | {"data": str(tmp_path / "mine.npz"), "pair": "digits"})
+    by_default = sweep(settings, [0.4], **own)
+    named = sweep(settings, [0.4], ref=tmp_path / "mine.npz", **own)
+    assert by_default[0].figure == named[0].figure
+    pixels = sweep(settings, [0.4], features="pixels", **own)
+    assert pixels[0].figure.name == "frechet-pixels"
+    known = sweep(settings, [0.4], ref="digits", **own)
+    usual = sweep(Settings.of(SAMPLES), [0.4], **own)
+    assert known[0].figure == usual[0].figure != named[0].figure
+    with pytest.raises(UsageError, match="says all"):
+        sweep(settings, [0.4], metric=Request(metric="sample"), ref="digits")
+
+
 @pytest.mark.parametrize(
     ("given", "options", "told"),
     [

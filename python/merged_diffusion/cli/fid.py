@@ -67,6 +67,7 @@ def command(given: options.Given) -> int:
     from merged_diffusion.quality.assess import describe
     from merged_diffusion.quality.measuring import absences, check, compare
     from merged_diffusion.quality.statistics import remarks
+    from merged_diffusion.quality.yardstick import yardsticks_of
 
     data, cache = given["data"], given["cache"]
     worker = shared_work.worker_of(given)
@@ -75,7 +76,7 @@ def command(given: options.Given) -> int:
         workers.take_gpu(worker, given["device"])
         chosen = measure.chosen(given)
         network = {"device": place, "cache": cache, "rows": given["rows"], "like": chosen}
-        begun = fid_reference.yardsticks(given, network)
+        begun = yardsticks_of(given["reference"], given["features"], **network)
         recipe = partial(fid_reference.recipe, given, place, chosen, begun)
         identity = _identity(given, place, chosen)
         with shared_work.shared(given, worker, identity, recipe=recipe) as shared:

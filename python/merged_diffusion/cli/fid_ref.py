@@ -34,7 +34,7 @@ def command(given: options.Given) -> int:
     They are the mean and covariance of features, with what they are of and how they were made.
     """
     from merged_diffusion.quality.assess import describe
-    from merged_diffusion.quality.features import extractor
+    from merged_diffusion.quality.features import by_kind, extractor
     from merged_diffusion.quality.statistics import collect, remarks
     from merged_diffusion.quality.statistics_files import check_target, read_statistics, write_statistics
 
@@ -43,7 +43,7 @@ def command(given: options.Given) -> int:
     check_target(out)
     with measure.machine(given["device"], given["threads"], quiet=quiet) as place:
         chosen = measure.chosen(given)
-        features = given["features"] or measure.by_kind(chosen)
+        features = given["features"] or by_kind(chosen)
         used = extractor(features, device=place, cache=given["cache"], rows=given["rows"], like=chosen)
         with measure.progress(len(chosen), quiet=quiet) as observe:
             statistics = collect(chosen, used, given["stored"], observe=observe)

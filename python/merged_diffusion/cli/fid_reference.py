@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from merged_diffusion.cli import measure, options, output, shared_work
 
@@ -12,32 +11,9 @@ if TYPE_CHECKING:
     from merged_diffusion.data import Data
     from merged_diffusion.jobs.crew import Recipe
     from merged_diffusion.quality.feature_network import Extractor
-    from merged_diffusion.quality.feature_rows import ImageSource
     from merged_diffusion.quality.statistics import Known, Statistics
+    from merged_diffusion.quality.yardstick import Yardstick
     from merged_diffusion.scores.named_objects import ByName
-
-    Yardstick = Statistics | tuple[ImageSource, Data]
-
-
-def yardsticks(given: options.Given, network: dict[str, Any]) -> list[tuple[Yardstick, Extractor]]:
-    """What the images are compared with: known statistics, a file of them, or other images."""
-    from merged_diffusion.catalogue.entries import known
-    from merged_diffusion.quality.assess import yardstick_features
-    from merged_diffusion.quality.assess import yardsticks as known_yardsticks
-    from merged_diffusion.quality.features import extractor
-    from merged_diffusion.quality.statistics_files import is_statistics, read_statistics
-
-    reference, features, cache = given["reference"], given["features"], given["cache"]
-    chosen: Data = network["like"]
-    if reference in known()["data"] and features in (None, *yardstick_features(reference)):
-        named = [pair for pair in known_yardsticks(reference, cache) if features in (None, pair[1])]
-        return [(found, extractor(name, **network)) for found, name in named]
-    if is_statistics(Path(reference), by_any_name=True):
-        found = read_statistics(Path(reference))
-        name = features or found.features or measure.by_kind(chosen)
-        return [(found, extractor(name, **network))]
-    other = _reference_images(reference, cache, chosen.levels)
-    return [(other, extractor(features or measure.by_kind(chosen), **network))]
 
 
 def collected(
@@ -154,23 +130,3 @@ def train_of(
         output.say(f"note: features of all {n} images of {reference}/train, kept in {path} from now on")
     with measure.progress(n, quiet=quiet) as observe:
         return whole_train(reference, extractor, cache, observe, known_by)
-
-
-def _reference_images(reference: str, cache: Path | None, levels: int) -> tuple[ImageSource, Data]:
-    """Other images: a set by its name stands for what models are trained on.
-
-    Those of a file have as many levels, unless it states others: what it states is refused later.
-    """
-    from merged_diffusion.catalogue.entries import known
-    from merged_diffusion.errors import UsageError
-    from merged_diffusion.quality.feature_rows import ImageSource
-
-    if reference in known()["data"]:
-        source = ImageSource(reference, cache, "train")
-        return source, source.load()
-    try:
-        source = ImageSource(reference, cache, levels=levels)
-        return source, source.load()
-    except UsageError:
-        source = ImageSource(reference, cache)
-        return source, source.load()

@@ -15,8 +15,8 @@ FEW: Final = 12
 # Options by the names of their parameters: headings, and the options under each, in the order of their use.
 HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "Images": (
-        *("reference", "data", "num", "limit", "ids", "split", "labels", "features", "levels", "variant"),
-        *("image_shape", "mean_of", "plan_for"),
+        *("reference", "data", "ref", "num", "limit", "ids", "split", "labels", "features", "levels"),
+        *("variant", "image_shape", "mean_of", "plan_for"),
     ),
     "Model": (
         *("pair", "expert", "likelihood_expert", "quality_expert", "read_as", "compare", "convention"),

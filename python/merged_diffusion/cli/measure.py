@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from merged_diffusion.quality.feature_rows import ImageSource
 
 FEATURES: Final = ("inception", "digits", "photos", "scenes", "pixels")
-CIFAR_SIZE: Final = 32
 LINE_SECONDS: Final = 60.0
 
 features = click.option(
@@ -58,22 +57,6 @@ def source(given: options.Given) -> ImageSource:
 def chosen(given: options.Given) -> Data:
     """The images that a command names."""
     return source(given).load()
-
-
-def by_kind(data: Data) -> str:
-    """The features for images of this kind where nothing else says.
-
-    Of images that are no smaller than CIFAR-10's these are Inception's, but for scenes themselves.
-    """
-    from merged_diffusion.quality.features import SMALL
-
-    kind = (tuple(data.images.shape[1:]), data.levels)
-    fitting = [
-        name
-        for name, small in SMALL.items()
-        if (small.shape, small.levels) == kind and (max(kind[0]) < CIFAR_SIZE or name == data.name)
-    ]
-    return fitting[0] if fitting else "inception"
 
 
 def facts(data: Data) -> dict[str, object]:

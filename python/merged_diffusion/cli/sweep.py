@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from merged_diffusion.cli import crews, options, output, sample, score, vlb, workers
+from merged_diffusion.cli import completion, crews, measure, options, output, sample, score, vlb, workers
 from merged_diffusion.cli.nll import how, model, what, where
 from merged_diffusion.jobs.settings import Settings
 from merged_diffusion.jobs.sources import check_present, pair_of
@@ -30,6 +30,7 @@ Examples:
   merged-diffusion sweep --data photos --etas 0,min,0.1,0.2,0.3 --preset paper
   merged-diffusion sweep --data photos --metric vlb --repeats 10
   merged-diffusion sweep --data digits --metric sample --num 5000
+  merged-diffusion sweep --data test/ --metric sample --ref train/ --pair photos
   merged-diffusion sweep --data cifar10 --limit 512 --json
 """
 
@@ -72,6 +73,17 @@ Examples:
 )
 @vlb.bound
 @options.number("--num", str(SWEPT), "sample: how many images to draw at each threshold.", kind=int)
+@click.option(
+    "--ref", metavar="STATS|IMAGES|NAME", shell_complete=completion.reference,
+    show_default="the known set, else the images of --data",
+    help="sample: What to measure samples against, as in fid: statistics, other images, or a set by its "
+    "name.",
+)  # fmt: skip
+@click.option(
+    "--features", type=click.Choice(measure.FEATURES),
+    show_default="those of the reference, else by the kind of images",
+    help="sample: The network in whose features images are compared; pixels: none.",
+)  # fmt: skip
 @sample.image_shape
 @options.less(sample.how, *SHARED)
 @where

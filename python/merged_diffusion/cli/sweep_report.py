@@ -87,7 +87,9 @@ def lines(table: SweepTable) -> list[str]:
 def _heading(table: SweepTable, n_rows: int) -> str:
     data, n = table.data, f"{table.data['n']} images"
     of = f"{n} of {table.settings['sampler']}" if table.metric == "sample" else n
-    return f"{data['name']}/{data['split']}  {of}  {n_rows} thresholds"
+    against = data.get("reference")
+    told = f"  against {against['n']} of {against['name']}" if isinstance(against, dict) else ""
+    return f"{data['name']}/{data['split']}  {of}  {n_rows} thresholds{told}"
 
 
 def _row(row: SweepRow) -> str:

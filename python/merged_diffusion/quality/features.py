@@ -27,6 +27,7 @@ from merged_diffusion.quality.networks import PHOTOS, SCENES, Classifier, Random
 
 BUNDLED: Final = Path(__file__).parent / "bundled"
 NAMES: Final = ("inception", "digits", "photos", "scenes", "pixels")
+CIFAR_SIZE: Final = 32
 
 
 class Small(NamedTuple):
@@ -42,6 +43,20 @@ SMALL: Final = {
     "photos": Small(partial(RandomConvolutions, PHOTOS), (3, 8, 8), 256),
     "scenes": Small(partial(RandomConvolutions, SCENES), (3, 32, 32), 256),
 }
+
+
+def by_kind(data: Data) -> str:
+    """The features for images of this kind where nothing else says.
+
+    Of images that are no smaller than CIFAR-10's these are Inception's, but for scenes themselves.
+    """
+    kind = (tuple(data.images.shape[1:]), data.levels)
+    fitting = [
+        name
+        for name, small in SMALL.items()
+        if (small.shape, small.levels) == kind and (max(kind[0]) < CIFAR_SIZE or name == data.name)
+    ]
+    return fitting[0] if fitting else "inception"
 
 
 @fenced()

@@ -24,8 +24,6 @@ from merged_diffusion.jobs.cost import Estimate
 from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.sample_run import SamplePlan, SampleRun
 from merged_diffusion.jobs.settings import Settings
-from merged_diffusion.ode.machine import DEVICE
-from merged_diffusion.quality.assess import assess
 from merged_diffusion.quality.frechet import difference
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.kept import SENSELESS
@@ -35,7 +33,7 @@ from merged_diffusion.runs.settings_file import meaning_digest, write_json
 from merged_diffusion.sampling import Samples
 from merged_diffusion.sampling.parts import is_taken, recorded_machine
 from merged_diffusion.scores.differences import Difference
-from merged_diffusion.sweeps.reference import SPLIT, Reference, find_reference, known_set
+from merged_diffusion.sweeps.reference import Reference, find_reference, known_set, own_set
 from merged_diffusion.sweeps.request import Request
 from merged_diffusion.sweeps.sweep_folder import MEASURE, SAMPLES
 from merged_diffusion.sweeps.sweep_plan import (
@@ -67,6 +65,8 @@ class DrawPlan(SweepPlan[SamplePlan]):
     """Of images that are drawn, and what they are measured against; ``n_done`` rows are complete."""
 
     reference: Reference
+    data_name: str
+    """The known set that may imply the pair; empty of own data."""
     n_done: int
 
     def check_experts(self) -> None:
@@ -81,10 +81,13 @@ def plan_drawn(
     settings: Settings, etas: Sequence[Eta] | None, out: Path | None, request: Request
 ) -> tuple[DrawPlan, Path | None]:
     """The plan on the machine that an existing sweep recorded, and where that is."""
-    data_name = known_set(settings)
+    own = own_set(settings)
+    data_name = known_set(settings, own)
     base = SamplePlan.make(settings, request.how, (0, request.num), request.image_shape, data_name)
-    identity = {"settings": _described(base), "experts": experts_as_dict(base.models.identity)}
-    default_out = Path("runs") / f"sweep-sample-{data_name}-{meaning_digest(identity)}"
+    asked = {name: value for name, value in (("ref", request.ref), ("features", request.features)) if value}
+    identity = {"settings": {**_described(base), **asked}, "experts": experts_as_dict(base.models.identity)}
+    called = data_name if own is None else Path(own.name).stem
+    default_out = Path("runs") / f"sweep-sample-{called}-{meaning_digest(identity)}"
     out = existing(out, default_out)
     found = (
         None if out is None else recorded_machine(out / row.folder / SAMPLES)
@@ -94,12 +97,12 @@ def plan_drawn(
     rows = make_rows(base, etas, request.gate)
     for row in rows:
         row.plan.labels(row.plan.ids)
-    reference = find_reference(base, data_name)
-    data = {"name": data_name, "split": SPLIT, "n": len(base.ids)}
-    table = empty_table(request, data, base.models, _described(base))
+    reference = find_reference(base, data_name, own, request)
+    data = {**reference.data, "n": len(base.ids)}
+    table = empty_table(request, data, base.models, {**_described(base), **asked})
     base = replace(base, notes=(*base.notes, *reference.notes))
     n_done = 0 if out is None else sum(is_taken(out / row.folder / SAMPLES) for row in rows)
-    return DrawPlan(base, rows, table, default_out, reference, n_done), out
+    return DrawPlan(base, rows, table, default_out, reference, data_name, n_done), out
 
 
 def _described(base: SamplePlan) -> Mapping[str, object]:
@@ -275,12 +278,7 @@ class DrawnRows:
         with np.load(io.BytesIO(content), allow_pickle=False) as columns:
             images, ids, levels = columns["images"], columns["ids"], int(columns["levels"])
         settings = row.plan.settings
-        quality = assess(
-            make_data("samples", "test", images, levels, ids=ids),
-            self._reference.data_name,
-            device=settings.machine.device or DEVICE,
-            cache=settings.cache,
-        )
+        quality = self._reference.assess(make_data("samples", "test", images, levels, ids=ids), settings)
         summary = {key: item for key, item in drawn.items() if key not in LEFT_OUT}
         asked = {"settings": {**cast("Mapping[str, object]", summary["settings"]), "eta": settings.eta}}
         write_json(self._folder / row.folder / SUMMARY, summary | asked | {"quality": quality})

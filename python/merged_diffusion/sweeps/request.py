@@ -25,19 +25,25 @@ OWNERS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("times", "profile"), ("vlb",)),
     **dict.fromkeys(("split", "levels", "limit", "ids", "repeats"), SCORED),
     **dict.fromkeys(("allow_failed", "allow_rebatch", "strict_env"), SCORED),
-    **dict.fromkeys(("num", "image_shape", "sampling", *OF_SAMPLES), ("sample",)),
+    **dict.fromkeys(("num", "ref", "features", "image_shape", "sampling", *OF_SAMPLES), ("sample",)),
 }
 LABELS: Final[Mapping[str, tuple[str, ...]]] = {"from-data": SCORED, "cycle": ("sample",)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """``times`` and ``profile`` of a bound; ``num`` images, drawn as ``how`` says, of samples."""
+    """``times`` and ``profile`` of a bound; ``num`` images, drawn as ``how`` says, of samples.
+
+    Those are measured against ``ref`` (statistics, other images, or a set by its name; by default the set of
+    the data, and of a path that is no known set its own images) in ``features``, as `fid` does.
+    """
 
     metric: Metric = "nll"
     times: int = TIMES
     profile: bool = False
     num: int = SWEPT
+    ref: str | None = None
+    features: str | None = None
     image_shape: tuple[int, int, int] | None = None
     how: Sampling = Sampling()  # noqa: RUF009  frozen
     gate: str | None = None
@@ -65,7 +71,7 @@ class Request:
                     f" metric is {chosen}",
                     hint=f"leave it out, or use metric {owners[0]}",
                 )
-        names: tuple[str, ...] = ("times", "profile", "num", "image_shape")
+        names: tuple[str, ...] = ("times", "profile", "num", "ref", "features", "image_shape")
         own = {name: stated[name] for name in names if name in stated}
         for name, least in (("times", 1), ("num", 2)):
             if own.get(name, least) < least:

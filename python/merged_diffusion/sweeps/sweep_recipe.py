@@ -29,7 +29,7 @@ class SweepRecipe:
         """That of a plan for ``etas`` and the card of a ``gate``."""
         rows = {row.name: identities(row.plan) for row in plan.rows}
         if isinstance(plan, DrawPlan):
-            return cls(DrawRecipe.of(plan.base, plan.reference.data_name), etas, gate, rows)
+            return cls(DrawRecipe.of(plan.base, plan.data_name), etas, gate, rows)
         return cls(ScoreRecipe.of(plan.base), etas, gate, rows)
 
     @property
