@@ -233,7 +233,7 @@ MOST_UNTYPED = 60  # places at which a value of JSON, TOML or a command has any 
 # What they meet there. Everything else passes dataclasses, or `object` that is checked where it is read.
 BORDERS = {
     "what a user or a command says": (
-        *("cli/fid_reference", "cli/experts", "cli/expert_report", "cli/fid", "cli/named_models"),
+        *("cli/experts", "cli/expert_report", "cli/fid", "cli/named_models"),
         "cli/shared_work",
         *("cli/options", "cli/sample", "cli/time_report", "cli/train", "gating/gated"),
         *("jobs/evaluate", "jobs/settings", "sweeps/request", "experts/checkpoints/read_as"),

@@ -11,7 +11,7 @@ from merged_diffusion.ode.machine import Machine
 from merged_diffusion.ode.methods import Adams
 from merged_diffusion.runs import open_run
 from merged_diffusion.runs.settings_file import json_text
-from merged_diffusion.samplers import Heun
+from merged_diffusion.samplers import Heun, Sampling
 from merged_diffusion.sweeps import sweep_folder
 from merged_diffusion.sweeps.request import Request
 
@@ -98,18 +98,18 @@ def test_samples_are_those_of_draw_and_are_given_as_they_are_made(tmp_path):
 
 def test_samples_are_measured_against_what_is_named(tmp_path):
     np.savez(tmp_path / "mine.npz", images=md.load_data("digits").images[:60], levels=17)
-    own = {"num": 20, "sampler": Heun(3), "metric": "sample"}
     settings = Settings.of(SAMPLES | {"data": str(tmp_path / "mine.npz"), "pair": "digits"})
-    by_default = sweep(settings, [0.4], **own)
-    named = sweep(settings, [0.4], ref=tmp_path / "mine.npz", **own)
-    assert by_default[0].figure == named[0].figure
-    pixels = sweep(settings, [0.4], features="pixels", **own)
-    assert pixels[0].figure.name == "frechet-pixels"
-    known = sweep(settings, [0.4], ref="digits", **own)
-    usual = sweep(Settings.of(SAMPLES), [0.4], **own)
-    assert known[0].figure == usual[0].figure != named[0].figure
-    with pytest.raises(UsageError, match="says all"):
-        sweep(settings, [0.4], metric=Request(metric="sample"), ref="digits")
+
+    def figure(of=settings, **words):
+        how = Sampling(Heun(3), SAMPLES["seed"])
+        (row,) = sweep(of, [0.4], metric=Request(metric="sample", num=20, how=how, **words))
+        return row.figure
+
+    by_default = figure()
+    assert figure(ref=str(tmp_path / "mine.npz")) == by_default
+    assert sweep(settings, [0.4], metric="sample", num=20, sampler=Heun(3))[0].figure == by_default
+    assert figure(features="pixels").name == "frechet-pixels"
+    assert figure(ref="digits") == figure(Settings.of(SAMPLES)) != by_default
 
 
 @pytest.mark.parametrize(

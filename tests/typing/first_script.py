@@ -52,7 +52,7 @@ assert_type(md.sample(model, num=4, sampler="dpmpp-2m"), npt.NDArray[np.uint8])
 assessed = md.assess(samples.images, "photos")
 assert_type(assessed, Assessment)
 assert_type(assessed.primary, Figure)
-assert_type(assessed["primary"]["value"], Any)
+assert_type(assessed.to_dict()["value"], npt.NDArray[Any])
 
 summary = md.evaluate("photos", eta=0.3, machine=md.Machine(device="cpu"), out="results/photos")
 assert_type(summary.means.n, int)

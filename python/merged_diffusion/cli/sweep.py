@@ -30,7 +30,7 @@ Examples:
   merged-diffusion sweep --data photos --etas 0,min,0.1,0.2,0.3 --preset paper
   merged-diffusion sweep --data photos --metric vlb --repeats 10
   merged-diffusion sweep --data digits --metric sample --num 5000
-  merged-diffusion sweep --data test/ --metric sample --ref train/ --pair photos
+  merged-diffusion sweep --data my/ --metric sample --ref train/ --pair photos
   merged-diffusion sweep --data cifar10 --limit 512 --json
 """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, cast
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from merged_diffusion.scores.figure import Figure
 from merged_diffusion.scores.means import floats
 
 
-class Assessment(dict[str, Any], Tabular):
+class Assessment(dict[str, object], Tabular):
     """The dictionary of JSON values that a summary holds, with its figures typed.
 
     ``found["primary"]["value"]`` is ``found.primary.value``. As a table it has a row for each figure, the
@@ -47,12 +47,13 @@ class Assessment(dict[str, Any], Tabular):
     @property
     def primary(self) -> Figure:
         """The metric by which models are compared."""
-        return Figure.from_dict(self["primary"])
+        return Figure.from_dict(cast(Mapping[str, object], self["primary"]))
 
     @property
     def others(self) -> tuple[Figure, ...]:
         """All others."""
-        return tuple(Figure.from_dict(one) for one in self["others"])
+        others = cast(Sequence[Mapping[str, object]], self["others"])
+        return tuple(map(Figure.from_dict, others))
 
     @property
     def reference(self) -> Mapping[str, object]:
@@ -77,4 +78,4 @@ class Assessment(dict[str, Any], Tabular):
         }
 
     def __repr__(self) -> str:
-        return f"Assessment({self.primary!r} and {len(self['others'])} others)"
+        return f"Assessment({self.primary!r} and {len(self.others)} others)"

@@ -188,8 +188,6 @@ def sweep(
     times: int | None = None,
     sampler: Sampler | Name | None = None,
     num: int | None = None,
-    ref: str | Path | None = None,
-    features: str | None = None,
     solver: Solver | None = None,
     probes: Probes | None = None,
     machine: Machine | None = None,
@@ -209,11 +207,9 @@ def sweep(
     metric
         ``nll``, exact likelihood, what rows have in common computed once; ``vlb``, the variational bound, at
         ``times`` noise levels; ``sample``, ``num`` images of each row by a ``sampler``, and their distance
-        from the known set by its primary metric. A `Request` says more of it.
-    ref, features
-        Of ``sample``: measured against statistics (.npz), other images, or a set by its name, in features
-        (``inception``, ``pixels``), as ``fid`` does. Of a path that is no known set the default are its own
-        images, which is noted.
+        from the known set by its primary metric; of a path that is no known set, from its own images, which
+        is noted. A `Request` says more: ``Request(metric="sample", num=500, ref="train")`` measures against
+        other images.
     limit, seed, solver, probes, machine, accept
         As in `evaluate`; the solver of samples is that of their sampler, ``Ode(Adams(...))``.
     observe
@@ -249,8 +245,7 @@ def sweep(
         settings = Settings(data=data, **cast(Any, said))
     else:
         raise UsageError(f"data = {type(data).__name__} is neither a name, a path nor Settings")
-    words = {"times": times, "num": num, "ref": None if ref is None else str(ref), "features": features}
-    request = _request(metric, settings, sampler, words)
+    request = _request(metric, settings, sampler, {"times": times, "num": num})
     has_solver = settings.solver not in (None, PRESETS["default"])
     if request.metric != "nll" and (has_solver or {"solver", "probes"} & set(said)):
         raise UsageError(
@@ -268,12 +263,12 @@ def _request(
     metric: Metric | Request,
     settings: Settings,
     sampler: Sampler | Name | None,
-    own: Mapping[str, int | str | None],
+    counts: Mapping[str, int | None],
 ) -> Request:
     """What is computed of each row, once it agrees with the settings."""
     if isinstance(metric, Request):
-        if any(value is not None for value in (sampler, *own.values())):
-            raise UsageError("a Request says all of its metric", hint=f"leave sampler, {', '.join(own)} out")
+        if any(value is not None for value in (sampler, *counts.values())):
+            raise UsageError("a Request says all of its metric", hint="leave times, sampler and num out")
         Request.of(metric.metric, stated(settings))
         if metric.metric == "sample" and metric.how.seed != settings.seed:
             raise UsageError(
@@ -281,7 +276,7 @@ def _request(
                 hint="Request(metric='sample', how=Sampling(sampler, seed)) has it",
             )
         return metric
-    words: dict[str, object] = dict(own)
+    words: dict[str, object] = dict(counts)
     if sampler is not None:
         how = Sampling(as_sampler(sampler), settings.seed)
         known = {"statistics": how.sampler.known} if isinstance(how.sampler, DpmV3) else {}
