@@ -9,6 +9,8 @@ import pytest
 import merged_diffusion as md
 from merged_diffusion.jobs import probe_pilot
 from merged_diffusion.jobs.probe_pilot import Noise, at_least
+from merged_diffusion.reports.repeat import command_lines
+from merged_diffusion.reports.results import read
 
 DIGITS = ("nll", "--data", "digits", "--json")
 FEW = ("nll", "--data", "few.npz", "--pair", "digits", "--json")  # a pilot of all three
@@ -132,11 +134,18 @@ def test_images_of_few_values_get_the_exact_trace_where_colours_leave_too_much(r
     assert (md.load_scores("run").se_probe == 0).all()
 
 
-def test_a_run_whose_draws_had_probes_of_their_own_is_not_gone_on_with(run_cli):
-    words = (*DIGITS, "--importance", 2, "--out", "run")
+@pytest.mark.parametrize(
+    ("mark", "option", "value"),
+    [("shared_probes", "--importance", 2), ("own_log_q", "--dequantise", "decoder")],
+)
+def test_a_run_whose_draws_were_others_is_not_gone_on_with(run_cli, mark, option, value):
+    words = (*DIGITS, option, value, "--out", "run")
     assert run_cli(*words, "--limit", 1).code == 0
     place = Path("run/settings.json")
     kept = json.loads(place.read_text())
-    assert kept["settings"].pop("shared_probes") is True
+    again = " ".join(command_lines(read(Path("run"))))
+    assert f"{option} {value}" in again
+    assert mark.replace("_", "-") not in again
+    assert kept["settings"].pop(mark) is True
     place.write_text(json.dumps(kept))
     assert run_cli(*words, "--limit", 2).code == 7

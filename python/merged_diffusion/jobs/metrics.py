@@ -82,7 +82,7 @@ class VariationalBound:
 
     def described(self, settings: Settings) -> dict[str, object]:
         """Without the ODE's solver, whose default may change and leaves a bound what it is."""
-        solver = (*methods.WORDS, "probe", "quad_check", "path_check")
+        solver = (*methods.WORDS, "probe", "quad_check", "path_check", "own_log_q")
         return {k: v for k, v in settings.as_dict().items() if k not in solver} | asdict(self)
 
     def estimate(

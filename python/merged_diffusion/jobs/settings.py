@@ -61,6 +61,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 COUNTS: Final = ("limit", "importance", "repeats", "probes", "batch_size", "threads")
 MACHINE: Final = ("batch_size", "threads", "device", "dtype")
+SAID_IF_GIVEN: Final = ("mean_of", "plan_for", "probe_error", "gate")
 
 Value = TypeVar("Value")
 
@@ -225,13 +226,12 @@ class Settings:
             | ({"precision": self.machine.precision} if self.machine.is_reduced else {}),
             # Nor have they a precision, guidance, the mean over a set, or a number of probes by a pilot.
             "guidance": {} if self.guidance is None else self.guidance.as_dict(),
-            "mean_of": _said({"mean_of": self.mean_of}),
-            "plan_for": _said({"plan_for": self.plan_for}),
-            # Draws of a bound had probes of their own once: such a run must not be gone on with.
+            **{name: _said({name: getattr(self, name)}) for name in SAID_IF_GIVEN},
+            # Draws were others once: a run of the mean -log q, or of probes for each, is not gone on with.
+            "dequantise": {"dequantise": self.dequantise}
+            | _said({"own_log_q": True if self.dequantise == "decoder" and self.importance == 1 else None}),
             "importance": {"importance": self.importance}
             | _said({"shared_probes": True if self.importance > 1 else None}),
-            "probe_error": _said({"probe_error": self.probe_error}),
-            "gate": _said({"gate": self.gate}),
             "experts": {} if self.experts is None else {"experts": list(self.experts)},
             "gammas": {"gammas": list(self.gammas)} if isinstance(self.gammas, tuple) else {},
             "quad_check": _said({"quad_check": "all" if self.quad_check == "all" else None}),

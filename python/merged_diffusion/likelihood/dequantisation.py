@@ -7,6 +7,12 @@ at gamma_min, log P(v) >= E_q[log p(z_min) - log q(z_min | v)] (Theis et al. 201
 - ``uniform``: z = alpha (x + u), u ~ U(-1/L, 1/L);
 - ``decoder``: z = alpha x + sigma eps, eps uncut, and log P(v | z) added: the bound of a decoder's latent;
 - ``none``: z = alpha x, a density in nats and no probability.
+
+The expectation of -log q is known, and that of a draw is as good: the bound has the same mean with either.
+``decoder`` takes the draw's, since log P(v | z) - log q(z | v) = log(2 alpha/L) a dimension for every draw of a
+noise that is wide against a level: |eps|^2/2, of standard deviation sqrt(d/2), cancels. With
+``truncated-normal`` nothing does, so that one takes the mean, of which ``uniform`` leaves no choice. An
+importance bound weights draws, and needs each one's own.
 """
 
 from __future__ import annotations
@@ -54,7 +60,7 @@ class Dequantisation:
         self._levels = levels
         self._gamma = gamma_min
         self._items = items
-        self._is_weighted = importance > 1
+        self._is_own = kind == "decoder" or importance > 1
         self._alpha, self._sigma = _core.alpha(gamma_min), _core.sigma(gamma_min)
         self._constant = _core.dequantisation_constant(kind, gamma_min, levels, self._pixels.shape[1])
         self._nats: dict[int, float] = {}
@@ -80,7 +86,7 @@ class Dequantisation:
         return z
 
     def nats(self, key: int) -> float:
-        """E[-log q] of a problem, or -log q of its draw where draws are weighted."""
+        """E[-log q] of a problem, or -log q of its draw with decoder and where draws are weighted."""
         return self._nats[self._items.problem(key)]
 
     def _noise(self, key: int) -> npt.NDArray[np.float64]:
@@ -101,7 +107,7 @@ class Dequantisation:
         self, z: npt.NDArray[np.float64], pixels: npt.NDArray[np.uint8], noise: npt.NDArray[np.float64]
     ) -> float:
         nats = self._constant
-        if self._is_weighted:
+        if self._is_own:
             square = np.array([noise @ noise])
             args = (self._kind, self._gamma, self._levels, len(z), square)
             nats = float(_core.dequantisation_per_draw(*args)[0])

@@ -18,7 +18,10 @@ DEFAULTS: Final[Mapping[str, object]] = {
     name: value for name, value in Settings(data="").as_dict().items() if name not in STATED
 }
 # Set by the program, or found by it; what several probes are unless they are independent.
-UNSAID: Final = {"tf32", "scheme", "lattice", "quadrature", "gamma_scan", "path_evidence", "precision_cost"}
+UNSAID: Final = {
+    *("tf32", "scheme", "lattice", "own_log_q", "shared_probes"),
+    *("quadrature", "gamma_scan", "path_evidence", "precision_cost"),
+}
 AVERAGED: Final = ("fixed", "fresh")
 
 
