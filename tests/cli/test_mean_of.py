@@ -71,6 +71,35 @@ def test_people_read_whether_it_pays(run_cli, nll):
     assert "left out  bound: is tried from 30 exact runs on, 20 were made" in told
 
 
+def test_people_read_what_no_error_tells(run_cli, nll):
+    """Where it counts: of more than a tenth of the set."""
+    few, words = ("--limit", 8, "--mean-of", 100), ("--limit", 8, "--mean-of", 10)
+    assert "  draws  " not in run_cli(*nll("one", *few)).out
+    told = run_cli(*nll("one", *words)).out
+    assert "  draws     of the dequantisation have no part in that error, and 8 of 10 is more than" in told
+    found = run_cli(*nll("one", *words, "--repeats", 2))
+    assert "by noise and probes" in found.out
+    assert "  draws  " not in found.out
+    fixed = (*words, "--method", "dopri5", "--rtol", 0.1, "--atol", 0.1)
+    found = run_cli(*nll("one", *fixed, "--json")).json["mean_of"]
+    assert (found["untold"], found["se"], found["low"]) == (["probe", "draws"], None, None)
+    told = run_cli(*nll("one", *fixed)).out
+    assert "by the choice of images; no interval: nothing tells what the probe of an image leaves" in told
+    told = run_cli(*nll("one", *fixed, "--plan-for", 1e-4)).out
+    assert "plan      ± 0.0001 takes more than a tenth of the set" in told
+
+
+def test_a_mean_that_was_kept_without_saying_what_is_not_told_is_made_again(run_cli, nll):
+    words = nll("one", "--limit", 8, "--mean-of", 10, "--batch-size", 16, "--out", "run", "--json")
+    found = run_cli(*words).json["mean_of"]
+    kept = json.loads(Path("run/summary.json").read_text())
+    del kept["mean_of"]["untold"]
+    kept["mean_of"]["se"] = 0.0
+    Path("run/summary.json").write_text(json.dumps(kept))
+    assert "mean_of" not in run_cli("runs", "show", "run", "--json").json
+    assert run_cli(*words).json["mean_of"] == found
+
+
 def test_a_plan_measures_the_pilot_and_says_how_many(run_cli, nll, monkeypatch):
     monkeypatch.setattr("merged_diffusion.jobs.plan.PILOT_RUNS", 10)
     words = nll("one", "--mean-of", "all", "--batch-size", 16, "--out", "run")

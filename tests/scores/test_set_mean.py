@@ -87,6 +87,69 @@ def test_without_errors_of_probes_only_the_choice_has_one(photos):
     found = estimate_mean(likelihood(scores.ids, scores.bits_per_dim, se_probe=None), photos)
     assert (found.se_probe, found.error) == (None, None)
     assert found.se == found.se_choice
+    assert (found.untold, found.missing) == (("probe", "draws"), ())  # 12 of 360 images are few
+
+
+def noisy(ids, bits, random, repeats, sd=0.2, **more):
+    """Scores that are the mean of so many draws of noise, and have no error but theirs; and the true mean."""
+    found = []
+    for image in ids:
+        draws = bits[image] + sd * random.standard_normal(repeats)
+        nats = (-192 * np.log(2) * draws).tolist() if repeats > 1 else None
+        found.append(record(image, draws.mean(), draws=nats, **more))
+    return Likelihood(tuple(found), 192)
+
+
+@pytest.mark.parametrize("n", [20, 40])
+def test_noise_that_repeats_tell_is_in_the_interval_whatever_share_was_measured(photos, n):
+    """400 choices and draws: three standard errors of a share of 95 % are 3.3 %."""
+    random, held, without = np.random.default_rng(n), 0, 0
+    few = photos.select(limit=40)
+    bits = dict(zip(few.ids.tolist(), 3 + 0.3 * random.standard_normal(40), strict=True))
+    mean = np.mean(list(bits.values()))
+    for _ in range(400):
+        ids = random.permutation(few.ids)[:n]
+        scores = noisy(ids, bits, random, 4)
+        found = estimate_mean(scores, few)
+        held += found.low <= mean <= found.high
+        bare = Likelihood(tuple(dataclasses.replace(r, draws=None, se_probe=0.0) for r in scores), 192)
+        alone = estimate_mean(bare, few)
+        without += alone.low <= mean <= alone.high
+    assert (found.untold, found.missing) == ((), ())
+    assert 0.91 < held / 400 < 0.985
+    # Without them the noise is unknown, the interval one of the mean with these draws, and says so.
+    assert alone.missing == ("draws",)
+    assert alone.se_probe == 0
+    assert without < held
+
+
+def test_a_probe_whose_error_nothing_tells_leaves_no_interval(photos):
+    few = photos.select(limit=40)
+    scores = likelihood(few.ids[:5], 3 + 0.1 * np.arange(5.0), se_probe=None)
+    found = estimate_mean(scores, few)
+    assert found.missing == ("probe", "draws")
+    assert (found.se, found.low, found.high) == (None, None, None)
+    assert found.se_choice > 0
+    assert found.runs_for(0.1 / 3) is None  # about a half of the set
+    assert "±" not in repr(found)
+    # Few of many: what is left out is a tenth of the variance at most.
+    found = estimate_mean(likelihood(photos.ids[:5], 3 + 0.1 * np.arange(5.0), se_probe=None), photos)
+    assert found.low < found.mean < found.high
+    assert found.runs_for(0.05) < 36
+    assert found.runs_for(0.02) is None
+    # Repeats have probes of their own and tell both.
+    bits = dict.fromkeys(few.ids.tolist(), 3.0)
+    found = estimate_mean(noisy(few.ids, bits, np.random.default_rng(0), 3), few)
+    assert (found.untold, found.se_probe) == ((), found.se)
+
+
+def test_errors_of_bounds_are_those_of_their_times(photos):
+    few = photos.select(limit=40)
+    found = estimate_mean(Bound(tuple(record(i, 3 + i % 3) for i in few.ids), 192), few)
+    assert (found.missing, found.low) == (("times",), None)
+    found = estimate_mean(Bound(tuple(record(i, 3 + i % 3, se_times=0.1) for i in few.ids), 192), few)
+    assert found.missing == ()
+    assert found.se == pytest.approx(0.1 / np.sqrt(40))
 
 
 def test_runs_for_an_error(photos):

@@ -25,15 +25,32 @@ def _told(found: MeanOverSet) -> Iterator[str]:
     value = f"{found.mean:.4f}{_error(found.se)} bits/dim"
     yield f"mean of {found.n_set}  {value}, from {found.n} of them{_interval(found)}"
     if found.se is not None:
-        probe = "unknown by the probes" if found.se_probe is None else f"{found.se_probe:.4f} by the probes"
+        own = "the probes" if found.untold else "noise and probes"
+        probe = f"{'unknown' if found.se_probe is None else f'{found.se_probe:.4f}'} by {own}"
         population = found.se_population
         beyond = "" if population is None else f"; as a sample of what it was drawn from ± {population:.4f}"
         yield f"  error     {found.se_choice:.4f} by the choice of images, {probe}{beyond}"
+    yield from _missing(found)
     yield from _features(found)
     for reason, names in _by_reason(found).items():
         yield f"  left out  {', '.join(names)}: {reason}"
     if found.planned is not None:
         yield _plan(found.planned.se, found.planned.runs, found)
+
+
+def _missing(found: MeanOverSet) -> Iterator[str]:
+    """Which errors of the values are not in the interval, where they count."""
+    part = f"{found.n} of {found.n_set} is more than a tenth"
+    if found.missing and found.se is None and found.se_choice is not None:
+        yield (
+            f"  error     {found.se_choice:.4f} by the choice of images; no interval: nothing tells what the "
+            f"probe of an image leaves, and {part}; --repeats 2 tells it"
+        )
+    elif found.missing:
+        yield (
+            f"  draws     of the dequantisation have no part in that error, and {part}: the interval is of "
+            "the mean with these draws; --repeats 2 tells what they leave"
+        )
 
 
 def _features(found: MeanOverSet) -> Iterator[str]:
@@ -50,12 +67,21 @@ def _features(found: MeanOverSet) -> Iterator[str]:
 
 
 def _plan(se: float, runs: int | None, found: MeanOverSet) -> str:
+    if runs is None and found.error is None:
+        return (
+            f"  plan      ± {se:g} takes more than a tenth of the set, where the error of the probe counts, "
+            "which nothing tells: --repeats 2 does"
+        )
     if runs is None:
         return f"  plan      ± {se:g} is out of reach: the probes alone leave more; take more of --probes"
     return (
         f"  plan      ± {se:g} takes at most about {runs} exact runs out of {found.n_set}: "
-        f"--limit {max(runs, found.n)} goes on with these"
+        f"--limit {max(runs, found.n)} goes on with these{_of_draws(runs, found)}"
     )
+
+
+def _of_draws(runs: int, found: MeanOverSet) -> str:
+    return "; what their draws leave is not in it" if found.left_out_of(runs) else ""
 
 
 def _by_reason(found: MeanOverSet) -> dict[str, list[str]]:

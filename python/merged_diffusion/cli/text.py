@@ -162,7 +162,10 @@ def _remarks(summary: Summary) -> Iterator[str]:
         yield f"warning: {words}"
     total, se = own_error(means)
     if total is not None and se is not None and total > NOTED * se:
-        yield f"its probes and its solver leave {total:.2g} {unit} in the mean, beside the choice of images"
+        beside = "the choice of images"
+        if means.bits_per_dim is not None and identity.settings["repeats"] == 1:
+            beside += " and the noise of the dequantisation, which --repeats tells"
+        yield f"its probes and its solver leave {total:.2g} {unit} in the mean, beside {beside}"
     if summary.path_evidence is not None:
         yield f"path: {summary.path_evidence.words(unit)}"
     precision = identity.settings.get("precision")

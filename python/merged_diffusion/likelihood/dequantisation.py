@@ -8,11 +8,11 @@ at gamma_min, log P(v) >= E_q[log p(z_min) - log q(z_min | v)] (Theis et al. 201
 - ``decoder``: z = alpha x + sigma eps, eps uncut, and log P(v | z) added: the bound of a decoder's latent;
 - ``none``: z = alpha x, a density in nats and no probability.
 
-The expectation of -log q is known, and that of a draw is as good: the bound has the same mean with either.
-``decoder`` takes the draw's, since log P(v | z) - log q(z | v) = log(2 alpha/L) a dimension for every draw of a
-noise that is wide against a level: |eps|^2/2, of standard deviation sqrt(d/2), cancels. With
-``truncated-normal`` nothing does, so that one takes the mean, of which ``uniform`` leaves no choice. An
-importance bound weights draws, and needs each one's own.
+-log q of the draw and its known expectation give bounds of one mean. ``decoder`` takes that of the draw:
+where the noise is wide against a level, log P(v | z) - log q(z | v) = log(2 alpha/L) a dimension for every
+draw, and |eps|^2/2, of standard deviation sqrt(d/2), cancels. With ``truncated-normal`` little would, so it
+takes the expectation; with ``uniform`` they are equal. An importance bound weights draws, and needs each
+one's own.
 """
 
 from __future__ import annotations

@@ -119,6 +119,13 @@ class Likelihood(Scores):
         return self.se_value
 
     @property
+    def untold(self) -> tuple[str, ...]:
+        """``probe``, and ``draws`` of dequantisation, where nothing tells their error; repeats tell both."""
+        if np.isfinite(self.se_draws).all():
+            return ()
+        return super().untold if self.is_density else (*super().untold, "draws")
+
+    @property
     def freedom(self) -> Floats:
         """Degrees of freedom [N] of ``se_probe``; NaN where it is 0 or not known."""
         return self.column("freedom")

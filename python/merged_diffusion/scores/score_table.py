@@ -111,6 +111,11 @@ class Scores(Tabular):
         return self.column(self.ERROR)
 
     @property
+    def untold(self) -> tuple[str, ...]:
+        """Of which random numbers nothing tells the error that they leave in each value."""
+        return (self.ERROR.removeprefix("se_"),) if np.isnan(self.own_errors).any() else ()
+
+    @property
     def terms_nats(self) -> dict[str, Floats]:
         """Terms [N] by name; they add up to log P, or to the bound on it."""
         return {name: floats((r.terms_nats or {}).get(name) for r in self.records) for name in self.TERMS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
@@ -27,11 +27,18 @@ from merged_diffusion.scores.two_phase import (
 RUNS_A_FEATURE: Final = 8  # exact runs: with fewer, what a feature explains is less than what its slope costs
 PAYS: Final = 1.25  # times the exact runs; less is not worth the words
 BOUND: Final = "bound"
+# Of the set. (1 - n/N) s^2/n leaves out what noise of the values leaves in the mean of all, at most s^2/N: of
+# fewer images a tenth of the variance, or 5 % of the standard error.
+COUNTS: Final = 0.1
+DRAWS: Final = "draws"
 
 
 @dataclass(frozen=True)
 class Planned(TypedValues):
-    """Exact runs that a standard error ``se`` in bits/dim takes; None where its probes forbid it."""
+    """Exact runs that a standard error ``se`` in bits/dim takes; None where its probes forbid it.
+
+    Or where nothing tells what they leave, and it takes more than a tenth of the set.
+    """
 
     se: float
     runs: int | None
@@ -52,7 +59,7 @@ class MeanOverSet(Tabular, TypedValues):
     se_choice: float | None
     """Part of ``se``: which images were chosen out of the set."""
     se_probe: float | None
-    """The other part: what the probes of all images of the set would leave."""
+    """The other part: what the probes of all images of the set would leave; of repeats, with their noise."""
     se_population: float | None
     """Of the mean of what the set was drawn from, by clusters where the set has some."""
     low: float | None
@@ -71,7 +78,9 @@ class MeanOverSet(Tabular, TypedValues):
     """How many times the exact runs the same error would take without features."""
     residual: float | None
     error: float | None
-    """Standard deviation of what the features leave, and root mean square of the images' ``se_probe``."""
+    """Standard deviation of what the features leave, and root mean square of the images' own errors."""
+    untold: tuple[str, ...]
+    """Of which random numbers nothing tells what they leave in a value: ``probe``, ``draws``, ``times``."""
     bound_calls: int = 0
     """Network calls that the bound took, where it is a feature."""
     planned: Planned | None = None
@@ -79,13 +88,28 @@ class MeanOverSet(Tabular, TypedValues):
     def runs_for(self, se: float) -> int | None:
         """How many exact runs out of the set a standard error in bits/dim takes, by what these left.
 
-        None where no number does: the probes alone leave more.
+        None where no number does: the probes alone leave more, or what they leave is not known (``error``),
+        and it takes more than a tenth of the set.
         """
         if not se > 0:
             raise UsageError(f"se = {se} is no standard error", hint="use a number above 0, in bits/dim")
         if self.residual is None:
             raise UsageError(f"{self.n} images do not tell how they differ", hint="measure more of them")
-        return values_for(se, self.residual, self.error or 0.0, self.n_set)
+        found = values_for(se, self.residual, self.error or 0.0, self.n_set)
+        return None if self.error is None and counts(found, self.n_set) else found
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of ``untold`` that count, since more than a tenth of the set was measured.
+
+        ``draws``: the interval is of the mean of all images with these draws of dequantisation, and says
+        nothing of what others would give. Anything else: there is no interval.
+        """
+        return self.left_out_of(self.n)
+
+    def left_out_of(self, n: int) -> tuple[str, ...]:
+        """The same, were ``n`` images measured."""
+        return self.untold if counts(n, self.n_set) else ()
 
     @property
     def pays(self) -> bool:
@@ -107,11 +131,20 @@ class MeanOverSet(Tabular, TypedValues):
         return f"MeanOverSet({value}, {self.n} of {self.n_set} images, {features})"
 
 
+def counts(n: int | None, n_set: int) -> bool:
+    """Whether so many of a set are too many to leave out what noise of values leaves in the mean of all."""
+    return n is not None and n > COUNTS * n_set
+
+
 def estimate_mean(scores: Scores, data: Data, *, bound: Scores | None = None) -> MeanOverSet:
     """The mean over all images of ``data``, of which ``scores`` holds a random choice.
 
     Pixels tell much of how images of a set differ in bits/dim, and they are known of all images (Cochran
     1977, chapter 7; the formulas are `merged_diffusion.scores.two_phase`).
+
+    Where more than a tenth of the set was measured, noise of the values counts. Repeats tell all of it.
+    Without them an image has one draw of dequantisation, and the interval is of the mean with these draws;
+    where the probe's error is not known either, there is none (``missing`` of what is returned says so).
 
     Parameters
     ----------
@@ -152,7 +185,7 @@ def estimate_mean(scores: Scores, data: Data, *, bound: Scores | None = None) ->
     out |= {fitting[k]: f"{why} over the images measured" for k, why in unusable(measured).items()}
     used = [name for name in fitting if name not in out]
     errors = scores.own_errors
-    is_known = not np.isnan(errors).any()
+    is_known = set(scores.untold) <= {DRAWS}
     found = two_phase(
         y,
         positions,
@@ -162,7 +195,9 @@ def estimate_mean(scores: Scores, data: Data, *, bound: Scores | None = None) ->
     )
     calls = 0 if bound is None or BOUND not in used else sum(each.total_evaluations for each in bound)
     own = float(np.sqrt(np.square(errors).mean())) if is_known else None
-    return _told(found, len(y), len(data), tuple(used), out, own, calls)
+    if not is_known and counts(len(y), len(data)):
+        found = replace(found, se=None, low=None, high=None)
+    return _told(found, len(y), len(data), tuple(used), out, own, scores.untold, calls)
 
 
 def _told(
@@ -172,6 +207,7 @@ def _told(
     features: tuple[str, ...],
     left_out: Mapping[str, str],
     error: float | None,
+    untold: tuple[str, ...],
     bound_calls: int,
 ) -> MeanOverSet:
     return MeanOverSet(
@@ -192,6 +228,7 @@ def _told(
         saved=found.saved,
         residual=found.residual,
         error=error,
+        untold=untold,
         bound_calls=bound_calls,
     )
 

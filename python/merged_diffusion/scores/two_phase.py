@@ -13,8 +13,9 @@ White 1985, their HC3): sum (g_i u_i)^2/n^2 is (n - 1)/n times the sum of square
 out changes. Without features it is the classical s^2/n.
 
 The factor 1 - n/N is that of a finite set: once all values are known, no error of the choice is left. What an
-error of each value's own (a probe's) leaves in the mean of all N values has no such factor; what it does to
-the n known ones is a part of r already.
+error of each value's own (a probe's, a draw's) leaves in the mean of all N values has no such factor; what it
+does to the n known ones is a part of r already. Errors that are not known count as none: the interval is then
+of the mean that all N values would have with the random numbers that they were measured with.
 """
 
 from __future__ import annotations
