@@ -34,6 +34,7 @@ def test_as_many_are_taken_as_the_wish_needs(run_cli):
         errors = md.load_scores(f"run-{wish}").se_probe
         assert np.mean(errors <= wish) >= 0.75
         assert f"probes auto:{wish}: {asked['probes']}, each a product of its own" in found.err
+        assert "images); the noise of the dequantisation is not in that" in found.err
     assert chosen[0.1] == 1
     assert 4 <= chosen[0.015] <= 9
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import merged_diffusion as md
+from merged_diffusion.cli.text import lines
 from merged_diffusion.experts import arithmetic
 from merged_diffusion.jobs import gamma_scans, quadrature_pilot
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS
@@ -379,3 +380,16 @@ def test_a_threshold_is_not_confirmed_over_a_spike_in_silence(run_cli, unmet, mo
     kept = json.loads(Path("chosen/threshold.json").read_text())["gamma_scan"]
     assert abs(kept["quality"]["spikes"][0]["gamma"] + 6.9) < 0.1
     assert kept["likelihood"]["spikes"] == []
+
+
+DRAWS = " and the noise of the dequantisation, which --repeats tells"
+
+
+@pytest.mark.parametrize(("repeats", "words"), [(1, DRAWS), (2, "")])
+def test_a_means_own_errors_say_whether_the_noise_of_draws_is_among_them(repeats, words):
+    found = md.evaluate(md.Settings(data="digits", limit=2, repeats=repeats, quad_check="all"))
+    large = replace(found.means.bits_per_dim, total_error=1.0)
+    told = lines(replace(found, means=replace(found.means, bits_per_dim=large)))
+    assert (
+        f"its probes and its solver leave 1 bits/dim in the mean, beside the choice of images{words}" in told
+    )
