@@ -198,8 +198,7 @@ class Likelihood(Scores):
     def to_dict(self) -> dict[str, Column]:
         """Columns [N] by name: as of every score, with the solver's steps."""
         steps = [record.steps or {} for record in self.records]
-        found = super().to_dict()
-        found["quadrature_error"] = self.quadrature_error
+        found = super().to_dict() | {"quadrature_error": self.quadrature_error}
         if np.isnan(self.quadrature_error).all():  # measured for none of them
             del found["quadrature_error"]
         if self.repeats > 1:
