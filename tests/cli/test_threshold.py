@@ -89,7 +89,7 @@ def test_a_place_that_cannot_be_written_is_found_before_anything_is_computed(
 
     monkeypatch.setattr(choose, "choose", lambda *_, **__: pytest.fail("computed"))
     (tmp_path / "file").write_text("mine")
-    assert run_cli(*threshold(*FEW, "--out", "file")).code == 6
+    assert run_cli(*threshold(*FEW, "--out", "file")).code == 2
     assert run_cli(*threshold(*FEW, "--out", "file/below")).code == 6
     assert (tmp_path / "file").read_text() == "mine"
     monkeypatch.undo()
