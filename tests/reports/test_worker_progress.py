@@ -18,7 +18,7 @@ from merged_diffusion.samplers import Heun, Sampling
 from merged_diffusion.sampling.samples import Samples
 from merged_diffusion.sampling.store import Store
 from merged_diffusion.scores.record import Record
-from merged_diffusion.sweeps import carry_out, drawn, sweep_folder
+from merged_diffusion.sweeps import carry_out, reference, sweep_folder
 from merged_diffusion.sweeps.request import Request
 from merged_diffusion.sweeps.sweep_row import SweepRow
 from merged_diffusion.sweeps.table import SweepTable
@@ -150,7 +150,7 @@ def test_a_sweep_is_watched_until_its_table_has_all(tmp_path, monkeypatch, metri
         return looked
 
     if metric == "sample":
-        monkeypatch.setattr(drawn, "assess", looking(drawn.assess))
+        monkeypatch.setattr(reference, "assess", looking(reference.assess))
         request = Request(metric="sample", num=8, how=Sampling(Heun(2), 3))
     else:
         monkeypatch.setattr(carry_out, "compare", looking(carry_out.compare))
