@@ -119,7 +119,8 @@ class MeanOverSet(Tabular, TypedValues):
     def to_dict(self) -> dict[str, Column]:
         """Columns [1] by name; NaN for what is not known."""
         numbers = {k: v for k, v in vars(self).items() if k not in ("left_out", "planned")}
-        return one_row(numbers | {"features": ", ".join(self.features)})
+        lists = {name: ", ".join(numbers[name]) for name in ("features", "untold")}
+        return one_row(numbers | lists)
 
     def _glance(self) -> dict[str, Column]:
         found = self.to_dict()
