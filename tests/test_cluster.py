@@ -15,7 +15,8 @@ from tests.processes import end, rows, wait
 SETTINGS = ("--data", "digits", "--limit", "12", "--seed", "5", "--batch-size", "1", "--threads", "1")
 SETTINGS += ("--device", "cpu")
 SWEEP = ("sweep", *SETTINGS, "--etas", "0,0.2,0.4", "--tol", "0.05")
-DRAW = ("sample", "--pair", "digits", "--num", "12", "--sampler", "heun", "--steps", "3", "--seed", "5")
+# Long enough that the second worker is there before the first, who holds the store, has drawn all.
+DRAW = ("sample", "--pair", "digits", "--num", "40", "--sampler", "heun", "--steps", "9", "--seed", "5")
 DRAW += ("--batch-size", "2", "--threads", "1", "--device", "cpu")
 
 
