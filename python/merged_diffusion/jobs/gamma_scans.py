@@ -89,18 +89,13 @@ def scanned(
         for leg in model.legs(toward="noise"):
             for role, expert in zip(leg.roles, leg.parts, strict=True):
                 experts.setdefault(role, expert)
-    open_roles = {
-        role
-        for name, model in models.items()
-        for leg in model.legs(toward="noise")
-        for role in leg.roles
-        if role not in recorded.get(name, {})
-    }
+    asked = {name: _asked(model) for name, model in models.items()}
+    open_roles = {role for name, over in asked.items() for role in over if role not in recorded.get(name, {})}
     whole = _whole(plan, {role: expert for role, expert in experts.items() if role in open_roles}, n_left)
     found: dict[str, Scans] = {}
-    for name, model in models.items():
+    for name, roles in asked.items():
         scans = {}
-        for role, over in _asked(model).items():
+        for role, over in roles.items():
             if role in recorded.get(name, {}) or role in whole:
                 scans[role] = (recorded.get(name, {}).get(role) or whole[role]).over(*over)
         found[name] = scans
