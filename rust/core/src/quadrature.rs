@@ -152,6 +152,23 @@ mod tests {
         }
     }
 
+    /// Points from -1 with these gaps, or the same backwards.
+    fn steps(gaps: &[f64], falling: bool) -> Vec<f64> {
+        let mut points = vec![-1.0];
+        for gap in gaps {
+            points.push(points[points.len() - 1] + gap);
+        }
+        if falling {
+            points.reverse();
+        }
+        points
+    }
+
+    /// Value at t of the polynomial with coefficients `c`, the constant first.
+    fn polynomial(c: &[f64], t: f64) -> f64 {
+        c.iter().rev().fold(0.0, |sum, c| sum * t + c)
+    }
+
     proptest! {
         #[test]
         fn weights_integrate_polynomials_exactly(
@@ -178,15 +195,9 @@ mod tests {
         fn slopes_of_polynomials_are_exact(
             gaps in prop::collection::vec(0.05..0.9_f64, 0..4), c in prop::collection::vec(-2.0..2.0_f64, 5), falling: bool
         ) {
-            let mut nodes = vec![-1.0];
-            for gap in &gaps {
-                nodes.push(nodes[nodes.len() - 1] + gap);
-            }
-            if falling {
-                nodes.reverse();
-            }
+            let nodes = steps(&gaps, falling);
             let c = &c[..nodes.len()];
-            let value = |t: f64| c.iter().rev().fold(0.0, |sum, c| sum * t + c);
+            let value = |t: f64| polynomial(c, t);
             let derivative = |t: f64| {
                 let terms = c.iter().enumerate().skip(1).rev();
                 terms.fold(0.0, |sum, (p, c)| sum * t + p as f64 * c)
@@ -203,15 +214,9 @@ mod tests {
         fn splines_of_cubics_are_the_cubics(
             gaps in prop::collection::vec(0.1..1.0_f64, 1..9), c in prop::collection::vec(-2.0..2.0_f64, 4), falling: bool
         ) {
-            let mut times = vec![-1.0];
-            for gap in &gaps {
-                times.push(times[times.len() - 1] + gap);
-            }
-            if falling {
-                times.reverse();
-            }
+            let times = steps(&gaps, falling);
             let c = &c[..times.len().min(4)];
-            let value = |t: f64| c.iter().rev().fold(0.0, |sum, c| sum * t + c);
+            let value = |t: f64| polynomial(c, t);
             let primitive = |t: f64| {
                 let divided = c.iter().enumerate().rev().map(|(p, c)| c / (p as f64 + 1.0));
                 t * divided.fold(0.0, |sum, c| sum * t + c)
