@@ -35,18 +35,19 @@ def test_a_pilot_is_kept_and_every_shard_and_limit_has_the_same(run_cli):
     own = {record.id: record for record in md.load_scores("sharded").records}
     off = run_cli(*DIGITS, "--limit", 6, "--out", "off")
     assert "path_evidence" not in off.json["settings"]
-    assert "path_check" not in off.json["settings"]
+    assert off.json["settings"]["path_check"] == "off"
     assert "a finer tol confirms" in run_cli("runs", "show", "run").out
-    whole = {record.id: record for record in md.load_scores("off").records}
+    plain = {record.id: record for record in md.load_scores("off").records}
     evidence = PathEvidence.from_dict(kept)
     for record in md.load_scores("run").records:
+        beside = plain[record.id]
         assert record.terms_nats == own.get(record.id, record).terms_nats
-        assert record.terms_nats["trace"] == whole[record.id].terms_nats["trace"]
-        correction = whole[record.id].terms_nats["path_correction"]
-        size = abs(correction) / 64 / np.log(2)
-        expected = evidence.share * correction if evidence.applied(np.array([size]))[0] else 0.0
-        assert record.terms_nats["path_correction"] == pytest.approx(expected, rel=1e-12)
-        assert record.path_error == pytest.approx(evidence.error(np.array([size]))[0], rel=1e-12)
+        assert record.terms_nats["trace"] == beside.terms_nats["trace"]
+        assert beside.terms_nats["path_correction"] == 0  # a network's own word is no evidence
+        size = np.array([beside.path_error])
+        nats = abs(record.terms_nats["path_correction"])
+        assert nats == pytest.approx(evidence.applied(size)[0] * 64 * np.log(2), rel=1e-9)
+        assert record.path_error == pytest.approx(evidence.error(size)[0], rel=1e-9)
 
 
 def test_a_run_goes_on_with_what_its_pilot_found(run_cli, monkeypatch):

@@ -902,14 +902,26 @@ def test_path_error_is_that_of_the_path_and_correcting_for_it_helps(case):
 
 
 @pytest.mark.parametrize("name", ["digits", "photos"])
-def test_correcting_the_path_harms_no_trained_pair(name):
+def test_path_of_networks_is_not_corrected_without_evidence_and_its_error_is_told(name):
     model, images = load_pair(name), load_data(name).select(limit=16)
     options = {"method": "adams", "probe": "fixed", "dtype": "float64"}
     exact = log_likelihood(model, images, **asked(tol=1e-4, h_max=0.2, **options))
     found = log_likelihood(model, images, **asked(**options))
-    left = found.bits_per_dim - exact.bits_per_dim
-    off = left + found.terms_nats["path_correction"] / found.dim / BITS
-    assert np.sqrt(np.mean(left**2)) < np.sqrt(np.mean(off**2))
+    assert (found.terms_nats["path_correction"] == 0).all()
+    off = np.sqrt(np.mean((found.bits_per_dim - exact.bits_per_dim) ** 2))
+    assert 1 / 2 < np.sqrt(np.mean(found.path_error**2)) / off < 2
+
+
+def test_a_model_with_one_network_is_not_corrected_and_closed_forms_of_other_pixels_are():
+    pixels = np.random.default_rng(0).integers(0, 17, (2, 1, 8, 8), np.uint8)
+    network = load_pair("digits").experts[0]
+    facts = {"gamma_range": (-9.0, 9.0), "pixels": "ends", "levels": network.levels}
+    gaussian = GaussianExpert((1, 8, 8), variance=0.3, **facts)
+    adams = {"solver": Adams(), "dequantise": "uniform"}
+    beside = log_likelihood(MergedModel(network, gaussian, Threshold.gamma(0.0)), pixels, **adams)
+    assert (beside.terms_nats["path_correction"] == 0).all()
+    alone = log_likelihood(as_model(gaussian), pixels, **adams)
+    assert (alone.terms_nats["path_correction"] != 0).all()
 
 
 def test_coarse_path_is_not_corrected_and_its_error_is_told():

@@ -9,7 +9,13 @@ import torch
 import merged_diffusion as md
 from merged_diffusion.likelihood.exact import score_points
 from merged_diffusion.likelihood.likelihood_options import Options
-from merged_diffusion.likelihood.path_evidence import ASSUMED, LEFT_OUT, PathEvidence, path_evidence, taken
+from merged_diffusion.likelihood.path_evidence import (
+    ASSUMED,
+    LEFT_OUT,
+    PathEvidence,
+    path_evidence,
+    unmeasured,
+)
 from merged_diffusion.merge import as_model
 
 RANGE = (-13.3, 5.0)
@@ -131,8 +137,10 @@ def test_a_field_that_is_no_gradient_is_not_corrected(dense, points):
     assert rms(left.path_error) > 0.6 * rms(truth - length)
 
 
-def test_nothing_measured_is_as_the_formula_says_up_to_a_tolerance():
-    found = PathEvidence(0.9, 0.1, 0.5, 0.2, 16)
+def test_nothing_measured_is_as_the_formula_says_of_closed_forms_up_to_a_tolerance(dense):
+    closed, other = md.GaussianExpert((1, 2, 2), variance=0.5), Linear(dense, 0.0)
     for solver, expected in ((USUAL, ASSUMED), (md.Adams(tol=0.03), LEFT_OUT), (md.Dopri5(), None)):
-        assert taken(None, solver.corrects) == expected
-        assert taken(found, solver.corrects) == (None if expected is None else found)
+        assert unmeasured(solver, [closed, closed]) == expected
+    for experts in ([other], [closed, other]):
+        assert unmeasured(USUAL, experts) == LEFT_OUT
+        assert unmeasured(md.Dopri5(), experts) is None

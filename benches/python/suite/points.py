@@ -16,7 +16,8 @@ from suite.setting import Floats
 def scored(model: MergedModel, points: Floats, *, seed: int = 0, **words: Any) -> Likelihood:
     """Log densities in nats of points x [N, C, H, W]; `SolveError` if one failed.
 
-    ``words`` are those of the command line; probes are named by seed and position.
+    ``words`` are those of the command line, and ``path`` what is known of adams' correction; probes are named
+    by seed and position.
     """
     machine = {name: words[name] for name in ("device", "dtype", "batch_size") if name in words}
     options = Options(
@@ -25,5 +26,6 @@ def scored(model: MergedModel, points: Floats, *, seed: int = 0, **words: Any) -
         solver=solver_of(words),
         probes=Probes(words.get("probes", 1), words.get("probe"), companion=words.get("companion", False)),
         machine=Machine(**machine),
+        path=words.get("path"),
     )
     return score_points(model, points, options).check()

@@ -162,7 +162,7 @@ how = options.stacked(
         "--path-check",
         "off",
         "pilot: correct the path of adams to first order as far as 16 images confirm it, at --tol and at a "
-        "quarter of it. off: correct it up to --tol 0.01.",
+        "quarter of it. off: correct it under experts that are closed forms alone.",
     ),
     options.choice(
         "--preset",

@@ -25,7 +25,11 @@ PIXELS: tuple[Pixels, ...] = ("centred", "ends")
 
 @runtime_checkable
 class Expert(Protocol):
-    """A noise predictor and what must be known to use it. The package's own are torch modules."""
+    """A noise predictor and what must be known to use it. The package's own are torch modules.
+
+    One whose eps_hat is exactly -sigma times the score of one noised density may say so by an attribute
+    ``is_closed_form = True``: the first-order error of adams' path is then taken out without evidence.
+    """
 
     @property
     def name(self) -> str:

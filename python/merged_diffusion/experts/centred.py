@@ -37,6 +37,7 @@ class Centred(nn.Module):
         self.label_range: tuple[int, int] | None = getattr(expert, "label_range", None)
         self.is_coupled: bool = getattr(expert, "is_coupled", False)
         self.is_guided: bool = getattr(expert, "is_guided", False)
+        self.is_closed_form: bool = getattr(expert, "is_closed_form", False)
 
     def forward(self, z: Tensor, gamma: Tensor, cond: Tensor | None = None) -> Tensor:
         """eps_hat [B, C, H, W] of z [B, C, H, W] at gamma [B]."""

@@ -30,6 +30,7 @@ class _Oracle(nn.Module):
     """Declared facts, and constants that ``.to(dtype)`` leaves in float64."""
 
     conditional = False
+    is_closed_form = True
 
     def __init__(
         self,

@@ -128,7 +128,7 @@ class Settings:
     quad_check: str | None = None
     """Of which images a companion tells the error of quadrature; None: of a pilot's under adams."""
     path_check: str | None = None
-    """``pilot``: whether the path's correction is right is tried; else it is taken for right."""
+    """``pilot``: whether the path's correction is right is tried; else it is closed forms' alone."""
     preset: str = "default"
     convention: str | None = None
     range: str = "native"
@@ -212,12 +212,12 @@ class Settings:
 
     def as_dict(self) -> dict[str, object]:
         """All words that say what is computed, as JSON values."""
-        options = self.options()
+        own = self.options()
         expanded: Mapping[str, Mapping[str, object]] = {
-            "solver": words_of(options.solver),
+            "solver": words_of(own.solver),
             # Runs begun before there were lattices have independent probes.
-            "probes": {"probe": options.probes.kind, "probes": options.probes.n}
-            | _said({"scheme": "lattice" if options.probes.is_lattice else None}),
+            "probes": {"probe": own.probes.kind, "probes": own.probes.n}
+            | _said({"scheme": "lattice" if own.probes.is_lattice else None}),
             "convention": {"convention": self.pixel_convention},
             # Runs that were begun before there was the option to accept a gradient have it not.
             "accept": {"batch_coupled": self.accept.batch_coupled}
@@ -227,7 +227,7 @@ class Settings:
             # Nor have they a precision, guidance, the mean over a set, or a number of probes by a pilot.
             "guidance": {} if self.guidance is None else self.guidance.as_dict(),
             **{name: _said({name: getattr(self, name)}) for name in SAID_IF_GIVEN},
-            # Draws were others once: a run of the mean -log q, or of probes for each, is not gone on with.
+            # Once draws were others, and paths corrected without evidence: such a run is not gone on with.
             "dequantise": {"dequantise": self.dequantise}
             | _said({"own_log_q": True if self.dequantise == "decoder" and self.importance == 1 else None}),
             "importance": {"importance": self.importance}
@@ -235,7 +235,7 @@ class Settings:
             "experts": {} if self.experts is None else {"experts": list(self.experts)},
             "gammas": {"gammas": list(self.gammas)} if isinstance(self.gammas, tuple) else {},
             "quad_check": _said({"quad_check": "all" if self.quad_check == "all" else None}),
-            "path_check": _said({"path_check": "pilot" if self.path_check == "pilot" else None}),
+            "path_check": {"path_check": self.path_check or "off"} if own.solver.method == "adams" else {},
         }
         words: dict[str, object] = {}
         for field in fields(self):

@@ -166,7 +166,7 @@ class Likelihood(Scores):
     def path_error(self) -> Floats:
         """How far adams' path was off to first order [N], in the unit of the value; NaN for dopri5.
 
-        Up to ``tol`` = 0.005 it is corrected for (``terms_nats["path_correction"]``); less is left then.
+        Under closed forms it is corrected for up to ``tol`` = 0.005, and less is left.
         """
         return self.column("path_error")
 

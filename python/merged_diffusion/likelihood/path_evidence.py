@@ -12,13 +12,18 @@ the regression through zero, is one. Its standard error is by leaving out each i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from merged_diffusion.files.typed_values import TypedValues
+from merged_diffusion.ode.methods import Adams, Solver
+
+if TYPE_CHECKING:
+    from merged_diffusion.experts.base import Expert
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,14 +80,15 @@ LEFT_OUT: Final = PathEvidence(0.0, 0.0, 1.0, 0.0, 0)
 """Told as an error, and not applied."""
 
 
-def taken(measured: PathEvidence | None, corrects: bool | None) -> PathEvidence | None:
-    """What is taken for true: what was ``measured``, else what the formula says where a solver ``corrects``.
+def unmeasured(solver: Solver, experts: Iterable[Expert]) -> PathEvidence | None:
+    """What is taken for true under some experts where nothing was measured; None of dopri5.
 
-    None of a solver that knows of no correction.
+    Closed forms alone (``is_closed_form``) are known to be scores; what is said of a network is told only.
     """
-    if corrects is None:
+    if not isinstance(solver, Adams):
         return None
-    return measured or (ASSUMED if corrects else LEFT_OUT)
+    is_known = all(getattr(expert, "is_closed_form", False) for expert in experts)
+    return ASSUMED if is_known and solver.corrects else LEFT_OUT
 
 
 def path_evidence(coarse: tuple[Floats, Floats], fine: tuple[Floats, Floats]) -> PathEvidence:

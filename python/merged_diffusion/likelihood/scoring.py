@@ -19,10 +19,10 @@ from tqdm import tqdm
 from merged_diffusion import _core
 from merged_diffusion.experts.base import Expert
 from merged_diffusion.experts.memory import Rows
-from merged_diffusion.legs import asked_over
+from merged_diffusion.legs import Leg, asked_over
 from merged_diffusion.likelihood.dequantisation import Starts
 from merged_diffusion.likelihood.likelihood_options import Options
-from merged_diffusion.likelihood.path_evidence import taken
+from merged_diffusion.likelihood.path_evidence import PathEvidence, unmeasured
 from merged_diffusion.likelihood.probe_error import Parts
 from merged_diffusion.likelihood.recorder import Recorder
 from merged_diffusion.merge import MergedModel
@@ -98,7 +98,7 @@ class Scoring:
                     dim=self.dim,
                     importance=self._options.importance,
                     is_density=self._options.is_density,
-                    path=taken(self._options.path, self._options.solver.corrects),
+                    path=self._path_evidence(self._courses[course]),
                     clusters=clusters,
                     pass_on=pass_on,
                 )
@@ -127,6 +127,9 @@ class Scoring:
     def time_profile(self, seconds: float) -> TimeProfile | None:
         """Where that many seconds went, this scoring's among them; None unless that was asked for."""
         return None if self._keeper is None else self._keeper.profile(seconds)
+
+    def _path_evidence(self, course: Sequence[Leg]) -> PathEvidence | None:
+        return self._options.path or unmeasured(self._options.solver, (leg.expert for leg in course))
 
     def _rows(self) -> Rows:
         """Halved while the device's memory does not suffice, unless images share their steps."""

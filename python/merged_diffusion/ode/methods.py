@@ -115,7 +115,7 @@ class Adams:
 
     @property
     def corrects(self) -> bool:
-        """Whether the path's first-order error is taken out of log P."""
+        """Whether steps are short enough to take the path's first-order error out of log P."""
         return self.tol <= CORRECTED_TOL
 
 
@@ -139,7 +139,6 @@ class Dopri5:
 
     method: ClassVar[Method] = "dopri5"
     usual_probe: ClassVar[ProbeKind] = "fixed"
-    corrects: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         _check_tolerance("rtol", self.rtol)

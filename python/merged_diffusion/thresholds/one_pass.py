@@ -238,8 +238,7 @@ class _Pass:
         begin, _, _, end = self._parts
         end_density = _core.end_density(np.array([outcome.square]), end, self._dim)[0]
         scale = self._dim * (_core.log_alpha(end) - _core.log_alpha(begin))
-        correction = outcome.path_correction if self._options.solver.corrects else 0.0
-        nats = np.full(len(self._gammas), end_density + scale + correction)
+        nats = np.full(len(self._gammas), end_density + scale)
         for (_, stop, _, other), network in zip(self._legs, self._networks, strict=True):
             nodes, values = network.nodes(outcome.key, outcome.steps, stop)
             if other is None:
