@@ -172,14 +172,16 @@ def test_a_signal_keeps_what_is_there(start, nodes, tmp_path, number, code, wher
     assert all(record.is_ok for record in kept)
 
 
-def test_where_no_cluster_answers_it_is_said(start, tmp_path):
+def test_where_no_cluster_answers_it_is_said(start, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # which Ray sets where it begins a cluster
     _, err = end(start("nll", *SETTINGS, "--limit", "2", "--ray", "127.0.0.1:1", HOME=tmp_path), 2)
     assert "error: --ray 127.0.0.1:1: " in err
     assert "--ray local" in err
     assert "RAY_AUTH_MODE" not in err
 
 
-def test_where_ray_has_kept_a_token_it_is_said_how_to_show_it(start, tmp_path):
+def test_where_ray_has_kept_a_token_it_is_said_how_to_show_it(start, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # which Ray sets where it begins a cluster
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("0" * 32)
     _, err = end(start("nll", *SETTINGS, "--limit", "2", "--ray", "127.0.0.1:1", HOME=tmp_path), 2)
