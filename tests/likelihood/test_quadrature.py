@@ -124,14 +124,14 @@ def test_noise_of_a_dense_jacobian_is_told_as_without_a_companion(dense):
 
 
 @pytest.mark.filterwarnings(ROUGH)
-@pytest.mark.parametrize(("a", "b"), [(0.05, 20.0), (0.05, 50.0), (0.01, 100.0), (0.005, 300.0)])
+@pytest.mark.parametrize(("a", "b"), [(0.08, 20.0), (0.05, 50.0), (0.01, 100.0), (0.005, 300.0)])
 def test_the_error_of_a_rough_trace_is_told(a, b):
     """Against dopri5, which has the trace in its error norm."""
     expert = Wavy(a, b)
     found = density(expert, md.Probes(companion=True), points=POINTS[:3])
     tight = density(expert, md.Probes(kind="exact"), solver=md.Dopri5(1e-6, 1e-6), points=POINTS[:3])
     off = np.abs(found.values - tight.values)
-    assert off.max() / BITS > 0.005  # which a se_probe of 0 does not say
+    assert off.max() / BITS > 0.01  # which a se_probe of 0 does not say
     assert np.mean(off < 4 * found.total_error) == 1
     low, high = found.interval(total=True).T
     np.testing.assert_allclose((high - low) / 2, 1.959964 * found.total_error, rtol=1e-5)
