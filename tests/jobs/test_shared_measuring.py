@@ -1,10 +1,12 @@
 """Workers that measure together, in processes of their own: all have the rows of one, whoever is killed."""
 
 import json
+import math
 import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from types import SimpleNamespace
 
@@ -260,6 +262,58 @@ def test_what_was_only_printed_is_told_again_by_one(tmp_path):
         assert told == [True, False, False]
 
 
+def launched(path, rank, n=2):
+    """A worker of a launch, of whom all come, and what it does at the end: whether it tells."""
+    kept = SharedMeasuring(path, IDENTITY, FixedShare((rank, n)), all_come=True)
+
+    def ends():
+        with kept:
+            if tells := kept.telling.tells():
+                kept.telling.told()
+            if rank == 0:
+                kept.telling.await_others()
+        return tells
+
+    return ends
+
+
+def test_a_launch_waits_for_the_first_worker_that_comes_late(tmp_path):
+    for _ in range(2):  # what the launch before printed is nothing to this one
+        second = launched(tmp_path / "w", 1)
+        with ThreadPoolExecutor() as threads:
+            told = threads.submit(second)
+            time.sleep(0.1)
+            assert not told.done()
+            assert launched(tmp_path / "w", 0)()
+            assert not told.result()
+
+
+def test_a_launch_waits_for_the_last_worker_that_comes_when_all_is_told(tmp_path):
+    for _ in range(2):
+        first = launched(tmp_path / "w", 0)
+        with ThreadPoolExecutor() as threads:
+            told = threads.submit(first)
+            awaited = time.monotonic() + 60.0
+            while not (tmp_path / "w" / "told.json").exists():
+                assert time.monotonic() < awaited
+                time.sleep(0.01)
+            assert not launched(tmp_path / "w", 1)()
+            assert told.result()
+
+
+def test_a_launch_waits_no_longer_for_a_worker_than_for_one_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "GONE_SECONDS", 0.3)
+    assert launched(tmp_path / "w", 1)()
+    came, other = launched(tmp_path / "w", 0, 3), launched(tmp_path / "w", 1, 3)
+    monkeypatch.setattr(blocks, "GONE_SECONDS", math.inf)
+    with pytest.raises(RunLockedError):
+        launched(tmp_path / "w", 0, 3)
+    with ThreadPoolExecutor() as threads:
+        told = threads.submit(came)
+        third = launched(tmp_path / "w", 2, 3)
+        assert (other(), third(), told.result()) == (False, False, True)
+
+
 def test_a_worker_that_keeps_its_place_and_gives_no_sign_is_not_waited_for(tmp_path):
     now, said = [0.0], []
 
@@ -285,10 +339,9 @@ def test_a_worker_that_keeps_its_place_and_gives_no_sign_is_not_waited_for(tmp_p
         assert "is not waited for; stop it" in said[1]
         # What wakes up is there again.
         stopped.sign()
-        assert own.is_at_work(0)
-        assert own.others() == [0, 1]
+        assert [own.is_at_work(rank) for rank in own.others] == [True, True]
         stopped.release()
-        assert own.others() == [1]
+        assert [own.is_at_work(rank) for rank in own.others] == [False, True]
 
 
 def test_a_worker_is_given_as_long_as_its_own_pace_says(tmp_path):

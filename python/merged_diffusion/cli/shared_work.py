@@ -151,8 +151,11 @@ def shared(
             where = Path(opened.enter_context(TemporaryDirectory(prefix="merged-diffusion-"))) / "work"
         asked = crews.blocks_of(worker, given, lambda: cast("Recipe", made), same_package=True)
         blocks = opened.enter_context(asked)
+        all_come = worker.is_launched or given["store"] not in (None, "off")
         kept = opened.enter_context(
-            SharedMeasuring(where, identity, blocks, plan, file=file, tell=tell, names=names)
+            SharedMeasuring(
+                where, identity, blocks, plan, file=file, tell=tell, names=names, all_come=all_come
+            )
         )
         for note in [] if given["quiet"] else kept.notes:
             output.say(f"note: {note}")

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 from merged_diffusion.errors import RunLockedError
+from merged_diffusion.jobs import blocks
 from merged_diffusion.jobs.block_sizes import LATE
 from merged_diffusion.runs.directory import Directory
 from merged_diffusion.runs.lock import LOOK_SECONDS, Lock
@@ -39,9 +40,11 @@ class Presence:
         self.shard = shard
         self._folder, self._tell, self._clock = folder, tell, clock
         self._lock = Lock(folder, share_lock(shard))
-        self._signed = self._touched = clock()
+        self._begun = self._signed = self._touched = clock()
         self._longest = 0.0  # between two signs of this worker
         self._stamps: dict[int, tuple[int | None, float]] = {}  # of others, and since when they are so
+        self._before: dict[int, int | None] = {}  # stamps of others when this worker began
+        self._seen: set[int] = set()  # at work
         self._told: set[tuple[int, str]] = set()
 
     def take(self) -> None:
@@ -53,6 +56,8 @@ class Presence:
             Another process has it.
         """
         if self._lock.acquire(LOOK_SECONDS):
+            self._before = {rank: self._stamp(rank) for rank in self.others}
+            self._touch()
             return
         rank, count = self.shard
         refused = RunLockedError(
@@ -90,8 +95,8 @@ class Presence:
         if not is_share_taken(self._folder, shard):
             self._stamps.pop(rank, None)
             return False
-        found = self._folder.status(share_lock(shard))
-        stamp, now = None if found is None else found.st_mtime_ns, self._clock()
+        self._seen.add(rank)
+        stamp, now = self._stamp(rank), self._clock()
         if rank not in self._stamps or self._stamps[rank][0] != stamp:
             self._stamps[rank] = stamp, now
         silent = now - self._stamps[rank][1]
@@ -102,9 +107,21 @@ class Presence:
             self._say(rank, f"is waited for, which gave no sign for {silent:.0f} s")
         return True
 
+    def is_expected(self, rank: int) -> bool:
+        """Whether worker ``rank`` is there, or has not been since this one began and may still come."""
+        if self.is_at_work(rank):
+            return True
+        has_come = rank in self._seen or self._stamp(rank) != self._before.get(rank)
+        return not has_come and self._clock() - self._begun < blocks.GONE_SECONDS
+
+    def _stamp(self, rank: int) -> int | None:
+        found = self._folder.status(share_lock((rank, self.shard[1])))
+        return None if found is None else found.st_mtime_ns
+
+    @property
     def others(self) -> list[int]:
-        """The other workers that are there."""
-        return [rank for rank in range(self.shard[1]) if rank != self.shard[0] and self.is_at_work(rank)]
+        """The other workers."""
+        return [rank for rank in range(self.shard[1]) if rank != self.shard[0]]
 
     def _say(self, rank: int, what: str) -> None:
         kind = what.split()[0]

@@ -105,8 +105,9 @@ class SharedMeasuring:
     """The folder of a command, open for worker I of N.
 
     ``identity`` is all that the numbers depend on; ``plan`` the experts and settings of exact runs; the
-    result goes to ``file``; ``tell`` gets a line about workers that give no sign. Where the blocks are a
-    crew's, its workers have the experts and the images by ``names``, and this process keeps what they say.
+    result goes to ``file``; ``tell`` gets a line about workers that give no sign; with ``all_come`` all N
+    were begun together. Where the blocks are a crew's, its workers have the experts and the images by
+    ``names``, and this process keeps what they say.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class SharedMeasuring:
         file: Path | None = None,
         tell: Callable[[str], object] = lambda _: None,
         names: ByName | None = None,
+        all_come: bool = False,
     ) -> None:
         """Begin, or go on.
 
@@ -131,7 +133,7 @@ class SharedMeasuring:
             It cannot be written.
         """
         self.path, self._plan, self._file, self._tell = path, plan, file, tell
-        self._names = names
+        self._names, self._all_come = names, all_come
         is_fixed = isinstance(blocks, FixedShare) and blocks.shard[1] > 1
         self.blocks: Blocks = JointShare(blocks.shard) if is_fixed else blocks
         self.shard = blocks.shard
@@ -152,7 +154,7 @@ class SharedMeasuring:
             with locked(self._folder, SETTINGS):
                 self._agree()
                 self.presence.take()
-            self.telling = Telling(self._folder, self.presence, self._file)
+                self.telling = Telling(self._folder, self.presence, self._file, all_come=self._all_come)
         except BaseException as error:
             # Whoever made it may have failed meanwhile, and removed it.
             is_gone = isinstance(error, StorageError) and not path.exists()

@@ -1,7 +1,8 @@
 """Who of several workers tells the result, and that it is told: once, though one dies or comes late.
 
 ``told.json`` names the file that the result was written to by its hash, or none where it was only printed.
-What an earlier command only printed nobody has any more, so that is told again.
+What an earlier command only printed nobody has any more, so that is told again: by a worker that begins
+while whoever told it is not there.
 """
 
 from __future__ import annotations
@@ -24,17 +25,34 @@ GRACE_SECONDS: Final = 60.0  # that a worker waits for another at the end
 
 
 class Telling:
-    """The end of a command in ``folder``, whose result goes to ``file``, or is printed alone."""
+    """The end of a command in ``folder``, whose result goes to ``file``, or is printed alone.
 
-    def __init__(self, folder: Directory, presence: Presence, file: Path | None = None) -> None:
+    It is made under the lock under which workers take their places. With ``all_come`` a worker that has not
+    come yet is about to, and is waited for as long as for one that is gone.
+    """
+
+    def __init__(
+        self, folder: Directory, presence: Presence, file: Path | None = None, *, all_come: bool = False
+    ) -> None:
         self._folder, self._presence, self._file = folder, presence, file
-        self._before = _held(folder.path)
+        self._is_there = presence.is_expected if all_come else presence.is_at_work
+        self._before = self._earlier()
+
+    def _earlier(self) -> Mapping[str, object] | None:
+        """What an earlier command told."""
+        held = _held(self._folder.path)
+        teller = None if held is None or held.get("file") is not None else held.get("by")
+        if teller == self._presence.shard[0]:
+            self._folder.remove([TOLD])
+            return None
+        is_of_this = isinstance(teller, int) and self._presence.is_at_work(teller)
+        return None if is_of_this else held
 
     def tells(self) -> bool:
         """Whether this worker tells it: the first, or where that is gone, the first of the others."""
         earlier = range(self._presence.shard[0])
         # However long the sums of features, or their distances, take there.
-        while not self.is_told() and any(map(self._presence.is_at_work, earlier)):
+        while not self.is_told() and any(map(self._is_there, earlier)):
             time.sleep(POLL_SECONDS)
         if self.is_told():
             return False
@@ -57,8 +75,8 @@ class Telling:
 
     def await_others(self) -> None:
         """Stay for a while as long as another is there: the first worker holds the store."""
-        begin = time.monotonic()
-        while self._presence.others() and time.monotonic() - begin < GRACE_SECONDS:
+        begin, others = time.monotonic(), self._presence.others
+        while any(map(self._is_there, others)) and time.monotonic() - begin < GRACE_SECONDS:
             time.sleep(POLL_SECONDS)
 
 
