@@ -4,6 +4,7 @@
 """
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,3 +46,11 @@ def start(tmp_path: Path) -> Iterator[Processes]:
     processes = Processes(tmp_path)
     yield processes
     processes.close()
+
+
+@pytest.fixture
+def port() -> int:
+    """One on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])

@@ -4,7 +4,6 @@ Whatever shares the images, the records are those of one process, bit for bit.
 """
 
 import json
-import socket
 import subprocess
 import sys
 
@@ -15,16 +14,8 @@ from tests.processes import end, rows, wait
 SETTINGS = ("--data", "digits", "--limit", "12", "--seed", "5", "--batch-size", "1", "--threads", "1")
 SETTINGS += ("--device", "cpu")
 SWEEP = ("sweep", *SETTINGS, "--etas", "0,0.2,0.4", "--tol", "0.05")
-# Long enough that the second worker is there before the first, who holds the store, has drawn all.
-DRAW = ("sample", "--pair", "digits", "--num", "40", "--sampler", "heun", "--steps", "9", "--seed", "5")
+DRAW = ("sample", "--pair", "digits", "--num", "12", "--sampler", "heun", "--steps", "9", "--seed", "5")
 DRAW += ("--batch-size", "2", "--threads", "1", "--device", "cpu")
-
-
-@pytest.fixture
-def port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def slurm(rank, size, port=None):

@@ -1,6 +1,7 @@
 """Several processes on one run: fixed shares, whoever is killed, however many go on; one summary."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -298,6 +299,29 @@ def test_any_rank_tells_that_it_has_no_store(call, monkeypatch):
     assert (told.code, told.out) == (0, "")
     assert told.err == ("note: worker 1 of 2; fixed shares of the images, as there is no store at node-1:1\n")
     assert call(*NLL, "--out", "run", "--quiet", **launch).err == ""
+
+
+def test_a_worker_that_begins_when_all_is_done_finds_the_store(start, tmp_path, port):
+    command = (*NLL, "--out", "run", "--store", f"127.0.0.1:{port}")
+    first = start(*command, "--shard", "0/2")
+    wait(lambda: (tmp_path / "run" / "summary.json").exists(), first)
+    out, err = end(start(*command, "--shard", "1/2"))
+    assert "worker 1 of 2; shares by speed" in err
+    told, said = end(first)
+    assert out == told
+    assert said.endswith("note: stays up to 60 s for a worker that has not begun\n")
+
+
+def test_the_store_is_held_no_longer_than_that_for_workers_that_never_begin(port, monkeypatch):
+    monkeypatch.setattr(launch_store, "AWAIT_SECONDS", 0.1)
+    told = []
+    store = launch_store.LaunchStore("127.0.0.1", port, serves=True)
+    store.await_workers(1, told.append)
+    store.await_workers(3, told.append)
+    launch_store.LaunchStore("127.0.0.1", port, serves=False).await_workers(5, told.append)
+    monkeypatch.setattr(launch_store, "AWAIT_SECONDS", math.inf)
+    store.await_workers(2, told.append)
+    assert told == [2]
 
 
 def test_workers_with_a_store_need_a_directory_in_common(call):

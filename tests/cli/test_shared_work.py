@@ -6,7 +6,6 @@ Workers are forks of one process. Their networks sleep, each for as long as the 
 import json
 import os
 import signal
-import socket
 import time
 
 import numpy as np
@@ -134,13 +133,6 @@ def numbers(path):
         return [kept(item) for item in value] if isinstance(value, list) else value
 
     return kept(json.loads(path.read_text()))
-
-
-@pytest.fixture
-def port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def torchrun(rank, n, port):

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import signal
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -90,10 +89,7 @@ def ended(children):
 
 
 @pytest.fixture
-def by_speed():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+def by_speed(port):
     return lambda rank: SpeedShares(LaunchStore("127.0.0.1", port, serves=rank == 0), (rank, 4))
 
 

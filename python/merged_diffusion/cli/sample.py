@@ -162,6 +162,7 @@ def command(given: options.Given) -> int:
                 return output.stopped(f"{kept}; the same command goes on", INTERRUPT_CODE, as_json=as_json)
     if worker.speaks:
         show(summary, as_json=as_json)
+    workers.await_latecomers(worker, blocks, quiet=quiet)
     return 0
 
 

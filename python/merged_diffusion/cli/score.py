@@ -102,7 +102,9 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
                         evaluation.left(), evaluation.notes, quiet=quiet, blocks=blocks
                     ) as progress:
                         evaluation.run(both(progress.update, lines.update))
-                    return workers.conclude(worker, evaluation, out, as_json=as_json, lines=lines)
+                    code = workers.conclude(worker, evaluation, out, as_json=as_json, lines=lines)
+                    workers.await_latecomers(worker, blocks, quiet=quiet)
+                    return code
                 except KeyboardInterrupt:
                     if not worker.speaks:
                         return report.INTERRUPT_CODE

@@ -140,7 +140,9 @@ def command(given: options.Given) -> int:
                     if not worker.speaks:
                         return INTERRUPT_CODE
                     return sweep_report.interrupted(sweep.result(), out, as_json=as_json)
-                return workers.conclude_sweep(worker, sweep, out, as_json=as_json)
+                code = workers.conclude_sweep(worker, sweep, out, as_json=as_json)
+                workers.await_latecomers(worker, blocks, quiet=quiet)
+                return code
 
 
 def _settings(given: options.Given, request: Request) -> Settings:

@@ -167,6 +167,23 @@ def _by_speed(
     return SpeedShares(store, worker.shard, tell), f"shares by speed, through the store at {store.address}"
 
 
+def await_latecomers(worker: Worker, blocks: Blocks, *, quiet: bool) -> None:
+    """Stay for workers that have not begun, where the store through which they share ends with this one."""
+    from merged_diffusion.jobs.speed_shares import SpeedShares
+
+    if not isinstance(blocks, SpeedShares):
+        return
+    from merged_diffusion.jobs.launch_store import AWAIT_SECONDS, LaunchStore
+
+    def tell(n: int) -> None:
+        if not quiet:
+            who = "a worker that has" if n == 1 else f"{n} workers that have"
+            output.say(f"note: stays up to {AWAIT_SECONDS:.0f} s for {who} not begun")
+
+    if isinstance(blocks.store, LaunchStore):
+        blocks.store.await_workers(worker.shard[1], tell)
+
+
 def gpu_of(worker: Worker, device: str | None, n_gpus: int) -> int | None:
     """The GPU that a worker takes of the ``n_gpus`` it sees; None: whatever ``device`` says.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -11,6 +12,9 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from merged_diffusion.jobs.speed_shares import StoreLost
 
 CONNECT_SECONDS: Final = 600.0  # the first worker serves it when its networks are loaded
+AWAIT_SECONDS: Final = 60.0  # that it stays at the end for workers that have not connected
+POLL_SECONDS: Final = 0.5
+CAME: Final = "came"
 T = TypeVar("T")
 
 
@@ -32,7 +36,23 @@ class LaunchStore:
             store = TCPStore(host, port, None, serves, patience, wait_for_workers=False)
             return PrefixStore(f"merged-diffusion/{prefix}", store)
 
+        self._serves = serves
         self._store = self._asked(connected)
+        self.add(CAME, 1)
+
+    def await_workers(self, count: int, tell: Callable[[int], object]) -> None:
+        """Stay until ``count`` have connected, if it ends with this process: others would seek it for long.
+
+        ``tell`` gets the number of those that have not, once.
+        """
+        begin, is_told = time.monotonic(), False
+        while self._serves and (left := count - self.add(CAME, 0)) > 0:
+            if time.monotonic() - begin > AWAIT_SECONDS:
+                return
+            if not is_told:
+                tell(left)
+                is_told = True
+            time.sleep(POLL_SECONDS)
 
     def add(self, key: str, n: int) -> int:
         """Count by n; the count after it."""
