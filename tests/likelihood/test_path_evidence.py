@@ -137,10 +137,35 @@ def test_a_field_that_is_no_gradient_is_not_corrected(dense, points):
     assert rms(left.path_error) > 0.6 * rms(truth - length)
 
 
+class Rough(md.GaussianExpert):
+    """Its base is a closed form, and it is none."""
+
+    def forward(self, z, gamma, cond=None):
+        return super().forward(z, gamma, cond) + torch.sin(20 * z) / 20
+
+
+class Told(Rough):
+    """What overrides nothing more is as its base, unless it says something else."""
+
+    is_closed_form = True
+
+
+def test_what_changes_the_noise_predictor_of_a_closed_form_is_none_unless_it_says_so():
+    class Same(md.GaussianExpert):
+        def extra_repr(self):
+            return ""
+
+    class Below(Rough):
+        pass
+
+    told = [kind.is_closed_form for kind in (Same, Rough, Below, Told)]
+    assert told == [True, False, False, True]
+
+
 def test_nothing_measured_is_as_the_formula_says_of_closed_forms_up_to_a_tolerance(dense):
     closed, other = md.GaussianExpert((1, 2, 2), variance=0.5), Linear(dense, 0.0)
     for solver, expected in ((USUAL, ASSUMED), (md.Adams(tol=0.03), LEFT_OUT), (md.Dopri5(), None)):
         assert unmeasured(solver, [closed, closed]) == expected
-    for experts in ([other], [closed, other]):
+    for experts in ([other], [closed, other], [Rough((1, 2, 2), variance=0.5)]):
         assert unmeasured(USUAL, experts) == LEFT_OUT
         assert unmeasured(md.Dopri5(), experts) is None

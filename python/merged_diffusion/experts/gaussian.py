@@ -30,7 +30,13 @@ class _Oracle(nn.Module):
     """Declared facts, and constants that ``.to(dtype)`` leaves in float64."""
 
     conditional = False
-    is_closed_form = True
+    is_closed_form: bool
+
+    def __init_subclass__(cls) -> None:
+        """Another noise predictor in the place of an exact one is exact where it says so."""
+        super().__init_subclass__()
+        if "is_closed_form" not in vars(cls):
+            cls.is_closed_form = cls.is_closed_form and not {"forward", "__call__"} & vars(cls).keys()
 
     def __init__(
         self,
@@ -85,6 +91,8 @@ class GaussianExpert(_Oracle):
     >>> bool(abs(found - closed) < 0.01)
     True
     """
+
+    is_closed_form = True
 
     def __init__(
         self,
@@ -206,6 +214,8 @@ class GaussianMixtureExpert(_Oracle):
     >>> md.GaussianMixtureExpert(means, variance=0.1)
     GaussianMixtureExpert(mixture, 1x4x4, 256 levels, gamma -13.3 to 8.764)
     """
+
+    is_closed_form = True
 
     def __init__(
         self,
