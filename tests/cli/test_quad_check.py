@@ -382,6 +382,42 @@ def test_a_threshold_is_not_confirmed_over_a_spike_in_silence(run_cli, unmet, mo
     assert kept["likelihood"]["spikes"] == []
 
 
+@pytest.mark.parametrize("command", ["threshold", "gate"])
+def test_what_is_chosen_is_not_reported_over_a_rough_trace_in_silence(run_cli, unmet, command):
+    words = (command, "--data", "digits", "--tune-limit", 3, "--limit", 2, "--preset", "tight", "--json")
+    words += (*unmet(LOW, f"rough_of_{command}"), *(("--exact", 0) if command == "gate" else ()))
+    found = run_cli(*words)
+    assert found.code == 0, found.err
+    assert "quadrature may miss" in found.err
+    pilot = found.json["quadrature"]
+    floors = {name: each["floor"] for name, each in pilot.items()}
+    assert {"likelihood", "quality"} < set(floors)
+    assert (
+        pilot["quality"]["quadrature_error"] > floors["quality"] > 3 * pilot["likelihood"]["quadrature_error"]
+    )
+    every = run_cli(*words, "--quad-check", "all")
+    assert {each["n"] for each in every.json["quadrature"].values()} == {2}
+    assert {each["n"] for each in pilot.values()} == {1}
+    off = run_cli(*words, "--quad-check", "off")
+    assert "quadrature" not in off.json
+    assert "quadrature may miss" not in off.err
+
+    def rows(told):
+        several = told["test"]["rows"] if command == "threshold" else told["rows"].values()
+        return [row["bits_per_dim"]["mean"] for row in several]
+
+    assert rows(off.json) == rows(found.json) == rows(every.json)
+
+
+def test_a_gate_is_not_fitted_over_a_spike_in_silence(run_cli, unmet, monkeypatch):
+    monkeypatch.setattr(gamma_scans, "SHARE", 100.0)
+    words = ("gate", "--data", "digits", "--tune-limit", 3, "--limit", 1, "--preset", "fast", "--exact", 0)
+    found = run_cli(*words, *unmet(SPIKE, "spiked_of_gate"))
+    assert found.code == 0, found.err
+    assert "warning: expert spiked changes within" in found.err
+    assert "warning: expert spiked changes within" in found.out
+
+
 DRAWS = " and the noise of the dequantisation, which --repeats tells"
 
 

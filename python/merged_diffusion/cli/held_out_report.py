@@ -11,7 +11,9 @@ from merged_diffusion.thresholds.held_out import HeldOut
 
 
 def row_lines(found: HeldOut, other: str, spent: Callable[[Likelihood], str]) -> Iterator[str]:
-    """A heading and a line a row, which is compared with the ``other`` and says what it ``spent``."""
+    """Warnings, a heading, and a line a row: it is compared with the ``other`` and says what it ``spent``."""
+    for words in found.checks.words():
+        yield f"warning: {words}"
     if found.rows:
         where = set_name(found.test.name, found.test.split)
         yield f"{where}, {len(found.test)} images:  (with +: worse than the {other})"

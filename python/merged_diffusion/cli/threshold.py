@@ -37,9 +37,7 @@ Examples:
 @options.less(
     model, "eta", "gamma", "gammas", "edm_sigma", "logsnr", "gate", "compare", "range", "extrapolate"
 )
-@options.less(
-    how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "quad_check", "path_check"
-)
+@options.less(how, "importance", "repeats", "allow_failed", "step_control", "bpd_tol", "path_check")
 @options.less(where, "allow_rebatch", "strict_env", "yes", "dry_run", "compile", "profile_time")
 @shared_work.work
 @click.option(

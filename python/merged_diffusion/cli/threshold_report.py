@@ -38,7 +38,7 @@ def _lines(chosen: Chosen) -> Iterator[str]:
         yield "warning: this eta is an end of what the experts allow; a better one may lie beyond it"
     elif found.at_edge:
         yield "warning: the best threshold found is an end of what the experts allow"
-    for words in chosen.spike_words():
+    for words in chosen.checks.words():
         yield f"warning: {words}"
     yield from _better(chosen.test or ())
     if found.n_failed:

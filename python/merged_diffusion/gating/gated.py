@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, cast
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.gating.gate_choice import Form, agreed, fit_gate, one_half
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
+from merged_diffusion.jobs.model_checks import ModelChecks
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.merge import Convention, MergedModel, Threshold, as_model
@@ -18,6 +19,7 @@ from merged_diffusion.thresholds.auto import check_apart, find_on, tuning_data
 from merged_diffusion.thresholds.held_out import HeldOut
 
 HALF: Final = "one half"
+REPORTED: Final = 5  # rows of exact runs: the gate, the threshold, one half and both experts
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -70,6 +72,7 @@ def gated(
     if test:
         check_apart(tune, plan.data)
     eta_range = None if pair is None else pair.eta_range
+    checks = ModelChecks.of_experts(plan, exact + REPORTED * len(plan.data) * test)
     tell(f"finding a threshold on {len(tune)} images of {set_name(tune.name, tune.split)}")
     switch = find_on(experts, tune, settings, eta_range=eta_range, measuring=measuring.part("found")).gamma
     tell(f"found gamma {switch:.3f}; fitting a gate on the same images")
@@ -99,5 +102,8 @@ def gated(
         }
         labels = labels_of(plan.data, settings)
         rows = tested.likelihoods(models, plan.data, settings.options(), labels=labels, progress=progress)
+        checks = checks.and_of(plan, models, rows)
     seconds = time.perf_counter() - begin
-    return Gated(gate=gate, switch=switch, tune=tune, test=plan.data, rows=rows, seconds=seconds)
+    return Gated(
+        gate=gate, switch=switch, tune=tune, test=plan.data, rows=rows, seconds=seconds, checks=checks
+    )

@@ -9,10 +9,20 @@ from typing import Final, cast
 from merged_diffusion.experts.checks import checked_once
 from merged_diffusion.gating.simplex_fit import fit_gate_of, flat
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
+from merged_diffusion.jobs.model_checks import ModelChecks
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.merge import Convention, MergedModel
 from merged_diffusion.thresholds.auto import check_apart, tuning_data
-from merged_diffusion.thresholds.choose_switches import HARD, Compared, found_on, hard, of, scored, sources
+from merged_diffusion.thresholds.choose_switches import (
+    HARD,
+    Compared,
+    beside_each_alone,
+    found_on,
+    hard,
+    of,
+    scored,
+    sources,
+)
 
 EQUAL: Final = "equal"
 
@@ -38,6 +48,7 @@ def gated_of(
     tune = tuning_data(plan.settings, tune_data, tune_limit)
     if test:
         check_apart(tune, plan.data)
+    checks = ModelChecks.of_experts(plan, exact + (3 + len(experts)) * len(plan.data) * test)
     tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
     found, confirmed = found_on(
         plan, tune, confirm=exact > 0, progress=progress, tell=tell, measuring=measuring.part("found")
@@ -56,15 +67,19 @@ def gated_of(
         progress=progress,
         measuring=measuring.part("fit"),
     )
-    models = {
+    merged = {
         "gate": MergedModel.of(experts, gate=gate, convention=convention),
         HARD: hard(plan, gammas),
         EQUAL: MergedModel.of(
             experts, gate=flat([expert.gamma_range for expert in experts]), convention=convention
         ),
     }
-    rows = scored(plan, models, progress, tell, measuring.part("test")) if test else {}
+    rows = {}
+    if test:
+        models = beside_each_alone(plan, merged)
+        rows = scored(plan, models, progress, tell, measuring.part("test"))
+        checks = checks.and_of(plan, models, rows)
     return Compared(
         found=found, confirmed=confirmed, sources=sources(plan), tune=tune, test=plan.data, rows=rows,
-        seconds=time.perf_counter() - begin, gate=gate,
+        seconds=time.perf_counter() - begin, checks=checks, gate=gate,
     )  # fmt: skip

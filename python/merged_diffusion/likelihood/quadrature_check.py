@@ -6,6 +6,7 @@ Nodes lie where the path needs them, and a network may bend faster in z than its
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,6 +59,14 @@ def quadrature_check(found: Likelihood) -> QuadratureCheck | None:
     se = None if np.isnan(probes).any() else math.sqrt(float(np.mean(probes**2)))
     floor = FLOOR * found.dim * math.log(2) if found.is_density else FLOOR
     return QuadratureCheck(math.sqrt(float(np.mean(errors[known] ** 2))), se, int(known.sum()), floor)
+
+
+def rough_words(rough: Mapping[str, QuadratureCheck], unit: str) -> list[str]:
+    """What is said of rows that are rough, by name: the worst's words, where there is any."""
+    if not rough:
+        return []
+    worst = max(rough.values(), key=lambda check: check.quadrature_error)
+    return [f"{worst.words(unit)} (rows {', '.join(rough)})"]
 
 
 def warn_rough(found: Likelihood) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from merged_diffusion.frames import Column, Tabular
+from merged_diffusion.likelihood.quadrature_check import rough_words
 from merged_diffusion.scores.means import floats
 from merged_diffusion.sweeps.request import Metric
 from merged_diffusion.sweeps.sweep_row import SweepRow
@@ -100,11 +101,8 @@ class SweepTable(Tabular):
         """What warns of traces and experts that are rougher than their nodes: what the worst row has."""
         rough = {row.name: row.values.quadrature for row in self.rows if row.values.rough_trace}
         measured = {name: check for name, check in rough.items() if check is not None}
-        found = []
-        if measured:
-            worst = max(measured.values(), key=lambda check: check.quadrature_error)
-            unit = "nats" if self.settings.get("dequantise") == "none" else "bits/dim"
-            found.append(f"{worst.words(unit)} (rows {', '.join(measured)})")
+        unit = "nats" if self.settings.get("dequantise") == "none" else "bits/dim"
+        found = rough_words(measured, unit)
         for role, about in self.experts.items():
             scans = {row.name: (row.values.gamma_scan or {}).get(role) for row in self.rows}
             met = {name: scan for name, scan in scans.items() if scan is not None and scan.spikes}

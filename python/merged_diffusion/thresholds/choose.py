@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
-from merged_diffusion.jobs.gamma_scans import Scans, as_words, of_all
 from merged_diffusion.jobs.identity import experts_as_dict
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
+from merged_diffusion.jobs.model_checks import ModelChecks
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.runs import versions
 from merged_diffusion.thresholds.answers import Answer
@@ -39,8 +39,7 @@ class Chosen:
     test: Sequence[ConfirmedRow] | None
     evaluations: Mapping[str, float]
     seconds: float
-    gamma_scan: Scans = field(default_factory=dict)
-    """What is known of spikes of the experts over their own ranges, by role."""
+    checks: ModelChecks
 
     def as_dict(self) -> dict[str, object]:
         """The content of ``threshold.json``."""
@@ -64,13 +63,8 @@ class Chosen:
             "experts": experts_as_dict(plan.models.identity),
             "versions": versions(),
             "seconds": self.seconds,
-            **({"gamma_scan": as_words(self.gamma_scan)} if self.gamma_scan else {}),
+            **self.checks.as_dict(),
         }
-
-    def spike_words(self) -> list[str]:
-        """What warns of experts that change within the steps of the exact runs."""
-        named = ((scan, self.plan.models.experts[role].name) for role, scan in self.gamma_scan.items())
-        return [words for scan, name in named if (words := scan.words(name)) is not None]
 
     def _rows(self, rows: Sequence[ConfirmedRow] | None) -> Mapping[str, object] | None:
         if rows is None:
@@ -105,7 +99,7 @@ def choose(
     if test:
         check_apart(tune, plan.data)
     n_solves = len(tune) * (1 + CONFIRMED * confirm) + REPORTED * len(plan.data) * test
-    scans = of_all(plan, n_solves)
+    checks = ModelChecks.of_experts(plan, n_solves)
     tell(f"finding a threshold on {len(tune)} images of {set_name(tune.name, tune.split)}")
     eta_range = None if pair is None else pair.eta_range
     found = find_on(experts, tune, settings, eta_range=eta_range, measuring=measuring.part("found"))
@@ -125,15 +119,18 @@ def choose(
         )
 
     answer = merged = found.answer
-    spent, confirmed, reported = found.evaluations, None, None
+    spent, confirmed, reported, exactly = found.evaluations, None, None, None
     if confirm:
         tell(f"found {answer.name} in {found.seconds:.0f} s; confirming it by exact runs on the same images")
-        checked = exact("confirmed", tune)
-        answer, merged, spent = checked.answer, checked.best_merged, {**spent, **checked.evaluations}
-        confirmed = checked.against(answer.name)
+        exactly = exact("confirmed", tune)
+        answer, merged, spent = exactly.answer, exactly.best_merged, {**spent, **exactly.evaluations}
+        confirmed = exactly.against(answer.name)
     if test:
         where = f"{len(plan.data)} images of {set_name(plan.data.name, plan.data.split)}"
         tell(f"{merged.name} and both experts on {where}")
-        reported = exact("test", plan.data, at=(merged.eta,)).against(answer.name)
+        exactly = exact("test", plan.data, at=(merged.eta,))
+        reported = exactly.against(answer.name)
+    if exactly is not None:
+        checks = checks.and_of(plan, exactly.models, exactly.rows)
     seconds = time.perf_counter() - start
-    return Chosen(answer, plan, tune, found, confirmed, reported, spent, seconds, scans)
+    return Chosen(answer, plan, tune, found, confirmed, reported, spent, seconds, checks)

@@ -10,8 +10,8 @@ from typing import ClassVar, Final, cast
 from merged_diffusion.catalogue.sets import set_name
 from merged_diffusion.data.images import Data
 from merged_diffusion.experts.checks import checked_once
-from merged_diffusion.jobs.gamma_scans import of_all
 from merged_diffusion.jobs.measuring_images import HERE, Measuring
+from merged_diffusion.jobs.model_checks import ModelChecks
 from merged_diffusion.jobs.plan import Plan, labels_of
 from merged_diffusion.likelihood import Likelihood
 from merged_diffusion.merge import Convention, MergedModel, as_model
@@ -92,7 +92,8 @@ def choose_switches(
     if test:
         check_apart(tune, plan.data)
     experts = list(plan.models.experts.values())
-    of_all(plan, (len(tune) if confirm else 0) + (1 + len(experts)) * len(plan.data) * test)
+    n_solves = (len(tune) if confirm else 0) + (1 + len(experts)) * len(plan.data) * test
+    checks = ModelChecks.of_experts(plan, n_solves)
     tell(f"finding thresholds of {len(experts)} experts on {len(tune)} images of {of(tune)}")
     found, confirmed = found_on(
         plan, tune, budget, confirm=confirm, progress=progress, tell=tell, measuring=measuring.part("found")
@@ -100,10 +101,12 @@ def choose_switches(
     gammas = found.gammas if confirmed is None else confirmed.gammas
     rows = {}
     if test:
-        rows = scored(plan, {HARD: hard(plan, gammas)}, progress, tell, measuring.part("test"))
+        models = beside_each_alone(plan, {HARD: hard(plan, gammas)})
+        rows = scored(plan, models, progress, tell, measuring.part("test"))
+        checks = checks.and_of(plan, models, rows)
     return Compared(
         found=found, confirmed=confirmed, sources=sources(plan), tune=tune, test=plan.data, rows=rows,
-        seconds=time.perf_counter() - begin,
+        seconds=time.perf_counter() - begin, checks=checks,
     )  # fmt: skip
 
 
@@ -140,6 +143,13 @@ def hard(plan: Plan, gammas: Sequence[float]) -> MergedModel:
     return MergedModel.of(list(plan.models.experts.values()), gammas, convention=convention)
 
 
+def beside_each_alone(plan: Plan, models: Mapping[str, MergedModel]) -> dict[str, MergedModel]:
+    """The models, and each expert of the plan alone by its role."""
+    convention = cast(Convention, plan.settings.pixel_convention)
+    alone = {role: as_model(expert, convention=convention) for role, expert in plan.models.experts.items()}
+    return {**models, **alone}
+
+
 def scored(
     plan: Plan,
     models: Mapping[str, MergedModel],
@@ -147,12 +157,11 @@ def scored(
     tell: Callable[[str], object],
     measuring: Measuring = HERE,
 ) -> dict[str, Likelihood]:
-    """The models and each expert alone on the plan's images, one after the other, each timed."""
-    tell(f"{', '.join(models)} and each expert alone on {len(plan.data)} images of {of(plan.data)}")
-    convention = cast(Convention, plan.settings.pixel_convention)
-    alone = {role: as_model(expert, convention=convention) for role, expert in plan.models.experts.items()}
+    """The models, among them each expert alone, on the plan's images, one after the other, each timed."""
+    merged = ", ".join(name for name in models if name not in plan.models.experts)
+    tell(f"{merged} and each expert alone on {len(plan.data)} images of {of(plan.data)}")
     options, labels = plan.settings.options(), labels_of(plan.data, plan.settings)
-    return measuring.likelihoods({**models, **alone}, plan.data, options, labels=labels, progress=progress)
+    return measuring.likelihoods(models, plan.data, options, labels=labels, progress=progress)
 
 
 def sources(plan: Plan) -> tuple[str, ...]:

@@ -62,6 +62,8 @@ class Confirmed:
     """``confirming``: spent; ``grid``: about what every row of the pair's table would take, run singly."""
     order: tuple[str, ...]
     """The rows from the least bits/dim up; images that failed in any row count in none."""
+    models: Mapping[str, MergedModel]
+    """What was scored, by row."""
 
     @property
     def best(self) -> str:
@@ -143,7 +145,7 @@ def confirm_threshold(
     grid = _grid_cost(rows, gammas, likelihood, quality, found)
     answers = thresholds | {each.name: each for each in (LIKELIHOOD, QUALITY)}
     order = ranked(measuring, "order", _common_means(rows))
-    return Confirmed(rows, answers, {"confirming": spent, "grid": grid}, tuple(order))
+    return Confirmed(rows, answers, {"confirming": spent, "grid": grid}, tuple(order), models)
 
 
 def _common_means(rows: Mapping[str, Likelihood]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from merged_diffusion.data.images import Data
+from merged_diffusion.jobs.model_checks import ModelChecks
 from merged_diffusion.likelihood import Likelihood, paired_difference
 from merged_diffusion.scores.differences import Difference
 
@@ -23,6 +24,7 @@ class HeldOut:
     test: Data
     rows: Mapping[str, Likelihood]
     seconds: float
+    checks: ModelChecks
 
     def against(self, name: str) -> Difference | None:
         """A row less the one that all are compared with, paired; None for that row itself."""
@@ -50,4 +52,4 @@ class HeldOut:
             key: {"name": data.name, "split": data.split, "n": len(data)}
             for key, data in (("tune", self.tune), ("data", self.test))
         }
-        return sets | {"rows": rows, "seconds": self.seconds}
+        return sets | {"rows": rows, "seconds": self.seconds, **self.checks.as_dict()}
