@@ -66,6 +66,16 @@ def test_run_goes_on_with_the_tolerance_that_it_recorded(run_cli, pair, monkeypa
     assert other.code == 7
 
 
+def test_the_pilot_is_the_same_whatever_is_selected(run_cli):
+    words = ("nll", "--data", "digits", "--dry-run", "--bpd-tol", 5e-3)
+    told = [
+        re.search("bpd-tol 0.005: (.*)", run_cli(*words, *chosen).err)[1]
+        for chosen in (("--limit", 1), ("--ids", "7:12"), ("--limit", 40, "--shard", "1/2"))
+    ]
+    assert "on 16 images" in told[0]
+    assert told == [told[0]] * 3
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

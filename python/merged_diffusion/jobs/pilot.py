@@ -1,8 +1,8 @@
-"""The tolerance of adams that an error asked for needs: tried on a few of the images before all are scored.
+"""The tolerance of adams that an error asked for needs: tried on a few images before all are scored.
 
 The discretisation error of a tolerance is what a finer one changes, on the same images with the same fixed
 probe. Where it exceeds the wish, both the tolerance and the longest step are lowered for all images, so that
-every image is treated alike, whatever its neighbours or its shard.
+every image is treated alike, whatever its neighbours, its shard or the selection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, cast
 import numpy as np
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.jobs.pilot_runs import recorded, scored
+from merged_diffusion.jobs.pilot_runs import recorded, scored, unseen
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.probe_pilot import Noise, at_least, counts_for, exact_words, with_probes
 from merged_diffusion.likelihood import Likelihood
@@ -165,9 +165,10 @@ def _enough(plan: Plan, wish: float, solver: Adams, noise: float) -> int | None:
 
 
 def _scored(plan: Plan, solver: Adams, probes: Probes | None = None) -> Likelihood:
-    """The images of the pilot: the same for every shard, one draw, one fixed probe or as given."""
+    """The images of the pilot: the same for every shard and limit, one draw, one fixed probe or as given."""
     is_exact = plan.settings.options().probes.kind == "exact"
-    images = plan.data.select(limit=min(PILOT_IMAGES, len(plan.data)))
+    images = unseen(plan)
+    images = images.select(limit=min(PILOT_IMAGES, len(images)))
     return scored(plan, images, solver, probes or Probes(kind="exact" if is_exact else "fixed"))
 
 
