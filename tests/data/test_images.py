@@ -45,7 +45,14 @@ def test_ids_outside_are_refused(ids):
         some().select(ids=ids)
 
 
-@pytest.mark.parametrize("limit", [0, -1, 11])
+@pytest.mark.parametrize("ids", [[3, 6], [1, 2, 3], range(3, 6), 5, "3:6", (3.0, 6.0), np.array([3, 6])])
+def test_ids_that_are_no_pair_are_refused_and_not_taken_for_one(ids):
+    with pytest.raises(UsageError, match="no pair A, B") as caught:
+        some().select(ids=ids)
+    assert "data[[3, 9]]" in caught.value.hint
+
+
+@pytest.mark.parametrize("limit", [0, -1, 11, "5", 2.0])
 def test_limit_outside_is_refused(limit):
     with pytest.raises(UsageError, match=r"1\.\.10"):
         some().select(limit=limit)

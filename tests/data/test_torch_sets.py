@@ -87,6 +87,7 @@ LABELLED = {
     "loader of rows": DataLoader(
         [{"image": image, "label": int(label)} for image, label in zip(IMAGES, LABELS, strict=True)], 2
     ),
+    "classes along an axis of one": TensorDataset(TENSORS, torch.from_numpy(LABELS)[:, None]),
     "loader without batches": DataLoader(TensorDataset(TENSORS, torch.from_numpy(LABELS)), batch_size=None),
     "loader with workers' order": DataLoader(
         TensorDataset(TENSORS, torch.from_numpy(LABELS)), 5, shuffle=False

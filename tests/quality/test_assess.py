@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from tests.quality.writers import bare
+from torch.utils.data import DataLoader, TensorDataset
 
 from merged_diffusion import load_data
 from merged_diffusion.catalogue.entries import known
@@ -158,7 +160,10 @@ def test_metrics_that_are_left_out_are_named_with_the_reason():
     absent = assess(load_data("photos"), "photos")["absent"]
     assert list(absent) == ["copies-random-convolution"]
     assert absent["copies-random-convolution"].endswith("features of 4000 of 320544 images, not of all")
-    few = assess(load_data("digits").select(ids=(0, 5)), "digits")["absent"]
+    digits = load_data("digits").select(ids=(0, 5))
+    loader = DataLoader(TensorDataset(torch.from_numpy(digits.images)), batch_size=3)
+    assert assess(loader, "digits") == assess(digits.images, "digits")
+    few = assess(digits, "digits")["absent"]
     assert few["recall-classifier"] == "5 images; neighbours take 6 or more"
 
 

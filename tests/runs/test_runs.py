@@ -348,3 +348,16 @@ def test_edited_settings_and_records_are_corrupt_and_no_fault_of_the_program(
             assert main(["runs", "show", str(folder)]) in (0, 2, 5, 7, 9), (path, wrong)
         journal.write_bytes(b"".join(map(encode, records)))
     assert "unexpected" not in capsys.readouterr().err
+
+
+def test_what_is_there_in_the_place_of_a_run_is_named(tmp_path):
+    (tmp_path / "threshold.json").write_text("{}")
+    (tmp_path / "samples.npz").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    for path, words in (
+        (tmp_path, "is what threshold found"),
+        (tmp_path / "samples.npz", "is a file, and a run is a directory; samples are for fid"),
+        (tmp_path / "empty", "holds no settings.json, so it is no run"),
+    ):
+        with pytest.raises(RunError, match=words):
+            open_run(path)

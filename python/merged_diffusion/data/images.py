@@ -21,9 +21,8 @@ from merged_diffusion.errors import DataError, UsageError
 Pixels = Literal["centred", "ends"]
 CHOICE_SEED = 0  # of every random choice of images: a larger one contains the smaller one
 MAX_LEVELS = 256  # of uint8 pixels
-MAX_DEEP_LEVELS = (
-    65536  # of uint16 pixels, which need a word (levels, --levels): their scale is never guessed
-)
+MAX_DEEP_LEVELS = 65536  # of uint16, which need a word (levels, --levels): the scale is never guessed
+WHOLE = int, np.integer
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,6 +119,11 @@ class Data:
         if limit is not None:
             return self._take(np.sort(chosen_positions(len(self), limit)))
         if ids is not None:
+            if not (isinstance(ids, tuple) and len(ids) == 2 and all(isinstance(at, WHOLE) for at in ids)):
+                raise UsageError(
+                    f"ids = {ids!r} is no pair A, B of the first position and the one after the last",
+                    hint="single images are data[[3, 9]], a part is data[3:9]",
+                )
             first, end = ids
             if not 0 <= first < end <= len(self):
                 raise UsageError(
@@ -146,7 +150,7 @@ class Data:
 
 def chosen_positions(n: int, limit: int) -> npt.NDArray[np.int64]:
     """Positions of a random choice of ``limit`` out of ``n``; a smaller one is a prefix of a larger one."""
-    if not 1 <= limit <= n:
+    if not (isinstance(limit, WHOLE) and 1 <= limit <= n):
         raise UsageError(f"limit {limit} does not lie in 1..{n}", hint=f"use a number from 1 to {n}")
     return np.random.RandomState(CHOICE_SEED).permutation(n)[:limit].astype(np.int64)
 

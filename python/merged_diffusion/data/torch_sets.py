@@ -6,6 +6,7 @@ An item is an image, or an image with its label, as torchvision (``image, label`
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -141,8 +142,8 @@ def _parts(item: Any, name: str) -> tuple[Any, int | None]:
 
 
 def _class(label: Any) -> int | None:
-    """A whole number, or one in an array or tensor without axes; masks, names and targets are no classes."""
-    if hasattr(label, "dtype") and tuple(label.shape) == ():
+    """A whole number, or an array or tensor of a single one; masks, names and targets are no classes."""
+    if hasattr(label, "dtype") and math.prod(label.shape) == 1:
         label = label.item()
     return int(label) if isinstance(label, int) and not isinstance(label, bool) else None
 

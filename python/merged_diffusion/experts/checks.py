@@ -101,7 +101,11 @@ def check_expert(
     check_declaration(expert)
     _check_mode(expert)
     if expert.conditional and cond is None:
-        raise UsageError(f"expert {expert.name} is conditional", hint="give labels", expert=expert.name)
+        raise UsageError(
+            f"expert {expert.name} is conditional",
+            hint="give labels (from-data: those of the images)",
+            expert=expert.name,
+        )
     low, high = sorted(expert.gamma_range if over is None else over)
     machine = shape, str(device), dtype, batch_coupled, precision
     look = _Look(expert, (low, high), machine, takes_products, images is not None)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from merged_diffusion.catalogue.entries import known
 from merged_diffusion.catalogue.references import reference_path
 from merged_diffusion.data.images import Data, make_data
+from merged_diffusion.data.torch_sets import from_torch_set, is_torch_set
 from merged_diffusion.errors import UsageError
 from merged_diffusion.quality.assessment import Assessment
 from merged_diffusion.quality.features import BUNDLED, SMALL, extractor
@@ -24,12 +25,13 @@ from merged_diffusion.quality.statistics import Observer, Statistics
 from merged_diffusion.quality.statistics_files import read_statistics
 from merged_diffusion.quality.whole_train import whole_train
 from merged_diffusion.scores.figure import Figure
+from merged_diffusion.scores.inputs import Images
 
 __all__ = ["Figure", "assess", "compare", "describe", "yardstick_features", "yardsticks"]
 
 
 def assess(
-    images: npt.NDArray[np.uint8] | Data,
+    images: Images,
     data_name: str,
     *,
     ids: npt.NDArray[np.int64] | None = None,
@@ -40,11 +42,11 @@ def assess(
 ) -> Assessment:
     """``{"primary": figure, "others": [figure, ...], "reference": {...}, "absent": {...}}`` of samples.
 
-    Samples [N, C, H, W] are compared with train of the known set ``data_name``. ``figure`` is a `Figure` as a
-    dict, and ``found.primary`` is one; ``absent`` says by name of the metrics that there are not, why.
-    ``ids`` group the images for the standard error (default: positions). ``copies`` searches all of train for
-    what the samples copy, whose features are computed once and kept in the cache; of sets that are small
-    enough this is always done.
+    Samples, uint8 [N, C, H, W] or a data set of such, are compared with train of the known set ``data_name``.
+    ``figure`` is a `Figure` as a dict, and ``found.primary`` is one; ``absent`` says by name of the metrics
+    that there are not, why. ``ids`` group the images for the standard error (default: positions). ``copies``
+    searches all of train for what the samples copy, whose features are computed once and kept in the cache;
+    of sets that are small enough this is always done.
 
     Examples
     --------
@@ -57,9 +59,12 @@ def assess(
     if data_name not in known()["data"]:
         raise UsageError(f"no data set is called {data_name!r}", hint=f"known: {', '.join(known()['data'])}")
     card = known()["data"][data_name]
-    data = images
-    if not isinstance(data, Data):
-        data = make_data("samples", "test", data, card["levels"], ids=ids)
+    if is_torch_set(images):
+        data = from_torch_set(images, card["levels"])
+    elif isinstance(images, Data):
+        data = images
+    else:
+        data = make_data("samples", "test", np.asarray(images), card["levels"], ids=ids)
     figures: list[Figure] = []
     absent: dict[str, str] = {}
     reference = None

@@ -67,10 +67,18 @@ def open_run(folder: str | Path) -> Run:
             hint="name one of them, or use runs export and runs report, which take all",
         )
     if settings is None:
-        raise RunError(
-            f"{path}: holds no settings.json, so it is no run", hint="name a directory given as --out"
-        )
+        found, hint = _no_run(path)
+        raise RunError(f"{path}: {found}", hint=hint)
     return Run(path, settings)
+
+
+def _no_run(path: Path) -> tuple[str, str]:
+    """What is there in the place of a run, and what to do."""
+    if (path / "threshold.json").is_file():
+        return "is what threshold found (threshold.json), and no run", "nll with the option in it makes one"
+    if path.is_file():
+        return "is a file, and a run is a directory", "samples are for fid and runs report"
+    return "holds no settings.json, so it is no run", "name a directory given as --out"
 
 
 class Run:

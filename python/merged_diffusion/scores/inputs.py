@@ -59,8 +59,8 @@ def as_labels(
     if isinstance(labels, str):
         if labels != FROM_DATA or own is None:
             raise UsageError(
-                f"labels = {labels!r}" + ("" if labels != FROM_DATA else ", but the images have none"),
-                hint=f"give {n} class numbers, {FROM_DATA!r} for data that have labels, or leave them out",
+                f"labels = {labels!r}" + ("" if labels != FROM_DATA else ", but no image has a class"),
+                hint=f"give {n} class numbers, {FROM_DATA!r} for data that have them, or leave them out",
             )
         labels = own
     found = _column(labels, n, "labels")
