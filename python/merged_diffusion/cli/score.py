@@ -103,12 +103,12 @@ def command(given: options.Given, *, is_bound: bool = False) -> int:
                     ) as progress:
                         evaluation.run(both(progress.update, lines.update))
                     code = workers.conclude(worker, evaluation, out, as_json=as_json, lines=lines)
-                    workers.await_latecomers(worker, blocks, quiet=quiet)
-                    return code
                 except KeyboardInterrupt:
                     if not worker.speaks:
                         return report.INTERRUPT_CODE
                     return report.interrupted(evaluation.summary(), out, as_json=as_json)
+                workers.await_latecomers(worker, blocks, quiet=quiet)
+                return code
 
 
 def both(first: Observer, second: Observer) -> Observer:
