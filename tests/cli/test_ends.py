@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import click
 import pytest
 
-from merged_diffusion.cli import LazyGroup, main
+from merged_diffusion.cli import LazyGroup, main, output
 
 COMMAND = f"{sys.executable} -m merged_diffusion"
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
@@ -184,3 +185,21 @@ def test_standard_output_holds_one_object_until_the_process_ends(start, experts,
     out, err = start(*arguments, "--threads", 1, "--device", "cpu").communicate(timeout=300)
     assert "bits_per_dim" in json.loads(out), err
     assert err.count("BYE") == 3
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_shows_a_warning_once_and_a_file_has_it(
+    is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: is_terminal, raising=False)
+    text = "merged\nwarning: it is rough\nwarning: at an end"
+    with output.remarks():
+        warnings.warn("it is rough", stacklevel=1)
+        output.emit(text)
+    with output.remarks():  # another command
+        output.emit(text)
+    told, said = capsys.readouterr()
+    assert said == "warning: it is rough\n"
+    once = "merged\nwarning: at an end\n" if is_terminal else f"{text}\n"
+    assert told == f"{once}{text}\n"

@@ -24,16 +24,21 @@ DEBUG: Final = "MERGED_DIFFUSION_DEBUG"
 REPORT: Final = (
     f"this is a fault of merged-diffusion; report it with the output of the same command under {DEBUG}=1"
 )
+_warned: Final[set[str]] = set()  # lines of this command on standard error
 
 
 def emit(text: str) -> None:
     """One text on standard output. A reader that has gone away (``| head``) is no error.
+
+    A warning that the same terminal has shown already is not repeated; a file has it.
 
     Raises
     ------
     StorageError
         It is full, or cannot be written for another reason.
     """
+    if all(stream is not None and stream.isatty() for stream in (stdout.own(), sys.stderr)):
+        text = "\n".join(line for line in text.split("\n") if line not in _warned)
     _print(shown(text))
 
 
@@ -209,6 +214,7 @@ def remarks(*, quiet: bool = False, told: Collection[str] = ()) -> Iterator[None
     networks print goes there, too.
     """
     said: set[str] = set(told)
+    _warned.clear()
 
     def show(
         message: Warning | str,
@@ -221,6 +227,7 @@ def remarks(*, quiet: bool = False, told: Collection[str] = ()) -> Iterator[None
         about = getattr(message, "about", None) or str(message)
         if not quiet and about not in said:
             said.add(about)
+            _warned.add(f"warning: {message}")
             say(f"warning: {message}")
 
     log, handler = logging.getLogger("merged_diffusion"), _Remarks(said)
