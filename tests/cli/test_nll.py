@@ -29,6 +29,14 @@ def numbers(folder):
     return [replace(r, environment=None, rebatched=False) for r in open_run(folder).records()]
 
 
+def test_a_mean_over_parts_of_one_photograph_says_why_it_has_no_error(run_cli):
+    words = ("nll", "--data", "photos", "--preset", "fast", "--quad-check", "off")
+    told = "the 2 images are of one cluster, as parts of one photograph: their mean has no error"
+    assert told in run_cli(*words, "--ids", "0:2").out
+    assert "one cluster" not in run_cli(*words, "--limit", 2).out
+    assert "one cluster" not in run_cli(*words, "--ids", "0:1").out
+
+
 def test_text_is_a_heading_a_row_per_model_and_paired_differences(run_cli, pair):
     result = run_cli(*pair("--eta", 0.3, "--limit", 8, "--compare"))
     assert result.code == 0, result.err

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from merged_diffusion.jobs.published_table import Published
     from merged_diffusion.jobs.summary import Summary
     from merged_diffusion.scores.differences import Difference
+    from merged_diffusion.scores.means import MeanAndErrors
     from merged_diffusion.sweeps.sweep_row import Paired
 
 SHOWN_FAILURES: Final = 5
@@ -93,10 +94,14 @@ def evaluations(count: Mapping[str, float] | None) -> str:
 
 def own_error(means: Means) -> tuple[float | None, float | None]:
     """What probes and solver leave in the mean, where it is known, and its standard error."""
-    found = means.log_density_nats if isinstance(means, MeansOfDensities) else means.bits_per_dim
+    found = _mean(means)
     if not isinstance(found, MeanOfLikelihoods):
         return None, None
     return found.total_error, found.se
+
+
+def _mean(means: Means) -> MeanAndErrors | None:
+    return means.log_density_nats if isinstance(means, MeansOfDensities) else means.bits_per_dim
 
 
 def error(se: float | None) -> str:
@@ -137,6 +142,9 @@ def _remarks(summary: Summary) -> Iterator[str]:
         over = f"; the mean is over the {means.n - means.n_failed} others"
         allowed = over if identity.settings["allow_failed"] else ""
         yield f"{means.n_failed} of {means.n} images failed{allowed}"
+    mean, n_solved = _mean(means), means.n - means.n_failed
+    if mean is not None and mean.se is None and n_solved > 1:
+        yield f"the {n_solved} images are of one cluster, as parts of one photograph: their mean has no error"
     for row in summary.compare:
         if row.means.n_failed:
             failed = f"{row.means.n_failed} of {row.means.n} images failed"
