@@ -29,7 +29,7 @@ from merged_diffusion.experts.spikes import GammaScan, n_points
 from merged_diffusion.jobs.asked import Asked
 from merged_diffusion.jobs.cost import NOMINAL_EVALUATIONS
 from merged_diffusion.jobs.identity import GUIDANCE, ExpertIdentity
-from merged_diffusion.jobs.pilot_runs import unseen, with_check
+from merged_diffusion.jobs.pilot_runs import pilot_images, with_check
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.sources import GIVEN
 from merged_diffusion.legs import asked_over
@@ -200,7 +200,7 @@ def _is_worth(plan: Plan, experts: Iterable[Expert], n_left: int) -> bool:
 
 def _measured(plan: Plan, role: str, expert: Expert) -> GammaScan:
     """On the first image of the set, and kept in the cache."""
-    settings, images = plan.settings, unseen(plan).select(limit=1)
+    settings, images = plan.settings, pilot_images(plan, 1)
     place = replace(settings.machine, precision=PRECISION).here(plan.usual_rows)
     labels = plan.labels(images)
     rows = place.rows if settings.compile else scoring_rows(n_points(*expert.gamma_range), place.device)

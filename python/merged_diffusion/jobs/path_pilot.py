@@ -19,7 +19,7 @@ import numpy as np
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import RunMismatchError, UsageError
 from merged_diffusion.jobs.pilot import FINER
-from merged_diffusion.jobs.pilot_runs import unseen
+from merged_diffusion.jobs.pilot_runs import pilot_images
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.likelihood.exact import log_likelihoods
 from merged_diffusion.likelihood.path_evidence import ASSUMED, Floats, PathEvidence, path_evidence
@@ -46,7 +46,7 @@ def with_path_evidence(plan: Plan, out: Path | None, n_left: int) -> Plan:
         return plan
     kept = {name: _recorded(plan.folder(out, name)) for name in plan.models.models}
     missing = [name for name, evidence in kept.items() if evidence is None] if n_left else []
-    images = _pilot(plan) if missing else None
+    images = pilot_images(plan, PILOT_IMAGES) if missing else None
     for name in missing:
         found = _measured(plan, plan.models.models[name], cast(Data, images))
         kept[name] = _recorded(plan.folder(out, name)) or found  # another worker's, who was first
@@ -76,12 +76,6 @@ def _recorded(folder: Path | None) -> PathEvidence | None:
     with as_kept(folder):
         found = settings.get("settings", {}).get(PATH)
         return None if found is None else PathEvidence.from_dict(found)
-
-
-def _pilot(plan: Plan) -> Data:
-    """The same for every shard and limit; a gate is asked about no image that it has seen."""
-    whole = unseen(plan)
-    return whole.select(limit=min(PILOT_IMAGES, len(whole)))
 
 
 def _measured(plan: Plan, model: MergedModel, images: Data) -> PathEvidence:

@@ -15,7 +15,7 @@ from typing import Final, cast
 import numpy as np
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.jobs.pilot_runs import recorded, scored, unseen
+from merged_diffusion.jobs.pilot_runs import pilot_images, recorded, scored
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.probe_pilot import Noise, at_least, counts_for, exact_words, with_probes
 from merged_diffusion.likelihood import Likelihood
@@ -167,8 +167,7 @@ def _enough(plan: Plan, wish: float, solver: Adams, noise: float) -> int | None:
 def _scored(plan: Plan, solver: Adams, probes: Probes | None = None) -> Likelihood:
     """The images of the pilot: the same for every shard and limit, one draw, one fixed probe or as given."""
     is_exact = plan.settings.options().probes.kind == "exact"
-    images = unseen(plan)
-    images = images.select(limit=min(PILOT_IMAGES, len(images)))
+    images = pilot_images(plan, PILOT_IMAGES)
     return scored(plan, images, solver, probes or Probes(kind="exact" if is_exact else "fixed"))
 
 

@@ -59,6 +59,12 @@ def unseen(plan: Plan) -> Data:
     return whole.where(is_new)
 
 
+def pilot_images(plan: Plan, most: int) -> Data:
+    """The first of the random order of the images that are `unseen`, ``most`` at most."""
+    images = unseen(plan)
+    return images.select(limit=min(most, len(images)))
+
+
 def scored(plan: Plan, images: Data, solver: Solver, probes: Probes) -> Likelihood:
     """Images under the plan's model, one draw each."""
     own = plan.settings.options()

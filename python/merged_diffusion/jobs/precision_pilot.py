@@ -21,7 +21,7 @@ from merged_diffusion.bound import Bound
 from merged_diffusion.data.images import Data
 from merged_diffusion.errors import UsageError
 from merged_diffusion.jobs.metrics import LIKELIHOOD
-from merged_diffusion.jobs.pilot_runs import unseen
+from merged_diffusion.jobs.pilot_runs import pilot_images
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.jobs.precision_cost import PrecisionCost, cost_in
 from merged_diffusion.jobs.settings import Settings
@@ -67,7 +67,7 @@ def costs(plan: Plan, out: Path | None, n_left: int) -> tuple[dict[str, Precisio
     for name, model in plan.models.models.items():
         cost = _recorded(plan.folder(out, name))
         if cost is None and n_left:
-            images = images or unseen(plan).select(limit=min(PILOT_IMAGES, len(plan.whole)))
+            images = images or pilot_images(plan, PILOT_IMAGES)
             cost = _measured(plan, model, images)
             measured.append(name)
         if cost is not None:

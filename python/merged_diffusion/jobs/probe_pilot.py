@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from merged_diffusion.errors import UsageError
-from merged_diffusion.jobs.pilot_runs import recorded, scored, unseen
+from merged_diffusion.jobs.pilot_runs import pilot_images, recorded, scored, unseen
 from merged_diffusion.jobs.plan import Plan
 from merged_diffusion.ode.methods import MOST_COLOURS, Probes
 from merged_diffusion.ode.probes import EXACT_DIM
@@ -124,7 +124,7 @@ def _pilot(plan: Plan) -> int:
 
 def _measured(plan: Plan) -> Noise:
     """What nine of ten images lie below."""
-    solver, images = plan.settings.options().solver, unseen(plan).select(limit=_pilot(plan))
+    solver, images = plan.settings.options().solver, pilot_images(plan, PILOT_IMAGES)
     counts, found = counts_for(math.prod(images.images.shape[1:])), dict[int, float]()
     for colours in dict.fromkeys(counts):
         errors = scored(plan, images, solver, Probes(colours, "fresh")).se_probe
